@@ -1,0 +1,22 @@
+"""What every test runs under: the CPU, float64, no display, and no time limit on Hypothesis.
+
+The environment is set before JAX and matplotlib are imported; pytest imports this file first.
+"""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+hypothesis.settings.register_profile(
+    "blockjac",
+    deadline=None,  # the first example of a shape compiles, the others do not
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("blockjac")
