@@ -1,7 +1,7 @@
 """The compiler of Jacobians: exact block Jacobians of JAX functions, in the structure they have.
 
-The public names are resolved on first use (PEP 562): `import blockjac` alone does not import JAX, so
-that the command line answers `--help` at once.
+The public names are resolved on first use (PEP 562): `import blockjac` alone does not import JAX,
+so that the command line answers `--help` at once.
 """
 
 from importlib import import_module
