@@ -1,0 +1,37 @@
+"""The exceptions: each is a `BlockjacError` and the builtin that JAX raises in such a case."""
+
+
+class BlockjacError(Exception):
+    """Base of all exceptions that this library raises on purpose."""
+
+
+class ShapeMismatchError(BlockjacError, TypeError):
+    """Two arrays whose shapes do not fit each other; the message names both shapes."""
+
+
+class InvalidDataError(BlockjacError, ValueError):
+    """Data that nothing can be learned from: empty, of one class, or not finite."""
+
+
+class InvalidOptionError(BlockjacError, ValueError):
+    """An option outside its range; the message names the option, its value and the range."""
+
+
+class NonScalarLossError(BlockjacError, TypeError):
+    """A loss that does not return one real number."""
+
+
+class NonFiniteLossError(BlockjacError, ValueError):
+    """A loss that is already infinite or nan where the descent would start."""
+
+
+class OutputPathError(BlockjacError, OSError):
+    """A file or folder that cannot be written."""
+
+
+class FileFormatError(BlockjacError, ValueError):
+    """A file name whose suffix names no format that can be written."""
+
+
+class MissingExtraError(BlockjacError, ImportError):
+    """A package of an optional extra is not installed; the message names the extra."""
