@@ -17,7 +17,7 @@ from pathlib import Path
 MINIMUM = (3, 11)
 
 if sys.version_info < MINIMUM:
-    # Older Pythons get as far as this line: what stands above it must run, and all must parse, there.
+    # Older Pythons must run what stands above this line, and parse the whole file.
     sys.exit(
         f"dev.py: blockjac needs Python {MINIMUM[0]}.{MINIMUM[1]} or later, this is Python "
         f"{sys.version_info[0]}.{sys.version_info[1]} ({sys.executable})"
@@ -114,7 +114,7 @@ def current_state(version: tuple[int, ...]) -> dict[str, str]:
 
 
 def read_stamp(stamp: Path, state: dict[str, str]) -> set[str]:
-    """The extras installed for `state`; none when the stamp is missing, torn or of another state."""
+    """The extras installed for `state`; none when the stamp is missing, torn or of another."""
     try:
         written = json.loads(stamp.read_text(encoding="utf-8"))
         extras = set(written.pop("extras"))
@@ -204,7 +204,7 @@ def dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-# --- the tasks: each gets the arguments after its name and gives an exit code -----------------------
+# --- the tasks: each gets the arguments after its name and gives an exit code ---------------------
 
 
 def demo(arguments: list[str]) -> int:

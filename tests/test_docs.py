@@ -1,0 +1,165 @@
+"""Every example in the documentation runs, and prints what the page says it prints.
+
+A page (README.md, docs/**/*.md) is run as a reader would run it: its ```python blocks in order, in
+one namespace, in a process of its own and an empty folder. Where the next block after a ```python
+block is a ```text block, that text is what the python block prints; `...` stands for anything.
+The docstrings' examples are doctests. Both see JAX as it starts: float32, unless they change it.
+
+`python tests/test_docs.py PAGE` runs one page.
+"""
+
+import contextlib
+import doctest
+import importlib
+import io
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src"
+PAGES = [page for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))) if page.exists()]
+MODULES = sorted(
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+    for path in SOURCE.rglob("*.py")
+    if path.name != "__main__.py"
+)
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^(?P=indent)```\s*$", re.M | re.S
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A python block of a page, the line that it starts on, and what it should print, if told."""
+
+    source: str
+    line: int
+    expected: str | None
+
+
+def examples_of(text: str) -> list[Example]:
+    blocks = list(FENCE.finditer(text))
+    examples = []
+    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+        if block["language"] == "python":
+            told = following is not None and following["language"] == "text"
+            examples.append(
+                Example(
+                    source=dedented(block),
+                    line=text.count("\n", 0, block.start("body")),
+                    expected=dedented(following) if told else None,
+                )
+            )
+    return examples
+
+
+def dedented(block: re.Match[str]) -> str:
+    return re.sub("^" + block["indent"], "", block["body"], flags=re.M)
+
+
+def mismatch(expected: str, printed: str) -> str | None:
+    """What differs between a text block and the printed lines; spaces at line ends do not count."""
+    want, got = (
+        "".join(f"{line.rstrip()}\n" for line in text.splitlines()) for text in (expected, printed)
+    )
+    if doctest.OutputChecker().check_output(want, got, doctest.ELLIPSIS):
+        return None
+    return f"the page says\n{want}it prints\n{got}"
+
+
+def run_page(page: Path) -> None:
+    namespace = {"__name__": "__main__"}
+    for example in examples_of(page.read_text(encoding="utf-8")):
+        printed = io.StringIO()
+        code = compile("\n" * example.line + example.source, str(page), "exec")
+        with contextlib.redirect_stdout(printed):
+            exec(code, namespace)
+        if example.expected is not None:
+            difference = mismatch(example.expected, printed.getvalue())
+            if difference is not None:
+                sys.exit(f"{page}:{example.line}: {difference}")
+
+
+@pytest.fixture
+def jax_as_it_starts():
+    import jax
+
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page(page, tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_ENABLE_X64"}
+    done = subprocess.run(
+        [sys.executable, __file__, str(page)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name, jax_as_it_starts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name)
+    report = io.StringIO()
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    for example in doctest.DocTestFinder(exclude_empty=True).find(module):
+        runner.run(example, out=report.write)
+    assert runner.failures == 0, report.getvalue()
+
+
+PAGE = """
+```python
+x = 3
+print("x is", x)
+```
+
+which prints
+
+```text
+x is {printed}
+```
+
+- in a list
+
+  ```python
+  print(x + 1)
+  ```
+
+```bash
+exit 1
+```
+"""
+
+
+def test_examples_are_found_with_their_output():
+    first, second = examples_of(PAGE.format(printed=3))
+    assert first == Example('x = 3\nprint("x is", x)\n', 2, "x is 3\n")
+    assert second == Example("print(x + 1)\n", 15, None)
+
+
+@pytest.mark.parametrize(("printed", "passes"), [("3", True), ("...", True), ("4", False)])
+def test_printed_lines_are_compared(printed, passes, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.format(printed=printed), encoding="utf-8")
+    if passes:
+        run_page(page)
+    else:
+        with pytest.raises(SystemExit, match="the page says\nx is 4\nit prints\nx is 3"):
+            run_page(page)
+
+
+if __name__ == "__main__":
+    run_page(Path(sys.argv[1]).resolve())
