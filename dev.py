@@ -83,8 +83,9 @@ def environment(extras: set[str], base: str | None = None) -> Path:
         state = current_state(version)
 
     stamp.unlink(missing_ok=True)
-    say(f"installing blockjac[{','.join(sorted(extras))}] into {directory.relative_to(ROOT)}")
-    install = [*installer(base, python), "--quiet", "--editable", f".[{','.join(sorted(extras))}]"]
+    names = ",".join(sorted(extras))
+    install = [*installer(base, python), "--quiet", "--editable", f".[{names}]"]
+    say(f"installing blockjac[{names}] into {directory.relative_to(ROOT)}")
     if run(install) != 0:
         raise SetupError(f"the installation failed, see above; it was: {' '.join(install)}")
     stamp.write_text(json.dumps({**state, "extras": sorted(extras)}), encoding="utf-8")

@@ -12,6 +12,7 @@ import contextlib
 import doctest
 import importlib
 import io
+import itertools
 import os
 import re
 import subprocess
@@ -46,8 +47,8 @@ class Example:
 def examples_of(text: str) -> list[Example]:
     blocks = list(FENCE.finditer(text))
     examples = []
-    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
-        if block["language"] == "python":
+    for block, following in itertools.pairwise([*blocks, None]):
+        if block is not None and block["language"] == "python":
             told = following is not None and following["language"] == "text"
             examples.append(
                 Example(
@@ -148,6 +149,10 @@ def test_examples_are_found_with_their_output():
     first, second = examples_of(PAGE.format(printed=3))
     assert first == Example('x = 3\nprint("x is", x)\n', 2, "x is 3\n")
     assert second == Example("print(x + 1)\n", 15, None)
+
+
+def test_a_page_without_examples_has_none():
+    assert examples_of("# Only words\n") == []
 
 
 @pytest.mark.parametrize(("printed", "passes"), [("3", True), ("...", True), ("4", False)])
