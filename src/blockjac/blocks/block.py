@@ -1,0 +1,478 @@
+"""Term and Block: a Jacobian kept in the structure that it has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.blocks.factor import Abstract, Factor
+from blockjac.blocks.index import Index, Label, Lookup, collect
+from blockjac.errors import BlockShapeError
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One structured summand of a Jacobian: a product of factors over labels, and an index for each axis.
+
+    A label that occurs both in `out` and in `wrt` is a Kronecker delta between those axes; a label that no
+    factor carries is one along which the term is constant. Every label of a factor occurs in an index, so
+    that nothing is left to be summed. Output axes come first, as in `jax.jacfwd`.
+
+    Attributes:
+        factors: arrays over labels, multiplied lazily.
+        out: one index for each output axis.
+        wrt: one index for each input axis.
+        coefficient: a static scalar that multiplies the whole term.
+    """
+
+    factors: tuple[Factor, ...]
+    out: tuple[Index, ...]
+    wrt: tuple[Index, ...]
+    coefficient: Any = 1
+
+    @property
+    def indices(self) -> tuple[Index, ...]:
+        """The indices of all axes, output first."""
+        return self.out + self.wrt
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Every label once, by first occurrence in the indices, then in the factors."""
+        found: dict[Label, None] = {}
+        for index in self.indices:
+            found.update(dict.fromkeys(index.labels))
+        for factor in self.factors:
+            found.update(dict.fromkeys(factor.labels))
+        return tuple(found)
+
+    def relabelled(self) -> Term:
+        """The same term over fresh labels."""
+        fresh = {label: Label(label.size) for label in self.labels}
+        lookups: dict[int, Lookup] = {}
+
+        def index_over_fresh(index: Index) -> Index:
+            if index.lookup is None:
+                return index.relabelled(fresh)
+            new = index.relabelled(fresh)
+            shared = lookups.setdefault(id(index.lookup), new.lookup)  # pyright: ignore[reportArgumentType]
+            return replace(new, lookup=shared)
+
+        return Term(
+            tuple(
+                Factor(factor.array, tuple(fresh[label] for label in factor.labels), factor.name)
+                for factor in self.factors
+            ),
+            tuple(map(index_over_fresh, self.out)),
+            tuple(map(index_over_fresh, self.wrt)),
+            self.coefficient,
+        )
+
+
+@dataclass(frozen=True)
+class Structure:
+    """All of a block that is static: what a compiled program depends on. Names do not count in comparisons."""
+
+    out_shape: Shape
+    wrt_shape: Shape
+    dtype: Any
+    terms: tuple[Any, ...]
+    names: _Names
+
+
+class _Names(tuple):
+    """Names that ride along with a structure: equal to any other names."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Names)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return 0
+
+
+class Block:
+    """The Jacobian of one tensor with respect to another, as a sum of structured terms.
+
+    `block[i, j] = d out[i] / d wrt[j]` with multi-indices `i` and `j`: output axes first. What is stored is
+    what the structure needs: a Kronecker delta, a shift, a broadcast store nothing, a matrix product stores its
+    other operand. A Block is a JAX pytree (leaves: the factors, then the lookup arrays) and may be returned
+    from `jit`. Out of `jax.vmap` it comes with the batch axis first in each leaf and stands for a batch of
+    blocks: its methods then put that axis first in their answers (`batch_shape` tells).
+
+    Attributes:
+        out_shape: shape of the differentiated tensor.
+        wrt_shape: shape of the variable.
+        dtype: dtype of the entries.
+        terms: the structured summands; none for the zero block.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from blockjac import Block
+        >>> block = Block.diag(jnp.array([1.0, 2.0, 3.0]))
+        >>> block.shape, block.nbytes, block.structure
+        ((3, 3), 12, 'δ[i,i\\'] A[i]')
+        >>> (block @ block).diagonal()
+        Array([1., 4., 9.], dtype=float32)
+    """
+
+    __slots__ = ("dtype", "out_shape", "terms", "wrt_shape")
+
+    def __init__(self, out_shape: Sequence[int], wrt_shape: Sequence[int], dtype: Any, terms: Iterable[Term]) -> None:
+        self.out_shape: Shape = tuple(out_shape)
+        self.wrt_shape: Shape = tuple(wrt_shape)
+        self.dtype = np.dtype(dtype)
+        self.terms: tuple[Term, ...] = tuple(
+            term for term in (tidy(term, self.out_shape, self.wrt_shape) for term in terms) if term is not None
+        )
+
+    # Construction
+
+    @staticmethod
+    def zeros(out_shape: Sequence[int], wrt_shape: Sequence[int], dtype: Any = None) -> Block:
+        """The zero block, which stores nothing."""
+        return Block(out_shape, wrt_shape, _default(dtype), ())
+
+    @staticmethod
+    def identity(shape: Sequence[int], dtype: Any = None) -> Block:
+        """The identity on tensors of a shape: deltas alone.
+
+        Example:
+            >>> from blockjac import Block
+            >>> Block.identity((2, 3)).structure
+            "δ[i,i'] δ[j,j']"
+        """
+        indices = tuple(Index.of(Label(size)) for size in shape)
+        return Block(shape, shape, _default(dtype), (Term((), indices, indices),))
+
+    @staticmethod
+    def diag(values: Any, name: str = "") -> Block:
+        """The block of an elementwise map with the given derivatives; out and wrt both have `values.shape`."""
+        values = as_array(values)
+        labels = tuple(Label(size) for size in values.shape)
+        indices = tuple(map(Index.of, labels))
+        return Block(values.shape, values.shape, values.dtype, (Term((Factor(values, labels, name),), indices, indices),))
+
+    @staticmethod
+    def from_dense(array: Any, out_ndim: int, name: str = "") -> Block:
+        """A block that stores a dense array whose first `out_ndim` axes are the output's.
+
+        Raises:
+            BlockShapeError: if the array has fewer than `out_ndim` axes.
+        """
+        array = as_array(array)
+        if not 0 <= out_ndim <= array.ndim:
+            raise BlockShapeError(
+                f"out_ndim is {out_ndim}, but the array of shape {array.shape} has {array.ndim} axes; "
+                f"out_ndim must lie between 0 and {array.ndim}"
+            )
+        labels = tuple(Label(size) for size in array.shape)
+        indices = tuple(map(Index.of, labels))
+        term = Term((Factor(array, labels, name),), indices[:out_ndim], indices[out_ndim:])
+        return Block(array.shape[:out_ndim], array.shape[out_ndim:], array.dtype, (term,))
+
+    # What is known without touching an array
+
+    @property
+    def shape(self) -> Shape:
+        """Output shape and input shape joined: the shape of the dense Jacobian."""
+        return self.out_shape + self.wrt_shape
+
+    @property
+    def size(self) -> int:
+        """The number of entries of the dense Jacobian."""
+        return math.prod(self.shape)
+
+    @property
+    def batch_shape(self) -> Shape:
+        """Leading axes that an outer `vmap` has put in front of every leaf; usually ()."""
+        for array, labels in leaves(self):
+            shape = getattr(array, "shape", None)
+            if shape is not None and len(shape) > len(labels):
+                return tuple(shape[: len(shape) - len(labels)])
+        return ()
+
+    @property
+    def stored(self) -> int:
+        """How many numbers are stored; an array that several terms share counts once."""
+        return sum(math.prod(array.shape) for array, _ in leaves(self))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is stored, lookup arrays included; an array that several terms share counts once."""
+        return sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array, _ in leaves(self))
+
+    @property
+    def nnz(self) -> int:
+        """The number of places where the structure has an entry, overlaps counted once.
+
+        Exact outside `jit` up to about ten million places (after equal batch axes are set aside), and an upper bound
+        beyond that and where lookups are run-time values under `jit`.
+        """
+        from blockjac.blocks.pattern import nnz
+
+        return nnz(self)
+
+    @property
+    def structure(self) -> str:
+        """A formula of the block, such as `δ[n,n'] X[n,k] B[n,m,h]`."""
+        from blockjac.blocks.describe import describe
+
+        return describe(self)
+
+    # Algebra
+
+    def dense(self, max_bytes: int | None = None) -> jax.Array:
+        """The Jacobian as one array of `shape`, written once.
+
+        Args:
+            max_bytes: refuse a result of more bytes; default a share of the machine's memory.
+
+        Raises:
+            DenseTooLargeError: with what it would need and what to call instead.
+        """
+        from blockjac.blocks.dense import dense
+
+        return mapped(self, lambda block: dense(block, max_bytes=max_bytes))
+
+    def diagonal(self) -> jax.Array:
+        """The entries `block[i, i]`, of `out_shape`, at the structure's cost.
+
+        Raises:
+            BlockShapeError: if out and wrt shapes differ.
+        """
+        from blockjac.blocks.dense import diagonal
+
+        return mapped(self, diagonal)
+
+    def matvec(self, tangent: Any) -> jax.Array:
+        """`block star tangent`: a tangent of `wrt_shape` to one of `out_shape`."""
+        from blockjac.blocks.star import star
+
+        return star(self, as_array(tangent))
+
+    def vecmat(self, cotangent: Any) -> jax.Array:
+        """`cotangent star block`: a cotangent of `out_shape` to one of `wrt_shape`."""
+        from blockjac.blocks.star import star
+
+        return star(as_array(cotangent), self)
+
+    @property
+    def T(self) -> Block:
+        """The transpose: output and input axes swapped."""
+        return rebuilt(
+            self.wrt_shape,
+            self.out_shape,
+            self.dtype,
+            (Term(term.factors, term.wrt, term.out, term.coefficient) for term in self.terms),
+        )
+
+    def __matmul__(self, other: Any) -> Any:
+        from blockjac.blocks.star import star
+
+        return star(self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        from blockjac.blocks.star import star
+
+        return star(other, self)
+
+    def __add__(self, other: Any) -> Block:
+        if not isinstance(other, Block):
+            return NotImplemented
+        from blockjac.blocks.star import add
+
+        return add(self, other)
+
+    def __neg__(self) -> Block:
+        return -1 * self
+
+    def __sub__(self, other: Any) -> Block:
+        return self + (-other) if isinstance(other, Block) else NotImplemented
+
+    def __mul__(self, scalar: Any) -> Block:
+        if not isinstance(scalar, int | float | complex | np.number):
+            return NotImplemented
+        return rebuilt(
+            self.out_shape,
+            self.wrt_shape,
+            self.dtype,
+            (replace(term, coefficient=term.coefficient * scalar) for term in self.terms),
+        )
+
+    __rmul__ = __mul__
+
+    # numpy must leave `array @ block` to __rmatmul__
+    __array_ufunc__ = None
+
+    def __repr__(self) -> str:
+        batch = f", batch={self.batch_shape}" if self.batch_shape else ""
+        return (
+            f"Block(out={self.out_shape}, wrt={self.wrt_shape}, {self.dtype.name}, "
+            f"stores {self.stored} of {self.size}{batch}: {self.structure})"
+        )
+
+
+def as_array(value: Any) -> Any:
+    """A value as a JAX or numpy array; arrays pass through untouched."""
+    return value if hasattr(value, "shape") and hasattr(value, "dtype") else jnp.asarray(value)
+
+
+def _default(dtype: Any) -> Any:
+    return jnp.zeros(()).dtype if dtype is None else dtype
+
+
+def rebuilt(out_shape: Shape, wrt_shape: Shape, dtype: Any, terms: Iterable[Term]) -> Block:
+    """A block from terms that are tidy already."""
+    block = object.__new__(Block)
+    block.out_shape, block.wrt_shape, block.dtype, block.terms = out_shape, wrt_shape, dtype, tuple(terms)
+    return block
+
+
+def tidy(term: Term, out_shape: Shape, wrt_shape: Shape) -> Term | None:
+    """A term without labels of size 1, or None when it has no entry at all."""
+    if isinstance(term.coefficient, int | float | complex) and term.coefficient == 0:
+        return None
+    labels = term.labels
+    if any(label.size == 0 for label in labels):
+        return None
+    indices = tuple(map(_tidy_index, term.indices))
+    for index, size in zip(indices, out_shape + wrt_shape, strict=True):
+        bounds = index.bounds()
+        if size == 0 or (bounds is not None and (bounds[1] < 0 or bounds[0] >= size)):
+            return None
+    out, wrt = indices[: len(out_shape)], indices[len(out_shape) :]
+    factors = term.factors
+    if any(
+        index.single is not None and not index.within(size)
+        for index, size in zip(indices, out_shape + wrt_shape, strict=True)
+    ):
+        from blockjac.blocks.network import trimmed
+
+        return trimmed(Term(factors, out, wrt, term.coefficient), out_shape, wrt_shape)
+    if any(label.size == 1 for factor in factors for label in factor.labels):
+        factors = tuple(map(_tidy_factor, factors))
+    return Term(factors, out, wrt, term.coefficient)
+
+
+def _tidy_index(index: Index) -> Index:
+    if all(label.size != 1 for label in index.labels):
+        return index
+    lookup = index.lookup
+    if lookup is not None:
+        squeezed = _tidy_factor(Factor(lookup.array, lookup.labels))
+        lookup = Lookup(squeezed.array, squeezed.labels, lookup.bounds)
+    return Index(index.offset, collect(index.strides), lookup)
+
+
+def _tidy_factor(factor: Factor) -> Factor:
+    labels = tuple(label for label in factor.labels if label.size != 1)
+    if len(labels) == len(factor.labels):
+        return factor
+    shape = tuple(label.size for label in labels)
+    array = factor.array
+    array = Abstract(shape, array.dtype) if isinstance(array, Abstract) else jnp.reshape(array, shape)
+    return Factor(array, labels, factor.name)
+
+
+# Blocks as pytrees
+
+
+def leaves(block: Block) -> list[tuple[Any, tuple[Label, ...]]]:
+    """The arrays of a block with their labels, each array once: factors first, then lookups."""
+    found: dict[int, tuple[Any, tuple[Label, ...]]] = {}
+    for term in block.terms:
+        for factor in term.factors:
+            found.setdefault(id(factor.array), (factor.array, factor.labels))
+    for term in block.terms:
+        for index in term.indices:
+            if index.lookup is not None:
+                found.setdefault(id(index.lookup.array), (index.lookup.array, index.lookup.labels))
+    return list(found.values())
+
+
+def flatten(block: Block) -> tuple[list[Any], Structure]:
+    """The leaves and the structure, with labels numbered by first occurrence."""
+    arrays = [array for array, _ in leaves(block)]
+    position = {id(array): place for place, array in enumerate(arrays)}
+    terms, names = [], []
+    for term in block.terms:
+        number = {label: place for place, label in enumerate(term.labels)}
+
+        def numbered(index: Index, number: dict[Label, int] = number) -> tuple[Any, ...]:
+            strides = tuple((number[label], stride) for label, stride in index.strides)
+            if index.lookup is None:
+                return (index.offset, strides, None)
+            lookup = index.lookup
+            return (
+                index.offset,
+                strides,
+                (position[id(lookup.array)], tuple(number[label] for label in lookup.labels), lookup.bounds),
+            )
+
+        terms.append(
+            (
+                tuple(label.size for label in term.labels),
+                term.coefficient,
+                tuple(
+                    (position[id(factor.array)], tuple(number[label] for label in factor.labels))
+                    for factor in term.factors
+                ),
+                tuple(map(numbered, term.out)),
+                tuple(map(numbered, term.wrt)),
+            )
+        )
+        names.append(tuple(factor.name for factor in term.factors))
+    return arrays, Structure(block.out_shape, block.wrt_shape, block.dtype, tuple(terms), _Names(names))
+
+
+def unflatten(structure: Structure, arrays: Sequence[Any]) -> Block:
+    """The inverse of `flatten`; looks at no leaf."""
+    terms = []
+    for (label_sizes, coefficient, factors, out, wrt), names in zip(structure.terms, structure.names, strict=True):
+        labels = [Label(size) for size in label_sizes]
+        lookups: dict[Any, Lookup] = {}
+
+        def index_of(
+            numbered: tuple[Any, ...], labels: list[Label] = labels, lookups: dict[Any, Lookup] = lookups
+        ) -> Index:
+            offset, strides, key = numbered
+            lookup = None
+            if key is not None:
+                made = Lookup(arrays[key[0]], tuple(labels[number] for number in key[1]), key[2])
+                lookup = lookups.setdefault(key, made)
+            return Index(offset, tuple((labels[number], stride) for number, stride in strides), lookup)
+
+        terms.append(
+            Term(
+                tuple(
+                    Factor(arrays[place], tuple(labels[number] for number in numbers), name)
+                    for (place, numbers), name in zip(factors, names, strict=True)
+                ),
+                tuple(map(index_of, out)),
+                tuple(map(index_of, wrt)),
+                coefficient,
+            )
+        )
+    return rebuilt(structure.out_shape, structure.wrt_shape, structure.dtype, terms)
+
+
+jax.tree_util.register_pytree_node(Block, flatten, unflatten)
+
+
+def mapped(block: Block, function: Callable[[Block], Any]) -> Any:
+    """Apply a function of one block, over the batch axes that an outer `vmap` has left on it, if any."""
+    for _ in block.batch_shape:
+        function = jax.vmap(function)
+    return function(block)

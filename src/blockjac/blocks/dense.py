@@ -1,0 +1,332 @@
+"""From structure to entries: a block, or some axes of a term, written out as an array."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from blockjac.blocks import factor as arrays
+from blockjac.blocks.block import Block, Term
+from blockjac.blocks.factor import Factor
+from blockjac.blocks.index import Index, Label, radix
+from blockjac.blocks.network import Contradiction, Network
+from blockjac.errors import BlockShapeError, DenseTooLargeError
+
+MEMORY_SHARE = 0.5
+"""The share of the machine's memory that a dense result may take when no limit is given."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis to be written out: the index that says where entries lie, its size, and the label it gets."""
+
+    index: Index
+    size: int
+    target: Label
+
+
+def dense(block: Block, max_bytes: int | None = None) -> Any:
+    """The block as an array of shape `block.shape`; see `Block.dense`."""
+    check_size(block.shape, block.dtype, max_bytes, "the dense Jacobian", f"keep the Block ({_bytes(block.nbytes)})")
+    total: Any = None
+    for term in block.terms:
+        axes = [Axis(index, size, Label(size)) for index, size in zip(term.indices, block.shape, strict=True)]
+        entries = materialise(list(term.factors), axes, [], block.dtype, term.coefficient)
+        array = arrays.aligned(entries, [axis.target for axis in axes])
+        total = array if total is None else total + array
+    if total is None:
+        return jnp.zeros(block.shape, block.dtype)
+    return jnp.broadcast_to(jnp.asarray(total, block.dtype), block.shape)
+
+
+def diagonal(block: Block) -> Any:
+    """The entries `block[i, i]`; see `Block.diagonal`."""
+    if block.out_shape != block.wrt_shape:
+        raise BlockShapeError(
+            f"the diagonal needs equal output and input shapes, but this block is one of {block.out_shape} with respect "
+            f"to {block.wrt_shape}"
+        )
+    terms = []
+    for term in block.terms:
+        network = Network(term.factors, term.out, term.labels, term.coefficient, block.dtype)
+        try:
+            network.solve(list(zip(term.out, term.wrt, block.out_shape, strict=True)))
+        except Contradiction:
+            continue
+        terms.append(network.term(len(term.out)))
+    return dense(Block(block.out_shape, (), block.dtype, terms))
+
+
+def check_size(shape: Sequence[int], dtype: Any, max_bytes: int | None, what: str, instead: str) -> None:
+    """Refuse a dense result over the limit.
+
+    Raises:
+        DenseTooLargeError: names shape, need and limit, and what to do instead.
+    """
+    limit = machine_limit() if max_bytes is None else max_bytes
+    needed = math.prod(shape) * np.dtype(dtype).itemsize
+    if needed > limit:
+        raise DenseTooLargeError(
+            f"{what} ({np.dtype(dtype).name}{list(shape)}) needs {_bytes(needed)}, over the limit of {_bytes(limit)}; "
+            f"{instead}, or raise the limit with max_bytes="
+        )
+
+
+def machine_limit() -> int:
+    """The default limit of a dense result, in bytes: a share of the machine's memory."""
+    try:
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE)
+    except (ValueError, OSError, AttributeError):  # not every system tells
+        return 8 * 2**30
+
+
+def _bytes(count: int) -> str:
+    amount = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            return f"{amount:.0f} {unit}" if amount == int(amount) else f"{amount:.1f} {unit}"
+        amount /= 1024
+    raise AssertionError("unreachable")
+
+
+def as_dense_axes(term: Term, wrt_axes: Sequence[int], wrt_shape: Sequence[int], dtype: Any) -> Term:
+    """The same term with some input axes written out: each gets one plain label of its own."""
+    axes = [Axis(term.wrt[axis], wrt_shape[axis], Label(wrt_shape[axis])) for axis in wrt_axes]
+    rest = [index for axis, index in enumerate(term.wrt) if axis not in wrt_axes]
+    kept = arrays.unique([label for index in (*term.out, *rest) for label in index.labels])
+    involved = {label for axis in axes for label in axis.index.labels}
+    inside = [factor for factor in term.factors if set(factor.labels) & involved]
+    outside = [factor for factor in term.factors if factor not in inside]
+    written = materialise(inside, axes, kept, dtype, 1)
+    wrt = list(term.wrt)
+    for place, axis in zip(wrt_axes, axes, strict=True):
+        wrt[place] = Index.of(axis.target)
+    return Term((*outside, written) if written.labels or inside else tuple(outside), term.out, tuple(wrt), term.coefficient)
+
+
+def materialise(
+    factors: Sequence[Factor], axes: Sequence[Axis], kept: Sequence[Label], dtype: Any, coefficient: Any
+) -> Factor:
+    """Write out axes: the factor `sum over labels  coefficient * prod factors * prod [axis == index]`.
+
+    Args:
+        factors: all factors that carry labels of the axes.
+        axes: the axes to write out.
+        kept: labels that stay labels of the result; all others are summed.
+        dtype: of the result.
+        coefficient: a static scalar.
+
+    Returns:
+        A factor over kept labels and the axes' targets; a label along which it is constant is left out.
+    """
+    if arrays.is_planning():
+        return _priced(factors, axes, kept, dtype)
+    factors, axes = _scatter_hard_axes(list(factors), list(axes), kept, dtype)
+    plan = _Layout(axes, kept)
+    value = plan.value(factors, coefficient, dtype)
+    condition = plan.condition({label for factor in factors for label in factor.labels})
+    if condition is None:
+        array = value
+    else:
+        array = jnp.where(condition, value, jnp.zeros((), dtype))
+    return plan.finish(array)
+
+
+def _priced(factors: Sequence[Factor], axes: Sequence[Axis], kept: Sequence[Label], dtype: Any) -> Factor:
+    carried = {label for factor in factors for label in factor.labels}
+    constant = [
+        axis
+        for axis in axes
+        if axis.index.is_plain(axis.size)
+        and not set(axis.index.labels) & (carried | set(kept))
+        and sum(axis.index.labels[0] in other.index.labels for other in axes if axis.size != 1) == 1
+    ]
+    involved = {label for axis in axes for label in axis.index.labels} | carried
+    targets = [axis.target for axis in axes if axis.size != 1 and axis not in constant]
+    labels = (*(label for label in kept if label in involved), *targets)
+    if factors:
+        arrays.product(list(factors))
+    return arrays.written(labels, dtype)
+
+
+class _Layout:
+    """Where each label lives once the axes are written out.
+
+    Every label is either kept, or has a *pivot*: an axis from which its value is read off. The other axes become
+    conditions, so that a delta is one fused comparison and not a second pass over the result.
+    """
+
+    def __init__(self, axes: Sequence[Axis], kept: Sequence[Label]) -> None:
+        self.axes = axes
+        self.kept = list(kept)
+        self.pivots = _pivots(axes, kept)
+        # The dimensions of the array being built: kept labels, then each axis (one dimension a digit for a radix).
+        self.dims: list[Label] = list(kept)
+        self.groups: list[tuple[Axis, list[Label]]] = []
+        self.home: dict[Label, tuple[Label, int, int]] = {label: (label, 0, 1) for label in kept}
+        for axis in axes:
+            digits = [label for label, owner in self.pivots.items() if owner is axis]
+            order = radix(axis.index)
+            if digits and axis.index.single is not None:
+                label, stride = axis.index.single
+                self.home[label] = (axis.target, axis.index.offset, stride)
+                own = [axis.target]
+            elif digits and order is not None:
+                for label in order:
+                    self.home[label] = (label, 0, 1)
+                own = list(order)
+            else:
+                own = [axis.target] if axis.size != 1 else []
+            self.groups.append((axis, own))
+            self.dims += own
+
+    def value(self, factors: Sequence[Factor], coefficient: Any, dtype: Any) -> Any:
+        """The product of the factors over the dimensions, padded to the axes."""
+        if not factors:
+            return jnp.reshape(jnp.asarray(coefficient, dtype), (1,) * len(self.dims))
+        total = arrays.product(list(factors), coefficient)
+        array, labels = jnp.asarray(total.array, dtype), []
+        for place, label in enumerate(total.labels):
+            dim, offset, stride = self.home[label]
+            labels.append(dim)
+            if (offset, stride) != (0, 1) or dim.size != label.size:
+                if stride < 0:
+                    array = lax.rev(array, (place,))
+                    offset, stride = offset + stride * (label.size - 1), -stride
+                padding = [(0, 0, 0)] * array.ndim
+                padding[place] = (offset, dim.size - 1 - offset - stride * (label.size - 1), stride - 1)
+                array = lax.pad(array, jnp.zeros((), dtype), padding)
+        return arrays.aligned(Factor(array, tuple(labels)), self.dims)
+
+    def condition(self, carried: set[Label]) -> Any:
+        """Where entries are: each axis that is not a pivot equals its index, each label is in its range.
+
+        Labels that a factor carries need no range: outside of it the factor has been padded with zeros.
+        """
+        clauses = []
+        for label, (dim, offset, stride) in self.home.items():
+            if not self._identical(label) and label not in carried:
+                place, last = self._iota(dim), offset + stride * (label.size - 1)
+                inside = (place >= min(offset, last)) & (place <= max(offset, last))
+                clauses.append(inside & ((place - offset) % stride == 0) if abs(stride) != 1 else inside)
+        pivot_axes = set(map(id, self.pivots.values()))
+        for axis in self.axes:
+            if id(axis) not in pivot_axes and not (axis.size == 1 and axis.index == Index()):
+                here = self._iota(axis.target) if axis.size != 1 else jnp.zeros((1,) * len(self.dims), jnp.int32)
+                clauses.append(here == self._index(axis.index))
+        if not clauses:
+            return None
+        result = clauses[0]
+        for clause in clauses[1:]:
+            result = result & clause
+        return result
+
+    def _iota(self, dim: Label) -> Any:
+        shape = tuple(label.size if label is dim else 1 for label in self.dims)
+        return lax.broadcasted_iota(jnp.int32, shape, self.dims.index(dim))
+
+    def _index(self, index: Index) -> Any:
+        total = jnp.full((1,) * len(self.dims), index.offset, jnp.int32)
+        for label, step in index.strides:
+            total = total + step * self._label(label)
+        if index.lookup is not None:
+            lookup = index.lookup
+            places = [self._label(label) for label in lookup.labels]
+            if all(map(self._identical, lookup.labels)):
+                dims = [self.home[label][0] for label in lookup.labels]
+                values = arrays.aligned(Factor(jnp.asarray(lookup.array), tuple(dims)), self.dims)
+            else:
+                values = jnp.asarray(lookup.array).at[tuple(places)].get(mode="clip")
+            total = total + values
+        return total
+
+    def _identical(self, label: Label) -> bool:
+        dim, offset, stride = self.home[label]
+        return (offset, stride) == (0, 1) and dim.size == label.size
+
+    def _label(self, label: Label) -> Any:
+        dim, offset, stride = self.home[label]
+        place = self._iota(dim)
+        return place if (offset, stride) == (0, 1) else (place - offset) // stride
+
+    def finish(self, array: Any) -> Factor:
+        """Merge the digits of radix axes and drop dimensions along which the array is constant."""
+        dims = [dim for place, dim in enumerate(self.dims) if array.shape[place] != 1]
+        labels: list[Label] = [label for label in self.kept if label in dims]
+        shape = [label.size for label in labels]
+        wanted = list(labels)
+        for axis, own in self.groups:
+            if not any(dim in dims for dim in own):
+                continue
+            wanted += own
+            shape.append(axis.size)
+            labels.append(axis.target)
+        sizes = tuple(dim.size if dim in wanted else 1 for dim in self.dims)
+        return Factor(jnp.reshape(jnp.broadcast_to(array, sizes), shape), tuple(labels))
+
+
+def _pivots(axes: Sequence[Axis], kept: Sequence[Label]) -> dict[Label, Axis]:
+    """An axis for each label that is not kept; plain axes first, so that as little as possible is padded."""
+    found: dict[Label, Axis] = {}
+
+    def rank(axis: Axis) -> int:
+        if axis.index.is_plain(axis.size):
+            return 0
+        if axis.index.single is not None:
+            return 2 if abs(axis.index.single[1]) == 1 else 3
+        return 1
+
+    for axis in sorted(axes, key=rank):
+        labels = axis.index.labels
+        if any(label in found or label in kept for label in labels):
+            continue
+        complete = radix(axis.index)
+        if (axis.index.single is not None and axis.index.within(axis.size)) or (
+            complete is not None and arrays.numel(complete) == axis.size
+        ):
+            for label in labels:
+                found[label] = axis
+    return found
+
+
+def _scatter_hard_axes(
+    factors: list[Factor], axes: list[Axis], kept: Sequence[Label], dtype: Any
+) -> tuple[list[Factor], list[Axis]]:
+    """Write out, by a scatter-add, the axes whose labels cannot be read off any axis (windows, lookups)."""
+    pivots = _pivots(axes, kept)
+    hard = [axis for axis in axes if any(label not in pivots and label not in kept for label in axis.index.labels)]
+    if not hard:
+        return factors, axes
+    grid = {label for axis in hard for label in axis.index.labels}
+    while True:
+        joining = [axis for axis in axes if axis not in hard and set(axis.index.labels) & grid]
+        if not joining:
+            break
+        hard += joining
+        grid |= {label for axis in joining for label in axis.index.labels}
+    batch = [Axis(Index.of(label), label.size, label) for label in kept if label in grid]
+    places = [*batch, *hard]
+    inside = [factor for factor in factors if set(factor.labels) & grid]
+    over = list(arrays.unique([label for axis in places for label in axis.index.labels]))
+    rest = [label for label in arrays.union(inside) if label not in grid]
+    value = arrays.product(inside) if inside else Factor(jnp.ones((), dtype), ())
+    values = jnp.broadcast_to(arrays.aligned(value, [*over, *rest]), arrays.sizes([*over, *rest]))
+    where = []
+    for axis in places:
+        index = jnp.broadcast_to(arrays.aligned(arrays.index_values(axis.index), over), arrays.sizes(over))
+        where.append(jnp.where(index < 0, axis.size, index))
+    buffer = jnp.zeros((*(axis.size for axis in places), *arrays.sizes(rest)), dtype)
+    array = buffer.at[tuple(where)].add(values.astype(dtype), mode="drop")
+    targets = tuple(axis.target for axis in places)
+    written = Factor(array, (*targets, *rest))
+    squeezed = tuple(label for label in written.labels if label.size != 1)
+    written = Factor(jnp.reshape(array, arrays.sizes(squeezed)), squeezed)
+    done = [Axis(Index.of(axis.target), axis.size, axis.target) if axis in hard else axis for axis in axes]
+    return [*(factor for factor in factors if factor not in inside), written], done

@@ -1,0 +1,374 @@
+"""Factors: arrays whose axes are labels, and the few operations on them that emit JAX code.
+
+Every operation here runs in one of two ways. Normally it emits `jax.numpy`. Inside `planning()` it touches no
+array: it adds what it would cost to a `Cost` and returns a factor that knows its shape alone. The block algebra
+above is written once and serves both, so that a plan and its execution cannot differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import opt_einsum
+from jax import lax
+
+from blockjac.blocks.index import Index, Label, Lookup, radix
+
+
+@dataclass(frozen=True, eq=False)
+class Abstract:
+    """The shape and dtype of an array that a plan talks about."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """An array over labels; `name` is how explanations call it."""
+
+    array: Any
+    labels: tuple[Label, ...]
+    name: str = ""
+
+    @property
+    def numel(self) -> int:
+        """Number of entries."""
+        return math.prod(label.size for label in self.labels)
+
+
+@dataclass
+class Cost:
+    """What a computation costs: scalar operations and bytes moved."""
+
+    multiplications: int = 0
+    additions: int = 0
+    bytes: int = 0
+
+    def seconds(self) -> float:
+        """A rough time: arithmetic at 8 GFlop/s and memory at 10 GB/s, whichever is slower, op by op."""
+        return (self.multiplications + self.additions) / 16e9 + self.bytes / 10e9
+
+
+_plan: contextvars.ContextVar[Cost | None] = contextvars.ContextVar("blockjac_plan", default=None)
+
+
+@contextlib.contextmanager
+def planning() -> Iterator[Cost]:
+    """Within, factor operations cost instead of compute; yields the `Cost` that they add to."""
+    cost = Cost()
+    token = _plan.set(cost)
+    try:
+        yield cost
+    finally:
+        _plan.reset(token)
+
+
+def is_planning() -> bool:
+    """Whether factor operations are being priced and not run."""
+    return _plan.get() is not None
+
+
+def sizes(labels: Sequence[Label]) -> tuple[int, ...]:
+    """The shape of an array over the labels."""
+    return tuple(label.size for label in labels)
+
+
+def numel(labels: Sequence[Label]) -> int:
+    """The number of joint values of the labels."""
+    return math.prod(label.size for label in labels)
+
+
+def _priced(labels: Sequence[Label], dtype: Any, inputs: Sequence[Factor], multiplications: int = 0, additions: int = 0) -> Factor:
+    cost = _plan.get()
+    if cost is None:
+        raise RuntimeError("a factor can be priced inside planning() only")
+    entries = numel(labels) + sum(factor.numel for factor in inputs)
+    cost.multiplications += multiplications
+    cost.additions += additions
+    cost.bytes += entries * np.dtype(dtype).itemsize
+    return Factor(Abstract(sizes(labels), dtype), tuple(labels))
+
+
+def written(labels: Sequence[Label], dtype: Any) -> Factor:
+    """In a plan: a new array over the labels that costs no more than to write it."""
+    return _priced(labels, dtype, [])
+
+
+def unique(labels: Sequence[Label]) -> tuple[Label, ...]:
+    """The labels without repetitions, in order."""
+    return tuple(dict.fromkeys(labels))
+
+
+def union(factors: Sequence[Factor]) -> tuple[Label, ...]:
+    """Every label of the factors once, the widest factor's labels first in its own order."""
+    widest_first = sorted(factors, key=lambda factor: -factor.numel)
+    return unique([label for factor in widest_first for label in factor.labels])
+
+
+def aligned(factor: Factor, labels: Sequence[Label]) -> Any:
+    """The array with axes in the order of `labels`, size 1 where the factor lacks a label."""
+    order = [factor.labels.index(label) for label in labels if label in factor.labels]
+    array = factor.array
+    if order != list(range(len(order))):
+        array = jnp.transpose(array, order)
+    if len(order) == len(labels):
+        return array
+    return jnp.reshape(array, tuple(label.size if label in factor.labels else 1 for label in labels))
+
+
+def product(factors: Sequence[Factor], coefficient: Any = 1) -> Factor:
+    """Multiply factors out over all their labels, times a scalar.
+
+    A single factor with coefficient 1 is returned as it is.
+    """
+    if len(factors) == 1 and _is_one(coefficient):
+        return factors[0]
+    labels = union(factors)
+    dtype = jnp.result_type(*(factor.array.dtype for factor in factors))
+    if is_planning():
+        steps = len(factors) - 1 + (abs(coefficient) != 1)
+        return _priced(labels, dtype, factors, multiplications=steps * numel(labels))
+    # Small factors first: their product is formed before it is spread over the wide ones.
+    arrays = [aligned(factor, labels) for factor in sorted(factors, key=lambda factor: factor.numel)]
+    result = arrays[0]
+    for array in arrays[1:]:
+        result = result * array
+    return Factor(scaled(result, coefficient), labels)
+
+
+def _is_one(coefficient: Any) -> bool:
+    return isinstance(coefficient, int | float | complex) and coefficient == 1
+
+
+def scaled(array: Any, coefficient: Any) -> Any:
+    """An array times a static scalar, without an operation for 1 and with a negation for -1."""
+    if coefficient == 1:
+        return array
+    if coefficient == -1:
+        return -array
+    return array * jnp.asarray(coefficient, array.dtype)
+
+
+def sum_out(factors: Sequence[Factor], summed: Sequence[Label]) -> Factor:
+    """Contract factors to one: the product of all, summed over `summed`.
+
+    The order of pairwise contractions is opt_einsum's.
+    """
+    pending = list(factors)
+    while len(pending) > 2:
+        first, second = _next_pair(pending, summed)
+        rest = [factor for factor in pending if factor is not first and factor is not second]
+        still_needed = {label for factor in rest for label in factor.labels}
+        pending = [*rest, _contract(first, second, [label for label in summed if label not in still_needed])]
+    if len(pending) == 2:
+        return _contract(pending[0], pending[1], summed)
+    return _reduce(pending[0], summed)
+
+
+def _next_pair(factors: Sequence[Factor], summed: Sequence[Label]) -> tuple[Factor, Factor]:
+    symbols: dict[Label, str] = {}
+    for factor in factors:
+        for label in factor.labels:
+            symbols.setdefault(label, opt_einsum.get_symbol(len(symbols)))
+    inputs = ",".join("".join(symbols[label] for label in factor.labels) for factor in factors)
+    output = "".join(symbol for label, symbol in symbols.items() if label not in summed)
+    shapes = [sizes(factor.labels) for factor in factors]
+    optimizer = "optimal" if len(factors) <= 5 else "auto"
+    path, _ = opt_einsum.contract_path(f"{inputs}->{output}", *shapes, shapes=True, optimize=optimizer)
+    pair = path[0]
+    if len(pair) == 1:
+        return factors[0], factors[1]
+    return factors[pair[0]], factors[pair[1]]
+
+
+def _reduce(factor: Factor, summed: Sequence[Label]) -> Factor:
+    axes = tuple(axis for axis, label in enumerate(factor.labels) if label in summed)
+    if not axes:
+        return factor
+    labels = tuple(label for label in factor.labels if label not in summed)
+    if is_planning():
+        return _priced(labels, factor.array.dtype, [factor], additions=factor.numel)
+    return Factor(jnp.sum(factor.array, axis=axes), labels)
+
+
+def _contract(left: Factor, right: Factor, summed: Sequence[Label]) -> Factor:
+    left = _reduce(left, [label for label in summed if label not in right.labels])
+    right = _reduce(right, [label for label in summed if label not in left.labels])
+    inner = [label for label in left.labels if label in summed and label in right.labels]
+    if not inner:
+        return product([left, right])
+    batch = [label for label in left.labels if label in right.labels and label not in inner]
+    left_free = [label for label in left.labels if label not in right.labels]
+    right_free = [label for label in right.labels if label not in left.labels]
+    labels = (*batch, *left_free, *right_free)
+    if is_planning():
+        work = numel(labels) * numel(inner)
+        dtype = jnp.result_type(left.array.dtype, right.array.dtype)
+        return _priced(labels, dtype, [left, right], multiplications=work, additions=work - numel(labels))
+    if not left_free and not right_free:
+        return _reduce(product([left, right]), inner)
+    dtype = jnp.result_type(left.array.dtype, right.array.dtype)
+    dimension_numbers = (
+        ([left.labels.index(label) for label in inner], [right.labels.index(label) for label in inner]),
+        ([left.labels.index(label) for label in batch], [right.labels.index(label) for label in batch]),
+    )
+    array = lax.dot_general(
+        jnp.asarray(left.array, dtype), jnp.asarray(right.array, dtype), dimension_numbers, preferred_element_type=dtype
+    )
+    return Factor(array, labels)
+
+
+def add(left: Factor, right: Factor) -> Factor:
+    """The sum of two factors over all their labels."""
+    labels = union([left, right])
+    dtype = jnp.result_type(left.array.dtype, right.array.dtype)
+    if is_planning():
+        return _priced(labels, dtype, [left, right], additions=numel(labels))
+    return Factor(aligned(left, labels) + aligned(right, labels), labels)
+
+
+def cast(factor: Factor, dtype: Any) -> Factor:
+    """The factor with another dtype."""
+    if factor.array.dtype == dtype:
+        return factor
+    if is_planning():
+        return _priced(factor.labels, dtype, [factor])
+    return Factor(jnp.asarray(factor.array).astype(dtype), factor.labels, factor.name)
+
+
+def renamed(factor: Factor, old: Label, new: Label) -> Factor:
+    """The factor with one label renamed; no array operation."""
+    return Factor(factor.array, tuple(new if label is old else label for label in factor.labels), factor.name)
+
+
+def restrict(factor: Factor, label: Label, new: Label, start: int, stride: int) -> Factor:
+    """Entries `start + stride * new` along a label; `new` replaces `label` (a diagonal where it is there already)."""
+    axis = factor.labels.index(label)
+    if start == 0 and stride == 1 and new.size == label.size:
+        sliced = factor.array
+    elif is_planning():
+        trimmed = [other.size if place != axis else new.size for place, other in enumerate(factor.labels)]
+        sliced = _priced([Label(size) for size in trimmed], factor.array.dtype, []).array
+    elif stride > 0:
+        sliced = lax.slice_in_dim(factor.array, start, start + stride * (new.size - 1) + 1, stride, axis)
+    else:
+        last = start + stride * (new.size - 1)
+        sliced = lax.rev(lax.slice_in_dim(factor.array, last, start + 1, -stride, axis), (axis,))
+    if new not in factor.labels:
+        return renamed(Factor(sliced, factor.labels, factor.name), label, new)
+    labels = tuple(other for other in factor.labels if other is not label and other is not new)
+    if is_planning():
+        return _priced((*labels, new), factor.array.dtype, [])
+    return Factor(jnp.diagonal(sliced, axis1=axis, axis2=factor.labels.index(new)), (*labels, new))
+
+
+def pick(factor: Factor, label: Label, place: int) -> Factor:
+    """The entries at one place of a label, which disappears."""
+    axis = factor.labels.index(label)
+    labels = tuple(other for other in factor.labels if other is not label)
+    if is_planning():
+        return _priced(labels, factor.array.dtype, [])
+    return Factor(lax.index_in_dim(factor.array, place, axis, keepdims=False), labels, factor.name)
+
+
+def split(factor: Factor, label: Label, parts: Sequence[Label]) -> Factor:
+    """Reshape a label into several, most significant first."""
+    axis = factor.labels.index(label)
+    labels = (*factor.labels[:axis], *parts, *factor.labels[axis + 1 :])
+    array = Abstract(sizes(labels), factor.array.dtype) if is_planning() else jnp.reshape(factor.array, sizes(labels))
+    return Factor(array, labels)
+
+
+def gather(factor: Factor, label: Label, index: Index) -> Factor:
+    """Replace a label by an expression of other labels: `result[m, ...] = factor[index(m), ...]`.
+
+    Values of the index outside the label give 0.
+    """
+    parts = radix(index)
+    if parts is not None and numel(parts) == label.size and not set(parts) & set(factor.labels):
+        return split(factor, label, parts)
+    own = [other for other in factor.labels if other is not label]
+    new = [other for other in index.labels if other not in own]
+    labels = (*new, *own)
+    if is_planning():
+        return _priced(labels, factor.array.dtype, [Factor(None, labels)])
+    safe = index.within(label.size)
+    shared = [other for other in index.labels if other in own]
+    places = aligned(index_values(index), [*new, *(other for other in own if other in shared)])
+    axis = factor.labels.index(label)
+    if not safe:
+        places = jnp.where(places < 0, label.size, places)
+    mode = "promise_in_bounds" if safe else "fill"
+    fill = None if safe else jnp.zeros((), factor.array.dtype)
+    if not shared:
+        array = jnp.moveaxis(jnp.asarray(factor.array), axis, 0).at[places].get(mode=mode, fill_value=fill)
+        return Factor(array, labels)
+    full = jnp.reshape(places, tuple(other.size if other in index.labels else 1 for other in labels))
+    selectors = []
+    for other in factor.labels:
+        if other is label:
+            selectors.append(full)
+        else:
+            shape = tuple(other.size if other is place else 1 for place in labels)
+            selectors.append(jnp.reshape(jnp.arange(other.size), shape))
+    array = jnp.asarray(factor.array).at[tuple(selectors)].get(mode=mode, fill_value=fill)
+    return Factor(array, labels)
+
+
+def index_values(index: Index) -> Factor:
+    """The values of an index expression as an integer factor over its labels."""
+    labels = index.labels
+    if is_planning():
+        return Factor(Abstract(sizes(labels), np.dtype(np.int32)), labels)
+    dtype = _index_dtype(index)
+    total: Any = jnp.asarray(index.offset, dtype)
+    if index.lookup is not None:
+        total = total + aligned(Factor(jnp.asarray(index.lookup.array, dtype), index.lookup.labels), labels)
+    for label, stride in index.strides:
+        shape = tuple(label.size if other is label else 1 for other in labels)
+        total = total + jnp.reshape(stride * lax.iota(dtype, label.size), shape)
+    return Factor(jnp.broadcast_to(total, sizes(labels)), labels)
+
+
+def _index_dtype(index: Index) -> Any:
+    bounds = index.bounds()
+    if index.lookup is not None:
+        return jnp.result_type(index.lookup.array.dtype, np.int32)
+    if bounds is not None and max(map(abs, bounds)) >= 2**31:
+        return np.dtype(np.int64)
+    return np.dtype(np.int32)
+
+
+def in_range(index: Index, size: int, dtype: Any, divisor: int = 1) -> Factor:
+    """1 where the expression is a multiple of `divisor` and its quotient lies in `0 .. size - 1`, else 0."""
+    if is_planning():
+        return _priced(index.labels, dtype, [])
+    values = index_values(index).array
+    allowed = (values >= 0) & (values < size * abs(divisor)) if divisor > 0 else (values <= 0) & (values > size * divisor)
+    if abs(divisor) != 1:
+        allowed &= values % divisor == 0
+    return Factor(allowed.astype(dtype), index.labels)
+
+
+def equal(left: Index, right: Index, size: int, dtype: Any) -> Factor:
+    """1 where two expressions agree on a place of an axis of the given size, else 0."""
+    labels = unique([*left.labels, *right.labels])
+    if is_planning():
+        return _priced(labels, dtype, [])
+    one, other = aligned(index_values(left), labels), aligned(index_values(right), labels)
+    return Factor(((one == other) & (one >= 0) & (one < size)).astype(dtype), labels)
+
+
+def quotient(index: Index, divisor: int, bounds: tuple[int, int] | None) -> Lookup:
+    """The lookup `index // divisor`, over the labels of the index."""
+    if is_planning():
+        return Lookup(Abstract(sizes(index.labels), np.dtype(np.int32)), index.labels, bounds)
+    return Lookup(index_values(index).array // divisor, index.labels, bounds)

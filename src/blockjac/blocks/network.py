@@ -1,0 +1,461 @@
+"""The system that a contraction solves: which labels must agree for two indices to meet on an axis.
+
+A `Network` is a term in the making: factors, the indices of the answer, and equations between indices that still
+have to hold. `solve` removes the equations one by one, each by a substitution of a label (a slice, a reshape
+or a gather of the factors that carry it), or, where no substitution exists, by a factor of zeros and ones. Every
+step keeps `0 <= index < size of the axis`, so that no entry is counted that lies outside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.blocks import factor as arrays
+from blockjac.blocks.block import Term, tidy
+from blockjac.blocks.factor import Factor
+from blockjac.blocks.index import Index, Label, Lookup, collect, radix
+
+
+class Contradiction(Exception):
+    """The equations have no solution: the term is zero."""
+
+
+class Network:
+    """Factors, output indices and pending equations over a common set of labels."""
+
+    def __init__(
+        self, factors: Sequence[Factor], indices: Sequence[Index], labels: Sequence[Label], coefficient: Any, dtype: Any
+    ) -> None:
+        self.factors = list(factors)
+        self.indices = list(indices)
+        self.labels = dict.fromkeys(labels)
+        self.coefficient = coefficient
+        self.dtype = dtype
+        self.equations: list[tuple[Index, Index, int]] = []
+
+    # Solving
+
+    def solve(self, equations: Sequence[tuple[Index, Index, int]]) -> None:
+        """Make each pair of indices agree on its axis.
+
+        Raises:
+            Contradiction: if no label values satisfy them.
+        """
+        self.equations = list(equations)
+        for place, (_, _, size) in enumerate(equations):
+            for side in (0, 1):
+                index = self.equations[place][side]
+                if index.single is not None and not index.within(size):
+                    self._trim(index, size)
+        while self.equations:
+            self.equations.sort(key=_difficulty)
+            self._solve_one(*self.equations.pop(0))
+
+    def _solve_one(self, left: Index, right: Index, size: int) -> None:
+        if left == right:
+            self._require(left, size)
+            return
+        for attempt in (_constants, _singles, _digits, _flattening, _substitution, _division):
+            if attempt(self, left, right, size):
+                return
+        self._compare(left, right, size)
+
+    def _compare(self, left: Index, right: Index, size: int) -> None:
+        self.factors.append(arrays.equal(left, right, size, self.dtype))
+
+    def _require(self, index: Index, size: int) -> None:
+        """Keep only label values for which the index lies on the axis.
+
+        A single label has been trimmed before, so that this is a factor of zeros and ones or nothing.
+        """
+        if index.constant and not index.within(size):
+            raise Contradiction
+        if not index.within(size):
+            self.factors.append(arrays.in_range(index, size, self.dtype))
+
+    def _trim(self, index: Index, size: int) -> None:
+        """Restrict the one label of an index to the values for which the index lies on the axis."""
+        if index.single is None:
+            raise TypeError("only an index of one label can be trimmed")
+        label, stride = index.single
+        first, last = _values_within(index.offset, stride, label.size, size)
+        if last < first:
+            raise Contradiction
+        self.substitute(label, Index.of(Label(last - first + 1), 1, first))
+
+    # Substitution
+
+    def fix(self, label: Label, value: int) -> None:
+        """Give a label a constant value."""
+        if not 0 <= value < label.size:
+            raise Contradiction
+        self.substitute(label, Index(value))
+
+    def substitute(self, label: Label, value: Index) -> None:
+        """Replace a label everywhere by an expression whose values lie in `0 .. label.size - 1`, or are masked."""
+        self.labels.pop(label, None)
+        for new in value.labels:
+            self.labels.setdefault(new)
+        self.factors = [_substituted(factor, label, value) for factor in self.factors]
+        lookups: dict[int, Lookup] = {}
+
+        def replaced(index: Index) -> Index:
+            return _index_substituted(index, label, value, lookups)
+
+        self.indices = [replaced(index) for index in self.indices]
+        self.equations = [(replaced(left), replaced(right), size) for left, right, size in self.equations]
+
+    def solve_for(self, label: Label, value: Index) -> None:
+        """Substitute a label by an expression that may leave its range; what leaves it is no entry."""
+        if value.constant:
+            self.fix(label, value.offset)
+            return
+        if value.single is not None and not value.within(label.size):
+            kept = value.single[0]
+            first, last = _values_within(value.offset, value.single[1], kept.size, label.size)
+            if last < first:
+                raise Contradiction
+            fresh = Index.of(Label(last - first + 1), 1, first)
+            self.substitute(kept, fresh)
+            value = _index_substituted(value, kept, fresh, {})
+        elif not value.within(label.size) and not any(label in factor.labels for factor in self.factors):
+            # Where a factor carries the label, its gather gives 0 outside the range.
+            self.factors.append(arrays.in_range(value, label.size, self.dtype))
+        self.substitute(label, value)
+
+    # The answer
+
+    def term(self, out_axes: int) -> Term:
+        """Sum the labels that no index carries and return the term."""
+        used = {label for index in self.indices for label in index.labels}
+        carried = {label for factor in self.factors for label in factor.labels}
+        coefficient = self.coefficient
+        for label in self.labels:
+            if label not in used and label not in carried:
+                coefficient = coefficient * label.size
+        summed = [label for label in self.labels if label in carried and label not in used]
+        factors, coefficient = merged(contracted(self.factors, summed), coefficient)
+        return Term(tuple(factors), tuple(self.indices[:out_axes]), tuple(self.indices[out_axes:]), coefficient)
+
+
+def trimmed(term: Term, out_shape: Sequence[int], wrt_shape: Sequence[int]) -> Term | None:
+    """A term with the labels of single-label indices restricted to values on their axes; None if nothing is left."""
+    network = Network(term.factors, term.indices, term.labels, term.coefficient, None)
+    for place, size in enumerate((*out_shape, *wrt_shape)):
+        index = network.indices[place]
+        if index.single is not None and not index.within(size):
+            try:
+                network._trim(index, size)
+            except Contradiction:
+                return None
+    return tidy(network.term(len(term.out)), tuple(out_shape), tuple(wrt_shape))
+
+
+def contracted(factors: Sequence[Factor], summed: Sequence[Label]) -> list[Factor]:
+    """Contract, group by group, the factors that share labels to be summed; the others stay as they are."""
+    untouched = [factor for factor in factors if not set(factor.labels) & set(summed)]
+    pending = [factor for factor in factors if set(factor.labels) & set(summed)]
+    while pending:
+        group, reach = [pending.pop(0)], set()
+        grew = True
+        while grew:
+            reach = {label for factor in group for label in factor.labels if label in summed}
+            joining = [factor for factor in pending if set(factor.labels) & reach]
+            pending = [factor for factor in pending if not set(factor.labels) & reach]
+            group += joining
+            grew = bool(joining)
+        untouched.append(arrays.sum_out(group, [label for label in summed if label in reach]))
+    return untouched
+
+
+def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], Any]:
+    """Multiply factors over the same labels into one, which XLA fuses, and the coefficient with the first of them."""
+    groups: dict[frozenset[Label], list[Factor]] = {}
+    for factor in factors:
+        groups.setdefault(frozenset(factor.labels), []).append(factor)
+    result = []
+    for labels, group in groups.items():
+        if len(group) > 1 and labels:
+            result.append(arrays.product(group, coefficient))
+            coefficient = 1
+        else:
+            result.append(arrays.product(group))
+    return result, coefficient
+
+
+# Steps of the solver: each returns whether it has dealt with the equation.
+
+
+def _constants(network: Network, left: Index, right: Index, size: int) -> bool:
+    """Both sides differ by a constant, or one side is one."""
+    if left.lookup is None and right.lookup is None:
+        difference = collect([*left.strides, *((label, -stride) for label, stride in right.strides)])
+        if not difference:
+            if left.offset != right.offset:
+                raise Contradiction
+            network._require(left, size)
+            return True
+    for one, other in ((left, right), (right, left)):
+        if one.constant:
+            if not 0 <= one.offset < size:
+                raise Contradiction
+            if other.single is not None:
+                label, stride = other.single
+                value, rest = divmod(one.offset - other.offset, stride)
+                if rest:
+                    raise Contradiction
+                network.fix(label, value)
+                return True
+    return False
+
+
+def _singles(network: Network, left: Index, right: Index, size: int) -> bool:
+    """`a + s*l == b + t*m` for two labels, or one label with two strides: a linear Diophantine equation."""
+    if left.single is None or right.single is None:
+        return False
+    (first, s), (second, t) = left.single, right.single
+    if first is second:
+        value, rest = divmod(right.offset - left.offset, s - t)
+        if rest or not 0 <= left.offset + s * value < size:
+            raise Contradiction
+        network.fix(first, value)
+        return True
+    low = max(0, min(left.offset, left.offset + s * (first.size - 1)))
+    low = max(low, min(right.offset, right.offset + t * (second.size - 1)))
+    high = min(size - 1, max(left.offset, left.offset + s * (first.size - 1)))
+    high = min(high, max(right.offset, right.offset + t * (second.size - 1)))
+    common = math.gcd(s, t)
+    if (right.offset - left.offset) % common:
+        raise Contradiction
+    step = abs(s * t) // common
+    # The smallest place on the axis that both sides reach, then every `step`-th one.
+    place = next((x for x in range(low, low + step) if (x - left.offset) % s == 0 and (x - right.offset) % t == 0), None)
+    if place is None or place > high:
+        raise Contradiction
+    count = (high - place) // step + 1
+    joint = Label(count)
+    network.substitute(first, Index.of(joint, step // s, (place - left.offset) // s))
+    network.substitute(second, Index.of(joint, step // t, (place - right.offset) // t))
+    return True
+
+
+def _digits(network: Network, left: Index, right: Index, size: int) -> bool:
+    """Mixed-radix numbers: split the equation at a common boundary into high and low digits."""
+    if left.lookup is not None or right.lookup is not None or min(len(left.strides), len(right.strides)) == 0:
+        return False
+    if len(left.strides) == 1 and len(right.strides) == 1:
+        return False
+    boundaries = {abs(stride) for index in (left, right) for _, stride in index.strides} - {1}
+    for boundary in sorted(boundaries):
+        one, other = _cut(left, boundary), _cut(right, boundary)
+        if one is None or other is None or (one.whole and other.whole):
+            continue
+        splits = {**one.splits, **other.splits}
+        if splits:
+            network.equations.append((left, right, size))
+            for label, (high, low) in splits.items():
+                network.substitute(label, Index(0, collect([(high, low.size), (low, 1)])))
+            return True
+        if not right.within(size):
+            network._require(left, size)
+        network.equations.append((one.low, other.low, boundary))
+        network.equations.append((one.high, other.high, -(-size // boundary)))
+        return True
+    return False
+
+
+class _Cut:
+    """An index written as `boundary * high + low` with `0 <= low < boundary`."""
+
+    def __init__(self, high: Index, low: Index, splits: dict[Label, tuple[Label, Label]]) -> None:
+        self.high, self.low, self.splits = high, low, splits
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was cut: one of the parts is the constant 0."""
+        return (self.high.constant and self.high.offset == 0) or (self.low.constant and self.low.offset == 0)
+
+
+def _cut(index: Index, boundary: int) -> _Cut | None:
+    high: list[tuple[Label, int]] = []
+    low: list[tuple[Label, int]] = []
+    splits: dict[Label, tuple[Label, Label]] = {}
+    for label, stride in index.strides:
+        if stride % boundary == 0:
+            high.append((label, stride // boundary))
+        elif stride > 0 and stride * label.size <= boundary:
+            low.append((label, stride))
+        elif stride > 0 and boundary % stride == 0 and label.size % (boundary // stride) == 0:
+            inner = boundary // stride
+            parts = (Label(label.size // inner), Label(inner))
+            splits[label] = parts
+            high.append((parts[0], 1))
+            low.append((parts[1], stride))
+        else:
+            return None
+    carry, offset = divmod(index.offset, boundary)
+    lower = Index(offset, tuple(low))
+    if not lower.within(boundary):
+        return None
+    return _Cut(Index(carry, tuple(high)), lower, splits)
+
+
+def _substitution(network: Network, left: Index, right: Index, size: int) -> bool:
+    """One label stands alone with stride 1 or -1: it is the rest of the equation."""
+    best: tuple[int, Label, Index] | None = None
+    for one, other in ((left, right), (right, left)):
+        for label, stride in one.strides:
+            alone = one.single is not None
+            if label in other.labels or (one.lookup is not None and label in one.lookup.labels):
+                continue
+            rest = one.without(label)
+            value = _difference(other, rest, stride)
+            if value is None:
+                continue
+            # A label that is alone on its side costs no window; prefer it, then the largest label.
+            rank = (0 if alone else 1) * 2**62 - label.size
+            if best is None or rank < best[0]:
+                best = (rank, label, value)
+    if best is None:
+        return False
+    if left.single is None and right.single is None and not right.within(size):
+        network._require(left, size)
+    network.solve_for(best[1], best[2])
+    return True
+
+
+def _difference(index: Index, rest: Index, stride: int) -> Index | None:
+    """`(index - rest) / stride` as an expression, or None where it is not one."""
+    if rest.lookup is not None and index.lookup is not None:
+        return None
+    if abs(stride) != 1:
+        return None
+    strides = collect([*index.strides, *((label, -other) for label, other in rest.strides)])
+    lookup, sign = (index.lookup, 1) if rest.lookup is None else (rest.lookup, -1)
+    lookup = _scaled_lookup(lookup, sign * stride) if lookup is not None else None
+    return Index(
+        (index.offset - rest.offset) * stride, tuple((label, other * stride) for label, other in strides), lookup
+    )
+
+
+def _flattening(network: Network, left: Index, right: Index, size: int) -> bool:
+    """Two complete mixed radices that do not refine each other become lookups of one flat label."""
+    one, other = radix(left), radix(right)
+    if one is None or other is None or len(one) == 1 or len(other) == 1 or set(one) & set(other):
+        return False
+    flat = Label(min(arrays.numel(one), arrays.numel(other), size))
+    for digits in (one, other):
+        weight = 1
+        for label in reversed(digits):
+            network.substitute(label, _digit(flat, weight, label.size))
+            weight *= label.size
+    return True
+
+
+def _division(network: Network, left: Index, right: Index, size: int) -> bool:
+    """Strided labels against anything: an integer division, with a factor that is 1 where nothing remains."""
+    for index, rest in ((left, right), (right, left)):
+        for label, stride in index.strides:
+            if label in rest.labels or index.lookup is not None:
+                continue
+            value = _difference(rest, index.without(label), 1)
+            if value is None:
+                continue
+            network._require(index, size)
+            network.factors.append(arrays.in_range(value, label.size, network.dtype, stride))
+            network.substitute(label, Index(0, (), arrays.quotient(value, stride, None)))
+            return True
+    return False
+
+
+def _digit(flat: Label, weight: int, base: int) -> Index:
+    if arrays.is_planning():
+        return Index(0, (), Lookup(arrays.Abstract((flat.size,), np.dtype(np.int32)), (flat,), (0, base - 1)))
+    return Index(0, (), Lookup(jnp.arange(flat.size) // weight % base, (flat,), (0, base - 1)))
+
+
+# Helpers of substitution
+
+
+def _values_within(offset: int, stride: int, count: int, size: int) -> tuple[int, int]:
+    """The first and last label value for which `offset + stride * value` lies in `0 .. size - 1`."""
+    if stride > 0:
+        first, last = -(offset // stride), (size - 1 - offset) // stride
+    else:
+        first, last = -((size - 1 - offset) // -stride), offset // -stride
+    return max(first, 0), min(last, count - 1)
+
+
+def _substituted(factor: Factor, label: Label, value: Index) -> Factor:
+    if label not in factor.labels:
+        return factor
+    if value.constant:
+        return arrays.pick(factor, label, value.offset)
+    if value.single is not None:
+        new, stride = value.single
+        return arrays.restrict(factor, label, new, value.offset, stride)
+    return arrays.gather(factor, label, value)
+
+
+def _index_substituted(index: Index, label: Label, value: Index, lookups: dict[int, Lookup]) -> Index:
+    """An index with a label replaced; equal lookups stay one object through `lookups`."""
+    if label not in index.labels:
+        return index
+    lookup = index.lookup
+    if lookup is not None and label in lookup.labels:
+        if id(lookup) not in lookups:
+            moved = _substituted(Factor(lookup.array, lookup.labels), label, value)
+            lookups[id(lookup)] = Lookup(moved.array, moved.labels, lookup.bounds if _safe(value, label) else None)
+        lookup = lookups[id(lookup)]
+    stride = index.stride(label)
+    if not stride:
+        return Index(index.offset, index.strides, lookup)
+    kept = index.without(label).strides
+    strides = collect([*kept, *((other, stride * step) for other, step in value.strides)])
+    offset = index.offset + stride * value.offset
+    if value.lookup is None:
+        return Index(offset, strides, lookup)
+    scaled = _scaled_lookup(value.lookup, stride)
+    if lookup is None:
+        return Index(offset, strides, scaled)
+    return Index(offset, strides, _summed_lookups(lookup, scaled))
+
+
+def _safe(value: Index, label: Label) -> bool:
+    return value.within(label.size)
+
+
+def _scaled_lookup(lookup: Lookup, stride: int) -> Lookup:
+    if stride == 1:
+        return lookup
+    bounds = None if lookup.bounds is None else tuple(sorted(stride * bound for bound in lookup.bounds))
+    array = lookup.array if arrays.is_planning() else lookup.array * stride
+    return Lookup(array, lookup.labels, bounds)  # pyright: ignore[reportArgumentType]
+
+
+def _summed_lookups(one: Lookup, other: Lookup) -> Lookup:
+    total = arrays.add(Factor(one.array, one.labels), Factor(other.array, other.labels))
+    bounds = None
+    if one.bounds is not None and other.bounds is not None:
+        bounds = (one.bounds[0] + other.bounds[0], one.bounds[1] + other.bounds[1])
+    return Lookup(total.array, total.labels, bounds)
+
+
+def _difficulty(equation: tuple[Index, Index, int]) -> int:
+    """Easy equations first: they fix labels of the harder ones."""
+    left, right, _ = equation
+    if left.constant or right.constant:
+        return 0
+    if left.single is not None and right.single is not None:
+        return 1
+    if left.lookup is None and right.lookup is None:
+        return 2
+    return 3
+
+
+Attempt = Callable[[Network, Index, Index, int], bool]
