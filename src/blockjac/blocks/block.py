@@ -129,12 +129,16 @@ class Block:
 
     __slots__ = ("dtype", "out_shape", "terms", "wrt_shape")
 
-    def __init__(self, out_shape: Sequence[int], wrt_shape: Sequence[int], dtype: Any, terms: Iterable[Term]) -> None:
+    def __init__(
+        self, out_shape: Sequence[int], wrt_shape: Sequence[int], dtype: Any, terms: Iterable[Term]
+    ) -> None:
         self.out_shape: Shape = tuple(out_shape)
         self.wrt_shape: Shape = tuple(wrt_shape)
         self.dtype = np.dtype(dtype)
         self.terms: tuple[Term, ...] = tuple(
-            term for term in (tidy(term, self.out_shape, self.wrt_shape) for term in terms) if term is not None
+            term
+            for term in (tidy(term, self.out_shape, self.wrt_shape) for term in terms)
+            if term is not None
         )
 
     # Construction
@@ -162,7 +166,12 @@ class Block:
         values = as_array(values)
         labels = tuple(Label(size) for size in values.shape)
         indices = tuple(map(Index.of, labels))
-        return Block(values.shape, values.shape, values.dtype, (Term((Factor(values, labels, name),), indices, indices),))
+        return Block(
+            values.shape,
+            values.shape,
+            values.dtype,
+            (Term((Factor(values, labels, name),), indices, indices),),
+        )
 
     @staticmethod
     def from_dense(array: Any, out_ndim: int, name: str = "") -> Block:
@@ -211,7 +220,9 @@ class Block:
     @property
     def nbytes(self) -> int:
         """Bytes of what is stored, lookup arrays included; an array that several terms share counts once."""
-        return sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array, _ in leaves(self))
+        return sum(
+            math.prod(array.shape) * np.dtype(array.dtype).itemsize for array, _ in leaves(self)
+        )
 
     @property
     def nnz(self) -> int:
@@ -336,7 +347,12 @@ def _default(dtype: Any) -> Any:
 def rebuilt(out_shape: Shape, wrt_shape: Shape, dtype: Any, terms: Iterable[Term]) -> Block:
     """A block from terms that are tidy already."""
     block = object.__new__(Block)
-    block.out_shape, block.wrt_shape, block.dtype, block.terms = out_shape, wrt_shape, dtype, tuple(terms)
+    block.out_shape, block.wrt_shape, block.dtype, block.terms = (
+        out_shape,
+        wrt_shape,
+        dtype,
+        tuple(terms),
+    )
     return block
 
 
@@ -382,7 +398,9 @@ def _tidy_factor(factor: Factor) -> Factor:
         return factor
     shape = tuple(label.size for label in labels)
     array = factor.array
-    array = Abstract(shape, array.dtype) if isinstance(array, Abstract) else jnp.reshape(array, shape)
+    array = (
+        Abstract(shape, array.dtype) if isinstance(array, Abstract) else jnp.reshape(array, shape)
+    )
     return Factor(array, labels, factor.name)
 
 
@@ -418,7 +436,11 @@ def flatten(block: Block) -> tuple[list[Any], Structure]:
             return (
                 index.offset,
                 strides,
-                (position[id(lookup.array)], tuple(number[label] for label in lookup.labels), lookup.bounds),
+                (
+                    position[id(lookup.array)],
+                    tuple(number[label] for label in lookup.labels),
+                    lookup.bounds,
+                ),
             )
 
         terms.append(
@@ -434,25 +456,33 @@ def flatten(block: Block) -> tuple[list[Any], Structure]:
             )
         )
         names.append(tuple(factor.name for factor in term.factors))
-    return arrays, Structure(block.out_shape, block.wrt_shape, block.dtype, tuple(terms), _Names(names))
+    return arrays, Structure(
+        block.out_shape, block.wrt_shape, block.dtype, tuple(terms), _Names(names)
+    )
 
 
 def unflatten(structure: Structure, arrays: Sequence[Any]) -> Block:
     """The inverse of `flatten`; looks at no leaf."""
     terms = []
-    for (label_sizes, coefficient, factors, out, wrt), names in zip(structure.terms, structure.names, strict=True):
+    for (label_sizes, coefficient, factors, out, wrt), names in zip(
+        structure.terms, structure.names, strict=True
+    ):
         labels = [Label(size) for size in label_sizes]
         lookups: dict[Any, Lookup] = {}
 
         def index_of(
-            numbered: tuple[Any, ...], labels: list[Label] = labels, lookups: dict[Any, Lookup] = lookups
+            numbered: tuple[Any, ...],
+            labels: list[Label] = labels,
+            lookups: dict[Any, Lookup] = lookups,
         ) -> Index:
             offset, strides, key = numbered
             lookup = None
             if key is not None:
                 made = Lookup(arrays[key[0]], tuple(labels[number] for number in key[1]), key[2])
                 lookup = lookups.setdefault(key, made)
-            return Index(offset, tuple((labels[number], stride) for number, stride in strides), lookup)
+            return Index(
+                offset, tuple((labels[number], stride) for number, stride in strides), lookup
+            )
 
         terms.append(
             Term(

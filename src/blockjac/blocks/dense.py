@@ -34,10 +34,19 @@ class Axis:
 
 def dense(block: Block, max_bytes: int | None = None) -> Any:
     """The block as an array of shape `block.shape`; see `Block.dense`."""
-    check_size(block.shape, block.dtype, max_bytes, "the dense Jacobian", f"keep the Block ({_bytes(block.nbytes)})")
+    check_size(
+        block.shape,
+        block.dtype,
+        max_bytes,
+        "the dense Jacobian",
+        f"keep the Block ({_bytes(block.nbytes)})",
+    )
     total: Any = None
     for term in block.terms:
-        axes = [Axis(index, size, Label(size)) for index, size in zip(term.indices, block.shape, strict=True)]
+        axes = [
+            Axis(index, size, Label(size))
+            for index, size in zip(term.indices, block.shape, strict=True)
+        ]
         entries = materialise(list(term.factors), axes, [], block.dtype, term.coefficient)
         array = arrays.aligned(entries, [axis.target for axis in axes])
         total = array if total is None else total + array
@@ -64,7 +73,9 @@ def diagonal(block: Block) -> Any:
     return dense(Block(block.out_shape, (), block.dtype, terms))
 
 
-def check_size(shape: Sequence[int], dtype: Any, max_bytes: int | None, what: str, instead: str) -> None:
+def check_size(
+    shape: Sequence[int], dtype: Any, max_bytes: int | None, what: str, instead: str
+) -> None:
     """Refuse a dense result over the limit.
 
     Raises:
@@ -96,7 +107,9 @@ def _bytes(count: int) -> str:
     raise AssertionError("unreachable")
 
 
-def as_dense_axes(term: Term, wrt_axes: Sequence[int], wrt_shape: Sequence[int], dtype: Any) -> Term:
+def as_dense_axes(
+    term: Term, wrt_axes: Sequence[int], wrt_shape: Sequence[int], dtype: Any
+) -> Term:
     """The same term with some input axes written out: each gets one plain label of its own."""
     axes = [Axis(term.wrt[axis], wrt_shape[axis], Label(wrt_shape[axis])) for axis in wrt_axes]
     rest = [index for axis, index in enumerate(term.wrt) if axis not in wrt_axes]
@@ -108,11 +121,20 @@ def as_dense_axes(term: Term, wrt_axes: Sequence[int], wrt_shape: Sequence[int],
     wrt = list(term.wrt)
     for place, axis in zip(wrt_axes, axes, strict=True):
         wrt[place] = Index.of(axis.target)
-    return Term((*outside, written) if written.labels or inside else tuple(outside), term.out, tuple(wrt), term.coefficient)
+    return Term(
+        (*outside, written) if written.labels or inside else tuple(outside),
+        term.out,
+        tuple(wrt),
+        term.coefficient,
+    )
 
 
 def materialise(
-    factors: Sequence[Factor], axes: Sequence[Axis], kept: Sequence[Label], dtype: Any, coefficient: Any
+    factors: Sequence[Factor],
+    axes: Sequence[Axis],
+    kept: Sequence[Label],
+    dtype: Any,
+    coefficient: Any,
 ) -> Factor:
     """Write out axes: the factor `sum over labels  coefficient * prod factors * prod [axis == index]`.
 
@@ -139,7 +161,9 @@ def materialise(
     return plan.finish(array)
 
 
-def _priced(factors: Sequence[Factor], axes: Sequence[Axis], kept: Sequence[Label], dtype: Any) -> Factor:
+def _priced(
+    factors: Sequence[Factor], axes: Sequence[Axis], kept: Sequence[Label], dtype: Any
+) -> Factor:
     carried = {label for factor in factors for label in factor.labels}
     constant = [
         axis
@@ -201,7 +225,11 @@ class _Layout:
                     array = lax.rev(array, (place,))
                     offset, stride = offset + stride * (label.size - 1), -stride
                 padding = [(0, 0, 0)] * array.ndim
-                padding[place] = (offset, dim.size - 1 - offset - stride * (label.size - 1), stride - 1)
+                padding[place] = (
+                    offset,
+                    dim.size - 1 - offset - stride * (label.size - 1),
+                    stride - 1,
+                )
                 array = lax.pad(array, jnp.zeros((), dtype), padding)
         return arrays.aligned(Factor(array, tuple(labels)), self.dims)
 
@@ -215,11 +243,17 @@ class _Layout:
             if not self._identical(label) and label not in carried:
                 place, last = self._iota(dim), offset + stride * (label.size - 1)
                 inside = (place >= min(offset, last)) & (place <= max(offset, last))
-                clauses.append(inside & ((place - offset) % stride == 0) if abs(stride) != 1 else inside)
+                clauses.append(
+                    inside & ((place - offset) % stride == 0) if abs(stride) != 1 else inside
+                )
         pivot_axes = set(map(id, self.pivots.values()))
         for axis in self.axes:
             if id(axis) not in pivot_axes and not (axis.size == 1 and axis.index == Index()):
-                here = self._iota(axis.target) if axis.size != 1 else jnp.zeros((1,) * len(self.dims), jnp.int32)
+                here = (
+                    self._iota(axis.target)
+                    if axis.size != 1
+                    else jnp.zeros((1,) * len(self.dims), jnp.int32)
+                )
                 clauses.append(here == self._index(axis.index))
         if not clauses:
             return None
@@ -301,7 +335,11 @@ def _scatter_hard_axes(
 ) -> tuple[list[Factor], list[Axis]]:
     """Write out, by a scatter-add, the axes whose labels cannot be read off any axis (windows, lookups)."""
     pivots = _pivots(axes, kept)
-    hard = [axis for axis in axes if any(label not in pivots and label not in kept for label in axis.index.labels)]
+    hard = [
+        axis
+        for axis in axes
+        if any(label not in pivots and label not in kept for label in axis.index.labels)
+    ]
     if not hard:
         return factors, axes
     grid = {label for axis in hard for label in axis.index.labels}
@@ -320,7 +358,9 @@ def _scatter_hard_axes(
     values = jnp.broadcast_to(arrays.aligned(value, [*over, *rest]), arrays.sizes([*over, *rest]))
     where = []
     for axis in places:
-        index = jnp.broadcast_to(arrays.aligned(arrays.index_values(axis.index), over), arrays.sizes(over))
+        index = jnp.broadcast_to(
+            arrays.aligned(arrays.index_values(axis.index), over), arrays.sizes(over)
+        )
         where.append(jnp.where(index < 0, axis.size, index))
     buffer = jnp.zeros((*(axis.size for axis in places), *arrays.sizes(rest)), dtype)
     array = buffer.at[tuple(where)].add(values.astype(dtype), mode="drop")
@@ -328,5 +368,8 @@ def _scatter_hard_axes(
     written = Factor(array, (*targets, *rest))
     squeezed = tuple(label for label in written.labels if label.size != 1)
     written = Factor(jnp.reshape(array, arrays.sizes(squeezed)), squeezed)
-    done = [Axis(Index.of(axis.target), axis.size, axis.target) if axis in hard else axis for axis in axes]
+    done = [
+        Axis(Index.of(axis.target), axis.size, axis.target) if axis in hard else axis
+        for axis in axes
+    ]
     return [*(factor for factor in factors if factor not in inside), written], done

@@ -86,7 +86,13 @@ def numel(labels: Sequence[Label]) -> int:
     return math.prod(label.size for label in labels)
 
 
-def _priced(labels: Sequence[Label], dtype: Any, inputs: Sequence[Factor], multiplications: int = 0, additions: int = 0) -> Factor:
+def _priced(
+    labels: Sequence[Label],
+    dtype: Any,
+    inputs: Sequence[Factor],
+    multiplications: int = 0,
+    additions: int = 0,
+) -> Factor:
     cost = _plan.get()
     if cost is None:
         raise RuntimeError("a factor can be priced inside planning() only")
@@ -121,7 +127,9 @@ def aligned(factor: Factor, labels: Sequence[Label]) -> Any:
         array = jnp.transpose(array, order)
     if len(order) == len(labels):
         return array
-    return jnp.reshape(array, tuple(label.size if label in factor.labels else 1 for label in labels))
+    return jnp.reshape(
+        array, tuple(label.size if label in factor.labels else 1 for label in labels)
+    )
 
 
 def product(factors: Sequence[Factor], coefficient: Any = 1) -> Factor:
@@ -137,7 +145,9 @@ def product(factors: Sequence[Factor], coefficient: Any = 1) -> Factor:
         steps = len(factors) - 1 + (abs(coefficient) != 1)
         return _priced(labels, dtype, factors, multiplications=steps * numel(labels))
     # Small factors first: their product is formed before it is spread over the wide ones.
-    arrays = [aligned(factor, labels) for factor in sorted(factors, key=lambda factor: factor.numel)]
+    arrays = [
+        aligned(factor, labels) for factor in sorted(factors, key=lambda factor: factor.numel)
+    ]
     result = arrays[0]
     for array in arrays[1:]:
         result = result * array
@@ -167,7 +177,10 @@ def sum_out(factors: Sequence[Factor], summed: Sequence[Label]) -> Factor:
         first, second = _next_pair(pending, summed)
         rest = [factor for factor in pending if factor is not first and factor is not second]
         still_needed = {label for factor in rest for label in factor.labels}
-        pending = [*rest, _contract(first, second, [label for label in summed if label not in still_needed])]
+        pending = [
+            *rest,
+            _contract(first, second, [label for label in summed if label not in still_needed]),
+        ]
     if len(pending) == 2:
         return _contract(pending[0], pending[1], summed)
     return _reduce(pending[0], summed)
@@ -182,7 +195,9 @@ def _next_pair(factors: Sequence[Factor], summed: Sequence[Label]) -> tuple[Fact
     output = "".join(symbol for label, symbol in symbols.items() if label not in summed)
     shapes = [sizes(factor.labels) for factor in factors]
     optimizer = "optimal" if len(factors) <= 5 else "auto"
-    path, _ = opt_einsum.contract_path(f"{inputs}->{output}", *shapes, shapes=True, optimize=optimizer)
+    path, _ = opt_einsum.contract_path(
+        f"{inputs}->{output}", *shapes, shapes=True, optimize=optimizer
+    )
     pair = path[0]
     if len(pair) == 1:
         return factors[0], factors[1]
@@ -212,16 +227,27 @@ def _contract(left: Factor, right: Factor, summed: Sequence[Label]) -> Factor:
     if is_planning():
         work = numel(labels) * numel(inner)
         dtype = jnp.result_type(left.array.dtype, right.array.dtype)
-        return _priced(labels, dtype, [left, right], multiplications=work, additions=work - numel(labels))
+        return _priced(
+            labels, dtype, [left, right], multiplications=work, additions=work - numel(labels)
+        )
     if not left_free and not right_free:
         return _reduce(product([left, right]), inner)
     dtype = jnp.result_type(left.array.dtype, right.array.dtype)
     dimension_numbers = (
-        ([left.labels.index(label) for label in inner], [right.labels.index(label) for label in inner]),
-        ([left.labels.index(label) for label in batch], [right.labels.index(label) for label in batch]),
+        (
+            [left.labels.index(label) for label in inner],
+            [right.labels.index(label) for label in inner],
+        ),
+        (
+            [left.labels.index(label) for label in batch],
+            [right.labels.index(label) for label in batch],
+        ),
     )
     array = lax.dot_general(
-        jnp.asarray(left.array, dtype), jnp.asarray(right.array, dtype), dimension_numbers, preferred_element_type=dtype
+        jnp.asarray(left.array, dtype),
+        jnp.asarray(right.array, dtype),
+        dimension_numbers,
+        preferred_element_type=dtype,
     )
     return Factor(array, labels)
 
@@ -246,7 +272,9 @@ def cast(factor: Factor, dtype: Any) -> Factor:
 
 def renamed(factor: Factor, old: Label, new: Label) -> Factor:
     """The factor with one label renamed; no array operation."""
-    return Factor(factor.array, tuple(new if label is old else label for label in factor.labels), factor.name)
+    return Factor(
+        factor.array, tuple(new if label is old else label for label in factor.labels), factor.name
+    )
 
 
 def restrict(factor: Factor, label: Label, new: Label, start: int, stride: int) -> Factor:
@@ -255,10 +283,14 @@ def restrict(factor: Factor, label: Label, new: Label, start: int, stride: int) 
     if start == 0 and stride == 1 and new.size == label.size:
         sliced = factor.array
     elif is_planning():
-        trimmed = [other.size if place != axis else new.size for place, other in enumerate(factor.labels)]
+        trimmed = [
+            other.size if place != axis else new.size for place, other in enumerate(factor.labels)
+        ]
         sliced = _priced([Label(size) for size in trimmed], factor.array.dtype, []).array
     elif stride > 0:
-        sliced = lax.slice_in_dim(factor.array, start, start + stride * (new.size - 1) + 1, stride, axis)
+        sliced = lax.slice_in_dim(
+            factor.array, start, start + stride * (new.size - 1) + 1, stride, axis
+        )
     else:
         last = start + stride * (new.size - 1)
         sliced = lax.rev(lax.slice_in_dim(factor.array, last, start + 1, -stride, axis), (axis,))
@@ -283,7 +315,11 @@ def split(factor: Factor, label: Label, parts: Sequence[Label]) -> Factor:
     """Reshape a label into several, most significant first."""
     axis = factor.labels.index(label)
     labels = (*factor.labels[:axis], *parts, *factor.labels[axis + 1 :])
-    array = Abstract(sizes(labels), factor.array.dtype) if is_planning() else jnp.reshape(factor.array, sizes(labels))
+    array = (
+        Abstract(sizes(labels), factor.array.dtype)
+        if is_planning()
+        else jnp.reshape(factor.array, sizes(labels))
+    )
     return Factor(array, labels)
 
 
@@ -309,9 +345,15 @@ def gather(factor: Factor, label: Label, index: Index) -> Factor:
     mode = "promise_in_bounds" if safe else "fill"
     fill = None if safe else jnp.zeros((), factor.array.dtype)
     if not shared:
-        array = jnp.moveaxis(jnp.asarray(factor.array), axis, 0).at[places].get(mode=mode, fill_value=fill)
+        array = (
+            jnp.moveaxis(jnp.asarray(factor.array), axis, 0)
+            .at[places]
+            .get(mode=mode, fill_value=fill)
+        )
         return Factor(array, labels)
-    full = jnp.reshape(places, tuple(other.size if other in index.labels else 1 for other in labels))
+    full = jnp.reshape(
+        places, tuple(other.size if other in index.labels else 1 for other in labels)
+    )
     selectors = []
     for other in factor.labels:
         if other is label:
@@ -331,7 +373,9 @@ def index_values(index: Index) -> Factor:
     dtype = _index_dtype(index)
     total: Any = jnp.asarray(index.offset, dtype)
     if index.lookup is not None:
-        total = total + aligned(Factor(jnp.asarray(index.lookup.array, dtype), index.lookup.labels), labels)
+        total = total + aligned(
+            Factor(jnp.asarray(index.lookup.array, dtype), index.lookup.labels), labels
+        )
     for label, stride in index.strides:
         shape = tuple(label.size if other is label else 1 for other in labels)
         total = total + jnp.reshape(stride * lax.iota(dtype, label.size), shape)
@@ -352,7 +396,11 @@ def in_range(index: Index, size: int, dtype: Any, divisor: int = 1) -> Factor:
     if is_planning():
         return _priced(index.labels, dtype, [])
     values = index_values(index).array
-    allowed = (values >= 0) & (values < size * abs(divisor)) if divisor > 0 else (values <= 0) & (values > size * divisor)
+    allowed = (
+        (values >= 0) & (values < size * abs(divisor))
+        if divisor > 0
+        else (values <= 0) & (values > size * divisor)
+    )
     if abs(divisor) != 1:
         allowed &= values % divisor == 0
     return Factor(allowed.astype(dtype), index.labels)

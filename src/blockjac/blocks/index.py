@@ -77,7 +77,12 @@ class Index:
         """Whether this is one label that runs over the whole axis of the given size, in order."""
         if size == 1:
             return self.constant and self.offset == 0
-        return self.offset == 0 and self.single is not None and self.single[1] == 1 and self.single[0].size == size
+        return (
+            self.offset == 0
+            and self.single is not None
+            and self.single[1] == 1
+            and self.single[0].size == size
+        )
 
     def bounds(self) -> tuple[int, int] | None:
         """Inclusive bounds of the values over all label values, None when a lookup is unbounded."""
@@ -112,8 +117,14 @@ class Index:
         """The same expression with labels renamed, one to one."""
         lookup = self.lookup
         if lookup is not None:
-            lookup = replace(lookup, labels=tuple(mapping.get(label, label) for label in lookup.labels))
-        return Index(self.offset, tuple((mapping.get(label, label), stride) for label, stride in self.strides), lookup)
+            lookup = replace(
+                lookup, labels=tuple(mapping.get(label, label) for label in lookup.labels)
+            )
+        return Index(
+            self.offset,
+            tuple((mapping.get(label, label), stride) for label, stride in self.strides),
+            lookup,
+        )
 
 
 def collect(pairs: Iterable[tuple[Label, int]]) -> tuple[tuple[Label, int], ...]:

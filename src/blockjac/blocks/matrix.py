@@ -35,17 +35,24 @@ class BlockMatrix:
         "δ[i,i']"
     """
 
-    def __init__(self, rows: Sequence[Sequence[Block | None]], out_tree: Any = None, wrt_tree: Any = None) -> None:
+    def __init__(
+        self, rows: Sequence[Sequence[Block | None]], out_tree: Any = None, wrt_tree: Any = None
+    ) -> None:
         given = [list(row) for row in rows]
         if not given or any(len(row) != len(given[0]) for row in given) or not given[0]:
             raise BlockShapeError(
                 f"a BlockMatrix needs rows of one length, at least 1, but found rows of {[len(row) for row in given]} blocks"
             )
-        out_shapes = [_shape_of(row, "out_shape", f"row {place}") for place, row in enumerate(given)]
-        wrt_shapes = [
-            _shape_of([row[place] for row in given], "wrt_shape", f"column {place}") for place in range(len(given[0]))
+        out_shapes = [
+            _shape_of(row, "out_shape", f"row {place}") for place, row in enumerate(given)
         ]
-        dtype = jnp.result_type(*(block.dtype for row in given for block in row if block is not None))
+        wrt_shapes = [
+            _shape_of([row[place] for row in given], "wrt_shape", f"column {place}")
+            for place in range(len(given[0]))
+        ]
+        dtype = jnp.result_type(
+            *(block.dtype for row in given for block in row if block is not None)
+        )
         self.out_shapes: tuple[tuple[int, ...], ...] = tuple(out_shapes)
         self.wrt_shapes: tuple[tuple[int, ...], ...] = tuple(wrt_shapes)
         self.rows: tuple[tuple[Block, ...], ...] = tuple(
@@ -56,8 +63,12 @@ class BlockMatrix:
             for row, out_shape in zip(given, out_shapes, strict=True)
         )
         self.dtype = np.dtype(dtype)
-        self.out_tree = out_tree if out_tree is not None else jax.tree.structure((0,) * len(self.out_shapes))
-        self.wrt_tree = wrt_tree if wrt_tree is not None else jax.tree.structure((0,) * len(self.wrt_shapes))
+        self.out_tree = (
+            out_tree if out_tree is not None else jax.tree.structure((0,) * len(self.out_shapes))
+        )
+        self.wrt_tree = (
+            wrt_tree if wrt_tree is not None else jax.tree.structure((0,) * len(self.wrt_shapes))
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -86,7 +97,11 @@ class BlockMatrix:
     @property
     def T(self) -> BlockMatrix:
         """The transpose."""
-        return BlockMatrix([[block.T for block in column] for column in zip(*self.rows, strict=True)], self.wrt_tree, self.out_tree)
+        return BlockMatrix(
+            [[block.T for block in column] for column in zip(*self.rows, strict=True)],
+            self.wrt_tree,
+            self.out_tree,
+        )
 
     def __matmul__(self, other: Any) -> BlockMatrix:
         return BlockMatrix.contract(self, other)
@@ -145,7 +160,13 @@ class BlockMatrix:
         """
         from blockjac.blocks.dense import check_size
 
-        check_size(self.shape, self.dtype, max_bytes, "the dense block matrix", "use .matvec, which needs no dense matrix")
+        check_size(
+            self.shape,
+            self.dtype,
+            max_bytes,
+            "the dense block matrix",
+            "use .matvec, which needs no dense matrix",
+        )
         rows = []
         for row, out_shape in zip(self.rows, self.out_shapes, strict=True):
             height = int(np.prod(out_shape, dtype=int))
@@ -163,7 +184,9 @@ class BlockMatrix:
             raise BlockShapeError(
                 f"the diagonal needs equal output and input shapes, but found {self.out_shapes} and {self.wrt_shapes}"
             )
-        return jax.tree.unflatten(self.wrt_tree, [self.rows[place][place].diagonal() for place in range(len(self.rows))])
+        return jax.tree.unflatten(
+            self.wrt_tree, [self.rows[place][place].diagonal() for place in range(len(self.rows))]
+        )
 
     def solve(self, right: Any, damping: float = 0.0) -> Any:
         """Solve `(self + damping * I) x = right` for a tree like the inputs, by a dense factorisation.
@@ -176,7 +199,9 @@ class BlockMatrix:
             BlockShapeError: if the matrix is not square, or the tree does not fit.
         """
         if self.out_shapes != self.wrt_shapes:
-            raise BlockShapeError(f"solve needs a square matrix, but found {self.out_shapes} by {self.wrt_shapes}")
+            raise BlockShapeError(
+                f"solve needs a square matrix, but found {self.out_shapes} by {self.wrt_shapes}"
+            )
         leaves, tree = jax.tree.flatten(right)
         shapes = tuple(tuple(as_array(leaf).shape) for leaf in leaves)
         if tree != self.out_tree or shapes != self.out_shapes:
@@ -202,20 +227,30 @@ def _shape_of(blocks: Sequence[Block | None], which: str, where: str) -> tuple[i
     shapes = {getattr(block, which) for block in blocks if block is not None}
     if len(shapes) != 1:
         found = "no block" if not shapes else f"blocks of {which} {sorted(shapes)}"
-        raise BlockShapeError(f"{where} of a BlockMatrix needs blocks of one {which}, but found {found}")
+        raise BlockShapeError(
+            f"{where} of a BlockMatrix needs blocks of one {which}, but found {found}"
+        )
     return shapes.pop()
 
 
 def _flatten(matrix: BlockMatrix) -> tuple[list[Any], Any]:
     blocks = [block for row in matrix.rows for block in row]
-    return blocks, (matrix.out_shapes, matrix.wrt_shapes, matrix.dtype, matrix.out_tree, matrix.wrt_tree)
+    return blocks, (
+        matrix.out_shapes,
+        matrix.wrt_shapes,
+        matrix.dtype,
+        matrix.out_tree,
+        matrix.wrt_tree,
+    )
 
 
 def _unflatten(static: Any, blocks: Sequence[Any]) -> BlockMatrix:
     matrix = object.__new__(BlockMatrix)
     matrix.out_shapes, matrix.wrt_shapes, matrix.dtype, matrix.out_tree, matrix.wrt_tree = static
     width = len(matrix.wrt_shapes)
-    matrix.rows = tuple(tuple(blocks[start : start + width]) for start in range(0, len(blocks), width))
+    matrix.rows = tuple(
+        tuple(blocks[start : start + width]) for start in range(0, len(blocks), width)
+    )
     return matrix
 
 

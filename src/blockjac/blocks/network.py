@@ -29,7 +29,12 @@ class Network:
     """Factors, output indices and pending equations over a common set of labels."""
 
     def __init__(
-        self, factors: Sequence[Factor], indices: Sequence[Index], labels: Sequence[Label], coefficient: Any, dtype: Any
+        self,
+        factors: Sequence[Factor],
+        indices: Sequence[Index],
+        labels: Sequence[Label],
+        coefficient: Any,
+        dtype: Any,
     ) -> None:
         self.factors = list(factors)
         self.indices = list(indices)
@@ -108,7 +113,9 @@ class Network:
             return _index_substituted(index, label, value, lookups)
 
         self.indices = [replaced(index) for index in self.indices]
-        self.equations = [(replaced(left), replaced(right), size) for left, right, size in self.equations]
+        self.equations = [
+            (replaced(left), replaced(right), size) for left, right, size in self.equations
+        ]
 
     def solve_for(self, label: Label, value: Index) -> None:
         """Substitute a label by an expression that may leave its range; what leaves it is no entry."""
@@ -123,7 +130,9 @@ class Network:
             fresh = Index.of(Label(last - first + 1), 1, first)
             self.substitute(kept, fresh)
             value = _index_substituted(value, kept, fresh, {})
-        elif not value.within(label.size) and not any(label in factor.labels for factor in self.factors):
+        elif not value.within(label.size) and not any(
+            label in factor.labels for factor in self.factors
+        ):
             # Where a factor carries the label, its gather gives 0 outside the range.
             self.factors.append(arrays.in_range(value, label.size, self.dtype))
         self.substitute(label, value)
@@ -140,7 +149,12 @@ class Network:
                 coefficient = coefficient * label.size
         summed = [label for label in self.labels if label in carried and label not in used]
         factors, coefficient = merged(contracted(self.factors, summed), coefficient)
-        return Term(tuple(factors), tuple(self.indices[:out_axes]), tuple(self.indices[out_axes:]), coefficient)
+        return Term(
+            tuple(factors),
+            tuple(self.indices[:out_axes]),
+            tuple(self.indices[out_axes:]),
+            coefficient,
+        )
 
 
 def trimmed(term: Term, out_shape: Sequence[int], wrt_shape: Sequence[int]) -> Term | None:
@@ -194,7 +208,9 @@ def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], A
 def _constants(network: Network, left: Index, right: Index, size: int) -> bool:
     """Both sides differ by a constant, or one side is one."""
     if left.lookup is None and right.lookup is None:
-        difference = collect([*left.strides, *((label, -stride) for label, stride in right.strides)])
+        difference = collect(
+            [*left.strides, *((label, -stride) for label, stride in right.strides)]
+        )
         if not difference:
             if left.offset != right.offset:
                 raise Contradiction
@@ -234,7 +250,14 @@ def _singles(network: Network, left: Index, right: Index, size: int) -> bool:
         raise Contradiction
     step = abs(s * t) // common
     # The smallest place on the axis that both sides reach, then every `step`-th one.
-    place = next((x for x in range(low, low + step) if (x - left.offset) % s == 0 and (x - right.offset) % t == 0), None)
+    place = next(
+        (
+            x
+            for x in range(low, low + step)
+            if (x - left.offset) % s == 0 and (x - right.offset) % t == 0
+        ),
+        None,
+    )
     if place is None or place > high:
         raise Contradiction
     count = (high - place) // step + 1
@@ -246,7 +269,11 @@ def _singles(network: Network, left: Index, right: Index, size: int) -> bool:
 
 def _digits(network: Network, left: Index, right: Index, size: int) -> bool:
     """Mixed-radix numbers: split the equation at a common boundary into high and low digits."""
-    if left.lookup is not None or right.lookup is not None or min(len(left.strides), len(right.strides)) == 0:
+    if (
+        left.lookup is not None
+        or right.lookup is not None
+        or min(len(left.strides), len(right.strides)) == 0
+    ):
         return False
     if len(left.strides) == 1 and len(right.strides) == 1:
         return False
@@ -278,7 +305,9 @@ class _Cut:
     @property
     def whole(self) -> bool:
         """Whether nothing was cut: one of the parts is the constant 0."""
-        return (self.high.constant and self.high.offset == 0) or (self.low.constant and self.low.offset == 0)
+        return (self.high.constant and self.high.offset == 0) or (
+            self.low.constant and self.low.offset == 0
+        )
 
 
 def _cut(index: Index, boundary: int) -> _Cut | None:
@@ -339,7 +368,9 @@ def _difference(index: Index, rest: Index, stride: int) -> Index | None:
     lookup, sign = (index.lookup, 1) if rest.lookup is None else (rest.lookup, -1)
     lookup = _scaled_lookup(lookup, sign * stride) if lookup is not None else None
     return Index(
-        (index.offset - rest.offset) * stride, tuple((label, other * stride) for label, other in strides), lookup
+        (index.offset - rest.offset) * stride,
+        tuple((label, other * stride) for label, other in strides),
+        lookup,
     )
 
 
@@ -375,7 +406,9 @@ def _division(network: Network, left: Index, right: Index, size: int) -> bool:
 
 def _digit(flat: Label, weight: int, base: int) -> Index:
     if arrays.is_planning():
-        return Index(0, (), Lookup(arrays.Abstract((flat.size,), np.dtype(np.int32)), (flat,), (0, base - 1)))
+        return Index(
+            0, (), Lookup(arrays.Abstract((flat.size,), np.dtype(np.int32)), (flat,), (0, base - 1))
+        )
     return Index(0, (), Lookup(jnp.arange(flat.size) // weight % base, (flat,), (0, base - 1)))
 
 
@@ -402,7 +435,9 @@ def _substituted(factor: Factor, label: Label, value: Index) -> Factor:
     return arrays.gather(factor, label, value)
 
 
-def _index_substituted(index: Index, label: Label, value: Index, lookups: dict[int, Lookup]) -> Index:
+def _index_substituted(
+    index: Index, label: Label, value: Index, lookups: dict[int, Lookup]
+) -> Index:
     """An index with a label replaced; equal lookups stay one object through `lookups`."""
     if label not in index.labels:
         return index
@@ -410,7 +445,9 @@ def _index_substituted(index: Index, label: Label, value: Index, lookups: dict[i
     if lookup is not None and label in lookup.labels:
         if id(lookup) not in lookups:
             moved = _substituted(Factor(lookup.array, lookup.labels), label, value)
-            lookups[id(lookup)] = Lookup(moved.array, moved.labels, lookup.bounds if _safe(value, label) else None)
+            lookups[id(lookup)] = Lookup(
+                moved.array, moved.labels, lookup.bounds if _safe(value, label) else None
+            )
         lookup = lookups[id(lookup)]
     stride = index.stride(label)
     if not stride:
@@ -433,7 +470,9 @@ def _safe(value: Index, label: Label) -> bool:
 def _scaled_lookup(lookup: Lookup, stride: int) -> Lookup:
     if stride == 1:
         return lookup
-    bounds = None if lookup.bounds is None else tuple(sorted(stride * bound for bound in lookup.bounds))
+    bounds = (
+        None if lookup.bounds is None else tuple(sorted(stride * bound for bound in lookup.bounds))
+    )
     array = lookup.array if arrays.is_planning() else lookup.array * stride
     return Lookup(array, lookup.labels, bounds)  # pyright: ignore[reportArgumentType]
 

@@ -26,15 +26,21 @@ def nnz(block: Block) -> int:
     counts = [_places(term, axes) for term in terms]
     rest = math.prod(size for axis, size in enumerate(block.shape) if axis in axes)
     bound = multiplicity * min(sum(counts), rest)
-    if sum(counts) > EXACT_PLACES or any(_is_traced(index) for term in terms for index in term.indices):
+    if sum(counts) > EXACT_PLACES or any(
+        _is_traced(index) for term in terms for index in term.indices
+    ):
         return bound
-    return multiplicity * len(np.unique(np.concatenate([_flat_places(block, term, sorted(axes)) for term in terms])))
+    return multiplicity * len(
+        np.unique(np.concatenate([_flat_places(block, term, sorted(axes)) for term in terms]))
+    )
 
 
 def _injective(term: Term) -> bool:
     """Whether each label can be read off an axis of its own and every index stays on its axis by construction."""
     singles = {index.single[0] for index in term.indices if index.single is not None}
-    return all(index.single is not None or index.constant for index in term.indices) and singles == set(term.labels)
+    return all(
+        index.single is not None or index.constant for index in term.indices
+    ) and singles == set(term.labels)
 
 
 def _common_axes(block: Block) -> tuple[int, set[int]]:
@@ -43,7 +49,11 @@ def _common_axes(block: Block) -> tuple[int, set[int]]:
     rank = len(block.out_shape)
     for i, size in enumerate(block.out_shape):
         for j in range(rank, len(block.shape)):
-            if size == block.shape[j] and {i, j} <= left and all(_delta(term, i, j, size) for term in block.terms):
+            if (
+                size == block.shape[j]
+                and {i, j} <= left
+                and all(_delta(term, i, j, size) for term in block.terms)
+            ):
                 multiplicity *= size
                 left -= {i, j}
     return multiplicity, left
@@ -51,7 +61,12 @@ def _common_axes(block: Block) -> tuple[int, set[int]]:
 
 def _delta(term: Term, i: int, j: int, size: int) -> bool:
     one, other = term.indices[i], term.indices[j]
-    if size == 1 or not one.is_plain(size) or not other.is_plain(size) or one.labels != other.labels:
+    if (
+        size == 1
+        or not one.is_plain(size)
+        or not other.is_plain(size)
+        or one.labels != other.labels
+    ):
         return False
     return sum(one.labels[0] in index.labels for index in term.indices) == 2
 
@@ -90,5 +105,7 @@ def _values(index: Index, labels: list[Label]) -> np.ndarray:
         lookup = index.lookup
         order = [lookup.labels.index(label) for label in labels if label in lookup.labels]
         array = np.transpose(np.asarray(lookup.array), order)
-        total = total + array.reshape(tuple(label.size if label in lookup.labels else 1 for label in labels))
+        total = total + array.reshape(
+            tuple(label.size if label in lookup.labels else 1 for label in labels)
+        )
     return total

@@ -62,11 +62,21 @@ def star(left: Any, right: Any) -> Any:
     if isinstance(left, Block):
         tangent = as_array(right)
         _check_array(tangent, left.wrt_shape, "wrt_shape", left, "right")
-        return _batched(lambda block, array: _star_blocks(block, Block.from_dense(array, array.ndim)).dense(), left, tangent, len(left.wrt_shape))
+        return _batched(
+            lambda block, array: _star_blocks(block, Block.from_dense(array, array.ndim)).dense(),
+            left,
+            tangent,
+            len(left.wrt_shape),
+        )
     if isinstance(right, Block):
         cotangent = as_array(left)
         _check_array(cotangent, right.out_shape, "out_shape", right, "left")
-        return _batched(lambda block, array: _star_blocks(Block.from_dense(array, 0), block).dense(), right, cotangent, len(right.out_shape))
+        return _batched(
+            lambda block, array: _star_blocks(Block.from_dense(array, 0), block).dense(),
+            right,
+            cotangent,
+            len(right.out_shape),
+        )
     raise BlockShapeError(
         f"star contracts Blocks, but found {type(left).__name__} and {type(right).__name__}; "
         "for two dense Jacobians use blockjac.chain_rule(Dg, Df, var_shape)"
@@ -94,7 +104,9 @@ def _batched(function: Callable[[Any, Any], Any], block: Block, other: Any, rank
     depth = len(block.batch_shape)
     other_depth = len(other.batch_shape) if isinstance(other, Block) else other.ndim - rank
     for level in range(1, max(depth, other_depth) + 1):
-        function = jax.vmap(function, in_axes=(0 if depth >= level else None, 0 if other_depth >= level else None))
+        function = jax.vmap(
+            function, in_axes=(0 if depth >= level else None, 0 if other_depth >= level else None)
+        )
     return function(block, other)
 
 
@@ -112,7 +124,12 @@ def _star_blocks(left: Block, right: Block) -> Block:
 def _cast(term: Term, dtype: Any) -> Term:
     if all(factor.array.dtype == dtype for factor in term.factors):
         return term
-    return Term(tuple(arrays.cast(factor, dtype) for factor in term.factors), term.out, term.wrt, term.coefficient)
+    return Term(
+        tuple(arrays.cast(factor, dtype) for factor in term.factors),
+        term.out,
+        term.wrt,
+        term.coefficient,
+    )
 
 
 def _star_terms(left: Term, right: Term, one: Block, other: Block) -> Term | None:
@@ -139,17 +156,32 @@ def _prepared(left: Term, right: Term, block: Block) -> Term:
     dense means to add the left entries up on the axis.
     """
     hard = []
-    for axis, (index, meeting, size) in enumerate(zip(left.wrt, right.out, block.wrt_shape, strict=True)):
+    for axis, (index, meeting, size) in enumerate(
+        zip(left.wrt, right.out, block.wrt_shape, strict=True)
+    ):
         plain = index.constant or index.single is not None
         if plain and meeting.lookup is None:
             continue
         if plain or (index.lookup is None and meeting.lookup is None and meeting.single is None):
             continue
-        if not any(set(meeting.labels) & set(factor.labels) for factor in right.factors) and meeting.single is not None:
+        if (
+            not any(set(meeting.labels) & set(factor.labels) for factor in right.factors)
+            and meeting.single is not None
+        ):
             continue
-        gathered = arrays.numel(index.labels) * (1 if meeting.single is not None else arrays.numel(meeting.labels))
-        other_labels = {label for place, other in enumerate(left.indices) if place != len(left.out) + axis for label in other.labels}
-        if arrays.numel([label for label in index.labels if label in other_labels]) * size <= gathered:
+        gathered = arrays.numel(index.labels) * (
+            1 if meeting.single is not None else arrays.numel(meeting.labels)
+        )
+        other_labels = {
+            label
+            for place, other in enumerate(left.indices)
+            if place != len(left.out) + axis
+            for label in other.labels
+        }
+        if (
+            arrays.numel([label for label in index.labels if label in other_labels]) * size
+            <= gathered
+        ):
             hard.append(axis)
     return as_dense_axes(left, hard, block.wrt_shape, block.dtype) if hard else left
 
@@ -176,7 +208,9 @@ def _add_blocks(left: Block, right: Block) -> Block:
     return summed(left.out_shape, left.wrt_shape, dtype, [*left.terms, *right.terms])
 
 
-def summed(out_shape: tuple[int, ...], wrt_shape: tuple[int, ...], dtype: Any, terms: Sequence[Term]) -> Block:
+def summed(
+    out_shape: tuple[int, ...], wrt_shape: tuple[int, ...], dtype: Any, terms: Sequence[Term]
+) -> Block:
     """A block of terms, merged where that stores no more than keeping them apart."""
     kept: list[Term] = []
     for term in terms:
@@ -201,11 +235,19 @@ def _merged_pair(one: Term, other: Term) -> Term | None:
     if mapping is None:
         return None
     renamed = [
-        Factor(factor.array, tuple(mapping[label] for label in factor.labels), factor.name) for factor in other.factors
+        Factor(factor.array, tuple(mapping[label] for label in factor.labels), factor.name)
+        for factor in other.factors
     ]
     rest_one, rest_other, shared = list(one.factors), list(renamed), []
     for factor in one.factors:
-        twin = next((twin for twin in rest_other if twin.array is factor.array and twin.labels == factor.labels), None)
+        twin = next(
+            (
+                twin
+                for twin in rest_other
+                if twin.array is factor.array and twin.labels == factor.labels
+            ),
+            None,
+        )
         if twin is not None:
             shared.append(factor)
             rest_one.remove(factor)
@@ -219,13 +261,21 @@ def _merged_pair(one: Term, other: Term) -> Term | None:
     if not rest_one or not rest_other:
         factor = _plus_constant(rest_one or rest_other, one, other, bool(rest_one))
         return Term((*shared, factor), one.out, one.wrt, 1)
-    scale = (1, 1) if coefficient == one.coefficient == other.coefficient else (one.coefficient, other.coefficient)
+    scale = (
+        (1, 1)
+        if coefficient == one.coefficient == other.coefficient
+        else (one.coefficient, other.coefficient)
+    )
     total = arrays.add(arrays.product(rest_one, scale[0]), arrays.product(rest_other, scale[1]))
     return Term((*shared, total), one.out, one.wrt, coefficient)
 
 
 def _plus_constant(rest: list[Factor], one: Term, other: Term, rest_is_ones: bool) -> Factor:
-    scale, constant = (one.coefficient, other.coefficient) if rest_is_ones else (other.coefficient, one.coefficient)
+    scale, constant = (
+        (one.coefficient, other.coefficient)
+        if rest_is_ones
+        else (other.coefficient, one.coefficient)
+    )
     varying = arrays.product(rest, scale)
     if arrays.is_planning():
         return arrays.add(varying, varying)
@@ -244,10 +294,14 @@ def _correspondence(one: Term, other: Term) -> dict[Label, Label] | None:
         pairs = [
             (a, b)
             for (a, _), (b, _) in zip(
-                sorted(mine.strides, key=lambda pair: pair[1]), sorted(theirs.strides, key=lambda pair: pair[1]), strict=True
+                sorted(mine.strides, key=lambda pair: pair[1]),
+                sorted(theirs.strides, key=lambda pair: pair[1]),
+                strict=True,
             )
         ]
-        if sorted(stride for _, stride in mine.strides) != sorted(stride for _, stride in theirs.strides):
+        if sorted(stride for _, stride in mine.strides) != sorted(
+            stride for _, stride in theirs.strides
+        ):
             return None
         if mine.lookup is not None and theirs.lookup is not None:
             if mine.lookup.array is not theirs.lookup.array:
@@ -264,7 +318,9 @@ def _correspondence(one: Term, other: Term) -> dict[Label, Label] | None:
 class _CommonStructure:
     """A structure that holds all terms of a block: the deltas and constant axes they share, dense elsewhere."""
 
-    def __init__(self, out: list[int], wrt: list[int], pairs: list[tuple[int, int]], entries: int) -> None:
+    def __init__(
+        self, out: list[int], wrt: list[int], pairs: list[tuple[int, int]], entries: int
+    ) -> None:
         self.out, self.wrt, self.pairs, self.entries = out, wrt, pairs, entries
 
     def merge(self, block: Block) -> Term:
@@ -285,7 +341,9 @@ class _CommonStructure:
         return Term((total,), tuple(indices[:rank]), tuple(indices[rank:]))
 
 
-def dense_over(term: Term, dense_axes: list[int], kept: set[int], target: list[Label], block: Block) -> Factor:
+def dense_over(
+    term: Term, dense_axes: list[int], kept: set[int], target: list[Label], block: Block
+) -> Factor:
     """The term's entries over the target labels: dense along `dense_axes`, its own deltas along the kept axes."""
     mapping = {}
     for axis in kept:
@@ -303,7 +361,11 @@ def _common_structure(block: Block) -> _CommonStructure:
     pairs = []
     for i, size in enumerate(block.out_shape):
         for j, other_size in enumerate(block.wrt_shape):
-            if size == other_size and size > 1 and all(_is_delta(term, i, j, size) for term in block.terms):
+            if (
+                size == other_size
+                and size > 1
+                and all(_is_delta(term, i, j, size) for term in block.terms)
+            ):
                 pairs.append((i, j))
     out = [i for i in range(len(block.out_shape)) if i not in {pair[0] for pair in pairs}]
     wrt = [j for j in range(len(block.wrt_shape)) if j not in {pair[1] for pair in pairs}]
