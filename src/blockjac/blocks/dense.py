@@ -64,7 +64,7 @@ def diagonal(block: Block) -> Any:
         )
     terms = []
     for term in block.terms:
-        network = Network(term.factors, term.out, term.labels, term.coefficient, block.dtype)
+        network = Network(term.factors, term.out, term.labels, term.coefficient)
         try:
             network.solve(list(zip(term.out, term.wrt, block.out_shape, strict=True)))
         except Contradiction:
@@ -215,7 +215,7 @@ class _Layout:
         """The product of the factors over the dimensions, padded to the axes."""
         if not factors:
             return jnp.reshape(jnp.asarray(coefficient, dtype), (1,) * len(self.dims))
-        total = arrays.product(list(factors), coefficient)
+        total = arrays.product(list(factors), coefficient, dtype)
         array, labels = jnp.asarray(total.array, dtype), []
         for place, label in enumerate(total.labels):
             dim, offset, stride = self.home[label]

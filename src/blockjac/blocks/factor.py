@@ -132,26 +132,66 @@ def aligned(factor: Factor, labels: Sequence[Label]) -> Any:
     )
 
 
-def product(factors: Sequence[Factor], coefficient: Any = 1) -> Factor:
+def product(factors: Sequence[Factor], coefficient: Any = 1, dtype: Any = None) -> Factor:
     """Multiply factors out over all their labels, times a scalar.
 
-    A single factor with coefficient 1 is returned as it is.
+    Boolean factors are masks: where one is False the product is exactly 0, whatever the others hold. A single
+    factor with coefficient 1 is returned as it is.
+
+    Args:
+        factors: one or more.
+        coefficient: a static scalar.
+        dtype: of the result where masks alone are multiplied by a coefficient; otherwise the factors decide.
     """
     if len(factors) == 1 and _is_one(coefficient):
         return factors[0]
     labels = union(factors)
-    dtype = jnp.result_type(*(factor.array.dtype for factor in factors))
+    masks = [factor for factor in factors if is_mask(factor)]
+    numbers = [factor for factor in factors if not is_mask(factor)]
+    if numbers:
+        dtype = jnp.result_type(*(factor.array.dtype for factor in numbers))
+    elif _is_one(coefficient):
+        dtype = np.dtype(bool)
+    elif dtype is None:
+        dtype = jnp.result_type(float)
     if is_planning():
         steps = len(factors) - 1 + (abs(coefficient) != 1)
         return _priced(labels, dtype, factors, multiplications=steps * numel(labels))
     # Small factors first: their product is formed before it is spread over the wide ones.
-    arrays = [
-        aligned(factor, labels) for factor in sorted(factors, key=lambda factor: factor.numel)
-    ]
-    result = arrays[0]
-    for array in arrays[1:]:
-        result = result * array
-    return Factor(scaled(result, coefficient), labels)
+    result: Any = None
+    for factor in sorted(numbers, key=lambda factor: factor.numel):
+        array = aligned(factor, labels)
+        result = array if result is None else result * array
+    if result is not None:
+        result = scaled(result, coefficient)
+    allowed: Any = None
+    for factor in masks:
+        array = aligned(factor, labels)
+        allowed = array if allowed is None else allowed & array
+    if result is None:
+        result = allowed if _is_one(coefficient) else jnp.where(allowed, jnp.asarray(coefficient, dtype), 0)
+    elif allowed is not None:
+        result = jnp.where(allowed, result, jnp.zeros((), dtype))
+    return Factor(result, labels)
+
+
+def is_mask(factor: Factor) -> bool:
+    """Whether a factor is boolean: it keeps or drops entries and scales none."""
+    return factor.array.dtype == np.dtype(bool)
+
+
+def _unmasked(factors: Sequence[Factor]) -> list[Factor]:
+    """The factors with each mask applied to one that carries its labels; a mask without one becomes zeros and ones."""
+    dtypes = [factor.array.dtype for factor in factors if not is_mask(factor)]
+    dtype = jnp.result_type(*dtypes) if dtypes else jnp.result_type(float)
+    numbers = [factor for factor in factors if not is_mask(factor)]
+    for mask in (factor for factor in factors if is_mask(factor)):
+        wide = next((factor for factor in numbers if set(mask.labels) <= set(factor.labels)), None)
+        if wide is None:
+            numbers.append(cast(mask, dtype))
+        else:
+            numbers[numbers.index(wide)] = product([wide, mask])
+    return numbers
 
 
 def _is_one(coefficient: Any) -> bool:
@@ -172,7 +212,7 @@ def sum_out(factors: Sequence[Factor], summed: Sequence[Label]) -> Factor:
 
     The order of pairwise contractions is opt_einsum's.
     """
-    pending = list(factors)
+    pending = _unmasked(factors)
     while len(pending) > 2:
         first, second = _next_pair(pending, summed)
         rest = [factor for factor in pending if factor is not first and factor is not second]
@@ -253,7 +293,11 @@ def _contract(left: Factor, right: Factor, summed: Sequence[Label]) -> Factor:
 
 
 def add(left: Factor, right: Factor) -> Factor:
-    """The sum of two factors over all their labels."""
+    """The sum of two factors over all their labels; masks count as zeros and ones."""
+    if is_mask(left) or is_mask(right):
+        dtype = right.array.dtype if is_mask(left) else left.array.dtype
+        dtype = jnp.result_type(float) if dtype == np.dtype(bool) else dtype
+        left, right = cast(left, dtype), cast(right, dtype)
     labels = union([left, right])
     dtype = jnp.result_type(left.array.dtype, right.array.dtype)
     if is_planning():
@@ -343,7 +387,7 @@ def gather(factor: Factor, label: Label, index: Index) -> Factor:
     if not safe:
         places = jnp.where(places < 0, label.size, places)
     mode = "promise_in_bounds" if safe else "fill"
-    fill = None if safe else jnp.zeros((), factor.array.dtype)
+    fill = None if safe else np.zeros((), factor.array.dtype)[()]
     if not shared:
         array = (
             jnp.moveaxis(jnp.asarray(factor.array), axis, 0)
@@ -391,10 +435,10 @@ def _index_dtype(index: Index) -> Any:
     return np.dtype(np.int32)
 
 
-def in_range(index: Index, size: int, dtype: Any, divisor: int = 1) -> Factor:
-    """1 where the expression is a multiple of `divisor` and its quotient lies in `0 .. size - 1`, else 0."""
+def in_range(index: Index, size: int, divisor: int = 1) -> Factor:
+    """The mask of where the expression is a multiple of `divisor` and its quotient lies in `0 .. size - 1`."""
     if is_planning():
-        return _priced(index.labels, dtype, [])
+        return written(index.labels, np.dtype(bool))
     values = index_values(index).array
     allowed = (
         (values >= 0) & (values < size * abs(divisor))
@@ -403,16 +447,16 @@ def in_range(index: Index, size: int, dtype: Any, divisor: int = 1) -> Factor:
     )
     if abs(divisor) != 1:
         allowed &= values % divisor == 0
-    return Factor(allowed.astype(dtype), index.labels)
+    return Factor(allowed, index.labels)
 
 
-def equal(left: Index, right: Index, size: int, dtype: Any) -> Factor:
-    """1 where two expressions agree on a place of an axis of the given size, else 0."""
+def equal(left: Index, right: Index, size: int) -> Factor:
+    """The mask of where two expressions agree on a place of an axis of the given size."""
     labels = unique([*left.labels, *right.labels])
     if is_planning():
-        return _priced(labels, dtype, [])
+        return written(labels, np.dtype(bool))
     one, other = aligned(index_values(left), labels), aligned(index_values(right), labels)
-    return Factor(((one == other) & (one >= 0) & (one < size)).astype(dtype), labels)
+    return Factor((one == other) & (one >= 0) & (one < size), labels)
 
 
 def quotient(index: Index, divisor: int, bounds: tuple[int, int] | None) -> Lookup:

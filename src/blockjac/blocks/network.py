@@ -40,7 +40,6 @@ class Network:
         self.indices = list(indices)
         self.labels = dict.fromkeys(labels)
         self.coefficient = coefficient
-        self.dtype = dtype
         self.equations: list[tuple[Index, Index, int]] = []
 
     # Solving
@@ -71,7 +70,7 @@ class Network:
         self._compare(left, right, size)
 
     def _compare(self, left: Index, right: Index, size: int) -> None:
-        self.factors.append(arrays.equal(left, right, size, self.dtype))
+        self.factors.append(arrays.equal(left, right, size))
 
     def _require(self, index: Index, size: int) -> None:
         """Keep only label values for which the index lies on the axis.
@@ -81,7 +80,7 @@ class Network:
         if index.constant and not index.within(size):
             raise Contradiction
         if not index.within(size):
-            self.factors.append(arrays.in_range(index, size, self.dtype))
+            self.factors.append(arrays.in_range(index, size))
 
     def _trim(self, index: Index, size: int) -> None:
         """Restrict the one label of an index to the values for which the index lies on the axis."""
@@ -134,7 +133,7 @@ class Network:
             label in factor.labels for factor in self.factors
         ):
             # Where a factor carries the label, its gather gives 0 outside the range.
-            self.factors.append(arrays.in_range(value, label.size, self.dtype))
+            self.factors.append(arrays.in_range(value, label.size))
         self.substitute(label, value)
 
     # The answer
@@ -159,7 +158,7 @@ class Network:
 
 def trimmed(term: Term, out_shape: Sequence[int], wrt_shape: Sequence[int]) -> Term | None:
     """A term with the labels of single-label indices restricted to values on their axes; None if nothing is left."""
-    network = Network(term.factors, term.indices, term.labels, term.coefficient, None)
+    network = Network(term.factors, term.indices, term.labels, term.coefficient)
     for place, size in enumerate((*out_shape, *wrt_shape)):
         index = network.indices[place]
         if index.single is not None and not index.within(size):
@@ -194,7 +193,7 @@ def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], A
         groups.setdefault(frozenset(factor.labels), []).append(factor)
     result = []
     for labels, group in groups.items():
-        if len(group) > 1 and labels:
+        if len(group) > 1 and labels and not all(map(arrays.is_mask, group)):
             result.append(arrays.product(group, coefficient))
             coefficient = 1
         else:
@@ -398,7 +397,7 @@ def _division(network: Network, left: Index, right: Index, size: int) -> bool:
             if value is None:
                 continue
             network._require(index, size)
-            network.factors.append(arrays.in_range(value, label.size, network.dtype, stride))
+            network.factors.append(arrays.in_range(value, label.size, stride))
             network.substitute(label, Index(0, (), arrays.quotient(value, stride, None)))
             return True
     return False

@@ -140,7 +140,6 @@ def _star_terms(left: Term, right: Term, one: Block, other: Block) -> Term | Non
         [*left.out, *right.wrt],
         labels,
         left.coefficient * right.coefficient,
-        other.dtype,
     )
     try:
         network.solve(list(zip(left.wrt, right.out, one.wrt_shape, strict=True)))
@@ -215,7 +214,7 @@ def summed(
     kept: list[Term] = []
     for term in terms:
         for place, other in enumerate(kept):
-            joint = _merged_pair(other, term)
+            joint = _merged_pair(other, term, dtype)
             if joint is not None:
                 kept[place] = joint
                 break
@@ -229,7 +228,7 @@ def summed(
     return block
 
 
-def _merged_pair(one: Term, other: Term) -> Term | None:
+def _merged_pair(one: Term, other: Term, dtype: Any) -> Term | None:
     """Two terms over the same indices as one, with the factors that both share pulled out; None where it costs more."""
     mapping = _correspondence(one, other)
     if mapping is None:
@@ -259,24 +258,24 @@ def _merged_pair(one: Term, other: Term) -> Term | None:
         return None
     coefficient = one.coefficient if not rest_one or one.coefficient == other.coefficient else 1
     if not rest_one or not rest_other:
-        factor = _plus_constant(rest_one or rest_other, one, other, bool(rest_one))
+        factor = _plus_constant(rest_one or rest_other, one, other, bool(rest_one), dtype)
         return Term((*shared, factor), one.out, one.wrt, 1)
     scale = (
         (1, 1)
         if coefficient == one.coefficient == other.coefficient
         else (one.coefficient, other.coefficient)
     )
-    total = arrays.add(arrays.product(rest_one, scale[0]), arrays.product(rest_other, scale[1]))
+    total = arrays.add(arrays.product(rest_one, scale[0], dtype), arrays.product(rest_other, scale[1], dtype))
     return Term((*shared, total), one.out, one.wrt, coefficient)
 
 
-def _plus_constant(rest: list[Factor], one: Term, other: Term, rest_is_ones: bool) -> Factor:
+def _plus_constant(rest: list[Factor], one: Term, other: Term, rest_is_ones: bool, dtype: Any) -> Factor:
     scale, constant = (
         (one.coefficient, other.coefficient)
         if rest_is_ones
         else (other.coefficient, one.coefficient)
     )
-    varying = arrays.product(rest, scale)
+    varying = arrays.cast(arrays.product(rest, scale, dtype), dtype)
     if arrays.is_planning():
         return arrays.add(varying, varying)
     return Factor(varying.array + jnp.asarray(constant, varying.array.dtype), varying.labels)
