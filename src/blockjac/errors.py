@@ -17,6 +17,10 @@ class InvalidOptionError(BlockjacError, ValueError):
     """An option outside its range; the message names the option, its value and the range."""
 
 
+class ParameterTypeError(BlockjacError, TypeError):
+    """A parameter that is no real number and so cannot be trained."""
+
+
 class NonScalarLossError(BlockjacError, TypeError):
     """A loss that does not return one real number."""
 
@@ -35,3 +39,11 @@ class FileFormatError(BlockjacError, ValueError):
 
 class MissingExtraError(BlockjacError, ImportError):
     """A package of an optional extra is not installed; the message names the extra."""
+
+
+class BlockShapeError(BlockjacError, ValueError):
+    """Blocks, or a block and an array, whose shapes do not fit; the message names both."""
+
+
+class DenseTooLargeError(BlockjacError, ValueError):
+    """A dense result over the size limit; the message says what it would need and which call avoids it."""

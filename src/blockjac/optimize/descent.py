@@ -1,0 +1,228 @@
+"""Descent along the negative gradient with a line search, compiled as one loop."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from blockjac.errors import InvalidOptionError, NonFiniteLossError, ParameterTypeError
+from blockjac.optimize.line_search import (
+    ARMIJO,
+    Backtracking,
+    Status,
+    backtrack,
+    check_scalar,
+    inner_product,
+)
+from blockjac.transforms import value_and_grad
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["loss", "gradient_norm", "step", "trials", "status", "metrics"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class Trace:
+    """What happened in each step: arrays with one row a step."""
+
+    loss: Array
+    """The loss after the step."""
+    gradient_norm: Array
+    """The Euclidean norm of the gradient before the step."""
+    step: Array
+    """The accepted step, or 0 where none was found."""
+    trials: Array
+    """How many steps were tried."""
+    status: Array
+    """A number of `Status`."""
+    metrics: Any
+    """What `metrics` gave after the step, each leaf with a first axis over the steps."""
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "loss", "initial_loss", "status", "trace"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class DescentResult:
+    """The best parameters that a descent found, and its trace."""
+
+    params: Any
+    """The parameters of the lowest loss seen, which are those after the last accepted step."""
+    loss: Array
+    """The loss at `params`."""
+    initial_loss: Array
+    """The loss at the parameters given."""
+    status: Array
+    """A number of `Status`: FOUND when all steps were made, otherwise why the descent stopped."""
+    trace: Trace
+    """One row a step, the step that failed included."""
+
+    @property
+    def message(self) -> str:
+        """How the descent went, as a sentence to print.
+
+        Example:
+            >>> descent(lambda x: x**2, 3.0, steps=5).message
+            'stopped at step 1, where the gradient is exactly 0; the params are the best so far'
+        """
+        made = len(self.trace)
+        status = Status(int(self.status))
+        if status is Status.FOUND:
+            return f"all {made} steps were made"
+        return f"stopped at step {made - 1}, where {status.message}; the params are the best so far"
+
+
+class _State(NamedTuple):
+    """What one step hands to the next."""
+
+    params: Any
+    loss: Array
+    status: Array
+
+
+def descent(
+    loss: Callable[..., ArrayLike],
+    params: Any,
+    *data: Any,
+    steps: int,
+    line_search: Backtracking = ARMIJO,
+    metrics: Callable[..., Any] | None = None,
+    pauses: Iterable[int] = (),
+    callback: Callable[[DescentResult], None] | None = None,
+) -> DescentResult:
+    """Lower a loss by steps along its negative gradient, each found by a line search.
+
+    The whole loop is compiled. A step costs one gradient and as many losses as it has trials; the
+    value of the accepted trial is the next step's first value. The descent stops at the first step
+    that finds nothing, since every later one would search the same line again.
+
+    Args:
+        loss: `loss(params, *data)` gives one real number.
+        params: Where to start, any pytree of real arrays.
+        *data: Further arguments of the loss: what compiled code should not hold as constants.
+        steps: How many steps to make, at least 1.
+        line_search: How each step is found.
+        metrics: `metrics(params, *data)`, evaluated after each step inside the compiled loop; its
+            results are stacked in the trace.
+        pauses: Numbers of steps after which the loop comes back to Python, for `callback`. The end
+            is always one.
+        callback: Called at each pause with the parameters so far and the trace since the last one.
+
+    Returns:
+        The parameters of the lowest loss, the trace, and as `status` why it stopped if it did.
+        Inside `jit` the trace always has `steps` rows, with status NOT_RUN after a stop.
+
+    Raises:
+        InvalidOptionError: If `steps` is less than 1, a pause lies outside the steps,
+            or a callback is given inside `jit`.
+        NonScalarLossError: If the loss gives anything but one real number.
+        NonFiniteLossError: If the loss at `params` is infinite or nan (outside `jit`; inside, the
+            status says so).
+        ParameterTypeError: If a parameter is not real.
+
+    Example:
+        >>> found = descent(lambda x, a: jnp.sum((x - a) ** 2), jnp.zeros(2), jnp.ones(2), steps=3)
+        >>> print(found.params, found.trace.step[:1])
+        [1. 1.] [0.5]
+    """
+    if steps != int(steps) or steps < 1:
+        raise InvalidOptionError(f"steps is {steps}; wanted a whole number of at least 1")
+    ends = sorted({*pauses, steps})
+    if not 0 < ends[0] <= ends[-1] == steps:
+        raise InvalidOptionError(f"pauses are {ends[:-1]}; wanted whole numbers from 1 to {steps}")
+    _check_real(params)
+    check_scalar(loss, params, *data)
+    params = jax.tree.map(jnp.asarray, params)
+    lengths = [end - start for start, end in pairwise([0, *ends])]
+    run = jax.jit(partial(_run, loss, metrics, line_search, max(lengths)))
+    initial = jax.jit(loss)(params, *data)
+    state = _State(params, initial, jnp.int32(Status.FOUND))
+    compiled = isinstance(initial, jax.core.Tracer)
+    if compiled and callback is not None:
+        raise InvalidOptionError("a callback needs values, which jit has not; call descent outside")
+    if not compiled and not jnp.isfinite(initial):
+        raise NonFiniteLossError(
+            f"the loss at the params given is {initial}; wanted a finite number to descend from: "
+            "look for nan in the data, or start from smaller params"
+        )
+    parts = []
+    for length in lengths:
+        state, part = run(state, length, data)
+        rows = length if compiled else int(jnp.sum(part.status[:length] != Status.NOT_RUN))
+        parts.append(jax.tree.map(lambda column, rows=rows: column[:rows], part))
+        if callback is not None:
+            callback(DescentResult(state.params, state.loss, initial, state.status, parts[-1]))
+        if not compiled and state.status != Status.FOUND:
+            break
+    trace = jax.tree.map(lambda *columns: jnp.concatenate(columns), *parts)
+    return DescentResult(state.params, state.loss, initial, state.status, trace)
+
+
+def _run(
+    loss: Callable[..., ArrayLike],
+    metrics: Callable[..., Any] | None,
+    line_search: Backtracking,
+    length: int,
+    state: _State,
+    count: ArrayLike,
+    data: tuple[Any, ...],
+) -> tuple[_State, Trace]:
+    """Make `count` of at most `length` steps; the trace's other rows have status NOT_RUN."""
+
+    def make(state: _State) -> tuple[_State, Trace]:
+        _, gradient = value_and_grad(loss)(state.params, *data)
+        downhill = jax.tree.map(jnp.negative, gradient)
+        found = backtrack(
+            loss,
+            state.params,
+            downhill,
+            gradient,
+            *data,
+            value=state.loss,
+            line_search=line_search,
+        )
+        row = Trace(
+            loss=found.value,
+            gradient_norm=jnp.sqrt(inner_product(gradient, gradient)),
+            step=found.step,
+            trials=found.trials,
+            status=found.status,
+            metrics=None if metrics is None else metrics(found.params, *data),
+        )
+        return _State(found.params, found.value, found.status), row
+
+    _, row_form = jax.eval_shape(make, state)
+
+    def skip(state: _State) -> tuple[_State, Trace]:
+        blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), row_form)
+        return state, replace(blank, status=jnp.int32(Status.NOT_RUN))
+
+    def step(state: _State, index: Array) -> tuple[_State, Trace]:
+        wanted = (index < count) & (state.status == Status.FOUND)
+        return lax.cond(wanted, make, skip, state)
+
+    return lax.scan(step, state, jnp.arange(length))
+
+
+def _check_real(params: Any) -> None:
+    """Refuse parameters that a step along a gradient has no meaning for."""
+    for path, leaf in jax.tree.leaves_with_path(params):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            name = f"params{jax.tree_util.keystr(path)}"
+            raise ParameterTypeError(
+                f"{name} is {dtype}; wanted real numbers: "
+                "pass a float array here, and what is not to be trained as data, after the params"
+            )
