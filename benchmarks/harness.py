@@ -1,9 +1,10 @@
 """How the benchmarks measure: all contenders in one process, taking turns, each in one jit.
 
-A round calls every contender once, in an order that rotates, so that a slow moment of the machine
-falls on all of them. What is compared is the median over the rounds of the ratio within a round.
-The first call (trace, compile, run) is timed apart. The floor is `jnp.full` of the result's shapes:
-what it costs to write the answer at all.
+A round samples every contender once, so that a slow moment of the machine falls on all of them; in
+a new order each time, so that none always runs behind the same other, whose threads may still spin.
+What is compared is the median over the rounds of the ratio within a round. The first call (trace,
+compile, run) is timed apart. The floor is `jnp.full` of the result's shapes: what it costs to write
+the answer at all.
 
 Results go to `benchmarks/results/<script>.md`, with date and versions.
 """
@@ -30,8 +31,8 @@ import blockjac
 jax.config.update("jax_enable_x64", True)
 
 RESULTS = Path(__file__).resolve().parent / "results"
-SAMPLE_SECONDS = 2e-3
-"""A sample is as many calls as take about this long, so that the clock's grain does not count."""
+SAMPLE_SECONDS = 4e-3
+"""A sample is as many calls as take about this long, after a quarter as many that do not count."""
 CONTENDER_SECONDS = 6.0
 """A slow contender sits out the later rounds once it has used this much time."""
 OURS = "blockjac"
@@ -124,11 +125,13 @@ def measure(task: Task, rounds: int) -> dict[str, Measurement]:
     calls = {name: max(1, math.ceil(SAMPLE_SECONDS / warm[name])) for name in names}
     times = {name: np.full(rounds, np.nan) for name in names}
     spent = dict.fromkeys(names, 0.0)
+    generator = np.random.default_rng(0)
     for turn in range(rounds):
-        shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
+        for name in generator.permutation(names).tolist():
             if turn >= 3 and spent[name] > CONTENDER_SECONDS:
                 continue
+            if calls[name] > 1:
+                seconds(functions[name], arguments[name], math.ceil(calls[name] / 4))
             times[name][turn] = seconds(functions[name], arguments[name], calls[name])
             spent[name] += times[name][turn] * calls[name]
     return {name: Measurement(times[name], first_calls[name]) for name in names}
