@@ -34,7 +34,6 @@ class Network:
         indices: Sequence[Index],
         labels: Sequence[Label],
         coefficient: Any,
-        dtype: Any,
     ) -> None:
         self.factors = list(factors)
         self.indices = list(indices)
