@@ -121,12 +121,9 @@ def as_dense_axes(
     wrt = list(term.wrt)
     for place, axis in zip(wrt_axes, axes, strict=True):
         wrt[place] = Index.of(axis.target)
-    return Term(
-        (*outside, written) if written.labels or inside else tuple(outside),
-        term.out,
-        tuple(wrt),
-        term.coefficient,
-    )
+    is_one = not inside and not written.labels and all(x.index.is_plain(x.size) for x in axes)
+    factors = tuple(outside) if is_one else (*outside, written)
+    return Term(factors, term.out, tuple(wrt), term.coefficient)
 
 
 def materialise(
