@@ -58,7 +58,7 @@ def test_parameters_may_be_any_tree_of_any_float_types():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-@pytest.mark.parametrize("max_trials", [60, 200])
+@pytest.mark.parametrize("max_trials", [1, 60, 200])
 def test_a_gradient_of_the_wrong_sign_moves_nothing(dtype, max_trials):
     x = jnp.array([1.0, -2.0, 3.0], dtype)
     search = Backtracking(max_trials=max_trials)

@@ -1,0 +1,280 @@
+"""`blockjac lecture`: train the network, print each step, draw and write what was asked for."""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from blockjac import __version__, nn
+from blockjac.cli.progress import Reporter
+from blockjac.data import Examples, Split, one_hot, split, wisconsin
+from blockjac.optimize import (
+    DescentResult,
+    Status,
+    descent,
+    plot_history,
+    plot_line_search,
+)
+from blockjac.optimize.files import check_file, write_whole
+from blockjac.optimize.plots import check_picture
+
+TRAINING_ROWS = 400
+
+
+@dataclass
+class Training:
+    """A training while it runs: what was printed, and the parameters before chosen steps."""
+
+    options: argparse.Namespace
+    reporter: Reporter
+    before: dict[int, nn.NetworkParams]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def take(self, part: DescentResult) -> None:
+        """Print the steps since the last pause, and keep what the pictures need."""
+        trace, first = jax.device_get(part.trace), len(self.rows)
+        for index in np.flatnonzero(trace.status == Status.FOUND):
+            self.rows.append(
+                {
+                    "step": len(self.rows),
+                    "loss": float(trace.loss[index]),
+                    "gradient_norm": float(trace.gradient_norm[index]),
+                    "step_size": float(trace.step[index]),
+                    "trials": int(trace.trials[index]),
+                    "training_accuracy_percent": percent(trace.metrics[index], TRAINING_ROWS),
+                }
+            )
+        if len(self.rows) in self.options.line_search_steps:
+            self.before[len(self.rows)] = part.params
+        self.reporter.lines([line(row) for row in self.rows[first:]])
+
+
+def run_lecture(options: argparse.Namespace) -> None:
+    """Train, print, draw and write.
+
+    Args:
+        options: Those of `blockjac lecture`.
+
+    Raises:
+        BlockjacError: If a file cannot be written or a package is missing; before the training
+            wherever that can be known.
+
+    Example:
+        >>> from blockjac.cli.parser import parse_arguments
+        >>> run_lecture(parse_arguments(["lecture", "--steps", "1"]))
+        Step: 0, Avg Cross Entropy: 0.655622, ... Training Accuracy: 77.0 percent
+        Final test accuracy: 37.3 percent
+    """
+    if options.json:
+        check_file(options.json)
+    if options.plots:
+        check_picture(picture(options, "loss"))
+    with jax.enable_x64(True), Reporter(options.steps) as reporter:
+        parts = split(wisconsin(), TRAINING_ROWS)
+        training, result = train(options, reporter, parts)
+        accuracy = accuracy_on(result.params, parts.test)
+        if options.plots:
+            reporter.doing("drawing")
+            draw(training, result, parts.train)
+        if options.json:
+            write_whole(options.json, report(training, result, accuracy))
+    print(f"Final test accuracy: {accuracy:.1f} percent")
+    if int(result.status) != Status.FOUND:
+        print(f"blockjac: {result.message}", file=sys.stderr)
+
+
+def train(
+    options: argparse.Namespace, reporter: Reporter, parts: Split
+) -> tuple[Training, DescentResult]:
+    """Descend from the initial weights, printing each step.
+
+    Args:
+        options: Those of `blockjac lecture`.
+        reporter: Where the lines go.
+        parts: The rows to train on and to test on.
+
+    Returns:
+        What was printed, and the result of the descent.
+
+    Example:
+        >>> from blockjac.cli.parser import parse_arguments
+        >>> parts = split(wisconsin(), TRAINING_ROWS)
+        >>> options = parse_arguments(["lecture", "--steps", "1", "--hidden", "3"])
+        >>> training, result = train(options, Reporter(1), parts)
+        Step: 0, ...
+        >>> result.params.W1.shape
+        (30, 3)
+    """
+    X, labels = parts.train
+    classes = int(labels.max()) + 1
+    params = nn.initial_params(X.shape[1], options.hidden, classes, seed=options.seed)
+    training = Training(options, reporter, {0: params})
+    chosen = [step for step in options.line_search_steps if step]
+    result = descent(
+        nn.loss,
+        params,
+        X,
+        one_hot(labels, classes),
+        steps=options.steps,
+        metrics=lambda params, X, _: nn.mistakes(params, X, labels),
+        pauses={*range(20, options.steps, 20), *chosen},
+        callback=training.take,
+    )
+    return training, result
+
+
+def percent(mistakes: Any, rows: int) -> float:
+    """The share of rows that are no mistakes.
+
+    Args:
+        mistakes: How many are.
+        rows: How many there are, at least 1.
+
+    Returns:
+        A number from 0 to 100.
+
+    Example:
+        >>> percent(1, 4)
+        75.0
+    """
+    return 100 * (1 - int(mistakes) / rows)
+
+
+def accuracy_on(params: nn.NetworkParams, examples: Examples) -> float:
+    """The share of examples that the network puts into their class, in percent.
+
+    Args:
+        params: The network.
+        examples: Examples of its inputs.
+
+    Returns:
+        A number from 0 to 100.
+
+    Example:
+        >>> params = nn.initial_params(1, 1, 2, sigma=0.0)
+        >>> accuracy_on(params, Examples(np.ones((2, 1)), np.array([0, 1])))
+        50.0
+    """
+    X, labels = examples
+    return percent(nn.mistakes(params, X, labels), len(labels))
+
+
+def line(row: dict[str, Any]) -> str:
+    """A step as the lecture prints it.
+
+    Args:
+        row: The step's numbers by name.
+
+    Returns:
+        The line, without its end.
+
+    Example:
+        >>> numbers = {"loss": 0.5, "gradient_norm": 2.0, "training_accuracy_percent": 92.25}
+        >>> line({"step": 3, **numbers}).partition(", Gradient")[0]
+        'Step: 3, Avg Cross Entropy: 0.500000'
+    """
+    return (
+        f"Step: {row['step']}, Avg Cross Entropy: {row['loss']:.6f}, "
+        f"Gradient Norm: {row['gradient_norm']:.6f}, "
+        f"Training Accuracy: {row['training_accuracy_percent']:.1f} percent"
+    )
+
+
+def picture(options: argparse.Namespace, name: str) -> Path:
+    """The file of a picture.
+
+    Args:
+        options: Those of `blockjac lecture`.
+        name: The picture's name.
+
+    Returns:
+        Its path in the folder of the pictures.
+
+    Example:
+        >>> picture(argparse.Namespace(plots=Path("plots"), plot_format="png"), "loss").name
+        'loss.png'
+    """
+    return options.plots / f"{name}.{options.plot_format}"
+
+
+def draw(training: Training, result: DescentResult, examples: Examples) -> None:
+    """Draw the training and the chosen line searches.
+
+    Args:
+        training: What was printed, and the parameters before the chosen steps.
+        result: The result of the descent.
+        examples: What was trained on.
+
+    Raises:
+        OutputPathError: If a picture cannot be written.
+    """
+    options, rows = training.options, training.rows
+    plot_history(
+        picture(options, "loss"),
+        [row["loss"] for row in rows],
+        title="Training loss",
+        quantity="mean cross-entropy after the step (nats)",
+        start=float(result.initial_loss),
+    )
+    plot_history(
+        picture(options, "gradient_norm"),
+        [row["gradient_norm"] for row in rows],
+        title="Gradient",
+        quantity="Euclidean norm before the step",
+        log_base=10,
+    )
+    plot_history(
+        picture(options, "training_accuracy"),
+        [row["training_accuracy_percent"] for row in rows],
+        title="Training accuracy",
+        quantity="rows put into their class (percent)",
+    )
+    plot_history(
+        picture(options, "step_size"),
+        [row["step_size"] for row in rows],
+        title="Step size",
+        quantity="accepted step t",
+        log_base=2,
+    )
+    X, labels = examples
+    for step, params in sorted(training.before.items()):
+        if step in options.line_search_steps:
+            plot_line_search(
+                picture(options, f"line_search_{step:03d}"),
+                nn.loss,
+                params,
+                X,
+                one_hot(labels, params.W2.shape[1]),
+                title=f"Line search of step {step}",
+            )
+
+
+def report(training: Training, result: DescentResult, accuracy: float) -> bytes:
+    """The training as a JSON document.
+
+    Args:
+        training: What was printed.
+        result: The result of the descent.
+        accuracy: The test accuracy in percent.
+
+    Returns:
+        The document, with a line end.
+    """
+    options = training.options
+    document = {
+        "program": f"blockjac {__version__}",
+        "jax": jax.__version__,
+        "options": {name: getattr(options, name) for name in ("steps", "seed", "hidden")},
+        "initial_loss": float(result.initial_loss),
+        "loss": float(result.loss),
+        "status": Status(int(result.status)).name.lower(),
+        "message": result.message,
+        "test_accuracy_percent": accuracy,
+        "steps": training.rows,
+    }
+    return f"{json.dumps(document, indent=1, allow_nan=False)}\n".encode()

@@ -1,0 +1,122 @@
+"""What the command line accepts; imports nothing that takes long."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from blockjac import __version__
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line, or say what is wrong with it and exit with status 2.
+
+    Args:
+        arguments: The words after the program's name; those of this process if left out.
+
+    Returns:
+        The options of one command, whose name is `command`.
+
+    Example:
+        >>> parse_arguments(["lecture", "--steps", "5"]).steps
+        5
+    """
+    parser = argparse.ArgumentParser(
+        prog="blockjac", description="Exact block Jacobians of JAX functions."
+    )
+    parser.add_argument("--version", action="version", version=f"blockjac {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    lecture = commands.add_parser(
+        "lecture",
+        help="train the lecture's network on the Wisconsin data",
+        description="Train a network with one hidden layer on the first 400 rows of the Wisconsin "
+        "breast cancer data, by gradient descent with backtracking, and test it on the others.",
+    )
+    _add_lecture_options(lecture)
+    options = parser.parse_args(arguments)
+    if options.command == "lecture":
+        _settle_line_search_steps(lecture, options)
+    return options
+
+
+def _add_lecture_options(lecture: argparse.ArgumentParser) -> None:
+    """Describe the options of `blockjac lecture`."""
+    lecture.add_argument(
+        "--steps",
+        type=_whole_number(1),
+        default=100,
+        metavar="N",
+        help="steps of descent (default: %(default)s)",
+    )
+    lecture.add_argument(
+        "--seed",
+        type=_whole_number(0, 2**32 - 1),
+        default=1234,
+        metavar="N",
+        help="seed of the initial weights (default: %(default)s)",
+    )
+    lecture.add_argument(
+        "--hidden",
+        type=_whole_number(1),
+        default=20,
+        metavar="N",
+        help="nodes of the hidden layer (default: %(default)s)",
+    )
+    lecture.add_argument(
+        "--plots",
+        type=Path,
+        metavar="DIR",
+        help="draw loss, gradient norm, accuracy, step size and line searches into this folder",
+    )
+    lecture.add_argument(
+        "--plot-format",
+        choices=("png", "svg"),
+        default="png",
+        help="format of the plots (default: %(default)s)",
+    )
+    lecture.add_argument(
+        "--line-search-steps",
+        type=_whole_numbers,
+        metavar="N,N,...",
+        help="steps whose line search is drawn (default: the first, the middle and the last)",
+    )
+    lecture.add_argument(
+        "--json", type=Path, metavar="FILE", help="write options, steps and results to this file"
+    )
+
+
+def _settle_line_search_steps(
+    lecture: argparse.ArgumentParser, options: argparse.Namespace
+) -> None:
+    """Choose the line searches to draw, or refuse those that will not happen."""
+    chosen, steps = options.line_search_steps, options.steps
+    if chosen is None:
+        chosen = (0, steps // 2, steps - 1) if options.plots else ()
+    elif not options.plots:
+        lecture.error("argument --line-search-steps: needs --plots DIR, the folder to draw into")
+    elif max(chosen) >= steps:
+        lecture.error(
+            f"argument --line-search-steps: there is no step {max(chosen)}; "
+            f"wanted numbers from 0 to {steps - 1}, or more --steps"
+        )
+    options.line_search_steps = sorted(set(chosen))
+
+
+def _whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A reader of whole numbers in a range."""
+
+    def read(text: str) -> int:
+        number = int(text) if text.isascii() and text.lstrip("-").isdigit() else None
+        if number is None or number < least or (most is not None and number > most):
+            above = "on" if most is None else f"to {most}"
+            raise argparse.ArgumentTypeError(
+                f"'{text}'; wanted a whole number from {least} {above}"
+            )
+        return number
+
+    return read
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    """Read whole numbers from 0 on, with commas between them."""
+    read = _whole_number(0)
+    return tuple(read(part.strip()) for part in text.split(","))

@@ -1,0 +1,45 @@
+"""Running a command, and ending as a well-behaved program does."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from blockjac.cli.parser import parse_arguments
+from blockjac.errors import BlockjacError
+
+FAILED, INTERRUPTED, PIPE_CLOSED = 1, 128 + 2, 128 + 13
+"""Exit statuses; those of signals are the shell's, 128 and the signal's number."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: The words after the program's name; those of this process if left out.
+
+    Returns:
+        The exit status: 0, or 1 after an error, 130 after Ctrl-C, 141 when the reader of the output
+        has gone away.
+
+    Example:
+        >>> main(["--version"])
+        Traceback (most recent call last):
+        SystemExit: 0
+    """
+    try:
+        options = parse_arguments(arguments)
+        from blockjac.cli.lecture import run_lecture
+
+        run_lecture(options)
+        sys.stdout.flush()
+    except BlockjacError as error:
+        print(f"blockjac: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("blockjac: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # What is still in the buffer cannot be written: let the last flush go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    return 0
