@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.blocks.factor import Abstract, Factor
+from blockjac.blocks.factor import Factor, reshaped
 from blockjac.blocks.index import Index, Label, Lookup, collect
 from blockjac.errors import BlockShapeError
 
@@ -363,7 +363,8 @@ def tidy(term: Term, out_shape: Shape, wrt_shape: Shape) -> Term | None:
     labels = term.labels
     if any(label.size == 0 for label in labels):
         return None
-    indices = tuple(map(_tidy_index, term.indices))
+    lookups: dict[int, Lookup] = {}
+    indices = tuple(_tidy_index(index, lookups) for index in term.indices)
     for index, size in zip(indices, out_shape + wrt_shape, strict=True):
         bounds = index.bounds()
         if size == 0 or (bounds is not None and (bounds[1] < 0 or bounds[0] >= size)):
@@ -382,13 +383,16 @@ def tidy(term: Term, out_shape: Shape, wrt_shape: Shape) -> Term | None:
     return Term(factors, out, wrt, term.coefficient)
 
 
-def _tidy_index(index: Index) -> Index:
+def _tidy_index(index: Index, lookups: dict[int, Lookup]) -> Index:
+    """An index without labels of size 1; equal lookups stay one object through `lookups`."""
     if all(label.size != 1 for label in index.labels):
         return index
     lookup = index.lookup
-    if lookup is not None:
-        squeezed = _tidy_factor(Factor(lookup.array, lookup.labels))
-        lookup = Lookup(squeezed.array, squeezed.labels, lookup.bounds)
+    if lookup is not None and any(label.size == 1 for label in lookup.labels):
+        if id(lookup) not in lookups:
+            squeezed = _tidy_factor(Factor(lookup.array, lookup.labels))
+            lookups[id(lookup)] = Lookup(squeezed.array, squeezed.labels, lookup.bounds)
+        lookup = lookups[id(lookup)]
     return Index(index.offset, collect(index.strides), lookup)
 
 
@@ -396,12 +400,7 @@ def _tidy_factor(factor: Factor) -> Factor:
     labels = tuple(label for label in factor.labels if label.size != 1)
     if len(labels) == len(factor.labels):
         return factor
-    shape = tuple(label.size for label in labels)
-    array = factor.array
-    array = (
-        Abstract(shape, array.dtype) if isinstance(array, Abstract) else jnp.reshape(array, shape)
-    )
-    return Factor(array, labels, factor.name)
+    return Factor(reshaped(factor.array, labels), labels, factor.name)
 
 
 # Blocks as pytrees

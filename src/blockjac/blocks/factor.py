@@ -108,6 +108,14 @@ def written(labels: Sequence[Label], dtype: Any) -> Factor:
     return _priced(labels, dtype, [])
 
 
+def charge(operations: int, moved: int) -> None:
+    """In a plan: add operations and bytes that no factor operation accounts for."""
+    cost = _plan.get()
+    if cost is not None:
+        cost.multiplications += operations
+        cost.bytes += moved
+
+
 def unique(labels: Sequence[Label]) -> tuple[Label, ...]:
     """The labels without repetitions, in order."""
     return tuple(dict.fromkeys(labels))
@@ -169,7 +177,11 @@ def product(factors: Sequence[Factor], coefficient: Any = 1, dtype: Any = None) 
         array = aligned(factor, labels)
         allowed = array if allowed is None else allowed & array
     if result is None:
-        result = allowed if _is_one(coefficient) else jnp.where(allowed, jnp.asarray(coefficient, dtype), 0)
+        result = (
+            allowed
+            if _is_one(coefficient)
+            else jnp.where(allowed, jnp.asarray(coefficient, dtype), 0)
+        )
     elif allowed is not None:
         result = jnp.where(allowed, result, jnp.zeros((), dtype))
     return Factor(result, labels)
@@ -355,16 +367,18 @@ def pick(factor: Factor, label: Label, place: int) -> Factor:
     return Factor(lax.index_in_dim(factor.array, place, axis, keepdims=False), labels, factor.name)
 
 
+def reshaped(array: Any, labels: Sequence[Label]) -> Any:
+    """The array with one axis a label, in row-major order."""
+    if is_planning():
+        return Abstract(sizes(labels), array.dtype)
+    return jnp.reshape(array, sizes(labels))
+
+
 def split(factor: Factor, label: Label, parts: Sequence[Label]) -> Factor:
     """Reshape a label into several, most significant first."""
     axis = factor.labels.index(label)
     labels = (*factor.labels[:axis], *parts, *factor.labels[axis + 1 :])
-    array = (
-        Abstract(sizes(labels), factor.array.dtype)
-        if is_planning()
-        else jnp.reshape(factor.array, sizes(labels))
-    )
-    return Factor(array, labels)
+    return Factor(reshaped(factor.array, labels), labels)
 
 
 def gather(factor: Factor, label: Label, index: Index) -> Factor:

@@ -9,7 +9,7 @@ step keeps `0 <= index < size of the axis`, so that no entry is counted that lie
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -471,7 +471,11 @@ def _scaled_lookup(lookup: Lookup, stride: int) -> Lookup:
     bounds = (
         None if lookup.bounds is None else tuple(sorted(stride * bound for bound in lookup.bounds))
     )
-    array = lookup.array if arrays.is_planning() else lookup.array * stride
+    array = (
+        arrays.Abstract(lookup.array.shape, lookup.array.dtype)
+        if arrays.is_planning()
+        else lookup.array * stride
+    )
     return Lookup(array, lookup.labels, bounds)  # pyright: ignore[reportArgumentType]
 
 
@@ -493,6 +497,3 @@ def _difficulty(equation: tuple[Index, Index, int]) -> int:
     if left.lookup is None and right.lookup is None:
         return 2
     return 3
-
-
-Attempt = Callable[[Network, Index, Index, int], bool]

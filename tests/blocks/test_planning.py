@@ -1,0 +1,149 @@
+"""A plan and its execution cannot differ: the same structure, and no array touched."""
+
+import contextlib
+import importlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from blocks.strategies import blocks, shapes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blockjac.blocks import (
+    Block,
+    Factor,
+    Index,
+    Label,
+    Term,
+    add,
+    block,
+    dense,
+    factor,
+    network,
+    star,
+)
+from blockjac.blocks.block import flatten, rebuilt, unflatten
+from blockjac.blocks.dense import as_dense_axes
+from blockjac.blocks.factor import Abstract, planning
+
+star_module = importlib.import_module("blockjac.blocks.star")
+
+
+class Nothing:
+    """Stands in for `jax.numpy` or `jax.lax` where no array may be touched."""
+
+    result_type = staticmethod(jnp.result_type)
+
+    def __getattr__(self, name):
+        raise AssertionError(f"{name} ran inside a plan")
+
+
+@contextlib.contextmanager
+def no_operations():
+    """Within, the block algebra has no `jax.numpy` and no `jax.lax` to call."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (block, dense, factor, network, star_module):
+            for name in {"jnp", "lax"} & set(vars(module)):
+                patch.setattr(module, name, Nothing())
+        yield
+
+
+def abstract(block):
+    """The block with shapes and dtypes in place of its arrays; an array shared stays shared."""
+    arrays, structure = flatten(block)
+    return unflatten(structure, [Abstract(tuple(x.shape), np.dtype(x.dtype)) for x in arrays])
+
+
+def outline(block):
+    """What a plan must foretell: the static structure, and the shapes and dtypes of the arrays."""
+    arrays, structure = flatten(block)
+    return structure, [(tuple(x.shape), np.dtype(x.dtype)) for x in arrays]
+
+
+def check_foretold(operation, *made):
+    """Plan with shapes alone and with arrays at hand; both must foretell what the run gives."""
+    real = operation(*made)
+    with no_operations(), planning() as cost:
+        from_shapes = operation(*map(abstract, made))
+        from_arrays = operation(*made)
+    assert outline(from_shapes) == outline(real)
+    assert outline(from_arrays) == outline(real)
+    return cost
+
+
+def check_star(data):
+    out_shape, middle, wrt_shape = data.draw(shapes(1)), data.draw(shapes()), data.draw(shapes(1))
+    left, _ = data.draw(blocks(out_shape, middle, most_terms=2))
+    right, _ = data.draw(blocks(middle, wrt_shape, most_terms=2))
+    check_foretold(star, left, right)
+
+
+def check_add(data):
+    out_shape, wrt_shape = data.draw(shapes()), data.draw(shapes())
+    left, _ = data.draw(blocks(out_shape, wrt_shape))
+    right, _ = data.draw(blocks(out_shape, wrt_shape))
+    check_foretold(add, left, right)
+
+
+def check_dense_axes(data):
+    out_shape, wrt_shape = data.draw(shapes()), data.draw(shapes(most_axes=3))
+    block, _ = data.draw(blocks(out_shape, wrt_shape, most_terms=2))
+    axes = [axis for axis in range(len(wrt_shape)) if data.draw(st.booleans())]
+
+    def some_axes_dense(block):
+        terms = [as_dense_axes(term, axes, wrt_shape, block.dtype) for term in block.terms]
+        return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
+
+    check_foretold(some_axes_dense, block)
+    np.testing.assert_array_equal(some_axes_dense(block).dense(), block.dense())
+
+
+def check_construction(data):
+    shape = data.draw(shapes())
+    block, terms = data.draw(blocks(shape, shape))
+    check_foretold(lambda block: Block(shape, shape, np.float64, block.terms), block)
+    with no_operations(), planning():
+        assert outline(Block(shape, shape, np.float64, terms)) == outline(block)
+
+
+CHECKS = [check_star, check_add, check_dense_axes, check_construction]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_plan_foretells_the_run(check, data):
+    check(data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@settings(max_examples=1000)
+@given(data=st.data())
+def test_a_plan_foretells_the_run_thoroughly(check, data):
+    check(data)
+
+
+def test_a_product_costs_its_multiplications():
+    matrix = np.ones((20, 30))
+    with planning() as cost:
+        star(Block.from_dense(matrix, 1), Block.from_dense(np.ones((30, 40)), 1))
+    assert cost.multiplications == 20 * 30 * 40
+    assert cost.additions == 20 * 29 * 40
+    assert cost.bytes == 8 * (20 * 30 + 30 * 40 + 20 * 40)
+
+
+def test_a_renaming_costs_nothing():
+    """`D_W (X W)` against a delta of the same axes: labels are renamed, no number is moved."""
+    n, k, h = Label(20), Label(30), Label(5)
+    factor = Factor(np.ones((20, 30)), (n, k))
+    block = Block(
+        (20, 5),
+        (30, 5),
+        np.float64,
+        [Term((factor,), (Index.of(n), Index.of(h)), (Index.of(k), Index.of(h)))],
+    )
+    with planning() as cost:
+        star(star(Block.identity((20, 5)), block), Block.identity((30, 5)))
+    assert (cost.multiplications, cost.additions, cost.bytes) == (0, 0, 0)
