@@ -1,6 +1,9 @@
 """The exceptions: each is a `BlockjacError` and the builtin that JAX raises in such a case."""
 
 
+import logging
+
+
 class BlockjacError(Exception):
     """Base of all exceptions that this library raises on purpose."""
 
@@ -47,3 +50,30 @@ class BlockShapeError(BlockjacError, ValueError):
 
 class DenseTooLargeError(BlockjacError, ValueError):
     """A dense result over the size limit; the message says what it would need and which call avoids it."""
+
+
+class OrderError(BlockjacError, ValueError):
+    """An elimination order that does not exist; the message lists those that do."""
+
+
+class DifferentiationTypeError(BlockjacError, TypeError):
+    """Something that has no derivative: an integer or non-array input, a result that is not a float or not a scalar."""
+
+
+class ArgumentError(BlockjacError, ValueError):
+    """`argnums` that do not fit the arguments; the message names both."""
+
+
+_log = logging.getLogger("blockjac")
+_reported: set[str] = set()
+
+
+def report_lost_structure(primitive: str) -> None:
+    """Tell once for each primitive that it has no structured rule."""
+    if primitive not in _reported:
+        _reported.add(primitive)
+        _log.warning(
+            "blockjac has no structured rule for %r: the Jacobian of that equation comes from JAX, dense; "
+            "docs/how-to/add-a-rule.md shows how to give it one",
+            primitive,
+        )

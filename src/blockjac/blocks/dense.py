@@ -14,7 +14,7 @@ from jax import lax
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term
-from blockjac.blocks.factor import Factor
+from blockjac.blocks.factor import Abstract, Factor
 from blockjac.blocks.index import Index, Label, radix
 from blockjac.blocks.network import Contradiction, Network
 from blockjac.errors import BlockShapeError, DenseTooLargeError
@@ -48,8 +48,12 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
             for index, size in zip(term.indices, block.shape, strict=True)
         ]
         entries = materialise(list(term.factors), axes, [], block.dtype, term.coefficient)
+        if arrays.is_planning():
+            continue
         array = arrays.aligned(entries, [axis.target for axis in axes])
         total = array if total is None else total + array
+    if arrays.is_planning():
+        return Abstract(block.shape, block.dtype)
     if total is None:
         return jnp.zeros(block.shape, block.dtype)
     return jnp.broadcast_to(jnp.asarray(total, block.dtype), block.shape)

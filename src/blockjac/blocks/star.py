@@ -265,11 +265,15 @@ def _merged_pair(one: Term, other: Term, dtype: Any) -> Term | None:
         if coefficient == one.coefficient == other.coefficient
         else (one.coefficient, other.coefficient)
     )
-    total = arrays.add(arrays.product(rest_one, scale[0], dtype), arrays.product(rest_other, scale[1], dtype))
+    total = arrays.add(
+        arrays.product(rest_one, scale[0], dtype), arrays.product(rest_other, scale[1], dtype)
+    )
     return Term((*shared, total), one.out, one.wrt, coefficient)
 
 
-def _plus_constant(rest: list[Factor], one: Term, other: Term, rest_is_ones: bool, dtype: Any) -> Factor:
+def _plus_constant(
+    rest: list[Factor], one: Term, other: Term, rest_is_ones: bool, dtype: Any
+) -> Factor:
     scale, constant = (
         (one.coefficient, other.coefficient)
         if rest_is_ones

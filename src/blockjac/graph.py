@@ -1,0 +1,76 @@
+"""The program that is differentiated, flat: equations over numbered values, and which of them depend on the inputs.
+
+Values and vertices are apart. A *value* is what an equation computes; a *vertex* is a variable of the chain rule. Nearly
+always they coincide, but a function with its own derivative rule is inlined as two programs, one for its values and one
+for its linear part, and the results of the first belong to the vertices of the second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A constant operand."""
+
+    value: Any
+    aval: Any
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A use of a value: its number, and the vertex that its derivative belongs to (None: constant)."""
+
+    value: int
+    vertex: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Equation:
+    """One primitive applied to operands.
+
+    Attributes:
+        primitive: the JAX primitive.
+        operands: literals and uses of values.
+        results: numbers of the values that it computes.
+        params: the primitive's parameters.
+        source: file, line and function of the user's code, for explanations.
+    """
+
+    primitive: Any
+    operands: tuple[Operand | Literal, ...]
+    results: tuple[int, ...]
+    params: dict[str, Any]
+    source: Any = None
+
+
+@dataclass(eq=False)
+class Graph:
+    """A flat program.
+
+    Attributes:
+        avals: abstract value (shape, dtype) of each value, by number.
+        inputs: values of the function's arguments.
+        constants: values of captured arrays, with the arrays beside them in `captured`.
+        captured: the captured arrays.
+        equations: in order of evaluation.
+        outputs: the function's results.
+        active: vertices of the differentiated inputs.
+        names: names of values that have one.
+    """
+
+    avals: list[Any] = field(default_factory=list)
+    inputs: tuple[int, ...] = ()
+    constants: tuple[int, ...] = ()
+    captured: list[Any] = field(default_factory=list)
+    equations: list[Equation] = field(default_factory=list)
+    outputs: tuple[Operand | Literal, ...] = ()
+    active: tuple[int, ...] = ()
+    names: dict[int, str] = field(default_factory=dict)
+
+    def new_value(self, aval: Any) -> int:
+        """Number a new value."""
+        self.avals.append(aval)
+        return len(self.avals) - 1

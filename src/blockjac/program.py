@@ -1,0 +1,176 @@
+"""Running a graph: inline where the caller is tracing already, else compiled once and found again.
+
+An un-jitted call traces every time, so that closures are always fresh; the compiled program is then found by the traced program
+itself: its equations, shapes and literals. Captured arrays are arguments, so that a fresh lambda of the same text does not
+compile again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from blockjac import compat
+from blockjac.graph import Equation, Graph, Literal, Operand
+
+MAX_PROGRAMS = 512
+"""How many compiled programs are kept; the least recently used is dropped."""
+
+_programs: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
+_lock = threading.Lock()
+
+Body = Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Any]
+
+
+def run(graph: Graph, arguments: Sequence[Any], extra: Sequence[Any], body: Body, goal: Any) -> Any:
+    """Run `body(arguments, captured, extra)`, compiled unless a trace is under way.
+
+    Args:
+        graph: the traced function that the body differentiates.
+        arguments: values of the graph's inputs.
+        extra: further arrays, such as cotangents.
+        body: emits the computation.
+        goal: hashable; tells apart the bodies that one graph may be given to.
+
+    Returns:
+        What the body returns.
+    """
+    captured = graph.captured
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((arguments, captured, extra))):
+        return body(arguments, captured, extra)
+    shapes = tuple((tuple(np.shape(array)), str(getattr(array, "dtype", type(array)))) for array in extra)
+    key = (goal, shapes, graph_key(graph), jax.config.jax_enable_x64, str(jax.config.jax_default_matmul_precision))
+    with _lock:
+        program = _programs.get(key)
+        if program is None:
+            program = _programs[key] = jax.jit(body)
+        _programs.move_to_end(key)
+        while len(_programs) > MAX_PROGRAMS:
+            _programs.popitem(last=False)
+    return program(list(arguments), list(captured), list(extra))
+
+
+def graph_key(graph: Graph) -> Any:
+    """Everything of a graph that its compiled program depends on, hashable."""
+    return (
+        tuple(map(_aval_key, graph.avals)),
+        graph.inputs,
+        graph.constants,
+        graph.active,
+        tuple(_equation_key(equation, graph) for equation in graph.equations),
+        tuple(map(_operand_key, graph.outputs)),
+    )
+
+
+def _aval_key(aval: Any) -> Any:
+    shape = getattr(aval, "shape", None)
+    return (shape, str(getattr(aval, "dtype", aval)), getattr(aval, "weak_type", False))
+
+
+def _operand_key(operand: Operand | Literal) -> Any:
+    if isinstance(operand, Operand):
+        return (operand.value, operand.vertex)
+    return ("literal", _frozen(operand.value), _aval_key(operand.aval))
+
+
+def _equation_key(equation: Equation, graph: Graph) -> Any:
+    params = _frozen(equation.params)
+    if _has_function(params):
+        params = _derivative_key(equation, graph) or params
+    return (equation.primitive.name, tuple(map(_operand_key, equation.operands)), equation.results, params)
+
+
+def _derivative_key(equation: Equation, graph: Graph) -> Any:
+    """For an equation that carries Python functions (rules of its own): the program of its values and derivative."""
+    avals = [
+        graph.avals[operand.value] if isinstance(operand, Operand) else operand.aval for operand in equation.operands
+    ]
+    shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
+
+    def both(*operands: Any) -> Any:
+        results, pull = jax.vjp(lambda *parts: compat.bind(equation.primitive, parts, equation.params), *operands)
+        return results, pull([jax.numpy.zeros(result.shape, jax.dtypes.float0) if not _smooth(result) else result for result in results])
+
+    try:
+        frozen = _frozen(jax.make_jaxpr(both)(*shapes))
+    except Exception:  # what JAX cannot differentiate backwards is told apart by the function objects themselves
+        return None
+    return None if _has_function(frozen) else ("derivative", frozen)
+
+
+def _smooth(value: Any) -> bool:
+    return bool(jax.numpy.issubdtype(value.dtype, jax.numpy.inexact))
+
+
+class _Same:
+    """A value compared by identity, kept alive so that the identity stays its own."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _has_function(key: Any) -> bool:
+    if isinstance(key, tuple):
+        return any(map(_has_function, key))
+    return isinstance(key, _Same)
+
+
+def _frozen(value: Any) -> Any:
+    """A hashable stand-in for a parameter: equal only for parameters that mean the same."""
+    if compat.is_jaxpr(value):
+        return _jaxpr_key(value)
+    if isinstance(value, dict):
+        return tuple((key, _frozen(part)) for key, part in sorted(value.items(), key=lambda item: str(item[0])))
+    if isinstance(value, tuple | list):
+        return (type(value).__name__, *map(_frozen, value))
+    if isinstance(value, jax.core.Tracer):
+        return _Same(value)
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        array = np.asarray(value)
+        return ("array", array.shape, str(array.dtype), array.tobytes())
+    if isinstance(value, float):
+        return ("float", value.hex())
+    if isinstance(value, bool | int | str | bytes | complex | type(None) | np.dtype | type):
+        return (type(value).__name__, value)
+    if callable(value):
+        return _Same(value)
+    try:
+        hash(value)
+    except TypeError:
+        return _Same(value)
+    return (type(value).__name__, value)
+
+
+def _jaxpr_key(closed: Any) -> Any:
+    jaxpr = compat.open_jaxpr(closed)
+    numbers: dict[Any, int] = {}
+
+    def number(variable: Any) -> Any:
+        if hasattr(variable, "val"):
+            return ("literal", _frozen(variable.val), _aval_key(variable.aval))
+        if variable not in numbers:
+            numbers[variable] = len(numbers)
+        return (numbers[variable], _aval_key(variable.aval))
+
+    head = (tuple(map(number, jaxpr.invars)), tuple(map(number, jaxpr.constvars)))
+    body = tuple(
+        (
+            equation.primitive.name,
+            tuple(map(number, equation.invars)),
+            tuple(map(number, equation.outvars)),
+            _frozen(equation.params),
+        )
+        for equation in jaxpr.eqns
+    )
+    return ("jaxpr", head, body, tuple(map(number, jaxpr.outvars)), tuple(map(_frozen, compat.constants(closed))))

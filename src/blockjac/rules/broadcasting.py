@@ -1,0 +1,64 @@
+"""Primitives that repeat, move or choose whole axes: broadcast, transpose, squeeze, select."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.blocks import Block, Factor, Index, Label, Term
+from blockjac.rules.registry import made, rule
+
+
+@rule("broadcast_in_dim")
+def broadcast_in_dim(out: Any, operand: Any, *_: Any, broadcast_dimensions: Sequence[int], **__: Any) -> tuple[Block]:
+    """`out[i] = operand[i at broadcast_dimensions]`: the other axes are constant."""
+    labels = [Label(size) for size in out.shape]
+    wrt = tuple(
+        Index.of(labels[axis]) if size == out.shape[axis] else Index()
+        for axis, size in zip(broadcast_dimensions, operand.shape, strict=True)
+    )
+    return (made(out.shape, operand.shape, operand.dtype, Term((), tuple(map(Index.of, labels)), wrt)),)
+
+
+@rule("transpose")
+def transpose(out: Any, operand: Any, *, permutation: Sequence[int], **_: Any) -> tuple[Block]:
+    """`out[i_p] = operand[i]`: the same labels in another order."""
+    wrt = tuple(Index.of(Label(size)) for size in operand.shape)
+    return (made(out.shape, operand.shape, operand.dtype, Term((), tuple(wrt[axis] for axis in permutation), wrt)),)
+
+
+@rule("squeeze")
+def squeeze(out: Any, operand: Any, *, dimensions: Sequence[int], **_: Any) -> tuple[Block]:
+    """Axes of size 1 carry no label, so that dropping them changes nothing."""
+    wrt = tuple(Index.of(Label(size)) for size in operand.shape)
+    kept = tuple(index for axis, index in enumerate(wrt) if axis not in dimensions)
+    return (made(out.shape, operand.shape, operand.dtype, Term((), kept, wrt)),)
+
+
+@rule("expand_dims")
+def expand_dims(out: Any, operand: Any, *, dimensions: Sequence[int], **_: Any) -> tuple[Block]:
+    """The inverse of squeeze."""
+    wrt = [Index.of(Label(size)) for size in operand.shape]
+    indices = iter(wrt)
+    kept = tuple(Index() if axis in dimensions else next(indices) for axis in range(len(out.shape)))
+    return (made(out.shape, operand.shape, operand.dtype, Term((), kept, tuple(wrt))),)
+
+
+@rule("select_n")
+def select_n(out: Any, which: Any, *cases: Any, **_: Any) -> tuple[Block | None, ...]:
+    """`out[i] = cases[which[i]][i]`: each case is masked by where it is chosen; a scalar `which` chooses for all."""
+    labels = [Label(size) for size in out.shape]
+    indices = tuple(map(Index.of, labels))
+    carried = tuple(label for label in labels if label.size != 1) if which.ndim else ()
+    blocks: list[Block | None] = [None]
+    for place, case in enumerate(cases):
+        if which.dtype == np.dtype(bool):
+            mask = which if place else jnp.logical_not(which)
+        else:
+            mask = which == place
+        mask = jnp.reshape(mask, tuple(label.size for label in carried))
+        blocks.append(made(out.shape, case.shape, case.dtype, Term((Factor(mask, carried),), indices, indices)))
+    return tuple(blocks)

@@ -1,0 +1,96 @@
+"""Equations without a rule: the Jacobian of that one equation from JAX, as an operator.
+
+Also the home of complex numbers: a complex variable is differentiated as its real and imaginary parts, stacked on a leading
+axis of size 2, so that conj, real, imag and abs are ordinary real-linear maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac import compat
+from blockjac.blocks.operators import OperatorGroup
+from blockjac.graph import Equation
+from blockjac.trace import is_inexact
+
+FORWARD_ONLY = {"while"}
+"""Primitives that JAX differentiates forwards only."""
+
+REVERSE_ONLY = {"custom_vjp_call"}
+"""Primitives that JAX differentiates backwards only."""
+
+
+def fallback(equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]) -> list[list[Any]]:
+    """Operators for one equation, by output and input; None for inactive inputs and results without derivative."""
+    moving = [place for place, wanted in enumerate(active) if wanted]
+    smooth = [place for place, out in enumerate(outs) if is_inexact(out)]
+
+    def function(*parts: Any) -> list[Any]:
+        operands = list(inputs)
+        for place, part in zip(moving, parts, strict=True):
+            operands[place] = unpacked(part, inputs[place].dtype)
+        results = compat.bind(equation.primitive, operands, equation.params)
+        return [packed(results[place]) for place in smooth]
+
+    point = [packed(inputs[place]) for place in moving]
+    name = equation.primitive.name
+    group = OperatorGroup(
+        out_shapes=[vertex_shape(outs[place]) for place in smooth],
+        wrt_shapes=[tuple(part.shape) for part in point],
+        dtypes=[part.dtype for part in point],
+        out_dtypes=[real_dtype(outs[place].dtype) for place in smooth],
+        pull=None if name in FORWARD_ONLY else _Pullback(function, point),
+        push=None if name in REVERSE_ONLY else _pushforward(function, point),
+        name=name,
+    )
+    edges: list[list[Any]] = [[None] * len(inputs) for _ in outs]
+    for row, own in zip(smooth, group.edges(), strict=True):
+        for column, edge in zip(moving, own, strict=True):
+            edges[row][column] = edge
+    return edges
+
+
+class _Pullback:
+    """`jax.vjp` of one equation, linearised once and at first use."""
+
+    def __init__(self, function: Callable[..., list[Any]], point: Sequence[Any]) -> None:
+        self.function, self.point = function, point
+        self.linear: Callable[[list[Any]], Sequence[Any]] | None = None
+
+    def __call__(self, cotangents: Sequence[Any]) -> Sequence[Any]:
+        _, pull = jax.vjp(self.function, *self.point)
+        return list(pull(list(cotangents)))
+
+
+def _pushforward(function: Callable[..., list[Any]], point: Sequence[Any]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    def push(tangents: Sequence[Any]) -> Sequence[Any]:
+        return jax.jvp(function, tuple(point), tuple(tangents))[1]
+
+    return push
+
+
+def vertex_shape(value: Any) -> tuple[int, ...]:
+    """The shape of a value's vertex: complex values have a leading axis for real and imaginary part."""
+    shape = tuple(value.shape)
+    return (2, *shape) if jnp.issubdtype(value.dtype, jnp.complexfloating) else shape
+
+
+def real_dtype(dtype: Any) -> Any:
+    """The dtype of a vertex: that of the parts of a complex number."""
+    return np.zeros((), dtype).real.dtype if jnp.issubdtype(dtype, jnp.complexfloating) else np.dtype(dtype)
+
+
+def packed(value: Any) -> Any:
+    """A complex array as its parts on a leading axis; a real one unchanged."""
+    value = jnp.asarray(value)
+    return jnp.stack([value.real, value.imag]) if jnp.iscomplexobj(value) else value
+
+
+def unpacked(parts: Any, dtype: Any) -> Any:
+    """The inverse of `packed`, for a value of the given dtype."""
+    return jax.lax.complex(parts[0], parts[1]) if jnp.issubdtype(dtype, jnp.complexfloating) else parts

@@ -1,0 +1,163 @@
+"""Primitives that move entries by static index maps: reshape, slice, pad, reverse, concatenate. No block stores a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from blockjac.blocks import Block, Index, Label, Lookup, Term
+from blockjac.blocks.index import collect
+from blockjac.rules.registry import made, rule
+
+
+@rule("reshape")
+def reshape(out: Any, operand: Any, *_: Any, **__: Any) -> tuple[Block]:
+    """Axes are grouped where their products agree; in a group, one side is a mixed-radix number of the other.
+
+    Where the boundaries of a group do not divide each other, as in (2, 3) -> (3, 2), both sides are lookups of the digits of
+    one flat label.
+    """
+    if 0 in out.shape or 0 in operand.shape:
+        return (Block.zeros(out.shape, operand.shape, operand.dtype),)
+    out_indices: list[Index] = []
+    wrt_indices: list[Index] = []
+    for out_sizes, wrt_sizes in _groups(out.shape, operand.shape):
+        digits = _refinement(out_sizes, wrt_sizes)
+        if digits is None:
+            flat = Label(math.prod(out_sizes))
+            out_indices += _digits_of(flat, out_sizes)
+            wrt_indices += _digits_of(flat, wrt_sizes)
+            continue
+        labels = [Label(size) for size in digits]
+        out_indices += _numbers(out_sizes, labels)
+        wrt_indices += _numbers(wrt_sizes, labels)
+    return (made(out.shape, operand.shape, operand.dtype, Term((), tuple(out_indices), tuple(wrt_indices))),)
+
+
+def _groups(one: Sequence[int], other: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """The shortest runs of axes of both shapes with equal products."""
+    groups: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(one) or j < len(other):
+        left, right = [], []
+        left_size = right_size = 1
+        if i < len(one):
+            left, left_size, i = [one[i]], one[i], i + 1
+        if j < len(other):
+            right, right_size, j = [other[j]], other[j], j + 1
+        while left_size != right_size:
+            if left_size < right_size:
+                left.append(one[i])
+                left_size, i = left_size * one[i], i + 1
+            else:
+                right.append(other[j])
+                right_size, j = right_size * other[j], j + 1
+        groups.append((left, right))
+    return groups
+
+
+def _refinement(one: Sequence[int], other: Sequence[int]) -> list[int] | None:
+    """Digit sizes, most significant first, of which both lists are products of runs; None where there are none."""
+    weights = sorted({*_weights(one), *_weights(other)})
+    if any(larger % smaller for smaller, larger in zip(weights, weights[1:], strict=False)):
+        return None
+    return [larger // smaller for smaller, larger in zip(weights, weights[1:], strict=False)][::-1]
+
+
+def _weights(sizes: Sequence[int]) -> list[int]:
+    return [math.prod(sizes[place:]) for place in range(len(sizes) + 1)]
+
+
+def _numbers(sizes: Sequence[int], digits: Sequence[Label]) -> list[Index]:
+    """An index for each axis of the group: the mixed-radix number of its run of digits."""
+    indices = []
+    remaining = list(digits)
+    for size in sizes:
+        run, product = [], 1
+        while product < size:
+            label = remaining.pop(0)
+            run.append(label)
+            product *= label.size
+        strides, weight = [], 1
+        for label in reversed(run):
+            strides.append((label, weight))
+            weight *= label.size
+        indices.append(Index(0, collect(reversed(strides))))
+    return indices
+
+
+def _digits_of(flat: Label, sizes: Sequence[int]) -> list[Index]:
+    """An index for each axis: its digit of a flat label, as a constant lookup."""
+    indices = []
+    for size, weight in zip(sizes, _weights(sizes)[1:], strict=True):
+        digits = jnp.arange(flat.size, dtype=jnp.int32) // weight % size
+        indices.append(Index() if size == 1 else Index(0, (), Lookup(digits, (flat,), (0, size - 1))))
+    return indices
+
+
+@rule("slice")
+def slice_(out: Any, operand: Any, *, start_indices: Sequence[int], strides: Sequence[int] | None, **_: Any) -> tuple[Block]:
+    """`out[l] = x[start + stride l]`."""
+    labels = [Label(size) for size in out.shape]
+    steps = strides or (1,) * len(labels)
+    wrt = tuple(Index.of(label, step, start) for label, step, start in zip(labels, steps, start_indices, strict=True))
+    return (made(out.shape, operand.shape, operand.dtype, Term((), tuple(map(Index.of, labels)), wrt)),)
+
+
+@rule("rev")
+def rev(out: Any, operand: Any, *, dimensions: Sequence[int], **_: Any) -> tuple[Block]:
+    """`out[l] = x[size - 1 - l]` along the reversed axes."""
+    labels = [Label(size) for size in out.shape]
+    wrt = tuple(
+        Index.of(label, -1, label.size - 1) if axis in dimensions else Index.of(label)
+        for axis, label in enumerate(labels)
+    )
+    return (made(out.shape, operand.shape, operand.dtype, Term((), tuple(map(Index.of, labels)), wrt)),)
+
+
+@rule("pad")
+def pad(out: Any, operand: Any, value: Any, *, padding_config: Sequence[tuple[int, int, int]], **_: Any) -> tuple[Block, Block]:
+    """`out[low + (1 + interior) l] = x[l]`, entries that leave the result dropped; every other place is the padding value.
+
+    d out / d value is 1 everywhere minus 1 where an entry of x lies.
+    """
+    labels = [Label(size) for size in operand.shape]
+    places = tuple(
+        Index.of(label, 1 + interior, low) for label, (low, _, interior) in zip(labels, padding_config, strict=True)
+    )
+    inside = Block(out.shape, operand.shape, operand.dtype, [Term((), places, tuple(map(Index.of, labels)))])
+    everywhere = Term((), tuple(Index.of(Label(size)) for size in out.shape), ())
+    covered = Block(out.shape, (), operand.dtype, [Term((), places, (), -1)])
+    filling = Block(out.shape, (), value.dtype, [everywhere, *covered.terms])
+    return inside, filling
+
+
+@rule("concatenate")
+def concatenate(out: Any, *operands: Any, dimension: int, **_: Any) -> tuple[Block, ...]:
+    """Each part is a shift along the axis."""
+    blocks, start = [], 0
+    for operand in operands:
+        labels = [Label(size) for size in operand.shape]
+        places = tuple(
+            Index.of(label, 1, start) if axis == dimension else Index.of(label) for axis, label in enumerate(labels)
+        )
+        term = Term((), places, tuple(map(Index.of, labels)))
+        blocks.append(made(out.shape, operand.shape, operand.dtype, term))
+        start += operand.shape[dimension]
+    return tuple(blocks)
+
+
+@rule("split")
+def split(outs: Any, operand: Any, *, sizes: Sequence[int], axis: int, **_: Any) -> tuple[tuple[Block], ...]:
+    """Each part is a slice."""
+    results = outs if isinstance(outs, tuple) else (outs,)
+    blocks, start = [], 0
+    for out, size in zip(results, sizes, strict=True):
+        labels = [Label(part) for part in out.shape]
+        wrt = tuple(Index.of(label, 1, start) if place == axis else Index.of(label) for place, label in enumerate(labels))
+        blocks.append((made(out.shape, operand.shape, operand.dtype, Term((), tuple(map(Index.of, labels)), wrt)),))
+        start += size
+    return tuple(blocks)

@@ -1,0 +1,181 @@
+"""From a JAX function to a flat graph.
+
+The function is traced by `jax.make_jaxpr`; calls (`jit`, `closed_call`, `remat`) are inlined, renaming per call, and functions
+with a derivative rule of their own (`custom_jvp`) are replaced by their rule: the linear part of `jax.jvp` of that one
+equation is inlined beside the values and differentiated like everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac import compat
+from blockjac.graph import Equation, Graph, Literal, Operand
+
+CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "remat2": "jaxpr",
+    "remat": "jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_vmap_call": "call",
+}
+"""Primitives that only call a jaxpr, with the parameter that holds it."""
+
+
+def trace(function: Callable[..., Any], arguments: Sequence[Any], differentiated: Sequence[int]) -> Graph:
+    """Trace a function of flat arguments to a graph.
+
+    Args:
+        function: takes the arguments, returns a list of arrays.
+        arguments: arrays or shapes (`jax.ShapeDtypeStruct`).
+        differentiated: positions of the arguments whose Jacobian is wanted.
+
+    Returns:
+        The graph; its inputs are the arguments in order.
+    """
+    closed = jax.make_jaxpr(function)(*arguments)
+    jaxpr = compat.open_jaxpr(closed)
+    graph = Graph()
+    inputs = tuple(graph.new_value(variable.aval) for variable in jaxpr.invars)
+    constants = tuple(graph.new_value(variable.aval) for variable in jaxpr.constvars)
+    graph.inputs, graph.constants = inputs, constants
+    graph.captured = list(compat.constants(closed))
+    graph.active = tuple(inputs[place] for place in differentiated)
+    known = set(graph.active)
+    operands = [Operand(value, value if value in known else None) for value in inputs]
+    inliner = _Inliner(graph)
+    graph.outputs = tuple(inliner.inline(jaxpr, [Operand(value, None) for value in constants], operands))
+    return graph
+
+
+class _Inliner:
+    """Appends the equations of jaxprs to a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def inline(
+        self, jaxpr: Any, constants: Sequence[Operand | Literal], arguments: Sequence[Operand | Literal]
+    ) -> list[Operand | Literal]:
+        """Append a jaxpr's equations with its variables renamed; returns the operands of its results."""
+        environment: dict[Any, Operand | Literal] = {}
+        environment.update(zip(jaxpr.constvars, constants, strict=True))
+        environment.update(zip(jaxpr.invars, arguments, strict=True))
+
+        def read(atom: Any) -> Operand | Literal:
+            return Literal(atom.val, atom.aval) if hasattr(atom, "val") else environment[atom]
+
+        for equation in jaxpr.eqns:
+            operands = [read(atom) for atom in equation.invars]
+            environment.update(zip(equation.outvars, self._results(equation, operands), strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _results(self, equation: Any, operands: list[Operand | Literal]) -> Sequence[Operand | Literal]:
+        name = equation.primitive.name
+        active = any(isinstance(operand, Operand) and operand.vertex is not None for operand in operands)
+        inner = equation.params.get(CALLS[name]) if name in CALLS else None
+        if inner is None and name == "custom_jvp_call" and not active:
+            inner = equation.params["call_jaxpr"]
+        if inner is None and name == "custom_vjp_call" and not active:
+            inner = equation.params["call_jaxpr"]
+        if inner is not None:
+            return self.inline_closed(inner, operands)
+        if name == "custom_jvp_call":
+            return self._with_own_rule(equation, operands)
+        return self._append(equation, operands, active)
+
+    def inline_closed(self, closed: Any, operands: Sequence[Operand | Literal]) -> list[Operand | Literal]:
+        """Inline a closed jaxpr; its constants become captured arrays of the graph."""
+        jaxpr = compat.open_jaxpr(closed)
+        captured = []
+        for variable, array in zip(jaxpr.constvars, compat.constants(closed), strict=True):
+            value = self.graph.new_value(variable.aval)
+            self.graph.constants += (value,)
+            self.graph.captured.append(array)
+            captured.append(Operand(value, None))
+        return self.inline(jaxpr, captured, operands)
+
+    def _append(self, equation: Any, operands: list[Operand | Literal], active: bool) -> list[Operand | Literal]:
+        results = tuple(self.graph.new_value(variable.aval) for variable in equation.outvars)
+        self.graph.equations.append(
+            Equation(equation.primitive, tuple(operands), results, equation.params, equation.source_info)
+        )
+        return [Operand(value, value if active and is_inexact(self.graph.avals[value]) else None) for value in results]
+
+    def _with_own_rule(self, equation: Any, operands: list[Operand | Literal]) -> list[Operand | Literal]:
+        """Inline a custom_jvp function by its rule: its values, and its linear part on the operands' vertices."""
+        moving = [
+            place
+            for place, operand in enumerate(operands)
+            if isinstance(operand, Operand) and operand.vertex is not None
+        ]
+        avals = [variable.aval for variable in equation.invars]
+        smooth = [place for place, variable in enumerate(equation.outvars) if is_inexact(variable.aval)]
+
+        def values_and_tangents(values: list[Any], tangents: list[Any]) -> tuple[list[Any], list[Any]]:
+            def moved(*parts: Any) -> list[Any]:
+                full = list(values)
+                for place, part in zip(moving, parts, strict=True):
+                    full[place] = part
+                return compat.bind(equation.primitive, full, equation.params)
+
+            results, rates = jax.jvp(moved, tuple(values[place] for place in moving), tuple(tangents))
+            return list(results), [rates[place] for place in smooth]
+
+        shapes = [_struct(aval) for aval in avals]
+        closed = jax.make_jaxpr(values_and_tangents)(shapes, [shapes[place] for place in moving])
+        still = [Operand(op.value, None) if isinstance(op, Operand) else op for op in operands]
+        tangents: list[Operand | Literal] = []
+        for place in moving:
+            operand = operands[place]
+            value = self.zero(avals[place])
+            tangents.append(Operand(value, operand.vertex if isinstance(operand, Operand) else None))
+        inlined = self.inline_closed(closed, [*still, *tangents])
+        count = len(equation.outvars)
+        results = list(inlined[:count])
+        for place, rate in zip(smooth, inlined[count:], strict=True):
+            result = results[place]
+            vertex = rate.vertex if isinstance(rate, Operand) else None
+            if vertex is None:
+                continue
+            if isinstance(result, Literal):  # a constant value whose rule claims a slope all the same
+                result = Operand(self._constant(result), None)
+            results[place] = Operand(result.value, vertex)
+        return results
+
+    def zero(self, aval: Any) -> int:
+        """A value of zeros: where the linear part of a rule is evaluated, and never used."""
+        return self._constant(Literal(np.zeros(aval.shape, aval.dtype), aval))
+
+    def _constant(self, literal: Literal) -> int:
+        value = self.graph.new_value(literal.aval)
+        if getattr(literal.value, "shape", ()):
+            # Zeros by a broadcast, so that no array of this size is ever captured.
+            scalar = Literal(np.zeros((), literal.aval.dtype), jax.typeof(jnp.zeros((), literal.aval.dtype)))
+            params = {"shape": tuple(literal.aval.shape), "broadcast_dimensions": (), "sharding": None}
+            self.graph.equations.append(Equation(jax.lax.broadcast_in_dim_p, (scalar,), (value,), params))
+        else:
+            self.graph.equations.append(Equation(_copy(), (literal,), (value,), {}))
+        return value
+
+
+def _copy() -> Any:
+    return jax.lax.copy_p
+
+
+def _struct(aval: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
+
+
+def is_inexact(aval: Any) -> bool:
+    """Whether derivatives with respect to such a value exist: floats and complex numbers."""
+    dtype = getattr(aval, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
