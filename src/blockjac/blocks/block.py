@@ -134,12 +134,16 @@ class Block:
     ) -> None:
         self.out_shape: Shape = tuple(out_shape)
         self.wrt_shape: Shape = tuple(wrt_shape)
-        self.dtype = np.dtype(dtype)
-        self.terms: tuple[Term, ...] = tuple(
-            term
-            for term in (tidy(term, self.out_shape, self.wrt_shape) for term in terms)
-            if term is not None
-        )
+        self.dtype = canonical(dtype)
+        kept = []
+        for term in terms:
+            if (len(term.out), len(term.wrt)) != (len(self.out_shape), len(self.wrt_shape)):
+                raise BlockShapeError(
+                    f"a term with {len(term.out)} output and {len(term.wrt)} input indices does "
+                    f"not fit a block of {self.out_shape} with respect to {self.wrt_shape}"
+                )
+            kept.append(tidy(term, self.out_shape, self.wrt_shape))
+        self.terms: tuple[Term, ...] = tuple(term for term in kept if term is not None)
 
     # Construction
 
@@ -319,7 +323,7 @@ class Block:
             self.out_shape,
             self.wrt_shape,
             self.dtype,
-            (replace(term, coefficient=term.coefficient * scalar) for term in self.terms),
+            (replace(term, coefficient=term.coefficient * scalar) for term in self.terms if scalar),
         )
 
     __rmul__ = __mul__
@@ -336,8 +340,15 @@ class Block:
 
 
 def as_array(value: Any) -> Any:
-    """A value as a JAX or numpy array; arrays pass through untouched."""
+    """A value as an array of a dtype that JAX works in; arrays of one pass through untouched."""
+    if isinstance(value, np.ndarray):
+        return value if value.dtype == jnp.result_type(value) else jnp.asarray(value)
     return value if hasattr(value, "shape") and hasattr(value, "dtype") else jnp.asarray(value)
+
+
+def canonical(dtype: Any) -> np.dtype:
+    """The dtype that JAX works in: float32 for float64 where 64 bits are not enabled."""
+    return jnp.result_type(np.empty(0, dtype))  # of the bare dtype, it would warn
 
 
 def _default(dtype: Any) -> Any:

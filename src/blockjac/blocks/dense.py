@@ -34,13 +34,8 @@ class Axis:
 
 def dense(block: Block, max_bytes: int | None = None) -> Any:
     """The block as an array of shape `block.shape`; see `Block.dense`."""
-    check_size(
-        block.shape,
-        block.dtype,
-        max_bytes,
-        "the dense Jacobian",
-        f"keep the Block ({_bytes(block.nbytes)})",
-    )
+    instead = f"the Block holds it in {_bytes(block.nbytes)} and needs no more for star or .matvec"
+    check_size(block.shape, block.dtype, max_bytes, "the dense Jacobian", instead)
     total: Any = None
     for term in block.terms:
         axes = [
@@ -103,12 +98,11 @@ def machine_limit() -> int:
 
 
 def _bytes(count: int) -> str:
-    amount = float(count)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if amount < 1024 or unit == "GiB":
-            return f"{amount:.0f} {unit}" if amount == int(amount) else f"{amount:.1f} {unit}"
+    amount, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while amount >= 1024 and len(units) > 1:
         amount /= 1024
-    raise AssertionError("unreachable")
+        units.pop(0)
+    return f"{amount:.0f} {units[0]}" if amount == int(amount) else f"{amount:.1f} {units[0]}"
 
 
 def as_dense_axes(

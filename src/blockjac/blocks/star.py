@@ -133,6 +133,7 @@ def _cast(term: Term, dtype: Any) -> Term:
 
 
 def _star_terms(left: Term, right: Term, one: Block, other: Block) -> Term | None:
+    arrays.count_contraction()
     left = _prepared(left, right, one)
     labels = [*left.labels, *right.labels]
     network = Network(
@@ -220,6 +221,7 @@ def summed(
                 break
         else:
             kept.append(term)
+    kept = [term for term in kept if term.coefficient != 0]
     block = rebuilt(out_shape, wrt_shape, dtype, kept)
     if len(kept) > 1:
         common = _common_structure(block)
