@@ -51,6 +51,8 @@ class Cost:
     multiplications: int = 0
     additions: int = 0
     bytes: int = 0
+    contractions: int = 0
+    limit: int | None = None
 
     def seconds(self) -> float:
         """A rough time: arithmetic at 8 GFlop/s and memory at 10 GB/s, whichever is slower, op by op."""
@@ -60,10 +62,18 @@ class Cost:
 _plan: contextvars.ContextVar[Cost | None] = contextvars.ContextVar("blockjac_plan", default=None)
 
 
+class OverBudget(Exception):
+    """A plan took more contractions of terms than it was allowed to."""
+
+
 @contextlib.contextmanager
-def planning() -> Iterator[Cost]:
-    """Within, factor operations cost instead of compute; yields the `Cost` that they add to."""
-    cost = Cost()
+def planning(limit: int | None = None) -> Iterator[Cost]:
+    """Within, factor operations cost instead of compute; yields the `Cost` that they add to.
+
+    Args:
+        limit: how many contractions of two terms may be priced before `OverBudget` is raised.
+    """
+    cost = Cost(limit=limit)
     token = _plan.set(cost)
     try:
         yield cost
@@ -114,6 +124,19 @@ def charge(operations: int, moved: int) -> None:
     if cost is not None:
         cost.multiplications += operations
         cost.bytes += moved
+
+
+def count_contraction() -> None:
+    """In a plan: count one contraction of two terms against the budget.
+
+    Raises:
+        OverBudget: when there were too many.
+    """
+    cost = _plan.get()
+    if cost is not None:
+        cost.contractions += 1
+        if cost.limit is not None and cost.contractions > cost.limit:
+            raise OverBudget
 
 
 def unique(labels: Sequence[Label]) -> tuple[Label, ...]:

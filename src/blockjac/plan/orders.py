@@ -11,13 +11,13 @@ from typing import Any
 
 from blockjac.blocks.block import Block
 from blockjac.blocks.dense import dense
-from blockjac.blocks.factor import Cost, planning
+from blockjac.blocks.factor import Cost, OverBudget, planning
 from blockjac.blocks.operators import compose
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.graph import Graph
 
-MAX_PRICED = 200
-"""Graphs with more vertices to eliminate than this are taken in reverse unless the caller says otherwise."""
+BUDGET = 2000
+"""How many contractions of two terms "auto" prices for one candidate before it gives that candidate up."""
 
 MARGIN = 0.95
 """Another order must be predicted to take less than this share of reverse's time to be preferred."""
@@ -40,29 +40,38 @@ def choose_order(order: str, graph: Graph, edges: Edges, useful: set[int], write
         return forward_order(graph, useful)
     if order == "greedy":
         return greedy_order(edges, reverse)
-    if len(reverse) > MAX_PRICED or _is_wide_gradient(graph, edges):
+    if _is_wide_gradient(edges):
         return reverse
-    best, least = reverse, price(edges, reverse, write).seconds() * MARGIN
-    for candidate in (forward_order(graph, useful), greedy_order(edges, reverse)):
-        seconds = price(edges, candidate, write).seconds()
+    least = price(edges, reverse, write).seconds() * MARGIN
+    best = reverse
+    for candidate in (lambda: forward_order(graph, useful), lambda: greedy_order(edges, reverse, BUDGET)):
+        try:
+            vertices = candidate()
+            seconds = price(edges, vertices, write, BUDGET).seconds()
+        except OverBudget:
+            continue
         if seconds < least:
-            best, least = candidate, seconds
+            best, least = vertices, seconds
     return best
 
 
-def _is_wide_gradient(graph: Graph, edges: Edges) -> bool:
+def _is_wide_gradient(edges: Edges) -> bool:
     """Whether one number is differentiated: then going backwards carries no more than the values themselves."""
-    heads = [edge for head, edge in _results(edges)]
-    return all(edge.out_shape == () for edge in heads) and len({head for head, _ in _results(edges)}) == 1
+    results = _results(edges)
+    return all(edge.out_shape == () for _, edge in results) and len({head for head, _ in results}) == 1
 
 
 def _results(edges: Edges) -> list[tuple[Vertex, Any]]:
     return [(head, edge) for head, tails in edges.entering.items() if isinstance(head, tuple) for edge in tails.values()]
 
 
-def price(edges: Edges, order: Sequence[Vertex], write: bool) -> Cost:
-    """The predicted cost of an elimination, run on structure alone."""
-    with planning() as cost:
+def price(edges: Edges, order: Sequence[Vertex], write: bool, limit: int | None = None) -> Cost:
+    """The predicted cost of an elimination, run on structure alone.
+
+    Raises:
+        OverBudget: if it takes more than `limit` contractions of terms.
+    """
+    with planning(limit) as cost:
         left = eliminate(edges.copy(), order)
         if write:
             for _, edge in _results(left):
@@ -71,28 +80,54 @@ def price(edges: Edges, order: Sequence[Vertex], write: bool) -> Cost:
     return cost
 
 
-def greedy_order(edges: Edges, vertices: Sequence[Vertex]) -> list[Vertex]:
-    """Always the vertex whose elimination is cheapest now (Markowitz on structured cost); ties to the later vertex."""
+def greedy_order(edges: Edges, vertices: Sequence[Vertex], limit: int | None = None) -> list[Vertex]:
+    """Always the vertex whose elimination is cheapest now (Markowitz on structured cost); ties to the later vertex.
+
+    Raises:
+        OverBudget: if it takes more than `limit` contractions of terms.
+    """
     left = edges.copy()
     pending = list(vertices)  # last computed first, so that the first minimum is the latest vertex
     order: list[Vertex] = []
-    with planning():
-        prices = {vertex: _elimination_price(left, vertex) for vertex in pending}
+    memory: _Memory = {}
+    with planning(limit) as spent:
+        prices = {vertex: _elimination_price(left, vertex, memory, spent) for vertex in pending}
         while pending:
             vertex = min(pending, key=lambda one: prices[one])
             neighbours = {*left.entering.get(vertex, {}), *left.leaving.get(vertex, {})}
-            eliminate(left, [vertex])
+            _eliminate_remembered(left, vertex, memory, spent)
             order.append(vertex)
-            pending = [one for one in pending if one != vertex and (one in left.entering or one in left.leaving)]
+            pending.remove(vertex)
             for one in pending:
                 if one in neighbours:
-                    prices[one] = _elimination_price(left, one)
-    return [*order, *(vertex for vertex in vertices if vertex not in order)]
+                    prices[one] = _elimination_price(left, one, memory, spent)
+    return order
 
 
-def _elimination_price(edges: Edges, vertex: Vertex) -> float:
-    with planning() as cost:
-        for leaving in edges.leaving.get(vertex, {}).values():
-            for entering in edges.entering.get(vertex, {}).values():
-                compose(leaving, entering)
-    return cost.seconds()
+_Memory = dict[tuple[int, int], tuple[Any, Any, Block, float]]
+"""What two edges contract to and its price, by their identities; the edges are kept so that these stay their own."""
+
+
+def _remembered(left: Any, right: Any, memory: _Memory, spent: Cost) -> tuple[Block, float]:
+    key = (id(left), id(right))
+    if key not in memory:
+        with planning(None if spent.limit is None else spent.limit - spent.contractions) as cost:
+            block = compose(left, right)
+        spent.contractions += cost.contractions
+        memory[key] = (left, right, block, cost.seconds())
+    return memory[key][2:]
+
+
+def _elimination_price(edges: Edges, vertex: Vertex, memory: _Memory, spent: Cost) -> float:
+    return sum(
+        _remembered(leaving, entering, memory, spent)[1]
+        for leaving in edges.leaving.get(vertex, {}).values()
+        for entering in edges.entering.get(vertex, {}).values()
+    )
+
+
+def _eliminate_remembered(edges: Edges, vertex: Vertex, memory: _Memory, spent: Cost) -> None:
+    entering, leaving = edges.remove(vertex)
+    for head, left in leaving.items():
+        for tail, right in entering.items():
+            edges.add(tail, head, _remembered(left, right, memory, spent)[0])
