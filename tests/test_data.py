@@ -2,6 +2,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_breast_cancer
 
 from blockjac.data import Examples, checked_examples, one_hot, split, wisconsin
 
@@ -13,6 +14,12 @@ def test_wisconsin_is_the_raw_table():
     assert X.shape == (569, 30)
     assert np.bincount(labels).tolist() == [212, 357]
     assert X.max() == 4254
+
+
+def test_the_file_holds_what_scikit_learn_loads():
+    X, labels = load_breast_cancer(return_X_y=True)
+    np.testing.assert_array_equal(wisconsin().X, X)
+    np.testing.assert_array_equal(wisconsin().labels, labels)
 
 
 def test_the_first_rows_are_for_training():
@@ -59,6 +66,6 @@ def test_one_hot_rows():
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ImportError, match=r"pip install 'blockjac\[app\]'"):
         wisconsin()

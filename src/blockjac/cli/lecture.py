@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from blockjac.optimize import (
     DescentResult,
     Status,
     descent,
+    line_profile,
     plot_history,
     plot_line_search,
 )
@@ -68,7 +70,7 @@ def run_lecture(options: argparse.Namespace) -> None:
         >>> from blockjac.cli.parser import parse_arguments
         >>> run_lecture(parse_arguments(["lecture", "--steps", "1"]))
         Step: 0, Avg Cross Entropy: 0.655622, ... Training Accuracy: 77.0 percent
-        Final test accuracy: 37.3 percent
+        Final test accuracy: 87.6 percent
     """
     if options.json:
         check_file(options.json)
@@ -161,7 +163,7 @@ def accuracy_on(params: nn.NetworkParams, examples: Examples) -> float:
         50.0
     """
     X, labels = examples
-    return percent(nn.mistakes(params, X, labels), len(labels))
+    return percent(jax.jit(nn.mistakes)(params, X, labels), len(labels))
 
 
 def line(row: dict[str, Any]) -> str:
@@ -241,15 +243,13 @@ def draw(training: Training, result: DescentResult, examples: Examples) -> None:
         quantity="accepted step t",
         log_base=2,
     )
-    X, labels = examples
+    X, Y = examples.X, one_hot(examples.labels, result.params.W2.shape[1])
+    profile = jax.jit(partial(line_profile, nn.loss))
     for step, params in sorted(training.before.items()):
         if step in options.line_search_steps:
             plot_line_search(
                 picture(options, f"line_search_{step:03d}"),
-                nn.loss,
-                params,
-                X,
-                one_hot(labels, params.W2.shape[1]),
+                profile(params, X, Y),
                 title=f"Line search of step {step}",
             )
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
@@ -75,7 +76,7 @@ class DescentResult:
 
         Example:
             >>> descent(lambda x: x**2, 3.0, steps=5).message
-            'stopped at step 1, where the gradient is exactly 0; the params are the best so far'
+            'stopped at step 1, where the gradient is 0; the params are the best so far'
         """
         made = len(self.trace)
         status = Status(int(self.status))
@@ -85,10 +86,11 @@ class DescentResult:
 
 
 class _State(NamedTuple):
-    """What one step hands to the next."""
+    """What one step hands to the next; before the first one the status is NOT_RUN."""
 
     params: Any
     loss: Array
+    initial_loss: Array
     status: Array
 
 
@@ -116,9 +118,9 @@ def descent(
         line_search: How each step is found.
         metrics: `metrics(params, *data)`, evaluated after each step inside the compiled loop; its
             results are stacked in the trace.
-        pauses: Numbers of steps after which the loop comes back to Python, for `callback`. The end
-            is always one.
-        callback: Called at each pause with the parameters so far and the trace since the last one.
+        pauses: Numbers of steps after which `callback` is called; the end is always one.
+        callback: Called outside the compiled loop with the parameters so far, and the trace since
+            the last pause.
 
     Returns:
         The parameters of the lowest loss, the trace, and as `status` why it stopped if it did.
@@ -145,29 +147,41 @@ def descent(
     _check_real(params)
     check_scalar(loss, params, *data)
     params = jax.tree.map(jnp.asarray, params)
-    lengths = [end - start for start, end in pairwise([0, *ends])]
+    lengths = [end - start for start, end in pairwise([0, *ends])] if callback else [steps]
     run = jax.jit(partial(_run, loss, metrics, line_search, max(lengths)))
-    initial = jax.jit(loss)(params, *data)
-    state = _State(params, initial, jnp.int32(Status.FOUND))
-    compiled = isinstance(initial, jax.core.Tracer)
-    if compiled and callback is not None:
-        raise InvalidOptionError("a callback needs values, which jit has not; call descent outside")
-    if not compiled and not jnp.isfinite(initial):
-        raise NonFiniteLossError(
-            f"the loss at the params given is {initial}; wanted a finite number to descend from: "
-            "look for nan in the data, or start from smaller params"
-        )
+    unknown = jnp.zeros((), jax.eval_shape(loss, params, *data).dtype)
+    state = _State(params, unknown, unknown, jnp.int32(Status.NOT_RUN))
     parts = []
     for length in lengths:
         state, part = run(state, length, data)
-        rows = length if compiled else int(jnp.sum(part.status[:length] != Status.NOT_RUN))
-        parts.append(jax.tree.map(lambda column, rows=rows: column[:rows], part))
+        if isinstance(state.loss, jax.core.Tracer):
+            if callback is not None:
+                raise InvalidOptionError("a callback needs values: call descent outside jit")
+            return _result(state, part)
+        if not np.isfinite(state.initial_loss):
+            raise NonFiniteLossError(
+                f"the loss at the params given is {state.initial_loss}; wanted a finite number: "
+                "look for nan in the data, or start from smaller params"
+            )
+        parts.append(_rows_made(part))
         if callback is not None:
-            callback(DescentResult(state.params, state.loss, initial, state.status, parts[-1]))
-        if not compiled and state.status != Status.FOUND:
+            callback(_result(state, parts[-1]))
+        if state.status != Status.FOUND:
             break
-    trace = jax.tree.map(lambda *columns: jnp.concatenate(columns), *parts)
-    return DescentResult(state.params, state.loss, initial, state.status, trace)
+    return _result(state, jax.tree.map(lambda *columns: np.concatenate(columns), *parts))
+
+
+def _rows_made(part: Trace) -> Trace:
+    """The rows of the steps that were made, on the host."""
+    part = jax.device_get(part)
+    rows = np.count_nonzero(part.status != Status.NOT_RUN)
+    return jax.tree.map(lambda column: column[:rows], part)
+
+
+def _result(state: _State, trace: Trace) -> DescentResult:
+    """What a descent has reached, in JAX's arrays."""
+    trace = jax.tree.map(jnp.asarray, trace)
+    return DescentResult(state.params, state.loss, state.initial_loss, state.status, trace)
 
 
 def _run(
@@ -180,6 +194,11 @@ def _run(
     data: tuple[Any, ...],
 ) -> tuple[_State, Trace]:
     """Make `count` of at most `length` steps; the trace's other rows have status NOT_RUN."""
+
+    def begin(state: _State) -> _State:
+        initial = jnp.asarray(loss(state.params, *data))
+        status = jnp.where(jnp.isfinite(initial), Status.FOUND, Status.NON_FINITE)
+        return _State(state.params, initial, initial, status.astype(jnp.int32))
 
     def make(state: _State) -> tuple[_State, Trace]:
         _, gradient = value_and_grad(loss)(state.params, *data)
@@ -201,19 +220,24 @@ def _run(
             status=found.status,
             metrics=None if metrics is None else metrics(found.params, *data),
         )
-        return _State(found.params, found.value, found.status), row
+        return _State(found.params, found.value, state.initial_loss, found.status), row
 
-    _, row_form = jax.eval_shape(make, state)
+    def unfinished(carry: tuple[Array, _State, Trace]) -> Array:
+        index, state, _ = carry
+        return (index < count) & (state.status == Status.FOUND)
 
-    def skip(state: _State) -> tuple[_State, Trace]:
-        blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), row_form)
-        return state, replace(blank, status=jnp.int32(Status.NOT_RUN))
+    def step(carry: tuple[Array, _State, Trace]) -> tuple[Array, _State, Trace]:
+        index, state, trace = carry
+        state, row = make(state)
+        trace = jax.tree.map(lambda column, entry: column.at[index].set(entry), trace, row)
+        return index + 1, state, trace
 
-    def step(state: _State, index: Array) -> tuple[_State, Trace]:
-        wanted = (index < count) & (state.status == Status.FOUND)
-        return lax.cond(wanted, make, skip, state)
-
-    return lax.scan(step, state, jnp.arange(length))
+    state = lax.cond(state.status == Status.NOT_RUN, begin, lambda state: state, state)
+    _, form = jax.eval_shape(make, state)
+    blank = jax.tree.map(lambda entry: jnp.zeros((length, *entry.shape), entry.dtype), form)
+    blank = replace(blank, status=jnp.full(length, Status.NOT_RUN, jnp.int32))
+    _, state, trace = lax.while_loop(unfinished, step, (jnp.int32(0), state, blank))
+    return state, trace
 
 
 def _check_real(params: Any) -> None:

@@ -28,7 +28,7 @@ class Status(IntEnum):
     NO_STEP = 1
     """No trial lowered the loss by enough; the parameters were left alone."""
     STATIONARY = 2
-    """The gradient is exactly 0."""
+    """The square of the gradient is 0 in its floating-point type."""
     NOT_DESCENT = 3
     """The loss does not fall along the direction: its slope is not negative."""
     NON_FINITE = 4
@@ -42,7 +42,7 @@ class Status(IntEnum):
 
         Example:
             >>> Status.STATIONARY.message
-            'the gradient is exactly 0'
+            'the gradient is 0'
         """
         return _MESSAGES[self]
 
@@ -50,7 +50,7 @@ class Status(IntEnum):
 _MESSAGES = {
     Status.FOUND: "a step was accepted",
     Status.NO_STEP: "no trial lowered the loss by enough",
-    Status.STATIONARY: "the gradient is exactly 0",
+    Status.STATIONARY: "the gradient is 0",
     Status.NOT_DESCENT: "the loss does not fall along the direction",
     Status.NON_FINITE: "the loss or its gradient is infinite or nan",
     Status.NOT_RUN: "no step was made",
@@ -166,27 +166,21 @@ def backtrack(
     slope = inner_product(gradient, direction).astype(start.dtype)
     required = line_search.alpha * slope
 
-    def trial(step: Array) -> tuple[Params, Array]:
+    def searching(search: _Search) -> Array:
+        return ~search.found & (search.trials < allowed)
+
+    def shrink(search: _Search) -> _Search:
+        step = jnp.where(search.trials == 0, search.step, line_search.beta * search.step)
         moved = move(params, step, direction)
-        return moved, jnp.asarray(loss(moved, *data), start.dtype)
-
-    def accepted(step: Array, reached: Array) -> Array:
-        return jnp.isfinite(reached) & (reached <= start + step * required) & (reached < start)
-
-    def searching(state: tuple[Array, Array, Params, Array]) -> Array:
-        trials, step, _, reached = state
-        return (trials < allowed) & ~((trials > 0) & accepted(step, reached))
-
-    def shrink(state: tuple[Array, Array, Params, Array]) -> tuple[Array, Array, Params, Array]:
-        trials, step, _, _ = state
-        step = jnp.where(trials == 0, step, line_search.beta * step)
-        return trials + 1, step, *trial(step)
+        reached = jnp.asarray(loss(moved, *data), start.dtype)
+        enough = (reached <= start + step * required) & (reached < start)
+        return _Search(search.trials + 1, step, moved, reached, jnp.isfinite(reached) & enough)
 
     reason = _why_not_to_search(start, gradient, slope)
     allowed = jnp.where(reason == Status.FOUND, line_search.max_trials, 0)
-    first = (jnp.int32(0), jnp.asarray(line_search.first_step, start.dtype), params, start)
-    trials, step, moved, reached = lax.while_loop(searching, shrink, first)
-    found = (trials > 0) & accepted(step, reached)
+    first_step = jnp.asarray(line_search.first_step, start.dtype)
+    first = _Search(jnp.int32(0), first_step, params, start, jnp.asarray(False))
+    trials, step, moved, reached, found = lax.while_loop(searching, shrink, first)
     return LineSearchResult(
         params=jax.tree.map(lambda new, old: jnp.where(found, new, old), moved, params),
         value=jnp.where(found, reached, start),
@@ -196,10 +190,19 @@ def backtrack(
     )
 
 
+class _Search(NamedTuple):
+    """What one trial hands to the next."""
+
+    trials: Array
+    step: Array
+    params: Any
+    value: Array
+    found: Array
+
+
 def _why_not_to_search(value: Array, gradient: Any, slope: Array) -> Array:
     """The `Status` that rules a search out from the start, or FOUND if nothing does."""
-    leaves = jax.tree.leaves(gradient)
-    stationary = jnp.all(jnp.array([jnp.all(leaf == 0) for leaf in leaves]))
+    stationary = inner_product(gradient, gradient) == 0
     return jnp.select(
         [~(jnp.isfinite(value) & jnp.isfinite(slope)), stationary, slope >= 0],
         [

@@ -7,15 +7,15 @@ no global state, no backend to choose.
 import io
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 from jax.typing import ArrayLike
-from numpy.typing import NDArray
 
 from blockjac.errors import FileFormatError, InvalidOptionError, MissingExtraError
 from blockjac.optimize.files import check_file, write_whole
@@ -24,6 +24,7 @@ from blockjac.optimize.line_search import (
     Backtracking,
     Status,
     backtrack,
+    check_scalar,
     inner_product,
     move,
 )
@@ -38,28 +39,28 @@ LEGEND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "framealpha
 
 
 class LineProfile(NamedTuple):
-    """A loss along a line, and what a line search made of it."""
+    """A loss along a line, and what a line search made of it; all fields are arrays."""
 
-    steps: NDArray[np.floating]
-    """Where the loss was evaluated, in multiples of the direction: ascending, one axis."""
-    values: NDArray[np.floating]
-    """The loss there, on the same axis."""
-    start: float
+    steps: Array
+    """Where the loss was evaluated, in multiples of the direction, ascending, shape `(points,)`."""
+    values: Array
+    """The loss there, shape `(points,)`."""
+    start: Array
     """The loss at step 0."""
-    slope: float
+    slope: Array
     """The derivative of the loss along the direction at step 0."""
-    accepted_step: float
-    """The step that the search accepted, or 0."""
-    accepted_value: float
-    """The loss there."""
-    rejected_step: float | None
-    """The last step that the search rejected, if any."""
-    rejected_value: float | None
-    """The loss there."""
-    alpha: float
+    alpha: Array
     """The share of the predicted decrease that was asked for."""
-    status: Status
-    """How the search ended."""
+    accepted_step: Array
+    """The step that the search accepted, or 0."""
+    accepted_value: Array
+    """The loss there."""
+    rejected_step: Array
+    """The last step that the search rejected, or nan."""
+    rejected_value: Array
+    """The loss there."""
+    status: Array
+    """How the search ended, a number of `Status`."""
 
 
 def line_profile(
@@ -71,6 +72,8 @@ def line_profile(
     points: int = 201,
 ) -> LineProfile:
     """Search along a line, and evaluate the loss all along the part of it that mattered.
+
+    Put it under `jit` to look at several lines with one compilation.
 
     Args:
         loss: `loss(params, *data)` gives one real number.
@@ -85,67 +88,66 @@ def line_profile(
 
     Raises:
         InvalidOptionError: If there are fewer than 2 points.
+        NonScalarLossError: If the loss gives anything but one real number.
         ShapeMismatchError: If the direction's tree is not that of the parameters.
 
     Example:
         >>> profile = line_profile(lambda x: x**2, 3.0)
-        >>> profile.slope, profile.accepted_step, profile.rejected_step
-        (-36.0, 0.5, 1.0)
+        >>> print(profile.slope, profile.accepted_step, profile.rejected_step)
+        -36.0 0.5 1.0
     """
     if points < 2:
         raise InvalidOptionError(f"points is {points}; wanted at least 2")
+    check_scalar(loss, params, *data)
+    evaluate = jax.jit(partial(_evaluate, loss, line_search, points))
+    return evaluate(jax.tree.map(jnp.asarray, params), direction, data)
 
-    @jax.jit
-    def search(params: Any, direction: Any, data: Any) -> Any:
-        value, gradient = value_and_grad(loss)(params, *data)
-        direction = jax.tree.map(jnp.negative, gradient) if direction is None else direction
-        found = backtrack(
-            loss, params, direction, gradient, *data, value=value, line_search=line_search
-        )
-        return value, inner_product(gradient, direction), direction, found
 
-    @jax.jit
-    def along(steps: ArrayLike, params: Any, direction: Any, data: Any) -> Any:
-        return lax.map(lambda step: loss(move(params, step, direction), *data), steps)
-
-    value, slope, direction, found = search(params, direction, data)
-    tried = [line_search.first_step * line_search.beta**k for k in range(int(found.trials))]
-    rejected = tried[:-1] if found.status == Status.FOUND else tried
-    far = max([*rejected[-1:], float(found.step)]) or line_search.first_step
-    steps = np.sort([*np.linspace(-0.3 * far, 1.1 * far, points), *rejected[-1:]])
-    values = np.asarray(along(steps, params, direction, data))
+def _evaluate(
+    loss: Callable[..., ArrayLike],
+    line_search: Backtracking,
+    points: int,
+    params: Any,
+    direction: Any,
+    data: tuple[Any, ...],
+) -> LineProfile:
+    """The numbers of `line_profile`."""
+    value, gradient = value_and_grad(loss)(params, *data)
+    if direction is None:
+        direction = jax.tree.map(jnp.negative, gradient)
+    found = backtrack(
+        loss, params, direction, gradient, *data, value=value, line_search=line_search
+    )
+    accepted = found.status == Status.FOUND
+    rejections = found.trials - accepted
+    last_rejected = line_search.first_step * line_search.beta ** (rejections - 1.0)
+    tried = jnp.where(accepted, found.step, line_search.first_step)
+    far = jnp.where(rejections > 0, last_rejected, tried)
+    rejected = jnp.where(rejections > 0, last_rejected, jnp.nan)
+    steps = jnp.append(far * jnp.linspace(-0.3, 1.1, points), rejected)
+    values = lax.map(lambda step: loss(move(params, step, direction), *data), steps)
     return LineProfile(
-        steps,
-        values,
-        float(value),
-        float(slope),
-        float(found.step),
-        float(found.value),
-        rejected[-1] if rejected else None,
-        float(values[np.searchsorted(steps, rejected[-1])]) if rejected else None,
-        line_search.alpha,
-        Status(int(found.status)),
+        steps=steps[:-1],
+        values=values[:-1],
+        start=value,
+        slope=inner_product(gradient, direction),
+        alpha=jnp.asarray(line_search.alpha),
+        accepted_step=found.step,
+        accepted_value=found.value,
+        rejected_step=steps[-1],
+        rejected_value=values[-1],
+        status=found.status,
     )
 
 
 def plot_line_search(
-    file: str | os.PathLike[str],
-    loss: Callable[..., ArrayLike],
-    params: Any,
-    *data: Any,
-    direction: Any = None,
-    line_search: Backtracking = ARMIJO,
-    title: str = "Line search",
+    file: str | os.PathLike[str], profile: LineProfile, *, title: str = "Line search"
 ) -> Path:
     """Draw a loss along a direction, its tangent, the Armijo line, and the accepted step.
 
     Args:
         file: Where to save the picture; its suffix, `.png` or `.svg`, is the format.
-        loss: `loss(params, *data)` gives one real number.
-        params: Where the line starts, any pytree of real arrays.
-        *data: Further arguments of the loss.
-        direction: Where it goes, the same tree; the negative gradient if left out.
-        line_search: The search to show.
+        profile: What `line_profile` found.
         title: The picture's title.
 
     Returns:
@@ -155,52 +157,36 @@ def plot_line_search(
         FileFormatError: If the suffix is neither `.png` nor `.svg`.
         OutputPathError: If the file cannot be written.
         MissingExtraError: If matplotlib is not installed.
-        ShapeMismatchError: If the direction's tree is not that of the parameters.
 
     Example:
         >>> import tempfile
+        >>> profile = line_profile(lambda x: x**2, 3.0)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     plot_line_search(Path(folder) / "search.svg", lambda x: x**2, 3.0).name
+        ...     plot_line_search(Path(folder) / "search.svg", profile).name
         'search.svg'
     """
     check_picture(file)
-    profile = line_profile(loss, params, *data, direction=direction, line_search=line_search)
+    profile = jax.device_get(profile)
+    steps, start, slope, alpha = profile.steps, profile.start, profile.slope, profile.alpha
+    status = Status(int(profile.status))
     figure, axes = _blank(title, "step t along the direction d", "loss f(x + t d)")
-    steps, start, slope = profile.steps, profile.start, profile.slope
-    armijo = start + profile.alpha * slope * steps
     axes.plot(steps, profile.values, color=BLUE, linewidth=2, label="loss f(x + t d)")
-    axes.plot(
-        steps,
-        armijo,
-        color=ORANGE,
-        linestyle="--",
-        label=f"Armijo line, f(x) + {profile.alpha:g} t ⟨g, d⟩",
-    )
-    axes.plot(
-        steps, start + slope * steps, color=GREY, linestyle=":", label="tangent, f(x) + t ⟨g, d⟩"
-    )
+    armijo = f"Armijo line, f(x) + {alpha:.3g} t ⟨g, d⟩"
+    axes.plot(steps, start + alpha * slope * steps, color=ORANGE, linestyle="--", label=armijo)
+    tangent = "tangent, f(x) + t ⟨g, d⟩"
+    axes.plot(steps, start + slope * steps, color=GREY, linestyle=":", label=tangent)
     axes.plot(0, start, "o", color=GREY, markersize=7, label="start")
-    if profile.rejected_step is not None:
-        axes.plot(
-            profile.rejected_step,
-            profile.rejected_value,
-            "X",
-            color=RED,
-            markersize=9,
-            label=f"last rejected, t = {profile.rejected_step:.4g}",
-        )
-    if profile.status is Status.FOUND:
-        axes.plot(
-            profile.accepted_step,
-            profile.accepted_value,
-            "o",
-            color=GREEN,
-            markersize=9,
-            label=f"accepted, t = {profile.accepted_step:.4g}",
-        )
+    if np.isfinite(profile.rejected_step):
+        rejected = f"last rejected, t = {profile.rejected_step:.4g}"
+        place = profile.rejected_step, profile.rejected_value
+        axes.plot(*place, "X", color=RED, markersize=9, label=rejected)
+    if status is Status.FOUND:
+        accepted = f"accepted, t = {profile.accepted_step:.4g}"
+        place = profile.accepted_step, profile.accepted_value
+        axes.plot(*place, "o", color=GREEN, markersize=9, label=accepted)
     axes.set_ylim(*_window(profile))
     axes.set_xlim(steps[0], steps[-1])
-    axes.legend(**LEGEND, title=None if profile.status is Status.FOUND else profile.status.message)
+    axes.legend(**LEGEND, title=None if status is Status.FOUND else status.message)
     return _save(figure, file)
 
 
