@@ -137,7 +137,9 @@ def _rule(equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active
     name = equation.primitive.name
     involved = [*outs, *(value for value, wanted in zip(inputs, active, strict=True) if wanted)]
     if name in RULES and not any(jnp.issubdtype(value.dtype, jnp.complexfloating) for value in involved):
-        return RULES[name].apply(outs, inputs, equation.params, active)
+        rows = RULES[name].apply(outs, inputs, equation.params, active)
+        if rows is not None:
+            return rows
     arrays = [jnp.asarray(float(v), v.dtype) if isinstance(v, StaticScalar) else v for v in inputs]
     return fallback(equation, arrays, outs, active)
 

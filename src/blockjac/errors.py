@@ -56,6 +56,18 @@ class OrderError(BlockjacError, ValueError):
     """An elimination order that does not exist; the message lists those that do."""
 
 
+class RuleError(BlockjacError, ValueError):
+    """A rule that gives blocks that do not fit its equation; the message names the rule, what was found and wanted."""
+
+
+class WrongRuleError(BlockjacError, ArithmeticError):
+    """A rule whose blocks differ from the derivative; the message names the first entry that does."""
+
+
+class NoDerivativeError(BlockjacError, NotImplementedError):
+    """A derivative that neither this library nor JAX knows."""
+
+
 class DifferentiationTypeError(BlockjacError, TypeError):
     """Something that has no derivative: an integer or non-array input, a result that is not a float or not a scalar."""
 

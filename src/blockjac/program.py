@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 import jax
@@ -17,6 +19,7 @@ import numpy as np
 
 from blockjac import compat
 from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.rules.registry import edition
 
 MAX_PROGRAMS = 512
 """How many compiled programs are kept; the least recently used is dropped."""
@@ -44,7 +47,7 @@ def run(graph: Graph, arguments: Sequence[Any], extra: Sequence[Any], body: Body
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((arguments, captured, extra))):
         return body(arguments, captured, extra)
     shapes = tuple((tuple(np.shape(array)), str(getattr(array, "dtype", type(array)))) for array in extra)
-    key = (goal, shapes, graph_key(graph), jax.config.jax_enable_x64, str(jax.config.jax_default_matmul_precision))
+    key = (goal, edition(), shapes, graph_key(graph), jax.config.jax_enable_x64, str(jax.config.jax_default_matmul_precision))
     with _lock:
         program = _programs.get(key)
         if program is None:
@@ -123,7 +126,13 @@ class _Same:
 def _has_function(key: Any) -> bool:
     if isinstance(key, tuple):
         return any(map(_has_function, key))
-    return isinstance(key, _Same)
+    return isinstance(key, _Same) and _is_function(key.value)
+
+
+def _is_function(value: Any) -> bool:
+    """Whether a parameter is Python code (JAX wraps some): equal programs come with fresh ones."""
+    return isinstance(value, FunctionType | MethodType | partial) or hasattr(value, "call_wrapped")
+
 
 
 def _frozen(value: Any) -> Any:
@@ -143,7 +152,7 @@ def _frozen(value: Any) -> Any:
         return ("float", value.hex())
     if isinstance(value, bool | int | str | bytes | complex | type(None) | np.dtype | type):
         return (type(value).__name__, value)
-    if type(value).__eq__ is object.__eq__:  # compared by identity anyway: functions above all
+    if type(value).__eq__ is object.__eq__ or _is_function(value):
         return _Same(value)
     try:
         hash(value)

@@ -55,8 +55,8 @@ class Cost:
     limit: int | None = None
 
     def seconds(self) -> float:
-        """A rough time: arithmetic at 8 GFlop/s and memory at 10 GB/s, whichever is slower, op by op."""
-        return (self.multiplications + self.additions) / 16e9 + self.bytes / 10e9
+        """A rough time: arithmetic, memory traffic, and half a microsecond for each contraction of two terms."""
+        return (self.multiplications + self.additions) / 16e9 + self.bytes / 10e9 + self.contractions * 0.5e-6
 
 
 _plan: contextvars.ContextVar[Cost | None] = contextvars.ContextVar("blockjac_plan", default=None)
