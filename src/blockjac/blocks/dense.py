@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,13 +149,11 @@ def materialise(
         return _priced(factors, axes, kept, dtype)
     factors, axes = _scatter_hard_axes(list(factors), list(axes), kept, dtype)
     plan = _Layout(axes, kept)
-    value = plan.value(factors, coefficient, dtype)
-    condition = plan.condition({label for factor in factors for label in factor.labels})
-    if condition is None:
-        array = value
-    else:
-        array = jnp.where(condition, value, jnp.zeros((), dtype))
-    return plan.finish(array)
+    value, padded = plan.value(factors, coefficient, dtype)
+    condition = plan.condition(padded)
+    if condition is not None:
+        value = jnp.where(condition, value, jnp.zeros((), dtype))
+    return plan.finish(value)
 
 
 def _priced(
@@ -178,15 +178,18 @@ def _priced(
 class _Layout:
     """Where each label lives once the axes are written out.
 
-    Every label is either kept, or has a *pivot*: an axis from which its value is read off. The other axes become
-    conditions, so that a delta is one fused comparison and not a second pass over the result.
+    Every label is either kept, or has a *pivot*: an axis from which its value is read off. Where the
+    other labels of the pivot's index are known already, as in a window, the value is what remains:
+    the label is *derived*. The other axes become conditions, so that a delta is one fused comparison
+    and not a second pass over the result.
     """
 
     def __init__(self, axes: Sequence[Axis], kept: Sequence[Label]) -> None:
         self.axes = axes
         self.kept = list(kept)
         self.pivots = _pivots(axes, kept)
-        # The dimensions of the array being built: kept labels, then each axis (one dimension a digit for a radix).
+        self.derived = _derived(axes, self.pivots, kept)
+        # The dimensions of the array being built: kept labels, then each axis (a radix has one a digit).
         self.dims: list[Label] = list(kept)
         self.groups: list[tuple[Axis, list[Label]]] = []
         self.home: dict[Label, tuple[Label, int, int]] = {label: (label, 0, 1) for label in kept}
@@ -206,56 +209,67 @@ class _Layout:
             self.groups.append((axis, own))
             self.dims += own
 
-    def value(self, factors: Sequence[Factor], coefficient: Any, dtype: Any) -> Any:
-        """The product of the factors over the dimensions, padded to the axes."""
+    def value(
+        self, factors: Sequence[Factor], coefficient: Any, dtype: Any
+    ) -> tuple[Any, set[Label]]:
+        """The product of the factors over the dimensions, and which labels it is 0 outside of."""
         if not factors:
-            return jnp.reshape(jnp.asarray(coefficient, dtype), (1,) * len(self.dims))
+            return jnp.reshape(jnp.asarray(coefficient, dtype), (1,) * len(self.dims)), set()
         total = arrays.product(list(factors), coefficient, dtype)
-        array, labels = jnp.asarray(total.array, dtype), []
-        for place, label in enumerate(total.labels):
+        total = Factor(jnp.asarray(total.array, dtype), total.labels)
+        looked_up = [label for label in total.labels if label in self.derived]
+        reach = {dim for label in looked_up for dim in self._dims_of(label)}
+        looked_up += [
+            label
+            for label in total.labels
+            if label not in self.derived and self.home[label][0] in reach
+        ]
+        padded = [label for label in total.labels if label not in looked_up]
+        array = jnp.transpose(total.array, [total.labels.index(x) for x in (*looked_up, *padded)])
+        labels = []
+        if looked_up:
+            labels = [dim for dim in self.dims if dim in reach]
+            others = [place for place, dim in enumerate(self.dims) if dim not in reach]
+            places = tuple(jnp.squeeze(self._label(label), others) for label in looked_up)
+            array = array.at[places].get(mode="clip")
+        for label in padded:
             dim, offset, stride = self.home[label]
+            array = _padded(array, len(labels), offset, stride, label.size, dim.size)
             labels.append(dim)
-            if (offset, stride) != (0, 1) or dim.size != label.size:
-                if stride < 0:
-                    array = lax.rev(array, (place,))
-                    offset, stride = offset + stride * (label.size - 1), -stride
-                padding = [(0, 0, 0)] * array.ndim
-                padding[place] = (
-                    offset,
-                    dim.size - 1 - offset - stride * (label.size - 1),
-                    stride - 1,
-                )
-                array = lax.pad(array, jnp.zeros((), dtype), padding)
-        return arrays.aligned(Factor(array, tuple(labels)), self.dims)
+        return arrays.aligned(Factor(array, tuple(labels)), self.dims), set(padded)
 
-    def condition(self, carried: set[Label]) -> Any:
-        """Where entries are: each axis that is not a pivot equals its index, each label is in its range.
+    def condition(self, padded: set[Label]) -> Any:
+        """Where entries are: each axis that is no pivot equals its index, each label is in its range.
 
-        Labels that a factor carries need no range: outside of it the factor has been padded with zeros.
+        Args:
+            padded: labels that need no range, because outside of it the value is 0.
         """
         clauses = []
         for label, (dim, offset, stride) in self.home.items():
-            if not self._identical(label) and label not in carried:
+            if not self._identical(label) and label not in padded:
                 place, last = self._iota(dim), offset + stride * (label.size - 1)
-                inside = (place >= min(offset, last)) & (place <= max(offset, last))
-                clauses.append(
-                    inside & ((place - offset) % stride == 0) if abs(stride) != 1 else inside
-                )
-        pivot_axes = set(map(id, self.pivots.values()))
+                clauses.append((place >= min(offset, last)) & (place <= max(offset, last)))
+                if abs(stride) != 1:
+                    clauses.append((place - offset) % stride == 0)
+        for label, (axis, rest, stride) in self.derived.items():
+            value = self._label(label)
+            clauses.append((value >= 0) & (value < label.size))
+            if abs(stride) != 1:
+                clauses.append((self._place(axis) - self._index(rest)) % stride == 0)
+        pivots = {
+            *map(id, self.pivots.values()),
+            *(id(axis) for axis, _, _ in self.derived.values()),
+        }
         for axis in self.axes:
-            if id(axis) not in pivot_axes and not (axis.size == 1 and axis.index == Index()):
-                here = (
-                    self._iota(axis.target)
-                    if axis.size != 1
-                    else jnp.zeros((1,) * len(self.dims), jnp.int32)
-                )
-                clauses.append(here == self._index(axis.index))
-        if not clauses:
-            return None
-        result = clauses[0]
-        for clause in clauses[1:]:
-            result = result & clause
-        return result
+            if id(axis) not in pivots and not (axis.size == 1 and axis.index == Index()):
+                clauses.append(self._place(axis) == self._index(axis.index))
+        return functools.reduce(operator.and_, clauses) if clauses else None
+
+    def _place(self, axis: Axis) -> Any:
+        """The place on an axis, over the dimensions."""
+        if axis.size == 1:
+            return jnp.zeros((1,) * len(self.dims), jnp.int32)
+        return self._iota(axis.target)
 
     def _iota(self, dim: Label) -> Any:
         shape = tuple(label.size if label is dim else 1 for label in self.dims)
@@ -277,13 +291,28 @@ class _Layout:
         return total
 
     def _identical(self, label: Label) -> bool:
+        if label in self.derived:
+            return False
         dim, offset, stride = self.home[label]
         return (offset, stride) == (0, 1) and dim.size == label.size
 
     def _label(self, label: Label) -> Any:
+        """The value of a label over the dimensions; out of its range where it has none."""
+        if label in self.derived:
+            axis, rest, stride = self.derived[label]
+            remainder = self._place(axis) - self._index(rest)
+            return remainder if stride == 1 else remainder // stride
         dim, offset, stride = self.home[label]
         place = self._iota(dim)
         return place if (offset, stride) == (0, 1) else (place - offset) // stride
+
+    def _dims_of(self, label: Label) -> set[Label]:
+        """The dimensions that the value of a label depends on."""
+        if label not in self.derived:
+            return {self.home[label][0]}
+        axis, rest, _ = self.derived[label]
+        own = {axis.target} if axis.size != 1 else set()
+        return own.union(*(self._dims_of(other) for other in rest.labels))
 
     def finish(self, array: Any) -> Factor:
         """Merge the digits of radix axes and drop dimensions along which the array is constant."""
@@ -325,16 +354,48 @@ def _pivots(axes: Sequence[Axis], kept: Sequence[Label]) -> dict[Label, Axis]:
     return found
 
 
+def _derived(
+    axes: Sequence[Axis], pivots: Mapping[Label, Axis], kept: Sequence[Label]
+) -> dict[Label, tuple[Axis, Index, int]]:
+    """Labels that are what remains of a place on an axis: `label = (place - rest) / stride`."""
+    known = {*pivots, *kept}
+    used = set(map(id, pivots.values()))
+    found: dict[Label, tuple[Axis, Index, int]] = {}
+    grew = True
+    while grew:
+        grew = False
+        for axis in axes:
+            unknown = [label for label in axis.index.labels if label not in known]
+            if id(axis) in used or len(unknown) != 1 or not axis.index.stride(unknown[0]):
+                continue
+            label, lookup = unknown[0], axis.index.lookup
+            if lookup is None or label not in lookup.labels:
+                found[label] = (axis, axis.index.without(label), axis.index.stride(label))
+                known.add(label)
+                used.add(id(axis))
+                grew = True
+    return found
+
+
+def _padded(array: Any, place: int, offset: int, stride: int, count: int, size: int) -> Any:
+    """Entry `l` of the `count` along one dimension moved to `offset + stride * l` of `size`, 0 elsewhere."""
+    if (offset, stride) == (0, 1) and count == size:
+        return array
+    if stride < 0:
+        array = lax.rev(array, (place,))
+        offset, stride = offset + stride * (count - 1), -stride
+    padding = [(0, 0, 0)] * array.ndim
+    padding[place] = (offset, size - 1 - offset - stride * (count - 1), stride - 1)
+    return lax.pad(array, jnp.zeros((), array.dtype), padding)
+
+
 def _scatter_hard_axes(
     factors: list[Factor], axes: list[Axis], kept: Sequence[Label], dtype: Any
 ) -> tuple[list[Factor], list[Axis]]:
     """Write out, by a scatter-add, the axes whose labels cannot be read off any axis (windows, lookups)."""
     pivots = _pivots(axes, kept)
-    hard = [
-        axis
-        for axis in axes
-        if any(label not in pivots and label not in kept for label in axis.index.labels)
-    ]
+    known = {*pivots, *_derived(axes, pivots, kept), *kept}
+    hard = [axis for axis in axes if any(label not in known for label in axis.index.labels)]
     if not hard:
         return factors, axes
     grid = {label for axis in hard for label in axis.index.labels}

@@ -10,56 +10,74 @@ FACTOR_NAMES = "ABCDEFGHKLMNPQRSTUVW"
 
 
 def describe(block: Block) -> str:
-    """The sum of the block's terms: deltas first, then other index relations in brackets, then factors."""
-    if not block.terms:
-        return "0"
-    names: dict[int, str] = {}
-    parts = [_term(term, names) for term in block.terms]
-    text = parts[0][0] + parts[0][1] if parts[0][0] == "-" else parts[0][1]
-    for sign, body in parts[1:]:
-        text += f" {sign or '+'} {body}"
-    return text
+    """The sum of the block's terms: deltas, then other index relations in brackets, then factors."""
+    names = _factor_names(block)
+    text = ""
+    for term in block.terms:
+        sign, body = _term(term, block.shape, names)
+        if text:
+            text += f" {sign or '+'} {body}"
+        else:
+            text = sign + body
+    return text or "0"
 
 
-def _term(term: Term, names: dict[int, str]) -> tuple[str, str]:
+def _term(term: Term, shape: tuple[int, ...], names: dict[int, str]) -> tuple[str, str]:
     """The sign and the body of a term."""
-    letters = {label: _letter(place) for place, label in enumerate(term.labels)}
-    rank = len(term.out)
+    letters = {label: _nth(LETTERS, place) for place, label in enumerate(term.labels)}
     primes: dict[Label, int] = {}
-    deltas, relations = [], []
-    for axis, index in enumerate(term.indices):
-        side = "out" if axis < rank else "wrt"
-        place = axis if axis < rank else axis - rank
-        single = index.single
-        if single is not None and index.offset == 0 and single[1] == 1:
-            label = single[0]
-            seen = primes.get(label, 0)
-            primes[label] = seen + 1
-            if seen:
-                deltas.append(f"δ[{letters[label]},{letters[label]}{chr(39) * seen}]")
-        elif not (index.constant and index.offset == 0):
-            relations.append(f"[{side}{place}={_index(index, letters)}]")
+    deltas: list[str] = []
+    relations: list[str] = []
+    for axis, (index, size) in enumerate(zip(term.indices, shape, strict=True)):
+        if index.single is None or index.offset != 0 or index.single[1] != 1:
+            if not index.is_plain(size):
+                side = f"out{axis}" if axis < len(term.out) else f"wrt{axis - len(term.out)}"
+                relations.append(f"[{side}={_index(index, letters)}]")
+            continue
+        label = index.single[0]
+        letter, seen = letters[label], primes.get(label, 0)
+        primes[label] = seen + 1
+        if seen:
+            deltas.append(f"δ[{letter},{letter}{chr(39) * seen}]")
+        short = f"[{letter}<{label.size}]"
+        if label.size < size and short not in relations:
+            relations.append(short)
     factors = []
     for factor in term.factors:
-        name = names.get(id(factor.array))
-        if name is None:
-            name = factor.name or _free_name(names)
-            names[id(factor.array)] = name
         labels = ",".join(letters[label] for label in factor.labels)
-        factors.append(f"{name}[{labels}]" if labels else name)
+        factors.append(names[id(factor.array)] + (f"[{labels}]" if labels else ""))
     sign, number = _coefficient(term.coefficient)
-    body = " ".join([*([number] if number else []), *deltas, *relations, *factors])
-    return sign, body or "1"
+    return sign, " ".join(filter(None, [number, *deltas, *relations, *factors])) or "1"
+
+
+def _factor_names(block: Block) -> dict[int, str]:
+    """A name for each array: its factor's own, numbered where two arrays have one, or a letter."""
+    factors = [factor for term in block.terms for factor in term.factors]
+    names: dict[int, str] = {}
+    taken: set[str] = set()
+
+    def give(factor_id: int, candidates: list[str]) -> None:
+        name = next(name for name in candidates if name not in taken)
+        names[factor_id] = name
+        taken.add(name)
+
+    for factor in factors:
+        if factor.name and id(factor.array) not in names:
+            numbered = [f"{factor.name}{number}" for number in range(2, len(factors) + 1)]
+            give(id(factor.array), [factor.name, *numbered])
+    letters = [_nth(FACTOR_NAMES, place) for place in range(2 * len(factors))]
+    for factor in factors:
+        if id(factor.array) not in names:
+            give(id(factor.array), letters)
+    return names
 
 
 def _coefficient(value: object) -> tuple[str, str]:
-    if value == 1:
-        return "", ""
-    if value == -1:
-        return "-", ""
-    if isinstance(value, int | float) and value < 0:
-        return "-", f"{-value:.6g}"
-    return "", f"{value:.6g}" if isinstance(value, int | float) else str(value)
+    """The sign and the digits of a coefficient, none for 1."""
+    if not isinstance(value, int | float):
+        return "", str(value)
+    digits = f"{abs(value):.6g}"
+    return "-" if value < 0 else "", "" if digits == "1" else digits
 
 
 def _index(index: Index, letters: dict[Label, str]) -> str:
@@ -68,23 +86,14 @@ def _index(index: Index, letters: dict[Label, str]) -> str:
         sign = "-" if stride < 0 else "+" if text else ""
         text += f"{sign}{'' if abs(stride) == 1 else abs(stride)}{letters[label]}"
     if index.lookup is not None:
-        text += f"{'+' if text else ''}lookup[{','.join(letters[label] for label in index.lookup.labels)}]"
-    if index.offset or not text:
-        text += f"{index.offset:+d}" if text else str(index.offset)
-    return text
+        labels = ",".join(letters[label] for label in index.lookup.labels)
+        text += f"{'+' if text else ''}lookup[{labels}]"
+    if not text:
+        return str(index.offset)
+    return text + (f"{index.offset:+d}" if index.offset else "")
 
 
-def _letter(place: int) -> str:
-    if place < len(LETTERS):
-        return LETTERS[place]
-    return f"{LETTERS[place % len(LETTERS)]}{place // len(LETTERS)}"
-
-
-def _free_name(names: dict[int, str]) -> str:
-    taken = set(names.values())
-    for round_ in range(len(names) + 1):
-        for letter in FACTOR_NAMES:
-            name = letter if round_ == 0 else f"{letter}{round_}"
-            if name not in taken:
-                return name
-    return "A"
+def _nth(alphabet: str, place: int) -> str:
+    """The letters one after the other, then with numbers."""
+    round_, letter = divmod(place, len(alphabet))
+    return alphabet[letter] + (str(round_) if round_ else "")

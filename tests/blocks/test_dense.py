@@ -1,0 +1,164 @@
+"""Writing a block out: once, by one fused loop, with nothing stored beside the result."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from blocks.oracle import dense_of
+
+from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term, add
+
+
+def numbers(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def over(*labels):
+    return tuple(map(Index.of, labels))
+
+
+def block_of(out_shape, wrt_shape, *terms):
+    return Block(out_shape, wrt_shape, np.float64, terms)
+
+
+def stencil(size, *factors):
+    """`y = x[1:] - x[:-1]`, times factors."""
+    label = Label(size - 1)
+    scaled = tuple(Factor(values, (label,)) for values in factors)
+    ahead = Term(scaled, over(label), (Index.of(label, 1, 1),))
+    behind = Term(scaled, over(label), over(label), -1)
+    return block_of((size - 1,), (size,), ahead, behind)
+
+
+def affine(rows, inputs, outputs):
+    """`X W + b` by X, by W and by b."""
+    n, k, h = Label(rows), Label(inputs), Label(outputs)
+    out, shape = over(n, h), (rows, outputs)
+    weights, data = Factor(numbers(inputs, outputs), (k, h)), Factor(numbers(rows, inputs), (n, k))
+    return {
+        "affine-x": block_of(shape, (rows, inputs), Term((weights,), out, over(n, k))),
+        "affine-w": block_of(shape, (inputs, outputs), Term((data,), out, over(k, h))),
+        "affine-b": block_of(shape, (outputs,), Term((), out, over(h))),
+    }
+
+
+def softmax(rows, classes):
+    n, i, j = Label(rows), Label(classes), Label(classes)
+    values = jax.nn.softmax(numbers(rows, classes))
+    one, other = Factor(values, (n, i)), Factor(values, (n, j))
+    diagonal = Term((one,), over(n, i), over(n, i))
+    outer = Term((one, other), over(n, i), over(n, j), -1)
+    return block_of(values.shape, values.shape, diagonal, outer)
+
+
+def two_factors(rows, inputs, outputs, hidden):
+    n, k, m, h = Label(rows), Label(inputs), Label(outputs), Label(hidden)
+    factors = (
+        Factor(numbers(rows, inputs), (n, k)),
+        Factor(numbers(rows, outputs, hidden), (n, m, h)),
+    )
+    return block_of((rows, outputs), (inputs, hidden), Term(factors, over(n, m), over(k, h)))
+
+
+def reshape(high, low):
+    a, b = Label(high), Label(low)
+    factor = Factor(numbers(high, low), (a, b))
+    index = Index(0, ((a, low), (b, 1)))
+    return block_of((high * low,), (high, low), Term((factor,), (index,), over(a, b)))
+
+
+def convolution(size, taps, channels, stride=1):
+    o, t, c, d = Label((size - taps) // stride + 1), Label(taps), Label(channels), Label(channels)
+    kernel = Factor(numbers(taps, channels, channels), (t, c, d))
+    window = Index(0, ((o, stride), (t, 1)))
+    return block_of(
+        (o.size, channels), (size, channels), Term((kernel,), over(o, c), (window, Index.of(d)))
+    )
+
+
+def gather(count, size):
+    label = Label(count)
+    places = jnp.asarray(np.random.default_rng(2).integers(0, size, count))
+    index = Index(0, (), Lookup(places, (label,), (0, size - 1)))
+    factor = Factor(numbers(count), (label,))
+    return block_of((count,), (size,), Term((factor,), over(label), (index,)))
+
+
+def strided(count, stride, offset):
+    label = Label(count)
+    factor = Factor(numbers(count), (label,))
+    size = abs(stride) * count
+    return block_of(
+        (count,), (size,), Term((factor,), over(label), (Index.of(label, stride, offset),))
+    )
+
+
+BLOCKS = {
+    "diagonal": Block.diag(numbers(8, 5)),
+    "identity": Block.identity((8, 5), np.float64),
+    **affine(6, 5, 4),
+    "two-factors": two_factors(6, 5, 4, 3),
+    "stencil": stencil(20),
+    "stencil-scaled": stencil(20, numbers(19)),
+    "softmax": softmax(6, 4),
+    "reshape": reshape(4, 5),
+    "convolution": convolution(12, 3, 2),
+    "convolution-strided": convolution(13, 3, 2, stride=2),
+    "gather": gather(9, 5),
+    "gather-transposed": gather(9, 5).T,
+    "strided": strided(7, 2, 0),
+    "reversed": strided(7, -1, 6),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_dense_is_the_definition(name):
+    block = BLOCKS[name]
+    np.testing.assert_allclose(block.dense(), dense_of(block.terms, block.shape), rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_dense_is_one_fused_write(name):
+    """The compiled program is one loop that writes the result: no scatter, no other buffer."""
+    block = BLOCKS[name]
+    compiled = jax.jit(lambda block: block.dense()).lower(block).compile()
+    entry = compiled.as_text().split("ENTRY")[1]
+    operations = [line for line in entry.splitlines() if " = " in line and "parameter(" not in line]
+    assert len(operations) == 1, operations
+    memory = compiled.memory_analysis()
+    assert memory.temp_size_in_bytes == 0
+    assert memory.output_size_in_bytes == 8 * block.size
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_dense_differentiates_and_batches(name):
+    """Nothing in it is opaque to JAX: the gradient of a sum of squares is twice the entries."""
+    block = BLOCKS[name]
+    if not jax.tree.leaves(block):
+        return
+    floats, ints = {}, {}
+    leaves, tree = jax.tree.flatten(block)
+    for place, leaf in enumerate(leaves):
+        (floats if leaf.dtype == np.float64 else ints)[place] = leaf
+
+    def square(floats):
+        joined = {**floats, **ints}
+        again = jax.tree.unflatten(tree, [joined[place] for place in range(len(leaves))])
+        return (again.dense() ** 2).sum() / 2
+
+    gradient = jax.grad(square)(floats)
+    degree = max((len(term.factors) for term in block.terms), default=0)
+    inner = sum(float((gradient[place] * floats[place]).sum()) for place in floats)
+    if len(block.terms) == 1:  # homogeneous of this degree
+        np.testing.assert_allclose(inner, 2 * degree * square(floats), rtol=1e-12)
+
+
+def test_an_overlap_of_terms_adds_up():
+    band = add(stencil(5), stencil(5))
+    np.testing.assert_array_equal(band.dense(), 2 * stencil(5).dense())
+
+
+def test_empty_blocks_are_written_too():
+    assert Block.identity((0, 3)).dense().shape == (0, 3, 0, 3)
+    assert Block.zeros((), ()).dense() == 0
+    assert Block.identity(()).dense() == 1
