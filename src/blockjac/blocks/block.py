@@ -53,6 +53,17 @@ class Term:
             found.update(dict.fromkeys(factor.labels))
         return tuple(found)
 
+    def has_delta(self, i: int, j: int, size: int) -> bool:
+        """Whether output axis i and input axis j are one plain label that no other axis has."""
+        one, other = self.out[i], self.wrt[j]
+        if size == 1 or not one.is_plain(size) or not other.is_plain(size):
+            return False
+        label = one.strides[0][0]
+        return (
+            other.strides[0][0] is label
+            and sum(label in index.labels for index in self.indices) == 2
+        )
+
     def relabelled(self) -> Term:
         """The same term over fresh labels."""
         fresh = {label: Label(label.size) for label in self.labels}
@@ -412,6 +423,16 @@ def _tidy_factor(factor: Factor) -> Factor:
     if len(labels) == len(factor.labels):
         return factor
     return Factor(reshaped(factor.array, labels), labels, factor.name)
+
+
+def delta_pairs(block: Block) -> list[tuple[int, int]]:
+    """The pairs of an output and an input axis that are the same delta in every term."""
+    return [
+        (i, j)
+        for i, size in enumerate(block.out_shape)
+        for j, other in enumerate(block.wrt_shape)
+        if size == other and all(term.has_delta(i, j, size) for term in block.terms)
+    ]
 
 
 # Blocks as pytrees

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
-from blockjac.blocks.block import Block, Term
+from blockjac.blocks.block import Block, Term, delta_pairs
 from blockjac.blocks.index import Index, Label
 
 EXACT_PLACES = 10_000_000
@@ -22,7 +22,11 @@ def nnz(block: Block) -> int:
         return 0
     if len(terms) == 1 and _injective(terms[0]):
         return math.prod(label.size for label in terms[0].labels)
-    multiplicity, axes = _common_axes(block)
+    # Deltas that all terms have are set aside: they multiply what the other axes hold.
+    deltas = delta_pairs(block)
+    multiplicity = math.prod(block.out_shape[i] for i, _ in deltas)
+    rank = len(block.out_shape)
+    axes = set(range(len(block.shape))).difference(*((i, rank + j) for i, j in deltas))
     counts = [_places(term, axes) for term in terms]
     rest = math.prod(size for axis, size in enumerate(block.shape) if axis in axes)
     bound = multiplicity * min(sum(counts), rest)
@@ -43,34 +47,6 @@ def _injective(term: Term) -> bool:
     ) and singles == set(term.labels)
 
 
-def _common_axes(block: Block) -> tuple[int, set[int]]:
-    """Set aside pairs of axes that are the same plain delta in every term; the product of their sizes, the axes left."""
-    multiplicity, left = 1, set(range(len(block.shape)))
-    rank = len(block.out_shape)
-    for i, size in enumerate(block.out_shape):
-        for j in range(rank, len(block.shape)):
-            if (
-                size == block.shape[j]
-                and {i, j} <= left
-                and all(_delta(term, i, j, size) for term in block.terms)
-            ):
-                multiplicity *= size
-                left -= {i, j}
-    return multiplicity, left
-
-
-def _delta(term: Term, i: int, j: int, size: int) -> bool:
-    one, other = term.indices[i], term.indices[j]
-    if (
-        size == 1
-        or not one.is_plain(size)
-        or not other.is_plain(size)
-        or one.labels != other.labels
-    ):
-        return False
-    return sum(one.labels[0] in index.labels for index in term.indices) == 2
-
-
 def _labels(term: Term, axes: Any) -> list[Label]:
     return list(dict.fromkeys(label for axis in axes for label in term.indices[axis].labels))
 
@@ -80,7 +56,7 @@ def _places(term: Term, axes: set[int]) -> int:
 
 
 def _is_traced(index: Index) -> bool:
-    return index.lookup is not None and isinstance(index.lookup.array, jax.core.Tracer)
+    return index.lookup is not None and isinstance(index.lookup.array, Tracer)
 
 
 def _flat_places(block: Block, term: Term, axes: list[int]) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.blocks import factor as arrays
-from blockjac.blocks.block import Block, Term, as_array, rebuilt, tidy
+from blockjac.blocks.block import Block, Term, as_array, delta_pairs, rebuilt, tidy
 from blockjac.blocks.dense import Axis, as_dense_axes, materialise
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
@@ -113,23 +115,22 @@ def _batched(function: Callable[[Any, Any], Any], block: Block, other: Any, rank
 def _star_blocks(left: Block, right: Block) -> Block:
     dtype = right.dtype
     terms: list[Term] = []
-    for one in left.terms:
+    for one in (_cast(term, dtype) for term in left.terms):
         for other in right.terms:
-            term = _star_terms(_cast(one, dtype), other.relabelled(), left, right)
+            term = _star_terms(one, other.relabelled(), left, right)
             if term is not None:
                 terms.append(term)
     return summed(left.out_shape, right.wrt_shape, dtype, terms)
 
 
 def _cast(term: Term, dtype: Any) -> Term:
-    if all(factor.array.dtype == dtype for factor in term.factors):
+    """The term with numbers of another dtype; masks stay masks."""
+    if all(arrays.is_mask(factor) or factor.array.dtype == dtype for factor in term.factors):
         return term
-    return Term(
-        tuple(arrays.cast(factor, dtype) for factor in term.factors),
-        term.out,
-        term.wrt,
-        term.coefficient,
+    factors = (
+        factor if arrays.is_mask(factor) else arrays.cast(factor, dtype) for factor in term.factors
     )
+    return replace(term, factors=tuple(factors))
 
 
 def _star_terms(left: Term, right: Term, one: Block, other: Block) -> Term | None:
@@ -152,8 +153,8 @@ def _star_terms(left: Term, right: Term, one: Block, other: Block) -> Term | Non
 def _prepared(left: Term, right: Term, block: Block) -> Term:
     """Make an axis of the left term dense first, where a lookup or window on it would cost more to follow.
 
-    Following means to gather the right factors (or to compare two lookups) over the labels of the left index; making it
-    dense means to add the left entries up on the axis.
+    Following means to gather the right factors (or to compare two lookups) over the labels of the
+    left index; making it dense means to add the left entries up on the axis.
     """
     hard = []
     for axis, (index, meeting, size) in enumerate(
@@ -197,8 +198,9 @@ def add(left: Block, right: Block) -> Block:
     """
     if (left.out_shape, left.wrt_shape) != (right.out_shape, right.wrt_shape):
         raise BlockShapeError(
-            f"blocks add up only with equal shapes, but found one of {left.out_shape} with respect to {left.wrt_shape} "
-            f"and one of {right.out_shape} with respect to {right.wrt_shape}"
+            f"blocks add up only with equal shapes, but found one of {left.out_shape} with "
+            f"respect to {left.wrt_shape} and one of {right.out_shape} with respect to "
+            f"{right.wrt_shape}"
         )
     return _batched(_add_blocks, left, right)
 
@@ -224,14 +226,18 @@ def summed(
     kept = [term for term in kept if term.coefficient != 0]
     block = rebuilt(out_shape, wrt_shape, dtype, kept)
     if len(kept) > 1:
-        common = _common_structure(block)
-        if len(kept) > MAX_TERMS or common.entries <= block.stored:
-            return rebuilt(out_shape, wrt_shape, dtype, [common.merge(block)])
+        deltas = delta_pairs(block)
+        entries = block.size // math.prod(wrt_shape[j] for _, j in deltas)
+        if len(kept) > MAX_TERMS or entries <= block.stored:
+            return rebuilt(out_shape, wrt_shape, dtype, [_in_one(block, deltas)])
     return block
 
 
 def _merged_pair(one: Term, other: Term, dtype: Any) -> Term | None:
-    """Two terms over the same indices as one, with the factors that both share pulled out; None where it costs more."""
+    """Two terms over the same indices as one, or None where that stores more.
+
+    Factors that both share are pulled out.
+    """
     mapping = _correspondence(one, other)
     if mapping is None:
         return None
@@ -288,101 +294,58 @@ def _plus_constant(
 
 
 def _correspondence(one: Term, other: Term) -> dict[Label, Label] | None:
-    """The renaming of the other term's labels that makes its indices equal to the first one's, or None."""
+    """The renaming of the other term's labels that makes its indices the first one's, or None."""
     mapping: dict[Label, Label] = {}
-    taken: set[Label] = set()
     for mine, theirs in zip(one.indices, other.indices, strict=True):
         if mine.offset != theirs.offset or len(mine.strides) != len(theirs.strides):
             return None
         if (mine.lookup is None) != (theirs.lookup is None):
             return None
-        pairs = [
-            (a, b)
-            for (a, _), (b, _) in zip(
-                sorted(mine.strides, key=lambda pair: pair[1]),
-                sorted(theirs.strides, key=lambda pair: pair[1]),
-                strict=True,
-            )
-        ]
-        if sorted(stride for _, stride in mine.strides) != sorted(
-            stride for _, stride in theirs.strides
+        pairs: list[tuple[Label, Label]] = []
+        for (a, stride), (b, other_stride) in zip(
+            _by_stride(mine), _by_stride(theirs), strict=True
         ):
-            return None
+            if stride != other_stride:
+                return None
+            pairs.append((a, b))
         if mine.lookup is not None and theirs.lookup is not None:
             if mine.lookup.array is not theirs.lookup.array:
                 return None
-            pairs += list(zip(mine.lookup.labels, theirs.lookup.labels, strict=True))
+            pairs += zip(mine.lookup.labels, theirs.lookup.labels, strict=True)
         for a, b in pairs:
-            if a.size != b.size or mapping.get(b, a) is not a or (b not in mapping and a in taken):
+            if a.size != b.size or mapping.setdefault(b, a) is not a:
                 return None
-            mapping[b] = a
-            taken.add(a)
-    return mapping
+    return mapping if len(set(mapping.values())) == len(mapping) else None
 
 
-class _CommonStructure:
-    """A structure that holds all terms of a block: the deltas and constant axes they share, dense elsewhere."""
-
-    def __init__(
-        self, out: list[int], wrt: list[int], pairs: list[tuple[int, int]], entries: int
-    ) -> None:
-        self.out, self.wrt, self.pairs, self.entries = out, wrt, pairs, entries
-
-    def merge(self, block: Block) -> Term:
-        """All terms of the block as one."""
-        rank = len(block.out_shape)
-        total: Factor | None = None
-        target = [Label(size) for size in block.shape]
-        for i, j in self.pairs:
-            target[rank + j] = target[i]
-        kept = {rank + j for _, j in self.pairs} | {i for i, _ in self.pairs}
-        dense_axes = [axis for axis in range(len(target)) if axis not in kept]
-        for term in block.terms:
-            factor = dense_over(term, dense_axes, kept, target, block)
-            total = factor if total is None else arrays.add(total, factor)
-        if total is None:
-            raise ValueError("a block without terms has nothing to merge")
-        indices = [Index.of(label) for label in target]
-        return Term((total,), tuple(indices[:rank]), tuple(indices[rank:]))
+def _by_stride(index: Index) -> Sequence[tuple[Label, int]]:
+    if len(index.strides) < 2:
+        return index.strides
+    return sorted(index.strides, key=lambda pair: pair[1])
 
 
-def dense_over(
-    term: Term, dense_axes: list[int], kept: set[int], target: list[Label], block: Block
-) -> Factor:
-    """The term's entries over the target labels: dense along `dense_axes`, its own deltas along the kept axes."""
-    mapping = {}
-    for axis in kept:
-        single = term.indices[axis].single
-        if single is not None:
-            mapping[single[0]] = target[axis]
-    axes = [Axis(term.indices[axis], block.shape[axis], target[axis]) for axis in dense_axes]
+def _in_one(block: Block, deltas: Sequence[tuple[int, int]]) -> Term:
+    """All terms of a block as one: the deltas that all of them have, and dense along the other axes."""
+    rank = len(block.out_shape)
+    target = [Label(size) for size in block.shape]
+    for i, j in deltas:
+        target[rank + j] = target[i]
+    kept = [axis for i, j in deltas for axis in (i, rank + j)]
+    parts = [_over(term, kept, target, block) for term in block.terms]
+    total = functools.reduce(arrays.add, parts)
+    indices = [Index.of(label) for label in target]
+    return Term((total,), tuple(indices[:rank]), tuple(indices[rank:]))
+
+
+def _over(term: Term, kept: Sequence[int], target: Sequence[Label], block: Block) -> Factor:
+    """A term's entries over the target labels: its own deltas along the kept axes, else dense."""
+    mapping = {term.indices[axis].labels[0]: target[axis] for axis in kept}
+    axes = [
+        Axis(index, size, label)
+        for axis, (index, size, label) in enumerate(
+            zip(term.indices, block.shape, target, strict=True)
+        )
+        if axis not in kept
+    ]
     factor = materialise(term.factors, axes, list(mapping), block.dtype, term.coefficient)
-    labels = tuple(mapping.get(label, label) for label in factor.labels)
-    return Factor(factor.array, labels)
-
-
-def _common_structure(block: Block) -> _CommonStructure:
-    """Which pairs of an output and an input axis are the same delta in every term."""
-    pairs = []
-    for i, size in enumerate(block.out_shape):
-        for j, other_size in enumerate(block.wrt_shape):
-            if (
-                size == other_size
-                and size > 1
-                and all(_is_delta(term, i, j, size) for term in block.terms)
-            ):
-                pairs.append((i, j))
-    out = [i for i in range(len(block.out_shape)) if i not in {pair[0] for pair in pairs}]
-    wrt = [j for j in range(len(block.wrt_shape)) if j not in {pair[1] for pair in pairs}]
-    entries = math.prod(block.out_shape) * math.prod(block.wrt_shape[j] for j in wrt)
-    return _CommonStructure(out, wrt, pairs, entries)
-
-
-def _is_delta(term: Term, i: int, j: int, size: int) -> bool:
-    """Whether out axis i and wrt axis j are one plain label that occurs in no other index."""
-    if not term.out[i].is_plain(size) or not term.wrt[j].is_plain(size):
-        return False
-    label = term.out[i].labels[0]
-    if term.wrt[j].labels[0] is not label:
-        return False
-    return sum(label in index.labels for index in term.indices) == 2
+    return Factor(factor.array, tuple(mapping.get(label, label) for label in factor.labels))
