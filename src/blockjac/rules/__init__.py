@@ -1,10 +1,32 @@
 """Rules: the elemental Jacobians of JAX's primitives, and how to add one.
 
-`define`, `elementwise` and `zero` add a rule for a primitive; the families register theirs when this package is imported.
+`define` adds or replaces a rule, `check` compares one with JAX; the families register theirs when this package is
+imported.
 """
 
-from blockjac.rules import broadcasting, contractions, elementwise_table, indexing, reductions, shaping
-from blockjac.rules.registry import RULES, ZERO, Rule, elementwise, made, over, rule, scaling, zero
+from blockjac.rules import (
+    broadcasting,
+    contractions,
+    cumulative,
+    elementwise_table,
+    indexing,
+    reductions,
+    shaping,
+    windows,
+)
+from blockjac.rules.registry import (
+    RULES,
+    ZERO,
+    Rule,
+    elementwise,
+    labels_of,
+    made,
+    over,
+    plain,
+    rule,
+    scaling,
+    zero,
+)
 
 __all__ = [
     "RULES",
@@ -12,14 +34,18 @@ __all__ = [
     "Rule",
     "broadcasting",
     "contractions",
+    "cumulative",
     "elementwise",
     "elementwise_table",
     "indexing",
+    "labels_of",
     "made",
     "over",
+    "plain",
     "reductions",
     "rule",
     "scaling",
     "shaping",
+    "windows",
     "zero",
 ]

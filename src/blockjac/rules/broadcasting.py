@@ -13,21 +13,32 @@ from blockjac.rules.registry import made, rule
 
 
 @rule("broadcast_in_dim")
-def broadcast_in_dim(out: Any, operand: Any, *_: Any, broadcast_dimensions: Sequence[int], **__: Any) -> tuple[Block]:
+def broadcast_in_dim(
+    out: Any, operand: Any, *_: Any, broadcast_dimensions: Sequence[int], **__: Any
+) -> tuple[Block]:
     """`out[i] = operand[i at broadcast_dimensions]`: the other axes are constant."""
     labels = [Label(size) for size in out.shape]
     wrt = tuple(
         Index.of(labels[axis]) if size == out.shape[axis] else Index()
         for axis, size in zip(broadcast_dimensions, operand.shape, strict=True)
     )
-    return (made(out.shape, operand.shape, operand.dtype, Term((), tuple(map(Index.of, labels)), wrt)),)
+    return (
+        made(out.shape, operand.shape, operand.dtype, Term((), tuple(map(Index.of, labels)), wrt)),
+    )
 
 
 @rule("transpose")
 def transpose(out: Any, operand: Any, *, permutation: Sequence[int], **_: Any) -> tuple[Block]:
     """`out[i_p] = operand[i]`: the same labels in another order."""
     wrt = tuple(Index.of(Label(size)) for size in operand.shape)
-    return (made(out.shape, operand.shape, operand.dtype, Term((), tuple(wrt[axis] for axis in permutation), wrt)),)
+    return (
+        made(
+            out.shape,
+            operand.shape,
+            operand.dtype,
+            Term((), tuple(wrt[axis] for axis in permutation), wrt),
+        ),
+    )
 
 
 @rule("squeeze")
@@ -36,15 +47,6 @@ def squeeze(out: Any, operand: Any, *, dimensions: Sequence[int], **_: Any) -> t
     wrt = tuple(Index.of(Label(size)) for size in operand.shape)
     kept = tuple(index for axis, index in enumerate(wrt) if axis not in dimensions)
     return (made(out.shape, operand.shape, operand.dtype, Term((), kept, wrt)),)
-
-
-@rule("expand_dims")
-def expand_dims(out: Any, operand: Any, *, dimensions: Sequence[int], **_: Any) -> tuple[Block]:
-    """The inverse of squeeze."""
-    wrt = [Index.of(Label(size)) for size in operand.shape]
-    indices = iter(wrt)
-    kept = tuple(Index() if axis in dimensions else next(indices) for axis in range(len(out.shape)))
-    return (made(out.shape, operand.shape, operand.dtype, Term((), kept, tuple(wrt))),)
 
 
 @rule("select_n")
@@ -60,5 +62,9 @@ def select_n(out: Any, which: Any, *cases: Any, **_: Any) -> tuple[Block | None,
         else:
             mask = which == place
         mask = jnp.reshape(mask, tuple(label.size for label in carried))
-        blocks.append(made(out.shape, case.shape, case.dtype, Term((Factor(mask, carried),), indices, indices)))
+        blocks.append(
+            made(
+                out.shape, case.shape, case.dtype, Term((Factor(mask, carried),), indices, indices)
+            )
+        )
     return tuple(blocks)

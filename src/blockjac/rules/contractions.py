@@ -11,7 +11,9 @@ from blockjac.rules.registry import made, rule
 
 
 @rule("dot_general")
-def dot_general(out: Any, lhs: Any, rhs: Any, *, dimension_numbers: Any, **_: Any) -> tuple[Block, Block]:
+def dot_general(
+    out: Any, lhs: Any, rhs: Any, *, dimension_numbers: Any, **_: Any
+) -> tuple[Block, Block]:
     """Each block is the other operand; the axes that it lacks are Kronecker deltas.
 
     `out[b, i, j] = sum_k lhs[b, i, k] rhs[b, k, j]`, so that with primes on the input's axes
@@ -25,7 +27,9 @@ def dot_general(out: Any, lhs: Any, rhs: Any, *, dimension_numbers: Any, **_: An
     for mine, theirs in zip((*left_inner, *left_batch), (*right_inner, *right_batch), strict=True):
         right[theirs] = left[mine]
     left_free = [label for axis, label in enumerate(left) if axis not in (*left_inner, *left_batch)]
-    right_free = [label for axis, label in enumerate(right) if axis not in (*right_inner, *right_batch)]
+    right_free = [
+        label for axis, label in enumerate(right) if axis not in (*right_inner, *right_batch)
+    ]
     indices = tuple(map(Index.of, [*(left[axis] for axis in left_batch), *left_free, *right_free]))
     blocks = []
     for operand, labels, other, other_labels in ((lhs, left, rhs, right), (rhs, right, lhs, left)):

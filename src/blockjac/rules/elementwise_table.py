@@ -5,11 +5,13 @@ Where a formula has a special case (a tie, a kink, a branch point), the value is
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 
+from blockjac.errors import NoDerivativeError
 from blockjac.rules.registry import elementwise, zero
 
 # Arithmetic
@@ -18,61 +20,158 @@ elementwise("add_any", lambda y, a, b: 1.0, lambda y, a, b: 1.0)
 elementwise("sub", lambda y, a, b: 1.0, lambda y, a, b: -1.0)
 elementwise("mul", lambda y, a, b: b, lambda y, a, b: a)
 elementwise("div", lambda y, a, b: 1 / b, lambda y, a, b: -y / b)
+elementwise("rem", lambda y, a, b: 1.0, lambda y, a, b: -jnp.trunc(a / b))
 elementwise("neg", lambda y, x: -1.0)
+elementwise("nextafter", lambda y, a, b: 1.0, None)
+
+# Powers and roots
 elementwise("square", lambda y, x: 2 * x)
+elementwise("one_minus_square", lambda y, x: -2 * x)
 elementwise("sqrt", lambda y, x: 0.5 / y)
 elementwise("rsqrt", lambda y, x: -0.5 * y / x)
-elementwise("integer_pow", lambda out, x, *, y: _power_slope(x, y))
-elementwise("pow", lambda y, a, b: _pow_base(a, b), lambda y, a, b: _pow_exponent(y, a, b))
+elementwise("cbrt", lambda y, x: 1 / (3 * y * y))
+elementwise("integer_pow", lambda out, x, *, y: _integer_power_slope(x, y))
+elementwise("pow", lambda y, a, b: _power_slope(a, b), lambda y, a, b: _log_of_base(a) * y)
 
 # Exponentials and logarithms
 elementwise("exp", lambda y, x: y)
-elementwise("log", lambda y, x: 1 / x)
-elementwise("log1p", lambda y, x: 1 / (1 + x))
+elementwise("exp2", lambda y, x: math.log(2) * y)
 elementwise("expm1", lambda y, x: y + 1)
+elementwise("log", lambda y, x: 1 / x)
+elementwise("log2", lambda y, x: 1 / (math.log(2) * x))
+elementwise("log1p", lambda y, x: 1 / (1 + x))
 elementwise("logistic", lambda y, x: y * (1 - y))
+
+# Circular functions and their inverses
+elementwise("sin", lambda y, x: jnp.cos(x))
+elementwise("cos", lambda y, x: -jnp.sin(x))
+elementwise("tan", lambda y, x: 1 + y * y)
+elementwise("asin", lambda y, x: lax.rsqrt(1 - x * x))
+elementwise("acos", lambda y, x: -lax.rsqrt(1 - x * x))
+elementwise("atan", lambda y, x: 1 / (1 + x * x))
+elementwise("atan2", lambda y, a, b: b / (a * a + b * b), lambda y, a, b: -a / (a * a + b * b))
+
+# Hyperbolic functions and their inverses
+elementwise("sinh", lambda y, x: jnp.cosh(x))
+elementwise("cosh", lambda y, x: jnp.sinh(x))
 elementwise("tanh", lambda y, x: (1 - y) * (1 + y))
+elementwise("asinh", lambda y, x: lax.rsqrt(x * x + 1))
+elementwise("acosh", lambda y, x: lax.rsqrt((x - 1) * (x + 1)))
+elementwise("atanh", lambda y, x: 1 / ((1 - x) * (1 + x)))
+
+# Special functions
+elementwise("erf", lambda y, x: 2 / math.sqrt(math.pi) * jnp.exp(-x * x))
+elementwise("erfc", lambda y, x: -2 / math.sqrt(math.pi) * jnp.exp(-x * x))
+elementwise("erf_inv", lambda y, x: math.sqrt(math.pi) / 2 * jnp.exp(y * y))
+elementwise("lgamma", lambda y, x: lax.digamma(x))
+elementwise("digamma", lambda y, x: lax.polygamma(jnp.ones_like(x), x))
+elementwise(
+    "polygamma",
+    lambda y, m, x: _unknown("polygamma", "its order"),
+    lambda y, m, x: lax.polygamma(_like(m, y) + 1, _like(x, y)),
+)
+elementwise(
+    "zeta",
+    lambda y, s, q: _unknown("zeta", "its exponent"),
+    lambda y, s, q: -s * lax.zeta(_like(s, y) + 1, _like(q, y)),
+)
+elementwise(
+    "igamma",
+    lambda y, a, x: lax.igamma_grad_a(_like(a, y), _like(x, y)),
+    lambda y, a, x: _gamma_density(_like(a, y), x),
+)
+elementwise(
+    "igammac",
+    lambda y, a, x: -lax.igamma_grad_a(_like(a, y), _like(x, y)),
+    lambda y, a, x: -_gamma_density(_like(a, y), x),
+)
+elementwise(
+    "regularized_incomplete_beta",
+    lambda y, a, b, x: _unknown("betainc", "a"),
+    lambda y, a, b, x: _unknown("betainc", "b"),
+    lambda y, a, b, x: _beta_density(_like(a, y), _like(b, y), _like(x, y)),
+)
+elementwise("bessel_i0e", lambda y, x: lax.bessel_i1e(x) - jnp.sign(x) * y)
+elementwise("bessel_i1e", lambda y, x: _bessel_i1e_slope(y, x))
 
 # Kinks
+elementwise("abs", lambda y, x: jnp.where(x >= 0, jnp.ones_like(x), -1))
 elementwise("max", lambda y, a, b: _chosen(a > b, a == b), lambda y, a, b: _chosen(a < b, a == b))
 elementwise("min", lambda y, a, b: _chosen(a < b, a == b), lambda y, a, b: _chosen(a > b, a == b))
-elementwise("abs", lambda y, x: jnp.sign(x))
+elementwise(
+    "clamp",
+    lambda y, low, x, high: jnp.logical_and(jnp.greater(low, x), jnp.less(low, high)),
+    lambda y, low, x, high: jnp.logical_and(jnp.greater(x, low), jnp.less(x, high)),
+    lambda y, low, x, high: jnp.less(high, x),
+)
 
 # Copies
 elementwise("convert_element_type", lambda y, x: 1.0)
 elementwise("reduce_precision", lambda y, x: 1.0)
 elementwise("copy", lambda y, x: 1.0)
-elementwise("copy_p", lambda y, x: 1.0)
 elementwise("name", lambda y, x: 1.0)
+elementwise("sharding_constraint", lambda y, x: 1.0)
+elementwise("layout_constraint", lambda y, x: 1.0)
+elementwise("reshard", lambda y, x: 1.0)
 
-zero("stop_gradient", "sign", "floor", "ceil", "round", "is_finite", "eq", "ne", "lt", "le", "gt", "ge")
-zero("and", "or", "xor", "not", "argmax", "argmin", "iota", "random_bits", "random_wrap", "random_unwrap")
-zero("random_seed", "random_split", "random_fold_in", "bitcast_convert_type", "shift_left")
-zero("shift_right_logical", "shift_right_arithmetic", "reduce_or", "reduce_and", "population_count", "clz")
-zero("eq_to", "le_to", "lt_to", "mulhi", "nextafter")
-
-
-def _power_slope(x: Any, power: int) -> Any:
-    if power == 0:
-        return 0.0
-    return 1.0 if power == 1 else power * (x if power == 2 else lax.integer_pow(x, power - 1))
+zero("stop_gradient", "sign", "floor", "ceil", "round", "is_finite", "eq", "ne", "lt", "le")
+zero("gt", "ge", "eq_to", "le_to", "lt_to", "and", "or", "xor", "not", "mulhi", "clz")
+zero("population_count", "shift_left", "shift_right_logical", "shift_right_arithmetic")
+zero("argmax", "argmin", "reduce_or", "reduce_and", "reduce_xor", "iota", "bitcast_convert_type")
+zero("random_bits", "random_wrap", "random_unwrap", "random_seed", "random_split", "random_fold_in")
 
 
-def _pow_base(a: Any, b: Any) -> Any:
+def _like(operand: Any, y: Any) -> Any:
+    """An operand as an array of the result's dtype and shape: the special functions do not broadcast."""
+    return jnp.broadcast_to(jnp.asarray(operand, y.dtype), y.shape)
+
+
+def _integer_power_slope(x: Any, power: int) -> Any:
+    if power in (0, 1):
+        return float(power)
+    return power * (x if power == 2 else lax.integer_pow(x, power - 1))
+
+
+def _power_slope(a: Any, b: Any) -> Any:
     """`b a**(b-1)`, and 0 where b is 0 whatever a is."""
     if isinstance(b, float):
         return 0.0 if b == 0 else b * a ** (b - 1)
     exponent = jnp.where(b == 0, jnp.ones_like(b), b)
-    return jnp.where(b == 0, 0, b * jnp.power(a, exponent - 1))
+    return jnp.where(b == 0, 0, exponent * jnp.power(a, exponent - 1))
 
 
-def _pow_exponent(y: Any, a: Any, b: Any) -> Any:
-    """`log(a) a**b`, and 0 where a is 0 and b positive."""
-    base = jnp.asarray(a, y.dtype)
-    safe = jnp.where(base == 0, jnp.ones_like(base), base)
-    return jnp.where(base == 0, jnp.where(jnp.asarray(b) >= 0, 0.0, jnp.nan).astype(y.dtype), jnp.log(safe) * y)
+def _log_of_base(a: Any) -> Any:
+    """`log(a)`, and 0 where a is 0: the slope of `0**b` is 0 for every positive b."""
+    if isinstance(a, float):
+        return math.log(a) if a > 0 else (0.0 if a == 0 else math.nan)
+    return jnp.log(jnp.where(a == 0, jnp.ones_like(a), a))
+
+
+def _gamma_density(a: Any, x: Any) -> Any:
+    return jnp.exp((a - 1) * jnp.log(x) - x - lax.lgamma(a))
+
+
+def _beta_density(a: Any, b: Any, x: Any) -> Any:
+    log_beta = lax.lgamma(a) + lax.lgamma(b) - lax.lgamma(a + b)
+    return jnp.exp((b - 1) * jnp.log1p(-x) + (a - 1) * jnp.log(x) - log_beta)
+
+
+def _bessel_i1e_slope(y: Any, x: Any) -> Any:
+    """`i0e(x) - y (sign(x) + 1/x)`, and its limit 1/2 where x is too small to divide by."""
+    epsilon = jnp.finfo(x.dtype).eps
+    tiny = jnp.abs(x) <= epsilon
+    safe = jnp.where(tiny, jnp.full_like(x, epsilon), x)
+    slope = lax.bessel_i0e(safe) - y * (jnp.sign(safe) + 1 / safe)
+    return jnp.where(tiny, jnp.full_like(x, 0.5), slope)
 
 
 def _chosen(strictly: Any, tied: Any) -> Any:
     """1 where the operand is chosen, 1/2 at a tie, which both operands share, 0 elsewhere."""
     return jnp.where(tied, 0.5, strictly.astype(jnp.result_type(float)))
+
+
+def _unknown(function: str, operand: str) -> Any:
+    raise NoDerivativeError(
+        f"the derivative of {function} with respect to {operand} is not known, to JAX neither; "
+        "give it one with blockjac.rules.define, or hold that operand constant with jax.lax.stop_gradient"
+    )

@@ -25,7 +25,9 @@ REVERSE_ONLY = {"custom_vjp_call"}
 """Primitives that JAX differentiates backwards only."""
 
 
-def fallback(equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]) -> list[list[Any]]:
+def fallback(
+    equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]
+) -> list[list[Any]]:
     """Operators for one equation, by output and input; None for inactive inputs and results without derivative."""
     moving = [place for place, wanted in enumerate(active) if wanted]
     smooth = [place for place, out in enumerate(outs) if is_inexact(out)]
@@ -67,7 +69,9 @@ class _Pullback:
         return list(pull(list(cotangents)))
 
 
-def _pushforward(function: Callable[..., list[Any]], point: Sequence[Any]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+def _pushforward(
+    function: Callable[..., list[Any]], point: Sequence[Any]
+) -> Callable[[Sequence[Any]], Sequence[Any]]:
     def push(tangents: Sequence[Any]) -> Sequence[Any]:
         return jax.jvp(function, tuple(point), tuple(tangents))[1]
 
@@ -82,7 +86,11 @@ def vertex_shape(value: Any) -> tuple[int, ...]:
 
 def real_dtype(dtype: Any) -> Any:
     """The dtype of a vertex: that of the parts of a complex number."""
-    return np.zeros((), dtype).real.dtype if jnp.issubdtype(dtype, jnp.complexfloating) else np.dtype(dtype)
+    return (
+        np.zeros((), dtype).real.dtype
+        if jnp.issubdtype(dtype, jnp.complexfloating)
+        else np.dtype(dtype)
+    )
 
 
 def packed(value: Any) -> Any:
@@ -93,4 +101,6 @@ def packed(value: Any) -> Any:
 
 def unpacked(parts: Any, dtype: Any) -> Any:
     """The inverse of `packed`, for a value of the given dtype."""
-    return jax.lax.complex(parts[0], parts[1]) if jnp.issubdtype(dtype, jnp.complexfloating) else parts
+    return (
+        jax.lax.complex(parts[0], parts[1]) if jnp.issubdtype(dtype, jnp.complexfloating) else parts
+    )

@@ -1,81 +1,386 @@
-"""Primitives that read places known at run time only: gather and dynamic_slice. Their blocks are lookups."""
+"""Primitives that read or write places known at run time only. Their blocks are lookups and store no zeros.
+
+A lookup that leaves its axis means "no entry", so that each mode of JAX (clip, fill, drop, promise) is translated before the
+lookup is built.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from blockjac.blocks import Block, Index, Label, Lookup, Term
-from blockjac.rules.registry import rule
+from blockjac.rules.registry import labels_of, made, over, plain, rule
+
+MODES_THAT_CLIP = (lax.GatherScatterMode.CLIP, lax.GatherScatterMode.PROMISE_IN_BOUNDS)
+
+# Windows at a run-time start
 
 
 @rule("dynamic_slice")
 def dynamic_slice(out: Any, operand: Any, *starts: Any, **_: Any) -> tuple[Block | None, ...]:
     """`out[l] = x[start + l]`, with the start clipped so that the slice lies inside."""
-    labels = [Label(size) for size in out.shape]
-    wrt = []
-    for label, start, size in zip(labels, starts, operand.shape, strict=True):
-        if label.size == size:
-            wrt.append(Index.of(label))
-            continue
+    labels = labels_of(out.shape)
+    term = Term((), plain(labels), _shifted(labels, starts, operand.shape))
+    return (Block(out.shape, operand.shape, operand.dtype, [term]), *(None for _ in starts))
+
+
+@rule("dynamic_update_slice")
+def dynamic_update_slice(
+    out: Any, operand: Any, update: Any, *starts: Any, **_: Any
+) -> tuple[Block | None, ...]:
+    """`out[start + l] = update[l]`; every other place is the operand's."""
+    labels = labels_of(update.shape)
+    term = Term((), _shifted(labels, starts, out.shape), plain(labels))
+    written = Block(out.shape, update.shape, update.dtype, [term])
+    kept = lax.dynamic_update_slice(
+        jnp.ones(out.shape, bool), jnp.zeros(update.shape, bool), tuple(starts)
+    )
+    return (_masked(kept, operand), written, *(None for _ in starts))
+
+
+def _shifted(
+    labels: Sequence[Label], starts: Sequence[Any], sizes: Sequence[int]
+) -> tuple[Index, ...]:
+    """The index `start + l` on each axis, the start clipped so that the window lies inside."""
+    indices = []
+    for label, start, size in zip(labels, starts, sizes, strict=True):
         last = size - label.size
-        clipped = jnp.clip(jnp.asarray(start).astype(jnp.int32), 0, last)
-        lookup = Lookup(clipped, (), (0, last))
-        wrt.append(Index(0, Index.of(label).strides, lookup))
-    block = Block(out.shape, operand.shape, operand.dtype, [Term((), tuple(map(Index.of, labels)), tuple(wrt))])
-    return (block, *(None for _ in starts))
+        index = Index.of(label)
+        if last > 0:
+            index = Index(0, index.strides, Lookup(_clipped(start, last), (), (0, last)))
+        indices.append(index)
+    return tuple(indices)
+
+
+def _masked(kept: Any, operand: Any) -> Block:
+    """The identity where `kept` holds, and nothing elsewhere."""
+    labels = labels_of(operand.shape)
+    term = Term((over(kept, labels, operand.dtype),), plain(labels), plain(labels))
+    return made(operand.shape, operand.shape, operand.dtype, term)
+
+
+def _clipped(start: Any, last: int) -> Any:
+    return jnp.clip(_wide(start, last), 0, last).astype(jnp.int32)
+
+
+def _wide(places: Any, last: int) -> Any:
+    """Places in an integer type that also holds one more than `last`; unsigned ones end there."""
+    places = jnp.asarray(places)
+    if np.iinfo(places.dtype).max <= last:
+        return places.astype(jnp.int32)
+    if jnp.issubdtype(places.dtype, jnp.unsignedinteger):
+        return jnp.minimum(places, last + 1).astype(jnp.int32)
+    return places
+
+
+# Gather and scatter
 
 
 @rule("gather")
 def gather(
-    out: Any, operand: Any, indices: Any, *, dimension_numbers: Any, slice_sizes: Sequence[int], mode: Any, **_: Any
+    out: Any,
+    operand: Any,
+    indices: Any,
+    *,
+    dimension_numbers: Any,
+    slice_sizes: Sequence[int],
+    mode: Any,
+    **_: Any,
 ) -> tuple[Block, None]:
-    """`out[batch, offset] = x[start(batch) + offset]`, start by axis from the index array.
+    """`out[batch, offset] = x[start(batch) + offset]`, starts by axis from the index array.
 
-    Starts are clipped so that the slice lies inside (mode clip), promised to (promise_in_bounds), or the whole slice
-    is no entry where it does not (fill).
+    Starts are clipped so that the window lies inside (mode clip), promised to (promise_in_bounds), or a window that
+    does not lie inside is no entry as a whole (fill).
     """
-    numbers = dimension_numbers
-    labels = [Label(size) for size in out.shape]
-    offset_axes = list(numbers.offset_dims)
-    batch_labels = [label for axis, label in enumerate(labels) if axis not in offset_axes]
-    windowed = [
-        axis
-        for axis in range(len(operand.shape))
-        if axis not in numbers.collapsed_slice_dims and axis not in numbers.operand_batching_dims
-    ]
-    offsets = {axis: labels[place] for axis, place in zip(windowed, offset_axes, strict=True)}
-    wrt = []
-    for axis, size in enumerate(operand.shape):
-        base = Index.of(offsets[axis]) if axis in offsets else Index()
-        if axis in numbers.operand_batching_dims:
-            place = numbers.start_indices_batching_dims[numbers.operand_batching_dims.index(axis)]
-            base = Index.of(batch_labels[place])
-        elif axis in numbers.start_index_map and not (slice_sizes[axis] == size and _clips(mode)):
-            start = indices[..., numbers.start_index_map.index(axis)]
-            base = Index(0, base.strides, _start(start, batch_labels, size, slice_sizes[axis], mode))
-        wrt.append(base)
-    term = Term((), tuple(map(Index.of, labels)), tuple(wrt))
+    windows = _Windows.of_gather(dimension_numbers)
+    labels = labels_of(out.shape)
+    wrt = windows.places(labels, indices, operand.shape, slice_sizes, mode)
+    term = Term((), plain(labels), wrt)
     return Block(out.shape, operand.shape, operand.dtype, [term]), None
 
 
-def _clips(mode: Any) -> bool:
-    return mode in (lax.GatherScatterMode.CLIP, lax.GatherScatterMode.PROMISE_IN_BOUNDS)
+@rule("scatter-add")
+def scatter_add(
+    out: Any,
+    operand: Any,
+    indices: Any,
+    updates: Any,
+    *,
+    dimension_numbers: Any,
+    mode: Any,
+    **_: Any,
+) -> tuple[Block, None, Block]:
+    """`out[start(batch) + offset] += updates[batch, offset]`: the identity, and a lookup of where each update goes."""
+    added = _scattered(out, indices, updates, dimension_numbers, mode)
+    return Block.identity(operand.shape, operand.dtype), None, added
 
 
-def _start(start: Any, labels: Sequence[Label], size: int, window: int, mode: Any) -> Lookup:
+@rule("scatter-sub")
+def scatter_sub(out: Any, operand: Any, indices: Any, updates: Any, **params: Any) -> Any:
+    """As scatter-add, with the sign changed."""
+    kept, _, added = scatter_add(out, operand, indices, updates, **params)
+    return kept, None, -added
+
+
+@rule("scatter")
+def scatter(
+    out: Any,
+    operand: Any,
+    indices: Any,
+    updates: Any,
+    *,
+    dimension_numbers: Any,
+    mode: Any,
+    unique_indices: bool,
+    update_jaxpr: Any,
+    **_: Any,
+) -> Any:
+    """`out[start(batch) + offset] = updates[batch, offset]`; every other place is the operand's.
+
+    Where several updates fall on one place, the one that is written has the derivative: each update has a number, and
+    the numbers are scattered in the same way.
+    """
+    if update_jaxpr is not None:
+        return NotImplemented
+    numbers = jnp.reshape(jnp.arange(1, math.prod(updates.shape) + 1), updates.shape)
+    numbers = numbers.astype(jnp.int32)
+    winners = lax.scatter(
+        jnp.zeros(out.shape, jnp.int32),
+        indices,
+        numbers,
+        dimension_numbers,
+        mode=mode,
+        unique_indices=unique_indices,
+    )
+    written = None
+    if not unique_indices:
+        written = _gathered(winners, indices, updates, dimension_numbers, mode) == numbers
+    set_ = _scattered(out, indices, updates, dimension_numbers, mode, written)
+    return _masked(winners == 0, operand), None, set_
+
+
+@rule("scatter-min", "scatter-max")
+def scatter_extremum(
+    out: Any,
+    operand: Any,
+    indices: Any,
+    updates: Any,
+    *,
+    dimension_numbers: Any,
+    mode: Any,
+    **_: Any,
+) -> tuple[Block, None, Block]:
+    """All that attain the extremum of a place, the operand's entry and updates, share the derivative, as in JAX."""
+    numbers = dimension_numbers
+    attained = updates == _gathered(out, indices, updates, numbers, mode)
+    retained = operand == out
+    zeros = jnp.zeros(out.shape, operand.dtype)
+    count = lax.scatter_add(zeros, indices, attained.astype(operand.dtype), numbers, mode=mode)
+    share = 1 / (count + retained)
+    labels = labels_of(out.shape)
+    factors = (over(retained, labels, operand.dtype), over(share, labels, operand.dtype))
+    kept = made(
+        out.shape, operand.shape, operand.dtype, Term(factors, plain(labels), plain(labels))
+    )
+    weight = jnp.where(attained, _gathered(share, indices, updates, numbers, mode), 0)
+    return kept, None, _scattered(out, indices, updates, numbers, mode, weight)
+
+
+@rule("scatter-mul")
+def scatter_multiply(
+    out: Any,
+    operand: Any,
+    indices: Any,
+    updates: Any,
+    *,
+    dimension_numbers: Any,
+    mode: Any,
+    unique_indices: bool,
+    **_: Any,
+) -> Any:
+    """`out[start(batch) + offset] *= updates[batch, offset]`: each operand's derivative is the other.
+
+    Without the promise that places differ, an update's derivative is a product of the others: left to JAX.
+    """
+    if not unique_indices:
+        return NotImplemented
+    ones = jnp.ones(out.shape, operand.dtype)
+    times = lax.scatter_mul(ones, indices, updates, dimension_numbers, mode=mode)
+    labels = labels_of(out.shape)
+    factor = over(times, labels, operand.dtype)
+    scaled = Term((factor,), plain(labels), plain(labels))
+    there = _gathered(operand, indices, updates, dimension_numbers, mode)
+    return (
+        made(out.shape, operand.shape, operand.dtype, scaled),
+        None,
+        _scattered(out, indices, updates, dimension_numbers, mode, there),
+    )
+
+
+def _scattered(
+    out: Any, indices: Any, updates: Any, numbers: Any, mode: Any, values: Any = None
+) -> Block:
+    """The block of a scatter with respect to its updates: where each of them goes, times `values` if given."""
+    labels = labels_of(updates.shape)
+    sizes = _window_sizes(out.shape, updates.shape, numbers)
+    places = _Windows.of_scatter(numbers).places(labels, indices, out.shape, sizes, mode)
+    factors = () if values is None else (over(values, labels, updates.dtype),)
+    return Block(out.shape, updates.shape, updates.dtype, [Term(factors, places, plain(labels))])
+
+
+def _gathered(array: Any, indices: Any, updates: Any, numbers: Any, mode: Any) -> Any:
+    """What stands in the array where each update of a scatter goes; 0 where it goes nowhere."""
+    inverse = lax.GatherDimensionNumbers(
+        offset_dims=numbers.update_window_dims,
+        collapsed_slice_dims=numbers.inserted_window_dims,
+        start_index_map=numbers.scatter_dims_to_operand_dims,
+        operand_batching_dims=numbers.operand_batching_dims,
+        start_indices_batching_dims=numbers.scatter_indices_batching_dims,
+    )
+    sizes = _window_sizes(array.shape, updates.shape, numbers)
+    return lax.gather(array, indices, inverse, sizes, mode=mode, fill_value=0)
+
+
+def _window_sizes(
+    shape: Sequence[int], update_shape: Sequence[int], numbers: Any
+) -> tuple[int, ...]:
+    flat = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+    sizes = iter(update_shape[axis] for axis in numbers.update_window_dims)
+    return tuple(1 if axis in flat else next(sizes) for axis in range(len(shape)))
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """How the windows of a gather or scatter lie in an array, in one vocabulary for both.
+
+    Attributes:
+        offset_axes: axes of the windows' array (a gather's result, a scatter's updates) that run inside a window.
+        flat_axes: axes of the array along which a window has size 1 and no axis of its own.
+        started_axes: axes of the array whose start is in the index array, in its order.
+        batch_axes: axes of the array that belong to axes of the index array.
+        index_batch_axes: those axes of the index array.
+    """
+
+    offset_axes: tuple[int, ...]
+    flat_axes: tuple[int, ...]
+    started_axes: tuple[int, ...]
+    batch_axes: tuple[int, ...]
+    index_batch_axes: tuple[int, ...]
+
+    @staticmethod
+    def of_gather(numbers: Any) -> _Windows:
+        return _Windows(
+            tuple(numbers.offset_dims),
+            tuple(numbers.collapsed_slice_dims),
+            tuple(numbers.start_index_map),
+            tuple(numbers.operand_batching_dims),
+            tuple(numbers.start_indices_batching_dims),
+        )
+
+    @staticmethod
+    def of_scatter(numbers: Any) -> _Windows:
+        return _Windows(
+            tuple(numbers.update_window_dims),
+            tuple(numbers.inserted_window_dims),
+            tuple(numbers.scatter_dims_to_operand_dims),
+            tuple(numbers.operand_batching_dims),
+            tuple(numbers.scatter_indices_batching_dims),
+        )
+
+    def places(
+        self,
+        labels: Sequence[Label],
+        indices: Any,
+        shape: Sequence[int],
+        sizes: Sequence[int],
+        mode: Any,
+    ) -> tuple[Index, ...]:
+        """Where the entry of the windows' array at `labels` lies on each axis of the array.
+
+        Args:
+            labels: of the windows' array.
+            indices: the index array, starts on its last axis.
+            shape: of the array.
+            sizes: of a window.
+            mode: JAX's mode.
+        """
+        batch = [label for axis, label in enumerate(labels) if axis not in self.offset_axes]
+        inside = iter(labels[axis] for axis in self.offset_axes)
+        result = []
+        for axis, size in enumerate(shape):
+            if axis in self.batch_axes:
+                place = self.index_batch_axes[self.batch_axes.index(axis)]
+                result.append(Index.of(batch[place]))
+                continue
+            index = Index() if axis in self.flat_axes else Index.of(next(inside))
+            if axis in self.started_axes and not (size == sizes[axis] and mode in MODES_THAT_CLIP):
+                start = indices[..., self.started_axes.index(axis)]
+                index = Index(0, index.strides, _starts(start, batch, size, sizes[axis], mode))
+            result.append(index)
+        return tuple(result)
+
+
+def _starts(start: Any, labels: Sequence[Label], size: int, window: int, mode: Any) -> Lookup:
     last = size - window
     carried = tuple(label for label in labels if label.size != 1)
-    if jnp.issubdtype(start.dtype, jnp.unsignedinteger):
-        start = jnp.minimum(start, max(last, 0) + 1)
-    places = jnp.reshape(start, tuple(label.size for label in carried))
-    if _clips(mode):
-        return Lookup(jnp.clip(places, 0, last).astype(jnp.int32), carried, (0, last))
+    start = jnp.reshape(start, tuple(label.size for label in carried))
+    if mode in MODES_THAT_CLIP:
+        return Lookup(_clipped(start, last), carried, (0, last))
     # A window that leaves the axis is no entry as a whole: move it out of reach.
+    places = _wide(start, size)
     outside = (places < 0) | (places > last)
     return Lookup(jnp.where(outside, size, places).astype(jnp.int32), carried, None)
 
 
+# Sorting
+
+
+@rule("sort", multiple_results=True)
+def sort(
+    outs: Any, *operands: Any, dimension: int, is_stable: bool, num_keys: int, **_: Any
+) -> tuple[tuple[Block | None, ...], ...]:
+    """`out[l] = x[order(l)]` along the axis: every operand is permuted as the keys are."""
+    shape = outs[0].shape
+    numbers = lax.broadcasted_iota(jnp.int32, shape, dimension)
+    *_, order = lax.sort(
+        (*operands, numbers), dimension=dimension, is_stable=is_stable, num_keys=num_keys
+    )
+    return tuple(
+        tuple(
+            _looked_up(out, operand, dimension, order) if place == result else None
+            for place, operand in enumerate(operands)
+        )
+        for result, out in enumerate(outs)
+    )
+
+
+@rule("top_k", multiple_results=True)
+def top_k(outs: Any, operand: Any, *, axis: int = -1, **_: Any) -> Any:
+    """`out[l] = x[order(l)]` along the axis, with the order that the primitive itself returns."""
+    values, order = outs
+    return (_looked_up(values, operand, axis % len(operand.shape), order),), (None,)
+
+
+@rule("approx_top_k", multiple_results=True)
+def approx_top_k(outs: Any, operand: Any, *, reduction_dimension: int, **_: Any) -> Any:
+    """As top_k."""
+    return top_k(outs, operand, axis=reduction_dimension)
+
+
+def _looked_up(out: Any, operand: Any, axis: int, order: Any) -> Block:
+    labels = labels_of(out.shape)
+    size = operand.shape[axis]
+    carried = tuple(label for label in labels if label.size != 1)
+    places = jnp.reshape(order, tuple(label.size for label in carried)).astype(jnp.int32)
+    wrt = list(plain(labels))
+    if size != 1:
+        wrt[axis] = Index(0, (), Lookup(places, carried, (0, size - 1)))
+    term = Term((), plain(labels), tuple(wrt))
+    return Block(out.shape, operand.shape, operand.dtype, [term])

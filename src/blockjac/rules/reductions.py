@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
-from blockjac.rules.registry import made, rule
+from blockjac.rules.registry import labels_of, made, plain, rule
 
 
-def _reduction(operand: Any, axes: Sequence[int]) -> tuple[list[Label], tuple[Index, ...], tuple[Index, ...]]:
+def _reduction(
+    operand: Any, axes: Sequence[int]
+) -> tuple[list[Label], tuple[Index, ...], tuple[Index, ...]]:
     """The labels of the operand, and the indices of a result without the reduced axes."""
-    labels = [Label(size) for size in operand.shape]
-    wrt = tuple(map(Index.of, labels))
+    labels = labels_of(operand.shape)
+    wrt = plain(labels)
     return labels, tuple(index for axis, index in enumerate(wrt) if axis not in axes), wrt
 
 
@@ -36,7 +40,30 @@ def reduce_extremum(out: Any, operand: Any, *, axes: Sequence[int], **_: Any) ->
     labels, kept, wrt = _reduction(operand, axes)
     attained = operand == jnp.expand_dims(out, tuple(axes))
     count = jnp.sum(attained, axis=tuple(axes), dtype=operand.dtype)
-    shared = 1 / count
     chosen = _over(attained, labels)
-    weight = _over(shared, [label for axis, label in enumerate(labels) if axis not in axes])
+    weight = _over(1 / count, [label for axis, label in enumerate(labels) if axis not in axes])
     return (made(out.shape, operand.shape, operand.dtype, Term((chosen, weight), kept, wrt)),)
+
+
+@rule("reduce_prod")
+def reduce_prod(out: Any, operand: Any, *, axes: Sequence[int], **_: Any) -> tuple[Block]:
+    """`d out[i] / d x[i, k]` is the product of the others, which no division by a zero of x can give."""
+    if operand.size == 0:
+        return (Block.zeros(out.shape, operand.shape, operand.dtype),)
+    labels, kept, wrt = _reduction(operand, axes)
+    others = _over(_products_of_others(operand, tuple(axes)), labels)
+    return (made(out.shape, operand.shape, operand.dtype, Term((others,), kept, wrt)),)
+
+
+def _products_of_others(array: Any, axes: tuple[int, ...]) -> Any:
+    """For each entry the product of the other entries along the axes: those before it times those after it."""
+    last = tuple(range(array.ndim - len(axes), array.ndim))
+    moved = jnp.moveaxis(array, axes, last)
+    rest = moved.shape[: array.ndim - len(axes)]
+    flat = jnp.reshape(moved, (*rest, math.prod(moved.shape[len(rest) :])))
+    one = jnp.ones((*rest, 1), array.dtype)
+    shifted_down = jnp.concatenate([one, flat[..., :-1]], -1)
+    shifted_up = jnp.concatenate([flat[..., 1:], one], -1)
+    before = lax.associative_scan(lax.mul, shifted_down, axis=len(rest))
+    after = lax.associative_scan(lax.mul, shifted_up, reverse=True, axis=len(rest))
+    return jnp.moveaxis(jnp.reshape(before * after, moved.shape), last, axes)

@@ -7,6 +7,7 @@ function an operand. Names in `ZERO` have no derivative at all.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.blocks.block import rebuilt
+from blockjac.errors import RuleError
 
 Derivative = Callable[..., Any]
 Edges = list[list[Any]]
@@ -27,11 +29,38 @@ class Rule:
 
     Attributes:
         name: the primitive's name.
-        apply: `(outs, inputs, params, active) -> Edges`, where `active` tells which inputs are differentiated.
+        blocks: `(outs, inputs, params, active) -> Edges`, where `active` tells which inputs are differentiated;
+            NotImplemented leaves this equation to JAX.
     """
 
     name: str
-    apply: Callable[[Sequence[Any], Sequence[Any], dict[str, Any], Sequence[bool]], Edges]
+    blocks: Callable[[Sequence[Any], Sequence[Any], dict[str, Any], Sequence[bool]], Any]
+
+    def apply(
+        self,
+        outs: Sequence[Any],
+        inputs: Sequence[Any],
+        params: dict[str, Any],
+        active: Sequence[bool],
+    ) -> Edges | None:
+        """The blocks of one equation, checked against the shapes of its results and operands.
+
+        Returns:
+            A row of blocks for each result; None where the rule leaves the equation to JAX.
+
+        Raises:
+            RuleError: if the rule gives too many or too few blocks, or one of another shape.
+        """
+        rows = self.blocks(outs, inputs, params, active)
+        if rows is NotImplemented:
+            return None
+        _check_count(self.name, "a row of blocks", "result", rows, outs)
+        for out, row in zip(outs, rows, strict=True):
+            _check_count(self.name, "a block", "operand", row, inputs)
+            for place, (block, operand) in enumerate(zip(row, inputs, strict=True)):
+                if block is not None:
+                    _check_block(self.name, block, place, out, operand)
+        return rows
 
 
 RULES: dict[str, Rule] = {}
@@ -41,26 +70,36 @@ ZERO: set[str] = set()
 """Primitives whose derivative is zero wherever it exists."""
 
 
-def rule(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def rule(
+    *names: str, multiple_results: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a structural rule for primitives.
 
-    The function takes the result, the operands and the primitive's parameters by name (end with `**_`), and returns one
-    Block an operand as a tuple, None where the derivative is zero; for a primitive with several results it takes
-    the tuple of results and returns a tuple of such tuples.
+    The function takes the result, the operands and the primitive's parameters by name (end with `**_`), and returns
+    one Block an operand as a tuple, None where the derivative is zero. It may return NotImplemented to leave an
+    equation to JAX.
+
+    Args:
+        names: the primitives' names.
+        multiple_results: whether the primitives have several results; the function then takes the tuple of results and
+            returns a tuple of such tuples, one a result.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        def apply(outs: Sequence[Any], inputs: Sequence[Any], params: dict[str, Any], active: Sequence[bool]) -> Edges:
+        def blocks(
+            outs: Sequence[Any],
+            inputs: Sequence[Any],
+            params: dict[str, Any],
+            active: Sequence[bool],
+        ) -> Any:
             del active
-            if len(outs) == 1:
-                answer = function(outs[0], *inputs, **params)
-                # A primitive with one result in a list may answer with or without the outer tuple.
-                nested = len(answer) == 1 and isinstance(answer[0], tuple)
-                return [list(answer[0] if nested else answer)]
-            return [list(row) for row in function(tuple(outs), *inputs, **params)]
+            answer = function(tuple(outs) if multiple_results else outs[0], *inputs, **params)
+            if answer is NotImplemented or multiple_results:
+                return answer
+            return [answer]
 
         for name in names:
-            RULES[name] = Rule(name, apply)
+            _enter(Rule(name, blocks))
         return function
 
     return register
@@ -71,33 +110,114 @@ def elementwise(name: str, *derivatives: Derivative | None) -> None:
 
     Args:
         name: the primitive's name.
-        derivatives: one function `derivative(out, *operands, **params)` an operand, giving an array that broadcasts to the
-            result or a Python scalar; None where the derivative is zero.
+        derivatives: one function `derivative(out, *operands, **params)` an operand, giving an array that broadcasts to
+            the result or a Python scalar; None where the derivative is zero. It is given those of the primitive's
+            parameters that it names as keyword-only arguments.
     """
+    wanted_params = [None if one is None else _named_params(one) for one in derivatives]
 
-    def apply(outs: Sequence[Any], inputs: Sequence[Any], params: dict[str, Any], active: Sequence[bool]) -> Edges:
+    def blocks(
+        outs: Sequence[Any], inputs: Sequence[Any], params: dict[str, Any], active: Sequence[bool]
+    ) -> Any:
         out = outs[0]
+        _check_count(name, "a derivative", "operand", derivatives, inputs)
         row: list[Any] = []
-        for operand, derivative, wanted in zip(inputs, derivatives, active, strict=True):
-            if derivative is None or not wanted:
+        for place, (operand, wanted) in enumerate(zip(inputs, active, strict=True)):
+            derivative, names = derivatives[place], wanted_params[place]
+            if derivative is None or names is None or not wanted:
                 row.append(None)
-            else:
-                row.append(scaling(out.shape, operand, _called(derivative, out, inputs, params)))
+                continue
+            chosen = {key: value for key, value in params.items() if key in names or "**" in names}
+            values = derivative(out, *inputs, **chosen)
+            _check_derivative(name, values, place, out)
+            row.append(scaling(out.shape, operand, values))
         return [row]
 
-    RULES[name] = Rule(name, apply)
-
-
-def _called(derivative: Derivative, out: Any, inputs: Sequence[Any], params: dict[str, Any]) -> Any:
-    """The derivative, with the primitive's parameters that it names as keyword-only arguments."""
-    code = derivative.__code__
-    names = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    return derivative(out, *inputs, **{name: params[name] for name in names})
+    _enter(Rule(name, blocks))
 
 
 def zero(*names: str) -> None:
     """Register primitives whose derivative is zero."""
-    ZERO.update(names)
+    global _edition
+    _edition += 1
+    for name in names:
+        RULES.pop(name, None)
+        ZERO.add(name)
+
+
+_edition = 0
+
+
+def edition() -> int:
+    """Changes whenever a rule is added or replaced: programs compiled before then are not used again."""
+    return _edition
+
+
+def _enter(new: Rule) -> None:
+    global _edition
+    _edition += 1
+    ZERO.discard(new.name)
+    RULES[new.name] = new
+
+
+def _named_params(derivative: Derivative) -> set[str]:
+    """The keyword-only arguments of a derivative; `**` stands for all parameters."""
+    try:
+        arguments = inspect.signature(derivative).parameters.values()
+    except (TypeError, ValueError):  # some builtins have no signature, and take no parameters
+        return set()
+    names = {one.name for one in arguments if one.kind is one.KEYWORD_ONLY}
+    return names | {"**" for one in arguments if one.kind is one.VAR_KEYWORD}
+
+
+# Checks, of shapes alone
+
+
+def _check_count(name: str, what: str, of: str, given: Any, wanted: Sequence[Any]) -> None:
+    if not isinstance(given, tuple | list):
+        raise RuleError(
+            f"the rule for {name!r} must give a tuple with {what} for each {of}, but gave {type(given).__name__}"
+        )
+    if len(given) != len(wanted):
+        raise RuleError(
+            f"the rule for {name!r} must give {what} for each {of}: there are {len(wanted)}, but it gave {len(given)}"
+        )
+
+
+def _check_block(name: str, block: Any, place: int, out: Any, operand: Any) -> None:
+    if not hasattr(block, "out_shape") or not hasattr(block, "wrt_shape"):
+        raise RuleError(
+            f"the rule for {name!r} must give a Block (or None) for operand {place}, but gave {type(block).__name__}"
+        )
+    found = (tuple(block.out_shape), tuple(block.wrt_shape))
+    wanted = (tuple(out.shape), tuple(operand.shape))
+    if found != wanted:
+        raise RuleError(
+            f"the rule for {name!r} must give for operand {place} a block of {wanted[0]} with respect to {wanted[1]}, "
+            f"but gave one of {found[0]} with respect to {found[1]}"
+        )
+
+
+def _check_derivative(name: str, values: Any, place: int, out: Any) -> None:
+    if isinstance(values, bool | int | float | complex):
+        return
+    shape = getattr(values, "shape", None)
+    if shape is None:
+        raise RuleError(
+            f"the rule for {name!r} must give an array or a number as derivative of operand {place}, but gave "
+            f"{type(values).__name__}"
+        )
+    fits = len(shape) == len(out.shape) and all(
+        size in (1, whole) for size, whole in zip(shape, out.shape, strict=True)
+    )
+    if shape != () and not fits:
+        raise RuleError(
+            f"the rule for {name!r} gives for operand {place} a derivative of shape {tuple(shape)}, which must be the "
+            f"result's shape {tuple(out.shape)}, with axes of size 1 where it is constant, or ()"
+        )
+
+
+# What rules are made of
 
 
 def scaling(out_shape: Sequence[int], operand: Any, values: Any) -> Block:
@@ -111,15 +231,25 @@ def scaling(out_shape: Sequence[int], operand: Any, values: Any) -> Block:
     labels = [Label(size) for size in out_shape]
     out = tuple(map(Index.of, labels))
     shape = operand.shape
-    wrt = tuple(Index.of(label) if size == label.size else Index() for label, size in zip(labels, shape, strict=False))
+    wrt = tuple(
+        Index.of(label) if size == label.size else Index()
+        for label, size in zip(labels, shape, strict=False)
+    )
     if isinstance(values, bool | int | float | complex):
+        if values == 0:
+            return Block.zeros(out_shape, shape, operand.dtype)
         return made(out_shape, shape, operand.dtype, Term((), out, wrt, values))
-    return made(out_shape, shape, operand.dtype, Term((over(values, labels, operand.dtype),), out, wrt))
+    factor = over(values, labels, operand.dtype)
+    return made(out_shape, shape, operand.dtype, Term((factor,), out, wrt))
 
 
 def over(values: Any, labels: Sequence[Label], dtype: Any, name: str = "") -> Factor:
     """A factor from an array that broadcasts to the labels: axes of size 1 carry no label; masks stay boolean."""
-    carried = tuple(label for label, size in zip(labels, values.shape, strict=False) if size != 1 or label.size == 0)
+    carried = tuple(
+        label
+        for label, size in zip(labels, values.shape, strict=False)
+        if size != 1 or label.size == 0
+    )
     if values.ndim != len(carried):
         values = values.reshape(tuple(label.size for label in carried))
     if values.dtype not in (dtype, np.dtype(bool)):
@@ -132,3 +262,13 @@ def made(out_shape: Sequence[int], wrt_shape: Sequence[int], dtype: Any, *terms:
     if 0 in out_shape or 0 in wrt_shape:
         return Block.zeros(out_shape, wrt_shape, dtype)
     return rebuilt(tuple(out_shape), tuple(wrt_shape), np.dtype(dtype), terms)
+
+
+def plain(labels: Sequence[Label]) -> tuple[Index, ...]:
+    """One index a label: axes that the labels run over in order."""
+    return tuple(map(Index.of, labels))
+
+
+def labels_of(shape: Sequence[int]) -> list[Label]:
+    """A fresh label for each axis of a shape."""
+    return [Label(size) for size in shape]

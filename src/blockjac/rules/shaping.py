@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from blockjac.blocks import Block, Index, Label, Lookup, Term
 from blockjac.blocks.index import collect
-from blockjac.rules.registry import made, rule
+from blockjac.rules.registry import labels_of, made, plain, rule
 
 
 @rule("reshape")
@@ -34,7 +34,14 @@ def reshape(out: Any, operand: Any, *_: Any, **__: Any) -> tuple[Block]:
         labels = [Label(size) for size in digits]
         out_indices += _numbers(out_sizes, labels)
         wrt_indices += _numbers(wrt_sizes, labels)
-    return (made(out.shape, operand.shape, operand.dtype, Term((), tuple(out_indices), tuple(wrt_indices))),)
+    return (
+        made(
+            out.shape,
+            operand.shape,
+            operand.dtype,
+            Term((), tuple(out_indices), tuple(wrt_indices)),
+        ),
+    )
 
 
 def _groups(one: Sequence[int], other: Sequence[int]) -> list[tuple[list[int], list[int]]]:
@@ -94,17 +101,26 @@ def _digits_of(flat: Label, sizes: Sequence[int]) -> list[Index]:
     indices = []
     for size, weight in zip(sizes, _weights(sizes)[1:], strict=True):
         digits = jnp.arange(flat.size, dtype=jnp.int32) // weight % size
-        indices.append(Index() if size == 1 else Index(0, (), Lookup(digits, (flat,), (0, size - 1))))
+        indices.append(
+            Index() if size == 1 else Index(0, (), Lookup(digits, (flat,), (0, size - 1)))
+        )
     return indices
 
 
 @rule("slice")
-def slice_(out: Any, operand: Any, *, start_indices: Sequence[int], strides: Sequence[int] | None, **_: Any) -> tuple[Block]:
+def slice_(
+    out: Any, operand: Any, *, start_indices: Sequence[int], strides: Sequence[int] | None, **_: Any
+) -> tuple[Block]:
     """`out[l] = x[start + stride l]`."""
     labels = [Label(size) for size in out.shape]
     steps = strides or (1,) * len(labels)
-    wrt = tuple(Index.of(label, step, start) for label, step, start in zip(labels, steps, start_indices, strict=True))
-    return (made(out.shape, operand.shape, operand.dtype, Term((), tuple(map(Index.of, labels)), wrt)),)
+    wrt = tuple(
+        Index.of(label, step, start)
+        for label, step, start in zip(labels, steps, start_indices, strict=True)
+    )
+    return (
+        made(out.shape, operand.shape, operand.dtype, Term((), tuple(map(Index.of, labels)), wrt)),
+    )
 
 
 @rule("rev")
@@ -115,20 +131,27 @@ def rev(out: Any, operand: Any, *, dimensions: Sequence[int], **_: Any) -> tuple
         Index.of(label, -1, label.size - 1) if axis in dimensions else Index.of(label)
         for axis, label in enumerate(labels)
     )
-    return (made(out.shape, operand.shape, operand.dtype, Term((), tuple(map(Index.of, labels)), wrt)),)
+    return (
+        made(out.shape, operand.shape, operand.dtype, Term((), tuple(map(Index.of, labels)), wrt)),
+    )
 
 
 @rule("pad")
-def pad(out: Any, operand: Any, value: Any, *, padding_config: Sequence[tuple[int, int, int]], **_: Any) -> tuple[Block, Block]:
+def pad(
+    out: Any, operand: Any, value: Any, *, padding_config: Sequence[tuple[int, int, int]], **_: Any
+) -> tuple[Block, Block]:
     """`out[low + (1 + interior) l] = x[l]`, entries that leave the result dropped; every other place is the padding value.
 
     d out / d value is 1 everywhere minus 1 where an entry of x lies.
     """
     labels = [Label(size) for size in operand.shape]
     places = tuple(
-        Index.of(label, 1 + interior, low) for label, (low, _, interior) in zip(labels, padding_config, strict=True)
+        Index.of(label, 1 + interior, low)
+        for label, (low, _, interior) in zip(labels, padding_config, strict=True)
     )
-    inside = Block(out.shape, operand.shape, operand.dtype, [Term((), places, tuple(map(Index.of, labels)))])
+    inside = Block(
+        out.shape, operand.shape, operand.dtype, [Term((), places, tuple(map(Index.of, labels)))]
+    )
     everywhere = Term((), tuple(Index.of(Label(size)) for size in out.shape), ())
     covered = Block(out.shape, (), operand.dtype, [Term((), places, (), -1)])
     filling = Block(out.shape, (), value.dtype, [everywhere, *covered.terms])
@@ -142,7 +165,8 @@ def concatenate(out: Any, *operands: Any, dimension: int, **_: Any) -> tuple[Blo
     for operand in operands:
         labels = [Label(size) for size in operand.shape]
         places = tuple(
-            Index.of(label, 1, start) if axis == dimension else Index.of(label) for axis, label in enumerate(labels)
+            Index.of(label, 1, start) if axis == dimension else Index.of(label)
+            for axis, label in enumerate(labels)
         )
         term = Term((), places, tuple(map(Index.of, labels)))
         blocks.append(made(out.shape, operand.shape, operand.dtype, term))
@@ -150,14 +174,66 @@ def concatenate(out: Any, *operands: Any, dimension: int, **_: Any) -> tuple[Blo
     return tuple(blocks)
 
 
-@rule("split")
-def split(outs: Any, operand: Any, *, sizes: Sequence[int], axis: int, **_: Any) -> tuple[tuple[Block], ...]:
+@rule("split", multiple_results=True)
+def split(
+    outs: Any, operand: Any, *, sizes: Sequence[int], axis: int, **_: Any
+) -> tuple[tuple[Block], ...]:
     """Each part is a slice."""
-    results = outs if isinstance(outs, tuple) else (outs,)
     blocks, start = [], 0
-    for out, size in zip(results, sizes, strict=True):
-        labels = [Label(part) for part in out.shape]
-        wrt = tuple(Index.of(label, 1, start) if place == axis else Index.of(label) for place, label in enumerate(labels))
-        blocks.append((made(out.shape, operand.shape, operand.dtype, Term((), tuple(map(Index.of, labels)), wrt)),))
+    for out, size in zip(outs, sizes, strict=True):
+        labels = labels_of(out.shape)
+        wrt = tuple(
+            Index.of(label, 1, start) if place == axis else Index.of(label)
+            for place, label in enumerate(labels)
+        )
+        term = Term((), plain(labels), wrt)
+        blocks.append((made(out.shape, operand.shape, operand.dtype, term),))
         start += size
     return tuple(blocks)
+
+
+@rule("tile")
+def tile(out: Any, operand: Any, **_: Any) -> tuple[Block]:
+    """`out[size r + l] = x[l]` for every repetition `r`: a mixed-radix number whose first digit is not in x."""
+    labels = labels_of(operand.shape)
+    places = tuple(
+        Index(
+            0, collect([(Label(whole // label.size if label.size else 0), label.size), (label, 1)])
+        )
+        for label, whole in zip(labels, out.shape, strict=True)
+    )
+    return (made(out.shape, operand.shape, operand.dtype, Term((), places, plain(labels))),)
+
+
+@rule("stack")
+def stack(out: Any, *operands: Any, axis: int, **_: Any) -> tuple[Block, ...]:
+    """Each part lies at one place of the new axis."""
+    blocks = []
+    for place, operand in enumerate(operands):
+        wrt = plain(labels_of(operand.shape))
+        term = Term((), (*wrt[:axis], Index(place), *wrt[axis:]), wrt)
+        blocks.append(made(out.shape, operand.shape, operand.dtype, term))
+    return tuple(blocks)
+
+
+@rule("unstack", multiple_results=True)
+def unstack(outs: Any, operand: Any, *, axis: int, **_: Any) -> tuple[tuple[Block], ...]:
+    """Each part is one place of an axis, which disappears."""
+    blocks = []
+    for place, result in enumerate(outs):
+        out = plain(labels_of(result.shape))
+        term = Term((), out, (*out[:axis], Index(place), *out[axis:]))
+        blocks.append((made(result.shape, operand.shape, operand.dtype, term),))
+    return tuple(blocks)
+
+
+@rule("optimization_barrier", "device_put", multiple_results=True)
+def copies(outs: Any, *operands: Any, **_: Any) -> tuple[tuple[Block | None, ...], ...]:
+    """Each result is its own operand."""
+    return tuple(
+        tuple(
+            Block.identity(operand.shape, operand.dtype) if place == result else None
+            for place, operand in enumerate(operands)
+        )
+        for result in range(len(outs))
+    )

@@ -1,0 +1,153 @@
+"""Running sums, products and logsumexps along an axis: triangular along it, and deltas in every other axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from blockjac.blocks import Block, Factor, Index, Label, Term
+from blockjac.blocks import factor as arrays
+from blockjac.blocks.dense import as_dense_axes
+from blockjac.blocks.factor import Abstract
+from blockjac.blocks.operators import Operator, OperatorGroup
+from blockjac.blocks.star import summed
+from blockjac.rules.registry import labels_of, made, over, plain, rule
+
+MAX_WRITTEN = 128
+"""Running products of a longer axis are left to JAX: their triangles are written out."""
+
+
+@rule("cumsum")
+def cumsum(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) -> tuple[Any]:
+    """`d out[i] / d x[j] = [j <= i]`: an operator, so that a gradient is again a running sum."""
+    if 0 in out.shape or operand.shape[axis] == 1:
+        return (Block.identity(operand.shape, operand.dtype),)
+    return (Operator(RunningSum(operand.shape, operand.dtype, axis, reverse), 0, 0),)
+
+
+@rule("cumprod")
+def cumprod(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) -> Any:
+    """`d out[i] / d x[j]`, `j <= i`, is the product of all up to `i` but `j`, right beside zeros too."""
+    size = operand.shape[axis]
+    if size > MAX_WRITTEN:
+        return NotImplemented
+    last = jnp.moveaxis(operand, axis, -1)
+    # For each j a row with a one in its place: running products over i, then i before j.
+    rows = jnp.where(jnp.eye(size, dtype=bool), 1, last[..., None, :])
+    products = lax.associative_scan(lax.mul, rows, reverse=reverse, axis=rows.ndim - 1)
+    return (_triangle(out, operand, axis, reverse, jnp.swapaxes(products, -1, -2)),)
+
+
+@rule("cumlogsumexp")
+def cumlogsumexp(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) -> Any:
+    """`d out[i] / d x[j] = exp(x[j] - out[i])` for `j <= i`."""
+    size = operand.shape[axis]
+    if size > MAX_WRITTEN:
+        return NotImplemented
+    x, y = jnp.moveaxis(operand, axis, -1), jnp.moveaxis(out, axis, -1)
+    within = _precedes(size, reverse)
+    slopes = jnp.exp(jnp.where(within, x[..., None, :] - y[..., :, None], 0))
+    return (_triangle(out, operand, axis, reverse, slopes),)
+
+
+def _precedes(size: int, reverse: bool) -> Any:
+    """The mask over (i, j) of which entries j take part in the running result i."""
+    i, j = (lax.broadcasted_iota(jnp.int32, (size, size), place) for place in (0, 1))
+    return j >= i if reverse else j <= i
+
+
+def _triangle(out: Any, operand: Any, axis: int, reverse: bool, values: Any = None) -> Block:
+    """The block with entries `values[..., i, j]` (1 if not given) where j takes part in i."""
+    labels = labels_of(operand.shape)
+    i, j = labels[axis], Label(labels[axis].size)
+    factors = [over(_precedes(i.size, reverse), [i, j], operand.dtype)]
+    if values is not None:
+        batch = [label for place, label in enumerate(labels) if place != axis]
+        factors.append(over(values, [*batch, i, j], operand.dtype))
+    wrt = [*labels]
+    wrt[axis] = j
+    return made(
+        out.shape, operand.shape, operand.dtype, Term(tuple(factors), plain(labels), plain(wrt))
+    )
+
+
+class RunningSum(OperatorGroup):
+    """The running sum along one axis as a linear map: the transpose is the running sum from the other end.
+
+    What it is applied to keeps its structure in every other axis.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: Any, axis: int, reverse: bool) -> None:
+        super().__init__(
+            out_shapes=[tuple(shape)],
+            wrt_shapes=[tuple(shape)],
+            dtypes=[dtype],
+            out_dtypes=[dtype],
+            pull=lambda parts: [lax.cumsum(parts[0], axis, reverse=not reverse)],
+            push=lambda parts: [lax.cumsum(parts[0], axis, reverse=reverse)],
+            name="cumsum",
+        )
+        self.axis, self.from_end = axis, reverse
+
+    def block(self, row: int, column: int) -> Block:
+        """The triangle of ones along the axis, a mask that stores no numbers."""
+        return self._through(
+            Block.identity(self.out_shapes[row], self.dtypes[column]), self.from_end
+        )
+
+    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
+        """`cotangent star J`."""
+        (cotangent,) = cotangents
+        return [None if cotangent is None else self._through(cotangent, self.from_end)]
+
+    def pushforward(self, row: int, column: int, tangent: Block) -> Block:
+        """`J star tangent`: the transpose through the transpose."""
+        del row, column
+        return self._through(tangent.T, not self.from_end).T
+
+    def _through(self, block: Block, from_end: bool) -> Block:
+        """`sum_i block[..., i] M[i, j]`, where `M[i, j]` is 1 for `j <= i`, or for `j >= i` if `from_end`."""
+        terms = [self._term_through(term, block, from_end) for term in block.terms]
+        return summed(block.out_shape, block.wrt_shape, block.dtype, terms)
+
+    def _term_through(self, term: Term, block: Block, from_end: bool) -> Term:
+        index, size = term.wrt[self.axis], block.wrt_shape[self.axis]
+        elsewhere = [one for place, one in enumerate(term.wrt) if place != self.axis]
+        if index.is_plain(size) and any(
+            index.labels[0] in other.labels for other in (*term.out, *elsewhere)
+        ):
+            # The label stays, in another axis: only a triangle of ones comes to it.
+            j = Label(size)
+            mask = self._mask(index.labels[0], j, from_end)
+            return Term(
+                (*term.factors, mask), term.out, self._replaced(term.wrt, j), term.coefficient
+            )
+        term = as_dense_axes(term, [self.axis], block.wrt_shape, block.dtype)
+        (j,) = term.wrt[self.axis].labels
+        inside = [factor for factor in term.factors if j in factor.labels]
+        outside = [factor for factor in term.factors if j not in factor.labels]
+        total = self._sums(inside, j, from_end, block.dtype)
+        return Term((*outside, total), term.out, term.wrt, term.coefficient)
+
+    def _replaced(self, wrt: tuple[Index, ...], label: Label) -> tuple[Index, ...]:
+        return (*wrt[: self.axis], Index.of(label), *wrt[self.axis + 1 :])
+
+    def _mask(self, i: Label, j: Label, from_end: bool) -> Factor:
+        if arrays.is_planning():
+            return arrays.written((i, j), jnp.dtype(bool))
+        return Factor(_precedes(i.size, from_end), (i, j))
+
+    def _sums(self, factors: Sequence[Factor], j: Label, from_end: bool, dtype: Any) -> Factor:
+        """The running sums along j of a product of factors; of ones where there is none."""
+        if not factors:
+            counts = jnp.arange(1, j.size + 1, dtype=dtype)
+            return Factor(counts if from_end else counts[::-1], (j,))
+        total = arrays.cast(arrays.product(factors), dtype)
+        if arrays.is_planning():
+            arrays.charge(total.numel, 2 * total.numel * jnp.dtype(dtype).itemsize)
+            return Factor(Abstract(arrays.sizes(total.labels), dtype), total.labels)
+        axis = total.labels.index(j)
+        return Factor(lax.cumsum(total.array, axis, reverse=not from_end), total.labels)

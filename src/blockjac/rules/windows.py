@@ -1,0 +1,167 @@
+"""Primitives that slide a window over axes: sums (average pooling) and extrema (max pooling)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from blockjac.blocks import Block, Index, Label, Lookup, Term
+from blockjac.blocks.index import collect
+from blockjac.rules.registry import labels_of, plain, rule
+
+MAX_WINDOW = 128
+"""The extremum of a wider window is left to JAX: its places are compared one by one."""
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of a sliding window: out `o` and place `k` in the window meet the input at `(s o + d k - p) / b`."""
+
+    size: int
+    window: int
+    stride: int
+    padding: tuple[int, int]
+    base: int
+    dilation: int
+
+
+def _axes(
+    shape: Sequence[int],
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    base_dilation: Sequence[int] | None = None,
+    window_dilation: Sequence[int] | None = None,
+) -> list[_Axis]:
+    ones = (1,) * len(shape)
+    return [
+        _Axis(*numbers)
+        for numbers in zip(
+            shape,
+            window_dimensions,
+            window_strides,
+            padding,
+            base_dilation or ones,
+            window_dilation or ones,
+            strict=True,
+        )
+    ]
+
+
+@rule("reduce_window_sum")
+def reduce_window_sum(
+    out: Any,
+    operand: Any,
+    *,
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    base_dilation: Sequence[int],
+    window_dilation: Sequence[int],
+    **_: Any,
+) -> tuple[Block]:
+    """`out[o] = sum_k x[s o + d k - p]`: no factor; places outside the input count nothing."""
+    axes = _axes(
+        operand.shape, window_dimensions, window_strides, padding, base_dilation, window_dilation
+    )
+    labels = labels_of(out.shape)
+    wrt = tuple(_met(axis, label) for axis, label in zip(axes, labels, strict=True))
+    return (Block(out.shape, operand.shape, operand.dtype, [Term((), plain(labels), wrt)]),)
+
+
+def _met(axis: _Axis, label: Label) -> Index:
+    """The place `(s o + d k - p) / b` of the input, over the label `o` of the result and a new label `k`."""
+    inside = Label(axis.window)
+    low = axis.padding[0]
+    if axis.base == 1:
+        return Index(-low, collect([(label, axis.stride), (inside, axis.dilation)]))
+    places = (
+        axis.stride * np.arange(label.size)[:, None]
+        + axis.dilation * np.arange(inside.size)[None, :]
+        - low
+    )
+    places = np.where(places % axis.base == 0, places // axis.base, axis.size)
+    carried = tuple(one for one in (label, inside) if one.size != 1)
+    table = jnp.asarray(places.reshape([one.size for one in carried]), jnp.int32)
+    return Index(0, (), Lookup(table, carried, None))
+
+
+@rule("reduce_window_max")
+def reduce_window_max(out: Any, operand: Any, **params: Any) -> Any:
+    """The first of the greatest entries of each window has the whole derivative, as in JAX."""
+    return _chosen_block(out, operand, operand, jnp.argmax, -math.inf, params)
+
+
+@rule("reduce_window_min")
+def reduce_window_min(out: Any, operand: Any, **params: Any) -> Any:
+    """The first of the least entries of each window has the whole derivative, as in JAX."""
+    return _chosen_block(out, operand, operand, jnp.argmin, math.inf, params)
+
+
+@rule("select_and_gather_add")
+def select_and_gather_add(out: Any, tangents: Any, operand: Any, **params: Any) -> Any:
+    """The derivative of a windowed extremum, linear in its tangents: a lookup of the chosen places."""
+    blocks = _chosen_block(out, tangents, operand, *_selection(params), params)
+    return blocks if blocks is NotImplemented else (*blocks, None)
+
+
+@rule("select_and_scatter_add")
+def select_and_scatter_add(out: Any, source: Any, operand: Any, **params: Any) -> Any:
+    """The transpose of the above: each entry of the source goes to the place that its window chooses."""
+    blocks = _chosen_block(source, operand, operand, *_selection(params), params)
+    if blocks is NotImplemented:
+        return NotImplemented
+    gathered = blocks[0].T
+    return Block(out.shape, source.shape, source.dtype, gathered.terms), None
+
+
+def _selection(params: dict[str, Any]) -> tuple[Any, float]:
+    return (jnp.argmax, -math.inf) if params["select_prim"].name == "ge" else (jnp.argmin, math.inf)
+
+
+def _chosen_block(
+    out: Any, moving: Any, operand: Any, choose: Any, nothing: float, params: dict[str, Any]
+) -> Any:
+    """`out[o] = moving[chosen(o)]`, where each window of the operand chooses one of its places."""
+    names = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
+    axes = _axes(operand.shape, *(params.get(name) for name in names))  # pyright: ignore[reportArgumentType]
+    if math.prod(axis.window for axis in axes) > MAX_WINDOW:
+        return NotImplemented
+    labels = labels_of(out.shape)
+    carried = tuple(label for label in labels if label.size != 1)
+    choice = choose(_patches(operand, axes, out.shape, nothing), axis=0)
+    places = np.unravel_index(
+        np.arange(math.prod(axis.window for axis in axes)), [axis.window for axis in axes]
+    )
+    wrt = []
+    for number, (axis, inside) in enumerate(zip(axes, places, strict=True)):
+        start = axis.stride * lax.broadcasted_iota(jnp.int32, out.shape, number) - axis.padding[0]
+        place = start + jnp.asarray(axis.dilation * inside, jnp.int32)[choice]
+        place = jnp.where(place % axis.base == 0, place // axis.base, axis.size)
+        place = jnp.where(place < 0, axis.size, place)
+        table = jnp.reshape(place, tuple(label.size for label in carried))
+        wrt.append(Index(0, (), Lookup(table, carried, None)))
+    term = Term((), plain(labels), tuple(wrt))
+    return (Block(out.shape, moving.shape, moving.dtype, [term]),)
+
+
+def _patches(operand: Any, axes: Sequence[_Axis], out_shape: Sequence[int], nothing: float) -> Any:
+    """The entries of each window, one slice a place in the window, stacked on a leading axis."""
+    config = [(*axis.padding, axis.base - 1) for axis in axes]
+    padded = lax.pad(operand, jnp.asarray(nothing, operand.dtype), config)
+    slices = []
+    for inside in itertools.product(*(range(axis.window) for axis in axes)):
+        start = [axis.dilation * k for axis, k in zip(axes, inside, strict=True)]
+        stop = [
+            low + axis.stride * (size - 1) + 1
+            for low, axis, size in zip(start, axes, out_shape, strict=True)
+        ]
+        slices.append(lax.slice(padded, start, stop, [axis.stride for axis in axes]))
+    return jnp.stack(slices)

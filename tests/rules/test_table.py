@@ -1,0 +1,151 @@
+"""Every rule against JAX: each row of the table, in both orders, at first and second order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rules.cases import CASES
+
+import blockjac
+from blockjac import compat
+from blockjac.rules import RULES, ZERO
+
+ORACLES = {"forward": jax.jacfwd, "reverse": jax.jacrev}
+ORDERS = ("forward", "reverse")
+
+
+def differentiated(arguments):
+    return tuple(
+        place for place, value in enumerate(arguments) if jnp.issubdtype(value.dtype, jnp.floating)
+    )
+
+
+def agree(ours, theirs, holes, rtol=1e-12, atol=1e-14):
+    ours, theirs = jax.tree.map(np.asarray, (ours, theirs))
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for own, wanted in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert own.shape == wanted.shape
+        assert own.dtype == wanted.dtype
+        if holes:
+            wanted = np.where(np.isnan(wanted) & (own == 0), 0, wanted)
+        np.testing.assert_allclose(own, wanted, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rule(name):
+    case = CASES[name]
+    arguments = case.values()
+    every = differentiated(arguments)
+    choices = [every, *((place,) for place in every if len(every) > 1)]
+
+    @jax.jit
+    def all_of_them(*arguments):
+        theirs = [ORACLES[mode](case.function, every)(*arguments) for mode in case.modes]
+        ours = [
+            [
+                blockjac.jacobian(case.function, chosen, order=order)(*arguments)
+                for chosen in choices
+            ]
+            for order in ORDERS
+        ]
+        return theirs, ours
+
+    theirs, ours = all_of_them(*arguments)
+    for wanted in theirs:
+        for jointly, *separately in ours:
+            agree(jointly, wanted, case.holes)
+            for place, own in enumerate(separately):
+                agree(own, by_operand(wanted, place), case.holes)
+
+
+def by_operand(jacobians, place):
+    """From the Jacobians of a result, or of several, those with respect to one operand."""
+    if isinstance(jacobians, tuple) and all(isinstance(one, jax.Array) for one in jacobians):
+        return (jacobians[place],)
+    return type(jacobians)(by_operand(one, place) for one in jacobians)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.smooth])
+def test_second_order(name):
+    case = CASES[name]
+    arguments = case.values()
+    every = differentiated(arguments)
+
+    def number(*parts):
+        return sum(jnp.sum(jnp.sin(one)) for one in jax.tree.leaves(case.function(*parts)))
+
+    @jax.jit
+    def both(*arguments):
+        theirs = jax.jacfwd(jax.jacrev(number, every), every)(*arguments)
+        ours = blockjac.jacobian(blockjac.grad(number, every), every)(*arguments)
+        return ours, theirs
+
+    ours, theirs = both(*arguments)
+    agree(ours, theirs, case.holes, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_single_precision_stays(name):
+    case = CASES[name]
+    arguments = [
+        value.astype(jnp.float32) if jnp.issubdtype(value.dtype, jnp.floating) else value
+        for value in case.values()
+    ]
+    every = differentiated(arguments)
+    for order in ORDERS:
+        answer = jax.eval_shape(blockjac.jacobian(case.function, every, order=order), *arguments)
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(answer)} == {"float32"}
+
+
+def primitives_of(jaxpr):
+    """The names of all primitives of a jaxpr, those of inner jaxprs included."""
+    found = set()
+    for equation in compat.open_jaxpr(jaxpr).eqns:
+        found.add(equation.primitive.name)
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda value: compat.is_jaxpr(value)
+        ):
+            if compat.is_jaxpr(inner):
+                found |= primitives_of(inner)
+    return found
+
+
+def primitives_traced():
+    return set().union(
+        *(primitives_of(jax.make_jaxpr(case.function)(*case.values())) for case in CASES.values())
+    )
+
+
+WITHOUT_ORACLE = {"nextafter", "zeta"}
+"""JAX 0.10 knows no derivative of these: test_special.py compares them with differences."""
+
+LATER = {"log2", "one_minus_square"} - {
+    name for name in ("log2", "one_minus_square") if hasattr(jax.lax, name)
+}
+"""Primitives that came after this JAX."""
+
+ELSEWHERE = {"reshard"}
+"""Needs a mesh: test_programs.py."""
+
+WAVES = """
+    mul select_n add sub div reduce_sum broadcast_in_dim max abs log squeeze exp dot_general neg stop_gradient slice
+    transpose gather reshape reduce_max sqrt min concatenate log1p square integer_pow convert_element_type pow logistic
+    tanh acos acosh asin asinh atan atanh bessel_i0e bessel_i1e cbrt cos cosh digamma erf erf_inv erfc exp2 expm1 lgamma
+    rsqrt sin sinh tan rem atan2 clamp igamma igammac polygamma regularized_incomplete_beta add_any rev pad
+    dynamic_slice dynamic_update_slice split stack unstack tile scatter scatter-add sort top_k cumsum reduce_window_sum
+    reduce_window_max reduce_window_min copy reduce_min reduce_prod cumprod cumlogsumexp device_put
+    optimization_barrier reduce_precision name select_and_gather_add scatter-min scatter-max scatter-sub scatter-mul
+""".split()
+
+
+def test_every_rule_has_a_case():
+    untested = set(RULES) - primitives_traced() - WITHOUT_ORACLE - LATER - ELSEWHERE
+    assert not untested
+
+
+def test_every_primitive_of_the_waves_has_a_rule():
+    assert not [name for name in WAVES if name not in RULES and name not in ZERO]
+
+
+def test_jaxpr_walk_sees_inner_jaxprs():
+    assert "sin" in primitives_of(jax.make_jaxpr(jax.jit(jnp.sin))(1.0))
