@@ -1,5 +1,7 @@
 """What every test runs under: the CPU, float64, no display, and no time limit on Hypothesis.
 
+`--hypothesis-profile=quick` tries few examples of each law, for a further Python or JAX.
+
 The environment is set before JAX and matplotlib are imported; pytest imports this file first.
 """
 
@@ -18,5 +20,8 @@ hypothesis.settings.register_profile(
     deadline=None,  # the first example of a shape compiles, the others do not
     derandomize=bool(os.environ.get("CI")),
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "quick", hypothesis.settings.get_profile("blockjac"), max_examples=10
 )
 hypothesis.settings.load_profile("blockjac")
