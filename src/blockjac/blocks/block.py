@@ -20,11 +20,11 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """One structured summand of a Jacobian: a product of factors over labels, and an index for each axis.
+    """One structured summand of a Jacobian: a product of factors, and an index for each axis.
 
-    A label that occurs both in `out` and in `wrt` is a Kronecker delta between those axes; a label that no
-    factor carries is one along which the term is constant. Every label of a factor occurs in an index, so
-    that nothing is left to be summed. Output axes come first, as in `jax.jacfwd`.
+    A label that occurs both in `out` and in `wrt` is a Kronecker delta between those axes; a label
+    that no factor carries is one along which the term is constant. Every label of a factor occurs
+    in an index, so that nothing is left to be summed. Output axes come first, as in `jax.jacfwd`.
 
     Attributes:
         factors: arrays over labels, multiplied lazily.
@@ -89,7 +89,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Structure:
-    """All of a block that is static: what a compiled program depends on. Names do not count in comparisons."""
+    """All of a block that is static, on which a compiled program depends; names do not count."""
 
     out_shape: Shape
     wrt_shape: Shape
@@ -116,11 +116,12 @@ class _Names(tuple):
 class Block:
     """The Jacobian of one tensor with respect to another, as a sum of structured terms.
 
-    `block[i, j] = d out[i] / d wrt[j]` with multi-indices `i` and `j`: output axes first. What is stored is
-    what the structure needs: a Kronecker delta, a shift, a broadcast store nothing, a matrix product stores its
-    other operand. A Block is a JAX pytree (leaves: the factors, then the lookup arrays) and may be returned
-    from `jit`. Out of `jax.vmap` it comes with the batch axis first in each leaf and stands for a batch of
-    blocks: its methods then put that axis first in their answers (`batch_shape` tells).
+    `block[i, j] = d out[i] / d wrt[j]` with multi-indices `i` and `j`: output axes first. What is
+    stored is what the structure needs: a Kronecker delta, a shift, a broadcast store nothing, a
+    matrix product stores its other operand. A Block is a JAX pytree (leaves: the factors, then the
+    lookup arrays) and may be returned from `jit`. Out of `jax.vmap` it comes with the batch axis
+    first in each leaf and stands for a batch of blocks; its methods then put that axis first in
+    their answers (`batch_shape` tells).
 
     Attributes:
         out_shape: shape of the differentiated tensor.
@@ -132,8 +133,10 @@ class Block:
         >>> import jax.numpy as jnp
         >>> from blockjac import Block
         >>> block = Block.diag(jnp.array([1.0, 2.0, 3.0]))
-        >>> block.shape, block.nbytes, block.structure
-        ((3, 3), 12, 'δ[i,i\\'] A[i]')
+        >>> block.shape, block.nbytes
+        ((3, 3), 12)
+        >>> block.structure
+        "δ[i,i'] A[i]"
         >>> (block @ block).diagonal()
         Array([1., 4., 9.], dtype=float32)
     """
@@ -177,7 +180,7 @@ class Block:
 
     @staticmethod
     def diag(values: Any, name: str = "") -> Block:
-        """The block of an elementwise map with the given derivatives; out and wrt both have `values.shape`."""
+        """The block of an elementwise map with these derivatives, of shape `values.shape` twice."""
         values = as_array(values)
         labels = tuple(Label(size) for size in values.shape)
         indices = tuple(map(Index.of, labels))
@@ -198,8 +201,8 @@ class Block:
         array = as_array(array)
         if not 0 <= out_ndim <= array.ndim:
             raise BlockShapeError(
-                f"out_ndim is {out_ndim}, but the array of shape {array.shape} has {array.ndim} axes; "
-                f"out_ndim must lie between 0 and {array.ndim}"
+                f"out_ndim is {out_ndim}, but the array of shape {array.shape} has {array.ndim} "
+                f"axes; out_ndim must lie between 0 and {array.ndim}"
             )
         labels = tuple(Label(size) for size in array.shape)
         indices = tuple(map(Index.of, labels))
@@ -234,7 +237,7 @@ class Block:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is stored, lookup arrays included; an array that several terms share counts once."""
+        """Bytes of what is stored, lookup arrays included; a shared array counts once."""
         return sum(
             math.prod(array.shape) * np.dtype(array.dtype).itemsize for array, _ in leaves(self)
         )
@@ -243,8 +246,8 @@ class Block:
     def nnz(self) -> int:
         """The number of places where the structure has an entry, overlaps counted once.
 
-        Exact outside `jit` up to about ten million places (after equal batch axes are set aside), and an upper bound
-        beyond that and where lookups are run-time values under `jit`.
+        Exact outside `jit` up to about ten million places (after equal batch axes are set aside),
+        and an upper bound beyond that and where lookups are run-time values under `jit`.
         """
         from blockjac.blocks.pattern import nnz
 
@@ -533,7 +536,7 @@ jax.tree_util.register_pytree_node(Block, flatten, unflatten)
 
 
 def mapped(block: Block, function: Callable[[Block], Any]) -> Any:
-    """Apply a function of one block, over the batch axes that an outer `vmap` has left on it, if any."""
+    """Apply a function of one block over the batch axes that an outer `vmap` has left on it."""
     for _ in block.batch_shape:
         function = jax.vmap(function)
     return function(block)

@@ -27,7 +27,7 @@ MEMORY_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis to be written out: the index that says where entries lie, its size, and the label it gets."""
+    """An axis to be written out: the index of its entries, its size, and the label it gets."""
 
     index: Index
     size: int
@@ -60,8 +60,8 @@ def diagonal(block: Block) -> Any:
     """The entries `block[i, i]`; see `Block.diagonal`."""
     if block.out_shape != block.wrt_shape:
         raise BlockShapeError(
-            f"the diagonal needs equal output and input shapes, but this block is one of {block.out_shape} with respect "
-            f"to {block.wrt_shape}"
+            "the diagonal needs equal output and input shapes, but this block is one of "
+            f"{block.out_shape} with respect to {block.wrt_shape}"
         )
     terms = []
     for term in block.terms:
@@ -86,7 +86,8 @@ def check_size(
     needed = math.prod(shape) * np.dtype(dtype).itemsize
     if needed > limit:
         raise DenseTooLargeError(
-            f"{what} ({np.dtype(dtype).name}{list(shape)}) needs {_bytes(needed)}, over the limit of {_bytes(limit)}; "
+            f"{what} ({np.dtype(dtype).name}{list(shape)}) needs {_bytes(needed)}, over the limit "
+            f"of {_bytes(limit)}; "
             f"{instead}, or raise the limit with max_bytes="
         )
 
@@ -133,7 +134,7 @@ def materialise(
     dtype: Any,
     coefficient: Any,
 ) -> Factor:
-    """Write out axes: the factor `sum over labels  coefficient * prod factors * prod [axis == index]`.
+    """Write out axes: `sum over labels  coefficient * prod factors * prod [axis == index]`.
 
     Args:
         factors: all factors that carry labels of the axes.
@@ -143,7 +144,8 @@ def materialise(
         coefficient: a static scalar.
 
     Returns:
-        A factor over kept labels and the axes' targets; a label along which it is constant is left out.
+        A factor over kept labels and the axes' targets; a label along which it is constant is left
+        out.
     """
     if arrays.is_planning():
         return _priced(factors, axes, kept, dtype)
@@ -178,10 +180,10 @@ def _priced(
 class _Layout:
     """Where each label lives once the axes are written out.
 
-    Every label is either kept, or has a *pivot*: an axis from which its value is read off. Where the
-    other labels of the pivot's index are known already, as in a window, the value is what remains:
-    the label is *derived*. The other axes become conditions, so that a delta is one fused comparison
-    and not a second pass over the result.
+    Every label is either kept, or has a *pivot*: an axis from which its value is read off. Where
+    the other labels of the pivot's index are known already, as in a window, the value is what
+    remains: the label is *derived*. The other axes become conditions, so that a delta is one fused
+    comparison and not a second pass over the result.
     """
 
     def __init__(self, axes: Sequence[Axis], kept: Sequence[Label]) -> None:
@@ -189,7 +191,7 @@ class _Layout:
         self.kept = list(kept)
         self.pivots = _pivots(axes, kept)
         self.derived = _derived(axes, self.pivots, kept)
-        # The dimensions of the array being built: kept labels, then each axis (a radix has one a digit).
+        # The dimensions of the array being built: kept labels, then each axis (a radix: digits).
         self.dims: list[Label] = list(kept)
         self.groups: list[tuple[Axis, list[Label]]] = []
         self.home: dict[Label, tuple[Label, int, int]] = {label: (label, 0, 1) for label in kept}
@@ -239,7 +241,7 @@ class _Layout:
         return arrays.aligned(Factor(array, tuple(labels)), self.dims), set(padded)
 
     def condition(self, padded: set[Label]) -> Any:
-        """Where entries are: each axis that is no pivot equals its index, each label is in its range.
+        """Where entries are: axes that are no pivots equal their index, labels are in their range.
 
         Args:
             padded: labels that need no range, because outside of it the value is 0.
@@ -331,7 +333,7 @@ class _Layout:
 
 
 def _pivots(axes: Sequence[Axis], kept: Sequence[Label]) -> dict[Label, Axis]:
-    """An axis for each label that is not kept; plain axes first, so that as little as possible is padded."""
+    """An axis for each label that is not kept; plain axes first, for the least padding."""
     found: dict[Label, Axis] = {}
 
     def rank(axis: Axis) -> int:
@@ -378,7 +380,7 @@ def _derived(
 
 
 def _padded(array: Any, place: int, offset: int, stride: int, count: int, size: int) -> Any:
-    """Entry `l` of the `count` along one dimension moved to `offset + stride * l` of `size`, 0 elsewhere."""
+    """Entry `l` of `count` along one dimension moved to `offset + stride * l`, 0 elsewhere."""
     if (offset, stride) == (0, 1) and count == size:
         return array
     if stride < 0:
@@ -392,7 +394,7 @@ def _padded(array: Any, place: int, offset: int, stride: int, count: int, size: 
 def _scatter_hard_axes(
     factors: list[Factor], axes: list[Axis], kept: Sequence[Label], dtype: Any
 ) -> tuple[list[Factor], list[Axis]]:
-    """Write out, by a scatter-add, the axes whose labels cannot be read off any axis (windows, lookups)."""
+    """Write out, by a scatter-add, the axes whose labels cannot be read off any axis."""
     pivots = _pivots(axes, kept)
     known = {*pivots, *_derived(axes, pivots, kept), *kept}
     hard = [axis for axis in axes if any(label not in known for label in axis.index.labels)]

@@ -10,7 +10,7 @@ FACTOR_NAMES = "ABCDEFGHKLMNPQRSTUVW"
 
 
 def describe(block: Block) -> str:
-    """The sum of the block's terms: deltas, then other index relations in brackets, then factors."""
+    """The sum of the terms: deltas, then other index relations in brackets, then factors."""
     names = _factor_names(block)
     text = ""
     for term in block.terms:

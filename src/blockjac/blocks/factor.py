@@ -1,8 +1,9 @@
 """Factors: arrays whose axes are labels, and the few operations on them that emit JAX code.
 
-Every operation here runs in one of two ways. Normally it emits `jax.numpy`. Inside `planning()` it touches no
-array: it adds what it would cost to a `Cost` and returns a factor that knows its shape alone. The block algebra
-above is written once and serves both, so that a plan and its execution cannot differ.
+Every operation here runs in one of two ways. Normally it emits `jax.numpy`. Inside `planning()` it
+touches no array: it adds what it would cost to a `Cost` and returns a factor that knows its shape
+alone. The block algebra above is written once and serves both, so that a plan and its execution
+cannot differ.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +56,12 @@ class Cost:
     limit: int | None = None
 
     def seconds(self) -> float:
-        """A rough time: arithmetic, memory traffic, and half a microsecond for each contraction of two terms."""
-        return (self.multiplications + self.additions) / 16e9 + self.bytes / 10e9 + self.contractions * 0.5e-6
+        """A rough time: arithmetic, memory traffic, half a microsecond for each contraction."""
+        return (
+            (self.multiplications + self.additions) / 16e9
+            + self.bytes / 10e9
+            + self.contractions * 0.5e-6
+        )
 
 
 _plan: contextvars.ContextVar[Cost | None] = contextvars.ContextVar("blockjac_plan", default=None)
@@ -166,13 +171,14 @@ def aligned(factor: Factor, labels: Sequence[Label]) -> Any:
 def product(factors: Sequence[Factor], coefficient: Any = 1, dtype: Any = None) -> Factor:
     """Multiply factors out over all their labels, times a scalar.
 
-    Boolean factors are masks: where one is False the product is exactly 0, whatever the others hold. A single
-    factor with coefficient 1 is returned as it is.
+    Boolean factors are masks: where one is False the product is exactly 0, whatever the others
+    hold. A single factor with coefficient 1 is returned as it is.
 
     Args:
         factors: one or more.
         coefficient: a static scalar.
-        dtype: of the result where masks alone are multiplied by a coefficient; otherwise the factors decide.
+        dtype: of the result where masks alone are multiplied by a coefficient; otherwise the
+            factors decide.
     """
     if len(factors) == 1 and _is_one(coefficient):
         return factors[0]
@@ -216,7 +222,7 @@ def is_mask(factor: Factor) -> bool:
 
 
 def _unmasked(factors: Sequence[Factor]) -> list[Factor]:
-    """The factors with each mask applied to one that carries its labels; a mask without one becomes zeros and ones."""
+    """The factors with each mask applied to one with its labels, or else as zeros and ones."""
     dtypes = [factor.array.dtype for factor in factors if not is_mask(factor)]
     dtype = jnp.result_type(*dtypes) if dtypes else jnp.result_type(float)
     numbers = [factor for factor in factors if not is_mask(factor)]
@@ -273,10 +279,8 @@ def _next_pair(factors: Sequence[Factor], summed: Sequence[Label]) -> tuple[Fact
     path, _ = opt_einsum.contract_path(
         f"{inputs}->{output}", *shapes, shapes=True, optimize=optimizer
     )
-    pair = path[0]
-    if len(pair) == 1:
-        return factors[0], factors[1]
-    return factors[pair[0]], factors[pair[1]]
+    first, *second = next(iter(path))  # a lone number: opt_einsum would sum one factor first
+    return (factors[first], factors[second[0]]) if second else (factors[0], factors[1])
 
 
 def _reduce(factor: Factor, summed: Sequence[Label]) -> Factor:
@@ -357,7 +361,7 @@ def renamed(factor: Factor, old: Label, new: Label) -> Factor:
 
 
 def restrict(factor: Factor, label: Label, new: Label, start: int, stride: int) -> Factor:
-    """Entries `start + stride * new` along a label; `new` replaces `label` (a diagonal where it is there already)."""
+    """Entries `start + stride * new` along a label; a diagonal where `new` is there already."""
     axis = factor.labels.index(label)
     if start == 0 and stride == 1 and new.size == label.size:
         sliced = factor.array
@@ -404,53 +408,105 @@ def split(factor: Factor, label: Label, parts: Sequence[Label]) -> Factor:
     return Factor(reshaped(factor.array, labels), labels)
 
 
-def gather(factor: Factor, label: Label, index: Index) -> Factor:
-    """Replace a label by an expression of other labels: `result[m, ...] = factor[index(m), ...]`.
+@dataclass(frozen=True, eq=False)
+class View:
+    """An array read through an index expression on each axis; nothing is moved until `read`.
 
-    Values of the index outside the label give 0.
+    Substituting labels in the expressions composes slices, reshapes and gathers into one of each. Values
+    of an expression that lie off its axis read 0.
     """
-    parts = radix(index)
-    if parts is not None and numel(parts) == label.size and not set(parts) & set(factor.labels):
-        return split(factor, label, parts)
-    own = [other for other in factor.labels if other is not label]
-    new = [other for other in index.labels if other not in own]
-    labels = (*new, *own)
+
+    array: Any
+    axes: tuple[Index, ...]
+    name: str = ""
+
+    @staticmethod
+    def of(factor: Factor) -> View:
+        """A factor as a view: each axis is its label."""
+        return View(factor.array, tuple(map(Index.of, factor.labels)), factor.name)
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Every label once."""
+        return unique([label for axis in self.axes for label in axis.labels])
+
+    def guards(self, label: Label) -> bool:
+        """Whether an axis is this label as it stands, so that values outside its range read 0."""
+        return any(
+            axis.is_plain(size) and axis.labels == (label,)
+            for axis, size in zip(self.axes, self.array.shape, strict=True)
+        )
+
+    def read(self) -> Factor:
+        """The array over the labels: sliced, split into digits, and gathered once for all the rest."""
+        labels = self.labels
+        if len(labels) == len(self.axes) and all(
+            axis.is_plain(size) for axis, size in zip(self.axes, self.array.shape, strict=True)
+        ):
+            return Factor(self.array, labels, self.name)
+        places = tuple(Label(size) for size in self.array.shape)
+        factor = Factor(self.array, places, self.name)
+        gathered: dict[Label, Index] = {}
+        for place, axis in zip(places, self.axes, strict=True):
+            digits = radix(axis)
+            if axis.constant and axis.within(place.size):
+                factor = pick(factor, place, axis.offset)
+            elif axis.single is not None and axis.within(place.size):
+                label, stride = axis.single
+                factor = restrict(factor, place, label, axis.offset, stride)
+            elif digits is not None and numel(digits) == place.size and self._only_here(axis):
+                factor = split(factor, place, digits)
+            else:
+                gathered[place] = axis
+        return gather(factor, gathered) if gathered else factor
+
+    def _only_here(self, axis: Index) -> bool:
+        others = {label for other in self.axes if other is not axis for label in other.labels}
+        return not others & set(axis.labels)
+
+
+def gather(factor: Factor, indices: Mapping[Label, Index]) -> Factor:
+    """Replace labels by expressions of other labels: `result[m, ...] = factor[index(m), ..., ...]`.
+
+    Values of an index outside its label give 0.
+    """
+    own = [label for label in factor.labels if label not in indices]
+    over = unique([label for index in indices.values() for label in index.labels])
+    labels = (*(label for label in over if label not in own), *own)
     if is_planning():
         return _priced(labels, factor.array.dtype, [Factor(None, labels)])
-    safe = index.within(label.size)
-    shared = [other for other in index.labels if other in own]
-    places = aligned(index_values(index), [*new, *(other for other in own if other in shared)])
-    axis = factor.labels.index(label)
-    if not safe:
-        places = jnp.where(places < 0, label.size, places)
-    mode = "promise_in_bounds" if safe else "fill"
-    fill = None if safe else np.zeros((), factor.array.dtype)[()]
+    safe = all(index.within(label.size) for label, index in indices.items())
+    mode, fill = ("promise_in_bounds", None) if safe else ("fill", 0)
+    shared = any(label in own for label in over)
+    dims = labels if shared else tuple(label for label in labels if label not in own)
+    places = {}
+    for label, index in indices.items():
+        values = aligned(index_values(index), dims)
+        places[label] = values if safe else jnp.where(values < 0, label.size, values)
+    array = jnp.asarray(factor.array)
     if not shared:
-        array = (
-            jnp.moveaxis(jnp.asarray(factor.array), axis, 0)
-            .at[places]
-            .get(mode=mode, fill_value=fill)
+        first = [factor.labels.index(label) for label in indices]
+        array = jnp.moveaxis(array, first, range(len(first)))
+        selectors = tuple(places.values())
+    else:
+        selectors = tuple(
+            places[label] if label in indices else _along(label, dims) for label in factor.labels
         )
-        return Factor(array, labels)
-    full = jnp.reshape(
-        places, tuple(other.size if other in index.labels else 1 for other in labels)
+    return Factor(array.at[selectors].get(mode=mode, fill_value=fill), labels)
+
+
+def _along(label: Label, dims: Sequence[Label]) -> Any:
+    """The values of a label, shaped to broadcast over the dimensions."""
+    return jnp.reshape(
+        jnp.arange(label.size), tuple(label.size if other is label else 1 for other in dims)
     )
-    selectors = []
-    for other in factor.labels:
-        if other is label:
-            selectors.append(full)
-        else:
-            shape = tuple(other.size if other is place else 1 for place in labels)
-            selectors.append(jnp.reshape(jnp.arange(other.size), shape))
-    array = jnp.asarray(factor.array).at[tuple(selectors)].get(mode=mode, fill_value=fill)
-    return Factor(array, labels)
 
 
 def index_values(index: Index) -> Factor:
     """The values of an index expression as an integer factor over its labels."""
     labels = index.labels
     if is_planning():
-        return Factor(Abstract(sizes(labels), np.dtype(np.int32)), labels)
+        return Factor(Abstract(sizes(labels), _index_dtype(index)), labels)
     dtype = _index_dtype(index)
     total: Any = jnp.asarray(index.offset, dtype)
     if index.lookup is not None:
@@ -473,7 +529,7 @@ def _index_dtype(index: Index) -> Any:
 
 
 def in_range(index: Index, size: int, divisor: int = 1) -> Factor:
-    """The mask of where the expression is a multiple of `divisor` and its quotient lies in `0 .. size - 1`."""
+    """The mask of where `divisor` divides the expression and the quotient is in `0 .. size - 1`."""
     if is_planning():
         return written(index.labels, np.dtype(bool))
     values = index_values(index).array
@@ -498,6 +554,5 @@ def equal(left: Index, right: Index, size: int) -> Factor:
 
 def quotient(index: Index, divisor: int, bounds: tuple[int, int] | None) -> Lookup:
     """The lookup `index // divisor`, over the labels of the index."""
-    if is_planning():
-        return Lookup(Abstract(sizes(index.labels), np.dtype(np.int32)), index.labels, bounds)
-    return Lookup(index_values(index).array // divisor, index.labels, bounds)
+    values = index_values(index)
+    return Lookup(values.array if is_planning() else values.array // divisor, values.labels, bounds)

@@ -1,7 +1,8 @@
-"""Labels and index expressions: how the axes of a Jacobian are indexed by the loop indices of a term.
+"""Labels and index expressions: how the loop indices of a term index the axes of a Jacobian.
 
-A `Label` is a loop index with a size and no name: two labels are the same only if they are the same object,
-so that no axis number is ever kept anywhere. An `Index` says which place on one axis the labels stand for.
+A `Label` is a loop index with a size and no name: two labels are the same only if they are the same
+object, so that no axis number is ever kept anywhere. An `Index` says which place on one axis the
+labels stand for.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Lookup:
 class Index:
     """An index expression: `offset + sum(stride * label) + lookup(labels)`.
 
-    Each label occurs at most once in `strides` and no stride is zero. A value outside the axis that the
-    expression stands for means "no entry".
+    Each label occurs at most once in `strides` and no stride is zero. A value outside the axis that
+    the expression stands for means "no entry".
     """
 
     offset: int = 0
@@ -138,8 +139,8 @@ def collect(pairs: Iterable[tuple[Label, int]]) -> tuple[tuple[Label, int], ...]
 def radix(index: Index) -> tuple[Label, ...] | None:
     """The labels of a complete mixed-radix number, most significant first, or None.
 
-    Complete means: offset 0, no lookup, and every stride is the product of the sizes of the labels after it,
-    so that the values run over `0 .. product of sizes - 1`, each once.
+    Complete means: offset 0, no lookup, and every stride is the product of the sizes of the labels
+    after it, so that the values run over `0 .. product of sizes - 1`, each once.
     """
     if index.offset or index.lookup is not None or not index.strides:
         return None

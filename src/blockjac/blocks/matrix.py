@@ -1,4 +1,4 @@
-"""BlockMatrix: a grid of blocks, the Jacobian of several tensors with respect to several variables."""
+"""BlockMatrix: a grid of blocks, the Jacobian of several tensors by several variables."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class BlockMatrix:
     """A grid of blocks by output tensor (rows) and input tensor (columns).
 
     Args:
-        rows: lists of Blocks of equal length; None stands for the zero block. Every row needs one block and so does
-            every column, which tells the shapes.
+        rows: lists of Blocks of equal length; None stands for the zero block. Every row needs one
+            block and so does every column, which tells the shapes.
         out_tree: the tree of the outputs, for `tree()`; a tuple when not given.
         wrt_tree: the tree of the inputs likewise.
 
@@ -41,7 +41,8 @@ class BlockMatrix:
         given = [list(row) for row in rows]
         if not given or any(len(row) != len(given[0]) for row in given) or not given[0]:
             raise BlockShapeError(
-                f"a BlockMatrix needs rows of one length, at least 1, but found rows of {[len(row) for row in given]} blocks"
+                "a BlockMatrix needs rows of one length, at least 1, but found rows of "
+                f"{[len(row) for row in given]} blocks"
             )
         out_shapes = [
             _shape_of(row, "out_shape", f"row {place}") for place, row in enumerate(given)
@@ -91,7 +92,7 @@ class BlockMatrix:
         return jax.tree.unflatten(self.wrt_tree, self.rows[key])
 
     def tree(self) -> Any:
-        """The output tree with, in place of each leaf, the input tree of its blocks (as `block_jacobian` gives)."""
+        """The output tree with the input tree of its blocks in each leaf, as `block_jacobian`'s."""
         return jax.tree.unflatten(self.out_tree, [self[place] for place in range(len(self.rows))])
 
     @property
@@ -115,12 +116,14 @@ class BlockMatrix:
         """
         if not isinstance(left, BlockMatrix) or not isinstance(right, BlockMatrix):
             raise BlockShapeError(
-                f"a BlockMatrix contracts with a BlockMatrix, but found {type(left).__name__} and {type(right).__name__}; "
+                f"a BlockMatrix contracts with a BlockMatrix, but found {type(left).__name__} and "
+                f"{type(right).__name__}; "
                 "use .matvec for a tree of arrays, or BlockMatrix([[block]]) for one block"
             )
         if left.wrt_shapes != right.out_shapes:
             raise BlockShapeError(
-                f"star needs the left columns {left.wrt_shapes} to be the right rows {right.out_shapes}"
+                f"star needs the left columns {left.wrt_shapes} to be the right rows "
+                f"{right.out_shapes}"
             )
         rows = []
         for row in left.rows:
@@ -144,7 +147,8 @@ class BlockMatrix:
         shapes = tuple(tuple(as_array(leaf).shape) for leaf in leaves)
         if tree != self.wrt_tree or shapes != self.wrt_shapes:
             raise BlockShapeError(
-                f"matvec needs a tree {self.wrt_tree} of shapes {self.wrt_shapes}, but found {tree} of shapes {shapes}"
+                f"matvec needs a tree {self.wrt_tree} of shapes {self.wrt_shapes}, but found "
+                f"{tree} of shapes {shapes}"
             )
         results = []
         for row in self.rows:
@@ -182,14 +186,15 @@ class BlockMatrix:
         """
         if self.out_shapes != self.wrt_shapes:
             raise BlockShapeError(
-                f"the diagonal needs equal output and input shapes, but found {self.out_shapes} and {self.wrt_shapes}"
+                f"the diagonal needs equal output and input shapes, but found {self.out_shapes} "
+                f"and {self.wrt_shapes}"
             )
         return jax.tree.unflatten(
             self.wrt_tree, [self.rows[place][place].diagonal() for place in range(len(self.rows))]
         )
 
     def solve(self, right: Any, damping: float = 0.0) -> Any:
-        """Solve `(self + damping * I) x = right` for a tree like the inputs, by a dense factorisation.
+        """Solve `(self + damping * I) x = right` for a tree like the inputs, densely.
 
         Args:
             right: a tree like the outputs.
@@ -206,7 +211,8 @@ class BlockMatrix:
         shapes = tuple(tuple(as_array(leaf).shape) for leaf in leaves)
         if tree != self.out_tree or shapes != self.out_shapes:
             raise BlockShapeError(
-                f"solve needs a tree {self.out_tree} of shapes {self.out_shapes}, but found {tree} of shapes {shapes}"
+                f"solve needs a tree {self.out_tree} of shapes {self.out_shapes}, but found {tree} "
+                f"of shapes {shapes}"
             )
         flat = jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
         matrix = self.dense() + damping * jnp.eye(self.shape[0], dtype=self.dtype)

@@ -1,9 +1,10 @@
 """The system that a contraction solves: which labels must agree for two indices to meet on an axis.
 
-A `Network` is a term in the making: factors, the indices of the answer, and equations between indices that still
-have to hold. `solve` removes the equations one by one, each by a substitution of a label (a slice, a reshape
-or a gather of the factors that carry it), or, where no substitution exists, by a factor of zeros and ones. Every
-step keeps `0 <= index < size of the axis`, so that no entry is counted that lies outside.
+A `Network` is a term in the making: factors, the indices of the answer, and equations between
+indices that still have to hold. `solve` removes the equations one by one, each by a substitution of
+a label (a slice, a reshape or a gather of the factors that carry it), or, where no substitution
+exists, by a factor of zeros and ones. Every step keeps `0 <= index < size of the axis`, so that no
+entry is counted that lies outside.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Term, tidy
-from blockjac.blocks.factor import Factor
+from blockjac.blocks.factor import Factor, View
 from blockjac.blocks.index import Index, Label, Lookup, collect, radix
 
 
@@ -35,7 +36,7 @@ class Network:
         labels: Sequence[Label],
         coefficient: Any,
     ) -> None:
-        self.factors = list(factors)
+        self.views = [View.of(factor) for factor in factors]
         self.indices = list(indices)
         self.labels = dict.fromkeys(labels)
         self.coefficient = coefficient
@@ -52,7 +53,7 @@ class Network:
         self.equations = list(equations)
         for place, (_, _, size) in enumerate(equations):
             for side in (0, 1):
-                index = self.equations[place][side]
+                index = self.equations[place][:2][side]  # as the trims before have left it
                 if index.single is not None and not index.within(size):
                     self._trim(index, size)
         while self.equations:
@@ -69,17 +70,18 @@ class Network:
         self._compare(left, right, size)
 
     def _compare(self, left: Index, right: Index, size: int) -> None:
-        self.factors.append(arrays.equal(left, right, size))
+        self.views.append(View.of(arrays.equal(left, right, size)))
 
     def _require(self, index: Index, size: int) -> None:
         """Keep only label values for which the index lies on the axis.
 
-        A single label has been trimmed before, so that this is a factor of zeros and ones or nothing.
+        A single label has been trimmed before, so that this is a factor of zeros and ones or
+        nothing.
         """
         if index.constant and not index.within(size):
             raise Contradiction
         if not index.within(size):
-            self.factors.append(arrays.in_range(index, size))
+            self.views.append(View.of(arrays.in_range(index, size)))
 
     def _trim(self, index: Index, size: int) -> None:
         """Restrict the one label of an index to the values for which the index lies on the axis."""
@@ -100,23 +102,25 @@ class Network:
         self.substitute(label, Index(value))
 
     def substitute(self, label: Label, value: Index) -> None:
-        """Replace a label everywhere by an expression whose values lie in `0 .. label.size - 1`, or are masked."""
+        """Replace a label everywhere by an expression whose values keep its range or are masked."""
         self.labels.pop(label, None)
         for new in value.labels:
             self.labels.setdefault(new)
-        self.factors = [_substituted(factor, label, value) for factor in self.factors]
         lookups: dict[int, Lookup] = {}
 
         def replaced(index: Index) -> Index:
             return _index_substituted(index, label, value, lookups)
 
+        self.views = [
+            View(view.array, tuple(map(replaced, view.axes)), view.name) for view in self.views
+        ]
         self.indices = [replaced(index) for index in self.indices]
         self.equations = [
             (replaced(left), replaced(right), size) for left, right, size in self.equations
         ]
 
     def solve_for(self, label: Label, value: Index) -> None:
-        """Substitute a label by an expression that may leave its range; what leaves it is no entry."""
+        """Replace a label by an expression that may leave its range; what leaves it is no entry."""
         if value.constant:
             self.fix(label, value.offset)
             return
@@ -128,11 +132,9 @@ class Network:
             fresh = Index.of(Label(last - first + 1), 1, first)
             self.substitute(kept, fresh)
             value = _index_substituted(value, kept, fresh, {})
-        elif not value.within(label.size) and not any(
-            label in factor.labels for factor in self.factors
-        ):
-            # Where a factor carries the label, its gather gives 0 outside the range.
-            self.factors.append(arrays.in_range(value, label.size))
+        elif not value.within(label.size) and not any(view.guards(label) for view in self.views):
+            # Where a factor has the label as an axis, it reads 0 outside the range.
+            self.views.append(View.of(arrays.in_range(value, label.size)))
         self.substitute(label, value)
 
     # The answer
@@ -140,13 +142,14 @@ class Network:
     def term(self, out_axes: int) -> Term:
         """Sum the labels that no index carries and return the term."""
         used = {label for index in self.indices for label in index.labels}
-        carried = {label for factor in self.factors for label in factor.labels}
+        factors = [view.read() for view in self.views]
+        carried = {label for factor in factors for label in factor.labels}
         coefficient = self.coefficient
         for label in self.labels:
             if label not in used and label not in carried:
                 coefficient = coefficient * label.size
         summed = [label for label in self.labels if label in carried and label not in used]
-        factors, coefficient = merged(contracted(self.factors, summed), coefficient)
+        factors, coefficient = merged(contracted(factors, summed), coefficient)
         return Term(
             tuple(factors),
             tuple(self.indices[:out_axes]),
@@ -156,7 +159,7 @@ class Network:
 
 
 def trimmed(term: Term, out_shape: Sequence[int], wrt_shape: Sequence[int]) -> Term | None:
-    """A term with the labels of single-label indices restricted to values on their axes; None if nothing is left."""
+    """A term with the label of each single-label index kept on its axis; None if none is left."""
     network = Network(term.factors, term.indices, term.labels, term.coefficient)
     for place, size in enumerate((*out_shape, *wrt_shape)):
         index = network.indices[place]
@@ -169,7 +172,7 @@ def trimmed(term: Term, out_shape: Sequence[int], wrt_shape: Sequence[int]) -> T
 
 
 def contracted(factors: Sequence[Factor], summed: Sequence[Label]) -> list[Factor]:
-    """Contract, group by group, the factors that share labels to be summed; the others stay as they are."""
+    """Contract, group by group, the factors that share labels to be summed; keep the others."""
     untouched = [factor for factor in factors if not set(factor.labels) & set(summed)]
     pending = [factor for factor in factors if set(factor.labels) & set(summed)]
     while pending:
@@ -186,7 +189,7 @@ def contracted(factors: Sequence[Factor], summed: Sequence[Label]) -> list[Facto
 
 
 def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], Any]:
-    """Multiply factors over the same labels into one, which XLA fuses, and the coefficient with the first of them."""
+    """Multiply factors over the same labels, and the coefficient with the first such group."""
     groups: dict[frozenset[Label], list[Factor]] = {}
     for factor in factors:
         groups.setdefault(frozenset(factor.labels), []).append(factor)
@@ -229,7 +232,7 @@ def _constants(network: Network, left: Index, right: Index, size: int) -> bool:
 
 
 def _singles(network: Network, left: Index, right: Index, size: int) -> bool:
-    """`a + s*l == b + t*m` for two labels, or one label with two strides: a linear Diophantine equation."""
+    """`a + s*l == b + t*m`, a linear Diophantine equation; l and m may be one label."""
     if left.single is None or right.single is None:
         return False
     (first, s), (second, t) = left.single, right.single
@@ -387,7 +390,7 @@ def _flattening(network: Network, left: Index, right: Index, size: int) -> bool:
 
 
 def _division(network: Network, left: Index, right: Index, size: int) -> bool:
-    """Strided labels against anything: an integer division, with a factor that is 1 where nothing remains."""
+    """Strided labels against anything: an integer division, and a mask of where it is exact."""
     for index, rest in ((left, right), (right, left)):
         for label, stride in index.strides:
             if label in rest.labels or index.lookup is not None:
@@ -396,41 +399,31 @@ def _division(network: Network, left: Index, right: Index, size: int) -> bool:
             if value is None:
                 continue
             network._require(index, size)
-            network.factors.append(arrays.in_range(value, label.size, stride))
+            network.views.append(View.of(arrays.in_range(value, label.size, stride)))
             network.substitute(label, Index(0, (), arrays.quotient(value, stride, None)))
             return True
     return False
 
 
 def _digit(flat: Label, weight: int, base: int) -> Index:
+    """`flat // weight % base` as a lookup."""
     if arrays.is_planning():
-        return Index(
-            0, (), Lookup(arrays.Abstract((flat.size,), np.dtype(np.int32)), (flat,), (0, base - 1))
-        )
-    return Index(0, (), Lookup(jnp.arange(flat.size) // weight % base, (flat,), (0, base - 1)))
+        values: Any = arrays.Abstract((flat.size,), np.dtype(np.int32))
+    else:
+        values = lax.iota(np.int32, flat.size) // weight % base
+    return Index(0, (), Lookup(values, (flat,), (0, base - 1)))
 
 
 # Helpers of substitution
 
 
 def _values_within(offset: int, stride: int, count: int, size: int) -> tuple[int, int]:
-    """The first and last label value for which `offset + stride * value` lies in `0 .. size - 1`."""
+    """First and last label value for which `offset + stride * value` lies in `0 .. size - 1`."""
     if stride > 0:
         first, last = -(offset // stride), (size - 1 - offset) // stride
     else:
         first, last = -((size - 1 - offset) // -stride), offset // -stride
     return max(first, 0), min(last, count - 1)
-
-
-def _substituted(factor: Factor, label: Label, value: Index) -> Factor:
-    if label not in factor.labels:
-        return factor
-    if value.constant:
-        return arrays.pick(factor, label, value.offset)
-    if value.single is not None:
-        new, stride = value.single
-        return arrays.restrict(factor, label, new, value.offset, stride)
-    return arrays.gather(factor, label, value)
 
 
 def _index_substituted(
@@ -442,7 +435,10 @@ def _index_substituted(
     lookup = index.lookup
     if lookup is not None and label in lookup.labels:
         if id(lookup) not in lookups:
-            moved = _substituted(Factor(lookup.array, lookup.labels), label, value)
+            axes = tuple(
+                value if other is label else Index.of(other) for other in lookup.labels
+            )
+            moved = View(lookup.array, axes).read()
             lookups[id(lookup)] = Lookup(
                 moved.array, moved.labels, lookup.bounds if _safe(value, label) else None
             )

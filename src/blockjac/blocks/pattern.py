@@ -40,7 +40,7 @@ def nnz(block: Block) -> int:
 
 
 def _injective(term: Term) -> bool:
-    """Whether each label can be read off an axis of its own and every index stays on its axis by construction."""
+    """Whether each label can be read off an axis of its own and every index stays on its axis."""
     singles = {index.single[0] for index in term.indices if index.single is not None}
     return all(
         index.single is not None or index.constant for index in term.indices
@@ -60,7 +60,7 @@ def _is_traced(index: Index) -> bool:
 
 
 def _flat_places(block: Block, term: Term, axes: list[int]) -> np.ndarray:
-    """The flattened positions, over the given axes, of a term's entries; those off an axis left out."""
+    """The flat positions, over the given axes, of a term's entries; those off an axis left out."""
     labels = _labels(term, axes)
     shape = tuple(label.size for label in labels)
     flat = np.zeros(shape, np.int64)

@@ -27,7 +27,8 @@ MAX_TERMS = 16
 def star(left: Any, right: Any) -> Any:
     """The standard contraction: `(left star right)[i, j] = sum_k left[i, k] right[k, j]`.
 
-    Sums over *all* axes of the variable in between, so that the chain rule reads `D(h o f) = D h star D f`.
+    Sums over *all* axes of the variable in between, so that the chain rule reads `D(h o f) = D h
+    star D f`.
 
     Args:
         left: a Block (or BlockMatrix), or an array of shape `right.out_shape`.
@@ -57,8 +58,10 @@ def star(left: Any, right: Any) -> Any:
     if isinstance(left, Block) and isinstance(right, Block):
         if left.wrt_shape != right.out_shape:
             raise BlockShapeError(
-                f"star needs left.wrt_shape == right.out_shape, but left is a block of {left.out_shape} with respect to "
-                f"{left.wrt_shape} and right one of {right.out_shape} with respect to {right.wrt_shape}"
+                "star needs left.wrt_shape == right.out_shape, but left is a block of "
+                f"{left.out_shape} with respect to "
+                f"{left.wrt_shape} and right one of {right.out_shape} with respect to "
+                f"{right.wrt_shape}"
             )
         return _batched(_star_blocks, left, right)
     if isinstance(left, Block):
@@ -89,13 +92,14 @@ def _check_array(array: Any, wanted: tuple[int, ...], which: str, block: Block, 
     shape = tuple(array.shape)
     if shape not in (wanted, block.batch_shape + wanted):
         raise BlockShapeError(
-            f"star of a block of {block.out_shape} with respect to {block.wrt_shape} and an array needs an array of "
+            f"star of a block of {block.out_shape} with respect to {block.wrt_shape} and an array "
+            "needs an array of "
             f"the block's {which} {wanted} on the {side}, but found one of shape {shape}"
         )
 
 
 def _batched(function: Callable[[Any, Any], Any], block: Block, other: Any, rank: int = 0) -> Any:
-    """Apply a function over the batch axes that an outer `vmap` has left on a block, or on both arguments.
+    """Apply a function over the batch axes that an outer `vmap` has left on the arguments.
 
     Args:
         function: of one block and one other block or array.
@@ -151,7 +155,7 @@ def _star_terms(left: Term, right: Term, one: Block, other: Block) -> Term | Non
 
 
 def _prepared(left: Term, right: Term, block: Block) -> Term:
-    """Make an axis of the left term dense first, where a lookup or window on it would cost more to follow.
+    """Make an axis of the left term dense first where a lookup or window costs more to follow.
 
     Following means to gather the right factors (or to compare two lookups) over the labels of the
     left index; making it dense means to add the left entries up on the axis.
@@ -325,7 +329,7 @@ def _by_stride(index: Index) -> Sequence[tuple[Label, int]]:
 
 
 def _in_one(block: Block, deltas: Sequence[tuple[int, int]]) -> Term:
-    """All terms of a block as one: the deltas that all of them have, and dense along the other axes."""
+    """All terms of a block as one: the deltas that all of them have, dense along other axes."""
     rank = len(block.out_shape)
     target = [Label(size) for size in block.shape]
     for i, j in deltas:
