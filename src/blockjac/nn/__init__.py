@@ -1,5 +1,7 @@
 """A feedforward network, its loss, and backpropagation as a contraction of Jacobian blocks."""
 
+from blockjac.nn import jacobians
+from blockjac.nn.composition import CompositionBlocks, composition_blocks
 from blockjac.nn.functions import (
     affine,
     cross_entropy,
@@ -16,12 +18,16 @@ from blockjac.nn.network import (
     probabilities,
     scores,
 )
+from blockjac.nn.sweep import stage_jacobians, sweep
 
 __all__ = [
+    "CompositionBlocks",
     "NetworkParams",
     "affine",
+    "composition_blocks",
     "cross_entropy",
     "initial_params",
+    "jacobians",
     "log_softmax",
     "logistic",
     "loss",
@@ -30,4 +36,6 @@ __all__ = [
     "scores",
     "softmax",
     "softmax_cross_entropy",
+    "stage_jacobians",
+    "sweep",
 ]

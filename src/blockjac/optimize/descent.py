@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from blockjac.errors import InvalidOptionError, NonFiniteLossError, ParameterTypeError
@@ -154,7 +155,7 @@ def descent(
     parts = []
     for length in lengths:
         state, part = run(state, length, data)
-        if isinstance(state.loss, jax.core.Tracer):
+        if isinstance(state.loss, Tracer):
             if callback is not None:
                 raise InvalidOptionError("a callback needs values: call descent outside jit")
             return _result(state, part)

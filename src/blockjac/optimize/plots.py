@@ -6,7 +6,7 @@ no global state, no backend to choose.
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -185,7 +185,7 @@ def plot_line_search(
         place = profile.accepted_step, profile.accepted_value
         axes.plot(*place, "o", color=GREEN, markersize=9, label=accepted)
     axes.set_ylim(*_window(profile))
-    axes.set_xlim(steps[0], steps[-1])
+    axes.set_xlim(float(steps[0]), float(steps[-1]))
     axes.legend(**LEGEND, title=None if status is Status.FOUND else status.message)
     return _save(figure, file)
 
@@ -195,12 +195,12 @@ def _window(profile: LineProfile) -> tuple[float, float]:
     shown = profile.values[np.isfinite(profile.values)]
     low, high = min(shown, default=profile.start), max(shown, default=profile.start)
     room = (high - low) or abs(profile.start) or 1.0
-    return low - 0.35 * room, high + 0.08 * room
+    return float(low - 0.35 * room), float(high + 0.08 * room)
 
 
 def plot_history(
     file: str | os.PathLike[str],
-    values: ArrayLike,
+    values: Array | Sequence[float],
     *,
     title: str,
     quantity: str,
@@ -233,10 +233,11 @@ def plot_history(
         'loss.png'
     """
     check_picture(file)
-    values = np.asarray(values)
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _blank(title, "step", quantity)
     marker = "o" if len(values) <= 200 else None
-    axes.plot(values, color=BLUE, linewidth=1.1, marker=marker, markersize=3.2)
+    axes.plot(np.asarray(values), color=BLUE, linewidth=1.1, marker=marker, markersize=3.2)
     if log_base is not None:
         axes.set_yscale("log", base=log_base)
     if log_base == 10:
@@ -244,7 +245,7 @@ def plot_history(
     if start is not None:
         axes.axhline(start, color=GREY, linestyle=":", label=f"before the first step: {start:.4g}")
         axes.legend(**LEGEND)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _save(figure, file)
 
 
