@@ -80,6 +80,13 @@ def composed(layers, x):
     return value
 
 
+@jax.jit
+def dense(blocks):
+    return jax.tree.map(
+        lambda block: block.dense(), blocks, is_leaf=lambda leaf: isinstance(leaf, blockjac.Block)
+    )
+
+
 def close(ours, theirs):
     np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-14)
 
@@ -88,7 +95,7 @@ def close(ours, theirs):
 @pytest.mark.parametrize("wrap", [lambda function: function, jax.jit], ids=["plain", "jit"])
 def test_the_sweep_is_a_plain_gradient_step(network, wrap):
     layers, params, x = network
-    gradient = jax.grad(composed(layers, x))(params)
+    gradient = jax.jit(jax.grad(composed(layers, x)))(params)
     stepped = jax.tree.map(lambda theta, change: theta - 0.3 * change, params, gradient)
     swept = wrap(lambda params: nn.sweep(layers, params, x, 0.3))(params)
     jax.tree.map(close, swept, stepped)
@@ -149,10 +156,10 @@ def test_the_product_of_the_stages_is_the_gradient(network):
         layers, params, x = layers[1:], params[1:], layers[0](x, params[0])
     stages = nn.stage_jacobians(layers, params, x)
     product = reduce(lambda later, earlier: later @ earlier, reversed(stages))
-    gradient = jax.grad(composed(layers, x))(params)
-    jax.tree.map(lambda wanted, block: close(block.dense(), wanted), gradient, product[0])
+    gradient = jax.jit(jax.grad(composed(layers, x)))(params)
+    jax.tree.map(close, dense(product[0]), gradient)
     flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
-    close(product.dense(), flat[None])
+    close(jax.jit(lambda matrix: matrix.dense())(product), flat[None])
 
 
 def test_a_stage_is_the_jacobian_of_its_map():
@@ -165,12 +172,10 @@ def test_a_stage_is_the_jacobian_of_its_map():
         return squash(x1, scale), W, b, penalty
 
     leaves = (x1, params[1], params[2]["W"], params[2]["b"], params[3])
-    expected = jax.jacfwd(second, argnums=tuple(range(5)))(*leaves)
+    expected = jax.jit(jax.jacfwd(second, argnums=tuple(range(5))))(*leaves)
     assert stages[1].out_shapes == ((6, 5), (5, 2), (1, 2), (3,))
     assert stages[1].wrt_shapes == tuple(leaf.shape for leaf in leaves)
-    for row, found in enumerate(expected):
-        for column, wanted in enumerate(found):
-            close(stages[1][row, column].dense(), wanted)
+    jax.tree.map(close, dense(stages[1].rows), expected)
     assert stages[2].wrt_shapes[0] == x2.shape
     assert [len(stage.rows) for stage in stages] == [5, 4, 2, 1]
 
@@ -187,9 +192,9 @@ def test_one_array_may_be_the_parameter_of_two_layers():
     layers = [lambda x, theta: x * theta] * 2 + [lambda x, theta: jnp.sum(x**2) * theta]
     params = [shared, shared, draw()]
     stages = nn.stage_jacobians(layers, params, X)
-    gradient = jax.grad(composed(layers, X))(params)
+    gradient = jax.jit(jax.grad(composed(layers, X)))(params)
     product = stages[2] @ stages[1] @ stages[0]
-    jax.tree.map(lambda wanted, block: close(block.dense(), wanted), gradient, product[0])
+    jax.tree.map(close, dense(product[0]), gradient)
 
 
 @pytest.mark.parametrize("function", [nn.stage_jacobians, lambda *args: nn.sweep(*args, 0.1)])
