@@ -204,7 +204,9 @@ CASES |= {
     "relu-at-zero": kink(jax.nn.relu, floats(-1, 0, 1)),
     "abs-at-zero": kink(lax.abs, floats(-1, -0.0, 0, 2)),
     "clamp": Case(lax.clamp, ((4,), (4,), (4,)), smooth=False),
-    "clamp-literals": Case(lambda x: lax.clamp(x.dtype.type(-0.5), x, x.dtype.type(0.5)), ((2, 4),), smooth=False),
+    "clamp-literals": Case(
+        lambda x: lax.clamp(x.dtype.type(-0.5), x, x.dtype.type(0.5)), ((2, 4),), smooth=False
+    ),
     "clamp-ties": kink(lax.clamp, floats(0, 0, 0, 2), floats(0, 1, 0.5, 1), floats(1, 1, 1, 1)),
     # Conversions
     "convert_element_type": Case(

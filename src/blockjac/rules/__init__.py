@@ -14,6 +14,8 @@ from blockjac.rules import (
     shaping,
     windows,
 )
+from blockjac.rules.adding import define
+from blockjac.rules.checking import check
 from blockjac.rules.registry import (
     RULES,
     ZERO,
@@ -33,8 +35,10 @@ __all__ = [
     "ZERO",
     "Rule",
     "broadcasting",
+    "check",
     "contractions",
     "cumulative",
+    "define",
     "elementwise",
     "elementwise_table",
     "indexing",

@@ -15,7 +15,9 @@ import numpy as np
 
 from blockjac import compat
 from blockjac.blocks.operators import OperatorGroup
+from blockjac.errors import report_lost_structure
 from blockjac.graph import Equation
+from blockjac.rules.registry import RULES
 from blockjac.trace import is_inexact
 
 FORWARD_ONLY = {"while"}
@@ -25,10 +27,50 @@ REVERSE_ONLY = {"custom_vjp_call"}
 """Primitives that JAX differentiates backwards only."""
 
 
+_CONTROL_FLOW = """
+    scan while cond call_hi_primitive composite eval_jaxpr linear_call remat_opt run_state stage
+"""
+_LINEAR_ALGEBRA = """
+    cholesky eig eigh lu qr svd triangular_solve tridiagonal_solve custom_linear_solve fft conv_general_dilated
+    ragged_dot_general
+"""
+_COMPLEX = "complex conj imag real"
+_OTHER = "cummax cummin reduce reduce_window random_gamma tie to_edtype from_edtype"
+_COLLECTIVES = """
+    all_gather all_gather_invariant all_gather_reduced all_to_all pbroadcast ppermute preduced psum psum_invariant pvary
+    ragged_all_to_all reduce_scatter reduced_vary_cast_p unreduced_psum unreduced_reduce_scatter vary_unreduced_cast_p
+"""
+_REFERENCES_AND_CALLBACKS = """
+    accum_grad_in_ref addupdate box_get box_set dce_sink empty_ref free_ref freeze get log_extend log_read new_box new_log
+    new_ref swap check debug_callback debug_print ffi_call inspect_sharding io_callback pure_callback
+"""
+_SPARSE = """
+    bcoo_dot_general bcoo_dot_general_sampled bcoo_extract bcoo_fromdense bcoo_sort_indices bcoo_spdot_general
+    bcoo_sum_duplicates bcoo_todense bcoo_transpose bcsr_dot_general bcsr_extract bcsr_fromdense bcsr_todense
+    coo_fromdense coo_matmat coo_matvec coo_todense csr_fromdense csr_matmat csr_matvec csr_todense spsolve todense
+"""
+LEFT_TO_JAX = frozenset(
+    " ".join(
+        (
+            _CONTROL_FLOW,
+            _LINEAR_ALGEBRA,
+            _COMPLEX,
+            _OTHER,
+            _COLLECTIVES,
+            _REFERENCES_AND_CALLBACKS,
+            _SPARSE,
+        )
+    ).split()
+)
+"""Primitives that are known to have no rule: their equations come from JAX, applied as operators."""
+
+
 def fallback(
     equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]
 ) -> list[list[Any]]:
     """Operators for one equation, by output and input; None for inactive inputs and results without derivative."""
+    if equation.primitive.name not in LEFT_TO_JAX | REVERSE_ONLY | set(RULES):
+        report_lost_structure(equation.primitive.name)
     moving = [place for place, wanted in enumerate(active) if wanted]
     smooth = [place for place, out in enumerate(outs) if is_inexact(out)]
 

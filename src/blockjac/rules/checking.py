@@ -1,0 +1,151 @@
+"""Is a rule right? Its Jacobian beside the one that JAX computes, or beside differences where JAX has none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import primitives
+
+from blockjac.compat import bind
+from blockjac.errors import RuleError, WrongRuleError
+from blockjac.rules.adding import DEFINED
+from blockjac.rules.registry import RULES, ZERO
+
+DIFFERENCE = 1e-5
+"""Step of central differences, relative to the size of the entry."""
+
+DIFFERENCE_TOLERANCE = 1e-6
+"""What central differences in double precision are good for."""
+
+
+def check(function: Any, *args: Any, rtol: float = 1e-10, **params: Any) -> None:
+    """Compare the Jacobian by our rules with JAX's, in double precision, in both orders.
+
+    Where JAX has no derivative, central differences stand in. An entry that is 0 by structure may be nan in JAX.
+
+    Args:
+        function: a function, a primitive, or the name of one.
+        args: its arguments; the floats among them are differentiated.
+        rtol: relative tolerance, of the largest entry; at least 1e-6 against differences.
+        params: the primitive's parameters, or the function's keyword arguments.
+
+    Raises:
+        WrongRuleError: names the first entry that differs, with both values.
+        RuleError: if the primitive has no rule, or none of the arguments is a float.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from blockjac import rules
+        >>> rules.check("tanh", jnp.array([-1.0, 0.0, 30.0]))
+        >>> rules.check(lambda x, w: jnp.tanh(x @ w), jnp.ones((2, 3)), jnp.ones(3))
+    """
+    called, name = _called(function, params)
+    with jax.enable_x64(True):
+        arguments = [_in_double(argument) for argument in args]
+        moving = tuple(
+            place
+            for place, argument in enumerate(arguments)
+            if jnp.issubdtype(argument.dtype, jnp.floating)
+        )
+        if not moving:
+            raise RuleError(f"checking {name} needs a float among its arguments")
+        oracle, wanted = _oracle(called, arguments, moving)
+        tolerance = max(rtol, DIFFERENCE_TOLERANCE) if oracle == "differences" else rtol
+        for order in ("reverse", "forward"):
+            found = _ours(called, arguments, moving, order)
+            for result, (own, other) in enumerate(zip(found, wanted, strict=True)):
+                for place, one, two in zip(moving, own, other, strict=True):
+                    where = f"result {result} with respect to argument {place}"
+                    _compare(one, two, tolerance, name, where, oracle)
+
+
+def _called(function: Any, params: dict[str, Any]) -> tuple[Callable[..., list[Any]], str]:
+    """What to call, as a function with a list of results, and how to name it."""
+    if callable(function) and not hasattr(function, "bind"):
+        name = getattr(function, "__name__", type(function).__name__)
+        return (lambda *parts: jax.tree.leaves(function(*parts, **params))), name
+    primitive = _primitive(function) if isinstance(function, str) else function
+    if primitive.name not in RULES and primitive.name not in ZERO:
+        raise RuleError(
+            f"there is no rule for {primitive.name!r} to check; add one with blockjac.rules.define"
+        )
+    return (lambda *parts: bind(primitive, parts, params)), repr(primitive.name)
+
+
+def _primitive(name: str) -> Any:
+    known = {one.name: one for one in vars(primitives).values() if hasattr(one, "bind")}
+    found = {**known, **DEFINED}.get(name)
+    if found is None:
+        raise RuleError(
+            f"no primitive of the name {name!r} is known; check the primitive itself, or a function that calls it"
+        )
+    return found
+
+
+def _in_double(argument: Any) -> jax.Array:
+    array = jnp.asarray(argument)
+    return array.astype(jnp.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+
+def _ours(
+    called: Callable[..., Any], arguments: Sequence[Any], moving: Sequence[int], order: str
+) -> Any:
+    from blockjac.transforms import jacobian  # transforms are built on the rules
+
+    return jacobian(called, tuple(moving), order=order)(*arguments)
+
+
+def _oracle(
+    called: Callable[..., Any], arguments: Sequence[Any], moving: Sequence[int]
+) -> tuple[str, Any]:
+    """JAX's Jacobian, forward or else reverse; differences where it has neither."""
+    for oracle in (jax.jacfwd, jax.jacrev):
+        try:
+            return f"jax.{oracle.__name__}", oracle(called, tuple(moving))(*arguments)
+        except (NotImplementedError, TypeError, ValueError):
+            continue
+    return "differences", _differences(called, arguments, moving)
+
+
+def _differences(
+    called: Callable[..., Any], arguments: Sequence[Any], moving: Sequence[int]
+) -> list[list[np.ndarray]]:
+    """Central differences, by result and argument."""
+    results = [np.asarray(one) for one in called(*arguments)]
+    jacobians = [
+        [np.zeros((*one.shape, *arguments[place].shape)) for place in moving] for one in results
+    ]
+    for column, place in enumerate(moving):
+        point = np.asarray(arguments[place])
+        for entry in np.ndindex(point.shape):
+            step = DIFFERENCE * max(1.0, abs(point[entry]))
+            ends = []
+            for sign in (1, -1):
+                moved = point.copy()
+                moved[entry] += sign * step
+                parts = list(arguments)
+                parts[place] = jnp.asarray(moved)
+                ends.append([np.asarray(one) for one in called(*parts)])
+            for row, (up, down) in enumerate(zip(*ends, strict=True)):
+                jacobians[row][column][(..., *entry)] = (up - down) / (2 * step)
+    return jacobians
+
+
+def _compare(found: Any, wanted: Any, rtol: float, name: str, where: str, oracle: str) -> None:
+    found, wanted = np.asarray(found), np.asarray(wanted)
+    finite = np.abs(wanted[np.isfinite(wanted)])
+    largest = finite.max() if finite.size else 0.0
+    same = np.isclose(found, wanted, rtol=rtol, atol=rtol * largest, equal_nan=True)
+    same |= np.isnan(wanted) & (found == 0)
+    if same.all():
+        return
+    first = tuple(map(int, np.argwhere(~same)[0]))
+    raise WrongRuleError(
+        f"the Jacobian of {name}, {where}, differs at {list(first)}: the rule gives {found[first]:.12g}, "
+        f"{'differences give' if oracle == 'differences' else oracle + ' gives'} {wanted[first]:.12g}; "
+        f"{np.sum(~same)} of {found.size} entries differ"
+    )
