@@ -309,3 +309,15 @@ def test_a_batched_and_a_single_block_contract_both_ways():
     np.testing.assert_allclose(
         left.matvec(vectors[0]), jnp.einsum("bij,j->bi", left.dense(), vectors[0])
     )
+
+
+def test_windows_that_other_axes_make_plain_stay_on_their_axis():
+    """The taps of two windows are fixed by further axes; what is left starts before the axis."""
+    o, k = Label(4), Label(2)
+    m, j = Label(4), Label(2)
+    window, other = Index(-1, ((o, 1), (k, 1))), Index(-1, ((m, 1), (j, 1)))
+    left = block_of((4,), (4, 2, 2), Term((), (Index.of(o),), (window, Index.of(k), Index(0))))
+    right = block_of((4, 2, 2), (4,), Term((), (other, Index(0), Index.of(j)), (Index.of(m),)))
+    wanted = np.tensordot(left.dense(), right.dense(), axes=3)
+    assert wanted.sum() == 3
+    np.testing.assert_array_equal(star(left, right).dense(), wanted)

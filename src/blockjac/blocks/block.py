@@ -46,9 +46,7 @@ class Term:
     @property
     def labels(self) -> tuple[Label, ...]:
         """Every label once, by first occurrence in the indices, then in the factors."""
-        found: dict[Label, None] = {}
-        for index in self.indices:
-            found.update(dict.fromkeys(index.labels))
+        found = {label: None for index in self.indices for label in index.labels}
         for factor in self.factors:
             found.update(dict.fromkeys(factor.labels))
         return tuple(found)

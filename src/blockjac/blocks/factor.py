@@ -412,8 +412,8 @@ def split(factor: Factor, label: Label, parts: Sequence[Label]) -> Factor:
 class View:
     """An array read through an index expression on each axis; nothing is moved until `read`.
 
-    Substituting labels in the expressions composes slices, reshapes and gathers into one of each. Values
-    of an expression that lie off its axis read 0.
+    Substituting labels in the expressions composes slices, reshapes and gathers into one of each.
+    Values of an expression that lie off its axis read 0.
     """
 
     array: Any
@@ -438,7 +438,7 @@ class View:
         )
 
     def read(self) -> Factor:
-        """The array over the labels: sliced, split into digits, and gathered once for all the rest."""
+        """The array over the labels: sliced, split into digits, and gathered once for the rest."""
         labels = self.labels
         if len(labels) == len(self.axes) and all(
             axis.is_plain(size) for axis, size in zip(self.axes, self.array.shape, strict=True)

@@ -59,6 +59,8 @@ class Index:
     @property
     def labels(self) -> tuple[Label, ...]:
         """Every label of the expression, those of the lookup included, each once."""
+        if self.lookup is None and len(self.strides) == 1:  # nearly all of them
+            return (self.strides[0][0],)
         own = tuple(label for label, _ in self.strides)
         if self.lookup is None:
             return own

@@ -242,6 +242,9 @@ def _singles(network: Network, left: Index, right: Index, size: int) -> bool:
             raise Contradiction
         network.fix(first, value)
         return True
+    if (left.offset, s, first.size) == (right.offset, t, second.size) and left.within(size):
+        network.substitute(second, Index.of(first))  # a renaming
+        return True
     low = max(0, min(left.offset, left.offset + s * (first.size - 1)))
     low = max(low, min(right.offset, right.offset + t * (second.size - 1)))
     high = min(size - 1, max(left.offset, left.offset + s * (first.size - 1)))
@@ -435,9 +438,7 @@ def _index_substituted(
     lookup = index.lookup
     if lookup is not None and label in lookup.labels:
         if id(lookup) not in lookups:
-            axes = tuple(
-                value if other is label else Index.of(other) for other in lookup.labels
-            )
+            axes = tuple(value if other is label else Index.of(other) for other in lookup.labels)
             moved = View(lookup.array, axes).read()
             lookups[id(lookup)] = Lookup(
                 moved.array, moved.labels, lookup.bounds if _safe(value, label) else None
