@@ -321,3 +321,17 @@ def test_windows_that_other_axes_make_plain_stay_on_their_axis():
     wanted = np.tensordot(left.dense(), right.dense(), axes=3)
     assert wanted.sum() == 3
     np.testing.assert_array_equal(star(left, right).dense(), wanted)
+
+
+def test_many_terms_are_not_merged_into_what_fits_nowhere():
+    """A stencil of twenty taps on an axis of a million places stays in its diagonals."""
+    size = 1_000_000
+
+    def shift(offset):
+        label = Label(size - offset)
+        return Term((), (Index.of(label),), (Index.of(label, 1, offset),), 1 + offset)
+
+    block = block_of((size,), (size,), *map(shift, range(MAX_TERMS + 4)))
+    both = add(block, block)
+    assert (len(both.terms), both.stored) == (MAX_TERMS + 4, 0)
+    assert both.terms[1].coefficient == 4

@@ -23,6 +23,9 @@ from blockjac.errors import BlockShapeError
 MAX_TERMS = 16
 """A block of more terms than this is merged into one structure that holds them all."""
 
+MAX_MERGED_ENTRIES = 2**27
+"""Unless that one structure would have more entries than this: 1 GiB of float64."""
+
 
 def star(left: Any, right: Any) -> Any:
     """The standard contraction: `(left star right)[i, j] = sum_k left[i, k] right[k, j]`.
@@ -232,7 +235,8 @@ def summed(
     if len(kept) > 1:
         deltas = delta_pairs(block)
         entries = block.size // math.prod(wrt_shape[j] for _, j in deltas)
-        if len(kept) > MAX_TERMS or entries <= block.stored:
+        crowded = len(kept) > MAX_TERMS and entries <= MAX_MERGED_ENTRIES
+        if crowded or entries <= block.stored:
             return rebuilt(out_shape, wrt_shape, dtype, [_in_one(block, deltas)])
     return block
 
