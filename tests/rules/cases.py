@@ -59,6 +59,9 @@ def kink(function: Callable[..., Any], *arguments: Any) -> Case:
 
 inf, nan = np.inf, np.nan
 
+FORWARD_ONLY = ("forward",)
+"""For calls that jax.jacrev gets wrong or refuses in JAX 0.10, such as `pad` with respect to its value alone."""
+
 # Elementwise functions of one operand: name, function, domain
 UNARY = {
     "neg": (lax.neg, -2, 2),
@@ -254,12 +257,20 @@ CASES |= {
     "slice-empty": Case(lambda x: x[2:2], ((3, 2),)),
     "rev": Case(lambda x: lax.rev(x, (0, 2)), ((2, 3, 2),)),
     "rev-step": Case(lambda x: x[::-2], ((5,),)),
-    "pad": Case(lambda x, v: lax.pad(x, v, ((1, 2, 0), (0, 1, 2))), ((2, 3), ())),
-    "pad-negative": Case(lambda x, v: lax.pad(x, v, ((-1, 2, 1), (1, -2, 0))), ((4, 3), ())),
-    "pad-negative-interior": Case(lambda x, v: lax.pad(x, v, ((-3, -1, 2),)), ((5,), ())),
+    "pad": Case(
+        lambda x, v: lax.pad(x, v, ((1, 2, 0), (0, 1, 2))), ((2, 3), ()), modes=FORWARD_ONLY
+    ),
+    "pad-negative": Case(
+        lambda x, v: lax.pad(x, v, ((-1, 2, 1), (1, -2, 0))), ((4, 3), ()), modes=FORWARD_ONLY
+    ),
+    "pad-negative-interior": Case(
+        lambda x, v: lax.pad(x, v, ((-3, -1, 2),)), ((5,), ()), modes=FORWARD_ONLY
+    ),
     "pad-literal": Case(lambda x: lax.pad(x, x.dtype.type(0), ((1, 1, 1),)), ((3,),)),
-    "pad-empty": Case(lambda x, v: lax.pad(x, v, ((1, 1, 1),)), ((0,), ())),
-    "pad-nothing-left": Case(lambda x, v: lax.pad(x, v, ((-2, 0, 0),)), ((2,), ())),
+    "pad-empty": Case(lambda x, v: lax.pad(x, v, ((1, 1, 1),)), ((0,), ()), modes=FORWARD_ONLY),
+    "pad-nothing-left": Case(
+        lambda x, v: lax.pad(x, v, ((-2, 0, 0),)), ((2,), ()), modes=FORWARD_ONLY
+    ),
     "concatenate": Case(lambda x, y: jnp.concatenate([x, y, x], axis=1), ((2, 3), (2, 1))),
     "concatenate-empty": Case(lambda x, y: jnp.concatenate([x, y]), ((3,), (0,))),
     "split": Case(lambda x: [x * x for x in jnp.split(x, [2, 3], axis=1)], ((2, 5),)),
@@ -398,7 +409,7 @@ CASES |= {
         lambda x, i: lax.dynamic_slice(x, (i,), (2,)),
         ((300,), jnp.array(200, jnp.uint8)),
         smooth=False,
-        modes=("forward",),  # jax.jacrev writes such a slice at place 0
+        modes=FORWARD_ONLY,  # jax.jacrev writes such a slice at place 0
     ),
     "dynamic_slice-huge": Case(
         lambda x, i: lax.dynamic_slice(x, (i,), (2,)), ((4,), jnp.array(2**40))
@@ -423,7 +434,6 @@ CASES |= {
     "scatter-add-clip": Case(
         lambda x, u: x.at[jnp.array([-9, 1, 9])].add(u, mode="clip"),
         ((4,), (3,)),
-        modes=("forward",),
     ),
     "scatter-add-windows": Case(
         lambda x, u: lax.scatter_add(
