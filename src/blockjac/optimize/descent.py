@@ -203,6 +203,7 @@ def _run(
 
     def make(state: _State) -> tuple[_State, Trace]:
         _, gradient = value_and_grad(loss)(state.params, *data)
+        squared_norm = inner_product(gradient, gradient)
         downhill = jax.tree.map(jnp.negative, gradient)
         found = backtrack(
             loss,
@@ -211,11 +212,12 @@ def _run(
             gradient,
             *data,
             value=state.loss,
+            slope=-squared_norm,
             line_search=line_search,
         )
         row = Trace(
             loss=found.value,
-            gradient_norm=jnp.sqrt(inner_product(gradient, gradient)),
+            gradient_norm=jnp.sqrt(squared_norm),
             step=found.step,
             trials=found.trials,
             status=found.status,

@@ -129,6 +129,7 @@ def backtrack(
     gradient: Params,
     *data: Any,
     value: ArrayLike | None = None,
+    slope: ArrayLike | None = None,
     line_search: Backtracking = ARMIJO,
 ) -> LineSearchResult:
     """Search along a direction for a step that lowers the loss by enough.
@@ -142,6 +143,7 @@ def backtrack(
         gradient: The loss's gradient at `params`, the same tree of the same shapes.
         *data: Further arguments of the loss.
         value: The loss at `params`, if it is known already.
+        slope: The inner product of gradient and direction, if it is known already.
         line_search: How to choose the steps to try.
 
     Returns:
@@ -163,41 +165,44 @@ def backtrack(
         check_scalar(loss, params, *data)
         value = loss(params, *data)
     start = jnp.asarray(value)
-    slope = inner_product(gradient, direction).astype(start.dtype)
+    slope = inner_product(gradient, direction) if slope is None else jnp.asarray(slope)
+    slope = slope.astype(start.dtype)
     required = line_search.alpha * slope
 
+    def accepted(search: _Search) -> Array:
+        enough = search.value <= start + search.step * required
+        return jnp.isfinite(search.value) & enough & (search.value < start)
+
     def searching(search: _Search) -> Array:
-        return ~search.found & (search.trials < allowed)
+        return (search.trials < allowed) & ~accepted(search)
 
     def shrink(search: _Search) -> _Search:
         step = jnp.where(search.trials == 0, search.step, line_search.beta * search.step)
         moved = move(params, step, direction)
-        reached = jnp.asarray(loss(moved, *data), start.dtype)
-        enough = (reached <= start + step * required) & (reached < start)
-        return _Search(search.trials + 1, step, moved, reached, jnp.isfinite(reached) & enough)
+        value = jnp.asarray(loss(moved, *data), start.dtype)
+        return _Search(search.trials + 1, step, moved, value)
 
     reason = _why_not_to_search(start, gradient, slope)
     allowed = jnp.where(reason == Status.FOUND, line_search.max_trials, 0)
     first_step = jnp.asarray(line_search.first_step, start.dtype)
-    first = _Search(jnp.int32(0), first_step, params, start, jnp.asarray(False))
-    trials, step, moved, reached, found = lax.while_loop(searching, shrink, first)
+    last = lax.while_loop(searching, shrink, _Search(jnp.int32(0), first_step, params, start))
+    found = accepted(last)
     return LineSearchResult(
-        params=jax.tree.map(lambda new, old: jnp.where(found, new, old), moved, params),
-        value=jnp.where(found, reached, start),
-        step=jnp.where(found, step, 0),
-        trials=trials,
-        status=jnp.where(found | (trials == 0), reason, jnp.int32(Status.NO_STEP)),
+        params=jax.tree.map(lambda new, old: jnp.where(found, new, old), last.params, params),
+        value=jnp.where(found, last.value, start),
+        step=jnp.where(found, last.step, 0),
+        trials=last.trials,
+        status=jnp.where(found | (last.trials == 0), reason, jnp.int32(Status.NO_STEP)),
     )
 
 
 class _Search(NamedTuple):
-    """What one trial hands to the next."""
+    """What one trial hands to the next; before the first, the start, which is no decrease."""
 
     trials: Array
     step: Array
     params: Any
     value: Array
-    found: Array
 
 
 def _why_not_to_search(value: Array, gradient: Any, slope: Array) -> Array:
