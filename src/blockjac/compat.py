@@ -1,11 +1,21 @@
-"""The few things that differ between JAX 0.10, 0.11 and 0.12, and what is read from a jaxpr at all."""
+"""The few things that differ between JAX 0.10, 0.11 and 0.12, and what is read from a jaxpr."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+from jax.core import Tracer as Tracer
 from jax.extend import core
+
+UNKNOWN_VALUE_ERRORS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+"""What JAX raises where Python code needs the value of a traced array."""
 
 
 def open_jaxpr(jaxpr: Any) -> Any:
@@ -30,6 +40,14 @@ def bind(primitive: Any, operands: Sequence[Any], params: dict[str, Any]) -> lis
 
 
 def argument_names(jaxpr: Any) -> tuple[str, ...]:
-    """The names of a jaxpr's inputs with their tree paths, such as `params['W1']`; empty where JAX does not know."""
+    """Names of a jaxpr's inputs with their paths (`params['W1']`); empty where JAX has none."""
     info = getattr(open_jaxpr(jaxpr), "debug_info", None)
     return tuple(getattr(info, "arg_names", None) or ())
+
+
+def convert(array: Any, dtype: Any, weak_type: bool) -> Any:
+    """An array in another dtype, and weak (promoting like a Python number) or not."""
+    if not weak_type or getattr(array, "weak_type", False):
+        return array.astype(dtype)
+    params = {"new_dtype": dtype, "weak_type": True, "sharding": None}
+    return jax.lax.convert_element_type_p.bind(array, **params)

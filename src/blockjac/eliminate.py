@@ -1,13 +1,14 @@
 """From a graph and an order to blocks: the only loop over vertices.
 
-The edges of the graph are elemental Jacobians. Eliminating a vertex contracts each edge that leaves it with each edge that
-enters it, and adds the product to the edge that bypasses it: the chain rule. When only inputs and outputs are left, the edges
-between them are the answer. Any order is correct; reverse order is backpropagation, forward order is forward mode.
+The edges of the graph are elemental Jacobians. Eliminating a vertex contracts each edge that leaves
+it with each edge that enters it, and adds the product to the edge that bypasses it: the chain rule.
+When only inputs and outputs are left, the edges between them are the answer. Any order is correct;
+reverse order is backpropagation, forward order is forward mode.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,11 +63,17 @@ class Edges:
 def evaluate(graph: Graph, arguments: Sequence[Any], captured: Sequence[Any]) -> list[Any]:
     """The values of all equations, by number."""
     values: list[Any] = [None] * len(graph.avals)
-    for value, array in zip((*graph.inputs, *graph.constants), (*arguments, *captured), strict=True):
+    for value, array in zip(
+        (*graph.inputs, *graph.constants), (*arguments, *captured), strict=True
+    ):
         values[value] = array
     for equation in graph.equations:
         operands = [read(operand, values) for operand in equation.operands]
-        for value, result in zip(equation.results, compat.bind(equation.primitive, operands, equation.params), strict=True):
+        for value, result in zip(
+            equation.results,
+            compat.bind(equation.primitive, operands, equation.params),
+            strict=True,
+        ):
             values[value] = result
     return values
 
@@ -81,7 +88,11 @@ def useful_vertices(graph: Graph, outputs: Iterable[Operand | Literal]) -> set[i
     reached = set(graph.active)
     dependence: list[tuple[Equation, list[int]]] = []
     for equation in graph.equations:
-        tails = [op.vertex for op in equation.operands if isinstance(op, Operand) and op.vertex in reached]
+        tails = [
+            op.vertex
+            for op in equation.operands
+            if isinstance(op, Operand) and op.vertex in reached
+        ]
         if tails and equation.primitive.name not in ZERO:
             reached.update(equation.results)
             dependence.append((equation, [tail for tail in tails if tail is not None]))
@@ -92,19 +103,28 @@ def useful_vertices(graph: Graph, outputs: Iterable[Operand | Literal]) -> set[i
     return reached & needed
 
 
+def useful_equations(graph: Graph, useful: set[int]) -> Iterator[Equation]:
+    """The equations with an elemental Jacobian: from a useful vertex to a useful vertex."""
+    for equation in graph.equations:
+        if any(value in useful for value in equation.results) and any(
+            isinstance(op, Operand) and op.vertex in useful for op in equation.operands
+        ):
+            yield equation
+
+
 def elemental(graph: Graph, values: Sequence[Any], useful: set[int]) -> Edges:
     """The elemental Jacobians of all useful equations as edges."""
     edges = Edges()
-    for equation in graph.equations:
+    for equation in useful_equations(graph, useful):
         heads = [value if value in useful else None for value in equation.results]
-        if all(head is None for head in heads):
-            continue
-        tails = [op.vertex if isinstance(op, Operand) and op.vertex in useful else None for op in equation.operands]
-        if all(tail is None for tail in tails):
-            continue
+        tails = [
+            op.vertex if isinstance(op, Operand) and op.vertex in useful else None
+            for op in equation.operands
+        ]
         inputs = [_array(operand, values) for operand in equation.operands]
         outs = [values[value] for value in equation.results]
-        for head, row in zip(heads, _rule(equation, inputs, outs, [tail is not None for tail in tails]), strict=True):
+        rows = _rule(equation, inputs, outs, [tail is not None for tail in tails])
+        for head, row in zip(heads, rows, strict=True):
             for tail, edge in zip(tails, row, strict=True):
                 if head is not None and tail is not None and edge is not None:
                     edges.add(tail, head, edge)
@@ -113,13 +133,17 @@ def elemental(graph: Graph, values: Sequence[Any], useful: set[int]) -> Edges:
 
 def _array(operand: Operand | Literal, values: Sequence[Any]) -> Any:
     value = read(operand, values)
-    if isinstance(operand, Literal) and not operand.aval.shape and jnp.issubdtype(operand.aval.dtype, jnp.floating):
+    if (
+        isinstance(operand, Literal)
+        and not operand.aval.shape
+        and jnp.issubdtype(operand.aval.dtype, jnp.floating)
+    ):
         return StaticScalar(value, operand.aval.dtype)
     return value if hasattr(value, "dtype") else jnp.asarray(value)
 
 
 class StaticScalar(float):
-    """A float literal of the program: a Python number to derivatives, with the shape and dtype of its array."""
+    """A float literal: a Python number to derivatives, with the shape and dtype of its array."""
 
     shape: tuple[int, ...] = ()
     ndim = 0
@@ -133,10 +157,14 @@ class StaticScalar(float):
     dtype: Any
 
 
-def _rule(equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]) -> list[list[Any]]:
+def _rule(
+    equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]
+) -> list[list[Any]]:
     name = equation.primitive.name
     involved = [*outs, *(value for value, wanted in zip(inputs, active, strict=True) if wanted)]
-    if name in RULES and not any(jnp.issubdtype(value.dtype, jnp.complexfloating) for value in involved):
+    if name in RULES and not any(
+        jnp.issubdtype(value.dtype, jnp.complexfloating) for value in involved
+    ):
         rows = RULES[name].apply(outs, inputs, equation.params, active)
         if rows is not None:
             return rows
@@ -156,7 +184,9 @@ def eliminate(edges: Edges, order: Sequence[Vertex]) -> Edges:
 
 
 def _eliminate_one(edges: Edges, vertex: Vertex) -> list[Vertex]:
-    operators = [edge for edge in edges.entering.get(vertex, {}).values() if isinstance(edge, Operator)]
+    operators = [
+        edge for edge in edges.entering.get(vertex, {}).values() if isinstance(edge, Operator)
+    ]
     if operators:
         joint = _joint(edges, vertex, operators[0])
         if joint is not None:
@@ -169,7 +199,7 @@ def _eliminate_one(edges: Edges, vertex: Vertex) -> list[Vertex]:
 
 
 def _joint(edges: Edges, vertex: Vertex, operator: Operator) -> list[Vertex] | None:
-    """Eliminate all results of one operator's equation together, by one backward pass; None where that is not possible."""
+    """Eliminate all results of one operator's equation by one backward pass; None if impossible."""
     group = operator.group
     members: dict[Vertex, int] = {}
     columns: dict[int, Vertex] = {}
@@ -178,9 +208,17 @@ def _joint(edges: Edges, vertex: Vertex, operator: Operator) -> list[Vertex] | N
             if isinstance(edge, Operator) and edge.group is group:
                 members[head] = edge.row
                 columns[edge.column] = tail
-    if group.pull is None or any(isinstance(edge, Operator) for head in members for edge in edges.leaving.get(head, {}).values()):
+    if group.pull is None or any(
+        isinstance(edge, Operator)
+        for head in members
+        for edge in edges.leaving.get(head, {}).values()
+    ):
         return None
-    if any(not isinstance(edge, Operator) or edge.group is not group for head in members for edge in edges.entering[head].values()):
+    if any(
+        not isinstance(edge, Operator) or edge.group is not group
+        for head in members
+        for edge in edges.entering[head].values()
+    ):
         return None
     heads: dict[Vertex, list[Block | None]] = {}
     for member, row in members.items():
@@ -222,9 +260,15 @@ def check_order(order: Any) -> None:
 ORDERS = ("auto", "reverse", "forward", "greedy")
 
 
-def identity_edges(graph: Graph, edges: Edges, outputs: Sequence[Operand | Literal], useful: set[int]) -> None:
+def identity_edges(
+    graph: Graph, edges: Edges, outputs: Sequence[Operand | Literal], useful: set[int]
+) -> None:
     """Add the results as vertices of their own, each an identity of the vertex that it is."""
     for place, output in enumerate(outputs):
         if isinstance(output, Operand) and output.vertex in useful:
             aval = graph.avals[output.vertex]
-            edges.add(output.vertex, ("out", place), Block.identity(vertex_shape(aval), real_dtype(aval.dtype)))
+            edges.add(
+                output.vertex,
+                ("out", place),
+                Block.identity(vertex_shape(aval), real_dtype(aval.dtype)),
+            )

@@ -1,6 +1,5 @@
 """The exceptions: each is a `BlockjacError` and the builtin that JAX raises in such a case."""
 
-
 import logging
 
 
@@ -72,8 +71,8 @@ class DifferentiationTypeError(BlockjacError, TypeError):
     """Something that has no derivative: an integer or non-array input, a result that is not a float or not a scalar."""
 
 
-class ArgumentError(BlockjacError, ValueError):
-    """`argnums` that do not fit the arguments; the message names both."""
+class ArgumentError(BlockjacError, TypeError, ValueError):
+    """`argnums` that do not fit the arguments: JAX raises TypeError for some, ValueError for others."""
 
 
 _log = logging.getLogger("blockjac")

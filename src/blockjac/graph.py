@@ -1,8 +1,9 @@
-"""The program that is differentiated, flat: equations over numbered values, and which of them depend on the inputs.
+"""The program that is differentiated, flat: equations over numbered values.
 
-Values and vertices are apart. A *value* is what an equation computes; a *vertex* is a variable of the chain rule. Nearly
-always they coincide, but a function with its own derivative rule is inlined as two programs, one for its values and one
-for its linear part, and the results of the first belong to the vertices of the second.
+Values and vertices are apart. A *value* is what an equation computes; a *vertex* is a variable of
+the chain rule. Nearly always they coincide, but a function with its own derivative rule is inlined
+as two programs, one for its values and one for its linear part, and the results of the first belong
+to the vertices of the second.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Literal:
 
 @dataclass(frozen=True)
 class Operand:
-    """A use of a value: its number, and the vertex that its derivative belongs to (None: constant)."""
+    """A use of a value: its number, and the vertex of its derivative (None: constant)."""
 
     value: int
     vertex: int | None
@@ -58,7 +59,8 @@ class Graph:
         equations: in order of evaluation.
         outputs: the function's results.
         active: vertices of the differentiated inputs.
-        names: names of values that have one.
+        names: names of values that have one; inputs have those of the function's arguments, such as
+            `params['W1']`.
     """
 
     avals: list[Any] = field(default_factory=list)
@@ -74,3 +76,7 @@ class Graph:
         """Number a new value."""
         self.avals.append(aval)
         return len(self.avals) - 1
+
+    def aval(self, operand: Operand | Literal) -> Any:
+        """The abstract value of an operand."""
+        return operand.aval if isinstance(operand, Literal) else self.avals[operand.value]

@@ -1,8 +1,8 @@
 """Running a graph: inline where the caller is tracing already, else compiled once and found again.
 
-An un-jitted call traces every time, so that closures are always fresh; the compiled program is then found by the traced program
-itself: its equations, shapes and literals. Captured arrays are arguments, so that a fresh lambda of the same text does not
-compile again.
+An un-jitted call traces every time, so that closures are always fresh; the compiled program is then
+found by the traced program itself: its equations, shapes and literals. Captured arrays are
+arguments, so that a fresh lambda of the same text does not compile again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
@@ -27,31 +28,39 @@ MAX_PROGRAMS = 512
 _programs: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
 _lock = threading.Lock()
 
-Body = Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Any]
+Question = Callable[[Graph, Sequence[Any], Sequence[Any], Sequence[Any]], Any]
+"""Emits a computation from a graph, its arguments, its captured and extra arrays; hashable."""
 
 
-def run(graph: Graph, arguments: Sequence[Any], extra: Sequence[Any], body: Body, goal: Any) -> Any:
-    """Run `body(arguments, captured, extra)`, compiled unless a trace is under way.
+def run(
+    question: Question, graph: Graph, arguments: Sequence[Any], extra: Sequence[Any] = ()
+) -> Any:
+    """Run `question(graph, arguments, captured, extra)`, compiled unless a trace is under way.
 
     Args:
-        graph: the traced function that the body differentiates.
+        question: what is asked of the graph.
+        graph: the traced function.
         arguments: values of the graph's inputs.
         extra: further arrays, such as cotangents.
-        body: emits the computation.
-        goal: hashable; tells apart the bodies that one graph may be given to.
 
     Returns:
-        What the body returns.
+        What the question returns.
     """
     captured = graph.captured
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((arguments, captured, extra))):
-        return body(arguments, captured, extra)
-    shapes = tuple((tuple(np.shape(array)), str(getattr(array, "dtype", type(array)))) for array in extra)
-    key = (goal, edition(), shapes, graph_key(graph), jax.config.jax_enable_x64, str(jax.config.jax_default_matmul_precision))
+    if any(
+        isinstance(leaf, compat.Tracer) for leaf in jax.tree.leaves((arguments, captured, extra))
+    ):
+        return question(graph, arguments, captured, extra)
+    shapes = tuple(
+        (tuple(np.shape(array)), str(getattr(array, "dtype", type(array)))) for array in extra
+    )
+    # jax.jit itself tells apart the settings that it depends on, such as x64 and matmul precision.
+    key = (question, edition(), shapes, graph_key(graph))
     with _lock:
         program = _programs.get(key)
         if program is None:
-            program = _programs[key] = jax.jit(body)
+            # The program outlives this call; the arrays that this call captured must not.
+            program = _programs[key] = jax.jit(partial(question, replace(graph, captured=[])))
         _programs.move_to_end(key)
         while len(_programs) > MAX_PROGRAMS:
             _programs.popitem(last=False)
@@ -85,23 +94,38 @@ def _equation_key(equation: Equation, graph: Graph) -> Any:
     params = _frozen(equation.params)
     if _has_function(params):
         params = _derivative_key(equation, graph) or params
-    return (equation.primitive.name, tuple(map(_operand_key, equation.operands)), equation.results, params)
+    return (
+        equation.primitive.name,
+        tuple(map(_operand_key, equation.operands)),
+        equation.results,
+        params,
+    )
 
 
 def _derivative_key(equation: Equation, graph: Graph) -> Any:
-    """For an equation that carries Python functions (rules of its own): the program of its values and derivative."""
+    """For an equation that carries Python functions: the program of its values and derivative."""
     avals = [
-        graph.avals[operand.value] if isinstance(operand, Operand) else operand.aval for operand in equation.operands
+        graph.avals[operand.value] if isinstance(operand, Operand) else operand.aval
+        for operand in equation.operands
     ]
     shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
 
     def both(*operands: Any) -> Any:
-        results, pull = jax.vjp(lambda *parts: compat.bind(equation.primitive, parts, equation.params), *operands)
-        return results, pull([jax.numpy.zeros(result.shape, jax.dtypes.float0) if not _smooth(result) else result for result in results])
+        results, pull = jax.vjp(
+            lambda *parts: compat.bind(equation.primitive, parts, equation.params), *operands
+        )
+        return results, pull(
+            [
+                jax.numpy.zeros(result.shape, jax.dtypes.float0) if not _smooth(result) else result
+                for result in results
+            ]
+        )
 
     try:
         frozen = _frozen(jax.make_jaxpr(both)(*shapes))
-    except Exception:  # what JAX cannot differentiate backwards is told apart by the function objects themselves
+    except (
+        Exception
+    ):  # what JAX cannot differentiate backwards is told apart by the function objects themselves
         return None
     return None if _has_function(frozen) else ("derivative", frozen)
 
@@ -134,16 +158,18 @@ def _is_function(value: Any) -> bool:
     return isinstance(value, FunctionType | MethodType | partial) or hasattr(value, "call_wrapped")
 
 
-
 def _frozen(value: Any) -> Any:
     """A hashable stand-in for a parameter: equal only for parameters that mean the same."""
     if compat.is_jaxpr(value):
         return _jaxpr_key(value)
     if isinstance(value, dict):
-        return tuple((key, _frozen(part)) for key, part in sorted(value.items(), key=lambda item: str(item[0])))
+        return tuple(
+            (key, _frozen(part))
+            for key, part in sorted(value.items(), key=lambda item: str(item[0]))
+        )
     if isinstance(value, tuple | list):
         return (type(value).__name__, *map(_frozen, value))
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, compat.Tracer):
         return _Same(value)
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         array = np.asarray(value)
@@ -182,4 +208,10 @@ def _jaxpr_key(closed: Any) -> Any:
         )
         for equation in jaxpr.eqns
     )
-    return ("jaxpr", head, body, tuple(map(number, jaxpr.outvars)), tuple(map(_frozen, compat.constants(closed))))
+    return (
+        "jaxpr",
+        head,
+        body,
+        tuple(map(number, jaxpr.outvars)),
+        tuple(map(_frozen, compat.constants(closed))),
+    )

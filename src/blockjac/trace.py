@@ -1,13 +1,14 @@
 """From a JAX function to a flat graph.
 
-The function is traced by `jax.make_jaxpr`; calls (`jit`, `closed_call`, `remat`) are inlined, renaming per call, and functions
-with a derivative rule of their own (`custom_jvp`) are replaced by their rule: the linear part of `jax.jvp` of that one
-equation is inlined beside the values and differentiated like everything else.
+The function is traced by `jax.make_jaxpr`; calls (`jit`, `closed_call`, `remat`) are inlined,
+renaming per call, and functions with a derivative rule of their own (`custom_jvp`) are replaced by
+their rule: the linear part of `jax.jvp` of that one equation is inlined beside the values and
+differentiated like everything else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,30 +31,47 @@ CALLS = {
 """Primitives that only call a jaxpr, with the parameter that holds it."""
 
 
-def trace(function: Callable[..., Any], arguments: Sequence[Any], differentiated: Sequence[int]) -> Graph:
-    """Trace a function of flat arguments to a graph.
+def trace(
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    differentiated: Sequence[int],
+    keywords: Mapping[str, Any] | None = None,
+) -> Graph:
+    """Trace a function to a graph.
 
     Args:
-        function: takes the arguments, returns a list of arrays.
-        arguments: arrays or shapes (`jax.ShapeDtypeStruct`).
-        differentiated: positions of the arguments whose Jacobian is wanted.
+        function: returns a list of arrays.
+        arguments: positional arguments: trees of arrays or shapes (`jax.ShapeDtypeStruct`).
+        differentiated: which of the leaves of the arguments, then of the keywords, to differentiate
+            by; leaves that are neither float nor complex are left out.
+        keywords: keyword arguments: trees as well.
 
     Returns:
-        The graph; its inputs are the arguments in order.
+        The graph; its inputs are the leaves in order, named as in the function's signature.
     """
-    closed = jax.make_jaxpr(function)(*arguments)
+    closed = jax.make_jaxpr(function)(*arguments, **(keywords or {}))
     jaxpr = compat.open_jaxpr(closed)
     graph = Graph()
-    inputs = tuple(graph.new_value(variable.aval) for variable in jaxpr.invars)
-    constants = tuple(graph.new_value(variable.aval) for variable in jaxpr.constvars)
-    graph.inputs, graph.constants = inputs, constants
+    graph.inputs = tuple(graph.new_value(variable.aval) for variable in jaxpr.invars)
+    graph.constants = tuple(graph.new_value(variable.aval) for variable in jaxpr.constvars)
     graph.captured = list(compat.constants(closed))
-    graph.active = tuple(inputs[place] for place in differentiated)
+    graph.names = dict(zip(graph.inputs, compat.argument_names(closed), strict=False))
+    inputs = [graph.inputs[place] for place in differentiated]
+    graph.active = tuple(value for value in inputs if is_inexact(graph.avals[value]))
     known = set(graph.active)
-    operands = [Operand(value, value if value in known else None) for value in inputs]
-    inliner = _Inliner(graph)
-    graph.outputs = tuple(inliner.inline(jaxpr, [Operand(value, None) for value in constants], operands))
+    operands = [Operand(value, value if value in known else None) for value in graph.inputs]
+    constants = [Operand(value, None) for value in graph.constants]
+    graph.outputs = tuple(_Inliner(graph).inline(jaxpr, constants, operands))
     return graph
+
+
+def named_as(fun: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a function the name, signature and place of another, as JAX's messages read them."""
+    name = getattr(fun, "__name__", type(fun).__name__)
+    function.__name__ = name
+    function.__qualname__ = getattr(fun, "__qualname__", name)
+    function.__wrapped__ = fun  # pyright: ignore[reportFunctionMemberAccess]
+    return function
 
 
 class _Inliner:
@@ -63,9 +81,12 @@ class _Inliner:
         self.graph = graph
 
     def inline(
-        self, jaxpr: Any, constants: Sequence[Operand | Literal], arguments: Sequence[Operand | Literal]
+        self,
+        jaxpr: Any,
+        constants: Sequence[Operand | Literal],
+        arguments: Sequence[Operand | Literal],
     ) -> list[Operand | Literal]:
-        """Append a jaxpr's equations with its variables renamed; returns the operands of its results."""
+        """Append a jaxpr's equations, renaming variables; returns the operands of its results."""
         environment: dict[Any, Operand | Literal] = {}
         environment.update(zip(jaxpr.constvars, constants, strict=True))
         environment.update(zip(jaxpr.invars, arguments, strict=True))
@@ -75,12 +96,18 @@ class _Inliner:
 
         for equation in jaxpr.eqns:
             operands = [read(atom) for atom in equation.invars]
-            environment.update(zip(equation.outvars, self._results(equation, operands), strict=True))
+            environment.update(
+                zip(equation.outvars, self._results(equation, operands), strict=True)
+            )
         return [read(atom) for atom in jaxpr.outvars]
 
-    def _results(self, equation: Any, operands: list[Operand | Literal]) -> Sequence[Operand | Literal]:
+    def _results(
+        self, equation: Any, operands: list[Operand | Literal]
+    ) -> Sequence[Operand | Literal]:
         name = equation.primitive.name
-        active = any(isinstance(operand, Operand) and operand.vertex is not None for operand in operands)
+        active = any(
+            isinstance(operand, Operand) and operand.vertex is not None for operand in operands
+        )
         inner = equation.params.get(CALLS[name]) if name in CALLS else None
         if inner is None and name == "custom_jvp_call" and not active:
             inner = equation.params["call_jaxpr"]
@@ -92,7 +119,9 @@ class _Inliner:
             return self._with_own_rule(equation, operands)
         return self._append(equation, operands, active)
 
-    def inline_closed(self, closed: Any, operands: Sequence[Operand | Literal]) -> list[Operand | Literal]:
+    def inline_closed(
+        self, closed: Any, operands: Sequence[Operand | Literal]
+    ) -> list[Operand | Literal]:
         """Inline a closed jaxpr; its constants become captured arrays of the graph."""
         jaxpr = compat.open_jaxpr(closed)
         captured = []
@@ -103,31 +132,46 @@ class _Inliner:
             captured.append(Operand(value, None))
         return self.inline(jaxpr, captured, operands)
 
-    def _append(self, equation: Any, operands: list[Operand | Literal], active: bool) -> list[Operand | Literal]:
+    def _append(
+        self, equation: Any, operands: list[Operand | Literal], active: bool
+    ) -> list[Operand | Literal]:
         results = tuple(self.graph.new_value(variable.aval) for variable in equation.outvars)
         self.graph.equations.append(
-            Equation(equation.primitive, tuple(operands), results, equation.params, equation.source_info)
+            Equation(
+                equation.primitive, tuple(operands), results, equation.params, equation.source_info
+            )
         )
-        return [Operand(value, value if active and is_inexact(self.graph.avals[value]) else None) for value in results]
+        return [
+            Operand(value, value if active and is_inexact(self.graph.avals[value]) else None)
+            for value in results
+        ]
 
-    def _with_own_rule(self, equation: Any, operands: list[Operand | Literal]) -> list[Operand | Literal]:
-        """Inline a custom_jvp function by its rule: its values, and its linear part on the operands' vertices."""
+    def _with_own_rule(
+        self, equation: Any, operands: list[Operand | Literal]
+    ) -> list[Operand | Literal]:
+        """Inline a custom_jvp function's values, and its rule's linear part on the vertices."""
         moving = [
             place
             for place, operand in enumerate(operands)
             if isinstance(operand, Operand) and operand.vertex is not None
         ]
         avals = [variable.aval for variable in equation.invars]
-        smooth = [place for place, variable in enumerate(equation.outvars) if is_inexact(variable.aval)]
+        smooth = [
+            place for place, variable in enumerate(equation.outvars) if is_inexact(variable.aval)
+        ]
 
-        def values_and_tangents(values: list[Any], tangents: list[Any]) -> tuple[list[Any], list[Any]]:
+        def values_and_tangents(
+            values: list[Any], tangents: list[Any]
+        ) -> tuple[list[Any], list[Any]]:
             def moved(*parts: Any) -> list[Any]:
                 full = list(values)
                 for place, part in zip(moving, parts, strict=True):
                     full[place] = part
                 return compat.bind(equation.primitive, full, equation.params)
 
-            results, rates = jax.jvp(moved, tuple(values[place] for place in moving), tuple(tangents))
+            results, rates = jax.jvp(
+                moved, tuple(values[place] for place in moving), tuple(tangents)
+            )
             return list(results), [rates[place] for place in smooth]
 
         shapes = [_struct(aval) for aval in avals]
@@ -137,7 +181,9 @@ class _Inliner:
         for place in moving:
             operand = operands[place]
             value = self.zero(avals[place])
-            tangents.append(Operand(value, operand.vertex if isinstance(operand, Operand) else None))
+            tangents.append(
+                Operand(value, operand.vertex if isinstance(operand, Operand) else None)
+            )
         inlined = self.inline_closed(closed, [*still, *tangents])
         count = len(equation.outvars)
         results = list(inlined[:count])
@@ -146,7 +192,9 @@ class _Inliner:
             vertex = rate.vertex if isinstance(rate, Operand) else None
             if vertex is None:
                 continue
-            if isinstance(result, Literal):  # a constant value whose rule claims a slope all the same
+            if isinstance(
+                result, Literal
+            ):  # a constant value whose rule claims a slope all the same
                 result = Operand(self._constant(result), None)
             results[place] = Operand(result.value, vertex)
         return results
@@ -159,9 +207,17 @@ class _Inliner:
         value = self.graph.new_value(literal.aval)
         if getattr(literal.value, "shape", ()):
             # Zeros by a broadcast, so that no array of this size is ever captured.
-            scalar = Literal(np.zeros((), literal.aval.dtype), jax.typeof(jnp.zeros((), literal.aval.dtype)))
-            params = {"shape": tuple(literal.aval.shape), "broadcast_dimensions": (), "sharding": None}
-            self.graph.equations.append(Equation(jax.lax.broadcast_in_dim_p, (scalar,), (value,), params))
+            scalar = Literal(
+                np.zeros((), literal.aval.dtype), jax.typeof(jnp.zeros((), literal.aval.dtype))
+            )
+            params = {
+                "shape": tuple(literal.aval.shape),
+                "broadcast_dimensions": (),
+                "sharding": None,
+            }
+            self.graph.equations.append(
+                Equation(jax.lax.broadcast_in_dim_p, (scalar,), (value,), params)
+            )
         else:
             self.graph.equations.append(Equation(_copy(), (literal,), (value,), {}))
         return value

@@ -1,7 +1,7 @@
 """Candidate orders and their predicted cost.
 
-A candidate is priced by running the elimination itself inside `planning()`: the same code that will compute decides on
-structure alone, and counts operations and bytes.
+A candidate is priced by running the elimination itself inside `planning()`: the same code that will
+compute decides on structure alone, and counts operations and bytes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_
 from blockjac.graph import Graph
 
 BUDGET = 2000
-"""How many contractions of two terms "auto" prices for one candidate before it gives that candidate up."""
+"""How many contractions of two terms "auto" prices before it gives a candidate up."""
 
 MARGIN = 0.95
-"""Another order must be predicted to take less than this share of reverse's time to be preferred."""
+"""The share of reverse's predicted time that another order must stay below to be taken."""
 
 
-def choose_order(order: str, graph: Graph, edges: Edges, useful: set[int], write: bool) -> list[Vertex]:
+def choose_order(
+    order: str, graph: Graph, edges: Edges, useful: set[int], write: bool
+) -> list[Vertex]:
     """The vertices to eliminate, in order.
 
     Args:
@@ -44,7 +46,10 @@ def choose_order(order: str, graph: Graph, edges: Edges, useful: set[int], write
         return reverse
     least = price(edges, reverse, write).seconds() * MARGIN
     best = reverse
-    for candidate in (lambda: forward_order(graph, useful), lambda: greedy_order(edges, reverse, BUDGET)):
+    for candidate in (
+        lambda: forward_order(graph, useful),
+        lambda: greedy_order(edges, reverse, BUDGET),
+    ):
         try:
             vertices = candidate()
             seconds = price(edges, vertices, write, BUDGET).seconds()
@@ -56,13 +61,20 @@ def choose_order(order: str, graph: Graph, edges: Edges, useful: set[int], write
 
 
 def _is_wide_gradient(edges: Edges) -> bool:
-    """Whether one number is differentiated: then going backwards carries no more than the values themselves."""
+    """Whether one number is differentiated: then backwards carries no more than the values do."""
     results = _results(edges)
-    return all(edge.out_shape == () for _, edge in results) and len({head for head, _ in results}) == 1
+    return (
+        all(edge.out_shape == () for _, edge in results) and len({head for head, _ in results}) == 1
+    )
 
 
 def _results(edges: Edges) -> list[tuple[Vertex, Any]]:
-    return [(head, edge) for head, tails in edges.entering.items() if isinstance(head, tuple) for edge in tails.values()]
+    return [
+        (head, edge)
+        for head, tails in edges.entering.items()
+        if isinstance(head, tuple)
+        for edge in tails.values()
+    ]
 
 
 def price(edges: Edges, order: Sequence[Vertex], write: bool, limit: int | None = None) -> Cost:
@@ -80,8 +92,10 @@ def price(edges: Edges, order: Sequence[Vertex], write: bool, limit: int | None 
     return cost
 
 
-def greedy_order(edges: Edges, vertices: Sequence[Vertex], limit: int | None = None) -> list[Vertex]:
-    """Always the vertex whose elimination is cheapest now (Markowitz on structured cost); ties to the later vertex.
+def greedy_order(
+    edges: Edges, vertices: Sequence[Vertex], limit: int | None = None
+) -> list[Vertex]:
+    """Always the vertex that is cheapest to eliminate now (Markowitz); ties to the later vertex.
 
     Raises:
         OverBudget: if it takes more than `limit` contractions of terms.
@@ -105,7 +119,7 @@ def greedy_order(edges: Edges, vertices: Sequence[Vertex], limit: int | None = N
 
 
 _Memory = dict[tuple[int, int], tuple[Any, Any, Block, float]]
-"""What two edges contract to and its price, by their identities; the edges are kept so that these stay their own."""
+"""By the identities of two edges: the edges, kept alive; what they contract to; its price."""
 
 
 def _remembered(left: Any, right: Any, memory: _Memory, spent: Cost) -> tuple[Block, float]:

@@ -1,0 +1,240 @@
+"""What a traced function is asked for: its values, its Jacobian, a pullback, a pushforward.
+
+Each question is a frozen dataclass, so that it can key a compiled program, and a function of the
+graph and of arrays, so that `program.run` can emit it inside a caller's trace or compile it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from blockjac import compat
+from blockjac.blocks import Block
+from blockjac.blocks.operators import Edge, written
+from blockjac.eliminate import (
+    Edges,
+    elemental,
+    eliminate,
+    evaluate,
+    forward_order,
+    identity_edges,
+    read,
+    reverse_order,
+    useful_equations,
+    useful_vertices,
+)
+from blockjac.graph import Graph, Literal, Operand
+from blockjac.plan import choose_order
+from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
+from blockjac.trace import is_inexact
+
+Arrays = Sequence[Any]
+
+NO_LIMIT = 2**62
+"""Bytes: results are checked against the user's limit before anything is computed."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """The results of a graph; and what a later `Pullback` needs of the way there.
+
+    Attributes:
+        count: how many of the graph's results will be pulled back; the others are auxiliary.
+        keep: whether to give the kept values at all.
+    """
+
+    count: int
+    keep: bool = False
+
+    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
+        """`(results, kept values)`."""
+        del extra
+        values = evaluate(graph, arguments, captured)
+        kept = kept_values(graph, self.count) if self.keep else ()
+        return results(graph, values), [values[value] for value in kept]
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """The results of a graph, and the Jacobian of the first of them by every differentiated leaf.
+
+    Attributes:
+        count: how many results are differentiated.
+        wrt: the graph's inputs to differentiate by, all of them floats or complex.
+        order: of elimination.
+        dense: arrays, not Blocks.
+        holomorphic: whether complex derivatives are asked for.
+        values: whether to give the differentiated results too, not only the auxiliary ones.
+    """
+
+    count: int
+    wrt: tuple[int, ...]
+    order: str
+    dense: bool
+    holomorphic: bool = False
+    values: bool = False
+
+    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
+        """`(results, rows)`: a row of arrays or Blocks for each differentiated result."""
+        del extra
+        outputs = graph.outputs[: self.count]
+        values = evaluate(graph, arguments, captured)
+        useful = useful_vertices(graph, outputs)
+        edges = elemental(graph, values, useful)
+        identity_edges(graph, edges, outputs, useful)
+        eliminate(edges, choose_order(self.order, graph, edges, useful, self.dense))
+        rows = []
+        for place, output in enumerate(outputs):
+            result = graph.aval(output)
+            row: list[Any] = []
+            for leaf in self.wrt:
+                block = _block(edges, leaf, place, result, graph.avals[leaf])
+                row.append(
+                    _dense(block, result, graph.avals[leaf], self.holomorphic)
+                    if self.dense
+                    else block
+                )
+            rows.append(row)
+        return results(graph, values)[0 if self.values else self.count :], rows
+
+
+@dataclass(frozen=True)
+class Pullback:
+    """Cotangents of the input leaves from those of the results.
+
+    It is asked not at the graph's arguments but at its `kept_values`, so that a point is evaluated
+    once and pulled back often.
+
+    Attributes:
+        count: how many results have cotangents.
+        wrt: the graph's inputs, all of them floats or complex.
+    """
+
+    count: int
+    wrt: tuple[int, ...]
+
+    def __call__(self, graph: Graph, kept: Arrays, captured: Arrays, cotangents: Arrays) -> Any:
+        """One cotangent an input; `cotangents` are those of the float and complex results."""
+        del captured
+        outputs = graph.outputs[: self.count]
+        values: list[Any] = [None] * len(graph.avals)
+        for value, array in zip(kept_values(graph, self.count), kept, strict=True):
+            values[value] = array
+        useful = useful_vertices(graph, outputs)
+        edges = elemental(graph, values, useful)
+        smooth = [output for output in outputs if is_inexact(graph.aval(output))]
+        for output, given in zip(smooth, cotangents, strict=True):
+            if isinstance(output, Operand) and output.vertex in useful:
+                cotangent = jnp.asarray(given, graph.aval(output).dtype)
+                row = Block.from_dense(packed(jnp.conj(cotangent)), 0)
+                edges.add(output.vertex, ("out", 0), row)
+        eliminate(edges, reverse_order(graph, useful))
+        return [_cotangent(edges, leaf, graph.avals[leaf]) for leaf in self.wrt]
+
+
+@dataclass(frozen=True)
+class Pushforward:
+    """The results of a graph, and their tangents from those of the inputs.
+
+    Attributes:
+        count: how many results have tangents.
+        wrt: the graph's inputs that move, all of them floats or complex.
+    """
+
+    count: int
+    wrt: tuple[int, ...]
+
+    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, tangents: Arrays) -> Any:
+        """`(results, tangents)`, a tangent for each float or complex result."""
+        outputs = graph.outputs[: self.count]
+        values = evaluate(graph, arguments, captured)
+        useful = useful_vertices(graph, outputs)
+        edges = elemental(graph, values, useful)
+        identity_edges(graph, edges, outputs, useful)
+        dtypes = [
+            real_dtype(graph.aval(one).dtype) for one in outputs if is_inexact(graph.aval(one))
+        ]
+        for leaf, given in zip(self.wrt, tangents, strict=True):
+            tangent = packed(jnp.asarray(given, graph.avals[leaf].dtype))
+            # A product of blocks has the dtype of its input: here the widest that is asked for.
+            tangent = tangent.astype(jnp.result_type(tangent.dtype, *dtypes))
+            edges.add("tangent", leaf, Block.from_dense(tangent, tangent.ndim))
+        eliminate(edges, [*graph.active, *forward_order(graph, useful)])
+        rates = [
+            _tangent(edges, place, graph.aval(output))
+            for place, output in enumerate(outputs)
+            if is_inexact(graph.aval(output))
+        ]
+        return results(graph, values), rates
+
+
+def results(graph: Graph, values: Sequence[Any]) -> list[Any]:
+    """The values of the graph's results."""
+    return [
+        jnp.asarray(read(output, values), output.aval.dtype)
+        if isinstance(output, Literal)
+        else values[output.value]
+        for output in graph.outputs
+    ]
+
+
+def kept_values(graph: Graph, count: int) -> list[int]:
+    """The values that the elemental Jacobians of the first results are made of."""
+    useful = useful_vertices(graph, graph.outputs[:count])
+    kept: dict[int, None] = {}
+    for equation in useful_equations(graph, useful):
+        operands = [operand for operand in equation.operands if isinstance(operand, Operand)]
+        kept.update(dict.fromkeys(operand.value for operand in operands))
+        kept.update(dict.fromkeys(equation.results))
+    return list(kept)
+
+
+def _left(edges: Edges, tail: Any, head: Any) -> Block | None:
+    """The edge between two vertices after elimination, written out if it is an operator."""
+    edge: Edge | None = edges.leaving.get(tail, {}).get(head)
+    return None if edge is None else written(edge)
+
+
+def _block(edges: Edges, leaf: int, place: int, result: Any, value: Any) -> Block:
+    found = _left(edges, leaf, ("out", place))
+    if found is not None:
+        return found
+    return Block.zeros(vertex_shape(result), vertex_shape(value), real_dtype(value.dtype))
+
+
+def _dense(block: Block, result: Any, value: Any, holomorphic: bool) -> Any:
+    """The dense Jacobian from a block of real vertices, complex where the variable is."""
+    dense = block.dense(max_bytes=NO_LIMIT)
+    if not jnp.issubdtype(value.dtype, jnp.complexfloating):
+        return _typed_as(dense, value)
+    axis = len(result.shape)
+    if holomorphic:  # d(u + iv)/d(re): the first two axes of parts are the output's and the input's
+        by_real = jnp.take(dense, 0, axis=axis + 1)
+        return jax.lax.complex(by_real[0], by_real[1])
+    return jax.lax.complex(jnp.take(dense, 0, axis=axis), -jnp.take(dense, 1, axis=axis))
+
+
+def _cotangent(edges: Edges, leaf: int, value: Any) -> Any:
+    found = _left(edges, leaf, ("out", 0))
+    if found is None:
+        return _typed_as(jnp.zeros(value.shape, value.dtype), value)
+    dense = unpacked(found.dense(max_bytes=NO_LIMIT), value.dtype)
+    return _typed_as(jnp.conj(dense), value)
+
+
+def _tangent(edges: Edges, place: int, result: Any) -> Any:
+    found = _left(edges, "tangent", ("out", place))
+    if found is None:
+        return _typed_as(jnp.zeros(result.shape, result.dtype), result)
+    dense = found.dense(max_bytes=NO_LIMIT).astype(real_dtype(result.dtype))
+    return _typed_as(unpacked(dense, result.dtype), result)
+
+
+def _typed_as(array: Any, value: Any) -> Any:
+    """The array in a value's dtype, and weak where the value is, as in JAX."""
+    return compat.convert(array, value.dtype, getattr(value, "weak_type", False))

@@ -1,0 +1,317 @@
+"""One call of a transformed function: arguments checked, function traced, trees of answers."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.compat import UNKNOWN_VALUE_ERRORS
+from blockjac.errors import ArgumentError, DifferentiationTypeError
+from blockjac.graph import Graph
+from blockjac.trace import is_inexact, named_as, trace
+
+ArgNums = int | Sequence[int]
+
+NUMBERS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
+"""What JAX takes for an array."""
+
+TRACED = (jax.Array, np.ndarray, np.generic, float, complex)
+"""What is traced of the other arguments; ints, bools and all else stay Python values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A traced function at its arguments.
+
+    Attributes:
+        name: of the transform, for messages.
+        graph: the traced function: its inputs are the arrays among the arguments, its results those
+            of the function and then the arrays of aux.
+        arguments: values of the graph's inputs.
+        wrt: the graph's inputs that are differentiated, in the order of argnums.
+        wrt_tree: their tree: a tuple of arguments.
+        single: whether `argnums` is one int, so that answers are for one argument and not for a
+            tuple.
+        record: what the function returned.
+    """
+
+    name: str
+    graph: Graph
+    arguments: Sequence[Any]
+    wrt: tuple[int, ...]
+    wrt_tree: Any
+    single: bool
+    record: _Record
+
+    @property
+    def results(self) -> Sequence[jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of the function's results, without aux."""
+        return self.record.results
+
+    @property
+    def count(self) -> int:
+        """How many results there are, without aux."""
+        return len(self.results)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """Abstract values of the differentiated leaves."""
+        return [self.graph.avals[value] for value in self.wrt]
+
+    @property
+    def smooth(self) -> tuple[int, ...]:
+        """The differentiated inputs that are floats or complex."""
+        return tuple(value for value in self.wrt if is_inexact(self.graph.avals[value]))
+
+    # Answers put back into trees
+
+    def argument_tree(self, row: Iterable[Any], out_shape: Sequence[int] = ()) -> Any:
+        """The tree of the differentiated arguments: of one, or of a tuple of them.
+
+        Args:
+            row: a leaf for each float or complex input; the others get zeros of float0.
+            out_shape: what is differentiated, for the shape of these zeros.
+        """
+        given = iter(row)
+        leaves = [
+            next(given) if is_inexact(aval) else float0_zeros((*out_shape, *aval.shape))
+            for aval in self.inputs
+        ]
+        tree = jax.tree.unflatten(self.wrt_tree, leaves)
+        return tree[0] if self.single else tree
+
+    def jacobian_tree(self, rows: Sequence[Iterable[Any]]) -> Any:
+        """The tree of the results, in place of each leaf the tree of the arguments."""
+        leaves = [
+            self.argument_tree(row, result.shape)
+            for row, result in zip(rows, self.results, strict=True)
+        ]
+        return jax.tree.unflatten(self.record.out_tree, leaves)
+
+    def value(self, outs: Sequence[Any]) -> Any:
+        """The function's result from the graph's."""
+        return jax.tree.unflatten(self.record.out_tree, outs[: self.count])
+
+    def aux(self, outs: Sequence[Any]) -> Any:
+        """The auxiliary result from the graph's auxiliary results."""
+        traced = iter(outs)
+        leaves = [next(traced) if leaf is None else leaf for leaf in self.record.aux_leaves]
+        return jax.tree.unflatten(self.record.aux_tree, leaves)
+
+    # Checks of what the function returns
+
+    def check_scalar(self) -> None:
+        """Raise unless the function returns one array of shape ().
+
+        Raises:
+            DifferentiationTypeError: in JAX's words, with what to do.
+        """
+        only = "Gradient only defined for scalar-output functions. Output"
+        if self.record.out_tree != jax.tree.structure(0):
+            raise DifferentiationTypeError(
+                f"{only} was a tree, {self.record.out_tree}; use blockjac.jacobian for several "
+                "outputs, or has_aux=True for a pair (value, aux)"
+            )
+        if self.results[0].shape != ():
+            raise DifferentiationTypeError(
+                f"{only} had shape: {self.results[0].shape}; use blockjac.jacobian for it"
+            )
+
+    def check_results(self, holomorphic: bool) -> None:
+        """Raise unless the results can be differentiated.
+
+        Raises:
+            DifferentiationTypeError: in JAX's words, with what to do.
+        """
+        for result in self.results:
+            dtype = result.dtype
+            is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+            if holomorphic and not is_complex:
+                raise DifferentiationTypeError(
+                    f"{self.name} with holomorphic=True requires outputs with complex dtype, but "
+                    f"got {dtype.name}."
+                )
+            if holomorphic or jnp.issubdtype(dtype, jnp.floating):
+                continue
+            instead = (
+                "For holomorphic differentiation, pass holomorphic=True. For differentiation of "
+                "non-holomorphic functions involving complex outputs, use blockjac.vjp directly."
+                if is_complex
+                else "For differentiation of functions with integer outputs, use "
+                "blockjac.vjp directly."
+            )
+            raise DifferentiationTypeError(
+                f"{self.name} requires real-valued outputs (output dtype that is a sub-dtype of "
+                f"np.floating), but got {dtype.name}. {instead}"
+            )
+
+
+def traced_call(
+    name: str,
+    fun: Callable[..., Any],
+    argnums: ArgNums,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    *,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Call:
+    """Sort and check the arguments, and trace the function.
+
+    Args:
+        name: of the transform, for messages.
+        fun: the user's function.
+        argnums: which positional arguments to differentiate.
+        args: positional arguments.
+        kwargs: keyword arguments; they are not differentiated.
+        has_aux: whether the function returns `(value, aux)`.
+        holomorphic: whether inputs must be complex.
+        allow_int: whether inputs may be integers.
+
+    Raises:
+        DifferentiationTypeError: for inputs that have no derivative, and for results that are no
+            arrays.
+        ArgumentError: for argnums out of range.
+    """
+    positions = _positions(argnums, len(args))
+    leaves, tree = jax.tree.flatten((tuple(args), kwargs))
+    chosen = _leaves_of(tree, positions)
+    for place in chosen:
+        _check_input(leaves[place], name, holomorphic, allow_int)
+    moves = [isinstance(leaf, TRACED) or place in set(chosen) for place, leaf in enumerate(leaves)]
+    record = _Record()
+
+    def traced(*args: Any, **kwargs: Any) -> list[Any]:
+        given = iter(jax.tree.leaves((args, kwargs)))
+        full = [next(given) if own else leaf for leaf, own in zip(leaves, moves, strict=True)]
+        args, kwargs = jax.tree.unflatten(tree, full)
+        return record.flat(fun(*args, **kwargs), has_aux)
+
+    arrays = [leaf if own else None for leaf, own in zip(leaves, moves, strict=True)]
+    own_args, own_kwargs = jax.tree.unflatten(tree, arrays)
+    inputs = [sum(moves[:place]) for place in chosen]
+    try:
+        graph = trace(named_as(fun, traced), own_args, inputs, own_kwargs)
+    except UNKNOWN_VALUE_ERRORS as error:
+        error.add_note(
+            f"blockjac.{name} traces the function, so that Python code cannot depend on the values "
+            "of arrays and floats: use jnp.where or jax.lax.cond; or, if the argument is not "
+            "differentiated, pass it as an int, bool or str, which stay Python values"
+        )
+        raise
+    return Call(
+        name=name,
+        graph=graph,
+        arguments=[leaf for leaf in arrays if leaf is not None],
+        wrt=tuple(graph.inputs[place] for place in inputs),
+        wrt_tree=jax.tree.structure(tuple(args[position] for position in positions)),
+        single=not isinstance(argnums, Sequence | np.ndarray),
+        record=record,
+    )
+
+
+@dataclass(eq=False)
+class _Record:
+    """What one run of the user's function returned.
+
+    Attributes:
+        results: shapes and dtypes of the result's leaves.
+        out_tree: the result's tree.
+        aux_tree: the tree of the auxiliary result, None without one.
+        aux_leaves: its leaves that are no JAX arrays and so are passed through; None at the others.
+    """
+
+    results: Sequence[jax.ShapeDtypeStruct] = ()
+    out_tree: Any = None
+    aux_tree: Any = None
+    aux_leaves: Sequence[Any] = ()
+
+    def flat(self, answer: Any, has_aux: bool) -> list[Any]:
+        """The arrays of the result and then those of aux; everything else is remembered here."""
+        arrays: list[Any] = []
+        if has_aux:
+            if not isinstance(answer, tuple) or len(answer) != 2:
+                raise DifferentiationTypeError(
+                    "expected function with aux output to return a two-element tuple, "
+                    f"(value, aux), but got {answer!r} of type {type(answer)}"
+                )
+            answer, aux = answer
+            leaves, self.aux_tree = jax.tree.flatten(aux)
+            self.aux_leaves = [None if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
+            arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+        leaves, self.out_tree = jax.tree.flatten(answer)
+        for leaf in leaves:
+            if not isinstance(leaf, NUMBERS):
+                raise DifferentiationTypeError(
+                    f"the result {leaf!r} of type {type(leaf)} is not a valid JAX type; return "
+                    "arrays or trees of arrays, and anything else as aux with has_aux=True"
+                )
+        self.results = [
+            jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves
+        ]
+        return [*leaves, *arrays]
+
+
+def float0_zeros(shape: Sequence[int]) -> np.ndarray:
+    """The derivative by an integer, or of one: zeros of JAX's dtype for "no derivative"."""
+    return np.zeros(tuple(shape), jax.dtypes.float0)
+
+
+def _positions(argnums: ArgNums, count: int) -> tuple[int, ...]:
+    """Positions of the differentiated arguments, counted from the first."""
+    several = isinstance(argnums, Sequence | np.ndarray)
+    try:
+        given = tuple(map(operator.index, argnums if several else (argnums,)))
+    except TypeError:
+        raise DifferentiationTypeError(
+            f"argnums must be an int or a sequence of ints, but {argnums!r} was given"
+        ) from None
+    if not given:
+        raise ArgumentError(f"argnums must name at least one argument, but is {argnums!r}")
+    for place in given:
+        if not -count <= place < count:
+            needed = place + 1 if place >= 0 else -place
+            raise ArgumentError(
+                f"differentiating with respect to argnums={argnums} requires at least {needed} "
+                f"positional arguments to be passed by the caller, but got only {count} positional "
+                "arguments."
+            )
+    positions = tuple(place % count for place in given)
+    if len(set(positions)) < len(positions):
+        raise ArgumentError(f"argnums={argnums} names one of the {count} arguments twice")
+    return positions
+
+
+def _leaves_of(tree: Any, positions: Sequence[int]) -> list[int]:
+    """Places of some arguments' leaves among those of `(args, kwargs)`."""
+    arguments, _ = tree.children()
+    ends = list(accumulate((child.num_leaves for child in arguments.children()), initial=0))
+    return [leaf for place in positions for leaf in range(ends[place], ends[place + 1])]
+
+
+def _check_input(leaf: Any, name: str, holomorphic: bool, allow_int: bool) -> None:
+    if not isinstance(leaf, NUMBERS):
+        raise DifferentiationTypeError(
+            f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type: {name} "
+            "differentiates with respect to arrays and numbers only; choose with argnums"
+        )
+    dtype = jnp.result_type(leaf)
+    if holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
+        raise DifferentiationTypeError(
+            f"{name} with holomorphic=True requires inputs with complex dtype, "
+            f"but got {dtype.name}."
+        )
+    if not jnp.issubdtype(dtype, jnp.inexact) and not allow_int:
+        raise DifferentiationTypeError(
+            f"{name} requires real- or complex-valued inputs (input dtype that is a sub-dtype of "
+            f"np.inexact), but got {dtype.name}. If you want to use Boolean- or integer-valued "
+            "inputs, use vjp or set allow_int to True."
+        )
