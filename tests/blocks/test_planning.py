@@ -111,7 +111,7 @@ CHECKS = [check_star, check_add, check_dense_axes, check_construction]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@settings(max_examples=40)
+@settings(max_examples=min(40, settings.default.max_examples))
 @given(data=st.data())
 def test_a_plan_foretells_the_run(check, data):
     check(data)

@@ -335,3 +335,12 @@ def test_many_terms_are_not_merged_into_what_fits_nowhere():
     both = add(block, block)
     assert (len(both.terms), both.stored) == (MAX_TERMS + 4, 0)
     assert both.terms[1].coefficient == 4
+
+
+@pytest.mark.parametrize("width", [2, 3, 5])
+def test_two_windows_that_meet_on_an_axis(width):
+    """`W W'`: both sides leave the axis in between at the same places."""
+    window = same_window(4, width)
+    dense = np.asarray(window.dense())
+    np.testing.assert_array_equal(star(window, window.T).dense(), dense @ dense.T)
+    np.testing.assert_array_equal(star(window.T, window).dense(), dense.T @ dense)
