@@ -5,12 +5,14 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import blockjac
 from blockjac.cli import main
+from blockjac.optimize import Backtracking, descent
 
 LINE = re.compile(
     r"Step: (\d+), Avg Cross Entropy: (\d\.\d{6}), Gradient Norm: (\d\.\d{6}), "
@@ -145,6 +147,17 @@ def test_other_options_make_another_training(tmp_path, capsys):
     assert "0.655622" not in lines[0]
     assert (tmp_path / "line_search_002.svg").read_text().count("Line search of step 2")
     assert not (tmp_path / "line_search_000.svg").exists()
+
+
+def test_a_training_that_stops_says_where_and_still_ends_well(tmp_path, monkeypatch, capsys):
+    impatient = partial(descent, line_search=Backtracking(max_trials=9))
+    monkeypatch.setattr("blockjac.cli.lecture.descent", impatient)
+    assert main(["lecture", "--plots", str(tmp_path)]) == 0
+    found = capsys.readouterr()
+    assert re.fullmatch(r"Final test accuracy: \d+\.\d percent\n", found.out)
+    assert "blockjac: stopped at step 0, where no trial lowered the loss by enough" in found.err
+    assert (tmp_path / "line_search_000.png").exists()
+    assert not (tmp_path / "line_search_050.png").exists()
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -1,3 +1,5 @@
+import sys
+import weakref
 from functools import reduce
 from itertools import pairwise
 
@@ -147,6 +149,26 @@ def test_never_more_than_one_layer_s_gradient_is_alive():
 
     assert most_gradients_alive(lambda params: nn.sweep(layers, params, X, 0.1), params) == 1
     assert most_gradients_alive(plain_step, params) == len(params)
+
+
+def test_a_gradient_is_gone_before_the_next_one_is_computed(monkeypatch):
+    gradients, alive = [], []
+
+    def watched(layer, *primals):
+        value, pullback = blockjac.vjp(layer, *primals)
+
+        def watched_pullback(q):
+            alive.append(sum(gradient() is not None for gradient in gradients))
+            answer = pullback(q)
+            gradients.append(weakref.ref(answer[-1]))
+            return answer
+
+        return value, watched_pullback
+
+    monkeypatch.setattr(sys.modules["blockjac.nn.sweep"], "vjp", watched)
+    layers = [lambda x, theta: jnp.tanh(x * theta)] * 3 + [lambda x, theta: jnp.sum(x * theta)]
+    nn.sweep(layers, [draw(4) for _ in layers], X, 0.1)
+    assert alive == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)

@@ -245,7 +245,7 @@ def plot_history(
     if start is not None:
         axes.axhline(start, color=GREY, linestyle=":", label=f"before the first step: {start:.4g}")
         axes.legend(**LEGEND)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     return _save(figure, file)
 
 
