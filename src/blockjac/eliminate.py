@@ -8,14 +8,16 @@ reverse order is backpropagation, forward order is forward mode.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax.numpy as jnp
 
 from blockjac import compat
 from blockjac.blocks import Block, add
+from blockjac.blocks.block import rebuilt
 from blockjac.blocks.operators import Edge, Operator, compose, written
 from blockjac.errors import OrderError
 from blockjac.graph import Equation, Graph, Literal, Operand
@@ -115,6 +117,7 @@ def useful_equations(graph: Graph, useful: set[int]) -> Iterator[Equation]:
 def elemental(graph: Graph, values: Sequence[Any], useful: set[int]) -> Edges:
     """The elemental Jacobians of all useful equations as edges."""
     edges = Edges()
+    names = {id(values[value]): short_name(name) for value, name in graph.names.items()}
     for equation in useful_equations(graph, useful):
         heads = [value if value in useful else None for value in equation.results]
         tails = [
@@ -127,8 +130,34 @@ def elemental(graph: Graph, values: Sequence[Any], useful: set[int]) -> Edges:
         for head, row in zip(heads, rows, strict=True):
             for tail, edge in zip(tails, row, strict=True):
                 if head is not None and tail is not None and edge is not None:
-                    edges.add(tail, head, edge)
+                    edges.add(tail, head, _named(edge, names))
     return edges
+
+
+def _named(edge: Edge, names: dict[int, str]) -> Edge:
+    """The edge with the factors that are arguments of the function called by their names."""
+    if isinstance(edge, Operator) or not any(
+        id(factor.array) in names for term in edge.terms for factor in term.factors
+    ):
+        return edge
+    terms = [
+        replace(
+            term,
+            factors=tuple(
+                replace(factor, name=names.get(id(factor.array), factor.name))
+                for factor in term.factors
+            ),
+        )
+        for term in edge.terms
+    ]
+    return rebuilt(edge.out_shape, edge.wrt_shape, edge.dtype, terms)
+
+
+def short_name(path: str) -> str:
+    """The name of an argument as formulas show it: `W1` for `params['W1']`, `x` for `x`."""
+    parts = re.findall(r"\w+", path)
+    own = parts[1:] if len(parts) > 1 and not parts[1].isdigit() else parts
+    return ".".join(own)
 
 
 def _array(operand: Operand | Literal, values: Sequence[Any]) -> Any:

@@ -74,6 +74,7 @@ def graph_key(graph: Graph) -> Any:
         graph.inputs,
         graph.constants,
         graph.active,
+        tuple(graph.names.items()),  # a block's formula shows them
         tuple(_equation_key(equation, graph) for equation in graph.equations),
         tuple(map(_operand_key, graph.outputs)),
     )

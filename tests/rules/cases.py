@@ -207,6 +207,11 @@ CASES |= {
     "relu-at-zero": kink(jax.nn.relu, floats(-1, 0, 1)),
     "abs-at-zero": kink(lax.abs, floats(-1, -0.0, 0, 2)),
     "clamp": Case(lax.clamp, ((4,), (4,), (4,)), smooth=False),
+    "clamp-each-bound": Case(
+        lax.clamp,
+        (floats(0, 0, 0, 0), floats(-1, 0.5, 2, 0.2), floats(1, 1, 1, 1)),
+        smooth=False,
+    ),
     "clamp-literals": Case(
         lambda x: lax.clamp(x.dtype.type(-0.5), x, x.dtype.type(0.5)), ((2, 4),), smooth=False
     ),
@@ -466,6 +471,11 @@ CASES |= {
     ),
     "scatter-min": Case(lambda x, u: x.at[_rows].min(u), ((4,), (4,)), smooth=False),
     "scatter-max": Case(lambda x, u: x.at[_rows].max(u), ((4, 2), (4, 2)), smooth=False),
+    "scatter-min-both-ways": Case(
+        lambda x, u: x.at[jnp.array([0, 1, 1])].min(u),
+        (floats(1, 2, 3), floats(0, 5, 1)),
+        smooth=False,
+    ),
     "scatter-max-ties": Case(
         lambda x, u: x.at[jnp.array([0, 0, 1, 1, 2])].max(u),
         (floats(1, 2, 3, 4), floats(1, 1, 5, 5, 0)),
