@@ -6,6 +6,7 @@ compute decides on structure alone, and counts operations and bytes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +17,11 @@ from blockjac.blocks.operators import compose
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.graph import Graph
 
-BUDGET = 2000
+BUDGET = 1000
 """How many contractions of two terms "auto" prices before it gives a candidate up."""
+
+NO_LIMIT = 2**62
+"""Bytes: a plan writes nothing, whatever the size."""
 
 MARGIN = 0.95
 """The share of reverse's predicted time that another order must stay below to be taken."""
@@ -45,14 +49,14 @@ def choose_order(
     if _is_wide_gradient(edges):
         return reverse
     least = price(edges, reverse, write).seconds() * MARGIN
-    best = reverse
+    bound, best = least, reverse
     for candidate in (
         lambda: forward_order(graph, useful),
-        lambda: greedy_order(edges, reverse, BUDGET),
+        lambda: greedy_order(edges, reverse, BUDGET, bound),
     ):
         try:
             vertices = candidate()
-            seconds = price(edges, vertices, write, BUDGET).seconds()
+            seconds = price(edges, vertices, write, BUDGET, least).seconds()
         except OverBudget:
             continue
         if seconds < least:
@@ -77,37 +81,67 @@ def _results(edges: Edges) -> list[tuple[Vertex, Any]]:
     ]
 
 
-def price(edges: Edges, order: Sequence[Vertex], write: bool, limit: int | None = None) -> Cost:
+def price(
+    edges: Edges,
+    order: Sequence[Vertex],
+    write: bool,
+    limit: int | None = None,
+    bound: float = math.inf,
+) -> Cost:
     """The predicted cost of an elimination, run on structure alone.
 
+    Args:
+        edges: the graph; it stays as it is.
+        order: the vertices to eliminate.
+        write: whether writing the answer out dense is part of the price.
+        limit: how many contractions of terms may be priced.
+        bound: seconds; an order that takes longer is given up on the way.
+
     Raises:
-        OverBudget: if it takes more than `limit` contractions of terms.
+        OverBudget: over the limit or the bound.
     """
+    left = edges.copy()
     with planning(limit) as cost:
-        left = eliminate(edges.copy(), order)
+        for vertex in order:
+            eliminate(left, [vertex])  # nothing, for a vertex that went together with another
+            if cost.seconds() > bound:
+                raise OverBudget
         if write:
             for _, edge in _results(left):
                 if isinstance(edge, Block):
-                    dense(edge, max_bytes=2**62)
+                    dense(edge, max_bytes=NO_LIMIT)
     return cost
 
 
 def greedy_order(
-    edges: Edges, vertices: Sequence[Vertex], limit: int | None = None
+    edges: Edges,
+    vertices: Sequence[Vertex],
+    limit: int | None = None,
+    bound: float = math.inf,
 ) -> list[Vertex]:
     """Always the vertex that is cheapest to eliminate now (Markowitz); ties to the later vertex.
 
+    Args:
+        edges: the graph; it stays as it is.
+        vertices: those to eliminate, last computed first, so that the first minimum is the latest.
+        limit: how many contractions of terms may be priced.
+        bound: seconds; given up when the order is predicted to take longer.
+
     Raises:
-        OverBudget: if it takes more than `limit` contractions of terms.
+        OverBudget: over the limit or the bound.
     """
     left = edges.copy()
-    pending = list(vertices)  # last computed first, so that the first minimum is the latest vertex
+    pending = list(vertices)
     order: list[Vertex] = []
     memory: _Memory = {}
+    seconds = 0.0
     with planning(limit) as spent:
         prices = {vertex: _elimination_price(left, vertex, memory, spent) for vertex in pending}
         while pending:
             vertex = min(pending, key=lambda one: prices[one])
+            seconds += prices[vertex]
+            if seconds > bound:
+                raise OverBudget
             neighbours = {*left.entering.get(vertex, {}), *left.leaving.get(vertex, {})}
             _eliminate_remembered(left, vertex, memory, spent)
             order.append(vertex)
