@@ -119,6 +119,8 @@ CASES |= {
     # Shapes that every elementwise rule shares
     "sin-scalar": Case(jnp.sin, ((),)),
     "tanh-empty": Case(lax.tanh, ((0, 3),)),
+    "mul-broadcast-empty": Case(jnp.multiply, ((1, 1), (1, 0))),
+    "div-broadcast-empty": Case(jnp.divide, ((2, 1), (1, 0)), 1, 2),
     "exp-ones": Case(jnp.exp, ((1, 1),)),
     "sin-batched": Case(jax.vmap(jnp.sin), ((3, 2),)),
     "mul-twice": Case(lambda x: x * x, ((2, 3),)),

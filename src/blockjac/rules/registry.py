@@ -245,11 +245,7 @@ def scaling(out_shape: Sequence[int], operand: Any, values: Any) -> Block:
 
 def over(values: Any, labels: Sequence[Label], dtype: Any, name: str = "") -> Factor:
     """A factor from an array that broadcasts to the labels: axes of size 1 carry no label; masks stay boolean."""
-    carried = tuple(
-        label
-        for label, size in zip(labels, values.shape, strict=False)
-        if size != 1 or label.size == 0
-    )
+    carried = tuple(label for label, size in zip(labels, values.shape, strict=False) if size != 1)
     if values.ndim != len(carried):
         values = values.reshape(tuple(label.size for label in carried))
     if values.dtype not in (dtype, np.dtype(bool)):
