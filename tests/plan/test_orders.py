@@ -73,7 +73,7 @@ def test_each_order_wins_where_it_must(name):
     least = min(costs[order] for order in ("reverse", "forward", "greedy"))
     assert costs["auto"] <= least / MARGIN
     assert costs[winner] == least
-    assert max(costs["reverse"], costs["forward"]) > 1.3 * least
+    assert max(costs["reverse"], costs["forward"]) > 1.1 * least
 
 
 def test_wide_inputs_and_wide_outputs_want_opposite_directions():

@@ -1,0 +1,270 @@
+"""Bad input to the transforms: JAX's types of error, what was found, and the way out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import blockjac
+from blockjac.errors import BlockjacError, DenseTooLargeError
+
+V = jnp.arange(3.0)
+DIFFERENTIATORS = [
+    blockjac.jacobian,
+    blockjac.block_jacobian,
+    blockjac.grad,
+    blockjac.value_and_grad,
+]
+
+
+@pytest.fixture(params=DIFFERENTIATORS, ids=lambda one: one.__name__)
+def transform(request):
+    return request.param
+
+
+def total(x, *_):
+    return jnp.sum(x)
+
+
+def test_what_is_not_callable(transform):
+    with pytest.raises(TypeError, match=r"Expected a callable value.*got 3 of type <class 'int'>"):
+        transform(3)
+    with pytest.raises(TypeError, match=r"Expected a callable value for blockjac.vjp"):
+        blockjac.vjp(3, 1.0)
+    with pytest.raises(TypeError, match=r"Expected a callable value for blockjac.jvp"):
+        blockjac.jvp(None, (1.0,), (1.0,))
+
+
+@pytest.mark.parametrize(("argnums", "least"), [(3, 4), ((0, 2), 3), (-3, 3)])
+def test_argnums_out_of_range(transform, argnums, least):
+    message = f"requires at least {least} positional arguments.*got only 2 positional arguments"
+    with pytest.raises(ValueError, match=message):
+        transform(total, argnums)(V, V)
+    with pytest.raises(TypeError, match=message):  # JAX raises this type for some of them
+        transform(total, argnums)(V, V)
+
+
+@pytest.mark.parametrize("argnums", ["x", 1.0, (0, "x"), None, ("0",)])
+def test_argnums_of_a_wrong_type(transform, argnums):
+    with pytest.raises(
+        TypeError, match=r"argnums must be an int or a sequence of ints, but .* was"
+    ):
+        transform(total, argnums)(V)
+
+
+@pytest.mark.parametrize("argnums", [(0, 0), (1, -1)])
+def test_argnums_twice(transform, argnums):
+    with pytest.raises(ValueError, match=r"names one of the 2 arguments twice"):
+        transform(total, argnums)(V, V)
+
+
+def test_no_argnums(transform):
+    with pytest.raises(ValueError, match=r"argnums must name at least one argument"):
+        transform(total, ())(V)
+
+
+@pytest.mark.parametrize("value", [3, True, jnp.arange(3), np.array([True])], ids=repr)
+def test_integer_inputs(transform, value):
+    with pytest.raises(
+        TypeError,
+        match=r"requires real- or complex-valued inputs.*use vjp or set allow_int to True",
+    ):
+        transform(total)(value)
+
+
+@pytest.mark.parametrize("value", ["s", object(), {"a": "s"}, lambda: 0], ids=lambda _: "value")
+def test_inputs_that_are_no_arrays(transform, value):
+    with pytest.raises(TypeError, match=r"of type <class '.*'> is not a valid JAX type.*argnums"):
+        transform(lambda x: 1.0)(value)
+
+
+def test_a_random_key_as_input():
+    with pytest.raises(TypeError, match=r"requires real- or complex-valued inputs"):
+        blockjac.grad(lambda key: jnp.sum(jax.random.normal(key)))(jax.random.key(0))
+
+
+def test_integer_results(transform):
+    with pytest.raises(TypeError, match=r"requires real-valued outputs.*but got int64.*vjp"):
+        transform(lambda x: jnp.sum(x).astype(int))(V)
+
+
+def test_complex_results(transform):
+    with pytest.raises(TypeError, match=r"real-valued outputs.*complex128.*pass holomorphic=True"):
+        transform(lambda x: jnp.sum(x) * 1j)(V)
+
+
+def test_holomorphic_wants_complex_numbers():
+    for transform in (blockjac.jacobian, blockjac.grad):
+        with pytest.raises(TypeError, match=r"requires inputs with complex dtype, but got float64"):
+            transform(total, holomorphic=True)(V)
+        with pytest.raises(
+            TypeError, match=r"requires outputs with complex dtype, but got float64"
+        ):
+            transform(lambda z: jnp.sum(z.real), holomorphic=True)(V * 1j)
+
+
+def test_blocks_of_complex_inputs():
+    with pytest.raises(TypeError, match=r"block_jacobian requires real-valued inputs.*holomorphic"):
+        blockjac.block_jacobian(jnp.abs)(V * 1j)
+
+
+@pytest.mark.parametrize("value", ["s", None, object()], ids=lambda value: type(value).__name__)
+def test_results_that_are_no_arrays(value):
+    if value is not None:  # an empty tree to a Jacobian, as in JAX
+        with pytest.raises(TypeError, match=r"the result .* is not a valid JAX type.*has_aux=True"):
+            blockjac.jacobian(lambda x: value)(V)
+    with pytest.raises(TypeError, match=r"not a valid JAX type|Gradient only defined for scalar"):
+        blockjac.grad(lambda x: value)(V)
+
+
+@pytest.mark.parametrize("transform", [blockjac.grad, blockjac.value_and_grad])
+def test_gradients_of_what_is_no_scalar(transform):
+    scalar_only = "Gradient only defined for scalar-output functions. Output"
+    with pytest.raises(TypeError, match=scalar_only + r" had shape: \(3,\); use blockjac.jacobian"):
+        transform(jnp.sin)(V)
+    with pytest.raises(TypeError, match=scalar_only + r" was a tree, PyTreeDef\(\(\*, \*\)\)"):
+        transform(lambda x: (jnp.sum(x), x))(V)
+
+
+@pytest.mark.parametrize("answer", [1.0, (1.0, 2.0, 3.0), [1.0, 2.0]])
+def test_aux_wants_a_pair(transform, answer):
+    with pytest.raises(
+        TypeError, match=r"expected function with aux output to return a two-element"
+    ):
+        transform(lambda x: answer, has_aux=True)(V)
+
+
+@pytest.mark.parametrize("transform", [blockjac.jacobian, blockjac.block_jacobian])
+@pytest.mark.parametrize("order", ["backward", "", None, 3])
+def test_orders_that_do_not_exist(transform, order):
+    with pytest.raises(ValueError, match=r"but must be one of 'auto', 'reverse', 'forward', 'gre"):
+        transform(total, order=order)
+
+
+# Python code that needs values
+
+NEEDS_VALUES = {
+    "branch": (lambda x: x if x[0] > 0 else -x, jax.errors.TracerBoolConversionError),
+    "range": (lambda x: x * len(range(x[0].astype(int))), jax.errors.TracerIntegerConversionError),
+    "float": (lambda x: x * float(x[0]), jax.errors.ConcretizationTypeError),
+    "numpy": (lambda x: x * np.sum(np.asarray(x)), jax.errors.TracerArrayConversionError),
+    "mask": (lambda x: x[x > 0], jax.errors.NonConcreteBooleanIndexError),
+}
+
+
+@pytest.mark.parametrize("name", NEEDS_VALUES)
+def test_python_code_on_values(name):
+    fun, error = NEEDS_VALUES[name]
+
+    def named(state):
+        return fun(state)
+
+    with pytest.raises(error) as caught:
+        blockjac.jacobian(named)(V)
+    (note,) = [note for note in caught.value.__notes__ if "blockjac" in note]
+    assert "blockjac.jacobian traces the function" in note
+    assert "use jnp.where or jax.lax.cond" in note
+    if name in ("branch", "range"):
+        assert "the function named at" in str(caught.value)
+        assert "the argument state" in str(caught.value)
+
+
+def test_errors_of_the_function_itself_come_through():
+    with pytest.raises(TypeError, match=r"shapes? .*\(3,\).*\(4,\)|dot_general|incompatible"):
+        blockjac.grad(lambda x: jnp.sum(x @ jnp.ones(4)))(V)
+    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'y'"):
+        blockjac.grad(lambda x, y: x)(1.0)
+    with pytest.raises(KeyError, match=r"weights"):
+        blockjac.grad(lambda p: p["weights"])({"weight": V})
+
+
+# Products
+
+
+def test_cotangents_that_do_not_fit():
+    _, pullback = blockjac.vjp(lambda x: (jnp.sin(x), x[0]), V)
+    with pytest.raises(ValueError, match=r"unexpected tree structure.*PyTreeDef\(\(\*, \*\)\)"):
+        pullback(V)
+    with pytest.raises(ValueError, match=r"leaf 0 is float64\[2\], but must be float64\[3\]"):
+        pullback((V[:2], 1.0))
+    with pytest.raises(ValueError, match=r"leaf 0 is int64\[3\], but must be float64\[3\]"):
+        pullback((jnp.arange(3), 1.0))
+    with pytest.raises(ValueError, match=r"leaf 1 is complex\[\], but must be float64\[\]"):
+        pullback((V, 1j))
+
+
+def test_tangents_that_do_not_fit():
+    with pytest.raises(TypeError, match=r"must be tuples or lists; found .* and float"):
+        blockjac.jvp(jnp.sin, V, 1.0)
+    with pytest.raises(
+        TypeError, match=r"primal and tangent arguments to blockjac.jvp must have the same tree"
+    ):
+        blockjac.jvp(jnp.sin, (V,), (V, V))
+    with pytest.raises(ValueError, match=r"leaf 0 is float64\[3\] with a tangent float64\[2\]"):
+        blockjac.jvp(jnp.sin, (V,), (V[:2],))
+    with pytest.raises(
+        TypeError, match=r"dtypes must be equal.*tangent int64\[3\], wanted float64"
+    ):
+        blockjac.jvp(jnp.sin, (V,), (jnp.arange(3),))
+    with pytest.raises(TypeError, match=r"tangent dtype must be float0.*wanted float0"):
+        blockjac.jvp(lambda x: x * 2, (3,), (1,))
+
+
+def test_chain_rule_names_both_shapes():
+    with pytest.raises(ValueError, match=r"shape \(3,\).*\(2, 4\).*\(3, 5\)"):
+        blockjac.chain_rule(jnp.ones((2, 4)), jnp.ones((3, 5)), (3,))
+    with pytest.raises(ValueError, match=r"shape \(3, 4\).*\(4,\)"):
+        blockjac.chain_rule(jnp.ones(4), jnp.ones((3, 4)), (3, 4))
+
+
+# Size
+
+
+def test_a_dense_result_that_is_too_large_is_refused_before_anything_runs():
+    ran = []
+
+    def identity(x):
+        jax.debug.callback(lambda: ran.append(1))
+        return x * 2
+
+    x = jnp.ones((1 << 17,))
+    with pytest.raises(
+        DenseTooLargeError,
+        match=r"dense Jacobian of 'identity' \(float64\[131072, 131072\]\) needs 128 GiB, over the "
+        r"limit of 1 GiB; blockjac.block_jacobian keeps its structure, or raise .* max_bytes=",
+    ):
+        blockjac.jacobian(identity, max_bytes=1 << 30)(x)
+    jax.effects_barrier()
+    assert not ran
+    assert blockjac.block_jacobian(identity)(x).nbytes <= x.nbytes
+
+
+def test_the_default_limit_is_a_share_of_the_memory():
+    with pytest.raises(ValueError, match=r"needs 8 TiB, over the limit of"):
+        blockjac.jacobian(jnp.sin)(jnp.ones(1 << 20))
+
+
+def test_the_limit_counts_all_leaves_together():
+    def fun(x):
+        return {"a": x, "b": 2 * x}
+
+    assert blockjac.jacobian(fun, max_bytes=144)(V)["a"].shape == (3, 3)
+    with pytest.raises(DenseTooLargeError, match=r"in 2 arrays, together.* needs 144 bytes"):
+        blockjac.jacobian(fun, max_bytes=143)(V)
+
+
+def test_dense_has_a_limit_too():
+    block = blockjac.block_jacobian(jnp.sin)(jnp.ones(1 << 10))
+    with pytest.raises(DenseTooLargeError, match=r"needs 8 MiB, over the limit of 1 MiB"):
+        block.dense(max_bytes=1 << 20)
+
+
+def test_every_error_is_one_of_ours():
+    for call in (
+        lambda: blockjac.grad(jnp.sin)(V),
+        lambda: blockjac.grad(total, 5)(V),
+        lambda: blockjac.jacobian(jnp.sin, max_bytes=1)(V),
+        lambda: blockjac.jacobian(jnp.sin, order="?"),
+    ):
+        with pytest.raises(BlockjacError):
+            call()
