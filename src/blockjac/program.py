@@ -19,8 +19,10 @@ import jax
 import numpy as np
 
 from blockjac import compat
+from blockjac.answers import Values
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.rules.registry import edition
+from blockjac.trace import trace
 
 MAX_PROGRAMS = 512
 """How many compiled programs are kept; the least recently used is dropped."""
@@ -65,6 +67,39 @@ def run(
         while len(_programs) > MAX_PROGRAMS:
             _programs.popitem(last=False)
     return program(list(arguments), list(captured), list(extra))
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that traces at every call, and compiles only what it has not compiled before.
+
+    Unlike `jax.jit`, which recognises the function object, this recognises what the function does:
+    a fresh closure of the same text is found again, one over other values is never taken for it.
+
+    Args:
+        function: of trees of arrays, giving a tree of arrays.
+
+    Returns:
+        The function of the same arguments.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(compiled(lambda x, y: {"sum": x + y})(jnp.ones(2), 1.0))
+        {'sum': Array([2., 2.], dtype=float32)}
+    """
+
+    def call(*arguments: Any) -> Any:
+        trees: list[Any] = []
+
+        def flat(*parts: Any) -> list[Any]:
+            leaves, tree = jax.tree.flatten(function(*parts))
+            trees.append(tree)
+            return leaves
+
+        graph = trace(flat, arguments, ())
+        results, _ = run(Values(0), graph, jax.tree.leaves(arguments))
+        return jax.tree.unflatten(trees[-1], results)
+
+    return call
 
 
 def graph_key(graph: Graph) -> Any:

@@ -22,6 +22,7 @@ from blockjac.optimize.line_search import (
     check_scalar,
     inner_product,
 )
+from blockjac.program import compiled
 from blockjac.transforms import value_and_grad
 
 
@@ -149,7 +150,7 @@ def descent(
     check_scalar(loss, params, *data)
     params = jax.tree.map(jnp.asarray, params)
     lengths = [end - start for start, end in pairwise([0, *ends])] if callback else [steps]
-    run = jax.jit(partial(_run, loss, metrics, line_search, max(lengths)))
+    run = compiled(partial(_run, loss, metrics, line_search, max(lengths)))
     unknown = jnp.zeros((), jax.eval_shape(loss, params, *data).dtype)
     state = _State(params, unknown, unknown, jnp.int32(Status.NOT_RUN))
     parts = []

@@ -28,6 +28,7 @@ from blockjac.optimize.line_search import (
     inner_product,
     move,
 )
+from blockjac.program import compiled
 from blockjac.transforms import value_and_grad
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def line_profile(
     if points < 2:
         raise InvalidOptionError(f"points is {points}; wanted at least 2")
     check_scalar(loss, params, *data)
-    evaluate = jax.jit(partial(_evaluate, loss, line_search, points))
+    evaluate = compiled(partial(_evaluate, loss, line_search, points))
     return evaluate(jax.tree.map(jnp.asarray, params), direction, data)
 
 
