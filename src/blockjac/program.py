@@ -163,7 +163,21 @@ def _derivative_key(equation: Equation, graph: Graph) -> Any:
         Exception
     ):  # what JAX cannot differentiate backwards is told apart by the function objects themselves
         return None
+    frozen = _without_rules(frozen)
     return None if _has_function(frozen) else ("derivative", frozen)
+
+
+RULE_PARAMETERS = {"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd"}
+"""Where custom_jvp and custom_vjp equations hold their rules."""
+
+
+def _without_rules(key: Any) -> Any:
+    """The key of a derivative's program without the rules for a further derivative."""
+    if not isinstance(key, tuple):
+        return key
+    if len(key) == 2 and isinstance(key[0], str) and key[0] in RULE_PARAMETERS:
+        return (key[0], None)
+    return tuple(map(_without_rules, key))
 
 
 def _smooth(value: Any) -> bool:
