@@ -65,7 +65,7 @@ def diagonal(block: Block) -> Any:
         )
     terms = []
     for term in block.terms:
-        network = Network(term.factors, term.out, term.labels, term.coefficient)
+        network = Network(term.factors, term.out, block.out_shape, term.labels, term.coefficient)
         try:
             network.solve(list(zip(term.out, term.wrt, block.out_shape, strict=True)))
         except Contradiction:

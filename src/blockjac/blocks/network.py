@@ -33,9 +33,11 @@ class Network:
         self,
         factors: Sequence[Factor],
         indices: Sequence[Index],
+        axis_sizes: Sequence[int],
         labels: Sequence[Label],
         coefficient: Any,
     ) -> None:
+        self.axis_sizes = tuple(axis_sizes)
         self.views = [View.of(factor) for factor in factors]
         self.indices = list(indices)
         self.labels = dict.fromkeys(labels)
@@ -132,10 +134,20 @@ class Network:
             fresh = Index.of(Label(last - first + 1), 1, first)
             self.substitute(kept, fresh)
             value = _index_substituted(value, kept, fresh, {})
-        elif not value.within(label.size) and not any(view.guards(label) for view in self.views):
-            # Where a factor has the label as an axis, it reads 0 outside the range.
+        elif not value.within(label.size) and not self._guards(label):
             self.views.append(View.of(arrays.in_range(value, label.size)))
         self.substitute(label, value)
+
+    def _guards(self, label: Label) -> bool:
+        """Whether a value outside the label's range counts for nothing anyway.
+
+        It does where a factor has the label as an axis, which reads 0 there, and where an axis of
+        the answer is the label, since a place off the axis is no entry.
+        """
+        return any(view.guards(label) for view in self.views) or any(
+            index.is_plain(size) and index.labels == (label,)
+            for index, size in zip(self.indices, self.axis_sizes, strict=True)
+        )
 
     # The answer
 
@@ -160,7 +172,9 @@ class Network:
 
 def trimmed(term: Term, out_shape: Sequence[int], wrt_shape: Sequence[int]) -> Term | None:
     """A term with the label of each single-label index kept on its axis; None if none is left."""
-    network = Network(term.factors, term.indices, term.labels, term.coefficient)
+    network = Network(
+        term.factors, term.indices, (*out_shape, *wrt_shape), term.labels, term.coefficient
+    )
     for place, size in enumerate((*out_shape, *wrt_shape)):
         index = network.indices[place]
         if index.single is not None and not index.within(size):

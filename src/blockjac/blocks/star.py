@@ -147,6 +147,7 @@ def _star_terms(left: Term, right: Term, one: Block, other: Block) -> Term | Non
     network = Network(
         [*left.factors, *right.factors],
         [*left.out, *right.wrt],
+        (*one.out_shape, *other.wrt_shape),
         labels,
         left.coefficient * right.coefficient,
     )
