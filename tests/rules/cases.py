@@ -1,6 +1,7 @@
 """The table of rules: for each, calls that show all that it has to get right.
 
-A row is a function with its arguments; a tuple of ints stands for floats of that shape, anything else for itself.
+A row is a function with its arguments; a tuple of ints stands for floats of that shape, anything
+else for itself.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,8 @@ class Case:
     """One call.
 
     Attributes:
-        function: of the arguments; its results, an array or several, are differentiated with respect to every float.
+        function: of the arguments; its results, an array or several, are differentiated with
+            respect to every float.
         arguments: shapes, whose entries are drawn between `low` and `high`, or arrays.
         low: as said.
         high: as said.
@@ -53,14 +55,14 @@ def floats(*values: float) -> jax.Array:
 
 
 def kink(function: Callable[..., Any], *arguments: Any) -> Case:
-    """A call at points where second derivatives are not compared and JAX may have nan off the structure."""
+    """A call at points without second derivatives, where JAX may have nan off the structure."""
     return Case(function, arguments, smooth=False, holes=True)
 
 
 inf, nan = np.inf, np.nan
 
 FORWARD_ONLY = ("forward",)
-"""For calls that jax.jacrev gets wrong or refuses in JAX 0.10, such as `pad` with respect to its value alone."""
+"""For what jax.jacrev gets wrong or refuses in JAX 0.10: `pad` with respect to its value alone."""
 
 # Elementwise functions of one operand: name, function, domain
 UNARY = {

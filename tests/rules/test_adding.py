@@ -130,7 +130,7 @@ def test_wrong_number_of_derivatives():
 
 def test_wrong_shape():
     rules.define(cube, lambda out, x: (Block.identity((3, 1)),))
-    message = r"'cube' must give for operand 0 a block of \(3,\) with respect to \(3,\), but gave one of \(3, 1\)"
+    message = r"operand 0 a block of \(3,\) with respect to \(3,\), but gave one of \(3, 1\)"
     with pytest.raises(RuleError, match=message):
         blockjac.jacobian(cube.bind)(X)
 
@@ -156,7 +156,7 @@ def test_wrong_shape_of_a_derivative(shape):
     rules.define(cube, elementwise=lambda y, x: jnp.ones(shape))
     with pytest.raises(
         RuleError,
-        match=rf"'cube' gives for operand 0 a derivative of shape \({shape[0]},.*result's shape \(3,\)",
+        match=rf"for operand 0 a derivative of shape \({shape[0]},.*result's shape \(3,\)",
     ):
         blockjac.jacobian(cube.bind)(X)
 
@@ -187,11 +187,11 @@ def test_a_rule_for_nothing():
 def test_check_finds_the_first_wrong_entry():
     rules.define("sin", elementwise=lambda y, x: jnp.where(x > 1, 0.25, jnp.cos(x)))
     message = (
-        r"the Jacobian of 'sin', result 0 with respect to argument 0, differs at \[2, 2\]: the rule gives 0.25, "
-        r"jax.jacfwd gives -0.416146\d*; 1 of 9 entries differ"
+        r"the Jacobian of 'sin', result 0 with respect to argument 0, differs at \[2, 2\]: "
+        r"the rule gives 0.25, jax.jacfwd gives -0.416146\d*; 1 of 9 entries differ"
     )
     with pytest.raises(WrongRuleError, match=message):
-        rules.check("sin", X, accuracy=None)
+        rules.check("sin", X)
 
 
 def test_check_finds_a_wrong_rule_in_a_function():
@@ -216,7 +216,7 @@ def test_check_uses_a_reverse_rule():
 
 
 def test_check_in_single_precision_compares_in_double():
-    rules.check("exp", X.astype(jnp.float32), accuracy=None)
+    rules.check("exp", X.astype(jnp.float32))
 
 
 def test_check_without_rule():

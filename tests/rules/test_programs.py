@@ -1,4 +1,4 @@
-"""Whole programs against JAX: calls, custom rules, primitives left to JAX, and what a variable may be."""
+"""Whole programs against JAX: calls, custom rules, what is left to JAX, what a variable may be."""
 
 import functools
 import logging

@@ -1,7 +1,7 @@
 """Rules: the elemental Jacobians of JAX's primitives, and how to add one.
 
-`define` adds or replaces a rule, `check` compares one with JAX; the families register theirs when this package is
-imported.
+`define` adds or replaces a rule, `check` compares one with JAX; the families register theirs when
+this package is imported.
 """
 
 from blockjac.rules import (

@@ -20,19 +20,22 @@ def define(
     zero: bool = False,
     multiple_results: bool = False,
 ) -> Any:
-    """Add the rule of a primitive, or replace it. Give exactly one of `rule`, `elementwise` and `zero`.
+    """Add the rule of a primitive, or replace it.
 
-    Compare it with JAX by `blockjac.rules.check`. The rule counts for every call from then on, in this process.
+    Give one of `rule`, `elementwise` and `zero`, or none of them for a decorator. Compare the rule
+    with JAX by `blockjac.rules.check`. It counts for every call from then on, in this process.
 
     Args:
         primitive: the primitive, or its name.
-        rule: a structural rule: `rule(out, *operands, **params)` gives a tuple with one Block an operand, None where
-            the derivative is zero. Without any of the three, a decorator for such a rule is returned.
-        elementwise: the derivative `(out, *operands) -> array or number`; a sequence of them for several operands, None
-            where it is zero. Parameters of the primitive are given where they are named as keyword-only arguments.
+        rule: a structural rule: `rule(out, *operands, **params)` gives a tuple with one Block an
+            operand, None where the derivative is zero. Without any of the three, a decorator for
+            such a rule is returned.
+        elementwise: the derivative `(out, *operands) -> array or number`; a sequence of them for
+            several operands, None where it is zero. Parameters of the primitive are given where
+            they are named as keyword-only arguments.
         zero: whether the derivative is zero everywhere.
-        multiple_results: whether the primitive has several results; a structural rule then takes the tuple of results
-            and gives a tuple of such tuples, one a result.
+        multiple_results: whether the primitive has several results; a structural rule then takes
+            the tuple of results and gives a tuple of such tuples, one a result.
 
     Returns:
         The rule itself, or the decorator.

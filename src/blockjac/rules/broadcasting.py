@@ -51,7 +51,7 @@ def squeeze(out: Any, operand: Any, *, dimensions: Sequence[int], **_: Any) -> t
 
 @rule("select_n")
 def select_n(out: Any, which: Any, *cases: Any, **_: Any) -> tuple[Block | None, ...]:
-    """`out[i] = cases[which[i]][i]`: each case is masked by where it is chosen; a scalar `which` chooses for all."""
+    """`out[i] = cases[which[i]][i]`: each case is masked by where it is chosen."""
     labels = [Label(size) for size in out.shape]
     indices = tuple(map(Index.of, labels))
     carried = tuple(label for label in labels if label.size != 1) if which.ndim else ()

@@ -1,4 +1,4 @@
-"""Is a rule right? Its Jacobian beside the one that JAX computes, or beside differences where JAX has none."""
+"""Is a rule right? Its Jacobian beside JAX's, or beside differences where JAX has none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend.core import primitives
 
 from blockjac.compat import bind
@@ -25,13 +26,15 @@ DIFFERENCE_TOLERANCE = 1e-6
 def check(function: Any, *args: Any, rtol: float = 1e-10, **params: Any) -> None:
     """Compare the Jacobian by our rules with JAX's, in double precision, in both orders.
 
-    Where JAX has no derivative, central differences stand in. An entry that is 0 by structure may be nan in JAX.
+    Where JAX has no derivative, central differences stand in. An entry that is 0 by structure may
+    be nan in JAX.
 
     Args:
         function: a function, a primitive, or the name of one.
         args: its arguments; the floats among them are differentiated.
         rtol: relative tolerance, of the largest entry; at least 1e-6 against differences.
-        params: the primitive's parameters, or the function's keyword arguments.
+        params: the primitive's parameters, or the function's keyword arguments; a name is called as
+            the function of `jax.lax` of that name is.
 
     Raises:
         WrongRuleError: names the first entry that differs, with both values.
@@ -68,22 +71,28 @@ def _called(function: Any, params: dict[str, Any]) -> tuple[Callable[..., list[A
     if callable(function) and not hasattr(function, "bind"):
         name = getattr(function, "__name__", type(function).__name__)
         return (lambda *parts: jax.tree.leaves(function(*parts, **params))), name
-    primitive = _primitive(function) if isinstance(function, str) else function
-    if primitive.name not in RULES and primitive.name not in ZERO:
+    called, name = _of_primitive(function, params)
+    if name not in RULES and name not in ZERO:
         raise RuleError(
-            f"there is no rule for {primitive.name!r} to check; add one with blockjac.rules.define"
+            f"there is no rule for {name!r} to check; add one with blockjac.rules.define"
         )
-    return (lambda *parts: bind(primitive, parts, params)), repr(primitive.name)
+    return called, repr(name)
 
 
-def _primitive(name: str) -> Any:
+def _of_primitive(primitive: Any, params: dict[str, Any]) -> tuple[Callable[..., list[Any]], str]:
+    """What runs a primitive, and its name; a name runs the function of `jax.lax` that has it."""
+    if isinstance(primitive, str) and primitive not in DEFINED:
+        public = getattr(lax, primitive, None)
+        if callable(public):
+            return (lambda *parts: jax.tree.leaves(public(*parts, **params))), primitive
     known = {one.name: one for one in vars(primitives).values() if hasattr(one, "bind")}
-    found = {**known, **DEFINED}.get(name)
+    found = {**known, **DEFINED}.get(primitive) if isinstance(primitive, str) else primitive
     if found is None:
         raise RuleError(
-            f"no primitive of the name {name!r} is known; check the primitive itself, or a function that calls it"
+            f"no primitive of the name {primitive!r} is known; check the primitive itself, "
+            "or a function that calls it"
         )
-    return found
+    return (lambda *parts: bind(found, parts, params)), found.name
 
 
 def _in_double(argument: Any) -> jax.Array:
@@ -144,8 +153,9 @@ def _compare(found: Any, wanted: Any, rtol: float, name: str, where: str, oracle
     if same.all():
         return
     first = tuple(map(int, np.argwhere(~same)[0]))
+    witness = "differences give" if oracle == "differences" else f"{oracle} gives"
     raise WrongRuleError(
-        f"the Jacobian of {name}, {where}, differs at {list(first)}: the rule gives {found[first]:.12g}, "
-        f"{'differences give' if oracle == 'differences' else oracle + ' gives'} {wanted[first]:.12g}; "
+        f"the Jacobian of {name}, {where}, differs at {list(first)}: "
+        f"the rule gives {found[first]:.12g}, {witness} {wanted[first]:.12g}; "
         f"{np.sum(~same)} of {found.size} entries differ"
     )

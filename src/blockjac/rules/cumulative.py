@@ -1,4 +1,4 @@
-"""Running sums, products and logsumexps along an axis: triangular along it, and deltas in every other axis."""
+"""Running sums, products and logsumexps: triangular along an axis, deltas in every other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cumsum(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) -> tup
 
 @rule("cumprod")
 def cumprod(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) -> Any:
-    """`d out[i] / d x[j]`, `j <= i`, is the product of all up to `i` but `j`, right beside zeros too."""
+    """`d out[i] / d x[j]` is the product of all up to `i` but `j`, right beside zeros too."""
     size = operand.shape[axis]
     if size > MAX_WRITTEN:
         return NotImplemented
@@ -75,7 +75,7 @@ def _triangle(out: Any, operand: Any, axis: int, reverse: bool, values: Any = No
 
 
 class RunningSum(OperatorGroup):
-    """The running sum along one axis as a linear map: the transpose is the running sum from the other end.
+    """The running sum along an axis; its transpose is the running sum from the other end.
 
     What it is applied to keeps its structure in every other axis.
     """
@@ -109,7 +109,7 @@ class RunningSum(OperatorGroup):
         return self._through(tangent.T, not self.from_end).T
 
     def _through(self, block: Block, from_end: bool) -> Block:
-        """`sum_i block[..., i] M[i, j]`, where `M[i, j]` is 1 for `j <= i`, or for `j >= i` if `from_end`."""
+        """`sum_i block[..., i] M[i, j]`, `M[i, j]` 1 for `j <= i`, or `j >= i` if `from_end`."""
         terms = [self._term_through(term, block, from_end) for term in block.terms]
         return summed(block.out_shape, block.wrt_shape, block.dtype, terms)
 

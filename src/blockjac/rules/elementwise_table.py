@@ -1,6 +1,7 @@
 """Elementwise primitives: each rule is its derivative, of the result `y` and the operands.
 
-Where a formula has a special case (a tie, a kink, a branch point), the value is the one that JAX takes.
+Where a formula has a special case (a tie, a kink, a branch point), the value is the one that JAX
+takes.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ zero("random_bits", "random_wrap", "random_unwrap", "random_seed", "random_split
 
 
 def _like(operand: Any, y: Any) -> Any:
-    """An operand as an array of the result's dtype and shape: the special functions do not broadcast."""
+    """An operand with the result's dtype and shape: the special functions do not broadcast."""
     return jnp.broadcast_to(jnp.asarray(operand, y.dtype), y.shape)
 
 
@@ -173,5 +174,6 @@ def _chosen(strictly: Any, tied: Any) -> Any:
 def _unknown(function: str, operand: str) -> Any:
     raise NoDerivativeError(
         f"the derivative of {function} with respect to {operand} is not known, to JAX neither; "
-        "give it one with blockjac.rules.define, or hold that operand constant with jax.lax.stop_gradient"
+        "give it one with blockjac.rules.define, "
+        "or hold that operand constant with jax.lax.stop_gradient"
     )

@@ -1,7 +1,8 @@
 """Equations without a rule: the Jacobian of that one equation from JAX, as an operator.
 
-Also the home of complex numbers: a complex variable is differentiated as its real and imaginary parts, stacked on a leading
-axis of size 2, so that conj, real, imag and abs are ordinary real-linear maps.
+Also the home of complex numbers: a complex variable is differentiated as its real and imaginary
+parts, stacked on a leading axis of size 2, so that conj, real, imag and abs are ordinary
+real-linear maps.
 """
 
 from __future__ import annotations
@@ -31,23 +32,26 @@ _CONTROL_FLOW = """
     scan while cond call_hi_primitive composite eval_jaxpr linear_call remat_opt run_state stage
 """
 _LINEAR_ALGEBRA = """
-    cholesky eig eigh lu qr svd triangular_solve tridiagonal_solve custom_linear_solve fft conv_general_dilated
-    ragged_dot_general
+    cholesky eig eigh lu qr svd triangular_solve tridiagonal_solve custom_linear_solve fft
+    conv_general_dilated ragged_dot_general
 """
 _COMPLEX = "complex conj imag real"
 _OTHER = "cummax cummin reduce reduce_window random_gamma tie to_edtype from_edtype"
 _COLLECTIVES = """
-    all_gather all_gather_invariant all_gather_reduced all_to_all pbroadcast ppermute preduced psum psum_invariant pvary
-    ragged_all_to_all reduce_scatter reduced_vary_cast_p unreduced_psum unreduced_reduce_scatter vary_unreduced_cast_p
+    all_gather all_gather_invariant all_gather_reduced all_to_all pbroadcast ppermute preduced psum
+    psum_invariant pvary ragged_all_to_all reduce_scatter reduced_vary_cast_p unreduced_psum
+    unreduced_reduce_scatter vary_unreduced_cast_p
 """
 _REFERENCES_AND_CALLBACKS = """
-    accum_grad_in_ref addupdate box_get box_set dce_sink empty_ref free_ref freeze get log_extend log_read new_box new_log
-    new_ref swap check debug_callback debug_print ffi_call inspect_sharding io_callback pure_callback
+    accum_grad_in_ref addupdate box_get box_set dce_sink empty_ref free_ref freeze get log_extend
+    log_read new_box new_log new_ref swap check debug_callback debug_print ffi_call inspect_sharding
+    io_callback pure_callback
 """
 _SPARSE = """
-    bcoo_dot_general bcoo_dot_general_sampled bcoo_extract bcoo_fromdense bcoo_sort_indices bcoo_spdot_general
-    bcoo_sum_duplicates bcoo_todense bcoo_transpose bcsr_dot_general bcsr_extract bcsr_fromdense bcsr_todense
-    coo_fromdense coo_matmat coo_matvec coo_todense csr_fromdense csr_matmat csr_matvec csr_todense spsolve todense
+    bcoo_dot_general bcoo_dot_general_sampled bcoo_extract bcoo_fromdense bcoo_sort_indices
+    bcoo_spdot_general bcoo_sum_duplicates bcoo_todense bcoo_transpose bcsr_dot_general bcsr_extract
+    bcsr_fromdense bcsr_todense coo_fromdense coo_matmat coo_matvec coo_todense csr_fromdense
+    csr_matmat csr_matvec csr_todense spsolve todense
 """
 LEFT_TO_JAX = frozenset(
     " ".join(
@@ -62,13 +66,13 @@ LEFT_TO_JAX = frozenset(
         )
     ).split()
 )
-"""Primitives that are known to have no rule: their equations come from JAX, applied as operators."""
+"""Primitives known to have no rule: their equations come from JAX, applied as operators."""
 
 
 def fallback(
     equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]
 ) -> list[list[Any]]:
-    """Operators for one equation, by output and input; None for inactive inputs and results without derivative."""
+    """Operators for one equation, by output and input; None where there is no derivative."""
     if equation.primitive.name not in LEFT_TO_JAX | REVERSE_ONLY | set(RULES):
         report_lost_structure(equation.primitive.name)
     moving = [place for place, wanted in enumerate(active) if wanted]
@@ -88,7 +92,7 @@ def fallback(
         wrt_shapes=[tuple(part.shape) for part in point],
         dtypes=[part.dtype for part in point],
         out_dtypes=[real_dtype(outs[place].dtype) for place in smooth],
-        pull=None if name in FORWARD_ONLY else _Pullback(function, point),
+        pull=None if name in FORWARD_ONLY else _pullback(function, point),
         push=None if name in REVERSE_ONLY else _pushforward(function, point),
         name=name,
     )
@@ -99,16 +103,13 @@ def fallback(
     return edges
 
 
-class _Pullback:
-    """`jax.vjp` of one equation, linearised once and at first use."""
+def _pullback(
+    function: Callable[..., list[Any]], point: Sequence[Any]
+) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    def pull(cotangents: Sequence[Any]) -> Sequence[Any]:
+        return list(jax.vjp(function, *point)[1](list(cotangents)))
 
-    def __init__(self, function: Callable[..., list[Any]], point: Sequence[Any]) -> None:
-        self.function, self.point = function, point
-        self.linear: Callable[[list[Any]], Sequence[Any]] | None = None
-
-    def __call__(self, cotangents: Sequence[Any]) -> Sequence[Any]:
-        _, pull = jax.vjp(self.function, *self.point)
-        return list(pull(list(cotangents)))
+    return pull
 
 
 def _pushforward(
@@ -121,7 +122,7 @@ def _pushforward(
 
 
 def vertex_shape(value: Any) -> tuple[int, ...]:
-    """The shape of a value's vertex: complex values have a leading axis for real and imaginary part."""
+    """The shape of a value's vertex: complex values have a leading axis for their parts."""
     shape = tuple(value.shape)
     return (2, *shape) if jnp.issubdtype(value.dtype, jnp.complexfloating) else shape
 

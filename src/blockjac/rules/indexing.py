@@ -1,7 +1,7 @@
-"""Primitives that read or write places known at run time only. Their blocks are lookups and store no zeros.
+"""Primitives that read or write places known at run time only: lookups, without stored zeros.
 
-A lookup that leaves its axis means "no entry", so that each mode of JAX (clip, fill, drop, promise) is translated before the
-lookup is built.
+A lookup that leaves its axis means "no entry", so that each mode of JAX (clip, fill, drop, promise)
+is translated before the lookup is built.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def gather(
 ) -> tuple[Block, None]:
     """`out[batch, offset] = x[start(batch) + offset]`, starts by axis from the index array.
 
-    Starts are clipped so that the window lies inside (mode clip), promised to (promise_in_bounds), or a window that
-    does not lie inside is no entry as a whole (fill).
+    Starts are clipped so that the window lies inside (mode clip), promised to (promise_in_bounds),
+    or a window that does not lie inside is no entry as a whole (fill).
     """
     windows = _Windows.of_gather(dimension_numbers)
     labels = labels_of(out.shape)
@@ -117,7 +117,7 @@ def scatter_add(
     mode: Any,
     **_: Any,
 ) -> tuple[Block, None, Block]:
-    """`out[start(batch) + offset] += updates[batch, offset]`: the identity, and a lookup of where each update goes."""
+    """`out[start(batch) + offset] += updates[batch, offset]`: the identity, and a lookup."""
     added = _scattered(out, indices, updates, dimension_numbers, mode)
     return Block.identity(operand.shape, operand.dtype), None, added
 
@@ -144,8 +144,8 @@ def scatter(
 ) -> Any:
     """`out[start(batch) + offset] = updates[batch, offset]`; every other place is the operand's.
 
-    Where several updates fall on one place, the one that is written has the derivative: each update has a number, and
-    the numbers are scattered in the same way.
+    Where several updates fall on one place, the one that is written has the derivative: each update
+    has a number, and the numbers are scattered in the same way.
     """
     if update_jaxpr is not None:
         return NotImplemented
@@ -177,7 +177,7 @@ def scatter_extremum(
     mode: Any,
     **_: Any,
 ) -> tuple[Block, None, Block]:
-    """All that attain the extremum of a place, the operand's entry and updates, share the derivative, as in JAX."""
+    """All that attain the extremum, entry and updates, share the derivative, as in JAX."""
     numbers = dimension_numbers
     attained = updates == _gathered(out, indices, updates, numbers, mode)
     retained = operand == out
@@ -205,9 +205,10 @@ def scatter_multiply(
     unique_indices: bool,
     **_: Any,
 ) -> Any:
-    """`out[start(batch) + offset] *= updates[batch, offset]`: each operand's derivative is the other.
+    """`out[start(batch) + offset] *= updates[batch, offset]`: either's derivative is the other.
 
-    Without the promise that places differ, an update's derivative is a product of the others: left to JAX.
+    Without the promise that places differ, an update's derivative is a product of the others: left
+    to JAX.
     """
     if not unique_indices:
         return NotImplemented
@@ -227,7 +228,7 @@ def scatter_multiply(
 def _scattered(
     out: Any, indices: Any, updates: Any, numbers: Any, mode: Any, values: Any = None
 ) -> Block:
-    """The block of a scatter with respect to its updates: where each of them goes, times `values` if given."""
+    """The block of a scatter's updates: where each of them goes, times `values` if given."""
     labels = labels_of(updates.shape)
     sizes = _window_sizes(out.shape, updates.shape, numbers)
     places = _Windows.of_scatter(numbers).places(labels, indices, out.shape, sizes, mode)
@@ -261,7 +262,8 @@ class _Windows:
     """How the windows of a gather or scatter lie in an array, in one vocabulary for both.
 
     Attributes:
-        offset_axes: axes of the windows' array (a gather's result, a scatter's updates) that run inside a window.
+        offset_axes: axes of the windows' array (a gather's result, a scatter's updates) that run
+            inside a window.
         flat_axes: axes of the array along which a window has size 1 and no axis of its own.
         started_axes: axes of the array whose start is in the index array, in its order.
         batch_axes: axes of the array that belong to axes of the index array.
@@ -349,9 +351,9 @@ def sort(
     """`out[l] = x[order(l)]` along the axis: every operand is permuted as the keys are."""
     shape = outs[0].shape
     numbers = lax.broadcasted_iota(jnp.int32, shape, dimension)
-    *_, order = lax.sort(
+    order = lax.sort(
         (*operands, numbers), dimension=dimension, is_stable=is_stable, num_keys=num_keys
-    )
+    )[-1]
     return tuple(
         tuple(
             _looked_up(out, operand, dimension, order) if place == result else None

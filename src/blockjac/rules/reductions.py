@@ -30,7 +30,7 @@ def _over(array: Any, labels: Sequence[Label]) -> Factor:
 @rule("reduce_sum")
 def reduce_sum(out: Any, operand: Any, *, axes: Sequence[int], **_: Any) -> tuple[Block]:
     """`d out[i] / d x[i, k] = 1`: no factor."""
-    _, kept, wrt = _reduction(operand, axes)
+    kept, wrt = _reduction(operand, axes)[1:]
     return (made(out.shape, operand.shape, operand.dtype, Term((), kept, wrt)),)
 
 
@@ -47,7 +47,7 @@ def reduce_extremum(out: Any, operand: Any, *, axes: Sequence[int], **_: Any) ->
 
 @rule("reduce_prod")
 def reduce_prod(out: Any, operand: Any, *, axes: Sequence[int], **_: Any) -> tuple[Block]:
-    """`d out[i] / d x[i, k]` is the product of the others, which no division by a zero of x can give."""
+    """`d out[i] / d x[i, k]` is the product of the others: no division, as x may be 0."""
     if operand.size == 0:
         return (Block.zeros(out.shape, operand.shape, operand.dtype),)
     labels, kept, wrt = _reduction(operand, axes)
@@ -56,7 +56,7 @@ def reduce_prod(out: Any, operand: Any, *, axes: Sequence[int], **_: Any) -> tup
 
 
 def _products_of_others(array: Any, axes: tuple[int, ...]) -> Any:
-    """For each entry the product of the other entries along the axes: those before it times those after it."""
+    """For each entry the product of those before it times that of those after it."""
     last = tuple(range(array.ndim - len(axes), array.ndim))
     moved = jnp.moveaxis(array, axes, last)
     rest = moved.shape[: array.ndim - len(axes)]

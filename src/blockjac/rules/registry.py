@@ -1,8 +1,9 @@
 """The registry of elemental Jacobians, keyed by primitive name.
 
-A *structural* rule is a function `rule(out, *inputs, **params)` that gives one `Block` an input (None for the zero block; a
-tuple of such tuples, one an output, for primitives with several results). An *elementwise* rule is its derivative, one
-function an operand. Names in `ZERO` have no derivative at all.
+A *structural* rule is a function `rule(out, *inputs, **params)` that gives one `Block` an input
+(None for the zero block; a tuple of such tuples, one an output, for primitives with several
+results). An *elementwise* rule is its derivative, one function an operand. Names in `ZERO` have no
+derivative at all.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class Rule:
 
     Attributes:
         name: the primitive's name.
-        blocks: `(outs, inputs, params, active) -> Edges`, where `active` tells which inputs are differentiated;
-            NotImplemented leaves this equation to JAX.
+        blocks: `(outs, inputs, params, active) -> Edges`, where `active` tells which inputs are
+            differentiated; NotImplemented leaves this equation to JAX.
     """
 
     name: str
@@ -75,14 +76,14 @@ def rule(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a structural rule for primitives.
 
-    The function takes the result, the operands and the primitive's parameters by name (end with `**_`), and returns
-    one Block an operand as a tuple, None where the derivative is zero. It may return NotImplemented to leave an
-    equation to JAX.
+    The function takes the result, the operands and the primitive's parameters by name (end with
+    `**_`), and returns one Block an operand as a tuple, None where the derivative is zero. It may
+    return NotImplemented to leave an equation to JAX.
 
     Args:
         names: the primitives' names.
-        multiple_results: whether the primitives have several results; the function then takes the tuple of results and
-            returns a tuple of such tuples, one a result.
+        multiple_results: whether the primitives have several results; the function then takes the
+            tuple of results and returns a tuple of such tuples, one a result.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,9 +111,9 @@ def elementwise(name: str, *derivatives: Derivative | None) -> None:
 
     Args:
         name: the primitive's name.
-        derivatives: one function `derivative(out, *operands, **params)` an operand, giving an array that broadcasts to
-            the result or a Python scalar; None where the derivative is zero. It is given those of the primitive's
-            parameters that it names as keyword-only arguments.
+        derivatives: one function `derivative(out, *operands, **params)` an operand, giving an array
+            that broadcasts to the result or a Python scalar; None where the derivative is zero. It
+            is given those of the primitive's parameters that it names as keyword-only arguments.
     """
     wanted_params = [None if one is None else _named_params(one) for one in derivatives]
 
@@ -149,7 +150,7 @@ _edition = 0
 
 
 def edition() -> int:
-    """Changes whenever a rule is added or replaced: programs compiled before then are not used again."""
+    """Changes whenever a rule does: programs compiled before then are not used again."""
     return _edition
 
 
@@ -176,24 +177,28 @@ def _named_params(derivative: Derivative) -> set[str]:
 def _check_count(name: str, what: str, of: str, given: Any, wanted: Sequence[Any]) -> None:
     if not isinstance(given, tuple | list):
         raise RuleError(
-            f"the rule for {name!r} must give a tuple with {what} for each {of}, but gave {type(given).__name__}"
+            f"the rule for {name!r} must give a tuple with {what} for each {of}, "
+            f"but gave {type(given).__name__}"
         )
     if len(given) != len(wanted):
         raise RuleError(
-            f"the rule for {name!r} must give {what} for each {of}: there are {len(wanted)}, but it gave {len(given)}"
+            f"the rule for {name!r} must give {what} for each {of}: "
+            f"there are {len(wanted)}, but it gave {len(given)}"
         )
 
 
 def _check_block(name: str, block: Any, place: int, out: Any, operand: Any) -> None:
     if not hasattr(block, "out_shape") or not hasattr(block, "wrt_shape"):
         raise RuleError(
-            f"the rule for {name!r} must give a Block (or None) for operand {place}, but gave {type(block).__name__}"
+            f"the rule for {name!r} must give a Block (or None) for operand {place}, "
+            f"but gave {type(block).__name__}"
         )
     found = (tuple(block.out_shape), tuple(block.wrt_shape))
     wanted = (tuple(out.shape), tuple(operand.shape))
     if found != wanted:
         raise RuleError(
-            f"the rule for {name!r} must give for operand {place} a block of {wanted[0]} with respect to {wanted[1]}, "
+            f"the rule for {name!r} must give for operand {place} "
+            f"a block of {wanted[0]} with respect to {wanted[1]}, "
             f"but gave one of {found[0]} with respect to {found[1]}"
         )
 
@@ -204,16 +209,17 @@ def _check_derivative(name: str, values: Any, place: int, out: Any) -> None:
     shape = getattr(values, "shape", None)
     if shape is None:
         raise RuleError(
-            f"the rule for {name!r} must give an array or a number as derivative of operand {place}, but gave "
-            f"{type(values).__name__}"
+            f"the rule for {name!r} must give an array or a number as derivative of operand "
+            f"{place}, but gave {type(values).__name__}"
         )
     fits = len(shape) == len(out.shape) and all(
         size in (1, whole) for size, whole in zip(shape, out.shape, strict=True)
     )
     if shape != () and not fits:
         raise RuleError(
-            f"the rule for {name!r} gives for operand {place} a derivative of shape {tuple(shape)}, which must be the "
-            f"result's shape {tuple(out.shape)}, with axes of size 1 where it is constant, or ()"
+            f"the rule for {name!r} gives for operand {place} a derivative of shape "
+            f"{tuple(shape)}, which must be the result's shape {tuple(out.shape)}, with axes of "
+            "size 1 where it is constant, or ()"
         )
 
 
@@ -221,7 +227,7 @@ def _check_derivative(name: str, values: Any, place: int, out: Any) -> None:
 
 
 def scaling(out_shape: Sequence[int], operand: Any, values: Any) -> Block:
-    """The block of an elementwise map: `δ values`, with the operand's size-1 (or missing) axes broadcast.
+    """The block of an elementwise map: `δ values`, size-1 or missing axes broadcast.
 
     Args:
         out_shape: shape of the result.
@@ -244,7 +250,7 @@ def scaling(out_shape: Sequence[int], operand: Any, values: Any) -> Block:
 
 
 def over(values: Any, labels: Sequence[Label], dtype: Any, name: str = "") -> Factor:
-    """A factor from an array that broadcasts to the labels: axes of size 1 carry no label; masks stay boolean."""
+    """A factor from an array that broadcasts to the labels: axes of size 1 carry none."""
     carried = tuple(label for label, size in zip(labels, values.shape, strict=False) if size != 1)
     if values.ndim != len(carried):
         values = values.reshape(tuple(label.size for label in carried))
@@ -254,7 +260,7 @@ def over(values: Any, labels: Sequence[Label], dtype: Any, name: str = "") -> Fa
 
 
 def made(out_shape: Sequence[int], wrt_shape: Sequence[int], dtype: Any, *terms: Term) -> Block:
-    """A block of terms whose indices lie on their axes by construction; empty shapes give the zero block."""
+    """A block of terms whose indices lie on their axes; empty shapes give the zero block."""
     if 0 in out_shape or 0 in wrt_shape:
         return Block.zeros(out_shape, wrt_shape, dtype)
     return rebuilt(tuple(out_shape), tuple(wrt_shape), np.dtype(dtype), terms)

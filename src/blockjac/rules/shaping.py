@@ -1,9 +1,10 @@
-"""Primitives that move entries by static index maps: reshape, slice, pad, reverse, concatenate. No block stores a number."""
+"""Primitives that move entries by static index maps, such as reshape: no block stores a number."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,10 +16,10 @@ from blockjac.rules.registry import labels_of, made, plain, rule
 
 @rule("reshape")
 def reshape(out: Any, operand: Any, *_: Any, **__: Any) -> tuple[Block]:
-    """Axes are grouped where their products agree; in a group, one side is a mixed-radix number of the other.
+    """In a group of axes of equal product, one side is a mixed-radix number of the other.
 
-    Where the boundaries of a group do not divide each other, as in (2, 3) -> (3, 2), both sides are lookups of the digits of
-    one flat label.
+    Where the boundaries of a group do not divide each other, as in (2, 3) -> (3, 2), both sides are
+    lookups of the digits of one flat label.
     """
     if 0 in out.shape or 0 in operand.shape:
         return (Block.zeros(out.shape, operand.shape, operand.dtype),)
@@ -67,11 +68,11 @@ def _groups(one: Sequence[int], other: Sequence[int]) -> list[tuple[list[int], l
 
 
 def _refinement(one: Sequence[int], other: Sequence[int]) -> list[int] | None:
-    """Digit sizes, most significant first, of which both lists are products of runs; None where there are none."""
+    """Digit sizes, most significant first, of whose runs both lists are products, or None."""
     weights = sorted({*_weights(one), *_weights(other)})
-    if any(larger % smaller for smaller, larger in zip(weights, weights[1:], strict=False)):
+    if any(larger % smaller for smaller, larger in pairwise(weights)):
         return None
-    return [larger // smaller for smaller, larger in zip(weights, weights[1:], strict=False)][::-1]
+    return [larger // smaller for smaller, larger in pairwise(weights)][::-1]
 
 
 def _weights(sizes: Sequence[int]) -> list[int]:
@@ -140,7 +141,7 @@ def rev(out: Any, operand: Any, *, dimensions: Sequence[int], **_: Any) -> tuple
 def pad(
     out: Any, operand: Any, value: Any, *, padding_config: Sequence[tuple[int, int, int]], **_: Any
 ) -> tuple[Block, Block]:
-    """`out[low + (1 + interior) l] = x[l]`, entries that leave the result dropped; every other place is the padding value.
+    """`out[low + (1 + interior) l] = x[l]`; what leaves the result is dropped, the rest is padding.
 
     d out / d value is 1 everywhere minus 1 where an entry of x lies.
     """
@@ -194,7 +195,7 @@ def split(
 
 @rule("tile")
 def tile(out: Any, operand: Any, **_: Any) -> tuple[Block]:
-    """`out[size r + l] = x[l]` for every repetition `r`: a mixed-radix number whose first digit is not in x."""
+    """`out[size r + l] = x[l]`: a mixed-radix number whose first digit is not in x."""
     labels = labels_of(operand.shape)
     places = tuple(
         Index(

@@ -22,7 +22,7 @@ MAX_WINDOW = 128
 
 @dataclass(frozen=True)
 class _Axis:
-    """One axis of a sliding window: out `o` and place `k` in the window meet the input at `(s o + d k - p) / b`."""
+    """One axis of a sliding window: `o` and `k` meet the input at `(s o + d k - p) / b`."""
 
     size: int
     window: int
@@ -77,7 +77,7 @@ def reduce_window_sum(
 
 
 def _met(axis: _Axis, label: Label) -> Index:
-    """The place `(s o + d k - p) / b` of the input, over the label `o` of the result and a new label `k`."""
+    """The place `(s o + d k - p) / b` of the input, over the result's label and a new one."""
     inside = Label(axis.window)
     low = axis.padding[0]
     if axis.base == 1:
@@ -107,14 +107,14 @@ def reduce_window_min(out: Any, operand: Any, **params: Any) -> Any:
 
 @rule("select_and_gather_add")
 def select_and_gather_add(out: Any, tangents: Any, operand: Any, **params: Any) -> Any:
-    """The derivative of a windowed extremum, linear in its tangents: a lookup of the chosen places."""
+    """The derivative of a windowed extremum, linear in its tangents: a lookup."""
     blocks = _chosen_block(out, tangents, operand, *_selection(params), params)
     return blocks if blocks is NotImplemented else (*blocks, None)
 
 
 @rule("select_and_scatter_add")
 def select_and_scatter_add(out: Any, source: Any, operand: Any, **params: Any) -> Any:
-    """The transpose of the above: each entry of the source goes to the place that its window chooses."""
+    """The transpose of the above: each entry of the source goes where its window chooses."""
     blocks = _chosen_block(source, operand, operand, *_selection(params), params)
     if blocks is NotImplemented:
         return NotImplemented
