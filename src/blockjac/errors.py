@@ -48,7 +48,7 @@ class BlockShapeError(BlockjacError, ValueError):
 
 
 class DenseTooLargeError(BlockjacError, ValueError):
-    """A dense result over the size limit; the message says what it would need and which call avoids it."""
+    """A dense result over the size limit; says what it would need and which call avoids it."""
 
 
 class OrderError(BlockjacError, ValueError):
@@ -56,11 +56,11 @@ class OrderError(BlockjacError, ValueError):
 
 
 class RuleError(BlockjacError, ValueError):
-    """A rule that gives blocks that do not fit its equation; the message names the rule, what was found and wanted."""
+    """A rule whose blocks do not fit its equation; names the rule, what was found and wanted."""
 
 
 class WrongRuleError(BlockjacError, ArithmeticError):
-    """A rule whose blocks differ from the derivative; the message names the first entry that does."""
+    """A rule whose blocks differ from the derivative; names the first entry that does."""
 
 
 class NoDerivativeError(BlockjacError, NotImplementedError):
@@ -68,11 +68,11 @@ class NoDerivativeError(BlockjacError, NotImplementedError):
 
 
 class DifferentiationTypeError(BlockjacError, TypeError):
-    """Something that has no derivative: an integer or non-array input, a result that is not a float or not a scalar."""
+    """What has no derivative: an integer or non-array input, a result no float or no scalar."""
 
 
 class ArgumentError(BlockjacError, TypeError, ValueError):
-    """`argnums` that do not fit the arguments: JAX raises TypeError for some, ValueError for others."""
+    """`argnums` that do not fit the arguments; JAX raises TypeError for some, else ValueError."""
 
 
 _log = logging.getLogger("blockjac")
@@ -80,11 +80,11 @@ _reported: set[str] = set()
 
 
 def report_lost_structure(primitive: str) -> None:
-    """Tell once for each primitive that it has no structured rule."""
+    """Tell once for each primitive, in the log, that its structure is not known."""
     if primitive not in _reported:
         _reported.add(primitive)
         _log.warning(
-            "blockjac has no structured rule for %r: the Jacobian of that equation comes from JAX, dense; "
-            "docs/how-to/add-a-rule.md shows how to give it one",
+            "blockjac has no structured rule for %r: the Jacobian of that equation comes from JAX, "
+            "without structure; docs/how-to/add-a-rule.md shows how to give it one",
             primitive,
         )

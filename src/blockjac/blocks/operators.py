@@ -1,7 +1,8 @@
 """Linear operators: elemental Jacobians that are better applied than written down.
 
-An `OperatorGroup` stands for all blocks of one equation at once, since one backward (or forward) pass gives them together;
-an `Operator` is one of them and what an edge of the graph holds. Other axes of what it is applied to are batch axes.
+An `OperatorGroup` stands for all blocks of one equation at once, since one backward (or forward)
+pass gives them together; an `Operator` is one of them and what an edge of the graph holds. Other
+axes of what it is applied to are batch axes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from blockjac.blocks.dense import as_dense_axes
 from blockjac.blocks.factor import Abstract, Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.star import star, summed
+from blockjac.errors import report_lost_structure
 
 Arrays = Sequence[Any]
 
@@ -37,7 +39,8 @@ class OperatorGroup:
         wrt_shapes: shapes of the inputs.
         dtypes: dtypes of the inputs.
         out_dtypes: dtypes of the results.
-        pull: cotangents of all results (a list of arrays) to cotangents of all inputs; None if only `push` exists.
+        pull: cotangents of all results (a list of arrays) to cotangents of all inputs; None if only
+            `push` exists.
         push: tangents of all inputs to tangents of all results; None if only `pull` exists.
         name: what it is, for explanations.
     """
@@ -83,7 +86,7 @@ class OperatorGroup:
         return answers
 
     def _pull_one(self, row: int, cotangents: Sequence[Block | None]) -> list[Block | None]:
-        """One output: the axes of each term that do not meet the operator stay as they are, deltas included."""
+        """One output: axes that do not meet the operator stay as they are, deltas included."""
         block = cotangents[row]
         if block is None:
             raise ValueError("no cotangent to pull back")
@@ -207,6 +210,7 @@ class OperatorGroup:
         return self._blocks[row, column]
 
     def _written(self, row: int, column: int) -> Block:
+        report_lost_structure(self.name)
         out_shape, wrt_shape = tuple(self.out_shapes[row]), tuple(self.wrt_shapes[column])
         by_rows = self.push is None or (
             self.pull is not None and math.prod(out_shape) <= math.prod(wrt_shape)

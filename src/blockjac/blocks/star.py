@@ -26,6 +26,12 @@ MAX_TERMS = 16
 MAX_MERGED_ENTRIES = 2**27
 """Unless that one structure would have more entries than this: 1 GiB of float64."""
 
+MAX_SPARSE_TERMS = 32
+"""How many terms stay apart where one structure for all would be much emptier than they are."""
+
+SPARSE = 8
+"""How many times more entries than places of the terms count as much emptier."""
+
 
 def star(left: Any, right: Any) -> Any:
     """The standard contraction: `(left star right)[i, j] = sum_k left[i, k] right[k, j]`.
@@ -236,7 +242,9 @@ def summed(
     if len(kept) > 1:
         deltas = delta_pairs(block)
         entries = block.size // math.prod(wrt_shape[j] for _, j in deltas)
-        crowded = len(kept) > MAX_TERMS and entries <= MAX_MERGED_ENTRIES
+        places = sum(arrays.numel(term.labels) for term in kept)
+        most = MAX_SPARSE_TERMS if entries > SPARSE * places else MAX_TERMS
+        crowded = len(kept) > most and entries <= MAX_MERGED_ENTRIES
         if crowded or entries <= block.stored:
             return rebuilt(out_shape, wrt_shape, dtype, [_in_one(block, deltas)])
     return block
