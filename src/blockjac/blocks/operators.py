@@ -68,11 +68,17 @@ class OperatorGroup:
         ]
         if not present:
             return [None] * len(self.wrt_shapes)
+        self._tell_of(cotangents[present[0]])
         if self.pull is None:
             return self._by_blocks(cotangents)
         if len(present) == 1:
             return self._pull_one(present[0], cotangents)
         return self._pull_jointly(cotangents)
+
+    def _tell_of(self, block: Block | None) -> None:
+        """Note the structure that is lost where more than one number is differentiated."""
+        if block is not None and block.out_shape and block.wrt_shape and not arrays.is_planning():
+            report_lost_structure(self.name)
 
     def _by_blocks(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
         answers: list[Block | None] = []
@@ -210,7 +216,6 @@ class OperatorGroup:
         return self._blocks[row, column]
 
     def _written(self, row: int, column: int) -> Block:
-        report_lost_structure(self.name)
         out_shape, wrt_shape = tuple(self.out_shapes[row]), tuple(self.wrt_shapes[column])
         by_rows = self.push is None or (
             self.pull is not None and math.prod(out_shape) <= math.prod(wrt_shape)
@@ -254,6 +259,7 @@ class OperatorGroup:
 
     def pushforward(self, row: int, column: int, tangent: Block) -> Block:
         """`J star tangent` for one output and one input."""
+        self._tell_of(tangent)
         if self.push is None or math.prod(self.wrt_shapes[column]) <= math.prod(tangent.wrt_shape):
             return star(self.block(row, column), tangent)
         flipped = OperatorGroup(
