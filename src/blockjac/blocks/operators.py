@@ -269,6 +269,7 @@ class OperatorGroup:
             [self.dtypes[column]],
             lambda parts: [self._push_entry(row, column)(parts[0])],
             None,
+            self.name,
         )
         answer = flipped.pullback([tangent.T])[0]
         if answer is None:
