@@ -16,9 +16,7 @@ import numpy as np
 
 from blockjac import compat
 from blockjac.blocks.operators import OperatorGroup
-from blockjac.errors import report_lost_structure
 from blockjac.graph import Equation
-from blockjac.rules.registry import RULES
 from blockjac.trace import is_inexact
 
 FORWARD_ONLY = {"while"}
@@ -73,8 +71,6 @@ def fallback(
     equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]
 ) -> list[list[Any]]:
     """Operators for one equation, by output and input; None where there is no derivative."""
-    if equation.primitive.name not in LEFT_TO_JAX | REVERSE_ONLY | set(RULES):
-        report_lost_structure(equation.primitive.name)
     moving = [place for place, wanted in enumerate(active) if wanted]
     smooth = [place for place, out in enumerate(outs) if is_inexact(out)]
 
