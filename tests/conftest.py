@@ -1,10 +1,12 @@
 """What every test runs under: the CPU, float64, no display, and no time limit on Hypothesis.
 
-`--hypothesis-profile=quick` tries few examples of each law, for a further Python or JAX.
+`--hypothesis-profile=quick` tries few examples of each law, for a further Python or JAX; `thorough`
+tries thousands, which takes about an hour.
 
 The environment is set before JAX and matplotlib are imported; pytest imports this file first.
 """
 
+import itertools
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -12,6 +14,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 
@@ -24,4 +27,19 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile(
     "quick", hypothesis.settings.get_profile("blockjac"), max_examples=10
 )
+hypothesis.settings.register_profile(
+    "thorough", hypothesis.settings.get_profile("blockjac"), max_examples=1000
+)
 hypothesis.settings.load_profile("blockjac")
+
+TESTS_A_CACHE = 100
+"""After so many tests compiled programs are dropped: thousands would fill the memory."""
+
+_tests_run = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _bounded_memory():
+    yield
+    if next(_tests_run) % TESTS_A_CACHE == 0:
+        jax.clear_caches()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from blockjac.blocks import Block, Factor, Lookup, Term, add, star
 
 QUICK = settings(max_examples=min(40, settings.default.max_examples))
-THOROUGH = settings(max_examples=1500)
+THOROUGH = settings(max_examples=2 * settings.default.max_examples)
 
 
 def check_dense(data):

@@ -119,7 +119,7 @@ def test_a_plan_foretells_the_run(check, data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@settings(max_examples=1000)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(data=st.data())
 def test_a_plan_foretells_the_run_thoroughly(check, data):
     check(data)

@@ -154,7 +154,7 @@ def test_random_programs(program, shape, other_shape, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@settings(max_examples=settings.default.max_examples)
 @given(instructions, shapes, shapes, st.integers(0, 10**6))
 def test_many_random_programs(program, shape, other_shape, seed):
     compare(program, shape, other_shape, seed)
