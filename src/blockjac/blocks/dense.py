@@ -217,7 +217,9 @@ class _Layout:
         """The product of the factors over the dimensions, and which labels it is 0 outside of."""
         if not factors:
             return jnp.reshape(jnp.asarray(coefficient, dtype), (1,) * len(self.dims)), set()
-        total = arrays.product(list(factors), coefficient, dtype)
+        # In the order of the result, so that no transpose of the whole comes after the product.
+        order = sorted(arrays.union(factors), key=self._position)
+        total = arrays.product(list(factors), coefficient, dtype, order)
         total = Factor(jnp.asarray(total.array, dtype), total.labels)
         looked_up = [label for label in total.labels if label in self.derived]
         reach = {dim for label in looked_up for dim in self._dims_of(label)}
@@ -239,6 +241,10 @@ class _Layout:
             array = _padded(array, len(labels), offset, stride, label.size, dim.size)
             labels.append(dim)
         return arrays.aligned(Factor(array, tuple(labels)), self.dims), set(padded)
+
+    def _position(self, label: Label) -> int:
+        """Where a label stands among the dimensions; derived ones, which are looked up, first."""
+        return -1 if label in self.derived else self.dims.index(self.home[label][0])
 
     def condition(self, padded: set[Label]) -> Any:
         """Where entries are: axes that are no pivots equal their index, labels are in their range.

@@ -168,7 +168,12 @@ def aligned(factor: Factor, labels: Sequence[Label]) -> Any:
     )
 
 
-def product(factors: Sequence[Factor], coefficient: Any = 1, dtype: Any = None) -> Factor:
+def product(
+    factors: Sequence[Factor],
+    coefficient: Any = 1,
+    dtype: Any = None,
+    order: Sequence[Label] | None = None,
+) -> Factor:
     """Multiply factors out over all their labels, times a scalar.
 
     Boolean factors are masks: where one is False the product is exactly 0, whatever the others
@@ -179,10 +184,11 @@ def product(factors: Sequence[Factor], coefficient: Any = 1, dtype: Any = None) 
         coefficient: a static scalar.
         dtype: of the result where masks alone are multiplied by a coefficient; otherwise the
             factors decide.
+        order: of the result's labels, where there is more to do than to return one factor.
     """
     if len(factors) == 1 and _is_one(coefficient):
         return factors[0]
-    labels = union(factors)
+    labels = union(factors) if order is None else tuple(order)
     masks = [factor for factor in factors if is_mask(factor)]
     numbers = [factor for factor in factors if not is_mask(factor)]
     if numbers:
