@@ -45,6 +45,10 @@ _REFERENCES_AND_CALLBACKS = """
     log_read new_box new_log new_ref swap check debug_callback debug_print ffi_call inspect_sharding
     io_callback pure_callback
 """
+_KERNELS_AND_HOSTS = """
+    global_array_to_host_local_array host_local_array_to_global_array masked_load masked_swap
+    mpmd_map pallas_call
+"""
 _SPARSE = """
     bcoo_dot_general bcoo_dot_general_sampled bcoo_extract bcoo_fromdense bcoo_sort_indices
     bcoo_spdot_general bcoo_sum_duplicates bcoo_todense bcoo_transpose bcsr_dot_general bcsr_extract
@@ -60,6 +64,7 @@ LEFT_TO_JAX = frozenset(
             _OTHER,
             _COLLECTIVES,
             _REFERENCES_AND_CALLBACKS,
+            _KERNELS_AND_HOSTS,
             _SPARSE,
         )
     ).split()

@@ -8,8 +8,9 @@ derivative at all.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +153,27 @@ _edition = 0
 def edition() -> int:
     """Changes whenever a rule does: programs compiled before then are not used again."""
     return _edition
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Put all rules back as they were when the block ends, for trying a rule out.
+
+    Example:
+        >>> from blockjac import rules
+        >>> with rules.kept():
+        ...     rules.zero("tanh")
+    """
+    global _edition
+    structured, without = dict(RULES), set(ZERO)
+    try:
+        yield
+    finally:
+        _edition += 1
+        RULES.clear()
+        RULES.update(structured)
+        ZERO.clear()
+        ZERO.update(without)
 
 
 def _enter(new: Rule) -> None:
