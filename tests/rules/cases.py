@@ -112,6 +112,8 @@ UNARY = {
 }
 if hasattr(lax, "log2"):
     UNARY["log2"] = (lax.log2, 0.1, 3)
+if hasattr(lax, "one_minus_square"):
+    UNARY["one_minus_square"] = (lax.one_minus_square, -2, 2)
 
 CASES: dict[str, Case] = {}
 for _name, (_function, _low, _high) in UNARY.items():

@@ -49,6 +49,10 @@ _KERNELS_AND_HOSTS = """
     global_array_to_host_local_array host_local_array_to_global_array masked_load masked_swap
     mpmd_map pallas_call
 """
+_SINCE_0_11 = """
+    get_global pbroadcast_dynamic polynomial reduced_vary_cast relayout vary_unreduced_cast
+    with_memory_space_constraint xla_metadata_call xla_metadata_value
+"""
 _SPARSE = """
     bcoo_dot_general bcoo_dot_general_sampled bcoo_extract bcoo_fromdense bcoo_sort_indices
     bcoo_spdot_general bcoo_sum_duplicates bcoo_todense bcoo_transpose bcsr_dot_general bcsr_extract
@@ -65,6 +69,7 @@ LEFT_TO_JAX = frozenset(
             _COLLECTIVES,
             _REFERENCES_AND_CALLBACKS,
             _KERNELS_AND_HOSTS,
+            _SINCE_0_11,
             _SPARSE,
         )
     ).split()
