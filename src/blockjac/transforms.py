@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -251,11 +253,9 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     call = traced_call("vjp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
     outs, kept = run(Values(call.count, keep=True), call.graph, call.arguments)
 
-    def pullback(cotangent: Any) -> tuple[Any, ...]:
-        given = _cotangents(call, cotangent)
-        rows = run(Pullback(call.count, call.smooth), call.graph, kept, given)
-        return call.argument_tree(rows)
-
+    # A pytree of the kept values, as JAX's is, so that it may leave jit and vmap.
+    static = replace(call, arguments=(), graph=replace(call.graph, captured=[]))
+    pullback = jax.tree_util.Partial(partial(_pulled_back, static), kept)
     value = call.value(outs)
     return (value, pullback, call.aux(outs[call.count :])) if has_aux else (value, pullback)
 
@@ -330,6 +330,13 @@ def chain_rule(Dg: Any, Df: Any, var_shape: Sequence[int]) -> jax.Array:
             f"it, but Dg has shape {Dg.shape} and Df has shape {Df.shape}"
         )
     return jnp.tensordot(Dg, Df, axes=rank)
+
+
+def _pulled_back(call: Call, kept: list[Any], cotangent: Any) -> tuple[Any, ...]:
+    """The answer of a pullback: one cotangent an argument."""
+    given = _cotangents(call, cotangent)
+    rows = run(Pullback(call.count, call.smooth), call.graph, kept, given)
+    return call.argument_tree(rows)
 
 
 def _cotangents(call: Call, cotangent: Any) -> list[Any]:

@@ -331,11 +331,12 @@ class Block:
     def __mul__(self, scalar: Any) -> Block:
         if not isinstance(scalar, int | float | complex | np.number):
             return NotImplemented
+        dtype = np.dtype(jnp.result_type(self.dtype, scalar))
         return rebuilt(
             self.out_shape,
             self.wrt_shape,
-            self.dtype,
-            (replace(term, coefficient=term.coefficient * scalar) for term in self.terms if scalar),
+            dtype,
+            (_scaled(term, scalar, dtype) for term in self.terms if scalar),
         )
 
     __rmul__ = __mul__
@@ -365,6 +366,17 @@ def canonical(dtype: Any) -> np.dtype:
 
 def _default(dtype: Any) -> Any:
     return jnp.zeros(()).dtype if dtype is None else dtype
+
+
+def _scaled(term: Term, scalar: Any, dtype: Any) -> Term:
+    """A term times a scalar, its numbers in the dtype that the product has."""
+    factors = tuple(
+        factor
+        if factor.array.dtype in (dtype, np.dtype(bool))
+        else Factor(jnp.asarray(factor.array).astype(dtype), factor.labels, factor.name)
+        for factor in term.factors
+    )
+    return replace(term, factors=factors, coefficient=term.coefficient * scalar)
 
 
 def rebuilt(out_shape: Shape, wrt_shape: Shape, dtype: Any, terms: Iterable[Term]) -> Block:

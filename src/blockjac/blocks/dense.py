@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import operator
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +15,10 @@ from jax import lax
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term
-from blockjac.blocks.factor import Abstract, Factor
+from blockjac.blocks.factor import Abstract, Factor, check_fits, in_bytes, machine_limit
 from blockjac.blocks.index import Index, Label, radix
 from blockjac.blocks.network import Contradiction, Network
 from blockjac.errors import BlockShapeError, DenseTooLargeError
-
-MEMORY_SHARE = 0.5
-"""The share of the machine's memory that a dense result may take when no limit is given."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,9 @@ class Axis:
 
 def dense(block: Block, max_bytes: int | None = None) -> Any:
     """The block as an array of shape `block.shape`; see `Block.dense`."""
-    instead = f"the Block holds it in {_bytes(block.nbytes)} and needs no more for star or .matvec"
+    instead = (
+        f"the Block holds it in {in_bytes(block.nbytes)} and needs no more for star or .matvec"
+    )
     check_size(block.shape, block.dtype, max_bytes, "the dense Jacobian", instead)
     total: Any = None
     for term in block.terms:
@@ -86,26 +84,10 @@ def check_size(
     needed = math.prod(shape) * np.dtype(dtype).itemsize
     if needed > limit:
         raise DenseTooLargeError(
-            f"{what} ({np.dtype(dtype).name}{list(shape)}) needs {_bytes(needed)}, over the limit "
-            f"of {_bytes(limit)}; "
+            f"{what} ({np.dtype(dtype).name}{list(shape)}) needs {in_bytes(needed)}, over the "
+            f"limit of {in_bytes(limit)}; "
             f"{instead}, or raise the limit with max_bytes="
         )
-
-
-def machine_limit() -> int:
-    """The default limit of a dense result, in bytes: a share of the machine's memory."""
-    try:
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE)
-    except (ValueError, OSError, AttributeError):  # not every system tells
-        return 8 * 2**30
-
-
-def _bytes(count: int) -> str:
-    amount, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
-    while amount >= 1024 and len(units) > 1:
-        amount /= 1024
-        units.pop(0)
-    return f"{amount:.0f} {units[0]}" if amount == int(amount) else f"{amount:.1f} {units[0]}"
 
 
 def as_dense_axes(
@@ -149,6 +131,8 @@ def materialise(
     """
     if arrays.is_planning():
         return _priced(factors, axes, kept, dtype)
+    involved = {label for axis in axes for label in axis.index.labels}
+    check_fits([*(label for label in kept if label in involved), *(x.target for x in axes)], dtype)
     factors, axes = _scatter_hard_axes(list(factors), list(axes), kept, dtype)
     plan = _Layout(axes, kept)
     value, padded = plan.value(factors, coefficient, dtype)

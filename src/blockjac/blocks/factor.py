@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,10 @@ import opt_einsum
 from jax import lax
 
 from blockjac.blocks.index import Index, Label, Lookup, radix
+from blockjac.errors import DenseTooLargeError
+
+MEMORY_SHARE = 0.5
+"""The share of the machine's memory that one array may take when no limit is given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +206,7 @@ def product(
     if is_planning():
         steps = len(factors) - 1 + (abs(coefficient) != 1)
         return _priced(labels, dtype, factors, multiplications=steps * numel(labels))
+    check_fits(labels, dtype)
     # Small factors first: their product is formed before it is spread over the wide ones.
     result: Any = None
     for factor in sorted(numbers, key=lambda factor: factor.numel):
@@ -228,17 +235,56 @@ def is_mask(factor: Factor) -> bool:
 
 
 def _unmasked(factors: Sequence[Factor]) -> list[Factor]:
-    """The factors with each mask applied to one with its labels, or else as zeros and ones."""
+    """The factors with each mask applied to those that carry its labels.
+
+    A mask that no factor is wide enough for becomes zeros and ones.
+    """
     dtypes = [factor.array.dtype for factor in factors if not is_mask(factor)]
     dtype = jnp.result_type(*dtypes) if dtypes else jnp.result_type(float)
     numbers = [factor for factor in factors if not is_mask(factor)]
     for mask in (factor for factor in factors if is_mask(factor)):
-        wide = next((factor for factor in numbers if set(mask.labels) <= set(factor.labels)), None)
-        if wide is None:
+        if not any(set(mask.labels) <= set(factor.labels) for factor in numbers):
             numbers.append(cast(mask, dtype))
-        else:
-            numbers[numbers.index(wide)] = product([wide, mask])
+            continue
+        numbers = [
+            product([factor, mask]) if set(mask.labels) <= set(factor.labels) else factor
+            for factor in numbers
+        ]
     return numbers
+
+
+def check_fits(labels: Sequence[Label], dtype: Any) -> None:
+    """Refuse an array over the labels that is larger than the machine's share allows.
+
+    Raises:
+        DenseTooLargeError: says what it would need, and what to do instead.
+    """
+    needed = numel(labels) * np.dtype(dtype).itemsize
+    if needed > machine_limit():
+        raise DenseTooLargeError(
+            f"an array of shape {sizes(labels)} on the way to this Jacobian needs "
+            f"{in_bytes(needed)}, over the limit of {in_bytes(machine_limit())}; "
+            "ask for less at once: a product with one "
+            "vector (blockjac.vjp, blockjac.jvp), or the Jacobian with respect to fewer entries"
+        )
+
+
+@functools.cache
+def machine_limit() -> int:
+    """The default limit of an array, in bytes: a share of the machine's memory."""
+    try:
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE)
+    except (ValueError, OSError, AttributeError):  # not every system tells
+        return 8 * 2**30
+
+
+def in_bytes(count: int) -> str:
+    """A number of bytes in the unit that suits it."""
+    amount, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount /= 1024
+        units.pop(0)
+    return f"{amount:.0f} {units[0]}" if amount == int(amount) else f"{amount:.1f} {units[0]}"
 
 
 def _is_one(coefficient: Any) -> bool:
@@ -317,6 +363,7 @@ def _contract(left: Factor, right: Factor, summed: Sequence[Label]) -> Factor:
         )
     if not left_free and not right_free:
         return _reduce(product([left, right]), inner)
+    check_fits(labels, left.array.dtype)
     dtype = jnp.result_type(left.array.dtype, right.array.dtype)
     dimension_numbers = (
         (
@@ -481,6 +528,7 @@ def gather(factor: Factor, indices: Mapping[Label, Index]) -> Factor:
     labels = (*(label for label in over if label not in own), *own)
     if is_planning():
         return _priced(labels, factor.array.dtype, [Factor(None, labels)])
+    check_fits(labels, factor.array.dtype)
     safe = all(index.within(label.size) for label, index in indices.items())
     mode, fill = ("promise_in_bounds", None) if safe else ("fill", 0)
     shared = any(label in own for label in over)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,6 +138,12 @@ class BlockMatrix:
             rows.append(blocks)
         return BlockMatrix(rows, left.out_tree, right.wrt_tree)
 
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Leading axes that an outer `vmap` has put in front of every leaf; usually ()."""
+        shapes = [block.batch_shape for row in self.rows for block in row]
+        return max(shapes, key=len)
+
     def matvec(self, tangent: Any) -> Any:
         """Apply to a tree of tangents like the inputs; gives a tree like the outputs.
 
@@ -145,6 +152,10 @@ class BlockMatrix:
         """
         leaves, tree = jax.tree.flatten(tangent)
         shapes = tuple(tuple(as_array(leaf).shape) for leaf in leaves)
+        batch = self.batch_shape
+        if batch:
+            batched = shapes == tuple((*batch, *shape) for shape in self.wrt_shapes)
+            return jax.vmap(BlockMatrix.matvec, in_axes=(0, 0 if batched else None))(self, tangent)
         if tree != self.wrt_tree or shapes != self.wrt_shapes:
             raise BlockShapeError(
                 f"matvec needs a tree {self.wrt_tree} of shapes {self.wrt_shapes}, but found "
@@ -163,6 +174,9 @@ class BlockMatrix:
             DenseTooLargeError: over the size limit.
         """
         from blockjac.blocks.dense import check_size
+
+        if self.batch_shape:
+            return jax.vmap(lambda matrix: matrix.dense(max_bytes))(self)
 
         check_size(
             self.shape,
@@ -189,6 +203,8 @@ class BlockMatrix:
                 f"the diagonal needs equal output and input shapes, but found {self.out_shapes} "
                 f"and {self.wrt_shapes}"
             )
+        if self.batch_shape:
+            return jax.vmap(BlockMatrix.diagonal)(self)
         return jax.tree.unflatten(
             self.wrt_tree, [self.rows[place][place].diagonal() for place in range(len(self.rows))]
         )
@@ -209,6 +225,10 @@ class BlockMatrix:
             )
         leaves, tree = jax.tree.flatten(right)
         shapes = tuple(tuple(as_array(leaf).shape) for leaf in leaves)
+        if self.batch_shape:
+            batched = shapes == tuple((*self.batch_shape, *shape) for shape in self.out_shapes)
+            one = functools.partial(BlockMatrix.solve, damping=damping)
+            return jax.vmap(one, in_axes=(0, 0 if batched else None))(self, right)
         if tree != self.out_tree or shapes != self.out_shapes:
             raise BlockShapeError(
                 f"solve needs a tree {self.out_tree} of shapes {self.out_shapes}, but found {tree} "

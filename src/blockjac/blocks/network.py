@@ -203,13 +203,18 @@ def contracted(factors: Sequence[Factor], summed: Sequence[Label]) -> list[Facto
 
 
 def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], Any]:
-    """Multiply factors over the same labels, and the coefficient with the first such group."""
-    groups: dict[frozenset[Label], list[Factor]] = {}
+    """Multiply factors over the same labels, and the coefficient with the first such group.
+
+    Masks are multiplied with masks alone: what they drop may still become inf or nan, and is
+    dropped when all of it is known.
+    """
+    groups: dict[tuple[frozenset[Label], bool], list[Factor]] = {}
     for factor in factors:
-        groups.setdefault(frozenset(factor.labels), []).append(factor)
+        key = (frozenset(factor.labels), arrays.is_mask(factor))
+        groups.setdefault(key, []).append(factor)
     result = []
-    for labels, group in groups.items():
-        if len(group) > 1 and labels and not all(map(arrays.is_mask, group)):
+    for (labels, masks), group in groups.items():
+        if len(group) > 1 and labels and not masks:
             result.append(arrays.product(group, coefficient))
             coefficient = 1
         else:

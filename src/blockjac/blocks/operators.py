@@ -111,7 +111,6 @@ class OperatorGroup:
                 len(batch),
                 self.wrt_shapes,
                 self.dtypes,
-                block.wrt_shape,
             )
             for column, array in enumerate(results):
                 labels = [Label(size) for size in self.wrt_shapes[column]]
@@ -187,9 +186,7 @@ class OperatorGroup:
         depth: int,
         shapes: Sequence[Any],
         dtypes: Sequence[Any],
-        inner: Sequence[int],
     ) -> Arrays:
-        del inner
         batch = tuple(values.shape[:depth])
         if arrays.is_planning():
             self._price(math.prod(batch))
@@ -197,6 +194,8 @@ class OperatorGroup:
                 Abstract((*batch, *shape), dtype)
                 for shape, dtype in zip(shapes, dtypes, strict=True)
             ]
+        for shape, dtype in zip(shapes, dtypes, strict=True):
+            arrays.check_fits([Label(size) for size in (*batch, *shape)], dtype)
         for _ in range(depth):
             function = jax.vmap(function)
         return function(values)
@@ -223,6 +222,7 @@ class OperatorGroup:
         shape, dtype = (
             (out_shape, self.out_dtypes[row]) if by_rows else (wrt_shape, self.dtypes[column])
         )
+        arrays.check_fits([Label(size) for size in (*out_shape, *wrt_shape)], dtype)
         count = math.prod(shape)
         basis = jnp.reshape(jnp.eye(count, dtype=dtype), (count, *shape))
         one = (
@@ -354,6 +354,7 @@ def _spread(
     if arrays.is_planning():
         _price(math.prod(full), np.dtype(dtype))
         return Abstract(full, dtype)
+    arrays.check_fits([Label(size) for size in full], dtype)
     if not factors:
         return jnp.ones(full, dtype)
     value = arrays.product(list(factors))

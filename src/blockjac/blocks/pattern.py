@@ -30,8 +30,10 @@ def nnz(block: Block) -> int:
     counts = [_places(term, axes) for term in terms]
     rest = math.prod(size for axis, size in enumerate(block.shape) if axis in axes)
     bound = multiplicity * min(sum(counts), rest)
-    if sum(counts) > EXACT_PLACES or any(
-        _is_traced(index) for term in terms for index in term.indices
+    if (
+        sum(counts) > EXACT_PLACES
+        or block.batch_shape
+        or any(_is_traced(index) for term in terms for index in term.indices)
     ):
         return bound
     return multiplicity * len(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from blockjac.blocks import Block, BlockMatrix
-from blockjac.errors import NonScalarLossError, ShapeMismatchError
+from blockjac.errors import NonScalarLossError, ParameterTypeError, ShapeMismatchError
 from blockjac.transforms import block_jacobian, vjp
 
 Layer = Callable[[Any, Any], Any]
@@ -43,6 +43,7 @@ def sweep(
 
     Raises:
         ShapeMismatchError: If there are not as many parameters as layers, or none.
+        ParameterTypeError: If a parameter is not real.
         NonScalarLossError: If the last layer gives anything but one real number.
 
     Example:
@@ -101,6 +102,7 @@ def stage_jacobians(layers: Sequence[Layer], params: Sequence[Any], x: Any) -> l
 
     Raises:
         ShapeMismatchError: If there are not as many parameters as layers, or none.
+        ParameterTypeError: If a parameter is not real.
         NonScalarLossError: If the last layer gives anything but one real number.
 
     Example:
@@ -110,6 +112,11 @@ def stage_jacobians(layers: Sequence[Layer], params: Sequence[Any], x: Any) -> l
         [[ 20. -10.]]
     """
     _check_layers(layers, params)
+    if not jax.tree.leaves(params[0]):
+        raise ShapeMismatchError(
+            "the first layer has no parameters, so that its stage has no column: apply it to x "
+            "first, and start the stages with the first layer that has some"
+        )
     stages = []
     for place, (layer, theta) in enumerate(zip(layers, params, strict=True)):
         rest = list(params[place + 1 :])
@@ -149,6 +156,12 @@ def _check_layers(layers: Sequence[Layer], params: Sequence[Any]) -> None:
             f"{len(layers)} layers and parameters of {len(params)}; "
             "wanted as many of both, at least one (a layer without parameters has the empty tuple)"
         )
+    for path, leaf in jax.tree.leaves_with_path(params):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ParameterTypeError(
+                f"params{jax.tree_util.keystr(path)} is {jnp.result_type(leaf)}; wanted real "
+                "numbers: pass a float array here, and close over what is not to be trained"
+            )
 
 
 def _check_loss(value: Any) -> None:

@@ -78,7 +78,13 @@ def write_whole(file: str | os.PathLike[str], content: bytes) -> Path:
         ...     write_whole(Path(folder) / "note.txt", b"all of it").read_bytes()
         b'all of it'
     """
-    path = Path(file)
+    path = Path(os.path.realpath(file))  # what a link points to is written, the link stays
+    if path.exists() and not path.is_file():  # a device or a pipe has no other name to write to
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise OutputPathError(f"cannot write '{path}': {error.strerror}") from error
+        return path
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         unfinished.write_bytes(content)

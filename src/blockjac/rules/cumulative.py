@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.dense import as_dense_axes
-from blockjac.blocks.factor import Abstract
+from blockjac.blocks.factor import Abstract, check_fits
 from blockjac.blocks.operators import Operator, OperatorGroup
 from blockjac.blocks.star import summed
 from blockjac.rules.registry import labels_of, made, over, plain, rule
@@ -55,6 +56,7 @@ def cumlogsumexp(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) 
 
 def _precedes(size: int, reverse: bool) -> Any:
     """The mask over (i, j) of which entries j take part in the running result i."""
+    check_fits([Label(size), Label(size)], np.dtype(bool))
     i, j = (lax.broadcasted_iota(jnp.int32, (size, size), place) for place in (0, 1))
     return j >= i if reverse else j <= i
 

@@ -92,7 +92,9 @@ def fallback(
         return [packed(results[place]) for place in smooth]
 
     point = [packed(inputs[place]) for place in moving]
-    name = equation.primitive.name
+    shown = name = equation.primitive.name
+    if any(jnp.issubdtype(value.dtype, jnp.complexfloating) for value in (*outs, *inputs)):
+        shown = f"{name} of complex numbers"
     group = OperatorGroup(
         out_shapes=[vertex_shape(outs[place]) for place in smooth],
         wrt_shapes=[tuple(part.shape) for part in point],
@@ -100,7 +102,7 @@ def fallback(
         out_dtypes=[real_dtype(outs[place].dtype) for place in smooth],
         pull=None if name in FORWARD_ONLY else _pullback(function, point),
         push=None if name in REVERSE_ONLY else _pushforward(function, point),
-        name=name,
+        name=shown,
     )
     edges: list[list[Any]] = [[None] * len(inputs) for _ in outs]
     for row, own in zip(smooth, group.edges(), strict=True):

@@ -38,10 +38,15 @@ def reduce_sum(out: Any, operand: Any, *, axes: Sequence[int], **_: Any) -> tupl
 def reduce_extremum(out: Any, operand: Any, *, axes: Sequence[int], **_: Any) -> tuple[Block]:
     """`[x[i, k] == out[i]] / how many`: entries that tie share the derivative, as in JAX."""
     labels, kept, wrt = _reduction(operand, axes)
-    attained = operand == jnp.expand_dims(out, tuple(axes))
+    attained = (operand == jnp.expand_dims(out, tuple(axes))) | jnp.isnan(
+        jnp.expand_dims(out, tuple(axes))
+    )
     count = jnp.sum(attained, axis=tuple(axes), dtype=operand.dtype)
     chosen = _over(attained, labels)
-    weight = _over(1 / count, [label for axis, label in enumerate(labels) if axis not in axes])
+    weight = _over(
+        jnp.where(jnp.isnan(out), out, 1 / count),
+        [label for axis, label in enumerate(labels) if axis not in axes],
+    )
     return (made(out.shape, operand.shape, operand.dtype, Term((chosen, weight), kept, wrt)),)
 
 
