@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.blocks.factor import Factor, reshaped
+from blockjac.blocks.factor import Factor, cast, is_mask, reshaped
 from blockjac.blocks.index import Index, Label, Lookup, collect
 from blockjac.errors import BlockShapeError
 
@@ -370,12 +370,7 @@ def _default(dtype: Any) -> Any:
 
 def _scaled(term: Term, scalar: Any, dtype: Any) -> Term:
     """A term times a scalar, its numbers in the dtype that the product has."""
-    factors = tuple(
-        factor
-        if factor.array.dtype in (dtype, np.dtype(bool))
-        else Factor(jnp.asarray(factor.array).astype(dtype), factor.labels, factor.name)
-        for factor in term.factors
-    )
+    factors = tuple(factor if is_mask(factor) else cast(factor, dtype) for factor in term.factors)
     return replace(term, factors=factors, coefficient=term.coefficient * scalar)
 
 
