@@ -51,7 +51,7 @@ def test_constants_of_inlined_calls_are_captured_once_each():
     table = jnp.arange(4.0)
     graph = trace(lambda x: [jax.jit(lambda y: y * table)(x)], [V], [0])
     assert len(graph.captured) == len(graph.constants) == 1
-    np.testing.assert_array_equal(evaluate(graph, [V], graph.captured)[-1], V * table)
+    np.testing.assert_array_equal(evaluate(graph, [V], graph.captured).values[-1], V * table)
 
 
 def test_only_what_leads_from_an_input_to_a_result_is_useful():

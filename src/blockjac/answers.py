@@ -23,9 +23,10 @@ from blockjac.eliminate import (
     evaluate,
     forward_order,
     identity_edges,
+    kept_of,
+    point_from,
     read,
     reverse_order,
-    useful_equations,
     useful_vertices,
 )
 from blockjac.graph import Graph, Literal, Operand
@@ -54,9 +55,11 @@ class Values:
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(results, kept values)`."""
         del extra
-        values = evaluate(graph, arguments, captured)
-        kept = kept_values(graph, self.count) if self.keep else ()
-        return results(graph, values), [values[value] for value in kept]
+        if not self.keep:
+            return results(graph, evaluate(graph, arguments, captured).values), []
+        useful = useful_vertices(graph, graph.outputs[: self.count])
+        point = evaluate(graph, arguments, captured, useful)
+        return results(graph, point.values), kept_of(graph, point, useful)
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,9 @@ class Jacobian:
         """`(results, rows)`: a row of arrays or Blocks for each differentiated result."""
         del extra
         outputs = graph.outputs[: self.count]
-        values = evaluate(graph, arguments, captured)
         useful = useful_vertices(graph, outputs)
-        edges = elemental(graph, values, useful)
+        point = evaluate(graph, arguments, captured, useful)
+        edges = elemental(graph, point, useful)
         identity_edges(graph, edges, outputs, useful)
         eliminate(edges, choose_order(self.order, graph, edges, useful, self.dense))
         rows = []
@@ -100,14 +103,14 @@ class Jacobian:
                     else block
                 )
             rows.append(row)
-        return results(graph, values)[0 if self.values else self.count :], rows
+        return results(graph, point.values)[0 if self.values else self.count :], rows
 
 
 @dataclass(frozen=True)
 class Pullback:
     """Cotangents of the input leaves from those of the results.
 
-    It is asked not at the graph's arguments but at its `kept_values`, so that a point is evaluated
+    It is asked not at the graph's arguments but at what `Values` kept, so that a point is evaluated
     once and pulled back often.
 
     Attributes:
@@ -122,11 +125,8 @@ class Pullback:
         """One cotangent an input; `cotangents` are those of the float and complex results."""
         del captured
         outputs = graph.outputs[: self.count]
-        values: list[Any] = [None] * len(graph.avals)
-        for value, array in zip(kept_values(graph, self.count), kept, strict=True):
-            values[value] = array
         useful = useful_vertices(graph, outputs)
-        edges = elemental(graph, values, useful)
+        edges = elemental(graph, point_from(graph, kept, useful), useful)
         smooth = [output for output in outputs if is_inexact(graph.aval(output))]
         for output, given in zip(smooth, cotangents, strict=True):
             if isinstance(output, Operand) and output.vertex in useful:
@@ -152,9 +152,9 @@ class Pushforward:
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, tangents: Arrays) -> Any:
         """`(results, tangents)`, a tangent for each float or complex result."""
         outputs = graph.outputs[: self.count]
-        values = evaluate(graph, arguments, captured)
         useful = useful_vertices(graph, outputs)
-        edges = elemental(graph, values, useful)
+        point = evaluate(graph, arguments, captured, useful)
+        edges = elemental(graph, point, useful)
         identity_edges(graph, edges, outputs, useful)
         dtypes = [
             real_dtype(graph.aval(one).dtype) for one in outputs if is_inexact(graph.aval(one))
@@ -170,7 +170,7 @@ class Pushforward:
             for place, output in enumerate(outputs)
             if is_inexact(graph.aval(output))
         ]
-        return results(graph, values), rates
+        return results(graph, point.values), rates
 
 
 def results(graph: Graph, values: Sequence[Any]) -> list[Any]:
@@ -181,17 +181,6 @@ def results(graph: Graph, values: Sequence[Any]) -> list[Any]:
         else values[output.value]
         for output in graph.outputs
     ]
-
-
-def kept_values(graph: Graph, count: int) -> list[int]:
-    """The values that the elemental Jacobians of the first results are made of."""
-    useful = useful_vertices(graph, graph.outputs[:count])
-    kept: dict[int, None] = {}
-    for equation in useful_equations(graph, useful):
-        operands = [operand for operand in equation.operands if isinstance(operand, Operand)]
-        kept.update(dict.fromkeys(operand.value for operand in operands))
-        kept.update(dict.fromkeys(equation.results))
-    return list(kept)
 
 
 def _left(edges: Edges, tail: Any, head: Any) -> Block | None:

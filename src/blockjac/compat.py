@@ -39,6 +39,16 @@ def bind(primitive: Any, operands: Sequence[Any], params: dict[str, Any]) -> lis
     return list(results) if primitive.multiple_results else [results]
 
 
+def used_inputs(closed: Any) -> list[bool]:
+    """Which inputs of a jaxpr its results depend on."""
+    jaxpr = open_jaxpr(closed)
+    used = {atom for atom in jaxpr.outvars if not hasattr(atom, "val")}
+    for equation in reversed(jaxpr.eqns):
+        if not used.isdisjoint(equation.outvars):
+            used.update(atom for atom in equation.invars if not hasattr(atom, "val"))
+    return [variable in used for variable in jaxpr.invars]
+
+
 def argument_names(jaxpr: Any) -> tuple[str, ...]:
     """Names of a jaxpr's inputs with their paths (`params['W1']`); empty where JAX has none."""
     info = getattr(open_jaxpr(jaxpr), "debug_info", None)

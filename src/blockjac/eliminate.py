@@ -9,10 +9,11 @@ reverse order is backpropagation, forward order is forward mode.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from blockjac import compat
@@ -21,8 +22,8 @@ from blockjac.blocks.block import rebuilt
 from blockjac.blocks.operators import Edge, Operator, compose, written
 from blockjac.errors import OrderError
 from blockjac.graph import Equation, Graph, Literal, Operand
-from blockjac.rules import RULES, ZERO
-from blockjac.rules.fallback import fallback, real_dtype, vertex_shape
+from blockjac.rules import PASSES, RULES, ZERO, Pass
+from blockjac.rules.fallback import ONE_EQUATION, real_dtype, vertex_shape
 
 Vertex = Any
 """A number of a graph's vertex, or `("out", k)` for the k-th result."""
@@ -62,22 +63,72 @@ class Edges:
         )
 
 
-def evaluate(graph: Graph, arguments: Sequence[Any], captured: Sequence[Any]) -> list[Any]:
-    """The values of all equations, by number."""
+@dataclass
+class Point:
+    """A graph evaluated.
+
+    Attributes:
+        values: what the equations computed, by number of the value.
+        residuals: what each equation that is a pass keeps for its derivative.
+    """
+
+    values: list[Any]
+    residuals: dict[Equation, Any] = field(default_factory=dict)
+
+
+def evaluate(
+    graph: Graph,
+    arguments: Sequence[Any],
+    captured: Sequence[Any],
+    useful: Set[int] = frozenset(),
+) -> Point:
+    """The values of all equations, and the residuals of those passes that are differentiated.
+
+    Args:
+        graph: the traced function.
+        arguments: values of its inputs.
+        captured: values of its constants.
+        useful: the vertices that a derivative will be asked of.
+    """
     values: list[Any] = [None] * len(graph.avals)
     for value, array in zip(
         (*graph.inputs, *graph.constants), (*arguments, *captured), strict=True
     ):
         values[value] = array
+    point = Point(values)
+    passes = set(useful_passes(graph, useful)) if useful else frozenset()
     for equation in graph.equations:
         operands = [read(operand, values) for operand in equation.operands]
-        for value, result in zip(
-            equation.results,
-            compat.bind(equation.primitive, operands, equation.params),
-            strict=True,
-        ):
+        if equation in passes:
+            active = [vertex is not None for vertex in tails_of(equation, useful)]
+            results, point.residuals[equation] = pass_of(equation).evaluate(
+                equation, [_as_array(operand) for operand in operands], active
+            )
+        else:
+            results = compat.bind(equation.primitive, operands, equation.params)
+        for value, result in zip(equation.results, results, strict=True):
             values[value] = result
-    return values
+    return point
+
+
+def useful_passes(graph: Graph, useful: Set[int]) -> Iterator[Equation]:
+    """The useful equations that have no rule and are passed through as operators."""
+    for equation in useful_equations(graph, useful):
+        if equation.primitive.name not in RULES:
+            yield equation
+
+
+def pass_of(equation: Equation) -> Pass:
+    """How an equation without a rule is differentiated."""
+    return PASSES.get(equation.primitive.name, ONE_EQUATION)
+
+
+def tails_of(equation: Equation, useful: Set[int]) -> list[int | None]:
+    """The vertices of an equation's operands; None where it is not differentiated."""
+    return [
+        op.vertex if isinstance(op, Operand) and op.vertex in useful else None
+        for op in equation.operands
+    ]
 
 
 def read(operand: Operand | Literal, values: Sequence[Any]) -> Any:
@@ -105,7 +156,7 @@ def useful_vertices(graph: Graph, outputs: Iterable[Operand | Literal]) -> set[i
     return reached & needed
 
 
-def useful_equations(graph: Graph, useful: set[int]) -> Iterator[Equation]:
+def useful_equations(graph: Graph, useful: Set[int]) -> Iterator[Equation]:
     """The equations with an elemental Jacobian: from a useful vertex to a useful vertex."""
     for equation in graph.equations:
         if any(value in useful for value in equation.results) and any(
@@ -114,24 +165,90 @@ def useful_equations(graph: Graph, useful: set[int]) -> Iterator[Equation]:
             yield equation
 
 
-def elemental(graph: Graph, values: Sequence[Any], useful: set[int]) -> Edges:
+def elemental(graph: Graph, point: Point, useful: Set[int]) -> Edges:
     """The elemental Jacobians of all useful equations as edges."""
     edges = Edges()
+    values = point.values
     names = {id(values[value]): short_name(name) for value, name in graph.names.items()}
     for equation in useful_equations(graph, useful):
         heads = [value if value in useful else None for value in equation.results]
-        tails = [
-            op.vertex if isinstance(op, Operand) and op.vertex in useful else None
-            for op in equation.operands
-        ]
+        tails = tails_of(equation, useful)
         inputs = [_array(operand, values) for operand in equation.operands]
         outs = [values[value] for value in equation.results]
-        rows = _rule(equation, inputs, outs, [tail is not None for tail in tails])
+        rows = _rows(
+            equation,
+            inputs,
+            outs,
+            [tail is not None for tail in tails],
+            point.residuals.get(equation),
+        )
         for head, row in zip(heads, rows, strict=True):
             for tail, edge in zip(tails, row, strict=True):
                 if head is not None and tail is not None and edge is not None:
                     edges.add(tail, head, _named(edge, names))
     return edges
+
+
+def kept_of(graph: Graph, point: Point, useful: Set[int]) -> list[Any]:
+    """What of a point `point_from` needs: the fewest values, then the residuals of the passes."""
+    kept = [point.values[value] for value in needed_values(graph, useful)]
+    return [*kept, *(point.residuals[equation] for equation in useful_passes(graph, useful))]
+
+
+def point_from(graph: Graph, kept: Sequence[Any], useful: Set[int]) -> Point:
+    """A point to take elemental Jacobians at, from `kept_of`; zeros stand for all other values."""
+    given = iter(kept)
+    values: list[Any] = [None] * len(graph.avals)
+    for value in needed_values(graph, useful):
+        values[value] = next(given)
+    residuals = dict(zip(useful_passes(graph, useful), given, strict=True))
+    for equation in useful_equations(graph, useful):
+        operands = [op.value for op in equation.operands if isinstance(op, Operand)]
+        for value in (*operands, *equation.results):
+            if values[value] is None:
+                values[value] = _stand_in(graph.avals[value])
+    return Point(values, residuals)
+
+
+def _stand_in(aval: Any) -> Any:
+    if jnp.issubdtype(aval.dtype, jnp.number) or aval.dtype == bool:
+        return jnp.zeros(aval.shape, aval.dtype)
+    return aval
+
+
+def needed_values(graph: Graph, useful: Set[int]) -> list[int]:
+    """The values that the rules make elemental Jacobians of, found by tracing the rules."""
+    equations = [one for one in useful_equations(graph, useful) if one.primitive.name in RULES]
+    candidates: dict[int, None] = {}
+    for equation in equations:
+        operands = [op.value for op in equation.operands if isinstance(op, Operand)]
+        candidates.update(dict.fromkeys((*operands, *equation.results)))
+    whole: set[int] = set()
+
+    def leaves(arrays: Sequence[Any]) -> list[Any]:
+        values: list[Any] = [None] * len(graph.avals)
+        for value, array in zip(candidates, arrays, strict=True):
+            values[value] = array
+        found: list[Any] = []
+        for equation in equations:
+            inputs = [_array(operand, values) for operand in equation.operands]
+            active = [tail is not None for tail in tails_of(equation, useful)]
+            rows = _rule(equation, inputs, [values[one] for one in equation.results], active)
+            if rows is None:
+                whole.update(op.value for op in equation.operands if isinstance(op, Operand))
+                continue
+            blocks = [edge for row in rows for edge in row if isinstance(edge, Block)]
+            found.extend(jax.tree.leaves(blocks))
+        return found
+
+    shapes = [
+        jax.ShapeDtypeStruct(graph.avals[value].shape, graph.avals[value].dtype)
+        for value in candidates
+    ]
+    used = compat.used_inputs(jax.make_jaxpr(leaves)(shapes))
+    return [
+        value for value, wanted in zip(candidates, used, strict=True) if wanted or value in whole
+    ]
 
 
 def _named(edge: Edge, names: dict[int, str]) -> Edge:
@@ -168,6 +285,10 @@ def _array(operand: Operand | Literal, values: Sequence[Any]) -> Any:
         and jnp.issubdtype(operand.aval.dtype, jnp.floating)
     ):
         return StaticScalar(value, operand.aval.dtype)
+    return _as_array(value)
+
+
+def _as_array(value: Any) -> Any:
     return value if hasattr(value, "dtype") else jnp.asarray(value)
 
 
@@ -186,19 +307,31 @@ class StaticScalar(float):
     dtype: Any
 
 
-def _rule(
-    equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]
+def _rows(
+    equation: Equation,
+    inputs: Sequence[Any],
+    outs: Sequence[Any],
+    active: Sequence[bool],
+    residuals: Any,
 ) -> list[list[Any]]:
+    """The elemental Jacobians of one equation, by result and operand."""
     name = equation.primitive.name
-    involved = [*outs, *(value for value, wanted in zip(inputs, active, strict=True) if wanted)]
-    if name in RULES and not any(
-        jnp.issubdtype(value.dtype, jnp.complexfloating) for value in involved
-    ):
-        rows = RULES[name].apply(outs, inputs, equation.params, active)
+    if name in RULES:
+        rows = _rule(equation, inputs, outs, active)
         if rows is not None:
             return rows
     arrays = [jnp.asarray(float(v), v.dtype) if isinstance(v, StaticScalar) else v for v in inputs]
-    return fallback(equation, arrays, outs, active)
+    return pass_of(equation).edges(equation, arrays, outs, residuals, active)
+
+
+def _rule(
+    equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]
+) -> list[list[Any]] | None:
+    """By the primitive's rule; None where it leaves the equation to JAX."""
+    involved = [*outs, *(value for value, wanted in zip(inputs, active, strict=True) if wanted)]
+    if any(jnp.issubdtype(value.dtype, jnp.complexfloating) for value in involved):
+        return None
+    return RULES[equation.primitive.name].apply(outs, inputs, equation.params, active)
 
 
 def eliminate(edges: Edges, order: Sequence[Vertex]) -> Edges:

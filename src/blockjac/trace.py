@@ -65,6 +65,28 @@ def trace(
     return graph
 
 
+def graph_of(closed: Any, differentiated: Sequence[bool]) -> Graph:
+    """The graph of a jaxpr inside an equation: a loop's body, a branch.
+
+    Args:
+        closed: the jaxpr, closed.
+        differentiated: for each of its inputs whether it is differentiated; those that are neither
+            float nor complex are left out.
+    """
+    jaxpr = compat.open_jaxpr(closed)
+    graph = Graph()
+    graph.inputs = tuple(graph.new_value(variable.aval) for variable in jaxpr.invars)
+    graph.active = tuple(
+        value
+        for value, wanted in zip(graph.inputs, differentiated, strict=True)
+        if wanted and is_inexact(graph.avals[value])
+    )
+    known = set(graph.active)
+    operands = [Operand(value, value if value in known else None) for value in graph.inputs]
+    graph.outputs = tuple(_Inliner(graph).inline_closed(closed, operands))
+    return graph
+
+
 def named_as(fun: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a function the name, signature and place of another, as JAX's messages read them."""
     name = getattr(fun, "__name__", type(fun).__name__)

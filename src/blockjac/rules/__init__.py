@@ -17,8 +17,10 @@ from blockjac.rules import (
 from blockjac.rules.adding import define
 from blockjac.rules.checking import check
 from blockjac.rules.registry import (
+    PASSES,
     RULES,
     ZERO,
+    Pass,
     Rule,
     elementwise,
     kept,
@@ -32,8 +34,10 @@ from blockjac.rules.registry import (
 )
 
 __all__ = [
+    "PASSES",
     "RULES",
     "ZERO",
+    "Pass",
     "Rule",
     "broadcasting",
     "check",

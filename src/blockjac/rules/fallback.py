@@ -17,6 +17,7 @@ import numpy as np
 from blockjac import compat
 from blockjac.blocks.operators import OperatorGroup
 from blockjac.graph import Equation
+from blockjac.rules.registry import Pass
 from blockjac.trace import is_inexact
 
 FORWARD_ONLY = {"while"}
@@ -77,21 +78,36 @@ LEFT_TO_JAX = frozenset(
 """Primitives known to have no rule: their equations come from JAX, applied as operators."""
 
 
+def evaluate(
+    equation: Equation, inputs: Sequence[Any], active: Sequence[bool]
+) -> tuple[list[Any], Any]:
+    """The results of one equation, and JAX's pullback at this point (None if it has none)."""
+    if equation.primitive.name in FORWARD_ONLY:
+        return compat.bind(equation.primitive, inputs, equation.params), None
+    function, point = _of_moving(equation, inputs, active)
+    _, pull, results = jax.vjp(function, *point, has_aux=True)
+    return results, pull
+
+
 def fallback(
-    equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]
+    equation: Equation,
+    inputs: Sequence[Any],
+    outs: Sequence[Any],
+    residuals: Any,
+    active: Sequence[bool],
 ) -> list[list[Any]]:
-    """Operators for one equation, by output and input; None where there is no derivative."""
+    """Operators for one equation, by output and input; None where there is no derivative.
+
+    Args:
+        equation: the equation.
+        inputs: values of its operands.
+        outs: values of its results.
+        residuals: the pullback that `evaluate` gave; None to ask JAX for it when it is needed.
+        active: which operands are differentiated.
+    """
+    function, point = _of_moving(equation, inputs, active)
     moving = [place for place, wanted in enumerate(active) if wanted]
     smooth = [place for place, out in enumerate(outs) if is_inexact(out)]
-
-    def function(*parts: Any) -> list[Any]:
-        operands = list(inputs)
-        for place, part in zip(moving, parts, strict=True):
-            operands[place] = unpacked(part, inputs[place].dtype)
-        results = compat.bind(equation.primitive, operands, equation.params)
-        return [packed(results[place]) for place in smooth]
-
-    point = [packed(inputs[place]) for place in moving]
     shown = name = equation.primitive.name
     if any(jnp.issubdtype(value.dtype, jnp.complexfloating) for value in (*outs, *inputs)):
         shown = f"{name} of complex numbers"
@@ -100,7 +116,7 @@ def fallback(
         wrt_shapes=[tuple(part.shape) for part in point],
         dtypes=[part.dtype for part in point],
         out_dtypes=[real_dtype(outs[place].dtype) for place in smooth],
-        pull=None if name in FORWARD_ONLY else _pullback(function, point),
+        pull=None if name in FORWARD_ONLY else _pullback(function, point, residuals),
         push=None if name in REVERSE_ONLY else _pushforward(function, point),
         name=shown,
     )
@@ -111,20 +127,44 @@ def fallback(
     return edges
 
 
+ONE_EQUATION = Pass(evaluate, fallback)
+"""For every primitive that has no rule."""
+
+
+def _of_moving(
+    equation: Equation, inputs: Sequence[Any], active: Sequence[bool]
+) -> tuple[Callable[..., tuple[list[Any], list[Any]]], list[Any]]:
+    """The equation as a function of its differentiated operands, and these operands.
+
+    The function gives the float and complex results as vertices, and beside them all results.
+    """
+    moving = [place for place, wanted in enumerate(active) if wanted]
+
+    def function(*parts: Any) -> tuple[list[Any], list[Any]]:
+        operands = list(inputs)
+        for place, part in zip(moving, parts, strict=True):
+            operands[place] = unpacked(part, inputs[place].dtype)
+        results = compat.bind(equation.primitive, operands, equation.params)
+        return [packed(result) for result in results if is_inexact(result)], results
+
+    return function, [packed(inputs[place]) for place in moving]
+
+
 def _pullback(
-    function: Callable[..., list[Any]], point: Sequence[Any]
+    function: Callable[..., tuple[list[Any], list[Any]]], point: Sequence[Any], residuals: Any
 ) -> Callable[[Sequence[Any]], Sequence[Any]]:
     def pull(cotangents: Sequence[Any]) -> Sequence[Any]:
-        return list(jax.vjp(function, *point)[1](list(cotangents)))
+        known = residuals if residuals is not None else jax.vjp(function, *point, has_aux=True)[1]
+        return list(known(list(cotangents)))
 
     return pull
 
 
 def _pushforward(
-    function: Callable[..., list[Any]], point: Sequence[Any]
+    function: Callable[..., tuple[list[Any], list[Any]]], point: Sequence[Any]
 ) -> Callable[[Sequence[Any]], Sequence[Any]]:
     def push(tangents: Sequence[Any]) -> Sequence[Any]:
-        return jax.jvp(function, tuple(point), tuple(tangents))[1]
+        return jax.jvp(function, tuple(point), tuple(tangents), has_aux=True)[1]
 
     return push
 

@@ -72,6 +72,28 @@ ZERO: set[str] = set()
 """Primitives whose derivative is zero wherever it exists."""
 
 
+@dataclass(frozen=True)
+class Pass:
+    """How a primitive is differentiated whose Jacobian is applied and never written down.
+
+    Values and derivative are two steps, between which only the residuals are kept: a pullback may
+    run in another program than the evaluation did.
+
+    Attributes:
+        evaluate: `(equation, inputs, active) -> (results, residuals)`, where `active` tells which
+            inputs are differentiated and the residuals are a pytree of arrays.
+        edges: `(equation, inputs, outs, residuals, active) -> Edges`. On the way back `inputs` and
+            `outs` have the right shapes and dtypes, but their numbers are not kept.
+    """
+
+    evaluate: Callable[[Any, Sequence[Any], Sequence[bool]], tuple[Sequence[Any], Any]]
+    edges: Callable[[Any, Sequence[Any], Sequence[Any], Any, Sequence[bool]], Edges]
+
+
+PASSES: dict[str, Pass] = {}
+"""Every operator with a way of its own, by primitive name."""
+
+
 def rule(
     *names: str, multiple_results: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
