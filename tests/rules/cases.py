@@ -261,6 +261,7 @@ CASES |= {
     "reshape-flat": Case(lambda x: x.ravel(), ((2, 1, 3),)),
     "reshape-deep": Case(lambda x: x.reshape(4, 3, 2), ((2, 3, 4),)),
     "reshape-scalar": Case(lambda x: x.reshape(1, 1), ((),)),
+    "reshape-permuted": Case(lambda x: lax.reshape(x, (8, 3), (2, 0, 1)), ((2, 3, 4),)),
     "reshape-empty": Case(lambda x: x.reshape(3, 0), ((0, 2),)),
     "slice": Case(lambda x: x[1:4, ::2], ((5, 6),)),
     "slice-itself": Case(lambda x: x[1:] * x[:-1], ((5,),)),

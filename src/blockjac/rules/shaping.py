@@ -15,17 +15,20 @@ from blockjac.rules.registry import labels_of, made, plain, rule
 
 
 @rule("reshape")
-def reshape(out: Any, operand: Any, *_: Any, **__: Any) -> tuple[Block]:
+def reshape(
+    out: Any, operand: Any, *_: Any, dimensions: Sequence[int] | None = None, **__: Any
+) -> tuple[Block]:
     """In a group of axes of equal product, one side is a mixed-radix number of the other.
 
     Where the boundaries of a group do not divide each other, as in (2, 3) -> (3, 2), both sides are
-    lookups of the digits of one flat label.
+    lookups of the digits of one flat label. `dimensions` is the order in which axes are read.
     """
     if 0 in out.shape or 0 in operand.shape:
         return (Block.zeros(out.shape, operand.shape, operand.dtype),)
     out_indices: list[Index] = []
     wrt_indices: list[Index] = []
-    for out_sizes, wrt_sizes in _groups(out.shape, operand.shape):
+    read = tuple(range(operand.ndim)) if dimensions is None else tuple(dimensions)
+    for out_sizes, wrt_sizes in _groups(out.shape, [operand.shape[axis] for axis in read]):
         digits = _refinement(out_sizes, wrt_sizes)
         if digits is None:
             flat = Label(math.prod(out_sizes))
@@ -40,7 +43,11 @@ def reshape(out: Any, operand: Any, *_: Any, **__: Any) -> tuple[Block]:
             out.shape,
             operand.shape,
             operand.dtype,
-            Term((), tuple(out_indices), tuple(wrt_indices)),
+            Term(
+                (),
+                tuple(out_indices),
+                tuple(wrt_indices[read.index(axis)] for axis in range(operand.ndim)),
+            ),
         ),
     )
 
