@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 from jax.core import Tracer as Tracer
-from jax.extend import core
+from jax.extend import core, source_info_util
 
 UNKNOWN_VALUE_ERRORS = (
     jax.errors.ConcretizationTypeError,
@@ -49,10 +49,23 @@ def used_inputs(closed: Any) -> list[bool]:
     return [variable in used for variable in jaxpr.invars]
 
 
+def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
+    """How many of a scan's operands are constants, and how many are carried."""
+    if "num_carry" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(consts), len(carry)
+
+
 def argument_names(jaxpr: Any) -> tuple[str, ...]:
     """Names of a jaxpr's inputs with their paths (`params['W1']`); empty where JAX has none."""
     info = getattr(open_jaxpr(jaxpr), "debug_info", None)
     return tuple(getattr(info, "arg_names", None) or ())
+
+
+def place(source: Any) -> str:
+    """File, line and function of the user's code that an equation comes from."""
+    return source_info_util.summarize(source)
 
 
 def convert(array: Any, dtype: Any, weak_type: bool) -> Any:

@@ -128,7 +128,9 @@ def _operand_key(operand: Operand | Literal) -> Any:
 
 def _equation_key(equation: Equation, graph: Graph) -> Any:
     params = _frozen(equation.params)
-    if _has_function(params):
+    if equation.primitive.name in OWN_RULES and not _is_active(equation):
+        params = _without_rules(params)
+    elif _has_function(params):
         params = _derivative_key(equation, graph) or params
     return (
         equation.primitive.name,
@@ -165,6 +167,14 @@ def _derivative_key(equation: Equation, graph: Graph) -> Any:
         return None
     frozen = _without_rules(frozen)
     return None if _has_function(frozen) else ("derivative", frozen)
+
+
+OWN_RULES = {"custom_jvp_call", "custom_vjp_call"}
+"""Primitives whose rule is no part of a program that does not differentiate them."""
+
+
+def _is_active(equation: Equation) -> bool:
+    return any(isinstance(op, Operand) and op.vertex is not None for op in equation.operands)
 
 
 RULE_PARAMETERS = {"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd"}

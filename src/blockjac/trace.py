@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac import compat
+from blockjac.errors import NoDerivativeError
 from blockjac.graph import Equation, Graph, Literal, Operand
 
 CALLS = {
@@ -26,9 +27,11 @@ CALLS = {
     "remat2": "jaxpr",
     "remat": "jaxpr",
     "checkpoint": "jaxpr",
-    "custom_vmap_call": "call",
 }
 """Primitives that only call a jaxpr, with the parameter that holds it."""
+
+CALLS_WITH_RULES = {"composite": "jaxpr", "custom_vmap_call": "call"}
+"""Such primitives with a lowering or batching rule, kept where nothing is differentiated."""
 
 
 def trace(
@@ -130,14 +133,13 @@ class _Inliner:
         active = any(
             isinstance(operand, Operand) and operand.vertex is not None for operand in operands
         )
-        inner = equation.params.get(CALLS[name]) if name in CALLS else None
-        if inner is None and name == "custom_jvp_call" and not active:
-            inner = equation.params["call_jaxpr"]
-        if inner is None and name == "custom_vjp_call" and not active:
-            inner = equation.params["call_jaxpr"]
-        if inner is not None:
-            return self.inline_closed(inner, operands)
-        if name == "custom_jvp_call":
+        calls = {**CALLS, **CALLS_WITH_RULES} if active else CALLS
+        if name in calls:
+            return self.inline_closed(equation.params[calls[name]], operands)
+        if active:
+            _check_differentiable(equation)
+        # Where it is not differentiated here, its rule still counts for a further derivative.
+        if name == "custom_jvp_call" and active:
             return self._with_own_rule(equation, operands)
         return self._append(equation, operands, active)
 
@@ -243,6 +245,18 @@ class _Inliner:
         else:
             self.graph.equations.append(Equation(_copy(), (literal,), (value,), {}))
         return value
+
+
+def _check_differentiable(equation: Any) -> None:
+    """Raise where a differentiated value meets a mutable array: a write is no result of its own."""
+    variables = (*equation.invars, *equation.outvars)
+    if any(hasattr(variable.aval, "inner_aval") for variable in variables):
+        raise NoDerivativeError(
+            f"a differentiated value meets a mutable array (jax.new_ref) in "
+            f"{equation.primitive.name!r} at {compat.place(equation.source_info)}: blockjac "
+            "differentiates no writes; compute a new array instead, x = x.at[i].set(v), "
+            "or carry it through jax.lax.scan"
+        )
 
 
 def _copy() -> Any:

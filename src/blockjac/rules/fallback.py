@@ -28,7 +28,7 @@ REVERSE_ONLY = {"custom_vjp_call"}
 
 
 _CONTROL_FLOW = """
-    scan while cond call_hi_primitive composite eval_jaxpr linear_call remat_opt run_state stage
+    scan while cond call_hi_primitive eval_jaxpr linear_call remat_opt run_state stage
 """
 _LINEAR_ALGEBRA = """
     cholesky eig eigh lu qr svd triangular_solve tridiagonal_solve custom_linear_solve fft
