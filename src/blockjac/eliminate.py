@@ -23,6 +23,7 @@ from blockjac.blocks.operators import Edge, Operator, compose, written
 from blockjac.errors import OrderError
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.rules import PASSES, RULES, ZERO, Pass
+from blockjac.rules.complex_numbers import complex_rule
 from blockjac.rules.fallback import ONE_EQUATION, real_dtype, vertex_shape
 
 Vertex = Any
@@ -237,8 +238,9 @@ def needed_values(graph: Graph, useful: Set[int]) -> list[int]:
             if rows is None:
                 whole.update(op.value for op in equation.operands if isinstance(op, Operand))
                 continue
-            blocks = [edge for row in rows for edge in row if isinstance(edge, Block)]
-            found.extend(jax.tree.leaves(blocks))
+            edges = [edge for row in rows for edge in row]
+            held = [edge.group.held if isinstance(edge, Operator) else edge for edge in edges]
+            found.extend(jax.tree.leaves(held))
         return found
 
     shapes = [
@@ -329,9 +331,10 @@ def _rule(
 ) -> list[list[Any]] | None:
     """By the primitive's rule; None where it leaves the equation to JAX."""
     involved = [*outs, *(value for value, wanted in zip(inputs, active, strict=True) if wanted)]
+    name = equation.primitive.name
     if any(jnp.issubdtype(value.dtype, jnp.complexfloating) for value in involved):
-        return None
-    return RULES[equation.primitive.name].apply(outs, inputs, equation.params, active)
+        return complex_rule(name, outs, inputs, equation.params, active)
+    return RULES[name].apply(outs, inputs, equation.params, active)
 
 
 def eliminate(edges: Edges, order: Sequence[Vertex]) -> Edges:

@@ -6,6 +6,7 @@ this package is imported.
 
 from blockjac.rules import (
     broadcasting,
+    complex_numbers,
     contractions,
     cumulative,
     elementwise_table,
@@ -41,6 +42,7 @@ __all__ = [
     "Rule",
     "broadcasting",
     "check",
+    "complex_numbers",
     "contractions",
     "cumulative",
     "define",

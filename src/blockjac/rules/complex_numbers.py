@@ -1,0 +1,605 @@
+"""Complex numbers: the real Jacobian of their parts, in the structure of the complex one.
+
+A complex variable is differentiated as its real and imaginary parts, stacked on a leading axis of
+size 2. A holomorphic primitive has a complex Jacobian `J`, which its rule gives as it does for real
+numbers; on the parts it is
+
+    [[Re J, -Im J],
+     [Im J,  Re J]]
+
+so that what has no complex factor is a Kronecker delta between the parts. What has one is applied
+in complex arithmetic, as one product and not as four: a cotangent `q` of the parts is the complex
+row `q[0] - i q[1]`, a tangent `t` the complex column `t[0] + i t[1]`. What is not holomorphic
+(conj, real, imag, abs) is linear in the parts, and has a rule of its own here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from blockjac import compat
+from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
+from blockjac.blocks import factor as arrays
+from blockjac.blocks.block import rebuilt
+from blockjac.blocks.dense import as_dense_axes
+from blockjac.blocks.factor import Abstract
+from blockjac.blocks.operators import Operator, OperatorGroup
+from blockjac.blocks.star import summed
+from blockjac.graph import Equation
+from blockjac.rules.cumulative import RunningSum
+from blockjac.rules.fallback import packed, real_dtype, vertex_shape
+from blockjac.rules.registry import PASSES, RULES, Edges, Pass, labels_of, made, over, plain
+
+_ELEMENTWISE = """
+    acos acosh add add_any asin asinh atan atan2 atanh copy cos cosh div exp exp2 expm1 integer_pow
+    layout_constraint log log1p log2 logistic max min mul name neg one_minus_square pow reshard
+    rsqrt sharding_constraint sin sinh sqrt square sub tan tanh
+"""
+_STRUCTURED = """
+    broadcast_in_dim concatenate cumlogsumexp cumprod cumsum device_put dot_general dynamic_slice
+    dynamic_update_slice gather optimization_barrier pad reduce_max reduce_min reduce_prod
+    reduce_sum reduce_window_sum reshape rev scatter scatter-add scatter-mul scatter-sub select_n
+    slice sort split squeeze stack tile transpose unstack
+"""
+HOLOMORPHIC = frozenset((_ELEMENTWISE + _STRUCTURED).split())
+"""Primitives whose rule, written for real numbers, gives the complex Jacobian of complex ones."""
+
+_REAL_ONLY = """
+    approx_top_k bessel_i0e bessel_i1e cbrt clamp digamma erf erf_inv erfc igamma igammac lgamma
+    nextafter polygamma reduce_precision reduce_window_max reduce_window_min
+    regularized_incomplete_beta rem scatter-max scatter-min select_and_gather_add
+    select_and_scatter_add top_k zeta
+"""
+REAL_ONLY = frozenset(_REAL_ONLY.split())
+"""Primitives with a rule that take no complex numbers, or are left to JAX where they do."""
+
+
+def complex_rule(
+    name: str,
+    outs: Sequence[Any],
+    inputs: Sequence[Any],
+    params: dict[str, Any],
+    active: Sequence[bool],
+) -> Edges | None:
+    """The elemental Jacobians of an equation with complex numbers, on their parts.
+
+    Args:
+        name: of the primitive.
+        outs: the results.
+        inputs: the operands.
+        params: the primitive's parameters.
+        active: which operands are differentiated.
+
+    Returns:
+        Blocks and operators, by result and operand; None where the equation is left to JAX.
+    """
+    if name in REAL_LINEAR:
+        return [[REAL_LINEAR[name](outs[0], inputs[0])]]
+    if name not in HOLOMORPHIC:
+        return None
+    rows = RULES[name].apply(outs, inputs, params, active)
+    if rows is None:
+        return None
+    answer: Edges = []
+    for out, row in zip(outs, rows, strict=True):
+        wanted = [edge if moves else None for edge, moves in zip(row, active, strict=True)]
+        edges = [
+            None if edge is None else _on_parts(edge, out, operand)
+            for edge, operand in zip(_joined(wanted, inputs), inputs, strict=True)
+        ]
+        if any(edge is NotImplemented for edge in edges):
+            return None
+        answer.append(edges)
+    return answer
+
+
+def _joined(row: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+    """The blocks with those of one and the same operand, as in `z * z`, added up in its first."""
+    first: dict[int, int] = {}
+    joined = list(row)
+    for place, (edge, operand) in enumerate(zip(row, inputs, strict=True)):
+        if isinstance(edge, Block):
+            earlier = first.setdefault(id(operand), place)
+            if earlier != place:
+                joined[earlier], joined[place] = add(joined[earlier], edge), None
+    return joined
+
+
+def _on_parts(edge: Any, out: Any, operand: Any) -> Any:
+    """The real edge of a complex one; NotImplemented where it is not known."""
+    if is_complex(out) != is_complex(operand):
+        return NotImplemented
+    if not is_complex(out):
+        return edge
+    if isinstance(edge, Block):
+        jacobian = rebuilt(edge.out_shape, edge.wrt_shape, edge.dtype, map(_folded, edge.terms))
+        if any(map(_is_complex_term, jacobian.terms)):
+            return Operator(Holomorphic(jacobian), 0, 0)
+        return realified(jacobian)
+    if isinstance(edge.group, RunningSum):
+        group = edge.group
+        (shape,), (dtype,) = group.wrt_shapes, group.dtypes
+        return Operator(
+            RunningSum((2, *shape), real_dtype(dtype), group.axis + 1, group.from_end), 0, 0
+        )
+    return NotImplemented
+
+
+# Complex terms and the parts of them
+
+
+def is_complex(value: Any) -> bool:
+    """Whether an array, or what has a dtype, is complex."""
+    return jnp.issubdtype(value.dtype, jnp.complexfloating)
+
+
+def complex_dtype(dtype: Any) -> Any:
+    """The complex dtype whose parts have a real dtype."""
+    return np.dtype(jnp.result_type(dtype, np.complex64))
+
+
+def realified(jacobian: Block) -> Block:
+    """The real block on `(2, *out) x (2, *wrt)` of a complex one: `[[Re J, -Im J], [Im J, Re J]]`.
+
+    A term without complex numbers becomes a Kronecker delta between the parts and stores no more.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from blockjac.blocks import Block
+        >>> realified(Block.diag(jnp.array([1j, 2 + 1j]))).dense().shape
+        (2, 2, 2, 2)
+    """
+    return rebuilt(
+        (2, *jacobian.out_shape),
+        (2, *jacobian.wrt_shape),
+        real_dtype(jacobian.dtype),
+        [_realified_term(term, jacobian.dtype) for term in jacobian.terms],
+    )
+
+
+def _realified_term(term: Term, dtype: Any) -> Term:
+    row, column = Label(2), Label(2)
+    if not _is_complex_term(term):
+        return replace(term, out=(Index.of(row), *term.out), wrt=(Index.of(row), *term.wrt))
+    total, rest, coefficient = _multiplied_out(term, dtype)
+    if arrays.is_planning():
+        matrix = arrays.written((row, column, *total.labels), real_dtype(dtype))
+    else:
+        real, imaginary = total.array.real, total.array.imag
+        entries = jnp.stack([jnp.stack([real, -imaginary]), jnp.stack([imaginary, real])])
+        matrix = Factor(entries, (row, column, *total.labels))
+    out, wrt = (Index.of(row), *term.out), (Index.of(column), *term.wrt)
+    return Term((*rest, matrix), out, wrt, coefficient)
+
+
+def _is_complex_term(term: Term) -> bool:
+    return isinstance(term.coefficient, complex) or any(
+        is_complex(factor.array) for factor in term.factors
+    )
+
+
+def _multiplied_out(term: Term, dtype: Any) -> tuple[Factor, list[Factor], Any]:
+    """All complex numbers of a term as one factor, the real factors, and the real coefficient."""
+    numbers = [factor for factor in term.factors if is_complex(factor.array)]
+    rest = [factor for factor in term.factors if not is_complex(factor.array)]
+    coefficient = term.coefficient
+    if isinstance(coefficient, complex):
+        scalar = (
+            arrays.written((), dtype)
+            if arrays.is_planning()
+            else Factor(jnp.asarray(coefficient, dtype), ())
+        )
+        numbers, coefficient = [*numbers, scalar], 1
+    return arrays.product(numbers), rest, coefficient
+
+
+def _folded(term: Term) -> Term:
+    """The term with its scalars that are known now, as the 2 in `2 * z`, in the coefficient."""
+    known = [
+        factor
+        for factor in term.factors
+        if not factor.labels
+        and is_complex(factor.array)
+        and not isinstance(factor.array, compat.Tracer)
+    ]
+    if not known:
+        return term
+    coefficient = term.coefficient * math.prod(complex(factor.array) for factor in known)
+    rest = tuple(factor for factor in term.factors if factor not in known)
+    return _real_where_it_can_be(replace(term, factors=rest, coefficient=coefficient))
+
+
+def _real_where_it_can_be(term: Term) -> Term:
+    """The term with a real coefficient, if that is what it is."""
+    coefficient = term.coefficient
+    if isinstance(coefficient, complex) and coefficient.imag == 0:
+        return replace(term, coefficient=coefficient.real)
+    return term
+
+
+def _as_row(term: Term, sign: int, dtype: Any) -> Term | None:
+    """A term over the parts as one of complex numbers `part 0 + sign i part 1`, without that axis.
+
+    Args:
+        term: its first input axis is that of the parts.
+        sign: -1 for a cotangent, 1 for a tangent's transpose.
+        dtype: real.
+
+    Returns:
+        The complex term, without the first input axis; None where that axis is one part alone, or a
+        delta: nothing is gained there by complex arithmetic.
+    """
+    index = term.wrt[0]
+    others = {label for other in (*term.out, *term.wrt[1:]) for label in other.labels}
+    if index.constant or set(index.labels) & others:
+        return None
+    if not index.is_plain(2):
+        term = as_dense_axes(term, [0], (2,), dtype)
+    (part,) = term.wrt[0].labels
+    inside = [factor for factor in term.factors if part in factor.labels]
+    outside = [factor for factor in term.factors if part not in factor.labels]
+    if not inside:
+        return replace(term, wrt=term.wrt[1:], coefficient=term.coefficient * complex(1, sign))
+    # Picked before they are multiplied: XLA sees through a part of what was stacked.
+    real, imaginary = (
+        arrays.cast(arrays.product([arrays.pick(one, part, place) for one in inside]), dtype)
+        for place in (0, 1)
+    )
+    if arrays.is_planning():
+        joint = arrays.written(real.labels, complex_dtype(dtype))
+    else:
+        joint = Factor(lax.complex(real.array, sign * imaginary.array), real.labels)
+    return Term((*outside, joint), term.out, term.wrt[1:], term.coefficient)
+
+
+def _as_parts(term: Term, sign: int, dtype: Any) -> Term:
+    """The inverse: the term with `(Re, sign Im)` on a new first input axis.
+
+    Args:
+        term: of complex numbers.
+        sign: as before.
+        dtype: complex.
+    """
+    term = _real_where_it_can_be(term)
+    if not _is_complex_term(term):
+        return replace(term, wrt=(Index(0), *term.wrt))
+    part = Label(2)
+    total, rest, coefficient = _multiplied_out(term, dtype)
+    if arrays.is_planning():
+        parts = arrays.written((part, *total.labels), real_dtype(dtype))
+    else:
+        entries = jnp.stack([total.array.real, sign * total.array.imag])
+        parts = Factor(entries, (part, *total.labels))
+    return Term((*rest, parts), term.out, (Index.of(part), *term.wrt), coefficient)
+
+
+# Holomorphic maps
+
+
+class Holomorphic(OperatorGroup):
+    """A complex Jacobian that acts on parts, by complex arithmetic; its structure is kept."""
+
+    def __init__(self, jacobian: Block) -> None:
+        dtype = real_dtype(jacobian.dtype)
+        super().__init__(
+            out_shapes=[(2, *jacobian.out_shape)],
+            wrt_shapes=[(2, *jacobian.wrt_shape)],
+            dtypes=[dtype],
+            out_dtypes=[dtype],
+            pull=None,
+            push=None,
+            name="complex numbers",
+        )
+        self.jacobian = jacobian
+
+    @property
+    def held(self) -> Block:
+        """The complex Jacobian."""
+        return self.jacobian
+
+    def block(self, row: int, column: int) -> Block:
+        """The real block of the parts."""
+        if arrays.is_planning():
+            return realified(self.jacobian)
+        if (row, column) not in self._blocks:
+            self._blocks[row, column] = realified(self.jacobian)
+        return self._blocks[row, column]
+
+    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
+        """`cotangent star J`."""
+        (cotangent,) = cotangents
+        if cotangent is None:
+            return [None]
+        return [self._through(cotangent, self.jacobian, self.block(0, 0), -1, self.dtypes[0])]
+
+    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
+        """`J star tangent`: the transpose through the transpose."""
+        (tangent,) = tangents
+        if tangent is None:
+            return [None]
+        written = self.block(0, 0)
+        return [self._through(tangent.T, self.jacobian.T, written.T, 1, tangent.dtype).T]
+
+    def _through(
+        self, block: Block, jacobian: Block, written: Block, sign: int, dtype: Any
+    ) -> Block:
+        """`block star jacobian`, of the real dtype."""
+        jacobian = rebuilt(
+            jacobian.out_shape, jacobian.wrt_shape, complex_dtype(dtype), jacobian.terms
+        )
+        rows = {term: _as_row(term, sign, block.dtype) for term in block.terms}
+        complex_rows = [row for row in rows.values() if row is not None]
+        others = [term for term, row in rows.items() if row is None]
+        terms: list[Term] = []
+        if complex_rows:
+            left = rebuilt(
+                block.out_shape, block.wrt_shape[1:], complex_dtype(block.dtype), complex_rows
+            )
+            product = star(left, jacobian)
+            terms += [_as_parts(term, sign, product.dtype) for term in product.terms]
+        if others:
+            left = rebuilt(block.out_shape, block.wrt_shape, block.dtype, others)
+            right = rebuilt(written.out_shape, written.wrt_shape, dtype, written.terms)
+            terms += star(left, right).terms
+        return summed(block.out_shape, (2, *jacobian.wrt_shape), dtype, terms)
+
+
+# Maps that are linear in the parts
+
+
+def _same_part(out: Any, operand: Any) -> Block:
+    """`out = z`."""
+    shape = vertex_shape(operand)
+    del out
+    return Block.identity(shape, real_dtype(operand.dtype))
+
+
+def _part(place: int, out: Any, operand: Any) -> Block:
+    """`out = z[place]`, one of the parts."""
+    labels = plain(labels_of(out.shape))
+    term = Term((), labels, (Index(place), *labels))
+    return made(out.shape, vertex_shape(operand), real_dtype(operand.dtype), term)
+
+
+def _placed(place: int, out: Any, operand: Any) -> Block:
+    """`out[place] = x`, nothing in the other part."""
+    labels = plain(labels_of(operand.shape))
+    term = Term((), (Index(place), *labels), labels)
+    return made(vertex_shape(out), operand.shape, operand.dtype, term)
+
+
+def _conjugate(out: Any, operand: Any) -> Block:
+    """`out = (re, -im)`; JAX's conj of a real number is a complex one."""
+    if not is_complex(operand):
+        return _placed(0, out, operand)
+    dtype = real_dtype(operand.dtype)
+    labels = [Label(2), *labels_of(operand.shape)]
+    signs = Factor(jnp.asarray([1, -1], dtype), (labels[0],))
+    shape = vertex_shape(operand)
+    return made(shape, shape, dtype, Term((signs,), plain(labels), plain(labels)))
+
+
+def _absolute(out: Any, operand: Any) -> Block:
+    """`d |z| = (re, im) / |z|`, and 0 where z is 0, as in JAX."""
+    part, *labels = Label(2), *labels_of(operand.shape)
+    slopes = packed(operand) / jnp.where(out == 0, jnp.ones_like(out), out)
+    factor = over(slopes, [part, *labels], out.dtype)
+    term = Term((factor,), plain(labels), plain([part, *labels]))
+    return made(out.shape, vertex_shape(operand), out.dtype, term)
+
+
+def _converted(out: Any, operand: Any) -> Block:
+    """Another precision, a complex number with no imaginary part, or the real part of one."""
+    if is_complex(out) and is_complex(operand):
+        return _same_part(out, operand)
+    return _placed(0, out, operand) if is_complex(out) else _part(0, out, operand)
+
+
+REAL_LINEAR: dict[str, Callable[[Any, Any], Block]] = {
+    "abs": _absolute,
+    "convert_element_type": _converted,
+}
+"""Rules of their own where complex numbers take part, for primitives of real numbers too."""
+
+
+# The Fourier transform
+
+
+class FourierTransform(OperatorGroup):
+    """A Fourier transform of the last axes; other axes keep what structure they have.
+
+    Args:
+        equation: with the primitive and its parameters.
+        out: the result, or its shape and dtype.
+        operand: the operand, or its shape and dtype.
+    """
+
+    def __init__(self, equation: Equation, out: Any, operand: Any) -> None:
+        super().__init__(
+            out_shapes=[vertex_shape(out)],
+            wrt_shapes=[vertex_shape(operand)],
+            dtypes=[real_dtype(operand.dtype)],
+            out_dtypes=[real_dtype(out.dtype)],
+            pull=None,
+            push=None,
+            name="fft",
+        )
+        self.equation = equation
+        self.rank = len(equation.params["fft_lengths"])
+        self.out, self.operand = (
+            jax.ShapeDtypeStruct(value.shape, value.dtype) for value in (out, operand)
+        )
+
+    def block(self, row: int, column: int) -> Block:
+        """The matrix of the transform on its axes, deltas on all others."""
+        del column
+        answer = self.pullback([Block.identity(self.out_shapes[row], self.out_dtypes[row])])[0]
+        if answer is None:
+            raise ValueError("an identity was given")
+        return answer
+
+    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
+        """`cotangent star J`."""
+        (cotangent,) = cotangents
+        if cotangent is None:
+            return [None]
+        return [self._through(cotangent, self.out, self.operand, self._transposed, -1)]
+
+    def pushforward(self, row: int, column: int, tangent: Block) -> Block:
+        """`J star tangent`: the transpose through the transpose."""
+        del row, column
+        pushed = self._through(tangent.T, self.operand, self.out, self._transformed, 1).T
+        return rebuilt(pushed.out_shape, pushed.wrt_shape, tangent.dtype, pushed.terms)
+
+    def _transformed(self, array: Any) -> Any:
+        return compat.bind(self.equation.primitive, [array], self.equation.params)[0]
+
+    def _transposed(self, array: Any) -> Any:
+        batch = array.shape[: array.ndim - self.rank]
+        shape = (*batch, *self.operand.shape[len(self.operand.shape) - self.rank :])
+        operand = jax.ShapeDtypeStruct(shape, self.operand.dtype)
+        (answer,) = jax.linear_transpose(self._transformed, operand)(array)
+        return answer
+
+    def _through(
+        self, block: Block, given: Any, wanted: Any, transform: Callable[[Any], Any], sign: int
+    ) -> Block:
+        """Each term of a block by the variable `given` transformed to one by `wanted`."""
+        terms = [self._term_through(term, given, wanted, transform, sign) for term in block.terms]
+        return summed(block.out_shape, vertex_shape(wanted), real_dtype(wanted.dtype), terms)
+
+    def _term_through(
+        self, term: Term, given: Any, wanted: Any, transform: Callable[[Any], Any], sign: int
+    ) -> Term:
+        if is_complex(given):
+            term = _as_any_row(term, sign, real_dtype(given.dtype))
+        rank = len(given.shape)
+        axes = range(rank - self.rank, rank)
+        term = as_dense_axes(term, axes, given.shape, given.dtype)
+        targets = [label for axis in axes for label in term.wrt[axis].labels]
+        # To a real variable the map is linear over real numbers only: complex ones go through it.
+        inside = [
+            factor
+            for factor in term.factors
+            if set(factor.labels) & set(targets)
+            or (is_complex(factor.array) and not is_complex(wanted))
+        ]
+        outside = [factor for factor in term.factors if factor not in inside]
+        coefficient = term.coefficient
+        if isinstance(coefficient, complex) and not is_complex(wanted):
+            inside, coefficient = [*inside, _scalar(coefficient, given.dtype)], 1
+        batch = [label for label in arrays.union(inside) if label not in targets]
+        sizes = given.shape[axes.start :]
+        value = _spread(inside, [*batch, *targets], (*arrays.sizes(batch), *sizes), given.dtype)
+        new_sizes = wanted.shape[len(wanted.shape) - self.rank :]
+        result = self._applied(value, (*arrays.sizes(batch), *new_sizes), wanted.dtype, transform)
+        labels = labels_of(new_sizes)
+        carried = (*batch, *(label for label in labels if label.size != 1))
+        factor = Factor(arrays.reshaped(result, carried), carried)
+        made_term = Term(
+            (*outside, factor), term.out, (*term.wrt[: axes.start], *plain(labels)), coefficient
+        )
+        return _as_parts(made_term, sign, wanted.dtype) if is_complex(wanted) else made_term
+
+    def _applied(
+        self, value: Any, shape: tuple[int, ...], dtype: Any, transform: Callable[[Any], Any]
+    ) -> Any:
+        if not arrays.is_planning():
+            return transform(value)
+        entries = max(math.prod(shape), math.prod(value.shape))
+        length = math.prod(self.equation.params["fft_lengths"])
+        arrays.charge(5 * entries * length.bit_length(), 2 * entries * np.dtype(dtype).itemsize)
+        return Abstract(shape, dtype)
+
+
+def _as_any_row(term: Term, sign: int, dtype: Any) -> Term:
+    """`_as_row`, also where the axis of parts is one part alone, or a delta."""
+    row = _as_row(term, sign, dtype)
+    if row is not None:
+        return row
+    index = term.wrt[0]
+    imaginary = complex(0, sign)
+    if index.constant:
+        factor = imaginary if index.offset else 1
+        return replace(term, wrt=term.wrt[1:], coefficient=term.coefficient * factor)
+    if not index.is_plain(2):
+        return _as_any_row(as_dense_axes(term, [0], (2,), dtype), sign, dtype)
+    units = (
+        arrays.written(index.labels, complex_dtype(dtype))
+        if arrays.is_planning()
+        else Factor(jnp.asarray([1, imaginary], complex_dtype(dtype)), index.labels)
+    )
+    return replace(term, factors=(*term.factors, units), wrt=term.wrt[1:])
+
+
+def _scalar(value: complex, dtype: Any) -> Factor:
+    return (
+        arrays.written((), dtype) if arrays.is_planning() else Factor(jnp.asarray(value, dtype), ())
+    )
+
+
+def _spread(
+    factors: Sequence[Factor], labels: Sequence[Label], shape: tuple[int, ...], dtype: Any
+) -> Any:
+    """The product of factors over all the labels, in the shape, which has axes of size 1 too."""
+    arrays.check_fits(labels, dtype)
+    if arrays.is_planning():
+        if factors:
+            arrays.product(factors)
+        return Abstract(shape, dtype)
+    if not factors:
+        return jnp.ones(shape, dtype)
+    array = arrays.aligned(arrays.product(factors), labels)
+    return jnp.reshape(jnp.broadcast_to(array, arrays.sizes(labels)), shape).astype(dtype)
+
+
+# What is registered
+
+
+def _evaluate(
+    equation: Equation, inputs: Sequence[Any], active: Sequence[bool]
+) -> tuple[Sequence[Any], None]:
+    """The results; a linear map keeps nothing for its derivative."""
+    del active
+    return compat.bind(equation.primitive, inputs, equation.params), None
+
+
+def _linear(*edges: Callable[[Equation, Any, Any], Any]) -> Pass:
+    """A linear primitive, by its edge `(equation, out, operand)` for each operand."""
+
+    def rows(
+        equation: Equation,
+        inputs: Sequence[Any],
+        outs: Sequence[Any],
+        residuals: Any,
+        active: Sequence[bool],
+    ) -> Edges:
+        del residuals
+        return [
+            [
+                edge(equation, outs[0], operand) if wanted else None
+                for edge, operand, wanted in zip(edges, inputs, active, strict=True)
+            ]
+        ]
+
+    return Pass(_evaluate, rows)
+
+
+PASSES["real"] = _linear(lambda _, out, operand: _part(0, out, operand))
+PASSES["imag"] = _linear(lambda _, out, operand: _part(1, out, operand))
+PASSES["conj"] = _linear(lambda _, out, operand: _conjugate(out, operand))
+PASSES["complex"] = _linear(
+    lambda _, out, operand: _placed(0, out, operand),
+    lambda _, out, operand: _placed(1, out, operand),
+)
+PASSES["fft"] = _linear(
+    lambda equation, out, operand: Operator(FourierTransform(equation, out, operand), 0, 0)
+)
