@@ -246,7 +246,7 @@ def summed(
         most = MAX_SPARSE_TERMS if entries > SPARSE * places else MAX_TERMS
         crowded = len(kept) > most and entries <= MAX_MERGED_ENTRIES
         if crowded or entries <= block.stored:
-            return rebuilt(out_shape, wrt_shape, dtype, [_in_one(block, deltas)])
+            return rebuilt(out_shape, wrt_shape, dtype, [in_one(block, deltas)])
     return block
 
 
@@ -341,7 +341,7 @@ def _by_stride(index: Index) -> Sequence[tuple[Label, int]]:
     return sorted(index.strides, key=lambda pair: pair[1])
 
 
-def _in_one(block: Block, deltas: Sequence[tuple[int, int]]) -> Term:
+def in_one(block: Block, deltas: Sequence[tuple[int, int]]) -> Term:
     """All terms of a block as one: the deltas that all of them have, dense along other axes."""
     rank = len(block.out_shape)
     target = [Label(size) for size in block.shape]

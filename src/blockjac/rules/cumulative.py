@@ -1,10 +1,11 @@
-"""Running sums, products and logsumexps: triangular along an axis, deltas in every other."""
+"""Running sums, products, extrema and logsumexps: triangular along an axis, deltas in the others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -18,7 +19,7 @@ from blockjac.blocks.star import summed
 from blockjac.rules.registry import labels_of, made, over, plain, rule
 
 MAX_WRITTEN = 128
-"""Running products of a longer axis are left to JAX: their triangles are written out."""
+"""Along a longer axis the triangle of a running product is applied and not written out."""
 
 
 @rule("cumsum")
@@ -34,7 +35,7 @@ def cumprod(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) -> An
     """`d out[i] / d x[j]` is the product of all up to `i` but `j`, right beside zeros too."""
     size = operand.shape[axis]
     if size > MAX_WRITTEN:
-        return NotImplemented
+        return _running("cumprod", operand, axis, reverse, _product)
     last = jnp.moveaxis(operand, axis, -1)
     # For each j a row with a one in its place: running products over i, then i before j.
     rows = jnp.where(jnp.eye(size, dtype=bool), 1, last[..., None, :])
@@ -47,11 +48,25 @@ def cumlogsumexp(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) 
     """`d out[i] / d x[j] = exp(x[j] - out[i])` for `j <= i`."""
     size = operand.shape[axis]
     if size > MAX_WRITTEN:
-        return NotImplemented
+        return _running("cumlogsumexp", operand, axis, reverse, _logsumexp)
     x, y = jnp.moveaxis(operand, axis, -1), jnp.moveaxis(out, axis, -1)
     within = _precedes(size, reverse)
     slopes = jnp.exp(jnp.where(within, x[..., None, :] - y[..., :, None], 0))
     return (_triangle(out, operand, axis, reverse, slopes),)
+
+
+@rule("cummax")
+def cummax(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) -> Any:
+    """The entry that attains the extremum has the derivative; ties share it pair by pair, as in JAX."""
+    del out
+    return _running("cummax", operand, axis, reverse, _greatest)
+
+
+@rule("cummin")
+def cummin(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) -> Any:
+    """As cummax."""
+    del out
+    return _running("cummin", operand, axis, reverse, _least)
 
 
 def _precedes(size: int, reverse: bool) -> Any:
@@ -74,6 +89,85 @@ def _triangle(out: Any, operand: Any, axis: int, reverse: bool, values: Any = No
     return made(
         out.shape, operand.shape, operand.dtype, Term(tuple(factors), plain(labels), plain(wrt))
     )
+
+
+Combination = Callable[[Any, Any], tuple[Any, Any, Any]]
+"""Two neighbouring partial results to their joint one, and its derivative by each of them."""
+
+
+def _product(a: Any, b: Any) -> tuple[Any, Any, Any]:
+    return a * b, b, a
+
+
+def _logsumexp(a: Any, b: Any) -> tuple[Any, Any, Any]:
+    both = jnp.logaddexp(a, b)
+    return both, jnp.exp(a - both), jnp.exp(b - both)
+
+
+def _greatest(a: Any, b: Any) -> tuple[Any, Any, Any]:
+    return _chosen(a, b, jnp.maximum(a, b))
+
+
+def _least(a: Any, b: Any) -> tuple[Any, Any, Any]:
+    return _chosen(a, b, jnp.minimum(a, b))
+
+
+def _chosen(a: Any, b: Any, chosen: Any) -> tuple[Any, Any, Any]:
+    first, second = (a == chosen).astype(a.dtype), (b == chosen).astype(a.dtype)
+    return chosen, first / (1 + second), second / (1 + first)
+
+
+def _running(name: str, operand: Any, axis: int, reverse: bool, combine: Combination) -> Any:
+    if jnp.issubdtype(operand.dtype, jnp.complexfloating):
+        return NotImplemented
+    if operand.size == 0 or operand.shape[axis] == 1:
+        return (Block.identity(operand.shape, operand.dtype),)
+    return (Operator(Running(name, operand, axis, reverse, combine), 0, 0),)
+
+
+class Running(OperatorGroup):
+    """The derivative of the running results of any associative combination along an axis.
+
+    It is the scan of the combination over values and tangents together: linear in the tangents, so
+    that its transpose is the way back; both take time in proportion to the axis.
+    """
+
+    def __init__(
+        self, name: str, operand: Any, axis: int, reverse: bool, combine: Combination
+    ) -> None:
+        shape, dtype = tuple(operand.shape), operand.dtype
+
+        def joined(left: tuple[Any, Any], right: tuple[Any, Any]) -> tuple[Any, Any]:
+            value, by_left, by_right = combine(left[0], right[0])
+            return value, by_left * left[1] + by_right * right[1]
+
+        def push(tangents: Sequence[Any]) -> list[Any]:
+            pairs = (operand, tangents[0])
+            return [lax.associative_scan(joined, pairs, reverse=reverse, axis=axis)[1]]
+
+        def pull(cotangents: Sequence[Any]) -> list[Any]:
+            backwards = jax.linear_transpose(push, [jax.ShapeDtypeStruct(shape, dtype)])
+            return list(backwards(list(cotangents))[0])
+
+        apart = [tuple(None if place == axis else place for place in range(len(shape)))]
+        super().__init__(
+            out_shapes=[shape],
+            wrt_shapes=[shape],
+            dtypes=[dtype],
+            out_dtypes=[dtype],
+            pull=pull,
+            push=push,
+            name=name,
+            row_axes=apart,
+            column_axes=apart,
+            structured=True,
+        )
+        self.operand = operand
+
+    @property
+    def held(self) -> Any:
+        """The values that the combination is taken at."""
+        return self.operand
 
 
 class RunningSum(OperatorGroup):
@@ -105,10 +199,10 @@ class RunningSum(OperatorGroup):
         (cotangent,) = cotangents
         return [None if cotangent is None else self._through(cotangent, self.from_end)]
 
-    def pushforward(self, row: int, column: int, tangent: Block) -> Block:
+    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
         """`J star tangent`: the transpose through the transpose."""
-        del row, column
-        return self._through(tangent.T, not self.from_end).T
+        (tangent,) = tangents
+        return [None if tangent is None else self._through(tangent.T, not self.from_end).T]
 
     def _through(self, block: Block, from_end: bool) -> Block:
         """`sum_i block[..., i] M[i, j]`, `M[i, j]` 1 for `j <= i`, or `j >= i` if `from_end`."""
