@@ -1,33 +1,26 @@
 """Linear operators: elemental Jacobians that are better applied than written down.
 
 An `OperatorGroup` stands for all blocks of one equation at once, since one backward (or forward)
-pass gives them together; an `Operator` is one of them and what an edge of the graph holds. Other
-axes of what it is applied to are batch axes.
+pass gives them together; an `Operator` is one of them and what an edge of the graph holds. Where
+the equation acts on each value of an axis apart, as linear algebra does on each matrix of a batch,
+the group names that axis, and blocks that pass through keep what they have there; see `applying`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from blockjac.blocks import factor as arrays
-from blockjac.blocks.block import Block, Term, tidy
-from blockjac.blocks.dense import as_dense_axes
-from blockjac.blocks.factor import Abstract, Factor
-from blockjac.blocks.index import Index, Label
-from blockjac.blocks.star import star, summed
+from blockjac.blocks.applying import LinearMap, Side, through, through_jointly
+from blockjac.blocks.block import Block, Term, rebuilt
+from blockjac.blocks.star import star
 from blockjac.errors import report_lost_structure
 
 Arrays = Sequence[Any]
-
-WORK = 8
-"""Scalar operations that a plan counts an entry of an operator's input and output, applied once."""
+Names = Sequence[Sequence[Hashable]]
 
 
 @dataclass(eq=False)
@@ -43,6 +36,12 @@ class OperatorGroup:
             `push` exists.
         push: tangents of all inputs to tangents of all results; None if only `pull` exists.
         name: what it is, for explanations.
+        row_axes: for each result, a name or None for each axis. The map acts apart on each value of
+            an axis that has the same name in a result and in an input: a delta of that block. An
+            input that lacks a result's name sums over that axis. None if no axis has a name.
+        column_axes: the same for each input.
+        structured: whether all structure that the equation has is in these names; if not, the user
+            is told once that it was lost.
     """
 
     out_shapes: Sequence[tuple[int, ...]]
@@ -52,6 +51,9 @@ class OperatorGroup:
     pull: Callable[[Arrays], Arrays] | None
     push: Callable[[Arrays], Arrays] | None
     name: str = ""
+    row_axes: Names | None = None
+    column_axes: Names | None = None
+    structured: bool = False
     _blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
 
     @property
@@ -67,220 +69,138 @@ class OperatorGroup:
         ]
 
     def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
-        """`sum over outputs of cotangent star J`, for each input; None for no cotangent."""
-        present = [
-            place for place, block in enumerate(cotangents) if block is not None and block.terms
-        ]
-        if not present:
+        """`sum over outputs of cotangent star J`, for each input; None for no cotangent.
+
+        Args:
+            cotangents: for each output a block with respect to it, all of the same `out_shape`.
+        """
+        given = _present(cotangents)
+        if not given:
             return [None] * len(self.wrt_shapes)
-        self._tell_of(cotangents[present[0]])
+        self._tell_of(next(iter(given.values())))
         if self.pull is None:
-            return self._by_blocks(cotangents)
-        if len(present) == 1:
-            return self._pull_one(present[0], cotangents)
-        return self._pull_jointly(cotangents)
+            return self._pull_by_blocks(given)
+        if self._is_wide(given):
+            return _cheapest(lambda: self._pull_applied(given), lambda: self._pull_by_blocks(given))
+        return self._pull_applied(given)
 
-    def _tell_of(self, block: Block | None) -> None:
-        """Note the structure that is lost where more than one number is differentiated."""
-        if block is not None and block.out_shape and block.wrt_shape and not arrays.is_planning():
-            report_lost_structure(self.name)
+    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
+        """`sum over inputs of J star tangent`, for each output; None for no tangent.
 
-    def _by_blocks(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
-        answers: list[Block | None] = []
-        for column in range(len(self.wrt_shapes)):
-            parts = [
-                star(block, self.block(row, column))
-                for row, block in enumerate(cotangents)
-                if block is not None
-            ]
-            answers.append(_sum(parts))
-        return answers
-
-    def _pull_one(self, row: int, cotangents: Sequence[Block | None]) -> list[Block | None]:
-        """One output: axes that do not meet the operator stay as they are, deltas included."""
-        block = cotangents[row]
-        if block is None:
-            raise ValueError("no cotangent to pull back")
-        terms: list[list[Term]] = [[] for _ in self.wrt_shapes]
-        for term in block.terms:
-            written = as_dense_axes(term, range(len(term.wrt)), block.wrt_shape, block.dtype)
-            targets = [label for index in written.wrt for label in index.labels]
-            inside, outside = _partition(written.factors, targets)
-            batch = (
-                [label for label in arrays.union(inside) if label not in targets] if inside else []
-            )
-            values = _spread(inside, batch, targets, block.wrt_shape, self.out_dtypes[row])
-            results = self._run(
-                self._pull_row(row),
-                values,
-                len(batch),
-                self.wrt_shapes,
-                self.dtypes,
-            )
-            for column, array in enumerate(results):
-                labels = [Label(size) for size in self.wrt_shapes[column]]
-                factor = Factor(array, (*batch, *labels))
-                made = Term(
-                    (*outside, factor),
-                    written.out,
-                    tuple(map(Index.of, labels)),
-                    written.coefficient,
-                )
-                tidied = tidy(made, block.out_shape, self.wrt_shapes[column])
-                if tidied is not None:
-                    terms[column].append(tidied)
+        Args:
+            tangents: for each input a block of it, all of the same `wrt_shape`.
+        """
+        given = _present(tangents)
+        if not given:
+            return [None] * len(self.out_shapes)
+        if self.push is None:
+            self._tell_of(next(iter(given.values())))
+            return self._push_by_blocks(given)
+        flipped = [None if block is None else block.T for block in tangents]
+        dtype = next(iter(given.values())).dtype
         return [
-            summed(block.out_shape, tuple(shape), np.dtype(dtype), parts)
-            for shape, dtype, parts in zip(self.wrt_shapes, self.dtypes, terms, strict=True)
+            None if answer is None else _typed(answer.T, dtype)
+            for answer in self._transposed().pullback(flipped)
         ]
-
-    def _pull_row(self, row: int) -> Callable[[Any], Arrays]:
-        def pull(cotangent: Any) -> Arrays:
-            full = [
-                jnp.zeros(shape, dtype)
-                for shape, dtype in zip(self.out_shapes, self.out_dtypes, strict=True)
-            ]
-            full[row] = cotangent
-            if self.pull is None:
-                raise ValueError("this operator has no pullback")
-            return self.pull(full)
-
-        return pull
-
-    def _pull_jointly(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
-        """Several outputs: one pass for all, batched over the entries of the final output."""
-        given = [block for block in cotangents if block is not None]
-        out_shape = given[0].out_shape
-        labels = [Label(size) for size in out_shape]
-        if arrays.is_planning():
-            for block in given:
-                _price(block.size, block.dtype)
-            self._price(math.prod(out_shape))
-            results: Arrays = [
-                Abstract((*out_shape, *shape), dtype)
-                for shape, dtype in zip(self.wrt_shapes, self.dtypes, strict=True)
-            ]
-        else:
-            dense = [
-                jnp.zeros((*out_shape, *shape), dtype)
-                if block is None
-                else block.dense().astype(dtype)
-                for block, shape, dtype in zip(
-                    cotangents, self.out_shapes, self.out_dtypes, strict=True
-                )
-            ]
-            function: Callable[..., Any] = lambda *parts: list(self.pull(list(parts)))  # pyright: ignore[reportOptionalCall]  # noqa: E731
-            for _ in out_shape:
-                function = jax.vmap(function)
-            results = function(*dense)
-        answers: list[Block | None] = []
-        for array, shape, dtype in zip(results, self.wrt_shapes, self.dtypes, strict=True):
-            wrt = [Label(size) for size in shape]
-            term = Term(
-                (Factor(array, (*labels, *wrt)),),
-                tuple(map(Index.of, labels)),
-                tuple(map(Index.of, wrt)),
-            )
-            answers.append(Block(out_shape, shape, dtype, (term,)))
-        return answers
-
-    def _run(
-        self,
-        function: Callable[[Any], Arrays],
-        values: Any,
-        depth: int,
-        shapes: Sequence[Any],
-        dtypes: Sequence[Any],
-    ) -> Arrays:
-        batch = tuple(values.shape[:depth])
-        if arrays.is_planning():
-            self._price(math.prod(batch))
-            return [
-                Abstract((*batch, *shape), dtype)
-                for shape, dtype in zip(shapes, dtypes, strict=True)
-            ]
-        for shape, dtype in zip(shapes, dtypes, strict=True):
-            arrays.check_fits([Label(size) for size in (*batch, *shape)], dtype)
-        for _ in range(depth):
-            function = jax.vmap(function)
-        return function(values)
-
-    def _price(self, times: int) -> None:
-        size = sum(map(math.prod, self.out_shapes)) + sum(map(math.prod, self.wrt_shapes))
-        _price(times * size * WORK, np.dtype(self.dtypes[0]))
 
     def block(self, row: int, column: int) -> Block:
         """One of the blocks, written out by whichever direction is narrower."""
         if arrays.is_planning():
-            narrow = min(math.prod(self.out_shapes[row]), math.prod(self.wrt_shapes[column]))
-            self._price(narrow)
-            return _abstract(self.out_shapes[row], self.wrt_shapes[column], self.dtypes[column])
+            return self._written(row, column)
         if (row, column) not in self._blocks:
             self._blocks[row, column] = self._written(row, column)
         return self._blocks[row, column]
 
     def _written(self, row: int, column: int) -> Block:
-        out_shape, wrt_shape = tuple(self.out_shapes[row]), tuple(self.wrt_shapes[column])
-        by_rows = self.push is None or (
-            self.pull is not None and math.prod(out_shape) <= math.prod(wrt_shape)
+        results, inputs = self._results(), self._inputs()
+        pulls = results.core(row, inputs, column)
+        pushes = inputs.core(column, results, row)
+        if self.push is None or (self.pull is not None and pulls <= pushes):
+            rows = Block.identity(self.out_shapes[row], self.out_dtypes[row])
+            return through(rows, self._backward().only([row], [column]))[0]
+        columns = Block.identity(self.wrt_shapes[column], self.dtypes[column])
+        return _typed(
+            through(columns, self._forward().only([column], [row]))[0].T, self.dtypes[column]
         )
-        shape, dtype = (
-            (out_shape, self.out_dtypes[row]) if by_rows else (wrt_shape, self.dtypes[column])
-        )
-        arrays.check_fits([Label(size) for size in (*out_shape, *wrt_shape)], dtype)
-        count = math.prod(shape)
-        basis = jnp.reshape(jnp.eye(count, dtype=dtype), (count, *shape))
-        one = (
-            (lambda array: self._pull_row(row)(array)[column])
-            if by_rows
-            else self._push_entry(row, column)
-        )
-        rows = jax.vmap(one)(basis)
-        if by_rows:
-            return Block.from_dense(jnp.reshape(rows, (*out_shape, *wrt_shape)), len(out_shape))
-        dense = (
-            jnp.moveaxis(
-                jnp.reshape(rows, (*wrt_shape, *out_shape)),
-                range(len(wrt_shape)),
-                range(-len(wrt_shape), 0),
-            )
-            if wrt_shape
-            else jnp.reshape(rows, out_shape)
-        )
-        return Block.from_dense(dense.astype(self.dtypes[column]), len(out_shape))
 
-    def _push_entry(self, row: int, column: int) -> Callable[[Any], Any]:
-        def push(tangent: Any) -> Any:
-            full = [
-                jnp.zeros(shape, dtype)
-                for shape, dtype in zip(self.wrt_shapes, self.dtypes, strict=True)
-            ]
-            full[column] = tangent
-            if self.push is None:
-                raise ValueError("this operator has no pushforward")
-            return self.push(full)[row]
+    def _tell_of(self, block: Block) -> None:
+        """Note the structure that is lost where more than one number is differentiated."""
+        several = block.out_shape and block.wrt_shape
+        if several and not self.structured and not arrays.is_planning():
+            report_lost_structure(self.name)
 
-        return push
+    def _is_wide(self, given: dict[int, Block]) -> bool:
+        """Whether more is asked for than a block has rows or columns that differ in structure."""
+        results, inputs = self._results(), self._inputs()
+        narrowest = min(
+            min(results.core(row, inputs, column), inputs.core(column, results, row))
+            for row in given
+            for column in range(len(self.wrt_shapes))
+        )
+        return any(math.prod(block.out_shape) > narrowest for block in given.values())
 
-    def pushforward(self, row: int, column: int, tangent: Block) -> Block:
-        """`J star tangent` for one output and one input."""
-        self._tell_of(tangent)
-        if self.push is None or math.prod(self.wrt_shapes[column]) <= math.prod(tangent.wrt_shape):
-            return star(self.block(row, column), tangent)
-        flipped = OperatorGroup(
-            [self.wrt_shapes[column]],
-            [self.out_shapes[row]],
-            [self.out_dtypes[row]],
-            [self.dtypes[column]],
-            lambda parts: [self._push_entry(row, column)(parts[0])],
-            None,
+    def _pull_applied(self, given: dict[int, Block]) -> list[Block | None]:
+        """By passes of the map: one for all outputs, or one for each if that is cheaper."""
+        if len(given) == 1:
+            return self._pull_separately(given)
+        if not next(iter(given.values())).out_shape:
+            return self._pull_jointly(given)
+        return _cheapest(lambda: self._pull_jointly(given), lambda: self._pull_separately(given))
+
+    def _pull_separately(self, given: dict[int, Block]) -> list[Block | None]:
+        columns = range(len(self.wrt_shapes))
+        answers = [
+            through(block, self._backward().only([row], columns)) for row, block in given.items()
+        ]
+        return [_sum([answer[column] for answer in answers]) for column in columns]
+
+    def _pull_jointly(self, given: dict[int, Block]) -> list[Block | None]:
+        columns = range(len(self.wrt_shapes))
+        return [*through_jointly([*given.values()], self._backward().only([*given], columns))]
+
+    def _pull_by_blocks(self, given: dict[int, Block]) -> list[Block | None]:
+        return [
+            _sum([star(block, self.block(row, column)) for row, block in given.items()])
+            for column in range(len(self.wrt_shapes))
+        ]
+
+    def _push_by_blocks(self, given: dict[int, Block]) -> list[Block | None]:
+        return [
+            _sum([star(self.block(row, column), block) for column, block in given.items()])
+            for row in range(len(self.out_shapes))
+        ]
+
+    def _transposed(self) -> OperatorGroup:
+        """The transposed Jacobian: outputs and inputs change places."""
+        return OperatorGroup(
+            self.wrt_shapes,
+            self.out_shapes,
+            self.out_dtypes,
+            self.dtypes,
+            self.push,
+            self.pull,
             self.name,
+            self.column_axes,
+            self.row_axes,
+            self.structured,
+            {(column, row): block.T for (row, column), block in self._blocks.items()},
         )
-        answer = flipped.pullback([tangent.T])[0]
-        if answer is None:
-            return Block.zeros(self.out_shapes[row], tangent.wrt_shape, tangent.dtype)
-        pushed = answer.T
-        return Block(pushed.out_shape, pushed.wrt_shape, tangent.dtype, pushed.terms)
+
+    def _results(self) -> Side:
+        return _side(self.out_shapes, self.out_dtypes, self.row_axes)
+
+    def _inputs(self) -> Side:
+        return _side(self.wrt_shapes, self.dtypes, self.column_axes)
+
+    def _backward(self) -> LinearMap:
+        if self.pull is None:
+            raise ValueError("this operator has no pullback")
+        return LinearMap(self.pull, self._results(), self._inputs())
+
+    def _forward(self) -> LinearMap:
+        if self.push is None:
+            raise ValueError("this operator has no pushforward")
+        return LinearMap(self.push, self._inputs(), self._results())
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,19 +238,57 @@ def compose(left: Edge, right: Edge) -> Block:
     """`left star right` where either may be an operator."""
     if isinstance(right, Operator):
         block = written(left)
-        if not block.terms:
-            return Block.zeros(block.out_shape, right.wrt_shape, right.group.dtypes[right.column])
         cotangents: list[Block | None] = [None] * len(right.group.out_shapes)
         cotangents[right.row] = block
         answer = right.group.pullback(cotangents)[right.column]
-        return (
-            answer
-            if answer is not None
-            else Block.zeros(block.out_shape, right.wrt_shape, block.dtype)
-        )
+        dtype = right.group.dtypes[right.column]
+        return Block.zeros(block.out_shape, right.wrt_shape, dtype) if answer is None else answer
     if isinstance(left, Operator):
-        return left.group.pushforward(left.row, left.column, right)
+        tangents: list[Block | None] = [None] * len(left.group.wrt_shapes)
+        tangents[left.column] = right
+        answer = left.group.pushforward(tangents)[left.row]
+        return (
+            Block.zeros(left.out_shape, right.wrt_shape, right.dtype) if answer is None else answer
+        )
     return star(left, right)
+
+
+def _present(blocks: Sequence[Block | None]) -> dict[int, Block]:
+    """The blocks that are given and not zero, by their places."""
+    return {place: block for place, block in enumerate(blocks) if block is not None and block.terms}
+
+
+def _side(shapes: Sequence[Sequence[int]], dtypes: Sequence[Any], names: Names | None) -> Side:
+    if names is None:
+        names = [(None,) * len(shape) for shape in shapes]
+    return Side(tuple(map(tuple, shapes)), tuple(dtypes), tuple(map(tuple, names)))
+
+
+def _cheapest(*ways: Callable[[], list[Block | None]]) -> list[Block | None]:
+    """What the way gives whose plan takes the least time; the first of equals."""
+
+    def seconds(way: Callable[[], list[Block | None]]) -> float:
+        with arrays.planning() as cost:
+            way()
+        return cost.seconds()
+
+    return min(ways, key=seconds)()
+
+
+def _typed(block: Block, dtype: Any) -> Block:
+    """The block with its numbers in another dtype; masks stay masks."""
+    if block.dtype == dtype:
+        return block
+    terms = [
+        Term(
+            tuple(one if arrays.is_mask(one) else arrays.cast(one, dtype) for one in term.factors),
+            term.out,
+            term.wrt,
+            term.coefficient,
+        )
+        for term in block.terms
+    ]
+    return rebuilt(block.out_shape, block.wrt_shape, dtype, terms)
 
 
 def _sum(blocks: Sequence[Block]) -> Block | None:
@@ -338,48 +296,3 @@ def _sum(blocks: Sequence[Block]) -> Block | None:
     for block in blocks:
         total = block if total is None else total + block
     return total
-
-
-def _partition(
-    factors: Sequence[Factor], targets: Sequence[Label]
-) -> tuple[list[Factor], list[Factor]]:
-    inside = [factor for factor in factors if set(factor.labels) & set(targets)]
-    return inside, [factor for factor in factors if factor not in inside]
-
-
-def _spread(
-    factors: Sequence[Factor],
-    batch: Sequence[Label],
-    targets: Sequence[Label],
-    shape: Sequence[int],
-    dtype: Any,
-) -> Any:
-    """The product of factors with the batch axes first and then every axis of the shape."""
-    full = (*arrays.sizes(batch), *shape)
-    if arrays.is_planning():
-        _price(math.prod(full), np.dtype(dtype))
-        return Abstract(full, dtype)
-    arrays.check_fits([Label(size) for size in full], dtype)
-    if not factors:
-        return jnp.ones(full, dtype)
-    value = arrays.product(list(factors))
-    array = jnp.broadcast_to(
-        arrays.aligned(value, [*batch, *targets]), arrays.sizes([*batch, *targets])
-    )
-    return jnp.reshape(array, full).astype(dtype)
-
-
-def _price(operations: int, dtype: Any) -> None:
-    arrays.charge(operations, operations * np.dtype(dtype).itemsize // WORK)
-
-
-def _abstract(out_shape: Sequence[int], wrt_shape: Sequence[int], dtype: Any) -> Block:
-    labels = [Label(size) for size in (*out_shape, *wrt_shape)]
-    indices = tuple(map(Index.of, labels))
-    factor = Factor(Abstract((*out_shape, *wrt_shape), np.dtype(dtype)), tuple(labels))
-    return Block(
-        out_shape,
-        wrt_shape,
-        dtype,
-        (Term((factor,), indices[: len(out_shape)], indices[len(out_shape) :]),),
-    )
