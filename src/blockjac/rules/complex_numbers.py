@@ -453,11 +453,13 @@ class FourierTransform(OperatorGroup):
             return [None]
         return [self._through(cotangent, self.out, self.operand, self._transposed, -1)]
 
-    def pushforward(self, row: int, column: int, tangent: Block) -> Block:
+    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
         """`J star tangent`: the transpose through the transpose."""
-        del row, column
+        (tangent,) = tangents
+        if tangent is None:
+            return [None]
         pushed = self._through(tangent.T, self.operand, self.out, self._transformed, 1).T
-        return rebuilt(pushed.out_shape, pushed.wrt_shape, tangent.dtype, pushed.terms)
+        return [rebuilt(pushed.out_shape, pushed.wrt_shape, tangent.dtype, pushed.terms)]
 
     def _transformed(self, array: Any) -> Any:
         return compat.bind(self.equation.primitive, [array], self.equation.params)[0]
