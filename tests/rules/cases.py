@@ -112,6 +112,8 @@ UNARY = {
 }
 if hasattr(lax, "log2"):
     UNARY["log2"] = (lax.log2, 0.1, 3)
+if hasattr(lax, "polynomial"):
+    UNARY["polynomial"] = (lambda x: lax.polynomial(x, [1.0, -2.0, 0.5, 3.0]), -2, 2)
 if hasattr(lax, "one_minus_square"):
     UNARY["one_minus_square"] = (lax.one_minus_square, -2, 2)
 
@@ -200,6 +202,12 @@ CASES |= {
     ),
     "betainc-arrays": Case(
         lambda x: lax.betainc(jnp.full_like(x, 2.0), jnp.full_like(x, 3.0), x), ((3,),), 0.1, 0.9
+    ),
+    "random_gamma": Case(
+        lambda a: jax.random.gamma(jax.random.key(0), a), ((3,),), 0.3, 3, smooth=False
+    ),
+    "random_gamma-log": Case(
+        lambda a: jax.random.loggamma(jax.random.key(0), a), ((2, 2),), 0.01, 3, smooth=False
     ),
     # Kinks
     "max": Case(lax.max, ((2, 3), (2, 3)), smooth=False),
@@ -332,6 +340,24 @@ CASES |= {
     "cumlogsumexp": Case(lambda x: lax.cumlogsumexp(x, 1), ((2, 4),)),
     "cumlogsumexp-reverse": Case(lambda x: lax.cumlogsumexp(x, 0, reverse=True), ((4, 2),)),
     "cumlogsumexp-far": kink(lambda x: lax.cumlogsumexp(x, 0), floats(0, 800, -800, 900)),
+    "cumprod-long": Case(lambda x: lax.cumprod(x, 0), ((150,),), 0.9, 1.1, smooth=False),
+    "cumprod-long-zeros": Case(
+        lambda x: lax.cumprod(x.at[jnp.array([3, 140])].set(0) * x, 0, reverse=True),
+        ((150,),),
+        0.9,
+        1.1,
+        smooth=False,
+    ),
+    "cumlogsumexp-long": Case(
+        lambda x, y: jnp.sum(lax.cumlogsumexp(x * y, 1, reverse=True), 0), ((2, 150), (2, 1))
+    ),
+    "cummax": Case(lambda x: lax.cummax(x, 1), ((2, 5),)),
+    "cummax-reverse": Case(lambda x: lax.cummax(x * x, 0, reverse=True), ((6, 2),)),
+    "cummax-ties": kink(lambda x: lax.cummax(x, 0), floats(0, 2, 2, 0, 2, 3, 3, 3)),
+    "cummax-empty": Case(lambda x: lax.cummax(x, 0), ((0, 2),)),
+    "cummax-of-broadcast": kink(lambda x: lax.cummax(jnp.broadcast_to(x, (4,)), 0), floats(2)),
+    "cummin": Case(lambda x, y: lax.cummin(x * y, 0) * y, ((5, 2), (1, 2))),
+    "cummin-ties": kink(lambda x: lax.cummin(x, 1, reverse=True), floats(1, 2, 1, 1, 0)[None]),
     # Contractions
     "dot_general": Case(jnp.matmul, ((2, 3), (3, 4))),
     "dot-vectors": Case(jnp.dot, ((3,), (3,))),
@@ -537,6 +563,23 @@ CASES |= {
     "reduce_window_min": Case(
         lambda x: lax.reduce_window(x, inf, lax.min, (2,), (1,), ((2, 2),), base_dilation=(2,)),
         ((4,),),
+    ),
+    "reduce_window_max-wide": Case(
+        lambda x: lax.reduce_window(x, -inf, lax.max, (12, 11), (1, 2), ((6, 0), (0, 3))),
+        ((14, 12),),
+        smooth=False,
+    ),
+    "reduce_window_min-wide-dilated": Case(
+        lambda x: lax.reduce_window(
+            x, inf, lax.min, (130,), (60,), ((3, 3),), base_dilation=(2,), window_dilation=(2,)
+        ),
+        ((150,),),
+        smooth=False,
+        modes=FORWARD_ONLY,
+    ),
+    "reduce_window_max-wide-ties": kink(
+        lambda x: lax.reduce_window(jnp.round(x), -inf, lax.max, (130,), (1,), "VALID") * x[:2],
+        jnp.sin(jnp.arange(131.0)),
     ),
     "select_and_gather_add": Case(
         lambda t: jax.jvp(

@@ -119,9 +119,8 @@ def primitives_traced():
 WITHOUT_ORACLE = {"nextafter", "zeta"}
 """JAX 0.10 knows no derivative of these: test_rules.py compares them with differences."""
 
-LATER = {"log2", "one_minus_square"} - {
-    name for name in ("log2", "one_minus_square") if hasattr(jax.lax, name)
-}
+_NEW = {"log2", "one_minus_square", "polynomial"}
+LATER = {name for name in _NEW if not hasattr(jax.lax, name)}
 """Primitives that came after this JAX."""
 
 ELSEWHERE = {"reshard"}

@@ -1,4 +1,4 @@
-"""Running sums, products, extrema and logsumexps: triangular along an axis, deltas in the others."""
+"""Running sums, products, extrema, logsumexps: triangular along an axis, deltas in the others."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def cumlogsumexp(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) 
 
 @rule("cummax")
 def cummax(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) -> Any:
-    """The entry that attains the extremum has the derivative; ties share it pair by pair, as in JAX."""
+    """The entry that attains it has the derivative; ties share it pair by pair, as in JAX."""
     del out
     return _running("cummax", operand, axis, reverse, _greatest)
 

@@ -12,8 +12,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from blockjac.blocks import Block
 from blockjac.errors import NoDerivativeError
-from blockjac.rules.registry import elementwise, zero
+from blockjac.rules.registry import elementwise, rule, scaling, zero
 
 # Arithmetic
 elementwise("add", lambda y, a, b: 1.0, lambda y, a, b: 1.0)
@@ -92,6 +93,7 @@ elementwise(
     lambda y, a, b, x: _unknown("betainc", "b"),
     lambda y, a, b, x: _beta_density(_like(a, y), _like(b, y), _like(x, y)),
 )
+elementwise("random_gamma", None, lambda y, key, a, *, log_space: _gamma_slope(y, a, log_space))
 elementwise("bessel_i0e", lambda y, x: lax.bessel_i1e(x) - jnp.sign(x) * y)
 elementwise("bessel_i1e", lambda y, x: _bessel_i1e_slope(y, x))
 
@@ -122,6 +124,18 @@ zero("argmax", "argmin", "reduce_or", "reduce_and", "reduce_xor", "iota", "bitca
 zero("random_bits", "random_wrap", "random_unwrap", "random_seed", "random_split", "random_fold_in")
 
 
+@rule("polynomial")
+def polynomial(out: Any, x: Any, *coefficients: Any, **_: Any) -> tuple[Block, ...]:
+    """Of `sum_k c_k x**k`: `sum_k k c_k x**(k - 1)` by x, and `x**k` by `c_k`."""
+    slope, power, powers = 0.0, 1.0, []
+    for degree in range(len(coefficients) - 1, 0, -1):
+        slope = slope * x + degree * coefficients[degree]
+    for coefficient in coefficients:
+        powers.append(scaling(out.shape, coefficient, power))
+        power = power * x
+    return (scaling(out.shape, x, slope), *powers)
+
+
 def _like(operand: Any, y: Any) -> Any:
     """An operand with the result's dtype and shape: the special functions do not broadcast."""
     return jnp.broadcast_to(jnp.asarray(operand, y.dtype), y.shape)
@@ -146,6 +160,16 @@ def _log_of_base(a: Any) -> Any:
     if isinstance(a, float):
         return math.log(a) if a > 0 else (0.0 if a == 0 else math.nan)
     return jnp.log(jnp.where(a == 0, jnp.ones_like(a), a))
+
+
+def _gamma_slope(sample: Any, a: Any, log_space: bool) -> Any:
+    """How a sample of the gamma distribution, or its logarithm, moves with the shape parameter."""
+    drawn = sample
+    if log_space:
+        drawn = jnp.exp(sample)
+        drawn = jnp.where(drawn == 0, jnp.finfo(sample.dtype).tiny, drawn)
+    slope = lax.random_gamma_grad(_like(a, drawn), drawn)  # pyright: ignore[reportCallIssue]
+    return slope / drawn if log_space else slope
 
 
 def _gamma_density(a: Any, x: Any) -> Any:

@@ -207,22 +207,50 @@ def scatter_multiply(
 ) -> Any:
     """`out[start(batch) + offset] *= updates[batch, offset]`: either's derivative is the other.
 
-    Without the promise that places differ, an update's derivative is a product of the others: left
-    to JAX.
+    Without the promise that places differ, an update's derivative has the other updates of its
+    place as factors too.
     """
-    if not unique_indices:
-        return NotImplemented
     ones = jnp.ones(out.shape, operand.dtype)
     times = lax.scatter_mul(ones, indices, updates, dimension_numbers, mode=mode)
     labels = labels_of(out.shape)
     factor = over(times, labels, operand.dtype)
     scaled = Term((factor,), plain(labels), plain(labels))
     there = _gathered(operand, indices, updates, dimension_numbers, mode)
+    if not unique_indices:
+        there = there * _others(out.shape, indices, updates, dimension_numbers, mode)
     return (
         made(out.shape, operand.shape, operand.dtype, scaled),
         None,
         _scattered(out, indices, updates, dimension_numbers, mode, there),
     )
+
+
+def _others(shape: Sequence[int], indices: Any, updates: Any, numbers: Any, mode: Any) -> Any:
+    """For each update the product of the others that fall on its place: no division, as in 0/0."""
+    places = jnp.reshape(jnp.arange(1, math.prod(shape) + 1, dtype=jnp.int32), tuple(shape))
+    place = jnp.ravel(_gathered(places, indices, updates, numbers, mode))
+    order = jnp.argsort(place)
+    place, values = place[order], jnp.ravel(updates)[order]
+    same = place[1:] == place[:-1]
+    one, end = jnp.ones(1, values.dtype), jnp.ones(1, bool)
+    before = _segment_products(
+        jnp.concatenate([one, jnp.where(same, values[:-1], 1)]), jnp.concatenate([end, ~same])
+    )
+    after = _segment_products(
+        jnp.concatenate([jnp.where(same, values[1:], 1), one]),
+        jnp.concatenate([~same, end]),
+        reverse=True,
+    )
+    return jnp.reshape(jnp.zeros_like(values).at[order].set(before * after), updates.shape)
+
+
+def _segment_products(values: Any, starts: Any, reverse: bool = False) -> Any:
+    """Running products that begin anew at each start."""
+
+    def joined(left: tuple[Any, Any], right: tuple[Any, Any]) -> tuple[Any, Any]:
+        return left[0] | right[0], jnp.where(right[0], right[1], left[1] * right[1])
+
+    return lax.associative_scan(joined, (starts, values), reverse=reverse)[1]
 
 
 def _scattered(

@@ -17,7 +17,7 @@ from blockjac.blocks.index import collect
 from blockjac.rules.registry import labels_of, plain, rule
 
 MAX_WINDOW = 128
-"""The extremum of a wider window is left to JAX: its places are compared one by one."""
+"""In a wider window the place of the extremum is searched by a windowed reduction of its own."""
 
 
 @dataclass(frozen=True)
@@ -130,26 +130,55 @@ def _chosen_block(
     out: Any, moving: Any, operand: Any, choose: Any, nothing: float, params: dict[str, Any]
 ) -> Any:
     """`out[o] = moving[chosen(o)]`, where each window of the operand chooses one of its places."""
-    names = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
-    axes = _axes(operand.shape, *(params.get(name) for name in names))  # pyright: ignore[reportArgumentType]
+    config = {name: params.get(name) for name in _PARAMETERS}
+    axes = _axes(operand.shape, **config)  # pyright: ignore[reportArgumentType]
     if math.prod(axis.window for axis in axes) > MAX_WINDOW:
-        return NotImplemented
+        places = _searched_places(operand, nothing, config)
+    else:
+        places = _compared_places(operand, axes, out.shape, choose, nothing)
     labels = labels_of(out.shape)
     carried = tuple(label for label in labels if label.size != 1)
-    choice = choose(_patches(operand, axes, out.shape, nothing), axis=0)
-    places = np.unravel_index(
-        np.arange(math.prod(axis.window for axis in axes)), [axis.window for axis in axes]
-    )
-    wrt = []
-    for number, (axis, inside) in enumerate(zip(axes, places, strict=True)):
-        start = axis.stride * lax.broadcasted_iota(jnp.int32, out.shape, number) - axis.padding[0]
+    sizes = tuple(label.size for label in carried)
+    wrt = tuple(Index(0, (), Lookup(jnp.reshape(one, sizes), carried, None)) for one in places)
+    return (Block(out.shape, moving.shape, moving.dtype, [Term((), plain(labels), wrt)]),)
+
+
+_PARAMETERS = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
+
+
+def _compared_places(
+    operand: Any, axes: Sequence[_Axis], out_shape: Sequence[int], choose: Any, nothing: float
+) -> list[Any]:
+    """Where the chosen entry of each window lies, by comparing the slices for all its places."""
+    choice = choose(_patches(operand, axes, out_shape, nothing), axis=0)
+    windows = [axis.window for axis in axes]
+    insides = np.unravel_index(np.arange(math.prod(windows)), windows)
+    places = []
+    for number, (axis, inside) in enumerate(zip(axes, insides, strict=True)):
+        start = axis.stride * lax.broadcasted_iota(jnp.int32, out_shape, number) - axis.padding[0]
         place = start + jnp.asarray(axis.dilation * inside, jnp.int32)[choice]
         place = jnp.where(place % axis.base == 0, place // axis.base, axis.size)
-        place = jnp.where(place < 0, axis.size, place)
-        table = jnp.reshape(place, tuple(label.size for label in carried))
-        wrt.append(Index(0, (), Lookup(table, carried, None)))
-    term = Term((), plain(labels), tuple(wrt))
-    return (Block(out.shape, moving.shape, moving.dtype, [term]),)
+        places.append(jnp.where(place < 0, axis.size, place))
+    return places
+
+
+def _searched_places(operand: Any, nothing: float, config: dict[str, Any]) -> list[Any]:
+    """Where the chosen entry of each window lies, by reducing entries with their numbers."""
+    order = lax.lt if nothing > 0 else lax.gt
+    count = math.prod(operand.shape)
+
+    def first(one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple[Any, Any]:
+        better = order(one[0], other[0]) | ((one[0] == other[0]) & (one[1] < other[1]))
+        return lax.select(better, one[0], other[0]), lax.select(better, one[1], other[1])
+
+    numbers = jnp.reshape(jnp.arange(count, dtype=jnp.int32), operand.shape)
+    start = (jnp.asarray(nothing, operand.dtype), jnp.asarray(count, jnp.int32))
+    _, chosen = lax.reduce_window((lax.stop_gradient(operand), numbers), start, first, **config)
+    places = jnp.unravel_index(jnp.minimum(chosen, count - 1), operand.shape)
+    return [
+        jnp.where(chosen < count, place, size).astype(jnp.int32)
+        for place, size in zip(places, operand.shape, strict=True)
+    ]
 
 
 def _patches(operand: Any, axes: Sequence[_Axis], out_shape: Sequence[int], nothing: float) -> Any:
