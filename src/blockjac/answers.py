@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+import blockjac.nested  # noqa: F401  (its passes must be registered)
 from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.operators import Edge, written
@@ -31,6 +32,7 @@ from blockjac.eliminate import (
 )
 from blockjac.graph import Graph, Literal, Operand
 from blockjac.plan import choose_order
+from blockjac.plan.orders import has_complete
 from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
 from blockjac.trace import is_inexact
 
@@ -90,7 +92,7 @@ class Jacobian:
         point = evaluate(graph, arguments, captured, useful)
         edges = elemental(graph, point, useful)
         identity_edges(graph, edges, outputs, useful)
-        eliminate(edges, choose_order(self.order, graph, edges, useful, self.dense))
+        self._eliminate(graph, edges, useful)
         rows = []
         for place, output in enumerate(outputs):
             result = graph.aval(output)
@@ -104,6 +106,20 @@ class Jacobian:
                 )
             rows.append(row)
         return results(graph, point.values)[0 if self.values else self.count :], rows
+
+    def _eliminate(self, graph: Graph, edges: Edges, useful: set[int]) -> None:
+        """Eliminate in the order; forwards from identities if operators need whole tangents."""
+        order = choose_order(self.order, graph, edges, useful, self.dense)
+        if self.order != "forward" or not has_complete(edges):
+            eliminate(edges, order)
+            return
+        for leaf in graph.active:
+            aval = graph.avals[leaf]
+            identity = Block.identity(vertex_shape(aval), real_dtype(aval.dtype))
+            edges.add(("in", leaf), leaf, identity)
+        eliminate(edges, [*graph.active, *order])
+        for leaf in graph.active:
+            edges.leaving[leaf] = edges.leaving.pop(("in", leaf), {})
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,11 @@ def argument_names(jaxpr: Any) -> tuple[str, ...]:
     return tuple(getattr(info, "arg_names", None) or ())
 
 
+def varying_axes(array: Any) -> frozenset[Any]:
+    """The mesh axes along which an array differs between the devices of a `jax.shard_map`."""
+    return getattr(getattr(jax.typeof(array), "manual_axis_type", None), "varying", frozenset())
+
+
 def place(source: Any) -> str:
     """File, line and function of the user's code that an equation comes from."""
     return source_info_util.summarize(source)

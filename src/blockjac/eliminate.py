@@ -9,7 +9,7 @@ reverse order is backpropagation, forward order is forward mode.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,10 +71,12 @@ class Point:
     Attributes:
         values: what the equations computed, by number of the value.
         residuals: what each equation that is a pass keeps for its derivative.
+        whole: whether all values are there, or only those that a way back needs.
     """
 
     values: list[Any]
     residuals: dict[Equation, Any] = field(default_factory=dict)
+    whole: bool = True
 
 
 def evaluate(
@@ -82,6 +84,7 @@ def evaluate(
     arguments: Sequence[Any],
     captured: Sequence[Any],
     useful: Set[int] = frozenset(),
+    known: Mapping[int, Any] | None = None,
 ) -> Point:
     """The values of all equations, and the residuals of those passes that are differentiated.
 
@@ -90,8 +93,11 @@ def evaluate(
         arguments: values of its inputs.
         captured: values of its constants.
         useful: the vertices that a derivative will be asked of.
+        known: values that need not be computed, by number.
     """
     values: list[Any] = [None] * len(graph.avals)
+    for value, array in (known or {}).items():
+        values[value] = array
     for value, array in zip(
         (*graph.inputs, *graph.constants), (*arguments, *captured), strict=True
     ):
@@ -99,6 +105,8 @@ def evaluate(
     point = Point(values)
     passes = set(useful_passes(graph, useful)) if useful else frozenset()
     for equation in graph.equations:
+        if known and _is_known(equation, known) and equation not in passes:
+            continue
         operands = [read(operand, values) for operand in equation.operands]
         if equation in passes:
             active = [vertex is not None for vertex in tails_of(equation, useful)]
@@ -110,6 +118,10 @@ def evaluate(
         for value, result in zip(equation.results, results, strict=True):
             values[value] = result
     return point
+
+
+def _is_known(equation: Equation, known: Mapping[int, Any]) -> bool:
+    return bool(equation.results) and all(value in known for value in equation.results)
 
 
 def useful_passes(graph: Graph, useful: Set[int]) -> Iterator[Equation]:
@@ -183,11 +195,21 @@ def elemental(graph: Graph, point: Point, useful: Set[int]) -> Edges:
             [tail is not None for tail in tails],
             point.residuals.get(equation),
         )
+        if not point.whole:
+            _backwards_only(rows)
         for head, row in zip(heads, rows, strict=True):
             for tail, edge in zip(tails, row, strict=True):
                 if head is not None and tail is not None and edge is not None:
                     edges.add(tail, head, _named(edge, names))
     return edges
+
+
+def _backwards_only(rows: Sequence[Sequence[Any]]) -> None:
+    """Take the pushforwards from operators whose operands are not known."""
+    for row in rows:
+        for edge in row:
+            if isinstance(edge, Operator) and edge.group.pull is not None:
+                edge.group.push = None
 
 
 def kept_of(graph: Graph, point: Point, useful: Set[int]) -> list[Any]:
@@ -208,7 +230,7 @@ def point_from(graph: Graph, kept: Sequence[Any], useful: Set[int]) -> Point:
         for value in (*operands, *equation.results):
             if values[value] is None:
                 values[value] = _stand_in(graph.avals[value])
-    return Point(values, residuals)
+    return Point(values, residuals, whole=False)
 
 
 def _stand_in(aval: Any) -> Any:

@@ -1,6 +1,6 @@
 """From a JAX function to a flat graph.
 
-The function is traced by `jax.make_jaxpr`; calls (`jit`, `closed_call`, `remat`) are inlined,
+The function is traced by `jax.make_jaxpr`; calls (`jit`, `closed_call`) are inlined,
 renaming per call, and functions with a derivative rule of their own (`custom_jvp`) are replaced by
 their rule: the linear part of `jax.jvp` of that one equation is inlined beside the values and
 differentiated like everything else.
@@ -24,9 +24,6 @@ CALLS = {
     "pjit": "jaxpr",
     "closed_call": "call_jaxpr",
     "core_call": "call_jaxpr",
-    "remat2": "jaxpr",
-    "remat": "jaxpr",
-    "checkpoint": "jaxpr",
 }
 """Primitives that only call a jaxpr, with the parameter that holds it."""
 

@@ -74,7 +74,7 @@ class OperatorGroup:
         Args:
             cotangents: for each output a block with respect to it, all of the same `out_shape`.
         """
-        given = _present(cotangents)
+        given = present(cotangents)
         if not given:
             return [None] * len(self.wrt_shapes)
         self._tell_of(next(iter(given.values())))
@@ -90,7 +90,7 @@ class OperatorGroup:
         Args:
             tangents: for each input a block of it, all of the same `wrt_shape`.
         """
-        given = _present(tangents)
+        given = present(tangents)
         if not given:
             return [None] * len(self.out_shapes)
         if self.push is None:
@@ -253,7 +253,7 @@ def compose(left: Edge, right: Edge) -> Block:
     return star(left, right)
 
 
-def _present(blocks: Sequence[Block | None]) -> dict[int, Block]:
+def present(blocks: Sequence[Block | None]) -> dict[int, Block]:
     """The blocks that are given and not zero, by their places."""
     return {place: block for place, block in enumerate(blocks) if block is not None and block.terms}
 

@@ -28,14 +28,14 @@ REVERSE_ONLY = {"custom_vjp_call"}
 
 
 _CONTROL_FLOW = """
-    scan while cond call_hi_primitive eval_jaxpr linear_call remat_opt run_state stage
+    call_hi_primitive eval_jaxpr linear_call remat_opt run_state stage
 """
 _LINEAR_ALGEBRA = """
-    cholesky eig eigh lu qr svd triangular_solve tridiagonal_solve custom_linear_solve fft
-    conv_general_dilated ragged_dot_general
+    cholesky eig eigh lu qr svd triangular_solve tridiagonal_solve fft
+    ragged_dot_general
 """
 _COMPLEX = "complex conj imag real"
-_OTHER = "cummax cummin reduce reduce_window random_gamma tie to_edtype from_edtype"
+_OTHER = "reduce reduce_window tie to_edtype from_edtype"
 _COLLECTIVES = """
     all_gather all_gather_invariant all_gather_reduced all_to_all pbroadcast ppermute preduced psum
     psum_invariant pvary ragged_all_to_all reduce_scatter reduced_vary_cast_p unreduced_psum
@@ -51,7 +51,7 @@ _KERNELS_AND_HOSTS = """
     mpmd_map pallas_call
 """
 _SINCE_0_11 = """
-    get_global pbroadcast_dynamic polynomial reduced_vary_cast relayout vary_unreduced_cast
+    get_global pbroadcast_dynamic reduced_vary_cast relayout vary_unreduced_cast
     with_memory_space_constraint xla_metadata_call xla_metadata_value
 """
 _SPARSE = """

@@ -1,0 +1,259 @@
+"""A program inside an equation, and its own elimination."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from blockjac.blocks import Block
+from blockjac.blocks.factor import Abstract, is_planning
+from blockjac.blocks.operators import Edge, OperatorGroup, present, written
+from blockjac.eliminate import (
+    Edges,
+    Point,
+    elemental,
+    eliminate,
+    evaluate,
+    forward_order,
+    identity_edges,
+    kept_of,
+    needed_values,
+    point_from,
+    read,
+    reverse_order,
+    useful_passes,
+    useful_vertices,
+)
+from blockjac.graph import Equation, Graph, Operand
+from blockjac.rules.fallback import real_dtype, vertex_shape
+from blockjac.rules.registry import edition
+from blockjac.trace import graph_of, is_inexact
+
+Blocks = Sequence[Block | None]
+"""A block for each input or result; None for zero."""
+
+
+@dataclass(eq=False)
+class Body:
+    """A jaxpr that is run and differentiated inside a loop or a branch.
+
+    Attributes:
+        jaxpr: closed.
+        active: which of its inputs are differentiated.
+    """
+
+    jaxpr: Any
+    active: Sequence[bool]
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Its equations, flat."""
+        return graph_of(self.jaxpr, self.active)
+
+    @cached_property
+    def useful(self) -> set[int]:
+        """Vertices between the differentiated inputs and the results."""
+        return useful_vertices(self.graph, self.graph.outputs)
+
+    @cached_property
+    def moving(self) -> list[bool]:
+        """For each result whether it depends on a differentiated input."""
+        return [
+            isinstance(output, Operand) and output.vertex in self.useful
+            for output in self.graph.outputs
+        ]
+
+    def evaluate(self, inputs: Sequence[Any]) -> Point:
+        """All values at the inputs, with the residuals of passes."""
+        return evaluate(self.graph, inputs, self.graph.captured, self.useful)
+
+    def results(self, point: Point) -> list[Any]:
+        """The results' values."""
+        return [
+            jnp.asarray(read(output, point.values), self.graph.aval(output).dtype)
+            for output in self.graph.outputs
+        ]
+
+    def kept(self, point: Point) -> list[Any]:
+        """What `restored` needs of a point: arrays, and the pytrees of passes after them."""
+        return kept_of(self.graph, point, self.useful)
+
+    @cached_property
+    def kept_values(self) -> list[int]:
+        """The values that the first entries of `kept` are; the others are residuals."""
+        return needed_values(self.graph, self.useful)
+
+    def restored(self, kept: Sequence[Any]) -> Point:
+        """The point again, as far as a pullback needs it."""
+        return point_from(self.graph, kept, self.useful)
+
+    @cached_property
+    def has_passes(self) -> bool:
+        """Whether a pushforward needs more of a point than `kept`."""
+        return any(True for _ in useful_passes(self.graph, self.useful))
+
+    def edges(self, point: Point) -> Edges:
+        """The elemental Jacobians at a point."""
+        return elemental(self.graph, point, self.useful)
+
+    @cached_property
+    def abstract_edges(self) -> Edges:
+        """The elemental Jacobians as a plan sees them: shapes instead of arrays."""
+        found: list[Edges] = []
+
+        def at(inputs: Sequence[Any], captured: Sequence[Any]) -> None:
+            found.append(self.edges(evaluate(self.graph, inputs, captured, self.useful)))
+
+        structs = [
+            jax.ShapeDtypeStruct(self.graph.avals[one].shape, self.graph.avals[one].dtype)
+            for one in self.graph.inputs
+        ]
+        jax.eval_shape(at, structs, self.graph.captured)
+        return _abstract(found[0])
+
+    def pulled(self, edges: Edges, cotangents: Blocks) -> list[Block | None]:
+        """The cotangents of the inputs from those of the results; `edges` are used up."""
+        for output, block in zip(self.graph.outputs, cotangents, strict=True):
+            if block is not None and isinstance(output, Operand) and output.vertex in self.useful:
+                edges.add(output.vertex, ("out", 0), block)
+        eliminate(edges, reverse_order(self.graph, self.useful))
+        found = edges.entering.get(("out", 0), {})
+        return [_block(found.get(value)) for value in self.graph.inputs]
+
+    def pushed(self, edges: Edges, tangents: Blocks) -> list[Block | None]:
+        """The tangents of the results from those of the inputs; `edges` are used up."""
+        identity_edges(self.graph, edges, self.graph.outputs, self.useful)
+        for value, block in zip(self.graph.inputs, tangents, strict=True):
+            if block is not None and value in self.useful:
+                edges.add("tangent", value, block)
+        eliminate(edges, [*self.graph.active, *forward_order(self.graph, self.useful)])
+        found = edges.leaving.get("tangent", {})
+        return [_block(found.get(("out", place))) for place in range(len(self.graph.outputs))]
+
+
+_remembered: weakref.WeakKeyDictionary[Equation, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def remembered(
+    equation: Equation, active: Sequence[bool], make: Callable[[Equation, Sequence[bool]], Any]
+) -> Any:
+    """What is static of an equation, made once: its values and its edges both need it."""
+    made = _remembered.setdefault(equation, {})
+    key = (tuple(active), edition())
+    if key not in made:
+        made[key] = make(equation, active)
+    return made[key]
+
+
+def _block(edge: Edge | None) -> Block | None:
+    block = None if edge is None else written(edge)
+    return block if block is not None and block.terms else None
+
+
+def _abstract(edges: Edges) -> Edges:
+    shown: dict[int, tuple[Any, Abstract]] = {}  # one array of several blocks stays one
+
+    def shape_of(leaf: Any) -> Abstract:
+        return shown.setdefault(id(leaf), (leaf, Abstract(tuple(leaf.shape), leaf.dtype)))[1]
+
+    made = Edges()
+    for tail, heads in edges.leaving.items():
+        for head, edge in heads.items():
+            abstract = jax.tree.map(shape_of, edge) if isinstance(edge, Block) else edge
+            made.leaving.setdefault(tail, {})[head] = abstract
+            made.entering.setdefault(head, {})[tail] = abstract
+    return made
+
+
+class NestedGroup(OperatorGroup):
+    """An operator whose pullback and pushforward are recursions, and whose blocks they write.
+
+    Attributes:
+        rows: which of the equation's results are differentiated.
+        columns: which of its operands are.
+    """
+
+    def __init__(
+        self, name: str, outs: Sequence[Any], inputs: Sequence[Any], active: Sequence[bool]
+    ) -> None:
+        self.rows = [place for place, out in enumerate(outs) if is_inexact(out)]
+        self.columns = [place for place, wanted in enumerate(active) if wanted]
+        self._counts = (len(outs), len(inputs))
+        super().__init__(
+            out_shapes=[vertex_shape(outs[place]) for place in self.rows],
+            wrt_shapes=[vertex_shape(inputs[place]) for place in self.columns],
+            dtypes=[real_dtype(inputs[place].dtype) for place in self.columns],
+            out_dtypes=[real_dtype(outs[place].dtype) for place in self.rows],
+            pull=lambda parts: self._dense(self.pullback([Block.from_dense(p, 0) for p in parts])),
+            push=lambda parts: self._dense(
+                self.pushforward([Block.from_dense(p, p.ndim) for p in parts])
+            ),
+            name=name,
+        )
+
+    def _dense(self, blocks: Blocks) -> list[Any]:
+        return [None if block is None else block.dense() for block in blocks]
+
+    def placed(self) -> list[list[Any]]:
+        """The operators by result and operand of the equation; None for the others."""
+        outs, inputs = self._counts
+        edges: list[list[Any]] = [[None] * inputs for _ in range(outs)]
+        for row, own in zip(self.rows, self.edges(), strict=True):
+            for column, edge in zip(self.columns, own, strict=True):
+                edges[row][column] = edge
+        return edges
+
+    def pulled(self, cotangents: Blocks) -> list[Block | None]:
+        """The cotangents of all operands from those of all results of the equation."""
+        raise NotImplementedError
+
+    def pushed(self, tangents: Blocks) -> list[Block | None]:
+        """The tangents of all results from those of all operands of the equation."""
+        raise NotImplementedError
+
+    def pullback(self, cotangents: Blocks) -> list[Block | None]:
+        """`sum over results of cotangent star J`, for each operand that is differentiated."""
+        if self.pull is None:
+            return self._pull_by_blocks(present(cotangents))
+        found = self.pulled(_spread(cotangents, self.rows, self._counts[0]))
+        return [found[column] for column in self.columns]
+
+    def pushforward(self, tangents: Blocks) -> list[Block | None]:
+        """`sum over operands of J star tangent`, for each result that is differentiated."""
+        if self.push is None:
+            return self._push_by_blocks(present(tangents))
+        found = self.pushed(_spread(tangents, self.columns, self._counts[1]))
+        return [found[row] for row in self.rows]
+
+    def block(self, row: int, column: int) -> Block:
+        """One of the blocks: the identity pulled back or pushed forward, whichever is narrower."""
+        if not is_planning() and (row, column) in self._blocks:
+            return self._blocks[row, column]
+        out_shape, wrt_shape = tuple(self.out_shapes[row]), tuple(self.wrt_shapes[column])
+        by_rows = self.push is None or (
+            self.pull is not None and math.prod(out_shape) <= math.prod(wrt_shape)
+        )
+        if by_rows:
+            identity = Block.identity(out_shape, self.out_dtypes[row])
+            answer = self.pullback(_spread([identity], [row], len(self.rows)))[column]
+        else:
+            identity = Block.identity(wrt_shape, self.dtypes[column])
+            answer = self.pushforward(_spread([identity], [column], len(self.columns)))[row]
+        block = answer or Block.zeros(out_shape, wrt_shape, self.dtypes[column])
+        if not is_planning():
+            self._blocks[row, column] = block
+        return block
+
+
+def _spread(blocks: Blocks, places: Sequence[int], count: int) -> list[Block | None]:
+    full: list[Block | None] = [None] * count
+    for place, block in zip(places, blocks, strict=True):
+        full[place] = block
+    return full

@@ -1,0 +1,101 @@
+"""`jax.checkpoint`: the way back starts with the values once more, from what the policy saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax import lax
+
+from blockjac.blocks import Block
+from blockjac.blocks.factor import is_planning
+from blockjac.eliminate import Point
+from blockjac.eliminate import evaluate as evaluate_graph
+from blockjac.graph import Equation
+from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
+from blockjac.rules.registry import PASSES, Pass
+
+Arrays = Sequence[Any]
+
+SAVED = ("SaveableType", "Offloadable")
+"""What a policy may answer, beside True, for a value that is to be kept."""
+
+
+def _body_of(equation: Equation, active: Sequence[bool]) -> Body:
+    return Body(equation.params["jaxpr"], tuple(active))
+
+
+def saved_values(body: Body, policy: Any) -> list[int]:
+    """The values that the policy lets keep."""
+    if policy is None:
+        return []
+    graph = body.graph
+    return [
+        value
+        for equation in graph.equations
+        if _saves(policy, equation, [graph.aval(operand) for operand in equation.operands])
+        for value in equation.results
+    ]
+
+
+def _saves(policy: Any, equation: Equation, avals: Sequence[Any]) -> bool:
+    answer = policy(equation.primitive, *avals, **equation.params)
+    return answer is True or type(answer).__name__ in SAVED
+
+
+def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[list[Any], Any]:
+    """The results; kept are the operands and what the policy saves."""
+    body: Body = remembered(equation, active, _body_of)
+    point = evaluate_graph(body.graph, inputs, body.graph.captured)
+    saved = saved_values(body, equation.params["policy"])
+    return body.results(point), [list(inputs), [point.values[value] for value in saved]]
+
+
+def edges(
+    equation: Equation, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
+) -> list[list[Any]]:
+    """The checkpointed function as an operator."""
+    return RecomputedGroup(equation, inputs, outs, residuals, active).placed()
+
+
+class RecomputedGroup(NestedGroup):
+    """A checkpointed function: its own elimination, at a point that is evaluated once more."""
+
+    def __init__(
+        self,
+        equation: Equation,
+        inputs: Arrays,
+        outs: Arrays,
+        residuals: Any,
+        active: Sequence[bool],
+    ) -> None:
+        super().__init__("checkpoint", outs, inputs, active)
+        self.equation, self.inputs, self.kept = equation, inputs, residuals
+        self.body: Body = remembered(equation, active, _body_of)
+
+    def pulled(self, cotangents: Blocks) -> list[Block | None]:
+        """After the values once more; a barrier keeps the compiler from reusing the first ones."""
+        if is_planning():
+            return self.body.pulled(self.body.abstract_edges.copy(), cotangents)
+        kept, given = self.kept, list(cotangents)
+        if self.equation.params["prevent_cse"]:
+            arrays, tree = jax.tree.flatten([kept, given])
+            kept, given = jax.tree.unflatten(tree, lax.optimization_barrier(arrays))
+        return self.body.pulled(self.body.edges(self._point_again(*kept)), given)
+
+    def pushed(self, tangents: Blocks) -> list[Block | None]:
+        """Alongside the values, which need not be computed again for it."""
+        if is_planning():
+            return self.body.pushed(self.body.abstract_edges.copy(), tangents)
+        return self.body.pushed(self.body.edges(self.body.evaluate(self.inputs)), tangents)
+
+    def _point_again(self, inputs: Arrays, saved: Arrays) -> Point:
+        body = self.body
+        values = saved_values(body, self.equation.params["policy"])
+        known = dict(zip(values, saved, strict=True))
+        return evaluate_graph(body.graph, inputs, body.graph.captured, body.useful, known)
+
+
+for _name in ("remat2", "remat", "checkpoint"):
+    PASSES[_name] = Pass(evaluate, edges)

@@ -1,0 +1,372 @@
+"""`scan`: cotangents are carried backwards, tangents forwards, by the body's own elimination.
+
+With `s` the carry, one step is `(s', y) = f(c, s, x)`. Backwards, the carried block is the final
+result's Jacobian with respect to the carry,
+
+    q  <-  q star D_s s'  +  Y star D_s y,
+
+and each step leaves its shares `q star D_x s' + Y star D_x y`, and the same for the constants,
+which are summed. Forwards it is the carry's Jacobian with respect to the variable. What the steps
+need of the way there is stacked while the loop runs for its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from blockjac import compat
+from blockjac.blocks import Block
+from blockjac.blocks.factor import charge, is_planning, planning
+from blockjac.eliminate import Edges, Point
+from blockjac.graph import Equation
+from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
+from blockjac.nested.form import Form, form_of, joined
+from blockjac.nested.slices import Slices, aligned_axis, cut_all
+from blockjac.rules.registry import PASSES, Pass
+
+Arrays = Sequence[Any]
+
+
+@dataclass(eq=False)
+class Loop:
+    """What is static of a scan.
+
+    Attributes:
+        body: one step: constants, carry and slices to the next carry and slices.
+        consts: how many constants there are.
+        carry: how many arrays are carried.
+        length: how many steps.
+        reverse: whether it runs from the last slice to the first.
+        unroll: as in `jax.lax.scan`.
+    """
+
+    body: Body
+    consts: int
+    carry: int
+    length: int
+    reverse: bool
+    unroll: Any
+
+    def parted(self, operands: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+        """Constants, carry and slices apart."""
+        one, two = self.consts, self.consts + self.carry
+        return list(operands[:one]), list(operands[one:two]), list(operands[two:])
+
+    def run(self, step: Any, init: Any, slices: Any, backwards: bool = False) -> Any:
+        """Run another body over the same steps, or over them from the other end."""
+        return lax.scan(
+            step,
+            init,
+            slices,
+            self.length,
+            reverse=self.reverse != backwards,
+            unroll=self.unroll,
+        )
+
+    @cached_property
+    def sources(self) -> list[int | None]:
+        """Of each value that a step needs: the operand or captured array it is, None if stacked.
+
+        Captured arrays are numbered from the end.
+        """
+        graph = self.body.graph
+        fixed = {value: place for place, value in enumerate(graph.inputs)}
+        for value in self.parted(graph.inputs)[1]:
+            del fixed[value]
+        captured = len(graph.constants)
+        fixed.update({value: k - captured for k, value in enumerate(graph.constants)})
+        return [fixed.get(value) for value in self.body.kept_values]
+
+    def is_slice(self, source: int) -> bool:
+        """Whether an operand runs over the steps."""
+        return source >= self.consts + self.carry
+
+    def carry_dtypes(self) -> list[Any]:
+        """The dtypes of what is carried."""
+        return [self.body.graph.avals[one].dtype for one in self.parted(self.body.graph.inputs)[1]]
+
+
+def loop_of(equation: Equation, active: Sequence[bool]) -> Loop:
+    """The loop of an equation; a carry that becomes active on the way is active from the start."""
+    return remembered(equation, active, _loop_of)
+
+
+def _loop_of(equation: Equation, active: Sequence[bool]) -> Loop:
+    params = equation.params
+    consts, carry = compat.scan_counts(params)
+    body = grown_body(params["jaxpr"], active, consts, carry)
+    return Loop(body, consts, carry, params["length"], params["reverse"], params["unroll"])
+
+
+def grown_body(jaxpr: Any, active: Sequence[bool], consts: int, carry: int) -> Body:
+    """A loop's body with all of the carry active that depends on what is active."""
+    flags = list(active)
+    while True:
+        body = Body(jaxpr, tuple(flags))
+        grown = list(flags)
+        for place in range(carry):
+            grown[consts + place] |= body.moving[place]
+        if grown == flags:
+            return body
+        flags = grown
+
+
+def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[list[Any], Any]:
+    """The results, and what the steps need on the way back."""
+    loop = loop_of(equation, active)
+    consts, init, xs = loop.parted(inputs)
+    sources = loop.sources
+
+    def step(carry: Arrays, slices: Arrays) -> Any:
+        point = loop.body.evaluate([*consts, *carry, *slices])
+        results = loop.body.results(point)
+        kept = loop.body.kept(point)
+        stacked = [one for one, source in zip(kept, sources, strict=False) if source is None]
+        return results[: loop.carry], (results[loop.carry :], stacked, kept[len(sources) :])
+
+    init = [jnp.asarray(one, dtype) for one, dtype in zip(init, loop.carry_dtypes(), strict=True)]
+    final, (ys, stacked, passes) = loop.run(step, init, xs)
+    unchanged = [inputs[source] for source in sources if source is not None and source >= 0]
+    return [*final, *ys], {"stacked": stacked, "unchanged": unchanged, "passes": passes}
+
+
+def edges(
+    equation: Equation, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
+) -> list[list[Any]]:
+    """The loop as an operator."""
+    return ScanGroup(loop_of(equation, active), inputs, outs, residuals, active).placed()
+
+
+class ScanGroup(NestedGroup):
+    """A scan: pulled back by a scan from the other end, pushed forward by one alongside."""
+
+    def __init__(
+        self, loop: Loop, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
+    ) -> None:
+        super().__init__("scan", outs, inputs, active)
+        self.loop, self.inputs, self.residuals = loop, inputs, residuals
+        graph = loop.body.graph
+        self.x_axes = [_step_axis(graph.avals[one]) for one in loop.parted(graph.inputs)[2]]
+        self.y_axes = [_step_axis(graph.aval(one)) for one in graph.outputs[loop.carry :]]
+
+    # Backwards
+
+    def pulled(self, cotangents: Blocks) -> list[Block | None]:
+        """By a loop from the other end."""
+        loop = self.loop
+        carry, ys = cotangents[: loop.carry], cotangents[loop.carry :]
+        axis = None if _any(carry) else aligned_axis(ys, self.y_axes)
+        if axis is not None:  # each step has a result of its own: they may stay apart
+            swept = self._sweep(self._pull_apart, carry, cut_all(ys, self.y_axes, axis), True)
+            if not _any(swept.carry):
+                places = [*[None] * loop.consts, *self.x_axes]
+                shares = swept.stacked(loop.length, places, axis)
+                return [*shares[: loop.consts], *swept.carry, *shares[loop.consts :]]
+        swept = self._sweep(self._pull, carry, cut_all(ys, self.y_axes), True)
+        return [*swept.totals, *swept.carry, *swept.stacked(loop.length, self.x_axes)]
+
+    def _pull(self, edges: Edges, carry: Blocks, slices: Blocks) -> Shares:
+        consts, before, xs = self.loop.parted(self.loop.body.pulled(edges, [*carry, *slices]))
+        return Shares(before, consts, xs)
+
+    def _pull_apart(self, edges: Edges, carry: Blocks, slices: Blocks) -> Shares:
+        shares = self._pull(edges, carry, slices)
+        return Shares(shares.carry, [], [*shares.summed, *shares.slices])
+
+    # Forwards
+
+    def pushed(self, tangents: Blocks) -> list[Block | None]:
+        """By a loop alongside."""
+        loop = self.loop
+        consts, carry, xs = loop.parted(_turned(tangents))
+        axis = None if _any(consts) or _any(carry) else aligned_axis(xs, self.x_axes)
+
+        def push(edges: Edges, carry: Blocks, slices: Blocks) -> Shares:
+            inputs = _turned([*consts, *carry, *slices])
+            outs = _turned(loop.body.pushed(edges, inputs))
+            return Shares(outs[: loop.carry], [], outs[loop.carry :])
+
+        swept = None
+        if axis is not None:
+            swept = self._sweep(push, carry, cut_all(xs, self.x_axes, axis), False)
+        if swept is None or _any(swept.carry):
+            axis = None
+            swept = self._sweep(push, carry, cut_all(xs, self.x_axes), False)
+        return _turned([*swept.carry, *swept.stacked(loop.length, self.y_axes, axis)])
+
+    # Both
+
+    def _sweep(
+        self, act: Act, carry: Blocks, cut: Sequence[Slices | None], backwards: bool
+    ) -> Swept:
+        """Carry blocks over all steps, in the structure that lasts.
+
+        Args:
+            act: one step.
+            carry: what is carried at the start.
+            cut: what comes in at each step.
+            backwards: against the direction of the loop.
+        """
+        forms = [form_of(block) for block in carry]
+        while True:
+            shares, cost = self._planned(act, forms, cut)
+            grown = [joined(pair) for pair in zip(forms, map(form_of, shares.carry), strict=True)]
+            if grown == forms:
+                break
+            forms = grown
+        summed, stacked = (list(map(form_of, part)) for part in (shares.summed, shares.slices))
+        if is_planning():
+            charge(cost.multiplications * self.loop.length, cost.bytes * self.loop.length)
+            return Swept(
+                _blocks(forms, [form and form.abstract() for form in forms]),
+                _blocks(summed, [form and form.abstract() for form in summed]),
+                stacked,
+                [form and form.abstract(self.loop.length) for form in stacked],
+            )
+        start, points, point_of = self._points(backwards)
+
+        def step(state: Any, given: Any) -> Any:
+            moved, carried, totals = state
+            at, slices = given
+            moved, point = point_of(moved, at)
+            incoming = [one and one.step(part) for one, part in zip(cut, slices, strict=True)]
+            shares = act(self.loop.body.edges(point), _blocks(forms, carried), incoming)
+            totals = [
+                total if form is None else total + form.array(block)
+                for form, total, block in zip(summed, totals, shares.summed, strict=True)
+            ]
+            return (moved, _arrays(forms, shares.carry), totals), _arrays(stacked, shares.slices)
+
+        (_, carried, totals), shares_of_steps = self.loop.run(
+            step,
+            (start, _arrays(forms, carry), [form and form.zeros() for form in summed]),
+            (points, [[] if one is None else one.arrays for one in cut]),
+            backwards,
+        )
+        return Swept(_blocks(forms, carried), _blocks(summed, totals), stacked, shares_of_steps)
+
+    def _planned(
+        self, act: Act, forms: Sequence[Form | None], cut: Sequence[Slices | None]
+    ) -> tuple[Shares, Any]:
+        """What one step gives, and costs, by structure alone."""
+        with planning() as cost:
+            carry = [form and form.block(form.abstract()) for form in forms]
+            slices = [one and one.any_step() for one in cut]
+            shares = act(self.loop.body.abstract_edges.copy(), carry, slices)
+        return shares, cost
+
+    def _points(self, backwards: bool) -> tuple[Any, Any, Callable[[Any, Any], tuple[Any, Point]]]:
+        """How a step gets its point: what is carried for it, what is cut, and the function."""
+        if not backwards and self.loop.body.has_passes:
+            return self._points_again()
+        loop, kept = self.loop, self.residuals
+        fixed = [source for source in loop.sources if source is not None and source >= 0]
+        unchanged = dict(zip(fixed, kept["unchanged"], strict=True))
+        cut = {source: one for source, one in unchanged.items() if loop.is_slice(source)}
+
+        def restored(carry: Any, given: Any) -> tuple[Any, Point]:
+            stacked, slices, passes = given
+            known = {**unchanged, **slices}
+            steps = iter(stacked)
+            captured = loop.body.graph.captured
+            values = [
+                next(steps) if source is None else captured[source] if source < 0 else known[source]
+                for source in loop.sources
+            ]
+            return carry, loop.body.restored([*values, *passes])
+
+        return (), (kept["stacked"], cut, kept["passes"]), restored
+
+    def _points_again(self) -> tuple[Any, Any, Callable[[Any, Any], tuple[Any, Point]]]:
+        """Points evaluated once more, alongside: what is kept serves the way back only."""
+        loop = self.loop
+        consts, init, xs = loop.parted(self.inputs)
+
+        def again(carry: Arrays, slices: Arrays) -> tuple[Any, Point]:
+            point = loop.body.evaluate([*consts, *carry, *slices])
+            return loop.body.results(point)[: loop.carry], point
+
+        dtypes = loop.carry_dtypes()
+        start = [jnp.asarray(one, dtype) for one, dtype in zip(init, dtypes, strict=True)]
+        return start, xs, again
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What one step gives: blocks to carry on, to sum over the steps, to keep apart."""
+
+    carry: Blocks
+    summed: Blocks
+    slices: Blocks
+
+
+Act = Callable[[Edges, Blocks, Blocks], Shares]
+"""One step: from its elemental Jacobians, the carried blocks and those that come in."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What all steps gave.
+
+    Attributes:
+        carry: carried to the end.
+        totals: summed over the steps.
+        forms: of what each step gave.
+        arrays: of these forms, stacked over the steps.
+    """
+
+    carry: Blocks
+    totals: Blocks
+    forms: Sequence[Form | None]
+    arrays: Sequence[Any]
+
+    def stacked(
+        self, length: int, places: Sequence[int | None], partner: int | None = None
+    ) -> list[Block | None]:
+        """The shares of all steps as blocks.
+
+        Args:
+            length: how many steps.
+            places: where in the input axes the steps go; None for nowhere.
+            partner: where in the output axes, if each step has its own result.
+        """
+        return [
+            None if form is None else form.stacked(array, length, place, partner)
+            for form, array, place in zip(self.forms, self.arrays, places, strict=True)
+        ]
+
+
+def _any(blocks: Blocks) -> bool:
+    return any(block is not None for block in blocks)
+
+
+def _turned(blocks: Blocks) -> list[Block | None]:
+    return [None if block is None else block.T for block in blocks]
+
+
+def _blocks(forms: Sequence[Form | None], arrays: Sequence[Any]) -> list[Block | None]:
+    return [
+        None if form is None else form.block(array)
+        for form, array in zip(forms, arrays, strict=True)
+    ]
+
+
+def _arrays(forms: Sequence[Form | None], blocks: Blocks) -> list[Any]:
+    return [
+        None if form is None else form.array(block)
+        for form, block in zip(forms, blocks, strict=True)
+    ]
+
+
+def _step_axis(aval: Any) -> int:
+    """Where the steps' axis is in a vertex of slices: after the parts of a complex number."""
+    return 1 if jnp.issubdtype(aval.dtype, jnp.complexfloating) else 0
+
+
+PASSES["scan"] = Pass(evaluate, edges)

@@ -1,0 +1,113 @@
+"""`while`: the number of steps is not known, so that tangents go forwards, alongside the values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from blockjac import compat
+from blockjac.blocks import Block
+from blockjac.blocks.factor import charge, is_planning, planning
+from blockjac.graph import Equation
+from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
+from blockjac.nested.form import Form, form_of, joined
+from blockjac.nested.scan import grown_body
+from blockjac.rules.registry import PASSES, Pass
+
+Arrays = Sequence[Any]
+
+STEPS_PLANNED = 10
+"""How many steps a plan takes a loop to have, whose number is known at run time only."""
+
+
+def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[list[Any], Any]:
+    """The results; nothing is kept, since there is no way back."""
+    del active
+    return compat.bind(equation.primitive, inputs, equation.params), None
+
+
+def edges(
+    equation: Equation, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
+) -> list[list[Any]]:
+    """The loop as an operator that only pushes."""
+    del residuals
+    return WhileGroup(equation, inputs, outs, active).placed()
+
+
+def _body_of(equation: Equation, active: Sequence[bool]) -> Body:
+    params = equation.params
+    consts, before = params["body_nconsts"], params["cond_nconsts"]
+    carry = len(active) - consts - before
+    return grown_body(params["body_jaxpr"], active[before:], consts, carry)
+
+
+class WhileGroup(NestedGroup):
+    """A loop of unknown length: pushed forward by a loop alongside."""
+
+    def __init__(
+        self, equation: Equation, inputs: Arrays, outs: Arrays, active: Sequence[bool]
+    ) -> None:
+        super().__init__("while", outs, inputs, active)
+        self.pull = None
+        self.equation, self.inputs = equation, inputs
+        self.body: Body = remembered(equation, active, _body_of)
+
+    def pushed(self, tangents: Blocks) -> list[Block | None]:
+        """By a loop that carries values and tangents."""
+        params = self.equation.params
+        before, consts = params["cond_nconsts"], params["body_nconsts"]
+        fixed = list(tangents[before : before + consts])
+        carry = list(tangents[before + consts :])
+        forms: list[Form | None] = [form_of(block) for block in carry]
+        while True:
+            with planning() as cost:
+                incoming = [form and form.block(form.abstract()) for form in forms]
+                found = self.body.pushed(self.body.abstract_edges.copy(), [*fixed, *incoming])
+            grown = [joined(pair) for pair in zip(forms, map(form_of, found), strict=True)]
+            if grown == forms:
+                break
+            forms = grown
+        if is_planning():
+            charge(cost.multiplications * STEPS_PLANNED, cost.bytes * STEPS_PLANNED)
+            return [None if form is None else form.block(form.abstract()) for form in forms]
+
+        condition = params["cond_jaxpr"]
+        condition_consts, body_consts = self.inputs[:before], self.inputs[before : before + consts]
+
+        def goes_on(state: Any) -> Any:
+            (holds,) = jax.core.eval_jaxpr(
+                compat.open_jaxpr(condition),
+                compat.constants(condition),
+                *condition_consts,
+                *state[0],
+            )
+            return holds
+
+        def step(state: Any) -> Any:
+            values, arrays = state
+            point = self.body.evaluate([*body_consts, *values])
+            rates = [form and form.block(one) for form, one in zip(forms, arrays, strict=True)]
+            blocks = self.body.pushed(self.body.edges(point), [*fixed, *rates])
+            moved = [form and form.array(one) for form, one in zip(forms, blocks, strict=True)]
+            return self.body.results(point), moved
+
+        avals = self.body.graph.avals
+        init = [
+            jnp.asarray(one, avals[value].dtype)
+            for one, value in zip(
+                self.inputs[before + consts :], self.body.graph.inputs[consts:], strict=True
+            )
+        ]
+        start = [form and form.array(block) for form, block in zip(forms, carry, strict=True)]
+        _, arrays = lax.while_loop(goes_on, step, (init, start))
+        return [
+            None if form is None else form.block(array)
+            for form, array in zip(forms, arrays, strict=True)
+        ]
+
+
+PASSES["while"] = Pass(evaluate, edges)
