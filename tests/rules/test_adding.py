@@ -11,7 +11,7 @@ import blockjac
 from blockjac import rules
 from blockjac.blocks import Block
 from blockjac.errors import NoDerivativeError, RuleError, WrongRuleError
-from blockjac.rules import RULES, ZERO
+from blockjac.rules import PASSES, RULES, ZERO
 
 X = jnp.array([0.5, -1.0, 2.0])
 
@@ -270,6 +270,6 @@ def test_every_differentiable_primitive_is_in_a_table():
     from blockjac.rules.fallback import LEFT_TO_JAX
     from blockjac.trace import CALLS, CALLS_WITH_RULES
 
-    tables = {*RULES, *ZERO, *LEFT_TO_JAX, *CALLS, *CALLS_WITH_RULES}
+    tables = {*RULES, *ZERO, *PASSES, *LEFT_TO_JAX, *CALLS, *CALLS_WITH_RULES}
     assert not {one.name for one in ad.primitive_jvps} - tables
     assert not LEFT_TO_JAX & (set(RULES) | ZERO)

@@ -1,0 +1,348 @@
+"""Convolutions: one bilinear map, whose block with respect to each operand is the other one.
+
+On the way of a gradient it is applied, and ends in XLA's own convolution; where its block is asked
+for, it is a term that stores the other operand. The cheaper of the two is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac import compat
+from blockjac.blocks import Block, Index, Label, Lookup, Term
+from blockjac.blocks import factor as arrays
+from blockjac.blocks.applying import LinearMap, Side, through
+from blockjac.blocks.block import delta_pairs, rebuilt
+from blockjac.blocks.factor import View
+from blockjac.blocks.index import collect
+from blockjac.blocks.operators import Operator, OperatorGroup
+from blockjac.blocks.star import star, summed
+from blockjac.graph import Equation
+from blockjac.rules.fallback import ONE_EQUATION
+from blockjac.rules.registry import PASSES, Edges, Pass, labels_of, plain
+
+EXAMPLE = "example"
+"""The name of the batch axes of the left operand and of the result."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the labels of a convolution meet its arrays, an index for each axis.
+
+    `out[places.out] = sum over labels of lhs[places.lhs] rhs[places.rhs]`.
+    """
+
+    lhs: tuple[Index, ...]
+    rhs: tuple[Index, ...]
+    out: tuple[Index, ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """One spatial axis: `o` and `k` meet the input at `i` where `b i = s o + d k - p`."""
+
+    size: int
+    width: int
+    count: int
+    stride: int
+    low: int
+    base: int
+    dilation: int
+
+    def by_result(self) -> tuple[Index, Index, Index]:
+        """Input, kernel and result over the labels `o` and `k`; exact where `b` is 1."""
+        o, k = Label(self.count), Label(self.width)
+        strides = collect([(o, self.stride), (k, self.dilation)])
+        return Index(-self.low, strides), Index.of(k), Index.of(o)
+
+    def by_input(self) -> tuple[Index, Index, Index]:
+        """Input, kernel and result over the labels `i` and `k`; exact where `s` is 1."""
+        i, k = Label(self.size), Label(self.width)
+        strides = collect([(i, self.base), (k, -self.dilation)])
+        return Index.of(i), Index.of(k), Index(self.low, strides)
+
+    def by_table(self) -> tuple[Index, Index, Index]:
+        """Input, kernel and result over the labels `o` and `k`, for any strides."""
+        o, k = Label(self.count), Label(self.width)
+        places = (
+            self.stride * np.arange(o.size)[:, None]
+            + self.dilation * np.arange(k.size)[None, :]
+            - self.low
+        )
+        met = (places % self.base == 0) & (places >= 0)
+        places = np.where(met, places // self.base, self.size)
+        carried = tuple(label for label in (o, k) if label.size != 1)
+        table = jnp.asarray(places.reshape(arrays.sizes(carried)), jnp.int32)
+        return Index(0, (), Lookup(table, carried)), Index.of(k), Index.of(o)
+
+    def indices(self, input_is_stored: bool) -> tuple[Index, Index, Index]:
+        """Input, kernel and result, so that the stored one of the operands is not copied."""
+        one_each = 1 in (self.count, self.width)
+        if self.base == 1 and (not input_is_stored or one_each or self.stride != 1):
+            return self.by_result()
+        return self.by_input() if self.stride == 1 or self.count == 1 else self.by_table()
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """The shapes and parameters of one `conv_general_dilated`."""
+
+    primitive: Any
+    params: dict[str, Any]
+    lhs: jax.ShapeDtypeStruct
+    rhs: jax.ShapeDtypeStruct
+    out: jax.ShapeDtypeStruct
+
+    def __call__(self, lhs: Any, rhs: Any) -> Any:
+        """The convolution of two arrays."""
+        (out,) = compat.bind(self.primitive, [lhs, rhs], self.params)
+        return out
+
+    @property
+    def operations(self) -> int:
+        """Multiplications and additions."""
+        outputs = self.rhs.shape[self.params["dimension_numbers"].rhs_spec[0]]
+        return 2 * math.prod(self.out.shape) * math.prod(self.rhs.shape) // outputs
+
+    def block(self, operand: int, other: Any) -> Block:
+        """The block with respect to the left (0) or right (1) operand, over the other one."""
+        variable = (self.lhs, self.rhs)[operand]
+        if 0 in (*self.out.shape, *self.lhs.shape, *self.rhs.shape):
+            return Block.zeros(self.out.shape, variable.shape, variable.dtype)
+        places = self.places(input_is_stored=operand == 1)
+        wrt, stored = (places.lhs, places.rhs) if operand == 0 else (places.rhs, places.lhs)
+        term = Term((View(other, stored).read(),), places.out, wrt)
+        return Block(self.out.shape, variable.shape, variable.dtype, [term])
+
+    def places(self, input_is_stored: bool) -> Places:
+        """Where labels meet the three arrays.
+
+        Groups are the high digit of the output feature, and of the input feature or the batch.
+        """
+        numbers, params = self.params["dimension_numbers"], self.params
+        group = Label(params["feature_group_count"] * params["batch_group_count"])
+        batch = Label(self.out.shape[numbers.out_spec[0]])
+        feature = Label(self.rhs.shape[numbers.rhs_spec[0]] // group.size)
+        inner = Label(self.rhs.shape[numbers.rhs_spec[1]])
+
+        def grouped(low: Label, count: int) -> Index:
+            return Index(0, collect([(group, low.size if count != 1 else 0), (low, 1)]))
+
+        outer = grouped(feature, group.size)
+        spatial = [window.indices(input_is_stored) for window in self.windows()]
+        lhs, rhs, out = ([each[place] for each in spatial] for place in range(3))
+        lhs_batch = grouped(batch, params["batch_group_count"])
+        lhs_feature = grouped(inner, params["feature_group_count"])
+        return Places(
+            _arranged(numbers.lhs_spec, [lhs_batch, lhs_feature, *lhs]),
+            _arranged(numbers.rhs_spec, [outer, Index.of(inner), *rhs]),
+            _arranged(numbers.out_spec, [Index.of(batch), outer, *out]),
+        )
+
+    @property
+    def example_axis(self) -> int:
+        """The batch axis of the result."""
+        return self.params["dimension_numbers"].out_spec[0]
+
+    @property
+    def examples_are_apart(self) -> bool:
+        """Whether the batch axes of left operand and result are one."""
+        return self.params["batch_group_count"] == 1
+
+    def names(self, axes: Sequence[int]) -> tuple[str | None, ...]:
+        """A name for the batch axis of an array whose axes these are, if examples are apart."""
+        batch = axes[0] if self.examples_are_apart else None
+        return tuple(EXAMPLE if axis == batch else None for axis in range(len(axes)))
+
+    def kernel_cotangents(self, lhs: Any, cotangents: Any) -> Any:
+        """The cotangents of the kernel from each example apart, which is the first axis."""
+        lhs_axis = self.params["dimension_numbers"].lhs_spec[0]
+
+        def of_one(example: Any, cotangent: Any) -> Any:
+            example = jnp.expand_dims(example, lhs_axis)
+            backwards = jax.linear_transpose(lambda rhs: self(example, rhs), self.rhs)
+            return backwards(jnp.expand_dims(cotangent, self.example_axis))[0]
+
+        return jax.vmap(of_one, (lhs_axis, self.example_axis))(lhs, cotangents)
+
+    def windows(self) -> list[Window]:
+        """The spatial axes, in the order of the parameters."""
+        numbers, params = self.params["dimension_numbers"], self.params
+        return [
+            Window(
+                self.lhs.shape[numbers.lhs_spec[2 + axis]],
+                self.rhs.shape[numbers.rhs_spec[2 + axis]],
+                self.out.shape[numbers.out_spec[2 + axis]],
+                params["window_strides"][axis],
+                params["padding"][axis][0],
+                params["lhs_dilation"][axis]
+                if self.lhs.shape[numbers.lhs_spec[2 + axis]] > 1
+                else 1,
+                params["rhs_dilation"][axis],
+            )
+            for axis in range(len(params["window_strides"]))
+        ]
+
+
+def _arranged(axes: Sequence[int], indices: Sequence[Index]) -> tuple[Index, ...]:
+    """The indices of batch, feature and spatial axes in the order of an array's own axes."""
+    own = dict(zip(axes, indices, strict=True))
+    return tuple(own[axis] for axis in range(len(own)))
+
+
+class OneOperand(OperatorGroup):
+    """A convolution as a linear map of one operand.
+
+    An example of the result depends on the same example of the left operand alone.
+    """
+
+    def __init__(self, convolution: Convolution, operand: int, other: Any) -> None:
+        variable = (convolution.lhs, convolution.rhs)[operand]
+
+        def push(parts: Sequence[Any]) -> list[Any]:
+            return [convolution(*((parts[0], other) if operand == 0 else (other, parts[0])))]
+
+        def pull(parts: Sequence[Any]) -> list[Any]:
+            (backwards,) = jax.linear_transpose(push, [variable])(list(parts))
+            return list(backwards)
+
+        numbers = convolution.params["dimension_numbers"]
+        lhs_names = convolution.names(numbers.lhs_spec)
+        super().__init__(
+            out_shapes=[tuple(convolution.out.shape)],
+            wrt_shapes=[tuple(variable.shape)],
+            dtypes=[variable.dtype],
+            out_dtypes=[convolution.out.dtype],
+            pull=pull,
+            push=push,
+            name="conv_general_dilated",
+            row_axes=[convolution.names(numbers.out_spec)],
+            column_axes=[lhs_names if operand == 0 else (None,) * len(variable.shape)],
+            structured=True,
+        )
+        self.convolution, self.operand, self.other = convolution, operand, other
+
+    def _written(self, row: int, column: int) -> Block:
+        del row, column
+        return self.convolution.block(self.operand, self.other)
+
+    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
+        """`cotangent star J`."""
+        (cotangent,) = cotangents
+        return [None if cotangent is None else self._sent(cotangent, backwards=True)]
+
+    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
+        """`J star tangent`: the transpose through the transpose."""
+        (tangent,) = tangents
+        return [None if tangent is None else self._sent(tangent.T, backwards=False).T]
+
+    def _sent(self, block: Block, backwards: bool) -> Block:
+        """`block star J`, or `block star J.T` forwards; each term in the way that is cheapest."""
+        shape, dtype = (
+            (self.wrt_shapes[0], self.dtypes[0])
+            if backwards
+            else (self.out_shapes[0], self.out_dtypes[0])
+        )
+        terms: list[Term] = []
+        for term in block.terms:
+            one = rebuilt(block.out_shape, block.wrt_shape, block.dtype, [term])
+            terms += _cheapest(self._ways(one, backwards)).terms
+        return summed(block.out_shape, shape, np.dtype(dtype), terms)
+
+    def _ways(self, block: Block, backwards: bool) -> list[Callable[[], Block]]:
+        """How a block may be sent through; that of one number only by a convolution."""
+        ways = [lambda: self._applied(block, self._backward() if backwards else self._forward())]
+        if math.prod(block.out_shape) == 1:
+            return ways
+        if backwards and self._keeps_examples(block):
+            ways.append(lambda: self._example_by_example(block))
+        written = self.block(0, 0) if backwards else self.block(0, 0).T
+        return [*ways, lambda: star(block, written)]
+
+    def _applied(self, block: Block, linear: LinearMap) -> Block:
+        """By XLA's convolution: in a plan, so many operations for each number that it gives."""
+        answer = through(block, linear)[0]
+        entries = sum(term.factors[-1].numel for term in answer.terms)
+        made = max(math.prod(linear.made.shapes[0]), 1)
+        arrays.charge(self.convolution.operations * entries // made, 0)
+        return answer
+
+    def _keeps_examples(self, block: Block) -> bool:
+        """Whether an output axis of the block is a delta of the examples of the convolution."""
+        axis = self.convolution.example_axis
+        return (
+            self.operand == 1
+            and self.convolution.examples_are_apart
+            and any(j == axis for _, j in delta_pairs(block))
+        )
+
+    def _example_by_example(self, block: Block) -> Block:
+        """With respect to a kernel for each example, all of which then are the same kernel."""
+        (out,), (kernel,), (dtype,) = self.out_shapes, self.wrt_shapes, self.dtypes
+        examples = out[self.convolution.example_axis]
+        each = Side(((examples, *kernel),), (dtype,), ((EXAMPLE, *(None for _ in kernel)),))
+        pull = lambda parts: [self.convolution.kernel_cotangents(self.other, parts[0])]  # noqa: E731
+        answer = self._applied(block, LinearMap(pull, self._results(), each))
+        labels = labels_of((examples, *kernel))
+        same = Term((), plain(labels), plain(labels[1:]))
+        return star(answer, Block((examples, *kernel), kernel, dtype, [same]))
+
+
+def _cheapest(ways: Sequence[Callable[[], Block]]) -> Block:
+    """What the way gives whose plan takes the least time; the first of equals."""
+    return (ways[0] if len(ways) == 1 else min(ways, key=_seconds))()
+
+
+def _seconds(way: Callable[[], Block]) -> float:
+    """Of the numbers alone: a contraction that computes none is free."""
+    with arrays.planning() as cost:
+        way()
+    return replace(cost, contractions=0).seconds()
+
+
+def _evaluate(
+    equation: Equation, inputs: Sequence[Any], active: Sequence[bool]
+) -> tuple[Sequence[Any], Any]:
+    """The result, and of each operand what the derivative by the other one needs."""
+    if _is_complex(inputs):
+        return ONE_EQUATION.evaluate(equation, inputs, active)
+    results = compat.bind(equation.primitive, inputs, equation.params)
+    return results, [
+        one if wanted else None for one, wanted in zip(inputs, active[::-1], strict=True)
+    ]
+
+
+def _edges(
+    equation: Equation,
+    inputs: Sequence[Any],
+    outs: Sequence[Any],
+    residuals: Any,
+    active: Sequence[bool],
+) -> Edges:
+    """An operator for each operand."""
+    if _is_complex(inputs):
+        return ONE_EQUATION.edges(equation, inputs, outs, residuals, active)
+    shapes = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in (*inputs, *outs)]
+    convolution = Convolution(equation.primitive, equation.params, *shapes)
+    return [
+        [
+            Operator(OneOperand(convolution, operand, residuals[1 - operand]), 0, 0)
+            if wanted
+            else None
+            for operand, wanted in enumerate(active)
+        ]
+    ]
+
+
+def _is_complex(inputs: Sequence[Any]) -> bool:
+    return any(jnp.issubdtype(one.dtype, jnp.complexfloating) for one in inputs)
+
+
+PASSES["conv_general_dilated"] = Pass(_evaluate, _edges)
