@@ -39,6 +39,11 @@ def bind(primitive: Any, operands: Sequence[Any], params: dict[str, Any]) -> lis
     return list(results) if primitive.multiple_results else [results]
 
 
+def evaluated(closed: Any, arguments: Sequence[Any]) -> list[Any]:
+    """The results of a closed jaxpr."""
+    return jax.core.eval_jaxpr(open_jaxpr(closed), constants(closed), *arguments)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def used_inputs(closed: Any) -> list[bool]:
     """Which inputs of a jaxpr its results depend on."""
     jaxpr = open_jaxpr(closed)

@@ -82,9 +82,7 @@ def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tupl
 
     def branch(program: Any, own: Sequence[int]) -> Callable[[Arrays], list[Any]]:
         def run(operands: Arrays) -> list[Any]:
-            found = jax.core.eval_jaxpr(
-                compat.open_jaxpr(program), compat.constants(program), *operands
-            )
+            found = compat.evaluated(program, operands)
             filled = dict(zip(own, found[count:], strict=True))
             empty = [filled.get(k) for k in range(len(slots))]
             return [

@@ -56,7 +56,7 @@ def _names_of(equation: Equation, active: Sequence[bool]) -> tuple[Any, Any] | N
     return tuple(solution), tuple(right)
 
 
-def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[list[Any], Any]:
+def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[Arrays, Any]:
     """The solution; kept is all but the right-hand sides."""
     if _is_complex(inputs):
         return ONE_EQUATION.evaluate(equation, inputs, active)

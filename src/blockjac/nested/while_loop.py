@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -79,12 +78,7 @@ class WhileGroup(NestedGroup):
         condition_consts, body_consts = self.inputs[:before], self.inputs[before : before + consts]
 
         def goes_on(state: Any) -> Any:
-            (holds,) = jax.core.eval_jaxpr(
-                compat.open_jaxpr(condition),
-                compat.constants(condition),
-                *condition_consts,
-                *state[0],
-            )
+            (holds,) = compat.evaluated(condition, [*condition_consts, *state[0]])
             return holds
 
         def step(state: Any) -> Any:
