@@ -41,7 +41,7 @@ from blockjac.rules.registry import PASSES, RULES, Edges, Pass, labels_of, made,
 _ELEMENTWISE = """
     acos acosh add add_any asin asinh atan atan2 atanh copy cos cosh div exp exp2 expm1 integer_pow
     layout_constraint log log1p log2 logistic max min mul name neg one_minus_square pow reshard
-    rsqrt sharding_constraint sin sinh sqrt square sub tan tanh
+    polynomial rsqrt sharding_constraint sin sinh sqrt square sub tan tanh
 """
 _STRUCTURED = """
     broadcast_in_dim concatenate cumlogsumexp cumprod cumsum device_put dot_general dynamic_slice
@@ -53,10 +53,10 @@ HOLOMORPHIC = frozenset((_ELEMENTWISE + _STRUCTURED).split())
 """Primitives whose rule, written for real numbers, gives the complex Jacobian of complex ones."""
 
 _REAL_ONLY = """
-    approx_top_k bessel_i0e bessel_i1e cbrt clamp digamma erf erf_inv erfc igamma igammac lgamma
-    nextafter polygamma reduce_precision reduce_window_max reduce_window_min
-    regularized_incomplete_beta rem scatter-max scatter-min select_and_gather_add
-    select_and_scatter_add top_k zeta
+    approx_top_k bessel_i0e bessel_i1e cbrt clamp conv_general_dilated cummax cummin digamma erf
+    erf_inv erfc igamma igammac lgamma nextafter polygamma reduce_precision reduce_window_max
+    reduce_window_min regularized_incomplete_beta rem scatter-max scatter-min select_and_gather_add
+    random_gamma select_and_scatter_add top_k zeta
 """
 REAL_ONLY = frozenset(_REAL_ONLY.split())
 """Primitives with a rule that take no complex numbers, or are left to JAX where they do."""
@@ -318,20 +318,19 @@ class Holomorphic(OperatorGroup):
         (cotangent,) = cotangents
         if cotangent is None:
             return [None]
-        return [self._through(cotangent, self.jacobian, self.block(0, 0), -1, self.dtypes[0])]
+        return [self._through(cotangent, self.dtypes[0], forward=False)]
 
     def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
         """`J star tangent`: the transpose through the transpose."""
         (tangent,) = tangents
-        if tangent is None:
-            return [None]
-        written = self.block(0, 0)
-        return [self._through(tangent.T, self.jacobian.T, written.T, 1, tangent.dtype).T]
+        return [
+            None if tangent is None else self._through(tangent.T, tangent.dtype, forward=True).T
+        ]
 
-    def _through(
-        self, block: Block, jacobian: Block, written: Block, sign: int, dtype: Any
-    ) -> Block:
-        """`block star jacobian`, of the real dtype."""
+    def _through(self, block: Block, dtype: Any, *, forward: bool) -> Block:
+        """`block star J`, or `block star J.T` if `forward`, of the real dtype."""
+        sign = 1 if forward else -1
+        jacobian = self.jacobian.T if forward else self.jacobian
         jacobian = rebuilt(
             jacobian.out_shape, jacobian.wrt_shape, complex_dtype(dtype), jacobian.terms
         )
@@ -347,7 +346,8 @@ class Holomorphic(OperatorGroup):
             terms += [_as_parts(term, sign, product.dtype) for term in product.terms]
         if others:
             left = rebuilt(block.out_shape, block.wrt_shape, block.dtype, others)
-            right = rebuilt(written.out_shape, written.wrt_shape, dtype, written.terms)
+            right = self.block(0, 0).T if forward else self.block(0, 0)
+            right = rebuilt(right.out_shape, right.wrt_shape, dtype, right.terms)
             terms += star(left, right).terms
         return summed(block.out_shape, (2, *jacobian.wrt_shape), dtype, terms)
 
@@ -451,24 +451,24 @@ class FourierTransform(OperatorGroup):
         (cotangent,) = cotangents
         if cotangent is None:
             return [None]
-        return [self._through(cotangent, self.out, self.operand, self._transposed, -1)]
+        return [self._through(cotangent, self.out, self.operand, self._backwards, -1)]
 
     def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
         """`J star tangent`: the transpose through the transpose."""
         (tangent,) = tangents
         if tangent is None:
             return [None]
-        pushed = self._through(tangent.T, self.operand, self.out, self._transformed, 1).T
+        pushed = self._through(tangent.T, self.operand, self.out, self._forwards, 1).T
         return [rebuilt(pushed.out_shape, pushed.wrt_shape, tangent.dtype, pushed.terms)]
 
-    def _transformed(self, array: Any) -> Any:
+    def _forwards(self, array: Any) -> Any:
         return compat.bind(self.equation.primitive, [array], self.equation.params)[0]
 
-    def _transposed(self, array: Any) -> Any:
+    def _backwards(self, array: Any) -> Any:
         batch = array.shape[: array.ndim - self.rank]
         shape = (*batch, *self.operand.shape[len(self.operand.shape) - self.rank :])
         operand = jax.ShapeDtypeStruct(shape, self.operand.dtype)
-        (answer,) = jax.linear_transpose(self._transformed, operand)(array)
+        (answer,) = jax.linear_transpose(self._forwards, operand)(array)
         return answer
 
     def _through(
