@@ -17,6 +17,7 @@ import numpy as np
 
 from blockjac import compat
 from blockjac.errors import NoDerivativeError
+from blockjac.expansions import expanded
 from blockjac.graph import Equation, Graph, Literal, Operand
 
 CALLS = {
@@ -127,14 +128,18 @@ class _Inliner:
         self, equation: Any, operands: list[Operand | Literal]
     ) -> Sequence[Operand | Literal]:
         name = equation.primitive.name
-        active = any(
+        moving = [
             isinstance(operand, Operand) and operand.vertex is not None for operand in operands
-        )
+        ]
+        active = any(moving)
         calls = {**CALLS, **CALLS_WITH_RULES} if active else CALLS
         if name in calls:
             return self.inline_closed(equation.params[calls[name]], operands)
         if active:
             _check_differentiable(equation)
+            in_others = expanded(equation, moving)
+            if in_others is not None:
+                return self.inline_closed(in_others, operands)
         # Where it is not differentiated here, its rule still counts for a further derivative.
         if name == "custom_jvp_call" and active:
             return self._with_own_rule(equation, operands)

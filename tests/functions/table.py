@@ -432,7 +432,6 @@ TABLE |= calls(
     associative_scan=(lambda x: lax.associative_scan(jnp.multiply, x), (W,)),
     reduce=(lambda x: lax.reduce(x, 0.0, lambda a, b: a + b + a * b, (1,)), (M,)),
     reduce_prod=(lambda x: lax.reduce_prod(x, (0,)), (M,)),
-    reduce_window=(lambda x: lax.reduce_window(x, 0.0, lax.add, (2,), (1,), "VALID"), (W,)),
     clamp=(lambda x: lax.clamp(-0.5, x, 0.7), (W,)),
     batch_matmul=(lax.batch_matmul, ((2, 2, 3), (2, 3, 2))),
     dot=(lax.dot, (M, V)),
@@ -529,8 +528,17 @@ def scattering(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, u: function(x, jnp.array([[3], [0]]), u, numbers, unique_indices=True)
 
 
-for _name in "scatter scatter_add scatter_sub scatter_mul scatter_min scatter_max".split():
-    TABLE[f"lax.{_name}"] = Row(scattering(getattr(lax, _name)), (W, (2,)))
+TABLE |= {
+    f"lax.{function.__name__}": Row(scattering(function), (W, (2,)))
+    for function in (
+        lax.scatter,
+        lax.scatter_add,
+        lax.scatter_sub,
+        lax.scatter_mul,
+        lax.scatter_min,
+        lax.scatter_max,
+    )
+}
 TABLE |= calls(
     "lax",
     gather=(
@@ -635,6 +643,12 @@ TABLE |= {
 
 BETTER = {
     "lax.clamp by its bounds": Row(lax.clamp, (np.float64(-0.5), W, np.float64(0.7))),
+    "lax.reduce_window": Row(
+        lambda x: lax.reduce_window(
+            x, 0.0, lambda a, b: a + b + a * b, (2, 3), (1, 2), "SAME", (1, 2), (1, 1)
+        ),
+        (M,),
+    ),
     "lax.composite": Row(lax.composite(jnp.sin, "my.sine"), (V,)),
     "lax.zeta": Row(lambda q: lax.zeta(jnp.full(3, 2.5), jnp.exp(q)), (V,)),
     "scipy.stats.poisson.entropy": Row(jsp.stats.poisson.entropy, (S,), *UNIT, slow=True),

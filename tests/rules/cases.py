@@ -117,6 +117,12 @@ if hasattr(lax, "polynomial"):
 if hasattr(lax, "one_minus_square"):
     UNARY["one_minus_square"] = (lax.one_minus_square, -2, 2)
 
+
+def _affine_after(first: tuple[Any, Any], then: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Two maps `a x + b` one after the other."""
+    return first[0] * then[0], first[1] * then[0] + then[1]
+
+
 CASES: dict[str, Case] = {}
 for _name, (_function, _low, _high) in UNARY.items():
     CASES[_name] = Case(_function, ((2, 3),), _low, _high)
@@ -325,6 +331,21 @@ CASES |= {
     "reduce_prod-zero": Case(jnp.prod, (floats(2, 0, 3, 4),)),
     "reduce_prod-zeros": Case(jnp.prod, (floats(2, 0, 3, 0, 5),)),
     "reduce_prod-empty": Case(lambda x: jnp.prod(x, axis=0), ((0, 3),)),
+    "reduce": Case(
+        lambda x: lax.reduce(x, x.dtype.type(1), lambda a, b: a * b / (a + b - a * b + 1), (0, 2)),
+        ((3, 2, 2),),
+        0.5,
+        2,
+    ),
+    "reduce-two": Case(
+        lambda x: lax.reduce(
+            (x, x * x), (x.dtype.type(1), x.dtype.type(0)), _affine_after, (1,)
+        ),  # JAX wants all operands differentiated
+        ((2, 5),),
+    ),
+    "reduce-empty": Case(
+        lambda x: lax.reduce(x, x.dtype.type(1), lambda a, b: jnp.sin(a) * b, (0,)), ((0, 2),)
+    ),
     "cumsum": Case(lambda x: lax.cumsum(x, 1), ((2, 4),)),
     "cumsum-reverse": Case(lambda x: lax.cumsum(x * x, 0, reverse=True), ((4, 2),)),
     "cumsum-of-product": Case(lambda x, y: lax.cumsum(x @ y, 1) * y, ((3, 3), (3, 3))),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +13,8 @@ from jax import lax
 
 from blockjac.blocks import Block, Index, Label, Lookup, Term
 from blockjac.blocks.index import collect
+from blockjac.expansions import MAX_WINDOW, patches
 from blockjac.rules.registry import labels_of, plain, rule
-
-MAX_WINDOW = 128
-"""In a wider window the place of the extremum is searched by a windowed reduction of its own."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,8 @@ def _chosen_block(
     if math.prod(axis.window for axis in axes) > MAX_WINDOW:
         places = _searched_places(operand, nothing, config)
     else:
-        places = _compared_places(operand, axes, out.shape, choose, nothing)
+        choice = choose(patches(operand, nothing, **config), axis=0)  # pyright: ignore[reportArgumentType]
+        places = _compared_places(axes, choice)
     labels = labels_of(out.shape)
     carried = tuple(label for label in labels if label.size != 1)
     sizes = tuple(label.size for label in carried)
@@ -146,16 +144,15 @@ def _chosen_block(
 _PARAMETERS = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
 
 
-def _compared_places(
-    operand: Any, axes: Sequence[_Axis], out_shape: Sequence[int], choose: Any, nothing: float
-) -> list[Any]:
-    """Where the chosen entry of each window lies, by comparing the slices for all its places."""
-    choice = choose(_patches(operand, axes, out_shape, nothing), axis=0)
+def _compared_places(axes: Sequence[_Axis], choice: Any) -> list[Any]:
+    """Where the entry of each window lies that was chosen by comparing all its places."""
     windows = [axis.window for axis in axes]
     insides = np.unravel_index(np.arange(math.prod(windows)), windows)
     places = []
     for number, (axis, inside) in enumerate(zip(axes, insides, strict=True)):
-        start = axis.stride * lax.broadcasted_iota(jnp.int32, out_shape, number) - axis.padding[0]
+        start = (
+            axis.stride * lax.broadcasted_iota(jnp.int32, choice.shape, number) - axis.padding[0]
+        )
         place = start + jnp.asarray(axis.dilation * inside, jnp.int32)[choice]
         place = jnp.where(place % axis.base == 0, place // axis.base, axis.size)
         places.append(jnp.where(place < 0, axis.size, place))
@@ -163,7 +160,7 @@ def _compared_places(
 
 
 def _searched_places(operand: Any, nothing: float, config: dict[str, Any]) -> list[Any]:
-    """Where the chosen entry of each window lies, by reducing entries with their numbers."""
+    """The same in wide windows: entries and their numbers are reduced together."""
     order = lax.lt if nothing > 0 else lax.gt
     count = math.prod(operand.shape)
 
@@ -179,18 +176,3 @@ def _searched_places(operand: Any, nothing: float, config: dict[str, Any]) -> li
         jnp.where(chosen < count, place, size).astype(jnp.int32)
         for place, size in zip(places, operand.shape, strict=True)
     ]
-
-
-def _patches(operand: Any, axes: Sequence[_Axis], out_shape: Sequence[int], nothing: float) -> Any:
-    """The entries of each window, one slice a place in the window, stacked on a leading axis."""
-    config = [(*axis.padding, axis.base - 1) for axis in axes]
-    padded = lax.pad(operand, jnp.asarray(nothing, operand.dtype), config)
-    slices = []
-    for inside in itertools.product(*(range(axis.window) for axis in axes)):
-        start = [axis.dilation * k for axis, k in zip(axes, inside, strict=True)]
-        stop = [
-            low + axis.stride * (size - 1) + 1
-            for low, axis, size in zip(start, axes, out_shape, strict=True)
-        ]
-        slices.append(lax.slice(padded, start, stop, [axis.stride for axis in axes]))
-    return jnp.stack(slices)

@@ -1,0 +1,125 @@
+"""Primitives that are written in terms of others before they are differentiated.
+
+A reduction by a function of the user's own is a tree of that function, whose equations then have
+rules like all others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import eval_jaxpr
+
+from blockjac import compat
+
+MAX_WINDOW = 128
+"""Windows with more places are not written as one slice a place."""
+
+
+def expanded(equation: Any, active: Sequence[bool]) -> Any:
+    """The closed jaxpr of an equation in terms of other primitives; None where there is none.
+
+    Args:
+        equation: of a jaxpr.
+        active: which of its operands are differentiated. A value that a reduction starts from is
+            an identity of its function, by which there is no derivative: left to JAX.
+    """
+    name, params = equation.primitive.name, equation.params
+    operands = [variable.aval for variable in equation.invars]
+    if name not in EXPANSIONS or any(active[len(active) // 2 :]):
+        return None
+    if name == "reduce_window" and math.prod(params["window_dimensions"]) > MAX_WINDOW:
+        return None
+    shapes = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in operands]
+    return jax.make_jaxpr(partial(EXPANSIONS[name], **params))(*shapes)
+
+
+def reduce(*operands: Any, jaxpr: Any, dimensions: Sequence[int], **_: Any) -> list[Any]:
+    """Joins pairs of entries until one is left, in the order in which JAX differentiates it."""
+    entries, starts = operands[: len(operands) // 2], operands[len(operands) // 2 :]
+    flat = [_in_front(array, dimensions) for array in entries]
+    return _joined(flat, starts, lambda *parts: compat.evaluated(jaxpr, parts))
+
+
+def reduce_window(
+    *operands: Any, jaxpr: Any, consts: Sequence[Any], **config: Sequence[Any]
+) -> list[Any]:
+    """As `reduce`, of the entries of each window."""
+    entries, starts = operands[: len(operands) // 2], operands[len(operands) // 2 :]
+    windows = [
+        patches(array, start, **config) for array, start in zip(entries, starts, strict=True)
+    ]
+    return _joined(windows, starts, partial(eval_jaxpr, jaxpr, consts))
+
+
+EXPANSIONS: dict[str, Callable[..., list[Any]]] = {"reduce": reduce, "reduce_window": reduce_window}
+"""The results of a primitive by others, by name: of its operands and parameters."""
+
+
+def _in_front(array: Any, axes: Sequence[int]) -> Any:
+    """The array with some axes moved to the front, and joined to one."""
+    moved = jnp.moveaxis(array, axes, range(len(axes)))
+    count = math.prod(moved.shape[: len(axes)])
+    return jnp.reshape(moved, (count, *moved.shape[len(axes) :]))
+
+
+def _joined(
+    arrays: Sequence[Any], starts: Sequence[Any], function: Callable[..., Sequence[Any]]
+) -> list[Any]:
+    """The entries along the first axis joined by a function of scalars, by halves."""
+    for _ in arrays[0].shape:
+        function = jax.vmap(function)
+    while arrays[0].shape[0] > 1:
+        half = (arrays[0].shape[0] + 1) // 2
+        padding = [(0, 2 * half - arrays[0].shape[0], 0), *[(0, 0, 0)] * (arrays[0].ndim - 1)]
+        lower = [array[:half] for array in arrays]
+        upper = [
+            lax.pad(array[half:], start, padding)
+            for array, start in zip(arrays, starts, strict=True)
+        ]
+        arrays = function(*lower, *upper)
+    if arrays[0].shape[0] == 0:
+        return [
+            jnp.full(array.shape[1:], start) for array, start in zip(arrays, starts, strict=True)
+        ]
+    return [array[0] for array in arrays]
+
+
+def patches(
+    operand: Any,
+    outside: Any,
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    base_dilation: Sequence[int] | None = None,
+    window_dilation: Sequence[int] | None = None,
+) -> Any:
+    """The entries of each window: one slice a place in the window, stacked on a leading axis.
+
+    Args:
+        operand: the array.
+        outside: the value around and between its entries.
+        window_dimensions: size of the window on each axis.
+        window_strides: steps from one window to the next.
+        padding: places before and after the entries.
+        base_dilation: steps from one entry to the next, 1 if not given.
+        window_dilation: steps from one place in the window to the next, 1 if not given.
+    """
+    ones = (1,) * operand.ndim
+    steps, dilation = base_dilation or ones, window_dilation or ones
+    config = [(low, high, step - 1) for (low, high), step in zip(padding, steps, strict=True)]
+    padded = lax.pad(operand, jnp.asarray(outside, operand.dtype), config)
+    reach = [d * (size - 1) for d, size in zip(dilation, window_dimensions, strict=True)]
+    slices = []
+    for inside in itertools.product(*map(range, window_dimensions)):
+        start = [d * place for d, place in zip(dilation, inside, strict=True)]
+        stop = [s - r + low for s, r, low in zip(padded.shape, reach, start, strict=True)]
+        slices.append(lax.slice(padded, start, stop, window_strides))
+    return jnp.stack(slices)
