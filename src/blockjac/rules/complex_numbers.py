@@ -35,7 +35,7 @@ from blockjac.blocks.operators import Operator, OperatorGroup
 from blockjac.blocks.star import summed
 from blockjac.graph import Equation
 from blockjac.rules.cumulative import RunningSum
-from blockjac.rules.fallback import packed, real_dtype, vertex_shape
+from blockjac.rules.fallback import real_dtype, vertex_shape
 from blockjac.rules.registry import PASSES, RULES, Edges, Pass, labels_of, made, over, plain
 
 _ELEMENTWISE = """
@@ -390,7 +390,9 @@ def _conjugate(out: Any, operand: Any) -> Block:
 def _absolute(out: Any, operand: Any) -> Block:
     """`d |z| = (re, im) / |z|`, and 0 where z is 0, as in JAX."""
     part, *labels = Label(2), *labels_of(operand.shape)
-    slopes = packed(operand) / jnp.where(out == 0, jnp.ones_like(out), out)
+    size = jnp.where(out == 0, jnp.ones_like(out), out)
+    # Stacked last: XLA sees through a part of what was stacked.
+    slopes = jnp.stack([operand.real / size, operand.imag / size])
     factor = over(slopes, [part, *labels], out.dtype)
     term = Term((factor,), plain(labels), plain([part, *labels]))
     return made(out.shape, vertex_shape(operand), out.dtype, term)
