@@ -3,14 +3,15 @@
 The map takes an array to several arrays. Some axes have names: where an axis of what goes in and
 one of what comes out have the same name, the map acts on each of their values apart, as a batched
 Cholesky factorization does on each matrix. There a block keeps the label that it has; on the other
-axes, the *core*, it is made dense, and what then still varies is vmapped.
+axes, the *core*, it is made dense, and what then still varies is vmapped. An axis is *uniform* if
+the map does the same on each of its values: there a block that is constant goes through once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -71,6 +72,16 @@ class Side:
             if other.axis(partner, name, size) is None
         )
 
+    def resized(self, sizes: Mapping[Hashable, int]) -> Side:
+        """The same arrays with other sizes of axes by their names."""
+        return replace(
+            self,
+            shapes=tuple(
+                tuple(sizes.get(name, size) for name, size in zip(names, shape, strict=True))
+                for names, shape in zip(self.names, self.shapes, strict=True)
+            ),
+        )
+
     @property
     def entries(self) -> int:
         """The number of entries of all arrays."""
@@ -85,24 +96,40 @@ class LinearMap:
         apply: from arrays of the shapes of `given` to arrays of those of `made`.
         given: what goes in.
         made: what comes out.
+        uniform: names of axes along which the map does the same everywhere; it takes any number of
+            values there.
     """
 
     apply: Callable[[Arrays], Arrays]
     given: Side
     made: Side
+    uniform: frozenset[Hashable] = frozenset()
 
     def only(self, inputs: Sequence[int], outputs: Sequence[int]) -> LinearMap:
         """From some of the inputs, with zeros for the others, to some of the outputs."""
-        every = self.given
+        chosen = dict(enumerate(inputs))
+        every, absent = self.given, [k for k in range(len(self.given.shapes)) if k not in inputs]
 
         def apply(parts: Arrays) -> Arrays:
-            full = [jnp.zeros(*each) for each in zip(every.shapes, every.dtypes, strict=True)]
-            for place, part in zip(inputs, parts, strict=True):
-                full[place] = part
-            results = self.apply(full)
+            full = {chosen[number]: part for number, part in enumerate(parts)}
+            sizes = {
+                name: size
+                for place, part in full.items()
+                for name, size in zip(every.names[place], part.shape, strict=True)
+                if name in self.uniform
+            }
+            zeros = every.resized(sizes)
+            for place in absent:
+                full[place] = jnp.zeros(zeros.shapes[place], zeros.dtypes[place])
+            results = self.apply([full[place] for place in sorted(full)])
             return [results[place] for place in outputs]
 
-        return LinearMap(apply, self.given.only(inputs), self.made.only(outputs))
+        return LinearMap(apply, self.given.only(inputs), self.made.only(outputs), self.uniform)
+
+    def on_one_value(self, names: Sequence[Hashable]) -> LinearMap:
+        """The same map on one value of some uniform axes."""
+        sizes = dict.fromkeys(names, 1)
+        return replace(self, given=self.given.resized(sizes), made=self.made.resized(sizes))
 
 
 def through(block: Block, linear: LinearMap) -> list[Block]:
@@ -126,7 +153,8 @@ def through(block: Block, linear: LinearMap) -> list[Block]:
 def _term_through(term: Term, block: Block, linear: LinearMap) -> list[Term | None]:
     """One term: a pass for the outputs alike in which labels they keep."""
     kept = _keepable(term, block.wrt_shape, linear.given.names[0])
-    alive = [axis for axis in kept if _is_alive(term, axis, kept)]
+    constant = _constant(term, term.factors, linear, kept)
+    alive = [axis for axis in kept if axis in constant or _is_alive(term, axis, kept)]
     passes: dict[tuple[int, ...], list[int]] = {}
     for place in range(len(linear.made.shapes)):
         lacking = tuple(axis for axis in alive if _partner(linear, axis, place) is None)
@@ -144,6 +172,20 @@ def _term_through(term: Term, block: Block, linear: LinearMap) -> list[Term | No
 def _partner(linear: LinearMap, axis: int, place: int) -> int | None:
     """The axis of an output with the name that an axis of the input has."""
     return linear.made.axis(place, linear.given.names[0][axis], linear.given.shapes[0][axis])
+
+
+def _constant(
+    term: Term, factors: Sequence[Factor], linear: LinearMap, kept: Sequence[int]
+) -> list[int]:
+    """The kept axes that are uniform and along which none of the factors varies."""
+    (names,), (shape,) = linear.given.names, linear.given.shapes
+    return [
+        axis
+        for axis in kept
+        if names[axis] in linear.uniform
+        and term.wrt[axis].is_plain(shape[axis])
+        and not any(_label(term, axis) in factor.labels for factor in factors)
+    ]
 
 
 def _label(term: Term, axis: int) -> Label:
@@ -197,7 +239,10 @@ def _pass(
     outside = [one for one in written.factors if _stays_outside(one, set(targets), living)]
     inside = [one for one in written.factors if one not in outside]
     batch = [label for label in arrays.union(inside) if label not in targets]
-    values = _spread(inside, batch, written.wrt, linear.given)
+    single = _constant(written, inside, linear, kept)
+    linear = linear.on_one_value([linear.given.names[0][axis] for axis in single])
+    met = [Index() if axis in single else index for axis, index in enumerate(written.wrt)]
+    values = _spread(inside, batch, met, linear.given)
     results = run(linear, [values], arrays.sizes(batch))
     made = []
     for place, (array, shape) in enumerate(zip(results, linear.made.shapes, strict=True)):
@@ -208,6 +253,8 @@ def _pass(
             partner = _partner(linear, axis, place)
             if partner is not None:
                 wrt[partner] = index = written.wrt[axis]
+                if axis in single:
+                    continue
                 label, stride = index.strides[0]
                 factor = arrays.restrict(factor, places[partner], label, index.offset, stride)
         made.append(Term((*outside, factor), written.out, tuple(wrt), written.coefficient))

@@ -40,6 +40,8 @@ class OperatorGroup:
             an axis that has the same name in a result and in an input: a delta of that block. An
             input that lacks a result's name sums over that axis. None if no axis has a name.
         column_axes: the same for each input.
+        uniform: the names of axes along which the map does the same everywhere. There `pull` and
+            `push` must take any number of values, so that a constant goes through once.
         structured: whether all structure that the equation has is in these names; if not, the user
             is told once that it was lost.
     """
@@ -53,6 +55,7 @@ class OperatorGroup:
     name: str = ""
     row_axes: Names | None = None
     column_axes: Names | None = None
+    uniform: frozenset[Hashable] = frozenset()
     structured: bool = False
     _blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
 
@@ -182,6 +185,7 @@ class OperatorGroup:
             self.name,
             self.column_axes,
             self.row_axes,
+            self.uniform,
             self.structured,
             {(column, row): block.T for (row, column), block in self._blocks.items()},
         )
@@ -195,12 +199,12 @@ class OperatorGroup:
     def _backward(self) -> LinearMap:
         if self.pull is None:
             raise ValueError("this operator has no pullback")
-        return LinearMap(self.pull, self._results(), self._inputs())
+        return LinearMap(self.pull, self._results(), self._inputs(), self.uniform)
 
     def _forward(self) -> LinearMap:
         if self.push is None:
             raise ValueError("this operator has no pushforward")
-        return LinearMap(self.push, self._inputs(), self._results())
+        return LinearMap(self.push, self._inputs(), self._results(), self.uniform)
 
 
 @dataclass(frozen=True, eq=False)

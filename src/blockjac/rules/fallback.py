@@ -37,9 +37,8 @@ _LINEAR_ALGEBRA = """
 _COMPLEX = "complex conj imag real"
 _OTHER = "reduce reduce_window tie to_edtype from_edtype"
 _COLLECTIVES = """
-    all_gather all_gather_invariant all_gather_reduced all_to_all pbroadcast ppermute preduced psum
-    psum_invariant pvary ragged_all_to_all reduce_scatter reduced_vary_cast_p unreduced_psum
-    unreduced_reduce_scatter vary_unreduced_cast_p
+    all_gather_invariant all_gather_reduced pbroadcast preduced ragged_all_to_all
+    reduced_vary_cast_p unreduced_psum unreduced_reduce_scatter vary_unreduced_cast_p
 """
 _REFERENCES_AND_CALLBACKS = """
     accum_grad_in_ref addupdate box_get box_set dce_sink empty_ref free_ref freeze get log_extend
@@ -84,7 +83,7 @@ def evaluate(
     """The results of one equation, and JAX's pullback at this point (None if it has none)."""
     if equation.primitive.name in FORWARD_ONLY:
         return compat.bind(equation.primitive, inputs, equation.params), None
-    function, point = _of_moving(equation, inputs, active)
+    function, point = of_moving(equation, inputs, active)
     _, pull, results = jax.vjp(function, *point, has_aux=True)
     return results, pull
 
@@ -105,7 +104,7 @@ def fallback(
         residuals: the pullback that `evaluate` gave; None to ask JAX for it when it is needed.
         active: which operands are differentiated.
     """
-    function, point = _of_moving(equation, inputs, active)
+    function, point = of_moving(equation, inputs, active)
     moving = [place for place, wanted in enumerate(active) if wanted]
     smooth = [place for place, out in enumerate(outs) if is_inexact(out)]
     shown = name = equation.primitive.name
@@ -120,7 +119,21 @@ def fallback(
         push=None if name in REVERSE_ONLY else _pushforward(function, point),
         name=shown,
     )
-    edges: list[list[Any]] = [[None] * len(inputs) for _ in outs]
+    return placed(group, smooth, moving, (len(outs), len(inputs)))
+
+
+def placed(
+    group: OperatorGroup, smooth: Sequence[int], moving: Sequence[int], shape: tuple[int, int]
+) -> list[list[Any]]:
+    """The operators of a group in the table of all results and operands, None elsewhere.
+
+    Args:
+        group: over some results and operands.
+        smooth: which results these are.
+        moving: which operands these are.
+        shape: how many results and operands there are.
+    """
+    edges: list[list[Any]] = [[None] * shape[1] for _ in range(shape[0])]
     for row, own in zip(smooth, group.edges(), strict=True):
         for column, edge in zip(moving, own, strict=True):
             edges[row][column] = edge
@@ -131,7 +144,7 @@ ONE_EQUATION = Pass(evaluate, fallback)
 """For every primitive that has no rule."""
 
 
-def _of_moving(
+def of_moving(
     equation: Equation, inputs: Sequence[Any], active: Sequence[bool]
 ) -> tuple[Callable[..., tuple[list[Any], list[Any]]], list[Any]]:
     """The equation as a function of its differentiated operands, and these operands.
