@@ -70,7 +70,31 @@ def argument_names(jaxpr: Any) -> tuple[str, ...]:
 
 def varying_axes(array: Any) -> frozenset[Any]:
     """The mesh axes along which an array differs between the devices of a `jax.shard_map`."""
-    return getattr(getattr(jax.typeof(array), "manual_axis_type", None), "varying", frozenset())
+    return _varying(jax.typeof(array))
+
+
+def _varying(aval: Any) -> frozenset[Any]:
+    return getattr(getattr(aval, "manual_axis_type", None), "varying", frozenset())
+
+
+def is_placed(aval: Any) -> bool:
+    """Whether a type says how the array is spread over devices."""
+    spec = getattr(getattr(aval, "sharding", None), "spec", ())
+    return bool(_varying(aval)) or any(axis is not None for axis in spec)
+
+
+def struct(aval: Any) -> jax.ShapeDtypeStruct:
+    """A type to trace with: shape, dtype, weakness, and how it is spread over devices."""
+    weak = getattr(aval, "weak_type", False)
+    if not is_placed(aval):
+        return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=weak)
+    return jax.ShapeDtypeStruct(
+        aval.shape,
+        aval.dtype,
+        weak_type=weak,
+        sharding=aval.sharding,
+        manual_axis_type=aval.manual_axis_type,
+    )
 
 
 def place(source: Any) -> str:

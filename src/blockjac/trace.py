@@ -200,16 +200,14 @@ class _Inliner:
             )
             return list(results), [rates[place] for place in smooth]
 
-        shapes = [_struct(aval) for aval in avals]
+        shapes = [compat.struct(aval) for aval in avals]
         closed = jax.make_jaxpr(values_and_tangents)(shapes, [shapes[place] for place in moving])
         still = [Operand(op.value, None) if isinstance(op, Operand) else op for op in operands]
         tangents: list[Operand | Literal] = []
         for place in moving:
             operand = operands[place]
-            value = self.zero(avals[place])
-            tangents.append(
-                Operand(value, operand.vertex if isinstance(operand, Operand) else None)
-            )
+            vertex = operand.vertex if isinstance(operand, Operand) else None
+            tangents.append(Operand(self.zero(avals[place], still[place]), vertex))
         inlined = self.inline_closed(closed, [*still, *tangents])
         count = len(equation.outvars)
         results = list(inlined[:count])
@@ -225,8 +223,13 @@ class _Inliner:
             results[place] = Operand(result.value, vertex)
         return results
 
-    def zero(self, aval: Any) -> int:
+    def zero(self, aval: Any, operand: Operand | Literal) -> int:
         """A value of zeros: where the linear part of a rule is evaluated, and never used."""
+        if compat.is_placed(aval):  # it must lie where the operand does
+            like = jax.make_jaxpr(lambda array: [jax.lax.full_like(array, 0)])
+            (zeros,) = self.inline_closed(like(compat.struct(aval)), [operand])
+            if isinstance(zeros, Operand):
+                return zeros.value
         return self._constant(Literal(np.zeros(aval.shape, aval.dtype), aval))
 
     def _constant(self, literal: Literal) -> int:
@@ -263,10 +266,6 @@ def _check_differentiable(equation: Any) -> None:
 
 def _copy() -> Any:
     return jax.lax.copy_p
-
-
-def _struct(aval: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
 
 
 def is_inexact(aval: Any) -> bool:

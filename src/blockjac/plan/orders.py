@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from blockjac.blocks.block import Block
+from blockjac.blocks.complete import is_complete
 from blockjac.blocks.dense import dense
 from blockjac.blocks.factor import Cost, OverBudget, planning
 from blockjac.blocks.operators import compose
@@ -44,6 +45,8 @@ def choose_order(
         return reverse
     if order == "forward":
         return forward_order(graph, useful)
+    if has_complete(edges):
+        return reverse
     if order == "greedy":
         return greedy_order(edges, reverse)
     if _is_wide_gradient(edges):
@@ -62,6 +65,11 @@ def choose_order(
         if seconds < least:
             best, least = vertices, seconds
     return best
+
+
+def has_complete(edges: Edges) -> bool:
+    """Whether an edge must be passed from end to end: backwards, or forwards, and never both."""
+    return any(is_complete(edge) for heads in edges.leaving.values() for edge in heads.values())
 
 
 def _is_wide_gradient(edges: Edges) -> bool:

@@ -1,0 +1,173 @@
+"""Collectives inside `jax.shard_map`: each device's numbers meet those of the others.
+
+A collective is a linear map over all devices, and its transpose another collective. Along the axes
+of the local arrays most of them act apart on each entry, so that deltas stay:
+
+    pvary       identity                      transposed: psum
+    psum        sum over devices              transposed: pvary (psum without varying axes checked)
+    ppermute    device s gives to device d    transposed: d gives to s
+    all_gather  the devices on an axis        transposed: psum_scatter on that axis
+    all_to_all  one axis for another          transposed: back again
+
+Every answer is local: a Jacobian backwards has the sums that `jax.jacrev` has in such a place, and
+forwards those of `jax.jacfwd`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from jax import lax
+
+from blockjac import compat
+from blockjac.blocks.complete import CompleteGroup
+from blockjac.graph import Equation
+from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
+from blockjac.rules.registry import PASSES, Edges, Pass
+
+Map = Callable[[Any], Any]
+
+
+def _collective(
+    name: str,
+    forth: Callable[[Any, dict[str, Any]], Map],
+    back: Callable[[Any, dict[str, Any]], Map],
+    mixed: Callable[[dict[str, Any]], Sequence[int]] = lambda params: (),
+) -> None:
+    """Register a collective.
+
+    Args:
+        name: the primitive's name.
+        forth: `(primitive, params) -> map` of one tangent.
+        back: `(primitive, params) -> map` of one cotangent.
+        mixed: `params -> axes` of a local array that the collective does not treat apart.
+    """
+
+    def edges(
+        equation: Equation,
+        inputs: Sequence[Any],
+        outs: Sequence[Any],
+        residuals: Any,
+        active: Sequence[bool],
+    ) -> Edges:
+        del residuals
+        pull, push = (way(equation.primitive, equation.params) for way in (back, forth))
+        axes = mixed(equation.params)
+        rows: Edges = [[None] * len(inputs) for _ in outs]
+        for place, (operand, out, wanted) in enumerate(zip(inputs, outs, active, strict=True)):
+            if wanted:
+                group = _group(equation.primitive.name, operand, out, pull, push, axes)
+                rows[place][place] = group.edges()[0][0]
+        return rows
+
+    PASSES[name] = Pass(_evaluate, edges)
+
+
+def _evaluate(
+    equation: Equation, inputs: Sequence[Any], active: Sequence[bool]
+) -> tuple[Sequence[Any], None]:
+    """The results; a linear map keeps nothing for its derivative."""
+    del active
+    return compat.bind(equation.primitive, inputs, equation.params), None
+
+
+def _group(
+    name: str, operand: Any, out: Any, back: Map, forth: Map, mixed: Sequence[int]
+) -> CompleteGroup:
+    def through(function: Map, dtype: Any) -> Callable[[Sequence[Any]], Sequence[Any]]:
+        return lambda parts: [packed(function(unpacked(parts[0], dtype)))]
+
+    return CompleteGroup(
+        out_shapes=[vertex_shape(out)],
+        wrt_shapes=[vertex_shape(operand)],
+        dtypes=[real_dtype(operand.dtype)],
+        out_dtypes=[real_dtype(out.dtype)],
+        pull=through(back, out.dtype),
+        push=through(forth, operand.dtype),
+        name=name,
+        row_axes=[_names(out, mixed)],
+        column_axes=[_names(operand, mixed)],
+        structured=True,
+    )
+
+
+def _names(value: Any, mixed: Sequence[int]) -> list[Hashable]:
+    """A name for each axis that is treated apart; complex parts are an axis like that too."""
+    rank = len(value.shape)
+    own: list[Hashable] = [None if axis in mixed else axis for axis in range(rank)]
+    return ["part"] * (len(vertex_shape(value)) - rank) + own
+
+
+def _axes(params: dict[str, Any]) -> tuple[Any, ...]:
+    """The mesh axes of a collective."""
+    axes = params["axes"] if "axes" in params else params["axis_name"]
+    return axes if isinstance(axes, tuple) else (axes,)
+
+
+def _varying(array: Any, axes: Sequence[Any]) -> Any:
+    """The array typed as differing between the devices along mesh axes."""
+    missing = tuple(axis for axis in axes if axis not in compat.varying_axes(array))
+    return lax.pcast(array, missing, to="varying") if missing else array
+
+
+def _itself(primitive: Any, params: dict[str, Any]) -> Map:
+    axes = _axes(params)
+    return lambda array: compat.bind(primitive, [_varying(array, axes)], params)[0]
+
+
+def _summed(primitive: Any, params: dict[str, Any]) -> Map:
+    del primitive
+    return lambda array: lax.psum(_varying(array, params["axes"]), params["axes"])
+
+
+def _cast(primitive: Any, params: dict[str, Any]) -> Map:
+    del primitive
+    return lambda array: _varying(array, params["axes"])
+
+
+def _permuted(primitive: Any, params: dict[str, Any]) -> Map:
+    del primitive
+    back = [(target, source) for source, target in params["perm"]]
+    return lambda array: lax.ppermute(array, params["axis_name"], back)
+
+
+def _scattered(primitive: Any, params: dict[str, Any]) -> Map:
+    del primitive
+    return lambda array: lax.psum_scatter(
+        array,
+        params["axis_name"],
+        scatter_dimension=params["all_gather_dimension"],
+        axis_index_groups=params["axis_index_groups"],
+        tiled=params["tiled"],
+    )
+
+
+def _gathered(primitive: Any, params: dict[str, Any]) -> Map:
+    del primitive
+    return lambda array: lax.all_gather(
+        array,
+        params["axis_name"],
+        axis=params["scatter_dimension"],
+        axis_index_groups=params["axis_index_groups"],
+        tiled=params["tiled"],
+    )
+
+
+def _sent_back(primitive: Any, params: dict[str, Any]) -> Map:
+    split, concat = params["concat_axis"], params["split_axis"]
+    return _itself(primitive, {**params, "split_axis": split, "concat_axis": concat})
+
+
+_collective("pvary", _cast, _summed)
+_collective("psum_invariant", _itself, _cast)
+_collective("psum", _itself, _itself)
+_collective("ppermute", _itself, _permuted)
+_collective("all_gather", _itself, _scattered, lambda params: (params["all_gather_dimension"],))
+_collective("reduce_scatter", _itself, _gathered, lambda params: (params["scatter_dimension"],))
+_collective(
+    "all_to_all",
+    _itself,
+    _sent_back,
+    lambda params: (params["split_axis"], params["concat_axis"]),
+)
