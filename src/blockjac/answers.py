@@ -32,7 +32,7 @@ from blockjac.eliminate import (
 )
 from blockjac.graph import Graph, Literal, Operand
 from blockjac.plan import choose_order
-from blockjac.plan.orders import has_complete
+from blockjac.plan.one_way import check_forwards, has_one_way
 from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
 from blockjac.trace import is_inexact
 
@@ -110,7 +110,7 @@ class Jacobian:
     def _eliminate(self, graph: Graph, edges: Edges, useful: set[int]) -> None:
         """Eliminate in the order; forwards from identities if operators need whole tangents."""
         order = choose_order(self.order, graph, edges, useful, self.dense)
-        if self.order != "forward" or not has_complete(edges):
+        if self.order != "forward" or not has_one_way(graph, useful):
             eliminate(edges, order)
             return
         for leaf in graph.active:
@@ -169,6 +169,7 @@ class Pushforward:
         """`(results, tangents)`, a tangent for each float or complex result."""
         outputs = graph.outputs[: self.count]
         useful = useful_vertices(graph, outputs)
+        check_forwards(graph, useful)
         point = evaluate(graph, arguments, captured, useful)
         edges = elemental(graph, point, useful)
         identity_edges(graph, edges, outputs, useful)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from blockjac.blocks.applying import LinearMap, through_jointly
 from blockjac.blocks.block import Block, rebuilt
-from blockjac.blocks.operators import Edge, Operator, OperatorGroup
+from blockjac.blocks.operators import OperatorGroup
 
 
 class CompleteGroup(OperatorGroup):
@@ -39,11 +39,6 @@ class CompleteGroup(OperatorGroup):
             else rebuilt(block.wrt_shape, block.out_shape, dtype, block.T.terms)
             for block in _through(flipped, self._forward())
         ]
-
-
-def is_complete(edge: Edge) -> bool:
-    """Whether an edge is such an operator."""
-    return isinstance(edge, Operator) and isinstance(edge.group, CompleteGroup)
 
 
 def _present(blocks: Sequence[Block | None]) -> dict[int, Block]:

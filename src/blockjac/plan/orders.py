@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from blockjac.blocks.block import Block
-from blockjac.blocks.complete import is_complete
 from blockjac.blocks.dense import dense
 from blockjac.blocks.factor import Cost, OverBudget, planning
 from blockjac.blocks.operators import compose
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.graph import Graph
+from blockjac.plan.one_way import check_forwards, has_one_way
 
 BUDGET = 1000
 """How many contractions of two terms "auto" prices before it gives a candidate up."""
@@ -44,8 +44,9 @@ def choose_order(
     if order == "reverse" or not reverse:
         return reverse
     if order == "forward":
+        check_forwards(graph, useful)
         return forward_order(graph, useful)
-    if has_complete(edges):
+    if has_one_way(graph, useful):
         return reverse
     if order == "greedy":
         return greedy_order(edges, reverse)
@@ -65,11 +66,6 @@ def choose_order(
         if seconds < least:
             best, least = vertices, seconds
     return best
-
-
-def has_complete(edges: Edges) -> bool:
-    """Whether an edge must be passed from end to end: backwards, or forwards, and never both."""
-    return any(is_complete(edge) for heads in edges.leaving.values() for edge in heads.values())
 
 
 def _is_wide_gradient(edges: Edges) -> bool:

@@ -28,6 +28,9 @@ from blockjac.rules.registry import PASSES, Edges, Pass
 
 Map = Callable[[Any], Any]
 
+COLLECTIVES: set[str] = set()
+"""The names of all collectives here."""
+
 
 def _collective(
     name: str,
@@ -62,6 +65,7 @@ def _collective(
         return rows
 
     PASSES[name] = Pass(_evaluate, edges)
+    COLLECTIVES.add(name)
 
 
 def _evaluate(

@@ -1,0 +1,143 @@
+"""Functions with a backward rule of the user: `jax.custom_vjp`, and what is made of it.
+
+The rule is a program from cotangents to cotangents. Where it is linear, as a derivative is, the
+Jacobian is its transpose and is eliminated by its own edges, so that structure is kept. A rule that
+is not (one that clips gradients, for example) is run on each whole cotangent, as JAX does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from blockjac.blocks import Block
+from blockjac.blocks.complete import CompleteGroup
+from blockjac.blocks.factor import is_planning
+from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.nested.body import Blocks, Body, NestedGroup
+from blockjac.rules.fallback import ONE_EQUATION, placed, real_dtype, vertex_shape
+from blockjac.rules.registry import PASSES, Pass
+from blockjac.trace import is_inexact
+
+Arrays = Sequence[Any]
+
+_NAMES = """
+    add add_any sub neg convert_element_type copy reduce_precision real imag complex conj
+    broadcast_in_dim reshape transpose squeeze expand_dims slice pad rev concatenate split stack
+    unstack tile dynamic_slice dynamic_update_slice gather scatter scatter-add select_n reduce_sum
+    cumsum pvary psum psum_invariant ppermute all_gather reduce_scatter all_to_all
+    optimization_barrier name
+"""
+LINEAR = frozenset(_NAMES.split())
+"""Primitives that are linear in all their float operands together."""
+
+BILINEAR = frozenset({"mul", "dot_general", "conv_general_dilated"})
+"""Primitives that are linear in each of their two operands."""
+
+
+def edges(
+    equation: Equation, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
+) -> list[list[Any]]:
+    """The backward rule at these residuals, as an operator that is passed backwards."""
+    leaves, tree = jax.tree.flatten(residuals)
+    cotangents = [
+        jax.ShapeDtypeStruct(vertex_shape(out), real_dtype(out.dtype))
+        for out in outs
+        if is_inexact(out)
+    ]
+
+    def rule(*arrays: Any) -> list[Any]:
+        pull = jax.tree.unflatten(tree, arrays[: len(leaves)])
+        return list(pull(list(arrays[len(leaves) :])))
+
+    closed = jax.make_jaxpr(rule)(*leaves, *cotangents)
+    body = Body(closed, (*(False for _ in leaves), *(True for _ in cotangents)))
+    if is_linear(body.graph):
+        return RuleGroup(body, leaves, outs, inputs, active).placed()
+    columns = [place for place, wanted in enumerate(active) if wanted]
+    rows = [place for place, out in enumerate(outs) if is_inexact(out)]
+    group = CompleteGroup(
+        out_shapes=[one.shape for one in cotangents],
+        wrt_shapes=[vertex_shape(inputs[place]) for place in columns],
+        dtypes=[real_dtype(inputs[place].dtype) for place in columns],
+        out_dtypes=[one.dtype for one in cotangents],
+        pull=lambda parts: list(residuals(list(parts))),
+        push=None,
+        name=equation.primitive.name,
+        structured=True,
+    )
+    return placed(group, rows, columns, (len(outs), len(inputs)))
+
+
+class RuleGroup(NestedGroup):
+    """A linear backward rule: cotangents go through its own elimination forwards."""
+
+    def __init__(
+        self,
+        body: Body,
+        residuals: Arrays,
+        outs: Arrays,
+        inputs: Arrays,
+        active: Sequence[bool],
+    ) -> None:
+        super().__init__("custom_vjp_call", outs, inputs, active)
+        self.body, self.residuals = body, residuals
+        self.push = None  # by blocks
+
+    def pulled(self, cotangents: Blocks) -> list[Block | None]:
+        """`q star J` is the transpose of `bwd star q.T`."""
+        body, given = self.body, [cotangents[row] for row in self.rows]
+        if is_planning():
+            point_edges = body.abstract_edges(whole=True)
+        else:
+            zeros = [
+                jnp.zeros(*each) for each in zip(self.out_shapes, self.out_dtypes, strict=True)
+            ]
+            point_edges = body.edges(body.evaluate([*self.residuals, *zeros]))
+        tangents = [None if block is None else block.T for block in given]
+        found = body.pushed(point_edges, [*(None for _ in self.residuals), *tangents])
+        answers: list[Block | None] = [None] * self._counts[1]
+        for column, block in zip(self.columns, found, strict=True):
+            answers[column] = None if block is None else block.T
+        return answers
+
+
+def is_linear(graph: Graph) -> bool:
+    """Whether a program is linear in its differentiated inputs, as its primitives alone tell."""
+    linear, zero = set(graph.active), set[int]()
+    mixed: set[int] = set()
+
+    def among(operand: Operand | Literal, values: set[int]) -> bool:
+        return isinstance(operand, Operand) and operand.value in values
+
+    def vanishes(operand: Operand | Literal) -> bool:
+        if isinstance(operand, Literal):
+            return not operand.aval.shape and operand.value == 0
+        return operand.value in zero
+
+    for equation in graph.equations:
+        name = equation.primitive.name
+        operands = [one for one in equation.operands if is_inexact(graph.aval(one))]
+        moving = [among(one, linear) for one in operands]
+        if any(among(one, mixed) for one in equation.operands):
+            mixed.update(equation.results)
+        elif any(moving):
+            each = all(m or vanishes(one) for m, one in zip(moving, operands, strict=True))
+            fits = (
+                (name in LINEAR and each)
+                or (name in BILINEAR and sum(moving) == 1)
+                or (name == "div" and moving == [True, False])
+            )
+            (linear if fits else mixed).update(equation.results)
+        elif name in LINEAR and operands and all(map(vanishes, operands)):
+            zero.update(equation.results)
+    return all(
+        among(output, linear) or vanishes(output) or not is_inexact(graph.aval(output))
+        for output in graph.outputs
+    )
+
+
+PASSES["custom_vjp_call"] = Pass(ONE_EQUATION.evaluate, edges)
