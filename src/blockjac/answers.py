@@ -32,7 +32,7 @@ from blockjac.eliminate import (
 )
 from blockjac.graph import Graph, Literal, Operand
 from blockjac.plan import choose_order
-from blockjac.plan.one_way import check_forwards, has_one_way
+from blockjac.plan.one_way import check_backwards, check_forwards, has_one_way
 from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
 from blockjac.trace import is_inexact
 
@@ -60,6 +60,7 @@ class Values:
         if not self.keep:
             return results(graph, evaluate(graph, arguments, captured).values), []
         useful = useful_vertices(graph, graph.outputs[: self.count])
+        check_backwards(graph, useful)
         point = evaluate(graph, arguments, captured, useful)
         return results(graph, point.values), kept_of(graph, point, useful)
 
@@ -220,9 +221,10 @@ def _dense(block: Block, result: Any, value: Any, holomorphic: bool) -> Any:
         return _typed_as(dense, value)
     axis = len(result.shape)
     if holomorphic:  # d(u + iv)/d(re): the first two axes of parts are the output's and the input's
-        by_real = jnp.take(dense, 0, axis=axis + 1)
+        by_real = jax.lax.index_in_dim(dense, 0, axis + 1, keepdims=False)
         return jax.lax.complex(by_real[0], by_real[1])
-    return jax.lax.complex(jnp.take(dense, 0, axis=axis), -jnp.take(dense, 1, axis=axis))
+    real, imaginary = (jax.lax.index_in_dim(dense, place, axis, keepdims=False) for place in (0, 1))
+    return jax.lax.complex(real, -imaginary)
 
 
 def _cotangent(edges: Edges, leaf: int, value: Any) -> Any:

@@ -273,11 +273,13 @@ def _as_parts(term: Term, sign: int, dtype: Any) -> Term:
         return replace(term, wrt=(Index(0), *term.wrt))
     part = Label(2)
     total, rest, coefficient = _multiplied_out(term, dtype)
+    # In the order of the axes: XLA turns a product around, but not parts of one.
+    labels = tuple(label for label in term.labels if label in total.labels)
     if arrays.is_planning():
-        parts = arrays.written((part, *total.labels), real_dtype(dtype))
+        parts = arrays.written((part, *labels), real_dtype(dtype))
     else:
-        entries = jnp.stack([total.array.real, sign * total.array.imag])
-        parts = Factor(entries, (part, *total.labels))
+        array = arrays.aligned(total, labels)
+        parts = Factor(jnp.stack([array.real, sign * array.imag]), (part, *labels))
     return Term((*rest, parts), term.out, (Index.of(part), *term.wrt), coefficient)
 
 
