@@ -22,7 +22,7 @@ from blockjac.blocks.applying import LinearMap, Side, through
 from blockjac.blocks.block import delta_pairs, rebuilt
 from blockjac.blocks.factor import View
 from blockjac.blocks.index import collect
-from blockjac.blocks.operators import Operator, OperatorGroup
+from blockjac.blocks.operators import OperatorGroup
 from blockjac.blocks.star import star, summed
 from blockjac.graph import Equation
 from blockjac.rules.fallback import ONE_EQUATION
@@ -108,8 +108,9 @@ class Convolution:
     @property
     def operations(self) -> int:
         """Multiplications and additions."""
-        outputs = self.rhs.shape[self.params["dimension_numbers"].rhs_spec[0]]
-        return 2 * math.prod(self.out.shape) * math.prod(self.rhs.shape) // outputs
+        feature = self.params["dimension_numbers"].rhs_spec[0]
+        taps = math.prod(size for axis, size in enumerate(self.rhs.shape) if axis != feature)
+        return 2 * math.prod(self.out.shape) * taps
 
     def block(self, operand: int, other: Any) -> Block:
         """The block with respect to the left (0) or right (1) operand, over the other one."""
@@ -205,14 +206,6 @@ class OneOperand(OperatorGroup):
 
     def __init__(self, convolution: Convolution, operand: int, other: Any) -> None:
         variable = (convolution.lhs, convolution.rhs)[operand]
-
-        def push(parts: Sequence[Any]) -> list[Any]:
-            return [convolution(*((parts[0], other) if operand == 0 else (other, parts[0])))]
-
-        def pull(parts: Sequence[Any]) -> list[Any]:
-            (backwards,) = jax.linear_transpose(push, [variable])(list(parts))
-            return list(backwards)
-
         numbers = convolution.params["dimension_numbers"]
         lhs_names = convolution.names(numbers.lhs_spec)
         super().__init__(
@@ -220,14 +213,25 @@ class OneOperand(OperatorGroup):
             wrt_shapes=[tuple(variable.shape)],
             dtypes=[variable.dtype],
             out_dtypes=[convolution.out.dtype],
-            pull=pull,
-            push=push,
+            pull=self.pulled,
+            push=self.pushed,
             name="conv_general_dilated",
             row_axes=[convolution.names(numbers.out_spec)],
             column_axes=[lhs_names if operand == 0 else (None,) * len(variable.shape)],
             structured=True,
         )
         self.convolution, self.operand, self.other = convolution, operand, other
+
+    def pushed(self, tangents: Sequence[Any]) -> list[Any]:
+        """The convolution of one tangent with the other operand."""
+        operands = (*tangents, self.other) if self.operand == 0 else (self.other, *tangents)
+        return [self.convolution(*operands)]
+
+    def pulled(self, cotangents: Sequence[Any]) -> list[Any]:
+        """The transpose of the above, from JAX: again a convolution."""
+        variable = (self.convolution.lhs, self.convolution.rhs)[self.operand]
+        (backwards,) = jax.linear_transpose(self.pushed, [variable])(list(cotangents))
+        return list(backwards)
 
     def _written(self, row: int, column: int) -> Block:
         del row, column
@@ -246,14 +250,13 @@ class OneOperand(OperatorGroup):
     def _sent(self, block: Block, backwards: bool) -> Block:
         """`block star J`, or `block star J.T` forwards; each term in the way that is cheapest."""
         shape, dtype = (
-            (self.wrt_shapes[0], self.dtypes[0])
-            if backwards
-            else (self.out_shapes[0], self.out_dtypes[0])
+            (self.wrt_shapes[0], self.dtypes[0]) if backwards else (self.out_shapes[0], block.dtype)
         )
         terms: list[Term] = []
         for term in block.terms:
             one = rebuilt(block.out_shape, block.wrt_shape, block.dtype, [term])
-            terms += _cheapest(self._ways(one, backwards)).terms
+            sent = _cheapest(self._ways(one, backwards))
+            terms += [_typed(term, dtype) for term in sent.terms]
         return summed(block.out_shape, shape, np.dtype(dtype), terms)
 
     def _ways(self, block: Block, backwards: bool) -> list[Callable[[], Block]]:
@@ -295,6 +298,48 @@ class OneOperand(OperatorGroup):
         return star(answer, Block((examples, *kernel), kernel, dtype, [same]))
 
 
+class BothOperands(OperatorGroup):
+    """A convolution as a linear map of both operands, each in its own cheapest way."""
+
+    def __init__(self, *parts: OneOperand) -> None:
+        super().__init__(
+            out_shapes=parts[0].out_shapes,
+            wrt_shapes=[shape for part in parts for shape in part.wrt_shapes],
+            dtypes=[dtype for part in parts for dtype in part.dtypes],
+            out_dtypes=parts[0].out_dtypes,
+            pull=lambda given: [one for part in parts for one in part.pulled(given)],
+            push=lambda given: [
+                sum(part.pushed([one])[0] for part, one in zip(parts, given, strict=True))
+            ],
+            name=parts[0].name,
+            structured=True,
+        )
+        self.parts = parts
+
+    def block(self, row: int, column: int) -> Block:
+        """The term that stores the other operand."""
+        return self.parts[column].block(row, 0)
+
+    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
+        """`cotangent star J`, for each operand."""
+        return [one for part in self.parts for one in part.pullback(cotangents)]
+
+    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
+        """`J star tangent`, summed over the operands."""
+        total: Block | None = None
+        for part, tangent in zip(self.parts, tangents, strict=True):
+            (pushed,) = part.pushforward([tangent])
+            if pushed is not None:
+                total = pushed if total is None else total + pushed
+        return [total]
+
+
+def _typed(term: Term, dtype: Any) -> Term:
+    """The term with its numbers in another dtype; masks stay masks."""
+    factors = (one if arrays.is_mask(one) else arrays.cast(one, dtype) for one in term.factors)
+    return replace(term, factors=tuple(factors))
+
+
 def _cheapest(ways: Sequence[Callable[[], Block]]) -> Block:
     """What the way gives whose plan takes the least time; the first of equals."""
     return (ways[0] if len(ways) == 1 else min(ways, key=_seconds))()
@@ -331,14 +376,14 @@ def _edges(
         return ONE_EQUATION.edges(equation, inputs, outs, residuals, active)
     shapes = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in (*inputs, *outs)]
     convolution = Convolution(equation.primitive, equation.params, *shapes)
-    return [
-        [
-            Operator(OneOperand(convolution, operand, residuals[1 - operand]), 0, 0)
-            if wanted
-            else None
-            for operand, wanted in enumerate(active)
-        ]
+    parts = [
+        OneOperand(convolution, operand, residuals[1 - operand])
+        for operand, wanted in enumerate(active)
+        if wanted
     ]
+    group = parts[0] if len(parts) == 1 else BothOperands(*parts)
+    own = iter(group.edges()[0])
+    return [[next(own) if wanted else None for wanted in active]]
 
 
 def _is_complex(inputs: Sequence[Any]) -> bool:
