@@ -1,0 +1,183 @@
+"""Ragged products: rows in groups, each group multiplied by a matrix of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from blockjac import compat
+from blockjac.blocks import Block
+from blockjac.blocks.operators import OperatorGroup
+from blockjac.graph import Equation
+from blockjac.rules.fallback import ONE_EQUATION, placed
+from blockjac.rules.registry import PASSES, Edges, Pass
+
+GROUP = "group"
+"""The name of the axis of groups."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The axes of a ragged product by name: equal names are one loop index.
+
+    Attributes:
+        left: of the first operand.
+        right: of the second.
+        out: of the result.
+        ragged: the axis that the groups divide; None where they make no difference.
+    """
+
+    left: tuple[Hashable, ...]
+    right: tuple[Hashable, ...]
+    out: tuple[Hashable, ...]
+    ragged: Hashable | None
+
+
+def _axes(dimensions: Any, left_rank: int, right_rank: int) -> Axes:
+    (left_sum, right_sum), (left_batch, right_batch) = dimensions.dot_dimension_numbers
+    (divided,) = dimensions.lhs_ragged_dimensions
+    left = [("left", axis) for axis in range(left_rank)]
+    right: list[Hashable] = [("right", axis) for axis in range(right_rank)]
+    for one, other in (
+        *zip(left_sum, right_sum, strict=True),
+        *zip(left_batch, right_batch, strict=True),
+    ):
+        right[other] = left[one]
+    for axis in dimensions.rhs_group_dimensions:
+        right[axis] = GROUP
+    batch = [left[axis] for axis in left_batch]
+    summed = [left[axis] for axis in left_sum]
+    free = [name for name in left if name not in batch and name not in summed]
+    others = [name for name in right if name not in left and name != GROUP]
+    first = [GROUP] if divided in left_sum else []
+    ragged = None if divided in left_batch else left[divided]
+    return Axes(tuple(left), tuple(right), (*first, *batch, *free, *others), ragged)
+
+
+def _product(axes: Axes, left: Any, right: Any, sizes: Any, dtype: Any) -> Any:
+    """The product by a mask of which place is in which group; `vmap` and derivatives take it."""
+    number = {
+        name: place for place, name in enumerate(dict.fromkeys((*axes.left, *axes.right, GROUP)))
+    }
+
+    def over(names: Sequence[Hashable]) -> list[int]:
+        return [number[name] for name in names]
+
+    factors = [left, over(axes.left), right, over(axes.right)]
+    if axes.ragged is not None:
+        places = jnp.arange(left.shape[axes.left.index(axes.ragged)])
+        ends = jnp.cumsum(sizes)[:, None]
+        within = (places >= ends - sizes[:, None]) & (places < ends)
+        factors += [within.astype(dtype), over((GROUP, axes.ragged))]
+    return jnp.einsum(*factors, over(axes.out)).astype(dtype)
+
+
+def _is_plain(inputs: Sequence[Any]) -> bool:
+    """Whether the numbers are real, and the groups the same in every batch."""
+    return inputs[2].ndim == 1 and not any(map(jnp.iscomplexobj, inputs[:2]))
+
+
+def evaluate(
+    equation: Equation, inputs: Sequence[Any], active: Sequence[bool]
+) -> tuple[Sequence[Any], Any]:
+    """The product; its operands are all that a derivative needs."""
+    if not _is_plain(inputs):
+        return ONE_EQUATION.evaluate(equation, inputs, active)
+    return compat.bind(equation.primitive, inputs, equation.params), list(inputs)
+
+
+def edges(
+    equation: Equation,
+    inputs: Sequence[Any],
+    outs: Sequence[Any],
+    residuals: Any,
+    active: Sequence[bool],
+) -> Edges:
+    """Rows and columns of the result are deltas of those of the operands."""
+    if not _is_plain(inputs):
+        return ONE_EQUATION.edges(equation, inputs, outs, residuals, active)
+    moving = [place for place in (0, 1) if active[place]]
+    group = RaggedProduct(equation, residuals, outs[0], moving)
+    return placed(group, [0], moving, (1, len(inputs)))
+
+
+def _maps(
+    function: Callable[[Any, Any], Any], operands: Sequence[Any], moving: Sequence[int]
+) -> dict[str, Any]:
+    """The backward and the forward map of a bilinear function by some of its operands."""
+    left, right = operands[:2]
+    along = (lambda one: function(one, right), lambda one: function(left, one))
+
+    def pull(cotangents: Sequence[Any]) -> list[Any]:
+        return [
+            jax.linear_transpose(along[place], operands[place])(*cotangents)[0] for place in moving
+        ]
+
+    def push(tangents: Sequence[Any]) -> list[Any]:
+        return [sum(along[place](one) for place, one in zip(moving, tangents, strict=True))]
+
+    return {"pull": pull, "push": push}
+
+
+class RaggedProduct(OperatorGroup):
+    """A ragged product by its operands.
+
+    JAX batches no ragged product, so that a single derivative is a ragged product again, and
+    several at once are products with a mask of the groups.
+    """
+
+    def __init__(
+        self, equation: Equation, operands: Sequence[Any], out: Any, moving: Sequence[int]
+    ) -> None:
+        left, right, sizes = operands
+        axes = _axes(equation.params["ragged_dot_dimension_numbers"], left.ndim, right.ndim)
+        point = [operands[place] for place in moving]
+
+        def by_mask(left: Any, right: Any) -> Any:
+            return _product(axes, left, right, sizes, out.dtype)
+
+        def as_it_is(left: Any, right: Any) -> Any:
+            return compat.bind(equation.primitive, [left, right, sizes], equation.params)[0]
+
+        names = [axes.left, axes.right]
+        super().__init__(
+            out_shapes=[tuple(out.shape)],
+            wrt_shapes=[tuple(one.shape) for one in point],
+            dtypes=[one.dtype for one in point],
+            out_dtypes=[out.dtype],
+            **_maps(by_mask, operands, moving),
+            name="ragged_dot_general",
+            row_axes=[axes.out],
+            column_axes=[names[place] for place in moving],
+            structured=True,
+        )
+        self.alone = OperatorGroup(
+            self.out_shapes,
+            self.wrt_shapes,
+            self.dtypes,
+            self.out_dtypes,
+            # JAX does not know the other derivatives of sums over groups.
+            **_maps(by_mask if axes.out[:1] == (GROUP,) else as_it_is, operands, moving),
+            name=self.name,
+            structured=True,
+        )
+
+    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
+        """`cotangent star J`: for one number as a ragged product."""
+        (cotangent,) = cotangents
+        if cotangent is not None and not cotangent.out_shape:
+            return self.alone.pullback(cotangents)
+        return super().pullback(cotangents)
+
+    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
+        """`J star tangent`: along one direction as a ragged product."""
+        if all(tangent is None or not tangent.wrt_shape for tangent in tangents):
+            return self.alone.pushforward(tangents)
+        return super().pushforward(tangents)
+
+
+PASSES["ragged_dot_general"] = Pass(evaluate, edges)
