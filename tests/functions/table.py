@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -254,8 +255,8 @@ TABLE |= calls(
     vector_norm=(lambda x: jnp.linalg.vector_norm(x, ord=3), (V,)),
 )
 TABLE |= family("scipy.linalg", "block_diag", M, N)
-TABLE |= family("scipy.linalg", "toeplitz polar", N)
-TABLE["scipy.linalg.toeplitz"] = Row(jsp.linalg.toeplitz, (V, V))
+TABLE |= family("scipy.linalg", "polar", N)
+TABLE |= family("scipy.linalg", "toeplitz hankel", V, V)
 TABLE |= calls(
     "scipy.linalg",
     cho_factor=(positive(lambda x: jsp.linalg.cho_factor(x)[0]), (N,)),
@@ -269,18 +270,15 @@ TABLE |= calls(
     solve_triangular=(lambda x, y: jsp.linalg.solve_triangular(x, y, lower=True), (N, V)),
     circulant=(jsp.linalg.circulant, (V,)),
     companion=(jsp.linalg.companion, (V,)),
-    hankel=(jsp.linalg.hankel, (V, V)),
     convolution_matrix=(lambda x: jsp.linalg.convolution_matrix(x, 3), (V,)),
     fiedler=(jsp.linalg.fiedler, (V,)),
     leslie=(jsp.linalg.leslie, (V, (2,))),
 )
-SLOW = {
-    "scipy.linalg.expm": Row(jsp.linalg.expm, (N,)),
-    "scipy.linalg.expm_frechet": Row(
-        lambda x, y: jsp.linalg.expm_frechet(x, y, compute_expm=False), (N, N)
-    ),
-}
-TABLE |= {name: Row(row.function, row.arguments, slow=True) for name, row in SLOW.items()}
+TABLE |= calls(
+    "scipy.linalg",
+    expm=(jsp.linalg.expm, (N,)),
+    expm_frechet=(lambda x, y: jsp.linalg.expm_frechet(x, y, compute_expm=False), (N, N)),
+)
 
 # Fourier transforms and signals
 
@@ -611,8 +609,13 @@ for _names, _options in (
     TABLE |= {name: replace(TABLE[name], **_options) for name in _names.split()}
 
 SLOW = """
+    scipy.linalg.* scipy.signal.* random.* scipy.stats.*cdf scipy.stats.*sf
 """
-TABLE |= {name: replace(TABLE[name], slow=True) for name in SLOW.split()}
+TABLE |= {
+    name: replace(row, slow=True)
+    for name, row in TABLE.items()
+    if any(fnmatchcase(name, pattern) for pattern in SLOW.split())
+}
 
 # Where JAX has no derivative, nor we
 
@@ -648,6 +651,15 @@ BETTER = {
             x, 0.0, lambda a, b: a + b + a * b, (2, 3), (1, 2), "SAME", (1, 2), (1, 1)
         ),
         (M,),
+    ),
+    "lax.reduce of one of two arrays": Row(
+        lambda x, y: lax.reduce(
+            (x, y), (1.0, 0.0), lambda a, b: (a[0] * b[0], a[1] * b[0] + b[1]), (1,)
+        )[1],
+        (M, M),
+    ),
+    "lax.scatter_min clipped": Row(
+        lambda x, u: x.at[jnp.array([-9, 0, 9])].min(u, mode="clip"), (W, V)
     ),
     "lax.composite": Row(lax.composite(jnp.sin, "my.sine"), (V,)),
     "lax.zeta": Row(lambda q: lax.zeta(jnp.full(3, 2.5), jnp.exp(q)), (V,)),
