@@ -8,8 +8,9 @@ reverse order is backpropagation, forward order is forward mode.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 from blockjac import compat
 from blockjac.blocks import Block, add
 from blockjac.blocks.block import rebuilt
-from blockjac.blocks.operators import Edge, Operator, compose, written
+from blockjac.blocks.operators import Edge, Operator, OperatorGroup, compose, written
 from blockjac.errors import OrderError
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.rules import PASSES, RULES, ZERO, Pass
@@ -134,6 +135,16 @@ def useful_passes(graph: Graph, useful: Set[int]) -> Iterator[Equation]:
 def pass_of(equation: Equation) -> Pass:
     """How an equation without a rule is differentiated."""
     return PASSES.get(equation.primitive.name, ONE_EQUATION)
+
+
+def is_reversible(graph: Graph, useful: Set[int]) -> bool:
+    """Whether every equation on the way can be pulled back."""
+    return all(
+        pass_of(equation).reversible(
+            equation, [tail is not None for tail in tails_of(equation, useful)]
+        )
+        for equation in useful_passes(graph, useful)
+    )
 
 
 def tails_of(equation: Equation, useful: Set[int]) -> list[int | None]:
@@ -359,67 +370,172 @@ def _rule(
     return RULES[name].apply(outs, inputs, equation.params, active)
 
 
-def eliminate(edges: Edges, order: Sequence[Vertex]) -> Edges:
-    """Eliminate vertices in the given order; the edges that remain are the answer."""
-    remaining = set(order)
-    for vertex in order:
-        if vertex not in remaining:
-            continue
-        for member in _eliminate_one(edges, vertex):
-            remaining.discard(member)
+def eliminate(
+    edges: Edges, order: Sequence[Vertex], after: Callable[[], None] | None = None
+) -> Edges:
+    """Eliminate vertices in the given order; the edges that remain are the answer.
+
+    Args:
+        edges: the graph; it is used up.
+        order: the vertices.
+        after: called after each of them.
+    """
+    pending = dict.fromkeys(order)
+    while pending:
+        for vertex in _eliminate_next(edges, next(iter(pending)), pending):
+            pending.pop(vertex, None)
+        if after is not None:
+            after()
     return edges
 
 
-def _eliminate_one(edges: Edges, vertex: Vertex) -> list[Vertex]:
-    operators = [
-        edge for edge in edges.entering.get(vertex, {}).values() if isinstance(edge, Operator)
-    ]
-    if operators:
-        joint = _joint(edges, vertex, operators[0])
-        if joint is not None:
-            return joint
-    entering, leaving = edges.remove(vertex)
-    for head, left in leaving.items():
-        for tail, right in entering.items():
-            edges.add(tail, head, compose(left, right))
+def _eliminate_next(edges: Edges, vertex: Vertex, pending: Container[Vertex]) -> list[Vertex]:
+    """Eliminate a vertex, and all others that its operators are applied together with."""
+    arriving = _groups(edges.entering.get(vertex, {}))
+    if arriving:
+        passage = Passage(edges, arriving[0], vertex)
+        if passage.is_pulled(pending):
+            passage.pull()
+            return list(passage.rows)
+        if passage.is_pushed(pending):
+            passage.push()
+    for group in _groups(edges.leaving.get(vertex, {})):
+        passage = Passage(edges, group, vertex)
+        others = [tail for tail in passage.columns if tail is not vertex and tail in pending]
+        if others:  # the last of the operands takes all of them along
+            _bypass(edges, vertex, but_for=group)
+            return [vertex]
+        passage.push()
+    _bypass(edges, vertex)
     return [vertex]
 
 
-def _joint(edges: Edges, vertex: Vertex, operator: Operator) -> list[Vertex] | None:
-    """Eliminate all results of one operator's equation by one backward pass; None if impossible."""
-    group = operator.group
-    members: dict[Vertex, int] = {}
-    columns: dict[int, Vertex] = {}
-    for head, entering in edges.entering.items():
-        for tail, edge in entering.items():
-            if isinstance(edge, Operator) and edge.group is group:
-                members[head] = edge.row
-                columns[edge.column] = tail
-    if group.pull is None or any(
-        isinstance(edge, Operator)
-        for head in members
-        for edge in edges.leaving.get(head, {}).values()
-    ):
-        return None
-    if any(
-        not isinstance(edge, Operator) or edge.group is not group
-        for head in members
-        for edge in edges.entering[head].values()
-    ):
-        return None
-    heads: dict[Vertex, list[Block | None]] = {}
-    for member, row in members.items():
-        for head, edge in edges.leaving.get(member, {}).items():
-            if head in members:
-                return None
-            heads.setdefault(head, [None] * len(group.out_shapes))[row] = written(edge)
-    for member in members:
-        edges.remove(member)
-    for head, cotangents in heads.items():
-        for column, answer in enumerate(group.pullback(cotangents)):
-            if answer is not None and column in columns:
-                edges.add(columns[column], head, answer)
-    return list(members)
+def _groups(edges: Mapping[Vertex, Edge]) -> list[OperatorGroup]:
+    """The operators among edges, each equation once."""
+    groups = {id(edge.group): edge.group for edge in edges.values() if isinstance(edge, Operator)}
+    return list(groups.values())
+
+
+def _bypass(edges: Edges, vertex: Vertex, but_for: OperatorGroup | None = None) -> None:
+    """The chain rule at one vertex; edges of a group that waits for other operands stay."""
+    entering, leaving = edges.remove(vertex)
+    for head, left in leaving.items():
+        if isinstance(left, Operator) and left.group is but_for:
+            edges.add(vertex, head, left)
+            continue
+        for tail, right in entering.items():
+            edges.add(tail, head, compose(left, right))
+    if but_for is not None:
+        for tail, right in entering.items():
+            edges.add(tail, vertex, right)
+
+
+class Passage:
+    """All edges of one operator in a graph: its equation is passed in one go, either way.
+
+    Attributes:
+        columns: vertices of the operands, with their places.
+        rows: vertices of the results, with their places.
+    """
+
+    def __init__(self, edges: Edges, group: OperatorGroup, vertex: Vertex) -> None:
+        """Find them from one of the operands or results."""
+        self.edges, self.group = edges, group
+        self.columns: dict[Vertex, int] = {}
+        self.rows: dict[Vertex, int] = {}
+        found = [vertex]
+        while found:
+            one = found.pop()
+            for head, edge in self._own(edges.leaving.get(one, {})):
+                if head not in self.rows:
+                    self.rows[head] = edge.row
+                    found.append(head)
+            for tail, edge in self._own(edges.entering.get(one, {})):
+                if tail not in self.columns:
+                    self.columns[tail] = edge.column
+                    found.append(tail)
+
+    def _own(self, edges: Mapping[Vertex, Edge]) -> list[tuple[Vertex, Operator]]:
+        return [
+            (vertex, edge)
+            for vertex, edge in edges.items()
+            if isinstance(edge, Operator) and edge.group is self.group
+        ]
+
+    def is_pulled(self, pending: Container[Vertex]) -> bool:
+        """Whether what leaves the results can be pulled back at once, and costs less that way."""
+        if self.group.pull is None or not self._rows_are_last():
+            return False
+        if self.group.push is None or any(tail in pending for tail in self.columns):
+            return True
+        heads = {
+            head: edge
+            for row in self.rows
+            for head, edge in self.edges.leaving.get(row, {}).items()
+        }
+        pulled = sum(math.prod(written(edge).out_shape) for edge in heads.values())
+        return pulled <= sum(
+            math.prod(edge.wrt_shape)
+            for tail in self.columns
+            for edge in self.edges.entering.get(tail, {}).values() or [self._edge_from(tail)]
+        )
+
+    def is_pushed(self, pending: Container[Vertex]) -> bool:
+        """Whether all that enters the operands is known."""
+        return self.group.push is not None and not any(tail in pending for tail in self.columns)
+
+    def _edge_from(self, tail: Vertex) -> Operator:
+        return self._own(self.edges.leaving[tail])[0][1]
+
+    def _rows_are_last(self) -> bool:
+        """Whether only this equation enters the results, and only blocks to others leave them."""
+        entering = [edge for row in self.rows for edge in self.edges.entering[row].values()]
+        leaving = [
+            (head, edge)
+            for row in self.rows
+            for head, edge in self.edges.leaving.get(row, {}).items()
+        ]
+        return all(
+            isinstance(edge, Operator) and edge.group is self.group for edge in entering
+        ) and not any(head in self.rows or isinstance(edge, Operator) for head, edge in leaving)
+
+    def pull(self) -> None:
+        """Eliminate the results: one pullback for each vertex that they lead to."""
+        tails = {column: tail for tail, column in self.columns.items()}
+        heads: dict[Vertex, list[Block | None]] = {}
+        for row, place in self.rows.items():
+            for head, edge in self.edges.leaving.get(row, {}).items():
+                heads.setdefault(head, [None] * len(self.group.out_shapes))[place] = written(edge)
+        for row in self.rows:
+            self.edges.remove(row)
+        for head, cotangents in heads.items():
+            for column, answer in enumerate(self.group.pullback(cotangents)):
+                if answer is not None and column in tails:
+                    self.edges.add(tails[column], head, answer)
+
+    def push(self) -> None:
+        """Replace the operator: one pushforward for each vertex that leads to its operands."""
+        heads = {place: row for row, place in self.rows.items()}
+        sources: dict[Vertex, list[Block | None]] = {}
+        for tail, place in self.columns.items():
+            entering = self.edges.entering.get(tail)
+            if not entering:  # a variable itself
+                edge = self._edge_from(tail)
+                entering = {tail: Block.identity(edge.wrt_shape, self.group.dtypes[place])}
+            for source, edge in entering.items():
+                tangents = sources.setdefault(source, [None] * len(self.group.wrt_shapes))
+                tangents[place] = written(edge)
+        for tail in self.columns:
+            for row in self.rows:
+                self.edges.leaving[tail].pop(row, None)
+                self.edges.entering[row].pop(tail, None)
+        for source, tangents in sources.items():
+            for place, answer in enumerate(self.group.pushforward(tangents)):
+                if answer is not None and place in heads:
+                    self.edges.add(source, heads[place], answer)
+        for tail in self.columns:
+            if not self.edges.leaving[tail]:
+                self.edges.remove(tail)
 
 
 def reverse_order(graph: Graph, useful: set[int]) -> list[Vertex]:

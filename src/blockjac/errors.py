@@ -67,6 +67,10 @@ class NoDerivativeError(BlockjacError, NotImplementedError):
     """A derivative that neither this library nor JAX knows."""
 
 
+class NoWayBackError(BlockjacError, ValueError):
+    """A loop of unknown length asked for its derivative backwards; JAX raises ValueError too."""
+
+
 class DifferentiationTypeError(BlockjacError, TypeError):
     """What has no derivative: an integer or non-array input, a result no float or no scalar."""
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from blockjac.answers import Jacobian, Pullback, Pushforward, Values
 from blockjac.blocks.dense import check_size
-from blockjac.call import ArgNums, Call, float0_zeros, traced_call
+from blockjac.call import ArgNums, Call, float0_zeros, is_array, traced_call
 from blockjac.eliminate import check_order
 from blockjac.errors import BlockShapeError, DifferentiationTypeError
-from blockjac.program import run
+from blockjac.program import Question, run
 from blockjac.trace import is_inexact, named_as
 
 
@@ -79,7 +79,7 @@ def jacobian(
         call.check_results(holomorphic)
         _check_dense(call, max_bytes, jacobian_of.__name__)
         question = Jacobian(call.count, call.smooth, order, dense=True, holomorphic=holomorphic)
-        aux, rows = run(question, call.graph, call.arguments)
+        aux, rows = _answered(question, call, call.arguments)
         answer = call.jacobian_tree(rows)
         return (answer, call.aux(aux)) if has_aux else answer
 
@@ -125,7 +125,7 @@ def block_jacobian(
                 "differentiate with respect to real and imaginary parts"
             )
         question = Jacobian(call.count, call.smooth, order, dense=False)
-        aux, rows = run(question, call.graph, call.arguments)
+        aux, rows = _answered(question, call, call.arguments)
         answer = call.jacobian_tree(rows)
         return (answer, call.aux(aux)) if has_aux else answer
 
@@ -178,9 +178,9 @@ def value_and_grad(
         call.check_scalar()
         call.check_results(holomorphic)
         question = Jacobian(
-            1, call.smooth, "auto", dense=True, holomorphic=holomorphic, values=True
+            1, call.smooth, "reverse", dense=True, holomorphic=holomorphic, values=True
         )
-        (value, *aux), (row,) = run(question, call.graph, call.arguments)
+        (value, *aux), (row,) = _answered(question, call, call.arguments)
         return ((value, call.aux(aux)) if has_aux else value), call.argument_tree(row)
 
     return _documented(value_and_gradient, fun, "Value and gradient", argnums)
@@ -251,11 +251,12 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     _check_callable(fun, "vjp")
     everything = tuple(range(len(primals)))
     call = traced_call("vjp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
-    outs, kept = run(Values(call.count, keep=True), call.graph, call.arguments)
+    outs, kept = _answered(Values(call.count, keep=True), call, call.arguments)
 
     # A pytree of the kept values, as JAX's is, so that it may leave jit and vmap.
     static = replace(call, arguments=(), graph=replace(call.graph, captured=[]))
-    pullback = jax.tree_util.Partial(partial(_pulled_back, static), kept)
+    name = getattr(fun, "__name__", type(fun).__name__)
+    pullback = jax.tree_util.Partial(partial(_pulled_back, static, name), kept)
     value = call.value(outs)
     return (value, pullback, call.aux(outs[call.count :])) if has_aux else (value, pullback)
 
@@ -290,10 +291,11 @@ def jvp(
             f"found {type(primals).__name__} and {type(tangents).__name__}."
         )
     primals, tangents = tuple(primals), tuple(tangents)
+    _check_tangents(primals, tangents)
     everything = tuple(range(len(primals)))
     call = traced_call("jvp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
-    given = _tangents(call, tangents, jax.tree.structure(primals))
-    outs, rates = run(Pushforward(call.count, call.smooth), call.graph, call.arguments, given)
+    given = _moving(jax.tree.leaves(tangents), call.inputs)
+    outs, rates = _answered(Pushforward(call.count, call.smooth), call, call.arguments, given)
     moving = iter(rates)
     tangent = call.value(
         [next(moving) if is_inexact(out) else float0_zeros(out.shape) for out in call.results]
@@ -332,10 +334,24 @@ def chain_rule(Dg: Any, Df: Any, var_shape: Sequence[int]) -> jax.Array:
     return jnp.tensordot(Dg, Df, axes=rank)
 
 
-def _pulled_back(call: Call, kept: list[Any], cotangent: Any) -> tuple[Any, ...]:
+def _answered(
+    question: Question, call: Call, arguments: Sequence[Any], extra: Sequence[Any] = ()
+) -> Any:
+    """Run a question under JAX's default promotion: a strict one is for the user's own code."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        return run(question, call.graph, arguments, extra)
+
+
+def _pulled_back(call: Call, name: str, kept: list[Any], *cotangents: Any) -> tuple[Any, ...]:
     """The answer of a pullback: one cotangent an argument."""
-    given = _cotangents(call, cotangent)
-    rows = run(Pullback(call.count, call.smooth), call.graph, kept, given)
+    if len(cotangents) != 1:
+        raise DifferentiationTypeError(
+            f"The function returned by blockjac.vjp applied to {name} was called with "
+            f"{len(cotangents)} arguments, but must be called with a single one, the cotangent of "
+            "the value: for a function that returns a tuple, one tuple"
+        )
+    given = _cotangents(call, cotangents[0])
+    rows = _answered(Pullback(call.count, call.smooth), call, kept, given)
     return call.argument_tree(rows)
 
 
@@ -353,19 +369,22 @@ def _cotangents(call: Call, cotangent: Any) -> list[Any]:
                 "unexpected JAX type (e.g. shape/dtype) for argument to VJP function: leaf "
                 f"{place} is {_described(leaf)}, but must be {_described(wanted)} as the value is"
             )
-    pairs = zip(leaves, call.results, strict=True)
-    return [leaf for leaf, wanted in pairs if is_inexact(wanted)]
+    return _moving(leaves, call.results)
 
 
-def _tangents(call: Call, tangents: tuple[Any, ...], wanted_tree: Any) -> list[Any]:
-    """The leaves of the tangents that belong to float and complex inputs, checked."""
+def _check_tangents(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> None:
+    """Raise unless the tangents have the tree, dtypes and shapes of the primals."""
     leaves, tree = jax.tree.flatten(tangents)
+    points, wanted_tree = jax.tree.flatten(primals)
     if tree != wanted_tree:
         raise DifferentiationTypeError(
             "primal and tangent arguments to blockjac.jvp must have the same tree structure; "
             f"primals have {wanted_tree} whereas tangents have {tree}."
         )
-    for place, (leaf, primal) in enumerate(zip(leaves, call.inputs, strict=True)):
+    for place, (leaf, point) in enumerate(zip(leaves, points, strict=True)):
+        if not is_array(point):
+            continue  # the call names it
+        primal = jax.ShapeDtypeStruct(np.shape(point), jnp.result_type(point))
         if not _same_type(leaf, primal):
             wanted = primal.dtype.name if is_inexact(primal) else "float0"
             raise DifferentiationTypeError(
@@ -379,7 +398,11 @@ def _tangents(call: Call, tangents: tuple[Any, ...], wanted_tree: Any) -> list[A
                 "blockjac.jvp called with different primal and tangent shapes: "
                 f"leaf {place} is {_described(primal)} with a tangent {_described(leaf)}"
             )
-    return [leaf for leaf, primal in zip(leaves, call.inputs, strict=True) if is_inexact(primal)]
+
+
+def _moving(leaves: Sequence[Any], avals: Sequence[Any]) -> list[Any]:
+    """The leaves that belong to float and complex values."""
+    return [leaf for leaf, aval in zip(leaves, avals, strict=True) if is_inexact(aval)]
 
 
 def _same_type(leaf: Any, wanted: Any) -> bool:

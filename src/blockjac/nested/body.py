@@ -23,6 +23,7 @@ from blockjac.eliminate import (
     evaluate,
     forward_order,
     identity_edges,
+    is_reversible,
     kept_of,
     needed_values,
     point_from,
@@ -99,17 +100,37 @@ class Body:
         """Whether a pushforward needs more of a point than `kept`."""
         return any(True for _ in useful_passes(self.graph, self.useful))
 
+    @cached_property
+    def reversible(self) -> bool:
+        """Whether cotangents can be pulled back through it."""
+        return is_reversible(self.graph, self.useful)
+
     def edges(self, point: Point) -> Edges:
         """The elemental Jacobians at a point."""
         return elemental(self.graph, point, self.useful)
 
+    def abstract_edges(self, whole: bool) -> Edges:
+        """The elemental Jacobians as a plan sees them: shapes instead of arrays.
+
+        Args:
+            whole: at a point with all values, not at one that was restored.
+        """
+        return (self._abstract_whole if whole else self._abstract_restored).copy()
+
     @cached_property
-    def abstract_edges(self) -> Edges:
-        """The elemental Jacobians as a plan sees them: shapes instead of arrays."""
+    def _abstract_whole(self) -> Edges:
+        return self._abstract(lambda point: point)
+
+    @cached_property
+    def _abstract_restored(self) -> Edges:
+        return self._abstract(lambda point: self.restored(self.kept(point)))
+
+    def _abstract(self, seen: Callable[[Point], Point]) -> Edges:
         found: list[Edges] = []
 
         def at(inputs: Sequence[Any], captured: Sequence[Any]) -> None:
-            found.append(self.edges(evaluate(self.graph, inputs, captured, self.useful)))
+            point = evaluate(self.graph, inputs, captured, self.useful)
+            found.append(self.edges(seen(point)))
 
         structs = [
             jax.ShapeDtypeStruct(self.graph.avals[one].shape, self.graph.avals[one].dtype)

@@ -162,6 +162,8 @@ class SwitchGroup(NestedGroup):
         active: Sequence[bool],
     ) -> None:
         super().__init__("cond", outs, inputs, active)
+        if not all(body.reversible for body in bodies):
+            self.pull = None
         self.bodies, self.inputs, self.kept = bodies, inputs, residuals
 
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
@@ -178,7 +180,8 @@ class SwitchGroup(NestedGroup):
         costs, found = [], []
         for body in self.bodies:
             with planning() as cost:
-                found.append([form_of(one) for one in act(body, body.abstract_edges.copy())])
+                abstract = body.abstract_edges(whole=_is_whole(body, backwards))
+                found.append([form_of(one) for one in act(body, abstract)])
             costs.append(cost)
         forms: list[Form | None] = [joined(each) for each in zip(*found, strict=True)]
         if is_planning():
@@ -204,9 +207,8 @@ class SwitchGroup(NestedGroup):
         ]
 
     def _point(self, number: int, backwards: bool) -> Point:
-        """The branch's point; what is kept serves the way back only, where it has passes."""
         body = self.bodies[number]
-        if not backwards and body.has_passes:
+        if _is_whole(body, backwards):
             return body.evaluate(self.inputs[1:])
         leaves = [self.kept.slots[slot] for slot in self.kept.places[number]]
         own, passes = jax.tree.unflatten(self.kept.trees[number], leaves)
@@ -218,4 +220,14 @@ class SwitchGroup(NestedGroup):
         return body.restored([*values, *passes])
 
 
-PASSES["cond"] = Pass(evaluate, edges)
+def _is_whole(body: Body, backwards: bool) -> bool:
+    """Whether a branch needs its point whole: what is kept serves the way back only."""
+    return not backwards and body.has_passes
+
+
+def reversible(equation: Equation, active: Sequence[bool]) -> bool:
+    """Whether every branch is."""
+    return all(body.reversible for body in branches_of(equation, active))
+
+
+PASSES["cond"] = Pass(evaluate, edges, reversible)

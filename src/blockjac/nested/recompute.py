@@ -73,11 +73,13 @@ class RecomputedGroup(NestedGroup):
         super().__init__("checkpoint", outs, inputs, active)
         self.equation, self.inputs, self.kept = equation, inputs, residuals
         self.body: Body = remembered(equation, active, _body_of)
+        if not self.body.reversible:
+            self.pull = None
 
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
         """After the values once more; a barrier keeps the compiler from reusing the first ones."""
         if is_planning():
-            return self.body.pulled(self.body.abstract_edges.copy(), cotangents)
+            return self.body.pulled(self.body.abstract_edges(whole=True), cotangents)
         kept, given = self.kept, list(cotangents)
         if self.equation.params["prevent_cse"]:
             arrays, tree = jax.tree.flatten([kept, given])
@@ -87,7 +89,7 @@ class RecomputedGroup(NestedGroup):
     def pushed(self, tangents: Blocks) -> list[Block | None]:
         """Alongside the values, which need not be computed again for it."""
         if is_planning():
-            return self.body.pushed(self.body.abstract_edges.copy(), tangents)
+            return self.body.pushed(self.body.abstract_edges(whole=True), tangents)
         return self.body.pushed(self.body.edges(self.body.evaluate(self.inputs)), tangents)
 
     def _point_again(self, inputs: Arrays, saved: Arrays) -> Point:
@@ -97,5 +99,11 @@ class RecomputedGroup(NestedGroup):
         return evaluate_graph(body.graph, inputs, body.graph.captured, body.useful, known)
 
 
+def reversible(equation: Equation, active: Sequence[bool]) -> bool:
+    """Whether the function is."""
+    body: Body = remembered(equation, active, _body_of)
+    return body.reversible
+
+
 for _name in ("remat2", "remat", "checkpoint"):
-    PASSES[_name] = Pass(evaluate, edges)
+    PASSES[_name] = Pass(evaluate, edges, reversible)

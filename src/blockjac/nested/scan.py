@@ -150,6 +150,8 @@ class ScanGroup(NestedGroup):
         self, loop: Loop, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
     ) -> None:
         super().__init__("scan", outs, inputs, active)
+        if not loop.body.reversible:
+            self.pull = None
         self.loop, self.inputs, self.residuals = loop, inputs, residuals
         graph = loop.body.graph
         self.x_axes = [_step_axis(graph.avals[one]) for one in loop.parted(graph.inputs)[2]]
@@ -215,7 +217,7 @@ class ScanGroup(NestedGroup):
         """
         forms = [form_of(block) for block in carry]
         while True:
-            shares, cost = self._planned(act, forms, cut)
+            shares, cost = self._planned(act, forms, cut, backwards)
             grown = [joined(pair) for pair in zip(forms, map(form_of, shares.carry), strict=True)]
             if grown == forms:
                 break
@@ -252,18 +254,23 @@ class ScanGroup(NestedGroup):
         return Swept(_blocks(forms, carried), _blocks(summed, totals), stacked, shares_of_steps)
 
     def _planned(
-        self, act: Act, forms: Sequence[Form | None], cut: Sequence[Slices | None]
+        self,
+        act: Act,
+        forms: Sequence[Form | None],
+        cut: Sequence[Slices | None],
+        backwards: bool,
     ) -> tuple[Shares, Any]:
         """What one step gives, and costs, by structure alone."""
         with planning() as cost:
             carry = [form and form.block(form.abstract()) for form in forms]
             slices = [one and one.any_step() for one in cut]
-            shares = act(self.loop.body.abstract_edges.copy(), carry, slices)
+            edges = self.loop.body.abstract_edges(whole=self._is_whole(backwards))
+            shares = act(edges, carry, slices)
         return shares, cost
 
     def _points(self, backwards: bool) -> tuple[Any, Any, Callable[[Any, Any], tuple[Any, Point]]]:
         """How a step gets its point: what is carried for it, what is cut, and the function."""
-        if not backwards and self.loop.body.has_passes:
+        if self._is_whole(backwards):
             return self._points_again()
         loop, kept = self.loop, self.residuals
         fixed = [source for source in loop.sources if source is not None and source >= 0]
@@ -283,8 +290,12 @@ class ScanGroup(NestedGroup):
 
         return (), (kept["stacked"], cut, kept["passes"]), restored
 
+    def _is_whole(self, backwards: bool) -> bool:
+        """Whether steps need their points whole: what is kept serves the way back only."""
+        return not backwards and self.loop.body.has_passes
+
     def _points_again(self) -> tuple[Any, Any, Callable[[Any, Any], tuple[Any, Point]]]:
-        """Points evaluated once more, alongside: what is kept serves the way back only."""
+        """Points evaluated once more, alongside."""
         loop = self.loop
         consts, init, xs = loop.parted(self.inputs)
 
@@ -369,4 +380,9 @@ def _step_axis(aval: Any) -> int:
     return 1 if jnp.issubdtype(aval.dtype, jnp.complexfloating) else 0
 
 
-PASSES["scan"] = Pass(evaluate, edges)
+def reversible(equation: Equation, active: Sequence[bool]) -> bool:
+    """Whether one step is."""
+    return loop_of(equation, active).body.reversible
+
+
+PASSES["scan"] = Pass(evaluate, edges, reversible)

@@ -47,7 +47,7 @@ def _names_of(equation: Equation, active: Sequence[bool]) -> tuple[Any, Any] | N
         shape = body.graph.avals[body.graph.inputs[-1]].shape
         tangents: list[Block | None] = [None] * lengths.matvec
         identity = Block.identity(shape, body.graph.avals[body.graph.inputs[-1]].dtype)
-        (product,) = body.pushed(body.abstract_edges.copy(), [*tangents, identity])
+        (product,) = body.pushed(body.abstract_edges(whole=True), [*tangents, identity])
     pairs = [] if product is None else delta_pairs(product)
     solution: list[Any] = [None] * len(shape)
     right: list[Any] = [None] * len(shape)
@@ -150,7 +150,7 @@ class SolveGroup(NestedGroup):
 
     def _edges(self) -> Any:
         if is_planning():
-            return self.matvec.abstract_edges.copy()
+            return self.matvec.abstract_edges(whole=True)
         consts = self.made_of[: self.equation.params["const_lengths"].matvec]
         return self.matvec.edges(self.matvec.evaluate([*consts, *self.solution]))
 

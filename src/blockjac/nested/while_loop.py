@@ -65,7 +65,7 @@ class WhileGroup(NestedGroup):
         while True:
             with planning() as cost:
                 incoming = [form and form.block(form.abstract()) for form in forms]
-                found = self.body.pushed(self.body.abstract_edges.copy(), [*fixed, *incoming])
+                found = self.body.pushed(self.body.abstract_edges(whole=True), [*fixed, *incoming])
             grown = [joined(pair) for pair in zip(forms, map(form_of, found), strict=True)]
             if grown == forms:
                 break
@@ -104,4 +104,4 @@ class WhileGroup(NestedGroup):
         ]
 
 
-PASSES["while"] = Pass(evaluate, edges)
+PASSES["while"] = Pass(evaluate, edges, lambda equation, active: False)

@@ -14,9 +14,16 @@ from blockjac.blocks.block import Block
 from blockjac.blocks.dense import dense
 from blockjac.blocks.factor import Cost, OverBudget, planning
 from blockjac.blocks.operators import compose
-from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
+from blockjac.eliminate import (
+    Edges,
+    Vertex,
+    eliminate,
+    forward_order,
+    is_reversible,
+    reverse_order,
+)
 from blockjac.graph import Graph
-from blockjac.plan.one_way import check_forwards, has_one_way
+from blockjac.plan.one_way import check_backwards, check_forwards, has_one_way
 
 BUDGET = 1000
 """How many contractions of two terms "auto" prices before it gives a candidate up."""
@@ -41,9 +48,11 @@ def choose_order(
         write: whether the answer will be written out dense, which then is part of the price.
     """
     reverse = reverse_order(graph, useful)
+    if order == "reverse":
+        check_backwards(graph, useful)
     if order == "reverse" or not reverse:
         return reverse
-    if order == "forward":
+    if order == "forward" or not is_reversible(graph, useful):
         check_forwards(graph, useful)
         return forward_order(graph, useful)
     if has_one_way(graph, useful):
@@ -105,11 +114,13 @@ def price(
         OverBudget: over the limit or the bound.
     """
     left = edges.copy()
+
+    def check() -> None:
+        if cost.seconds() > bound:
+            raise OverBudget
+
     with planning(limit) as cost:
-        for vertex in order:
-            eliminate(left, [vertex])  # nothing, for a vertex that went together with another
-            if cost.seconds() > bound:
-                raise OverBudget
+        eliminate(left, order, check)
         if write:
             for _, edge in _results(left):
                 if isinstance(edge, Block):

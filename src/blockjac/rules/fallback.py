@@ -20,9 +20,6 @@ from blockjac.graph import Equation
 from blockjac.rules.registry import Pass
 from blockjac.trace import is_inexact
 
-FORWARD_ONLY = {"while"}
-"""Primitives that JAX differentiates forwards only."""
-
 REVERSE_ONLY = {"custom_vjp_call"}
 """Primitives that JAX differentiates backwards only."""
 
@@ -30,11 +27,6 @@ REVERSE_ONLY = {"custom_vjp_call"}
 _CONTROL_FLOW = """
     call_hi_primitive eval_jaxpr linear_call remat_opt run_state stage
 """
-_LINEAR_ALGEBRA = """
-    cholesky eig eigh lu qr svd triangular_solve tridiagonal_solve fft
-    ragged_dot_general
-"""
-_COMPLEX = "complex conj imag real"
 _OTHER = "reduce reduce_window tie to_edtype from_edtype"
 _COLLECTIVES = """
     all_gather_invariant all_gather_reduced pbroadcast preduced ragged_all_to_all
@@ -63,8 +55,6 @@ LEFT_TO_JAX = frozenset(
     " ".join(
         (
             _CONTROL_FLOW,
-            _LINEAR_ALGEBRA,
-            _COMPLEX,
             _OTHER,
             _COLLECTIVES,
             _REFERENCES_AND_CALLBACKS,
@@ -80,9 +70,7 @@ LEFT_TO_JAX = frozenset(
 def evaluate(
     equation: Equation, inputs: Sequence[Any], active: Sequence[bool]
 ) -> tuple[list[Any], Any]:
-    """The results of one equation, and JAX's pullback at this point (None if it has none)."""
-    if equation.primitive.name in FORWARD_ONLY:
-        return compat.bind(equation.primitive, inputs, equation.params), None
+    """The results of one equation, and JAX's pullback at this point."""
     function, point = of_moving(equation, inputs, active)
     _, pull, results = jax.vjp(function, *point, has_aux=True)
     return results, pull
@@ -115,7 +103,7 @@ def fallback(
         wrt_shapes=[tuple(part.shape) for part in point],
         dtypes=[part.dtype for part in point],
         out_dtypes=[real_dtype(outs[place].dtype) for place in smooth],
-        pull=None if name in FORWARD_ONLY else _pullback(function, point, residuals),
+        pull=_pullback(function, point, residuals),
         push=None if name in REVERSE_ONLY else _pushforward(function, point),
         name=shown,
     )

@@ -84,10 +84,12 @@ class Pass:
             inputs are differentiated and the residuals are a pytree of arrays.
         edges: `(equation, inputs, outs, residuals, active) -> Edges`. On the way back `inputs` and
             `outs` have the right shapes and dtypes, but their numbers are not kept.
+        reversible: `(equation, active) -> bool`: whether there is a way back at all.
     """
 
     evaluate: Callable[[Any, Sequence[Any], Sequence[bool]], tuple[Sequence[Any], Any]]
     edges: Callable[[Any, Sequence[Any], Sequence[Any], Any, Sequence[bool]], Edges]
+    reversible: Callable[[Any, Sequence[bool]], bool] = lambda equation, active: True
 
 
 PASSES: dict[str, Pass] = {}
