@@ -21,6 +21,7 @@ from blockjac import compat
 from blockjac.blocks import Block, add
 from blockjac.blocks.block import rebuilt
 from blockjac.blocks.operators import Edge, Operator, OperatorGroup, compose, written
+from blockjac.blocks.repeated import RepeatedGroup
 from blockjac.errors import OrderError
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.rules import PASSES, RULES, ZERO, Pass
@@ -208,11 +209,41 @@ def elemental(graph: Graph, point: Point, useful: Set[int]) -> Edges:
         )
         if not point.whole:
             _backwards_only(rows)
+        rows = _without_repeated(rows, tails)
         for head, row in zip(heads, rows, strict=True):
             for tail, edge in zip(tails, row, strict=True):
                 if head is not None and tail is not None and edge is not None:
                     edges.add(tail, head, _named(edge, names))
     return edges
+
+
+def _without_repeated(rows: list[list[Any]], tails: Sequence[Vertex | None]) -> list[list[Any]]:
+    """Operators by variable, where one is several operands: their columns are added up."""
+    columns: dict[Vertex, list[int]] = {}
+    for place, tail in enumerate(tails):
+        if tail is not None and any(isinstance(row[place], Operator) for row in rows):
+            columns.setdefault(tail, []).append(place)
+    if all(len(places) == 1 for places in columns.values()):
+        return rows
+    groups = {id(edge.group): edge.group for row in rows for edge in row if _is_operator(edge)}
+    if len(groups) != 1:  # apart already: their blocks are added up
+        return rows
+    found = [[row[places[0]] for places in columns.values()] for row in rows]
+    members = [
+        [next(row[place] for row in rows if _is_operator(row[place])).column for place in places]
+        for places in columns.values()
+    ]
+    merged = RepeatedGroup(next(iter(groups.values())), members).edges()
+    made: list[list[Any]] = [[None] * len(tails) for _ in rows]
+    for row, edges in zip(made, found, strict=True):
+        for column, (places, edge) in enumerate(zip(columns.values(), edges, strict=True)):
+            if edge is not None:
+                row[places[0]] = merged[edge.row][column]
+    return made
+
+
+def _is_operator(edge: Any) -> bool:
+    return isinstance(edge, Operator)
 
 
 def _backwards_only(rows: Sequence[Sequence[Any]]) -> None:

@@ -1,0 +1,57 @@
+"""One variable as several operands of an operator: `f(x, x)` has one derivative by x, a sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from blockjac.blocks.block import Block
+from blockjac.blocks.operators import OperatorGroup
+
+
+class RepeatedGroup(OperatorGroup):
+    """An operator some of whose operands are one variable: their columns are added up.
+
+    Attributes:
+        inner: the operator by operand.
+        members: for each column the columns of `inner` that it stands for.
+    """
+
+    def __init__(self, inner: OperatorGroup, members: Sequence[Sequence[int]]) -> None:
+        firsts = [columns[0] for columns in members]
+        super().__init__(
+            out_shapes=inner.out_shapes,
+            wrt_shapes=[inner.wrt_shapes[column] for column in firsts],
+            dtypes=[inner.dtypes[column] for column in firsts],
+            out_dtypes=inner.out_dtypes,
+            pull=inner.pull,
+            push=inner.push,
+            name=inner.name,
+        )
+        self.inner, self.members = inner, members
+
+    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
+        """`sum over outputs of cotangent star J`, for each variable."""
+        found = self.inner.pullback(cotangents)
+        return [_added([found[column] for column in columns]) for columns in self.members]
+
+    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
+        """`sum over variables of J star tangent`, for each output."""
+        full: list[Block | None] = [None] * len(self.inner.wrt_shapes)
+        for columns, tangent in zip(self.members, tangents, strict=True):
+            for column in columns:
+                full[column] = tangent
+        return self.inner.pushforward(full)
+
+    def block(self, row: int, column: int) -> Block:
+        """The sum of the operands' blocks."""
+        total = _added([self.inner.block(row, one) for one in self.members[column]])
+        shape = self.out_shapes[row], self.wrt_shapes[column]
+        return Block.zeros(*shape, self.dtypes[column]) if total is None else total
+
+
+def _added(blocks: Sequence[Block | None]) -> Block | None:
+    total: Block | None = None
+    for block in blocks:
+        if block is not None:
+            total = block if total is None else total + block
+    return total
