@@ -256,7 +256,7 @@ class OneOperand(OperatorGroup):
         for term in block.terms:
             one = rebuilt(block.out_shape, block.wrt_shape, block.dtype, [term])
             sent = _cheapest(self._ways(one, backwards))
-            terms += [_typed(term, dtype) for term in sent.terms]
+            terms += [_typed(made, dtype) for made in sent.terms]
         return summed(block.out_shape, shape, np.dtype(dtype), terms)
 
     def _ways(self, block: Block, backwards: bool) -> list[Callable[[], Block]]:
@@ -266,8 +266,10 @@ class OneOperand(OperatorGroup):
             return ways
         if backwards and self._keeps_examples(block):
             ways.append(lambda: self._example_by_example(block))
-        written = self.block(0, 0) if backwards else self.block(0, 0).T
-        return [*ways, lambda: star(block, written)]
+        return [
+            *ways,
+            lambda: star(block, self.block(0, 0) if backwards else self.block(0, 0).T),
+        ]
 
     def _applied(self, block: Block, linear: LinearMap) -> Block:
         """By XLA's convolution: in a plan, so many operations for each number that it gives."""
