@@ -42,7 +42,7 @@ def expanded(equation: Any, active: Sequence[bool]) -> Any:
 
 
 def reduce(*operands: Any, jaxpr: Any, dimensions: Sequence[int], **_: Any) -> list[Any]:
-    """Joins pairs of entries until one is left, in the order in which JAX differentiates it."""
+    """Joins neighbours until one entry is left: the function may tell first from second."""
     entries, starts = operands[: len(operands) // 2], operands[len(operands) // 2 :]
     flat = [_in_front(array, dimensions) for array in entries]
     return _joined(flat, starts, lambda *parts: compat.evaluated(jaxpr, parts))
@@ -73,17 +73,14 @@ def _in_front(array: Any, axes: Sequence[int]) -> Any:
 def _joined(
     arrays: Sequence[Any], starts: Sequence[Any], function: Callable[..., Sequence[Any]]
 ) -> list[Any]:
-    """The entries along the first axis joined by a function of scalars, by halves."""
+    """The entries along the first axis joined by a function of scalars, neighbours first."""
     for _ in arrays[0].shape:
         function = jax.vmap(function)
     while arrays[0].shape[0] > 1:
-        half = (arrays[0].shape[0] + 1) // 2
-        padding = [(0, 2 * half - arrays[0].shape[0], 0), *[(0, 0, 0)] * (arrays[0].ndim - 1)]
-        lower = [array[:half] for array in arrays]
-        upper = [
-            lax.pad(array[half:], start, padding)
-            for array, start in zip(arrays, starts, strict=True)
-        ]
+        odd = arrays[0].shape[0] % 2
+        padding = [(0, odd, 0), *[(0, 0, 0)] * (arrays[0].ndim - 1)]
+        even = [lax.pad(array, start, padding) for array, start in zip(arrays, starts, strict=True)]
+        lower, upper = [array[::2] for array in even], [array[1::2] for array in even]
         arrays = function(*lower, *upper)
     if arrays[0].shape[0] == 0:
         return [

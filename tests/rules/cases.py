@@ -118,9 +118,9 @@ if hasattr(lax, "one_minus_square"):
     UNARY["one_minus_square"] = (lax.one_minus_square, -2, 2)
 
 
-def _affine_after(first: tuple[Any, Any], then: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Two maps `a x + b` one after the other."""
-    return first[0] * then[0], first[1] * then[0] + then[1]
+def _product_and_sum(one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The product of the first of all pairs, and the sum of the second."""
+    return one[0] * other[0], one[1] + other[1]
 
 
 CASES: dict[str, Case] = {}
@@ -332,17 +332,17 @@ CASES |= {
     "reduce_prod-zeros": Case(jnp.prod, (floats(2, 0, 3, 0, 5),)),
     "reduce_prod-empty": Case(lambda x: jnp.prod(x, axis=0), ((0, 3),)),
     "reduce": Case(
-        lambda x: lax.reduce(x, x.dtype.type(1), lambda a, b: a * b / (a + b - a * b + 1), (0, 2)),
+        lambda x: lax.reduce(x, x.dtype.type(0), lambda a, b: lax.sqrt(a * a + b * b), (0, 2)),
         ((3, 2, 2),),
         0.5,
         2,
     ),
     "reduce-two": Case(
         lambda x: lax.reduce(
-            (x, x * x), (x.dtype.type(1), x.dtype.type(0)), _affine_after, (1,)
-        ),  # JAX wants all operands differentiated
+            (x, x * x), (x.dtype.type(1), x.dtype.type(0)), _product_and_sum, (1,)
+        ),
         ((2, 5),),
-    ),
+    ),  # JAX wants all operands differentiated, and a function that commutes
     "reduce-empty": Case(
         lambda x: lax.reduce(x, x.dtype.type(1), lambda a, b: jnp.sin(a) * b, (0,)), ((0, 2),)
     ),
