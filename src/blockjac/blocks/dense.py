@@ -18,6 +18,7 @@ from blockjac.blocks.block import Block, Term
 from blockjac.blocks.factor import Abstract, Factor, check_fits, in_bytes, machine_limit
 from blockjac.blocks.index import Index, Label, radix
 from blockjac.blocks.network import Contradiction, Network
+from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.errors import BlockShapeError, DenseTooLargeError
 
 
@@ -36,6 +37,11 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
         f"the Block holds it in {in_bytes(block.nbytes)} and needs no more for star or .matvec"
     )
     check_size(block.shape, block.dtype, max_bytes, "the dense Jacobian", instead)
+    axis = joint_axis(block.terms, block.shape, ())
+    if axis is not None:
+        target = [Label(size) for size in block.shape]
+        entries = joined(block.terms, axis, target, block.shape, block.dtype)
+        return entries.array if arrays.is_planning() else jnp.reshape(entries.array, block.shape)
     total: Any = None
     for term in block.terms:
         axes = [

@@ -18,6 +18,7 @@ from blockjac.blocks.dense import Axis, as_dense_axes, materialise
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.network import Contradiction, Network
+from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.errors import BlockShapeError
 
 MAX_TERMS = 16
@@ -348,8 +349,13 @@ def in_one(block: Block, deltas: Sequence[tuple[int, int]]) -> Term:
     for i, j in deltas:
         target[rank + j] = target[i]
     kept = [axis for i, j in deltas for axis in (i, rank + j)]
-    parts = [_over(term, kept, target, block) for term in block.terms]
-    total = functools.reduce(arrays.add, parts)
+    axis = joint_axis(block.terms, block.shape, kept)
+    if axis is None:
+        total = functools.reduce(
+            arrays.add, [_over(term, kept, target, block) for term in block.terms]
+        )
+    else:
+        total = joined(block.terms, axis, target, block.shape, block.dtype)
     indices = [Index.of(label) for label in target]
     return Term((total,), tuple(indices[:rank]), tuple(indices[rank:]))
 
