@@ -337,9 +337,7 @@ TABLE |= family(
     "log_softmax softmax logsumexp expit",
     V,
 )
-TABLE |= family(
-    "scipy.special", "digamma entr exp1 expi factorial loggamma spence", V, domain=POSITIVE
-)
+TABLE |= family("scipy.special", "digamma entr exp1 expi factorial loggamma", V, domain=POSITIVE)
 TABLE |= family("scipy.special", "erfinv logit ndtri", V, domain=UNIT)
 TABLE |= family(
     "scipy.special",
@@ -602,14 +600,16 @@ TABLE |= calls(
 # Options of some rows
 
 for _names, _options in (
-    ("scipy.special.spence", {"holes": True}),
     ("nn.dot_product_attention", {"rtol": 1e-5}),  # its scores are float32
     ("scipy.linalg.polar", {"modes": (FORWARD,)}),  # holds a while loop
 ):
     TABLE |= {name: replace(TABLE[name], **_options) for name in _names.split()}
 
 SLOW = """
-    scipy.linalg.* scipy.signal.* random.* scipy.stats.*cdf scipy.stats.*sf
+    scipy.linalg.* scipy.signal.* scipy.fft.* scipy.special.* scipy.ndimage.* scipy.stats.*cdf
+    scipy.stats.*sf scipy.stats.gamma.* scipy.stats.chi2.* scipy.stats.beta* scipy.stats.t.*
+    scipy.stats.gennorm.* scipy.stats.norm.?*f scipy.stats.gaussian_kde random.* numpy.linalg.*
+    numpy.roots numpy.polyfit numpy.polydiv nn.dot_product_attention
 """
 TABLE |= {
     name: replace(row, slow=True)
@@ -661,6 +661,7 @@ BETTER = {
     "lax.scatter_min clipped": Row(
         lambda x, u: x.at[jnp.array([-9, 0, 9])].min(u, mode="clip"), (W, V)
     ),
+    "scipy.special.spence": Row(jsp.special.spence, (V,), *POSITIVE, slow=True),
     "lax.composite": Row(lax.composite(jnp.sin, "my.sine"), (V,)),
     "lax.zeta": Row(lambda q: lax.zeta(jnp.full(3, 2.5), jnp.exp(q)), (V,)),
     "scipy.stats.poisson.entropy": Row(jsp.stats.poisson.entropy, (S,), *UNIT, slow=True),
