@@ -585,6 +585,12 @@ CASES |= {
         lambda x: lax.reduce_window(x, inf, lax.min, (2,), (1,), ((2, 2),), base_dilation=(2,)),
         ((4,),),
     ),
+    "reduce_window_max-no-window": Case(
+        lambda x: lax.reduce_window(x, -inf, lax.max, (3,), (1,), "VALID"), ((2,),), smooth=False
+    ),
+    "reduce_window_sum-no-window": Case(
+        lambda x: lax.reduce_window(x, 0.0, lax.add, (3,), (1,), "VALID"), ((2,),)
+    ),
     "reduce_window_max-wide": Case(
         lambda x: lax.reduce_window(x, -inf, lax.max, (12, 11), (1, 2), ((6, 0), (0, 3))),
         ((14, 12),),

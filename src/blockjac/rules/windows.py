@@ -127,6 +127,8 @@ def _chosen_block(
     out: Any, moving: Any, operand: Any, choose: Any, nothing: float, params: dict[str, Any]
 ) -> Any:
     """`out[o] = moving[chosen(o)]`, where each window of the operand chooses one of its places."""
+    if 0 in out.shape:
+        return (Block.zeros(out.shape, moving.shape, moving.dtype),)
     config = {name: params.get(name) for name in _PARAMETERS}
     axes = _axes(operand.shape, **config)  # pyright: ignore[reportArgumentType]
     if math.prod(axis.window for axis in axes) > MAX_WINDOW:
