@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 MINIMUM = (3, 11)
 
@@ -36,7 +37,9 @@ class SetupError(Exception):
 # --- the environment ------------------------------------------------------------------------------
 
 
-def environment(extras: set[str], base: str | None = None) -> Path:
+def environment(
+    extras: set[str], base: str | None = None, requirements: tuple[str, ...] = ()
+) -> Path:
     """Make the virtual environment hold the project with `extras`, and give its interpreter.
 
     Nothing is done when the stamp in the environment names this state. The stamp is removed before
@@ -45,6 +48,8 @@ def environment(extras: set[str], base: str | None = None) -> Path:
     Args:
         extras: names under `[project.optional-dependencies]` that must be installed.
         base: interpreter to make `.venv-<version>` from; by default the running one, and `.venv`.
+        requirements: what else to install, such as an older JAX (`jax<0.12`). What was made for
+            others is made anew, because an installer keeps every version that serves.
 
     Returns:
         The path of the environment's interpreter.
@@ -67,10 +72,11 @@ def environment(extras: set[str], base: str | None = None) -> Path:
     stamp = directory / STAMP
 
     whole = python.exists() and (directory / "pyvenv.cfg").exists()
+    whole = whole and read_stamp(stamp).get("requirements", []) == list(requirements)
     version = interpreter_version(str(python)) if whole else None
     if version is not None and version >= MINIMUM:
-        state = current_state(version)
-        installed = read_stamp(stamp, state)
+        state = current_state(version, requirements)
+        installed = installed_extras(stamp, state)
         if extras <= installed:
             return python
         extras = extras | installed
@@ -80,12 +86,13 @@ def environment(extras: set[str], base: str | None = None) -> Path:
         version = interpreter_version(str(python))
         if version is None:
             raise SetupError(f"{python} was made but does not run; delete {directory}, try again")
-        state = current_state(version)
+        state = current_state(version, requirements)
 
     stamp.unlink(missing_ok=True)
     names = ",".join(sorted(extras))
-    install = [*installer(base, python), "--quiet", "--editable", f".[{names}]"]
-    say(f"installing blockjac[{names}] into {directory.relative_to(ROOT)}")
+    install = [*installer(base, python), "--quiet", *requirements, "--editable", f".[{names}]"]
+    wanted = " and ".join([f"blockjac[{names}]", *requirements])
+    say(f"installing {wanted} into {directory.relative_to(ROOT)}")
     if run(install) != 0:
         raise SetupError(f"the installation failed, see above; it was: {' '.join(install)}")
     stamp.write_text(json.dumps({**state, "extras": sorted(extras)}), encoding="utf-8")
@@ -104,24 +111,31 @@ def interpreter_version(python: str) -> tuple[int, ...] | None:
     return None if version is None else tuple(int(part) for part in version.split("."))
 
 
-def current_state(version: tuple[int, ...]) -> dict[str, str]:
-    """What an installation depends on: metadata, interpreter and where the checkout lies."""
+def current_state(version: tuple[int, ...], requirements: tuple[str, ...]) -> dict[str, Any]:
+    """What an installation depends on: metadata, interpreter, place, and what else is in it."""
     metadata = (ROOT / "pyproject.toml").read_bytes()
     return {
         "pyproject": hashlib.sha256(metadata).hexdigest(),
         "python": dotted(version),
         "root": str(ROOT),
+        "requirements": list(requirements),
     }
 
 
-def read_stamp(stamp: Path, state: dict[str, str]) -> set[str]:
-    """The extras installed for `state`; none when the stamp is missing, torn or of another."""
+def read_stamp(stamp: Path) -> dict[str, Any]:
+    """What the last complete installation wrote; nothing when the stamp is missing or torn."""
     try:
         written = json.loads(stamp.read_text(encoding="utf-8"))
-        extras = set(written.pop("extras"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return set()
-    return extras if written == state else set()
+    except (OSError, ValueError):
+        return {}
+    return written if isinstance(written, dict) else {}
+
+
+def installed_extras(stamp: Path, state: dict[str, Any]) -> set[str]:
+    """The extras installed for `state`; none when the stamp is of another."""
+    written = read_stamp(stamp)
+    extras = written.pop("extras", [])
+    return set(extras) if written == state else set()
 
 
 def make_environment(base: str, directory: Path) -> None:
@@ -221,11 +235,12 @@ def demo(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """Run the tests, the slow ones too, in two processes; --python PATH tests another Python."""
+    """Run all tests in two processes; --python PATH and --with "jax<0.12" test with others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--python")
+    parser.add_argument("--with", action="append", default=[], dest="requirements")
     options, arguments = parser.parse_known_args(arguments)
-    python = environment({"test"}, options.python)
+    python = environment({"test"}, options.python, tuple(options.requirements))
     return run([str(python), "-m", "pytest", "--numprocesses=2", *arguments])
 
 

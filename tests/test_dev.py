@@ -232,6 +232,28 @@ def test_another_python_gets_an_environment_of_its_own(dev, machine, tmp_path):
     assert not (tmp_path / ".venv").exists()
 
 
+def test_another_jax_is_installed_beside_the_project(dev, machine, tmp_path):
+    arguments = ["--python", "/opt/python3.12", "--with", "jax<0.12", "-x"]
+    assert dev.main(["test", *arguments]) == 0
+    python = str(tmp_path / ".venv-3.12" / "bin" / "python")
+    assert machine.installs == [
+        [python, "-m", "pip", "install", "--quiet", "jax<0.12", "--editable", ".[test]"]
+    ]
+    assert machine.commands[-1] == [python, "-m", "pytest", "--numprocesses=2", "-x"]
+    machine.commands.clear()
+    dev.main(["test", *arguments])
+    assert len(machine.commands) == 1
+
+
+@pytest.mark.parametrize("others", [[], ["--with", "jax<0.11"]])
+def test_what_was_made_for_another_jax_is_made_anew(dev, machine, others):
+    dev.main(["test", "--with", "jax<0.12"])
+    machine.commands.clear()
+    dev.main(["test", *others])
+    assert len(machine.environments_made) == 1
+    assert machine.installs[0][5:-2] == others[1:]
+
+
 @pytest.mark.parametrize(
     ("python", "version", "message"),
     [
