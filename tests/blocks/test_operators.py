@@ -145,7 +145,7 @@ def test_pullback_is_star_with_the_dense_blocks(name, way):
         close(answer, wanted.reshape(cotangent.out_shape + block.shape[2:]))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["both", "push"])
 @pytest.mark.parametrize("name", COTANGENTS)
 def test_pushforward_is_the_transpose(name, way):
     """The same blocks transposed, pushed through the transposed group."""
@@ -298,3 +298,48 @@ def test_one_value_on_a_named_axis_has_no_label():
     )
     close(own.block(0, 0), 3.0 * jnp.eye(2).reshape(1, 2, 1, 2))
     close(own.pullback([Block.identity((1, 2))])[0], 3.0 * jnp.eye(2).reshape(1, 2, 1, 2))
+
+
+def scaled_columns():
+    """`y[i, r] = sum_j M[i, j] x[j, r] + sum_j N[i, j] t[j]`, alike for each column r."""
+    left, right = U[0, :, :2], V[0, :, :2]
+    widths = []
+
+    def pull(cotangents):
+        (y,) = cotangents
+        widths.append(y.shape[-1])
+        return [left.T @ y, right.T @ jnp.sum(jnp.broadcast_to(y, (N, K)), 1)]
+
+    own = OperatorGroup(
+        [(N, K)],
+        [(2, K), (2,)],
+        [jnp.float64] * 2,
+        [jnp.float64],
+        pull,
+        None,
+        "columns",
+        [(None, "column")],
+        [(None, "column"), (None,)],
+        uniform=frozenset(["column"]),
+        structured=True,
+    )
+    return own, widths, left, right
+
+
+def test_a_constant_along_a_uniform_axis_goes_through_once():
+    own, widths, left, right = scaled_columns()
+    by_x, by_t = own.pullback([Block.identity((N, K))])
+    assert by_x.stored == N * 2
+    assert set(widths) == {1, K}
+    close(by_x, jnp.einsum("ij,rs->irjs", left, jnp.eye(K)))
+    close(by_t, jnp.broadcast_to(right[:, None], (N, K, 2)))
+
+
+def test_what_varies_along_a_uniform_axis_goes_through_as_it_is():
+    own, widths, left, right = scaled_columns()
+    values = jnp.asarray(random.normal(size=(N, K)))
+    by_x, by_t = own.pullback([Block.from_dense(values, 0)])
+    assert widths == [K]
+    close(by_x, left.T @ values)
+    close(by_t, right.T @ jnp.sum(values, 1))
+    assert own.block(0, 0).stored == N * 2
