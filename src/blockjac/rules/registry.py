@@ -155,7 +155,7 @@ def elementwise(name: str, *derivatives: Derivative | None) -> None:
                 continue
             chosen = {key: value for key, value in params.items() if key in names or "**" in names}
             values = derivative(out, *inputs, **chosen)
-            _check_derivative(name, values, place, out)
+            check_derivative(name, values, place, out)
             row.append(scaling(out.shape, operand, values))
         return [row]
 
@@ -249,7 +249,12 @@ def _check_block(name: str, block: Any, place: int, out: Any, operand: Any) -> N
         )
 
 
-def _check_derivative(name: str, values: Any, place: int, out: Any) -> None:
+def check_derivative(name: str, values: Any, place: int, out: Any) -> None:
+    """Raise unless a derivative is a number or broadcasts to the result.
+
+    Raises:
+        RuleError: names the rule, what it gave and what was wanted.
+    """
     if isinstance(values, bool | int | float | complex):
         return
     shape = getattr(values, "shape", None)
