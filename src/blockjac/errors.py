@@ -83,12 +83,13 @@ _log = logging.getLogger("blockjac")
 _reported: set[str] = set()
 
 
-def report_lost_structure(primitive: str) -> None:
-    """Tell once for each primitive, in the log, that its structure is not known."""
+def report_lost_structure(primitive: str, place: str = "") -> None:
+    """Tell once for each primitive, in the log, that its structure is not known, and where."""
     if primitive not in _reported:
         _reported.add(primitive)
         _log.warning(
-            "blockjac has no structured rule for %r: the Jacobian of that equation comes from JAX, "
-            "without structure; docs/how-to/add-a-rule.md shows how to give it one",
+            "blockjac has no structured rule for %r%s: the Jacobian of that equation comes from "
+            "JAX, without structure; docs/how-to/add-a-rule.md shows how to give it one",
             primitive,
+            f", used at {place}" if place else "",
         )

@@ -143,7 +143,20 @@ class _Inliner:
         # Where it is not differentiated here, its rule still counts for a further derivative.
         if name == "custom_jvp_call" and active:
             return self._with_own_rule(equation, operands)
+        if name == "custom_vjp_call" and active:
+            operands = self._apart(operands)
         return self._append(equation, operands, active)
+
+    def _apart(self, operands: Sequence[Operand | Literal]) -> list[Operand | Literal]:
+        """Each operand a vertex of its own: a backward rule need not be linear."""
+        apart: list[Operand | Literal] = []
+        for operand in operands:
+            if isinstance(operand, Operand) and operand.vertex is not None and operand in apart:
+                value = self.graph.new_value(self.graph.avals[operand.value])
+                self.graph.equations.append(Equation(_copy(), (operand,), (value,), {}))
+                operand = Operand(value, value)
+            apart.append(operand)
+        return apart
 
     def inline_closed(
         self, closed: Any, operands: Sequence[Operand | Literal]

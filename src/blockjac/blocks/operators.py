@@ -44,6 +44,7 @@ class OperatorGroup:
             `push` must take any number of values, so that a constant goes through once.
         structured: whether all structure that the equation has is in these names; if not, the user
             is told once that it was lost.
+        place: file and line of the equation, for what the user is told.
     """
 
     out_shapes: Sequence[tuple[int, ...]]
@@ -57,6 +58,7 @@ class OperatorGroup:
     column_axes: Names | None = None
     uniform: frozenset[Hashable] = frozenset()
     structured: bool = False
+    place: str = ""
     _blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
 
     @property
@@ -130,7 +132,7 @@ class OperatorGroup:
         """Note the structure that is lost where more than one number is differentiated."""
         several = block.out_shape and block.wrt_shape
         if several and not self.structured and not arrays.is_planning():
-            report_lost_structure(self.name)
+            report_lost_structure(self.name, self.place)
 
     def _is_wide(self, given: dict[int, Block]) -> bool:
         """Whether more is asked for than a block has rows or columns that differ in structure."""
@@ -187,6 +189,7 @@ class OperatorGroup:
             self.row_axes,
             self.uniform,
             self.structured,
+            self.place,
             {(column, row): block.T for (row, column), block in self._blocks.items()},
         )
 

@@ -73,7 +73,7 @@ def evaluate(
     """The results of one equation, and JAX's pullback at this point."""
     function, point = of_moving(equation, inputs, active)
     _, pull, results = jax.vjp(function, *point, has_aux=True)
-    return results, pull
+    return [one if hasattr(one, "shape") else jnp.asarray(one) for one in results], pull
 
 
 def fallback(
@@ -106,6 +106,7 @@ def fallback(
         pull=_pullback(function, point, residuals),
         push=None if name in REVERSE_ONLY else _pushforward(function, point),
         name=shown,
+        place="" if equation.source is None else compat.place(equation.source),
     )
     return placed(group, smooth, moving, (len(outs), len(inputs)))
 
