@@ -268,3 +268,38 @@ def test_every_error_is_one_of_ours():
     ):
         with pytest.raises(BlockjacError):
             call()
+
+
+def test_arrays_of_objects_and_strings(transform):
+    for value in (np.array([1, 2], dtype=object), np.array(["a"])):
+        with pytest.raises(TypeError, match=r"is not a valid JAX type.*argnums"):
+            transform(total)(value)
+    with pytest.raises(TypeError, match=r"the result .* is not a valid JAX type"):
+        blockjac.jacobian(lambda x: np.array([x.ndim], dtype=object))(V)
+
+
+def test_a_pullback_takes_one_cotangent():
+    def pair(x):
+        return x, x
+
+    _, pullback = blockjac.vjp(pair, 1.0)
+    with pytest.raises(TypeError, match=r"applied to pair was called with 2 arguments.*one tuple"):
+        pullback(1.0, 1.0)
+    with pytest.raises(TypeError, match=r"applied to pair was called with 0 arguments"):
+        pullback()
+
+
+def test_tangents_are_checked_before_anything_is_traced():
+    def fun(x, y):
+        raise AssertionError
+
+    with pytest.raises(TypeError, match=r"must have the same tree structure; primals have"):
+        blockjac.jvp(fun, (3.0,), (4.0, 5.0))
+    with pytest.raises(TypeError, match=r"leaf 1 is float64\[3\] and its tangent float32\[3\]"):
+        blockjac.jvp(fun, (V, V), (V, V.astype(jnp.float32)))
+
+
+def test_chain_rule_takes_an_int_for_a_shape():
+    assert blockjac.chain_rule(jnp.ones((2, 3)), jnp.ones((3, 4)), 3).shape == (2, 4)
+    with pytest.raises(TypeError, match=r"a shape must be ints"):
+        blockjac.chain_rule(jnp.ones((2, 3)), jnp.ones((3, 4)), 3.0)

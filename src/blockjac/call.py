@@ -249,7 +249,7 @@ class _Record:
             arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
         leaves, self.out_tree = jax.tree.flatten(answer)
         for leaf in leaves:
-            if not isinstance(leaf, NUMBERS):
+            if not is_array(leaf):
                 raise DifferentiationTypeError(
                     f"the result {leaf!r} of type {type(leaf)} is not a valid JAX type; return "
                     "arrays or trees of arrays, and anything else as aux with has_aux=True"
@@ -258,6 +258,13 @@ class _Record:
             jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves
         ]
         return [*leaves, *arrays]
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether JAX takes a leaf for an array: a number, or an array of numbers or of random keys."""
+    return isinstance(leaf, NUMBERS) and (
+        isinstance(leaf, jax.Array) or np.asarray(leaf).dtype.kind not in "OSTUMm"
+    )
 
 
 def float0_zeros(shape: Sequence[int]) -> np.ndarray:
@@ -298,7 +305,7 @@ def _leaves_of(tree: Any, positions: Sequence[int]) -> list[int]:
 
 
 def _check_input(leaf: Any, name: str, holomorphic: bool, allow_int: bool) -> None:
-    if not isinstance(leaf, NUMBERS):
+    if not is_array(leaf):
         raise DifferentiationTypeError(
             f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type: {name} "
             "differentiates with respect to arrays and numbers only; choose with argnums"

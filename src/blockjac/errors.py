@@ -47,6 +47,10 @@ class BlockShapeError(BlockjacError, ValueError):
     """Blocks, or a block and an array, whose shapes do not fit; the message names both."""
 
 
+class BlockTypeError(BlockjacError, TypeError):
+    """What is no block, shape or index where one is needed; says what was found and wanted."""
+
+
 class DenseTooLargeError(BlockjacError, ValueError):
     """A dense result over the size limit; says what it would need and which call avoids it."""
 

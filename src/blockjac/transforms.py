@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.answers import Jacobian, Pullback, Pushforward, Values
+from blockjac.blocks.block import as_shape
 from blockjac.blocks.dense import check_size
 from blockjac.call import ArgNums, Call, float0_zeros, is_array, traced_call
 from blockjac.eliminate import check_order
@@ -304,13 +305,13 @@ def jvp(
     return (value, tangent, call.aux(outs[call.count :])) if has_aux else (value, tangent)
 
 
-def chain_rule(Dg: Any, Df: Any, var_shape: Sequence[int]) -> jax.Array:
+def chain_rule(Dg: Any, Df: Any, var_shape: int | Sequence[int]) -> jax.Array:
     """The dense Jacobian of `g o f`: the contraction over all axes of the variable in between.
 
     Args:
         Dg: array of shape `(*out, *var_shape)`.
         Df: array of shape `(*var_shape, *wrt)`.
-        var_shape: shape of the variable in between.
+        var_shape: shape of the variable in between; as in NumPy, `n` is `(n,)`.
 
     Returns:
         An array of shape `(*out, *wrt)`.
@@ -324,7 +325,7 @@ def chain_rule(Dg: Any, Df: Any, var_shape: Sequence[int]) -> jax.Array:
         >>> blockjac.chain_rule(jnp.ones((2, 3, 4)), jnp.ones((3, 4, 5)), (3, 4)).shape
         (2, 5)
     """
-    Dg, Df, var_shape = jnp.asarray(Dg), jnp.asarray(Df), tuple(var_shape)
+    Dg, Df, var_shape = jnp.asarray(Dg), jnp.asarray(Df), as_shape(var_shape)
     rank = len(var_shape)
     if Dg.ndim < rank or Dg.shape[Dg.ndim - rank :] != var_shape or Df.shape[:rank] != var_shape:
         raise BlockShapeError(

@@ -105,3 +105,33 @@ def test_bad_grids():
 def test_a_dense_matrix_over_the_limit_is_refused():
     with pytest.raises(DenseTooLargeError, match=r"needs 288 bytes.*limit of 100 bytes.*\.matvec"):
         sample().dense(max_bytes=100)
+
+
+def test_what_is_no_block_is_named():
+    block = Block.identity(3)
+    assert block.shape == (3, 3)
+    with pytest.raises(TypeError, match=r"row 0 of a BlockMatrix.*holds ndarray; Block.from_dense"):
+        BlockMatrix([[np.ones((3, 3))]])
+    with pytest.raises(TypeError, match=r"row 0 of a BlockMatrix.*holds Block|row 0 .* holds int"):
+        BlockMatrix([3])
+    matrix = BlockMatrix([[block]])
+    for key in (slice(0, 1), (0, slice(None)), "a", (0, 0, 0)):
+        with pytest.raises(TypeError, match=r"matrix\[i, j\] or matrix\[i\] with ints, but found"):
+            matrix[key]
+    for array in (np.ones(3), jnp.ones(3)):
+        with pytest.raises(ValueError, match=r"a BlockMatrix contracts with a BlockMatrix"):
+            array @ matrix
+        with pytest.raises(ValueError, match=r"a BlockMatrix contracts with a BlockMatrix"):
+            matrix @ array
+
+
+def test_shapes_and_quotients_of_blocks():
+    block = Block.diag(jnp.array([2.0, 4.0]))
+    np.testing.assert_allclose((block / 2).dense(), [[1, 0], [0, 2]])
+    assert Block.zeros(2, (3,)).shape == (2, 3)
+    with pytest.raises(TypeError, match=r"a shape must be ints, as \(2, 3\), but is 'ab'"):
+        Block.identity("ab")
+    with pytest.raises(ValueError, match=r"negative sizes, but is \(-1,\)"):
+        Block.identity(-1)
+    with pytest.raises(TypeError, match=r"unsupported operand"):
+        block / block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from blockjac.blocks.factor import Factor, cast, is_mask, reshaped
 from blockjac.blocks.index import Index, Label, Lookup, collect
-from blockjac.errors import BlockShapeError
+from blockjac.errors import BlockShapeError, BlockTypeError
 
 Shape = tuple[int, ...]
 
@@ -160,19 +161,22 @@ class Block:
     # Construction
 
     @staticmethod
-    def zeros(out_shape: Sequence[int], wrt_shape: Sequence[int], dtype: Any = None) -> Block:
-        """The zero block, which stores nothing."""
-        return Block(out_shape, wrt_shape, _default(dtype), ())
+    def zeros(
+        out_shape: int | Sequence[int], wrt_shape: int | Sequence[int], dtype: Any = None
+    ) -> Block:
+        """The zero block, which stores nothing; as in NumPy, a shape `n` is `(n,)`."""
+        return Block(as_shape(out_shape), as_shape(wrt_shape), _default(dtype), ())
 
     @staticmethod
-    def identity(shape: Sequence[int], dtype: Any = None) -> Block:
-        """The identity on tensors of a shape: deltas alone.
+    def identity(shape: int | Sequence[int], dtype: Any = None) -> Block:
+        """The identity on tensors of a shape: deltas alone; as in NumPy, a shape `n` is `(n,)`.
 
         Example:
             >>> from blockjac import Block
             >>> Block.identity((2, 3)).structure
             "δ[i,i'] δ[j,j']"
         """
+        shape = as_shape(shape)
         indices = tuple(Index.of(Label(size)) for size in shape)
         return Block(shape, shape, _default(dtype), (Term((), indices, indices),))
 
@@ -341,6 +345,11 @@ class Block:
 
     __rmul__ = __mul__
 
+    def __truediv__(self, scalar: Any) -> Block:
+        if not isinstance(scalar, int | float | complex | np.number):
+            return NotImplemented
+        return self * (1 / scalar)
+
     # numpy must leave `array @ block` to __rmatmul__
     __array_ufunc__ = None
 
@@ -357,6 +366,22 @@ def as_array(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value if value.dtype == jnp.result_type(value) else jnp.asarray(value)
     return value if hasattr(value, "shape") and hasattr(value, "dtype") else jnp.asarray(value)
+
+
+def as_shape(shape: Any) -> Shape:
+    """A shape as a tuple of ints; a lone int is the shape of one axis, as in NumPy.
+
+    Raises:
+        BlockTypeError: for anything else.
+        BlockShapeError: for negative sizes.
+    """
+    try:
+        sizes = tuple(map(operator.index, shape if isinstance(shape, Iterable) else (shape,)))
+    except TypeError:
+        raise BlockTypeError(f"a shape must be ints, as (2, 3), but is {shape!r}") from None
+    if any(size < 0 for size in sizes):
+        raise BlockShapeError(f"a shape must not have negative sizes, but is {sizes}")
+    return sizes
 
 
 def canonical(dtype: Any) -> np.dtype:

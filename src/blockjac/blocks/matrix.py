@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 
 from blockjac.blocks.block import Block, as_array
 from blockjac.blocks.star import add, star
-from blockjac.errors import BlockShapeError
+from blockjac.errors import BlockShapeError, BlockTypeError
 
 
 class BlockMatrix:
@@ -26,6 +27,7 @@ class BlockMatrix:
 
     Raises:
         BlockShapeError: if the rows differ in length, or a block does not fit its row or column.
+        BlockTypeError: if an entry is neither a Block nor None.
 
     Example:
         >>> from blockjac import Block, BlockMatrix
@@ -39,7 +41,7 @@ class BlockMatrix:
     def __init__(
         self, rows: Sequence[Sequence[Block | None]], out_tree: Any = None, wrt_tree: Any = None
     ) -> None:
-        given = [list(row) for row in rows]
+        given = [_blocks(row, place) for place, row in enumerate(rows)]
         if not given or any(len(row) != len(given[0]) for row in given) or not given[0]:
             raise BlockShapeError(
                 "a BlockMatrix needs rows of one length, at least 1, but found rows of "
@@ -87,9 +89,14 @@ class BlockMatrix:
 
     def __getitem__(self, key: Any) -> Any:
         """`matrix[i, j]` is a Block; `matrix[i]` the tree of row i's blocks."""
+        places = key if isinstance(key, tuple) else (key,)
+        if len(places) > 2 or not all(isinstance(place, int | np.integer) for place in places):
+            raise BlockTypeError(
+                "a BlockMatrix is indexed by output and input, matrix[i, j] or matrix[i] with "
+                f"ints, but found {key!r}; for several blocks take them one by one"
+            )
         if isinstance(key, tuple):
-            row, column = key
-            return self.rows[row][column]
+            return functools.reduce(operator.getitem, places, self.rows)
         return jax.tree.unflatten(self.wrt_tree, self.rows[key])
 
     def tree(self) -> Any:
@@ -108,6 +115,12 @@ class BlockMatrix:
     def __matmul__(self, other: Any) -> BlockMatrix:
         return BlockMatrix.contract(self, other)
 
+    def __rmatmul__(self, other: Any) -> BlockMatrix:
+        return BlockMatrix.contract(other, self)
+
+    # numpy must leave `array @ matrix` to __rmatmul__
+    __array_ufunc__ = None
+
     @staticmethod
     def contract(left: Any, right: Any) -> BlockMatrix:
         """The product of two block matrices: `star` in place of multiplication.
@@ -119,7 +132,8 @@ class BlockMatrix:
             raise BlockShapeError(
                 f"a BlockMatrix contracts with a BlockMatrix, but found {type(left).__name__} and "
                 f"{type(right).__name__}; "
-                "use .matvec for a tree of arrays, or BlockMatrix([[block]]) for one block"
+                "use .matvec, or .T.matvec from the left, for a tree of arrays, and "
+                "BlockMatrix([[block]]) for one block"
             )
         if left.wrt_shapes != right.out_shapes:
             raise BlockShapeError(
@@ -247,6 +261,19 @@ class BlockMatrix:
     def __repr__(self) -> str:
         lines = [", ".join(block.structure for block in row) for row in self.rows]
         return "BlockMatrix(\n  [" + "]\n  [".join(lines) + "])"
+
+
+def _blocks(row: Any, place: int) -> list[Block | None]:
+    """A row's blocks, or an error that tells what else it holds."""
+    entries = list(row) if isinstance(row, Iterable) else [row]
+    for entry in entries:
+        if not isinstance(entry, Block | None):
+            raise BlockTypeError(
+                f"row {place} of a BlockMatrix needs a list of Blocks and None, but holds "
+                f"{type(entry).__name__}; Block.from_dense(array, out_ndim) makes a Block of an "
+                "array"
+            )
+    return entries
 
 
 def _shape_of(blocks: Sequence[Block | None], which: str, where: str) -> tuple[int, ...]:

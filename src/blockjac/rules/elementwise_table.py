@@ -148,11 +148,11 @@ def _integer_power_slope(x: Any, power: int) -> Any:
 
 
 def _power_slope(a: Any, b: Any) -> Any:
-    """`b a**(b-1)`, and 0 where b is 0 whatever a is."""
+    """`b a**(b-1)`, and 0 where a and b are 0; elsewhere at b = 0 its slope by b is `1/a`."""
     if isinstance(b, float):
         return 0.0 if b == 0 else b * a ** (b - 1)
-    exponent = jnp.where(b == 0, jnp.ones_like(b), b)
-    return jnp.where(b == 0, 0, exponent * jnp.power(a, exponent - 1))
+    both = (a == 0) & (b == 0)
+    return jnp.where(both, 0, b * jnp.power(jnp.where(both, 1, a), b - 1))
 
 
 def _log_of_base(a: Any) -> Any:
