@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.core import Tracer as Tracer
 from jax.extend import core, source_info_util
 
@@ -54,6 +55,11 @@ def used_inputs(closed: Any) -> list[bool]:
     return [variable in used for variable in jaxpr.invars]
 
 
+def called(params: dict[str, Any]) -> Any:
+    """The jaxpr that a call runs; JAX 0.11 renamed that of a composite."""
+    return next(params[name] for name in ("jaxpr", "call_jaxpr", "call") if name in params)
+
+
 def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
     """How many of a scan's operands are constants, and how many are carried."""
     if "num_carry" in params:
@@ -71,6 +77,19 @@ def argument_names(jaxpr: Any) -> tuple[str, ...]:
 def varying_axes(array: Any) -> frozenset[Any]:
     """The mesh axes along which an array differs between the devices of a `jax.shard_map`."""
     return _varying(jax.typeof(array))
+
+
+def spread_as(array: Any, like: Any) -> Any:
+    """The array typed as differing between devices where another does."""
+    missing = tuple(varying_axes(like) - varying_axes(array))
+    return jax.lax.pcast(array, missing, to="varying") if missing else array
+
+
+def zeros(aval: Any) -> Any:
+    """Zeros of a type, spread over devices as it says."""
+    made = jnp.zeros(aval.shape, aval.dtype)
+    axes = tuple(_varying(aval))
+    return jax.lax.pcast(made, axes, to="varying") if axes else made
 
 
 def _varying(aval: Any) -> frozenset[Any]:

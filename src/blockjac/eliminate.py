@@ -277,7 +277,7 @@ def point_from(graph: Graph, kept: Sequence[Any], useful: Set[int]) -> Point:
 
 def _stand_in(aval: Any) -> Any:
     if jnp.issubdtype(aval.dtype, jnp.number) or aval.dtype == bool:
-        return jnp.zeros(aval.shape, aval.dtype)
+        return compat.zeros(aval)
     return aval
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.complete import CompleteGroup
 from blockjac.blocks.factor import is_planning
@@ -43,10 +44,9 @@ def edges(
 ) -> list[list[Any]]:
     """The backward rule at these residuals, as an operator that is passed backwards."""
     leaves, tree = jax.tree.flatten(residuals)
+    smooth = [out for out in outs if is_inexact(out)]
     cotangents = [
-        jax.ShapeDtypeStruct(vertex_shape(out), real_dtype(out.dtype))
-        for out in outs
-        if is_inexact(out)
+        compat.spread_as(jnp.zeros(vertex_shape(out), real_dtype(out.dtype)), out) for out in smooth
     ]
 
     def rule(*arrays: Any) -> list[Any]:
@@ -56,7 +56,7 @@ def edges(
     closed = jax.make_jaxpr(rule)(*leaves, *cotangents)
     body = Body(closed, (*(False for _ in leaves), *(True for _ in cotangents)))
     if is_linear(body.graph):
-        return RuleGroup(body, leaves, outs, inputs, active).placed()
+        return RuleGroup(body, leaves, cotangents, outs, inputs, active).placed()
     columns = [place for place, wanted in enumerate(active) if wanted]
     rows = [place for place, out in enumerate(outs) if is_inexact(out)]
     group = CompleteGroup(
@@ -64,7 +64,7 @@ def edges(
         wrt_shapes=[vertex_shape(inputs[place]) for place in columns],
         dtypes=[real_dtype(inputs[place].dtype) for place in columns],
         out_dtypes=[one.dtype for one in cotangents],
-        pull=lambda parts: list(residuals(list(parts))),
+        pull=lambda parts: list(residuals([*map(compat.spread_as, parts, smooth)])),
         push=None,
         name=equation.primitive.name,
         structured=True,
@@ -79,12 +79,14 @@ class RuleGroup(NestedGroup):
         self,
         body: Body,
         residuals: Arrays,
+        zeros: Arrays,
         outs: Arrays,
         inputs: Arrays,
         active: Sequence[bool],
     ) -> None:
         super().__init__("custom_vjp_call", outs, inputs, active)
         self.body, self.residuals = body, residuals
+        self.zeros = zeros
         self.push = None  # by blocks
 
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
@@ -93,10 +95,7 @@ class RuleGroup(NestedGroup):
         if is_planning():
             point_edges = body.abstract_edges(whole=True)
         else:
-            zeros = [
-                jnp.zeros(*each) for each in zip(self.out_shapes, self.out_dtypes, strict=True)
-            ]
-            point_edges = body.edges(body.evaluate([*self.residuals, *zeros]))
+            point_edges = body.edges(body.evaluate([*self.residuals, *self.zeros]))
         tangents = [None if block is None else block.T for block in given]
         found = body.pushed(point_edges, [*(None for _ in self.residuals), *tangents])
         answers: list[Block | None] = [None] * self._counts[1]

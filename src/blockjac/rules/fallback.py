@@ -27,7 +27,7 @@ REVERSE_ONLY = {"custom_vjp_call"}
 _CONTROL_FLOW = """
     call_hi_primitive eval_jaxpr linear_call remat_opt run_state stage
 """
-_OTHER = "reduce reduce_window tie to_edtype from_edtype"
+_OTHER = "tie to_edtype from_edtype"
 _COLLECTIVES = """
     all_gather_invariant all_gather_reduced pbroadcast preduced ragged_all_to_all
     reduced_vary_cast_p unreduced_psum unreduced_reduce_scatter vary_unreduced_cast_p
@@ -42,7 +42,7 @@ _KERNELS_AND_HOSTS = """
     mpmd_map pallas_call
 """
 _SINCE_0_11 = """
-    get_global pbroadcast_dynamic reduced_vary_cast relayout vary_unreduced_cast
+    get_global pbroadcast_dynamic program_order reduced_vary_cast relayout vary_unreduced_cast
     with_memory_space_constraint xla_metadata_call xla_metadata_value
 """
 _SPARSE = """
@@ -103,7 +103,7 @@ def fallback(
         wrt_shapes=[tuple(part.shape) for part in point],
         dtypes=[part.dtype for part in point],
         out_dtypes=[real_dtype(outs[place].dtype) for place in smooth],
-        pull=_pullback(function, point, residuals),
+        pull=_pullback(function, point, residuals, [outs[place] for place in smooth]),
         push=None if name in REVERSE_ONLY else _pushforward(function, point),
         name=shown,
         place="" if equation.source is None else compat.place(equation.source),
@@ -153,11 +153,14 @@ def of_moving(
 
 
 def _pullback(
-    function: Callable[..., tuple[list[Any], list[Any]]], point: Sequence[Any], residuals: Any
+    function: Callable[..., tuple[list[Any], list[Any]]],
+    point: Sequence[Any],
+    residuals: Any,
+    outs: Sequence[Any],
 ) -> Callable[[Sequence[Any]], Sequence[Any]]:
     def pull(cotangents: Sequence[Any]) -> Sequence[Any]:
         known = residuals if residuals is not None else jax.vjp(function, *point, has_aux=True)[1]
-        return list(known(list(cotangents)))
+        return list(known([*map(compat.spread_as, cotangents, outs)]))
 
     return pull
 
