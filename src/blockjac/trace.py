@@ -20,15 +20,10 @@ from blockjac.errors import NoDerivativeError
 from blockjac.expansions import expanded
 from blockjac.graph import Equation, Graph, Literal, Operand
 
-CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-}
-"""Primitives that only call a jaxpr, with the parameter that holds it."""
+CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
+"""Primitives that only call a jaxpr."""
 
-CALLS_WITH_RULES = {"composite": "jaxpr", "custom_vmap_call": "call"}
+CALLS_WITH_RULES = frozenset({"composite", "custom_vmap_call"})
 """Such primitives with a lowering or batching rule, kept where nothing is differentiated."""
 
 
@@ -132,9 +127,8 @@ class _Inliner:
             isinstance(operand, Operand) and operand.vertex is not None for operand in operands
         ]
         active = any(moving)
-        calls = {**CALLS, **CALLS_WITH_RULES} if active else CALLS
-        if name in calls:
-            return self.inline_closed(equation.params[calls[name]], operands)
+        if name in CALLS or (active and name in CALLS_WITH_RULES):
+            return self.inline_closed(compat.called(equation.params), operands)
         if active:
             _check_differentiable(equation)
             in_others = expanded(equation, moving)
