@@ -412,16 +412,47 @@ def eliminate(
         after: called after each of them.
     """
     pending = dict.fromkeys(order)
+    waiting: set[Vertex] = set()
     while pending:
-        for vertex in _eliminate_next(edges, next(iter(pending)), pending):
-            pending.pop(vertex, None)
+        vertex = next(iter(pending))
+        last = _last_operand(edges, vertex, pending, waiting)
+        if last is not None:
+            waiting.add(vertex)
+            pending = _moved_after(last, vertex, pending)
+            continue
+        for done in _eliminate_next(edges, vertex, pending):
+            pending.pop(done, None)
         if after is not None:
             after()
     return edges
 
 
+def _moved_after(last: Vertex, vertex: Vertex, pending: Iterable[Vertex]) -> dict[Vertex, None]:
+    """The first vertex put behind another."""
+    order = [one for one in pending if one != vertex]
+    order.insert(order.index(last) + 1, vertex)
+    return dict.fromkeys(order)
+
+
+def _last_operand(
+    edges: Edges, vertex: Vertex, pending: Iterable[Vertex], waiting: Container[Vertex]
+) -> Vertex | None:
+    """The last of those operands that an operator at this vertex is still to be reached through.
+
+    An operator that is passed forwards takes all operands along at once: the vertex has to wait
+    for it. None if there is nothing to wait for.
+    """
+    groups = _groups(edges.leaving.get(vertex, {}))
+    if not groups:
+        return None
+    operands = {tail for group in groups for tail in Passage(edges, group, vertex).columns}
+    operands.discard(vertex)
+    others = [one for one in pending if one in operands and one not in waiting]
+    return others[-1] if others else None
+
+
 def _eliminate_next(edges: Edges, vertex: Vertex, pending: Container[Vertex]) -> list[Vertex]:
-    """Eliminate a vertex, and all others that its operators are applied together with."""
+    """Eliminate a vertex, or all results of an operator together; returns which."""
     arriving = _groups(edges.entering.get(vertex, {}))
     if arriving:
         passage = Passage(edges, arriving[0], vertex)
@@ -431,13 +462,11 @@ def _eliminate_next(edges: Edges, vertex: Vertex, pending: Container[Vertex]) ->
         if passage.is_pushed(pending):
             passage.push()
     for group in _groups(edges.leaving.get(vertex, {})):
-        passage = Passage(edges, group, vertex)
-        others = [tail for tail in passage.columns if tail is not vertex and tail in pending]
-        if others:  # the last of the operands takes all of them along
-            _bypass(edges, vertex, but_for=group)
-            return [vertex]
-        passage.push()
-    _bypass(edges, vertex)
+        Passage(edges, group, vertex).push()
+    entering, leaving = edges.remove(vertex)
+    for head, left in leaving.items():
+        for tail, right in entering.items():
+            edges.add(tail, head, compose(left, right))
     return [vertex]
 
 
@@ -445,20 +474,6 @@ def _groups(edges: Mapping[Vertex, Edge]) -> list[OperatorGroup]:
     """The operators among edges, each equation once."""
     groups = {id(edge.group): edge.group for edge in edges.values() if isinstance(edge, Operator)}
     return list(groups.values())
-
-
-def _bypass(edges: Edges, vertex: Vertex, but_for: OperatorGroup | None = None) -> None:
-    """The chain rule at one vertex; edges of a group that waits for other operands stay."""
-    entering, leaving = edges.remove(vertex)
-    for head, left in leaving.items():
-        if isinstance(left, Operator) and left.group is but_for:
-            edges.add(vertex, head, left)
-            continue
-        for tail, right in entering.items():
-            edges.add(tail, head, compose(left, right))
-    if but_for is not None:
-        for tail, right in entering.items():
-            edges.add(tail, vertex, right)
 
 
 class Passage:
@@ -564,9 +579,6 @@ class Passage:
             for place, answer in enumerate(self.group.pushforward(tangents)):
                 if answer is not None and place in heads:
                     self.edges.add(source, heads[place], answer)
-        for tail in self.columns:
-            if not self.edges.leaving[tail]:
-                self.edges.remove(tail)
 
 
 def reverse_order(graph: Graph, useful: set[int]) -> list[Vertex]:
