@@ -167,7 +167,7 @@ def remembered(
 ) -> Any:
     """What is static of an equation, made once: its values and its edges both need it."""
     made = _remembered.setdefault(equation, {})
-    key = (tuple(active), edition())
+    key = (make, tuple(active), edition())
     if key not in made:
         made[key] = make(equation, active)
     return made[key]

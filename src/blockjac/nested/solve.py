@@ -38,9 +38,8 @@ def _names_of(equation: Equation, active: Sequence[bool]) -> tuple[Any, Any] | N
 
     Axis j of x and axis i of b that are one delta of A have the same name.
     """
-    del active
     lengths, matvec = equation.params["const_lengths"], equation.params["jaxprs"].matvec
-    if len(equation.results) != 1:
+    if len(active) - sum(lengths) != 1:
         return None
     body = Body(matvec, [place >= lengths.matvec for place in range(lengths.matvec + 1)])
     with planning():
@@ -61,7 +60,8 @@ def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tupl
     if _is_complex(inputs):
         return ONE_EQUATION.evaluate(equation, inputs, active)
     results = compat.bind(equation.primitive, inputs, equation.params)
-    return results, [list(inputs[: len(inputs) - len(results)]), results]
+    made_of = sum(equation.params["const_lengths"])
+    return results, [list(inputs[:made_of]), results[: len(inputs) - made_of]]
 
 
 def edges(
@@ -87,18 +87,22 @@ class SolveGroup(NestedGroup):
         self.equation = equation
         self.made_of, self.solution = residuals
         self.matvec: Body = remembered(equation, active, _matvec_of)
-        self.inverse = self._inverse(inputs[len(self.made_of) :], outs)
+        self.auxiliary = len(outs) - len(self.solution)
+        self.inverse = self._inverse(remembered(equation, active, _names_of))
+        if equation.params["jaxprs"].transpose_solve is None:
+            self.pull = None
 
-    def _inverse(self, right: Arrays, outs: Arrays) -> OperatorGroup:
-        """From right-hand sides to solutions."""
-        names = remembered(self.equation, (), _names_of)
-        dtypes = [out.dtype for out in outs]
+    def _inverse(self, names: tuple[Any, Any] | None) -> OperatorGroup:
+        """From right-hand sides to solutions, which have the same shapes."""
+        shapes = [tuple(one.shape) for one in self.solution]
+        dtypes = [one.dtype for one in self.solution]
+        turns = self.equation.params["jaxprs"].transpose_solve is not None
         return OperatorGroup(
-            out_shapes=[tuple(out.shape) for out in outs],
-            wrt_shapes=[tuple(one.shape) for one in right],
+            out_shapes=shapes,
+            wrt_shapes=shapes,
             dtypes=dtypes,
             out_dtypes=dtypes,
-            pull=self._solve_transposed,
+            pull=self._solve_transposed if turns else None,
             push=self._solve,
             name="custom_linear_solve",
             row_axes=None if names is None else [names[0]],
@@ -107,16 +111,12 @@ class SolveGroup(NestedGroup):
         )
 
     def _solve(self, right: Arrays) -> list[Any]:
-        return compat.bind(self.equation.primitive, [*self.made_of, *right], self.equation.params)
+        found = compat.bind(self.equation.primitive, [*self.made_of, *right], self.equation.params)
+        return found[: len(right)]
 
     def _solve_transposed(self, right: Arrays) -> list[Any]:
         params = self.equation.params
         lengths, jaxprs = params["const_lengths"], params["jaxprs"]
-        if jaxprs.transpose_solve is None:
-            raise TypeError(
-                "transpose_solve required for backwards mode automatic differentiation of "
-                "custom_linear_solve; or use order='forward'"
-            )
         parts, start = [], 0
         for length in lengths:
             parts.append(self.made_of[start : start + length])
@@ -124,11 +124,11 @@ class SolveGroup(NestedGroup):
         matvec, vecmat, solve, transpose_solve = parts
         turned = {**params, "const_lengths": lengths.transpose(), "jaxprs": jaxprs.transpose()}
         made_of = [*vecmat, *matvec, *transpose_solve, *solve]
-        return compat.bind(self.equation.primitive, [*made_of, *right], turned)
+        return compat.bind(self.equation.primitive, [*made_of, *right], turned)[: len(right)]
 
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
         """`q star A^-1` by one transposed solve, then through what A is made of."""
-        right = self.inverse.pullback(cotangents)
+        right = self.inverse.pullback(cotangents[: len(self.solution)])
         shares = self._through_matrix([None if one is None else -one for one in right])
         return [*shares, *right]
 
@@ -146,7 +146,7 @@ class SolveGroup(NestedGroup):
             consts = tangents[: self.equation.params["const_lengths"].matvec]
             moved = self.matvec.pushed(self._edges(), [*consts, *[None] * len(right)])
             right = [_difference(one, other) for one, other in zip(right, moved, strict=True)]
-        return self.inverse.pushforward(right)
+        return [*self.inverse.pushforward(right), *[None] * self.auxiliary]
 
     def _edges(self) -> Any:
         if is_planning():

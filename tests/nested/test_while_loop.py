@@ -1,0 +1,74 @@
+"""Loops of unknown length: forwards; backwards a clear refusal, as in JAX."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from nested.compare import same_as_jax
+
+import blockjac
+from blockjac import errors
+
+V = jnp.array([0.3, 0.2, 0.1])
+
+
+def grown(x):
+    return lax.while_loop(lambda c: jnp.sum(c) < 50, lambda c: c * 2 + x**2, jnp.exp(x))
+
+
+def holding(x):
+    """A loop of unknown length on the way of others."""
+    return lax.scan(lambda c, v: (grown(c * 0.1) + v, c), x, jnp.stack([x, x]))[0]
+
+
+def counted(n, x):
+    return lax.fori_loop(0, n, lambda i, c: c * 1.1 + jnp.sin(c), x)
+
+
+FORWARD = {"oracle": jax.jacfwd, "orders": ("forward", "auto", "greedy")}
+
+
+@pytest.mark.parametrize("function", [grown, holding, lambda x: jnp.sum(grown(x)) * x])
+def test_forwards(function):
+    same_as_jax(function, V, **FORWARD)
+
+
+def test_a_number_of_steps_known_at_run_time():
+    same_as_jax(counted, jnp.array(5), V, argnums=(1,), **FORWARD)
+
+
+def test_jvp():
+    value, rate = blockjac.jvp(grown, (V,), (V,))
+    wanted, wanted_rate = jax.jvp(grown, (V,), (V,))
+    np.testing.assert_allclose(value, wanted)
+    np.testing.assert_allclose(rate, wanted_rate, rtol=1e-12)
+
+
+def test_elementwise_steps_keep_their_delta():
+    assert blockjac.block_jacobian(grown)(V).stored == 3
+
+
+@pytest.mark.parametrize(
+    "backwards",
+    [
+        blockjac.grad(lambda x: jnp.sum(grown(x))),
+        lambda x: blockjac.vjp(grown, x),
+        blockjac.jacobian(grown, order="reverse"),
+        blockjac.grad(lambda x: jnp.sum(holding(x))),
+        blockjac.grad(lambda x: jnp.sum(lax.cond(x[0] > 0, grown, jnp.sin, x))),
+        blockjac.grad(lambda x: jnp.sum(jax.checkpoint(grown)(x))),
+    ],
+)
+def test_no_way_back(backwards):
+    with pytest.raises(errors.NoWayBackError, match=r"does not work for lax\.while_loop") as caught:
+        backwards(V)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_loop_over_integers_is_in_nobody_s_way():
+    def function(x):
+        last = lax.while_loop(lambda i: i * i < 5, lambda i: i + 1, 0)
+        return jnp.sum(x**2) * x[last % 3]
+
+    np.testing.assert_allclose(blockjac.grad(function)(V), jax.grad(function)(V), rtol=1e-12)
