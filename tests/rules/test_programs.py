@@ -165,8 +165,9 @@ odd_product.defvjp(
 
 
 def test_custom_vjp_is_honoured():
-    same_as_jax(odd_product, X, X + 1)
-    same_as_jax(lambda x: odd_product(jnp.exp(x), x) ** 2, X)
+    backwards = ("reverse", "greedy", "auto")
+    same_as_jax(odd_product, X, X + 1, orders=backwards)
+    same_as_jax(lambda x: odd_product(jnp.exp(x), x) ** 2, X, orders=backwards)
 
 
 def test_stop_gradient():
@@ -221,7 +222,7 @@ def test_while_forwards():
     def doubled(x):
         return lax.while_loop(lambda c: jnp.sum(c) < 10, lambda c: c * 2, jnp.exp(x))
 
-    same_as_jax(doubled, X, oracle=jax.jacfwd)
+    same_as_jax(doubled, X, oracle=jax.jacfwd, orders=("forward", "greedy", "auto"))
 
 
 def test_an_unknown_primitive_is_told_of_once(caplog, monkeypatch):
@@ -233,7 +234,7 @@ def test_an_unknown_primitive_is_told_of_once(caplog, monkeypatch):
     ad.defjvp(third, lambda g, x: 3 * g * x * x)
     with caplog.at_level(logging.WARNING, logger="blockjac"):
         same_as_jax(lambda x: third.bind(third.bind(x)), X, oracle=jax.jacfwd, orders=("forward",))
-        assert [record.args for record in caplog.records] == [("third_power",)]
+        assert [record.args[0] for record in caplog.records] == ["third_power"]
         assert "no structured rule for 'third_power'" in caplog.text
         assert "add-a-rule" in caplog.text
 
@@ -247,7 +248,7 @@ def test_an_operator_is_told_of_once_where_its_structure_is_lost(caplog, monkeyp
         assert not caplog.records, "one number's gradient loses nothing"
         for order in ("reverse", "forward"):
             blockjac.jacobian(factor, order=order)(X[:2])
-    assert [record.args for record in caplog.records] == [("cholesky",)]
+    assert [record.args[0] for record in caplog.records] == ["cholesky"]
 
 
 # What a variable may be
