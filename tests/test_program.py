@@ -3,6 +3,7 @@
 import gc
 import threading
 import weakref
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -237,3 +238,16 @@ def test_a_new_rule_is_used_at_once():
 
         registry._enter(own)
     assert blockjac.grad(jnp.sin)(0.5) == before
+
+
+def test_products_of_a_derivative_have_the_precision_that_the_function_asks_for():
+    def function(x, precision):
+        return jnp.sum(jnp.sin(jnp.dot(x, x, precision=precision)))
+
+    def precisions(precision):
+        gradient = blockjac.grad(partial(function, precision=precision))
+        equations = jax.make_jaxpr(gradient)(jnp.ones((3, 3))).eqns
+        return {str(one.params["precision"]) for one in equations if "precision" in one.params}
+
+    assert precisions(None) == {"None"}
+    assert all("HIGHEST" in one for one in precisions("highest"))

@@ -194,7 +194,7 @@ class Pushforward:
 def results(graph: Graph, values: Sequence[Any]) -> list[Any]:
     """The values of the graph's results."""
     return [
-        jnp.asarray(read(output, values), output.aval.dtype)
+        _typed_as(jnp.asarray(read(output, values), output.aval.dtype), output.aval)
         if isinstance(output, Literal)
         else values[output.value]
         for output in graph.outputs
@@ -222,9 +222,9 @@ def _dense(block: Block, result: Any, value: Any, holomorphic: bool) -> Any:
     axis = len(result.shape)
     if holomorphic:  # d(u + iv)/d(re): the first two axes of parts are the output's and the input's
         by_real = jax.lax.index_in_dim(dense, 0, axis + 1, keepdims=False)
-        return jax.lax.complex(by_real[0], by_real[1])
+        return _typed_as(jax.lax.complex(by_real[0], by_real[1]), value)
     real, imaginary = (jax.lax.index_in_dim(dense, place, axis, keepdims=False) for place in (0, 1))
-    return jax.lax.complex(real, -imaginary)
+    return _typed_as(jax.lax.complex(real, -imaginary), value)
 
 
 def _cotangent(edges: Edges, leaf: int, value: Any) -> Any:

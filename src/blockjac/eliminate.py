@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from blockjac import compat
 from blockjac.blocks import Block, add
@@ -276,7 +277,8 @@ def point_from(graph: Graph, kept: Sequence[Any], useful: Set[int]) -> Point:
 
 
 def _stand_in(aval: Any) -> Any:
-    if jnp.issubdtype(aval.dtype, jnp.number) or aval.dtype == bool:
+    dtype = getattr(aval, "dtype", None)
+    if dtype is not None and (jnp.issubdtype(dtype, jnp.number) or dtype == np.dtype(bool)):
         return compat.zeros(aval)
     return aval
 

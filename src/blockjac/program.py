@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from types import FunctionType, MethodType
@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend import core
 
 from blockjac import compat
 from blockjac.answers import Values
@@ -67,6 +68,25 @@ def run(
         while len(_programs) > MAX_PROGRAMS:
             _programs.popitem(last=False)
     return program(list(arguments), list(captured), list(extra))
+
+
+def matmul_precision(graph: Graph) -> str | None:
+    """The highest precision that a product of the graph asks for; None if none does.
+
+    Products of the derivative are computed in it, as JAX computes them in that of their equation.
+    """
+    found = [one for equation in graph.equations for one in _precisions(equation.params)]
+    return max(found, key=lambda one: one.value).name.lower() if found else None
+
+
+def _precisions(params: dict[str, Any]) -> Iterator[jax.lax.Precision]:
+    given = params.get("precision")
+    for one in given if isinstance(given, tuple) else (given,):
+        if isinstance(one, jax.lax.Precision) and one is not jax.lax.Precision.DEFAULT:
+            yield one
+    for inner in core.jaxprs_in_params(params):
+        for equation in inner.eqns:
+            yield from _precisions(equation.params)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from blockjac.blocks.dense import check_size
 from blockjac.call import ArgNums, Call, float0_zeros, is_array, traced_call
 from blockjac.eliminate import check_order
 from blockjac.errors import BlockShapeError, DifferentiationTypeError
-from blockjac.program import Question, run
+from blockjac.program import Question, matmul_precision, run
 from blockjac.trace import is_inexact, named_as
 
 
@@ -338,8 +339,16 @@ def chain_rule(Dg: Any, Df: Any, var_shape: int | Sequence[int]) -> jax.Array:
 def _answered(
     question: Question, call: Call, arguments: Sequence[Any], extra: Sequence[Any] = ()
 ) -> Any:
-    """Run a question under JAX's default promotion: a strict one is for the user's own code."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+    """Run a question in the precision that the function asks for, under JAX's default promotion.
+
+    A strict promotion is for the user's own code.
+    """
+    with contextlib.ExitStack() as settings:
+        settings.enter_context(jax.numpy_dtype_promotion("standard"))
+        settings.enter_context(jax.numpy_rank_promotion("allow"))
+        precision = matmul_precision(call.graph)
+        if precision is not None:
+            settings.enter_context(jax.default_matmul_precision(precision))
         return run(question, call.graph, arguments, extra)
 
 
