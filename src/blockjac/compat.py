@@ -76,7 +76,12 @@ def argument_names(jaxpr: Any) -> tuple[str, ...]:
 
 def varying_axes(array: Any) -> frozenset[Any]:
     """The mesh axes along which an array differs between the devices of a `jax.shard_map`."""
-    return _varying(jax.typeof(array))
+    return _varying(array if isinstance(array, jax.ShapeDtypeStruct) else jax.typeof(array))
+
+
+def in_shard_map() -> bool:
+    """Whether a trace is under way inside `jax.shard_map`."""
+    return bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 def spread_as(array: Any, like: Any) -> Any:

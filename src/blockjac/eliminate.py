@@ -309,10 +309,7 @@ def needed_values(graph: Graph, useful: Set[int]) -> list[int]:
             found.extend(jax.tree.leaves(held))
         return found
 
-    shapes = [
-        jax.ShapeDtypeStruct(graph.avals[value].shape, graph.avals[value].dtype)
-        for value in candidates
-    ]
+    shapes = [compat.struct(graph.avals[value]) for value in candidates]
     used = compat.used_inputs(jax.make_jaxpr(leaves)(shapes))
     return [
         value for value, wanted in zip(candidates, used, strict=True) if wanted or value in whole

@@ -54,6 +54,19 @@ LOSSES = {
     "softmax": lambda w, x: -jnp.sum(jax.nn.log_softmax(x * w)[:, 0]),
     "relu": lambda w, x: jnp.sum(jax.nn.relu(x * w) ** 2),
     "sort": lambda w, x: jnp.sum(jnp.sort(x * w, 0)[0] ** 2),
+    "scan": lambda w, x: jnp.sum(
+        lax.scan(lambda c, v: (jnp.tanh(c * w + v), c), jnp.zeros(3) + 0 * x[0], x)[0]
+    ),
+    "scan of what is alike": lambda w, x: (
+        jnp.sum(lax.scan(lambda c, _: (jnp.tanh(c * w), None), w, None, 3)[0]) * jnp.sum(x)
+    ),
+    "map": lambda w, x: jnp.sum(lax.map(lambda v: jnp.sin(v * w), x)),
+    "cond": lambda w, x: lax.cond(
+        x[0, 0] > 0, lambda: jnp.sum(x @ w), lambda: jnp.sum(jnp.sin(x) @ w)
+    ),
+    "checkpoint": lambda w, x: jnp.sum(jax.checkpoint(lambda w, x: jnp.sin(x @ w))(w, x)),
+    "cholesky": lambda w, x: jnp.sum(jnp.linalg.cholesky(x.T @ x + jnp.diag(w**2) + jnp.eye(3))),
+    "solve": lambda w, x: jnp.sum(jnp.linalg.solve(x.T @ x + jnp.diag(w**2), w)),
     "complex": lambda w, x: jnp.sum(jnp.abs(lax.psum(x * w * (1 + 2j), "i")) ** 2),
 }
 

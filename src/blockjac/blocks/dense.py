@@ -204,7 +204,10 @@ class _Layout:
     def value(
         self, factors: Sequence[Factor], coefficient: Any, dtype: Any
     ) -> tuple[Any, set[Label]]:
-        """The product of the factors over the dimensions, and which labels it is 0 outside of."""
+        """The product of the factors over the dimensions, and what it is 0 outside of.
+
+        These are labels, and targets of axes with one place.
+        """
         if not factors:
             return jnp.reshape(jnp.asarray(coefficient, dtype), (1,) * len(self.dims)), set()
         # In the order of the result, so that no transpose of the whole comes after the product.
@@ -230,7 +233,19 @@ class _Layout:
             dim, offset, stride = self.home[label]
             array = _padded(array, len(labels), offset, stride, label.size, dim.size)
             labels.append(dim)
-        return arrays.aligned(Factor(array, tuple(labels)), self.dims), set(padded)
+        array = arrays.aligned(Factor(array, tuple(labels)), self.dims)
+        for axis in self._single_places():
+            place = self.dims.index(axis.target)
+            array = _padded(array, place, axis.index.offset, 1, 1, axis.size)
+        return array, {*padded, *(axis.target for axis in self._single_places())}
+
+    def _single_places(self) -> list[Axis]:
+        """Axes on which all entries are at one known place."""
+        return [
+            axis
+            for axis in self.axes
+            if axis.size != 1 and axis.index.constant and 0 <= axis.index.offset < axis.size
+        ]
 
     def _position(self, label: Label) -> int:
         """Where a label stands among the dimensions; derived ones, which are looked up, first."""
@@ -240,7 +255,8 @@ class _Layout:
         """Where entries are: axes that are no pivots equal their index, labels are in their range.
 
         Args:
-            padded: labels that need no range, because outside of it the value is 0.
+            padded: labels that need no range, and targets of axes that need no place, because
+                the value is 0 outside.
         """
         clauses = []
         for label, (dim, offset, stride) in self.home.items():
@@ -259,7 +275,8 @@ class _Layout:
             *(id(axis) for axis, _, _ in self.derived.values()),
         }
         for axis in self.axes:
-            if id(axis) not in pivots and not (axis.size == 1 and axis.index == Index()):
+            settled = axis.target in padded or (axis.size == 1 and axis.index == Index())
+            if id(axis) not in pivots and not settled:
                 clauses.append(self._place(axis) == self._index(axis.index))
         return functools.reduce(operator.and_, clauses) if clauses else None
 

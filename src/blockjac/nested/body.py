@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.factor import Abstract, is_planning
 from blockjac.blocks.operators import Edge, OperatorGroup, present, written
@@ -132,10 +133,7 @@ class Body:
             point = evaluate(self.graph, inputs, captured, self.useful)
             found.append(self.edges(seen(point)))
 
-        structs = [
-            jax.ShapeDtypeStruct(self.graph.avals[one].shape, self.graph.avals[one].dtype)
-            for one in self.graph.inputs
-        ]
+        structs = [compat.struct(self.graph.avals[one]) for one in self.graph.inputs]
         jax.eval_shape(at, structs, self.graph.captured)
         return _abstract(found[0])
 

@@ -23,6 +23,7 @@ from blockjac.eliminate import Edges, Point
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
 from blockjac.nested.form import Form, form_of, joined
+from blockjac.nested.spread import alike
 from blockjac.rules.registry import PASSES, Pass
 
 Arrays = Sequence[Any]
@@ -96,7 +97,7 @@ def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tupl
         return run
 
     runs = [branch(program, own) for program, own in zip(programs, places, strict=True)]
-    found = lax.switch(index, runs, operands)
+    found = lax.switch(index, alike(runs, operands), operands)
     needed = {place for body in bodies for place in operand_places(body) if place is not None}
     kept = {place: operands[place] for place in sorted(needed)}
     return list(found[:count]), Kept(index, kept, found[count:], tuple(trees), tuple(places))
@@ -200,7 +201,8 @@ class SwitchGroup(NestedGroup):
 
             return run
 
-        arrays = lax.switch(self.kept.index, [branch(k) for k in range(len(self.bodies))])
+        branches = alike([branch(k) for k in range(len(self.bodies))])
+        arrays = lax.switch(self.kept.index, branches)
         return [
             None if form is None else form.block(array)
             for form, array in zip(forms, arrays, strict=True)

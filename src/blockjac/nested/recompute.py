@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from jax import lax
 
 from blockjac.blocks import Block
 from blockjac.blocks.factor import is_planning
@@ -14,6 +13,7 @@ from blockjac.eliminate import Point
 from blockjac.eliminate import evaluate as evaluate_graph
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
+from blockjac.nested.spread import barrier
 from blockjac.rules.registry import PASSES, Pass
 
 Arrays = Sequence[Any]
@@ -83,7 +83,7 @@ class RecomputedGroup(NestedGroup):
         kept, given = self.kept, list(cotangents)
         if self.equation.params["prevent_cse"]:
             arrays, tree = jax.tree.flatten([kept, given])
-            kept, given = jax.tree.unflatten(tree, lax.optimization_barrier(arrays))
+            kept, given = jax.tree.unflatten(tree, barrier(arrays))
         return self.body.pulled(self.body.edges(self._point_again(*kept)), given)
 
     def pushed(self, tangents: Blocks) -> list[Block | None]:

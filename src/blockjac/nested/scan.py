@@ -28,6 +28,7 @@ from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
 from blockjac.nested.form import Form, form_of, joined
 from blockjac.nested.slices import Slices, aligned_axis, cut_all
+from blockjac.nested.spread import start_of
 from blockjac.rules.registry import PASSES, Pass
 
 Arrays = Sequence[Any]
@@ -62,7 +63,7 @@ class Loop:
         """Run another body over the same steps, or over them from the other end."""
         return lax.scan(
             step,
-            init,
+            start_of(step, init, slices),
             slices,
             self.length,
             reverse=self.reverse != backwards,

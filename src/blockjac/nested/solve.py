@@ -126,6 +126,14 @@ class SolveGroup(NestedGroup):
         made_of = [*vecmat, *matvec, *transpose_solve, *solve]
         return compat.bind(self.equation.primitive, [*made_of, *right], turned)[: len(right)]
 
+    def placed(self) -> list[list[Any]]:
+        """Operators for what A is made of and for right-hand sides; none for the solver itself."""
+        rows = super().placed()
+        first = self.equation.params["const_lengths"].matvec
+        for row in rows:
+            row[first : len(self.made_of)] = [None] * (len(self.made_of) - first)
+        return rows
+
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
         """`q star A^-1` by one transposed solve, then through what A is made of."""
         right = self.inverse.pullback(cotangents[: len(self.solution)])

@@ -15,6 +15,7 @@ from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
 from blockjac.nested.form import Form, form_of, joined
 from blockjac.nested.scan import grown_body
+from blockjac.nested.spread import start_of
 from blockjac.rules.registry import PASSES, Pass
 
 Arrays = Sequence[Any]
@@ -97,7 +98,8 @@ class WhileGroup(NestedGroup):
             )
         ]
         start = [form and form.array(block) for form, block in zip(forms, carry, strict=True)]
-        _, arrays = lax.while_loop(goes_on, step, (init, start))
+        start_all = start_of(lambda state, _: (step(state), None), (init, start), ())
+        _, arrays = lax.while_loop(goes_on, step, start_all)
         return [
             None if form is None else form.block(array)
             for form, array in zip(forms, arrays, strict=True)

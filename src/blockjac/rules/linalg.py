@@ -47,7 +47,7 @@ def factor_edges(
     del active
     (matrix,) = inputs
     smooth = [place for place, out in enumerate(outs) if is_inexact(out)]
-    tangent = jax.ShapeDtypeStruct(vertex_shape(matrix), real_dtype(matrix.dtype))
+    tangent = jax.eval_shape(packed, compat.struct(jax.typeof(matrix)))
 
     def pull(cotangents: Sequence[Any]) -> Sequence[Any]:
         return jax.linear_transpose(lambda one: residuals(one), tangent)(list(cotangents))
@@ -59,7 +59,7 @@ def factor_edges(
         dtypes=[tangent.dtype],
         out_dtypes=[real_dtype(outs[place].dtype) for place in smooth],
         pull=pull,
-        push=lambda tangents: residuals(*tangents),
+        push=lambda tangents: residuals(compat.spread_as(tangents[0], tangent)),
         name=equation.primitive.name,
         row_axes=[_names(outs[place], depth) for place in smooth],
         column_axes=[_names(matrix, depth)],
