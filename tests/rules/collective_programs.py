@@ -5,6 +5,7 @@ Prints a JSON object: for each case what differs from JAX, or "".
 
 import json
 import os
+import sys
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
@@ -184,4 +185,4 @@ if __name__ == "__main__":
         name: difference(outcome(lambda c=call: c(blockjac)), outcome(lambda c=call: c(jax)))
         for name, call in cases()
     }
-    print(json.dumps({"differences": differences, "stored": stored()}))
+    sys.stdout.write(json.dumps({"differences": differences, "stored": stored()}))
