@@ -126,6 +126,42 @@ def test_an_equation_knows_its_line():
     assert "test_jax_contracts.py" in compat.place(equation.source_info)
 
 
+def test_types_say_shape_dtype_and_weakness():
+    """A shape to trace with must give the type of the array that it stands for."""
+    for array in (X, jnp.asarray(2.0), jax.random.key(0)):
+        found = jax.make_jaxpr(lambda x: x)(compat.struct(jax.typeof(array)))
+        assert compat.open_jaxpr(found).invars[0].aval == jax.typeof(array)
+    assert jax.typeof(jnp.asarray(2.0)).weak_type
+
+
+def test_types_say_along_which_axes_of_a_mesh_devices_differ():
+    """Zeros, cotangents and identities inside `jax.shard_map` must be of the operand's type."""
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    seen = []
+
+    def local(x, w):
+        seen.extend(map(compat.varying_axes, (x, w, x * w)))
+        return x * w
+
+    spread, whole = jax.P("data"), jax.P()
+    jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(spread, whole), out_specs=spread))(X, X)
+    assert seen == [{"data"}, set(), {"data"}]
+    assert not compat.varying_axes(X)
+
+
+def test_a_mutable_array_has_an_inner_type():
+    """By it the tracer refuses writes, which have no derivative as a result."""
+
+    def written(x):
+        place = jax.new_ref(x)
+        place[0] = 1.0
+        return place[...]
+
+    jaxpr = compat.open_jaxpr(jax.make_jaxpr(written)(X))
+    made = [one for each in jaxpr.eqns for one in each.outvars if hasattr(one.aval, "inner_aval")]
+    assert shapes_of(made) == [(3,)]
+
+
 @pytest.mark.parametrize("shape", [(3,), (1, 3), (2, 1), (2, 3), ()])
 @pytest.mark.parametrize(
     "function",
