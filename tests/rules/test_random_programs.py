@@ -121,9 +121,7 @@ def backwards_steeper(x):
     return jnp.sin(x)
 
 
-backwards_steeper.defvjp(
-    lambda x: (backwards_steeper(x), x), lambda x, q: (3 * jnp.exp(-(x**2)) * q,)
-)
+backwards_steeper.defvjp(lambda x: (jnp.sin(x), x), lambda x, q: (3 * jnp.exp(-(x**2)) * q,))
 
 
 @jax.custom_vjp
@@ -131,7 +129,7 @@ def damped(x):
     return jnp.sin(x)
 
 
-damped.defvjp(lambda x: (damped(x), x), lambda x, q: (jnp.tanh(q) * x,))
+damped.defvjp(lambda x: (jnp.sin(x), x), lambda x, q: (jnp.tanh(q) * x,))
 
 ELEMENTWISE = {
     "sin": jnp.sin,
@@ -309,12 +307,12 @@ SHAPES = [
 ]
 
 
-def programs(names):
+def programs(names, size=7):
     """Lists of instructions: an operation, its two operands and its number."""
     instruction = st.tuples(
         st.sampled_from(sorted(names)), st.integers(0, 7), st.integers(0, 7), st.integers(0, 3)
     )
-    return st.lists(instruction, min_size=1, max_size=7)
+    return st.lists(instruction, min_size=1, max_size=size)
 
 
 def run(program, *arguments):
@@ -372,17 +370,23 @@ def test_random_programs(program, order, shapes, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=3 * settings.default.max_examples)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(programs(OPERATIONS), orders, shape_pairs, seeds)
 def test_many_random_programs(program, order, shapes, seed):
     compare(program, order, shapes, seed)
 
 
 @pytest.mark.slow
-@given(programs({**OPERATIONS, **BACKWARDS_ONLY}), shape_pairs, seeds)
-def test_many_random_programs_that_go_backwards_only(program, shapes, seed):
-    assume(any(name in BACKWARDS_ONLY for name, *_ in program))
-    compare(program, "reverse", shapes, seed, jax.jacrev)
+@settings(max_examples=settings.default.max_examples // 2)
+@given(
+    programs(OPERATIONS, 3),
+    programs(BACKWARDS_ONLY, 2),
+    programs(OPERATIONS, 3),
+    shape_pairs,
+    seeds,
+)
+def test_many_random_programs_that_go_backwards_only(before, rules, after, shapes, seed):
+    compare(before + rules + after, "reverse", shapes, seed, jax.jacrev)
 
 
 def test_the_programs_use_many_primitives():
