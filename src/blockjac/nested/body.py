@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -72,9 +72,33 @@ class Body:
             for output in self.graph.outputs
         ]
 
-    def evaluate(self, inputs: Sequence[Any]) -> Point:
-        """All values at the inputs, with the residuals of passes."""
-        return evaluate(self.graph, inputs, self.graph.captured, self.useful)
+    def evaluate(self, inputs: Sequence[Any], known: Mapping[int, Any] | None = None) -> Point:
+        """All values at the inputs, with the residuals of passes; those known are not computed."""
+        return evaluate(self.graph, inputs, self.graph.captured, self.useful, known)
+
+    def values_of(self, inputs: Mapping[int, Any]) -> dict[int, Any]:
+        """The values that some of the inputs alone decide.
+
+        Args:
+            inputs: by the number of their value; captured arrays may be among them.
+        """
+        graph = self.graph
+        known = dict(inputs)
+        found: dict[int, Any] = {}
+        passes = set(useful_passes(graph, self.useful))
+        for equation in graph.equations:
+            operands = [one for one in equation.operands if isinstance(one, Operand)]
+            decided = operands and all(one.value in known for one in operands)
+            if decided and equation not in passes and equation.results:
+                arrays = [
+                    known[one.value] if isinstance(one, Operand) else one.value
+                    for one in equation.operands
+                ]
+                results = compat.bind(equation.primitive, arrays, equation.params)
+                made = dict(zip(equation.results, results, strict=True))
+                known.update(made)
+                found.update(made)
+        return found
 
     def results(self, point: Point) -> list[Any]:
         """The results' values."""

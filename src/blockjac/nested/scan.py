@@ -70,23 +70,18 @@ class Loop:
             unroll=self.unroll,
         )
 
-    @cached_property
-    def sources(self) -> list[int | None]:
-        """Of each value that a step needs: the operand or captured array it is, None if stacked.
-
-        Captured arrays are numbered from the end.
-        """
+    def known(self, consts: Sequence[Any]) -> dict[int, Any]:
+        """Values that no step changes: the constants, and what they alone decide."""
         graph = self.body.graph
-        fixed = {value: place for place, value in enumerate(graph.inputs)}
-        for value in self.parted(graph.inputs)[1]:
-            del fixed[value]
-        captured = len(graph.constants)
-        fixed.update({value: k - captured for k, value in enumerate(graph.constants)})
-        return [fixed.get(value) for value in self.body.kept_values]
+        captured = dict(zip(graph.constants, graph.captured, strict=True))
+        given = dict(zip(self.parted(graph.inputs)[0], consts, strict=True))
+        return {**captured, **given, **self.body.values_of({**captured, **given})}
 
-    def is_slice(self, source: int) -> bool:
-        """Whether an operand runs over the steps."""
-        return source >= self.consts + self.carry
+    @cached_property
+    def slots(self) -> dict[int, int]:
+        """Of each value that is a slice, its place among the slices."""
+        slices = self.parted(self.body.graph.inputs)[2]
+        return {value: place for place, value in enumerate(slices)}
 
     def carry_dtypes(self) -> list[Any]:
         """The dtypes of what is carried."""
@@ -122,19 +117,24 @@ def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tupl
     """The results, and what the steps need on the way back."""
     loop = loop_of(equation, active)
     consts, init, xs = loop.parted(inputs)
-    sources = loop.sources
+    known = loop.known(consts)
+    needed = loop.body.kept_values
+    stacked = [place for place, value in enumerate(needed) if value not in known | loop.slots]
 
     def step(carry: Arrays, slices: Arrays) -> Any:
-        point = loop.body.evaluate([*consts, *carry, *slices])
+        point = loop.body.evaluate([*consts, *carry, *slices], known)
         results = loop.body.results(point)
         kept = loop.body.kept(point)
-        stacked = [one for one, source in zip(kept, sources, strict=False) if source is None]
-        return results[: loop.carry], (results[loop.carry :], stacked, kept[len(sources) :])
+        of_step = [kept[place] for place in stacked], kept[len(needed) :]
+        return results[: loop.carry], (results[loop.carry :], of_step)
 
     init = [jnp.asarray(one, dtype) for one, dtype in zip(init, loop.carry_dtypes(), strict=True)]
-    final, (ys, stacked, passes) = loop.run(step, init, xs)
-    unchanged = [inputs[source] for source in sources if source is not None and source >= 0]
-    return [*final, *ys], {"stacked": stacked, "unchanged": unchanged, "passes": passes}
+    final, (ys, of_steps) = loop.run(step, init, xs)
+    return [*final, *ys], {
+        "known": {value: known[value] for value in needed if value in known},
+        "slices": {value: xs[loop.slots[value]] for value in needed if value in loop.slots},
+        "steps": of_steps,
+    }
 
 
 def edges(
@@ -274,22 +274,17 @@ class ScanGroup(NestedGroup):
         if self._is_whole(backwards):
             return self._points_again()
         loop, kept = self.loop, self.residuals
-        fixed = [source for source in loop.sources if source is not None and source >= 0]
-        unchanged = dict(zip(fixed, kept["unchanged"], strict=True))
-        cut = {source: one for source, one in unchanged.items() if loop.is_slice(source)}
 
         def restored(carry: Any, given: Any) -> tuple[Any, Point]:
-            stacked, slices, passes = given
-            known = {**unchanged, **slices}
-            steps = iter(stacked)
-            captured = loop.body.graph.captured
+            slices, (stacked, passes) = given
+            known = {**kept["known"], **slices}
+            rest = iter(stacked)
             values = [
-                next(steps) if source is None else captured[source] if source < 0 else known[source]
-                for source in loop.sources
+                known[value] if value in known else next(rest) for value in loop.body.kept_values
             ]
             return carry, loop.body.restored([*values, *passes])
 
-        return (), (kept["stacked"], cut, kept["passes"]), restored
+        return (), (kept["slices"], kept["steps"]), restored
 
     def _is_whole(self, backwards: bool) -> bool:
         """Whether steps need their points whole: what is kept serves the way back only."""
