@@ -58,7 +58,7 @@ elementwise("sinh", lambda y, x: jnp.cosh(x))
 elementwise("cosh", lambda y, x: jnp.sinh(x))
 elementwise("tanh", lambda y, x: (1 - y) * (1 + y))
 elementwise("asinh", lambda y, x: lax.rsqrt(x * x + 1))
-elementwise("acosh", lambda y, x: lax.rsqrt((x - 1) * (x + 1)))
+elementwise("acosh", lambda y, x: lax.rsqrt(x - 1) * lax.rsqrt(x + 1))
 elementwise("atanh", lambda y, x: 1 / ((1 - x) * (1 + x)))
 
 # Special functions
