@@ -161,6 +161,7 @@ class Network:
             if label not in used and label not in carried:
                 coefficient = coefficient * label.size
         summed = [label for label in self.labels if label in carried and label not in used]
+        factors, coefficient = absorbed(factors, summed, coefficient)
         factors, coefficient = merged(contracted(factors, summed), coefficient)
         return Term(
             tuple(factors),
@@ -183,6 +184,31 @@ def trimmed(term: Term, out_shape: Sequence[int], wrt_shape: Sequence[int]) -> T
             except Contradiction:
                 return None
     return tidy(network.term(len(term.out)), tuple(out_shape), tuple(wrt_shape))
+
+
+def absorbed(
+    factors: Sequence[Factor], summed: Sequence[Label], coefficient: Any
+) -> tuple[list[Factor], Any]:
+    """Multiply scalars into the smallest factor that is about to be contracted.
+
+    There the compiler does it while it writes that factor; after a matrix product it would be one
+    more pass over the result.
+    """
+    scalars = [factor for factor in factors if not factor.labels and not arrays.is_mask(factor)]
+    involved = [
+        factor
+        for factor in factors
+        if set(factor.labels) & set(summed) and not arrays.is_mask(factor)
+    ]
+    if len(involved) < 2 or (not scalars and abs(coefficient) == 1):
+        return list(factors), coefficient
+    smallest = min(involved, key=lambda factor: factor.numel)
+    result = {label for factor in involved for label in factor.labels} - set(summed)
+    if smallest.numel > arrays.numel(list(result)):
+        return list(factors), coefficient
+    scaled = arrays.product([smallest, *scalars], coefficient)
+    others = [factor for factor in factors if factor is not smallest and factor not in scalars]
+    return [scaled, *others], 1
 
 
 def contracted(factors: Sequence[Factor], summed: Sequence[Label]) -> list[Factor]:
