@@ -30,6 +30,8 @@ from blockjac.eliminate import (
     point_from,
     read,
     reverse_order,
+    tails_of,
+    useful_equations,
     useful_passes,
     useful_vertices,
 )
@@ -124,6 +126,18 @@ class Body:
     def has_passes(self) -> bool:
         """Whether a pushforward needs more of a point than `kept`."""
         return any(True for _ in useful_passes(self.graph, self.useful))
+
+    def reached_from(self, wanted: Sequence[bool]) -> list[bool]:
+        """Which inputs some of the results depend on."""
+        needed = {
+            output.vertex
+            for output, one in zip(self.graph.outputs, wanted, strict=True)
+            if one and isinstance(output, Operand)
+        }
+        for equation in reversed(list(useful_equations(self.graph, self.useful))):
+            if not needed.isdisjoint(equation.results):
+                needed.update(tails_of(equation, self.useful))
+        return [value in needed and value in self.useful for value in self.graph.inputs]
 
     @cached_property
     def reversible(self) -> bool:

@@ -29,6 +29,7 @@ from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
 from blockjac.nested.form import Form, form_of, joined
 from blockjac.nested.slices import Slices, aligned_axis, cut_all
 from blockjac.nested.spread import start_of
+from blockjac.rules.fallback import real_dtype, vertex_shape
 from blockjac.rules.registry import PASSES, Pass
 
 Arrays = Sequence[Any]
@@ -218,13 +219,16 @@ class ScanGroup(NestedGroup):
         """
         forms = [form_of(block) for block in carry]
         while True:
-            shares, cost = self._planned(act, forms, cut, backwards)
+            if backwards and self._is_gradient(carry, cut):
+                shares, cost = self._reached(forms, cut), None
+            else:
+                shares, cost = self._planned(act, forms, cut, backwards)
             grown = [joined(pair) for pair in zip(forms, map(form_of, shares.carry), strict=True)]
             if grown == forms:
                 break
             forms = grown
         summed, stacked = (list(map(form_of, part)) for part in (shares.summed, shares.slices))
-        if is_planning():
+        if cost is not None and is_planning():
             charge(cost.multiplications * self.loop.length, cost.bytes * self.loop.length)
             return Swept(
                 _blocks(forms, [form and form.abstract() for form in forms]),
@@ -253,6 +257,23 @@ class ScanGroup(NestedGroup):
             backwards,
         )
         return Swept(_blocks(forms, carried), _blocks(summed, totals), stacked, shares_of_steps)
+
+    def _is_gradient(self, carry: Blocks, cut: Sequence[Slices | None]) -> bool:
+        """Whether one number is differentiated: then no delta is there to be kept or planned."""
+        blocks = [*carry, *(one and one.whole for one in cut)]
+        return not is_planning() and all(one is None or one.out_shape == () for one in blocks)
+
+    def _reached(self, forms: Sequence[Form | None], cut: Sequence[Slices | None]) -> Shares:
+        """What one step of a gradient gives: something dense wherever there is a way to."""
+        body = self.loop.body
+        reached = body.reached_from([one is not None for one in (*forms, *cut)])
+        dense: list[Block | None] = []
+        for value, is_reached in zip(body.graph.inputs, reached, strict=True):
+            aval = body.graph.avals[value]
+            form = Form((), vertex_shape(aval), real_dtype(aval.dtype), frozenset())
+            dense.append(form.block(form.abstract()) if is_reached else None)
+        consts, before, xs = self.loop.parted(dense)
+        return Shares(before, consts, xs)
 
     def _planned(
         self,
