@@ -13,7 +13,7 @@ from typing import Any
 from blockjac.blocks.block import Block
 from blockjac.blocks.dense import dense
 from blockjac.blocks.factor import Cost, OverBudget, planning
-from blockjac.blocks.operators import compose
+from blockjac.blocks.operators import Operator, compose
 from blockjac.eliminate import (
     Edges,
     Vertex,
@@ -136,6 +136,9 @@ def greedy_order(
 ) -> list[Vertex]:
     """Always the vertex that is cheapest to eliminate now (Markowitz); ties to the later vertex.
 
+    Operands and results of operators come last, backwards: an operator is passed in one go, and to
+    price each of its edges alone would plan a whole loop for each.
+
     Args:
         edges: the graph; it stays as it is.
         vertices: those to eliminate, last computed first, so that the first minimum is the latest.
@@ -146,7 +149,8 @@ def greedy_order(
         OverBudget: over the limit or the bound.
     """
     left = edges.copy()
-    pending = list(vertices)
+    last = [vertex for vertex in vertices if _meets_operator(edges, vertex)]
+    pending = [vertex for vertex in vertices if vertex not in set(last)]
     order: list[Vertex] = []
     memory: _Memory = {}
     seconds = 0.0
@@ -164,7 +168,12 @@ def greedy_order(
             for one in pending:
                 if one in neighbours:
                     prices[one] = _elimination_price(left, one, memory, spent)
-    return order
+    return [*order, *last]
+
+
+def _meets_operator(edges: Edges, vertex: Vertex) -> bool:
+    around = *edges.entering.get(vertex, {}).values(), *edges.leaving.get(vertex, {}).values()
+    return any(isinstance(edge, Operator) for edge in around)
 
 
 _Memory = dict[tuple[int, int], tuple[Any, Any, Block, float]]
