@@ -95,6 +95,9 @@ LOOPS = {
         lambda c, v: (lax.fori_loop(0, 2, lambda i, d: jnp.cos(d) * v, c), jnp.sum(c)), x, x
     ),
     "associative": lambda x: lax.associative_scan(lambda a, b: a * b + b, x),
+    "axes-of-size-one": lambda x: lax.scan(
+        lambda c, v: (jnp.sin(c) * v[:, None] * x[:1], c[0, 0]), x[:1, None], x[:, None]
+    ),
     "captured-array": lambda x: lax.scan(lambda c, v: (jnp.asarray(W[:3, :3]) @ c * v, c), x, x),
 }
 
@@ -104,7 +107,9 @@ def test_loops(name):
     same_as_jax(LOOPS[name], V)
 
 
-@pytest.mark.parametrize("name", ["counter", "map", "masked", "loop-in-loop"])
+@pytest.mark.parametrize(
+    "name", ["counter", "map", "masked", "loop-in-loop", "axes-of-size-one", "one-step"]
+)
 def test_loops_at_second_order(name):
     same_second_order(LOOPS[name], V)
 

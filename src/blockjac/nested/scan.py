@@ -271,7 +271,8 @@ class ScanGroup(NestedGroup):
         for value, is_reached in zip(body.graph.inputs, reached, strict=True):
             aval = body.graph.avals[value]
             form = Form((), vertex_shape(aval), real_dtype(aval.dtype), frozenset())
-            dense.append(form.block(form.abstract()) if is_reached else None)
+            with planning():
+                dense.append(form.block(form.abstract()) if is_reached else None)
         consts, before, xs = self.loop.parted(dense)
         return Shares(before, consts, xs)
 
