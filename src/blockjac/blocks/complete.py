@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from blockjac.blocks.applying import LinearMap, through_jointly
 from blockjac.blocks.block import Block, rebuilt
-from blockjac.blocks.operators import OperatorGroup
+from blockjac.blocks.operators import OperatorGroup, present
 
 
 class CompleteGroup(OperatorGroup):
@@ -19,7 +19,7 @@ class CompleteGroup(OperatorGroup):
 
     def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
         """`sum over outputs of cotangent star J`, for each input; None for no cotangent."""
-        given = _present(cotangents)
+        given = present(cotangents)
         if not given:
             return [None] * len(self.wrt_shapes)
         self._tell_of(next(iter(given.values())))
@@ -27,7 +27,7 @@ class CompleteGroup(OperatorGroup):
 
     def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
         """`sum over inputs of J star tangent`, for each output; None for no tangent."""
-        given = _present(tangents)
+        given = present(tangents)
         if not given:
             return [None] * len(self.out_shapes)
         self._tell_of(next(iter(given.values())))
@@ -39,10 +39,6 @@ class CompleteGroup(OperatorGroup):
             else rebuilt(block.wrt_shape, block.out_shape, dtype, block.T.terms)
             for block in _through(flipped, self._forward())
         ]
-
-
-def _present(blocks: Sequence[Block | None]) -> dict[int, Block]:
-    return {place: block for place, block in enumerate(blocks) if block is not None and block.terms}
 
 
 def _through(given: dict[int, Block], linear: LinearMap) -> list[Block | None]:

@@ -157,7 +157,7 @@ class OperatorGroup:
         answers = [
             through(block, self._backward().only([row], columns)) for row, block in given.items()
         ]
-        return [_sum([answer[column] for answer in answers]) for column in columns]
+        return [added([answer[column] for answer in answers]) for column in columns]
 
     def _pull_jointly(self, given: dict[int, Block]) -> list[Block | None]:
         columns = range(len(self.wrt_shapes))
@@ -165,13 +165,13 @@ class OperatorGroup:
 
     def _pull_by_blocks(self, given: dict[int, Block]) -> list[Block | None]:
         return [
-            _sum([star(block, self.block(row, column)) for row, block in given.items()])
+            added([star(block, self.block(row, column)) for row, block in given.items()])
             for column in range(len(self.wrt_shapes))
         ]
 
     def _push_by_blocks(self, given: dict[int, Block]) -> list[Block | None]:
         return [
-            _sum([star(self.block(row, column), block) for column, block in given.items()])
+            added([star(self.block(row, column), block) for column, block in given.items()])
             for row in range(len(self.out_shapes))
         ]
 
@@ -298,8 +298,10 @@ def _typed(block: Block, dtype: Any) -> Block:
     return rebuilt(block.out_shape, block.wrt_shape, dtype, terms)
 
 
-def _sum(blocks: Sequence[Block]) -> Block | None:
+def added(blocks: Sequence[Block | None]) -> Block | None:
+    """The sum of the blocks that are there; None if none is."""
     total: Block | None = None
     for block in blocks:
-        total = block if total is None else total + block
+        if block is not None:
+            total = block if total is None else total + block
     return total

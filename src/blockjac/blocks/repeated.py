@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blockjac.blocks.block import Block
-from blockjac.blocks.operators import OperatorGroup
+from blockjac.blocks.operators import OperatorGroup, added
 
 
 class RepeatedGroup(OperatorGroup):
@@ -32,7 +32,7 @@ class RepeatedGroup(OperatorGroup):
     def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
         """`sum over outputs of cotangent star J`, for each variable."""
         found = self.inner.pullback(cotangents)
-        return [_added([found[column] for column in columns]) for columns in self.members]
+        return [added([found[column] for column in columns]) for columns in self.members]
 
     def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
         """`sum over variables of J star tangent`, for each output."""
@@ -44,14 +44,6 @@ class RepeatedGroup(OperatorGroup):
 
     def block(self, row: int, column: int) -> Block:
         """The sum of the operands' blocks."""
-        total = _added([self.inner.block(row, one) for one in self.members[column]])
+        total = added([self.inner.block(row, one) for one in self.members[column]])
         shape = self.out_shapes[row], self.wrt_shapes[column]
         return Block.zeros(*shape, self.dtypes[column]) if total is None else total
-
-
-def _added(blocks: Sequence[Block | None]) -> Block | None:
-    total: Block | None = None
-    for block in blocks:
-        if block is not None:
-            total = block if total is None else total + block
-    return total

@@ -36,7 +36,7 @@ from blockjac.eliminate import (
     useful_vertices,
 )
 from blockjac.graph import Equation, Graph, Operand
-from blockjac.rules.fallback import real_dtype, vertex_shape
+from blockjac.rules.fallback import placed, real_dtype, vertex_shape
 from blockjac.rules.registry import edition
 from blockjac.trace import graph_of, is_inexact
 
@@ -260,12 +260,7 @@ class NestedGroup(OperatorGroup):
 
     def placed(self) -> list[list[Any]]:
         """The operators by result and operand of the equation; None for the others."""
-        outs, inputs = self._counts
-        edges: list[list[Any]] = [[None] * inputs for _ in range(outs)]
-        for row, own in zip(self.rows, self.edges(), strict=True):
-            for column, edge in zip(self.columns, own, strict=True):
-                edges[row][column] = edge
-        return edges
+        return placed(self, self.rows, self.columns, self._counts)
 
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
         """The cotangents of all operands from those of all results of the equation."""
