@@ -255,17 +255,30 @@ def _backwards_only(rows: Sequence[Sequence[Any]]) -> None:
                 edge.group.push = None
 
 
-def kept_of(graph: Graph, point: Point, useful: Set[int]) -> list[Any]:
-    """What of a point `point_from` needs: the fewest values, then the residuals of the passes."""
-    kept = [point.values[value] for value in needed_values(graph, useful)]
+def kept_of(
+    graph: Graph, point: Point, useful: Set[int], needed: Sequence[int] | None = None
+) -> list[Any]:
+    """What of a point `point_from` needs: the fewest values, then the residuals of the passes.
+
+    Args:
+        graph: the traced function.
+        point: where it was evaluated.
+        useful: the vertices that are differentiated.
+        needed: `needed_values(graph, useful)`, which traces the rules, if they are known.
+    """
+    needed = needed_values(graph, useful) if needed is None else needed
+    kept = [point.values[value] for value in needed]
     return [*kept, *(point.residuals[equation] for equation in useful_passes(graph, useful))]
 
 
-def point_from(graph: Graph, kept: Sequence[Any], useful: Set[int]) -> Point:
+def point_from(
+    graph: Graph, kept: Sequence[Any], useful: Set[int], needed: Sequence[int] | None = None
+) -> Point:
     """A point to take elemental Jacobians at, from `kept_of`; zeros stand for all other values."""
+    needed = needed_values(graph, useful) if needed is None else needed
     given = iter(kept)
     values: list[Any] = [None] * len(graph.avals)
-    for value in needed_values(graph, useful):
+    for value in needed:
         values[value] = next(given)
     residuals = dict(zip(useful_passes(graph, useful), given, strict=True))
     for equation in useful_equations(graph, useful):

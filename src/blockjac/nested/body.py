@@ -111,7 +111,7 @@ class Body:
 
     def kept(self, point: Point) -> list[Any]:
         """What `restored` needs of a point: arrays, and the pytrees of passes after them."""
-        return kept_of(self.graph, point, self.useful)
+        return kept_of(self.graph, point, self.useful, self.kept_values)
 
     @cached_property
     def kept_values(self) -> list[int]:
@@ -120,7 +120,7 @@ class Body:
 
     def restored(self, kept: Sequence[Any]) -> Point:
         """The point again, as far as a pullback needs it."""
-        return point_from(self.graph, kept, self.useful)
+        return point_from(self.graph, kept, self.useful, self.kept_values)
 
     @cached_property
     def has_passes(self) -> bool:
