@@ -472,9 +472,9 @@ def _eliminate_next(edges: Edges, vertex: Vertex, pending: Container[Vertex]) ->
             passage.pull()
             return list(passage.rows)
         if passage.is_pushed(pending):
-            passage.push()
+            passage.push(pending)
     for group in _groups(edges.leaving.get(vertex, {})):
-        Passage(edges, group, vertex).push()
+        Passage(edges, group, vertex).push(pending)
     entering, leaving = edges.remove(vertex)
     for head, left in leaving.items():
         for tail, right in entering.items():
@@ -571,13 +571,18 @@ class Passage:
                 if answer is not None and column in tails:
                     self.edges.add(tails[column], head, answer)
 
-    def push(self) -> None:
-        """Replace the operator: one pushforward for each vertex that leads to its operands."""
+    def push(self, pending: Container[Vertex]) -> None:
+        """Replace the operator: one pushforward for each vertex that leads to its operands.
+
+        Args:
+            pending: what is still to be eliminated: with nothing that leads to it, it does not
+                move, where any other operand is a variable itself.
+        """
         heads = {place: row for row, place in self.rows.items()}
         sources: dict[Vertex, list[Block | None]] = {}
         for tail, place in self.columns.items():
-            entering = self.edges.entering.get(tail)
-            if not entering:  # a variable itself
+            entering = self.edges.entering.get(tail, {})
+            if not entering and tail not in pending:
                 edge = self._edge_from(tail)
                 entering = {tail: Block.identity(edge.wrt_shape, self.group.dtypes[place])}
             for source, edge in entering.items():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.extend.core import jaxprs_in_params
 from nested.compare import loops_in, same_as_jax, same_second_order
 
 import blockjac
@@ -59,6 +60,28 @@ def test_a_gradient_is_two_loops():
 
     assert loops_in(blockjac.grad(loss), 1.0) == 2
     assert loops_in(blockjac.jacobian(lambda w: recurrent(W * w, U, H * w, X)[1]), 1.0) == 2
+
+
+def test_what_does_not_move_is_not_pushed_through_a_loop_inside():
+    """Forwards through a loop in a loop, for one variable at a time: the other one stands still."""
+
+    def program(h, w):
+        def twice(h, _):
+            return lax.fori_loop(0, 2, lambda i, h: jnp.tanh(h @ w), h), None
+
+        return jnp.tile(lax.scan(twice, jnp.sin(h), None, 3)[0], 50)
+
+    def loops(jaxpr):
+        inner = [loops(one) for each in jaxpr.eqns for one in jaxprs_in_params(each.params)]
+        return sum(each.primitive.name == "scan" for each in jaxpr.eqns) + sum(inner)
+
+    def needed(argnums):
+        jacobian = blockjac.jacobian(program, argnums, order="forward")
+        return loops(jax.make_jaxpr(jacobian)(H, W).jaxpr)
+
+    values = loops(jax.make_jaxpr(program)(H, W).jaxpr)
+    assert needed((0, 1)) == needed(0) + needed(1) - values
+    same_as_jax(program, H, W, orders=("forward",))
 
 
 def test_under_and_over_jax_transformations():
