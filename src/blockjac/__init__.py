@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blockjac import blocks, errors, nn, optimize, rules
     from blockjac.blocks import Block, BlockMatrix, star
+    from blockjac.planner import Plan, Search
+    from blockjac.plans import plan
     from blockjac.transforms import (
         block_jacobian,
         chain_rule,
@@ -25,6 +27,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Block",
     "BlockMatrix",
+    "Plan",
+    "Search",
     "block_jacobian",
     "blocks",
     "chain_rule",
@@ -34,6 +38,7 @@ __all__ = [
     "jvp",
     "nn",
     "optimize",
+    "plan",
     "rules",
     "star",
     "value_and_grad",
@@ -43,11 +48,14 @@ __all__ = [
 _HOME = {
     "Block": "blockjac.blocks",
     "BlockMatrix": "blockjac.blocks",
+    "Plan": "blockjac.planner",
+    "Search": "blockjac.planner",
     "block_jacobian": "blockjac.transforms",
     "chain_rule": "blockjac.transforms",
     "grad": "blockjac.transforms",
     "jacobian": "blockjac.transforms",
     "jvp": "blockjac.transforms",
+    "plan": "blockjac.plans",
     "star": "blockjac.blocks",
     "value_and_grad": "blockjac.transforms",
     "vjp": "blockjac.transforms",

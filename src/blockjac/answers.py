@@ -31,8 +31,8 @@ from blockjac.eliminate import (
     useful_vertices,
 )
 from blockjac.graph import Graph, Literal, Operand
-from blockjac.plan import choose_order
-from blockjac.plan.one_way import check_backwards, check_forwards, has_one_way
+from blockjac.planner import Order, choose_order
+from blockjac.planner.one_way import check_backwards, check_forwards, has_one_way
 from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
 from blockjac.trace import is_inexact
 
@@ -80,7 +80,7 @@ class Jacobian:
 
     count: int
     wrt: tuple[int, ...]
-    order: str
+    order: Order
     dense: bool
     holomorphic: bool = False
     values: bool = False

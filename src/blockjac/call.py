@@ -51,6 +51,11 @@ class Call:
     record: _Record
 
     @property
+    def graph_name(self) -> str:
+        """The name of the function."""
+        return self.record.name
+
+    @property
     def results(self) -> Sequence[jax.ShapeDtypeStruct]:
         """Shapes and dtypes of the function's results, without aux."""
         return self.record.results
@@ -163,6 +168,7 @@ def traced_call(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
+    abstract: bool = False,
 ) -> Call:
     """Sort and check the arguments, and trace the function.
 
@@ -175,6 +181,7 @@ def traced_call(
         has_aux: whether the function returns `(value, aux)`.
         holomorphic: whether inputs must be complex.
         allow_int: whether inputs may be integers.
+        abstract: whether `jax.ShapeDtypeStruct`s may stand for arrays.
 
     Raises:
         DifferentiationTypeError: for inputs that have no derivative, and for results that are no
@@ -184,10 +191,14 @@ def traced_call(
     positions = _positions(argnums, len(args))
     leaves, tree = jax.tree.flatten((tuple(args), kwargs))
     chosen = _leaves_of(tree, positions)
+    known = (*TRACED, jax.ShapeDtypeStruct) if abstract else TRACED
     for place in chosen:
-        _check_input(leaves[place], name, holomorphic, allow_int)
-    moves = [isinstance(leaf, TRACED) or place in set(chosen) for place, leaf in enumerate(leaves)]
-    record = _Record()
+        if not (abstract and isinstance(leaves[place], jax.ShapeDtypeStruct)):
+            _check_input(leaves[place], name, holomorphic, allow_int)
+        else:
+            _check_dtype(leaves[place].dtype, name, holomorphic, allow_int)
+    moves = [isinstance(leaf, known) or place in set(chosen) for place, leaf in enumerate(leaves)]
+    record = _Record(getattr(fun, "__name__", type(fun).__name__))
 
     def traced(*args: Any, **kwargs: Any) -> list[Any]:
         given = iter(jax.tree.leaves((args, kwargs)))
@@ -227,8 +238,10 @@ class _Record:
         out_tree: the result's tree.
         aux_tree: the tree of the auxiliary result, None without one.
         aux_leaves: its leaves that are no JAX arrays and so are passed through; None at the others.
+        name: of the function.
     """
 
+    name: str
     results: Sequence[jax.ShapeDtypeStruct] = ()
     out_tree: Any = None
     aux_tree: Any = None
@@ -310,7 +323,10 @@ def _check_input(leaf: Any, name: str, holomorphic: bool, allow_int: bool) -> No
             f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type: {name} "
             "differentiates with respect to arrays and numbers only; choose with argnums"
         )
-    dtype = jnp.result_type(leaf)
+    _check_dtype(jnp.result_type(leaf), name, holomorphic, allow_int)
+
+
+def _check_dtype(dtype: Any, name: str, holomorphic: bool, allow_int: bool) -> None:
     if holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
         raise DifferentiationTypeError(
             f"{name} with holomorphic=True requires inputs with complex dtype, "

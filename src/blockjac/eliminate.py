@@ -23,7 +23,6 @@ from blockjac.blocks import Block, add
 from blockjac.blocks.block import rebuilt
 from blockjac.blocks.operators import Edge, Operator, OperatorGroup, compose, written
 from blockjac.blocks.repeated import RepeatedGroup
-from blockjac.errors import OrderError
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.rules import PASSES, RULES, ZERO, Pass
 from blockjac.rules.complex_numbers import complex_rule
@@ -35,20 +34,39 @@ Vertex = Any
 
 @dataclass
 class Edges:
-    """The computational graph while vertices are eliminated: edges by tail and by head."""
+    """The computational graph while vertices are eliminated.
+
+    Attributes:
+        leaving: edges by tail, then by head.
+        entering: the same edges by head, then by tail.
+        same: pairs of a vertex and a result that is this vertex; their edge is the identity.
+    """
 
     leaving: dict[Vertex, dict[Vertex, Edge]] = field(default_factory=dict)
     entering: dict[Vertex, dict[Vertex, Edge]] = field(default_factory=dict)
+    same: set[tuple[Vertex, Vertex]] = field(default_factory=set)
 
     def add(self, tail: Vertex, head: Vertex, edge: Edge) -> None:
         """Add an edge; parallel edges add up."""
-        if isinstance(edge, Block) and not edge.terms:
+        if isinstance(edge, Block) and edge.is_zero:
             return
         present = self.leaving.get(tail, {}).get(head)
         if present is not None:
             edge = add(written(present), written(edge))
+            self.same.discard((tail, head))
         self.leaving.setdefault(tail, {})[head] = edge
         self.entering.setdefault(head, {})[tail] = edge
+
+    def pass_by(self, vertex: Vertex) -> None:
+        """Eliminate a vertex: an edge past it for each pair of edges that meet there."""
+        products = [
+            (tail, head, self.product(tail, vertex, head))
+            for head in self.leaving.get(vertex, {})
+            for tail in self.entering.get(vertex, {})
+        ]
+        self.remove(vertex)
+        for tail, head, edge in products:
+            self.add(tail, head, edge)
 
     def remove(self, vertex: Vertex) -> tuple[dict[Vertex, Edge], dict[Vertex, Edge]]:
         """Take a vertex out; returns the edges that entered and left it."""
@@ -64,7 +82,15 @@ class Edges:
         return Edges(
             {vertex: dict(edges) for vertex, edges in self.leaving.items()},
             {vertex: dict(edges) for vertex, edges in self.entering.items()},
+            set(self.same),
         )
+
+    def product(self, tail: Vertex, vertex: Vertex, head: Vertex) -> Block:
+        """What leads from tail to head by way of one vertex: the two edges contracted."""
+        left, right = self.leaving[vertex][head], self.entering[vertex][tail]
+        if (vertex, head) in self.same and isinstance(right, Block):
+            return right
+        return compose(left, right)
 
 
 @dataclass
@@ -414,14 +440,18 @@ def _rule(
 
 
 def eliminate(
-    edges: Edges, order: Sequence[Vertex], after: Callable[[], None] | None = None
+    edges: Edges,
+    order: Sequence[Vertex],
+    after: Callable[[Sequence[Vertex]], None] | None = None,
+    before: Callable[[Vertex], None] | None = None,
 ) -> Edges:
     """Eliminate vertices in the given order; the edges that remain are the answer.
 
     Args:
         edges: the graph; it is used up.
         order: the vertices.
-        after: called after each of them.
+        after: called after each, with all that were eliminated together.
+        before: called before each.
     """
     pending = dict.fromkeys(order)
     waiting: set[Vertex] = set()
@@ -432,10 +462,13 @@ def eliminate(
             waiting.add(vertex)
             pending = _moved_after(last, vertex, pending)
             continue
-        for done in _eliminate_next(edges, vertex, pending):
+        if before is not None:
+            before(vertex)
+        together = _eliminate_next(edges, vertex, pending)
+        for done in together:
             pending.pop(done, None)
         if after is not None:
-            after()
+            after(together)
     return edges
 
 
@@ -475,10 +508,7 @@ def _eliminate_next(edges: Edges, vertex: Vertex, pending: Container[Vertex]) ->
             passage.push(pending)
     for group in _groups(edges.leaving.get(vertex, {})):
         Passage(edges, group, vertex).push(pending)
-    entering, leaving = edges.remove(vertex)
-    for head, left in leaving.items():
-        for tail, right in entering.items():
-            edges.add(tail, head, compose(left, right))
+    edges.pass_by(vertex)
     return [vertex]
 
 
@@ -610,19 +640,6 @@ def forward_order(graph: Graph, useful: set[int]) -> list[Vertex]:
     return [value for value in computed if value in useful and value not in inputs]
 
 
-def check_order(order: Any) -> None:
-    """Raise unless the order is one that exists.
-
-    Raises:
-        OrderError: names it and what there is.
-    """
-    if order not in ORDERS:
-        raise OrderError(f"order is {order!r}, but must be one of {', '.join(map(repr, ORDERS))}")
-
-
-ORDERS = ("auto", "reverse", "forward", "greedy")
-
-
 def identity_edges(
     graph: Graph, edges: Edges, outputs: Sequence[Operand | Literal], useful: set[int]
 ) -> None:
@@ -630,6 +647,7 @@ def identity_edges(
     for place, output in enumerate(outputs):
         if isinstance(output, Operand) and output.vertex in useful:
             aval = graph.avals[output.vertex]
+            edges.same.add((output.vertex, ("out", place)))
             edges.add(
                 output.vertex,
                 ("out", place),

@@ -59,6 +59,10 @@ class OrderError(BlockjacError, ValueError):
     """An elimination order that does not exist; the message lists those that do."""
 
 
+class PlanMismatchError(BlockjacError, ValueError):
+    """A plan that was made for another function or other shapes; says for which, and what to do."""
+
+
 class RuleError(BlockjacError, ValueError):
     """A rule whose blocks do not fit its equation; names the rule, what was found and wanted."""
 

@@ -17,8 +17,9 @@ from blockjac.answers import Jacobian, Pullback, Pushforward, Values
 from blockjac.blocks.block import as_shape
 from blockjac.blocks.dense import check_size
 from blockjac.call import ArgNums, Call, float0_zeros, is_array, traced_call
-from blockjac.eliminate import check_order
 from blockjac.errors import BlockShapeError, DifferentiationTypeError
+from blockjac.planner import Order, Plan, check_order
+from blockjac.plans import fitted
 from blockjac.program import Question, matmul_precision, run
 from blockjac.trace import is_inexact, named_as
 
@@ -30,7 +31,7 @@ def jacobian(
     holomorphic: bool = False,
     allow_int: bool = False,
     *,
-    order: str = "auto",
+    order: Order | Plan | Sequence[int] = "auto",
     max_bytes: int | None = None,
 ) -> Callable[..., Any]:
     """The dense Jacobian of a function, as `jax.jacrev` and `jax.jacfwd` give it.
@@ -42,8 +43,9 @@ def jacobian(
         holomorphic: whether `fun` is promised to be holomorphic; inputs and outputs must then be
             complex.
         allow_int: whether integer inputs are allowed; their Jacobian is zero, of dtype float0.
-        order: the order of elimination: "reverse", "forward", "greedy", or "auto", the cheapest of
-            these as predicted.
+        order: the order of elimination: "reverse", "forward", "greedy", "auto" (the cheapest of
+            these in predicted time), "search" or a `Search`, a `Plan`, or the vertices that a plan
+            prints, each once.
         max_bytes: refuse one result leaf of more bytes; default a share of the machine's memory.
 
     Returns:
@@ -64,7 +66,7 @@ def jacobian(
         Array([[2., 1., 0.],
                [0., 3., 2.]], dtype=float32)
     """
-    check_order(order)
+    wanted = check_order(order)
     _check_callable(fun, "jacobian")
 
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
@@ -80,7 +82,8 @@ def jacobian(
         )
         call.check_results(holomorphic)
         _check_dense(call, max_bytes, jacobian_of.__name__)
-        question = Jacobian(call.count, call.smooth, order, dense=True, holomorphic=holomorphic)
+        chosen = fitted(wanted, call)
+        question = Jacobian(call.count, call.smooth, chosen, dense=True, holomorphic=holomorphic)
         aux, rows = _answered(question, call, call.arguments)
         answer = call.jacobian_tree(rows)
         return (answer, call.aux(aux)) if has_aux else answer
@@ -89,7 +92,11 @@ def jacobian(
 
 
 def block_jacobian(
-    fun: Callable[..., Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: str = "auto"
+    fun: Callable[..., Any],
+    argnums: ArgNums = 0,
+    has_aux: bool = False,
+    *,
+    order: Order | Plan | Sequence[int] = "auto",
 ) -> Callable[..., Any]:
     """The Jacobian of a function with `Block` leaves, in the structure that it has.
 
@@ -114,7 +121,7 @@ def block_jacobian(
         >>> block.shape, block.stored
         ((5, 2, 5, 3), 6)
     """
-    check_order(order)
+    wanted = check_order(order)
     _check_callable(fun, "block_jacobian")
 
     def block_jacobian_of(*args: Any, **kwargs: Any) -> Any:
@@ -126,7 +133,7 @@ def block_jacobian(
                 "holomorphic function use blockjac.jacobian with holomorphic=True, else "
                 "differentiate with respect to real and imaginary parts"
             )
-        question = Jacobian(call.count, call.smooth, order, dense=False)
+        question = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
         aux, rows = _answered(question, call, call.arguments)
         answer = call.jacobian_tree(rows)
         return (answer, call.aux(aux)) if has_aux else answer

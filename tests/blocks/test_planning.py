@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -24,8 +25,9 @@ from blockjac.blocks import (
     star,
 )
 from blockjac.blocks.block import flatten, rebuilt, unflatten
+from blockjac.blocks.cost import Abstract, planning
 from blockjac.blocks.dense import as_dense_axes
-from blockjac.blocks.factor import Abstract, planning
+from blockjac.planner.emitted import operations
 
 star_module = importlib.import_module("blockjac.blocks.star")
 
@@ -69,7 +71,17 @@ def check_foretold(operation, *made):
         from_arrays = operation(*made)
     assert outline(from_shapes) == outline(real)
     assert outline(from_arrays) == outline(real)
+    check_counts(operation, made)
     return cost
+
+
+def check_counts(operation, made):
+    """The operations that are predicted are those of the program that is emitted."""
+    emitted = operations(jax.make_jaxpr(operation)(*made))
+    with planning() as predicted:
+        operation(*map(abstract, made))
+    found = predicted.multiplications, predicted.additions, predicted.operator_operations
+    assert found == (emitted.multiplications, emitted.additions, emitted.operator_operations)
 
 
 def check_star(data):
@@ -99,6 +111,11 @@ def check_dense_axes(data):
     np.testing.assert_array_equal(some_axes_dense(block).dense(), block.dense())
 
 
+def check_dense(data):
+    block, _ = data.draw(blocks(data.draw(shapes()), data.draw(shapes())))
+    check_counts(lambda block: block.dense(max_bytes=2**62), [block])
+
+
 def check_construction(data):
     shape = data.draw(shapes())
     block, terms = data.draw(blocks(shape, shape))
@@ -107,7 +124,7 @@ def check_construction(data):
         assert outline(Block(shape, shape, np.float64, terms)) == outline(block)
 
 
-CHECKS = [check_star, check_add, check_dense_axes, check_construction]
+CHECKS = [check_star, check_add, check_dense_axes, check_dense, check_construction]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

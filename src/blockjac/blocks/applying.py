@@ -21,8 +21,9 @@ from jax import lax
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term, delta_pairs, tidy
+from blockjac.blocks.cost import Abstract, charge, is_planning
 from blockjac.blocks.dense import as_dense_axes
-from blockjac.blocks.factor import Abstract, Factor
+from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.star import in_one, summed
 
@@ -267,8 +268,8 @@ def _spread(
     """The product of factors with the batch axes first and then every axis of the map's input."""
     (shape,), (dtype,) = given.shapes, given.dtypes
     full = (*arrays.sizes(batch), *shape)
-    if arrays.is_planning():
-        charge(math.prod(full), dtype)
+    if is_planning():
+        _charge(math.prod(full), dtype)
         return Abstract(full, dtype)
     arrays.check_fits([Label(size) for size in full], dtype)
     labels = [*batch, *(label for index in wrt for label in index.labels)]
@@ -382,8 +383,8 @@ def _of(index: Index) -> Label:
 
 def _aligned(factor: Factor, labels: Sequence[Label], dtype: Any) -> Any:
     """The factor broadcast to all the labels, in their order."""
-    if arrays.is_planning():
-        charge(arrays.numel(labels), dtype)
+    if is_planning():
+        _charge(arrays.numel(labels), dtype)
         return Abstract(arrays.sizes(labels), dtype)
     arrays.check_fits(labels, dtype)
     return jnp.broadcast_to(arrays.aligned(factor, labels), arrays.sizes(labels)).astype(dtype)
@@ -392,9 +393,9 @@ def _aligned(factor: Factor, labels: Sequence[Label], dtype: Any) -> Any:
 def run(linear: LinearMap, values: Arrays, batch: Shape) -> Arrays:
     """Apply a map over leading batch axes that all values have."""
     made = list(zip(linear.made.shapes, linear.made.dtypes, strict=True))
-    if arrays.is_planning():
+    if is_planning():
         entries = linear.given.entries + linear.made.entries
-        charge(math.prod(batch) * entries * WORK, linear.made.dtypes[0])
+        _charge(math.prod(batch) * entries * WORK, linear.made.dtypes[0])
         return [Abstract((*batch, *shape), dtype) for shape, dtype in made]
     for shape, dtype in made:
         arrays.check_fits([Label(size) for size in (*batch, *shape)], dtype)
@@ -404,6 +405,6 @@ def run(linear: LinearMap, values: Arrays, batch: Shape) -> Arrays:
     return function(*values)
 
 
-def charge(operations: int, dtype: Any) -> None:
+def _charge(operations: int, dtype: Any) -> None:
     """In a plan: operations of a map, with the bytes that come with them."""
-    arrays.charge(operations, operations * np.dtype(dtype).itemsize // WORK)
+    charge(operations, operations * np.dtype(dtype).itemsize // WORK)

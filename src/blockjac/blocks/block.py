@@ -111,6 +111,10 @@ class _Names(tuple):
     def __hash__(self) -> int:
         return 0
 
+    def without(self) -> _Names:
+        """As many empty names."""
+        return _Names(("",) * len(names) for names in self)
+
 
 class Block:
     """The Jacobian of one tensor with respect to another, as a sum of structured terms.
@@ -222,6 +226,11 @@ class Block:
     def size(self) -> int:
         """The number of entries of the dense Jacobian."""
         return math.prod(self.shape)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether there is no term: every entry is known to be 0."""
+        return not self.terms
 
     @property
     def batch_shape(self) -> Shape:

@@ -15,7 +15,8 @@ from jax import lax
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term
-from blockjac.blocks.factor import Abstract, Factor, check_fits, in_bytes, machine_limit
+from blockjac.blocks.cost import Abstract, current, is_planning
+from blockjac.blocks.factor import Factor, check_fits, in_bytes, machine_limit
 from blockjac.blocks.index import Index, Label, radix
 from blockjac.blocks.network import Contradiction, Network
 from blockjac.blocks.pieces import joined, joint_axis
@@ -41,19 +42,24 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
     if axis is not None:
         target = [Label(size) for size in block.shape]
         entries = joined(block.terms, axis, target, block.shape, block.dtype)
-        return entries.array if arrays.is_planning() else jnp.reshape(entries.array, block.shape)
+        return entries.array if is_planning() else jnp.reshape(entries.array, block.shape)
     total: Any = None
+    reached: list[Label] | None = None
+    targets = [Label(size) for size in block.shape]
     for term in block.terms:
         axes = [
-            Axis(index, size, Label(size))
-            for index, size in zip(term.indices, block.shape, strict=True)
+            Axis(index, label.size, label)
+            for index, label in zip(term.indices, targets, strict=True)
         ]
         entries = materialise(list(term.factors), axes, [], block.dtype, term.coefficient)
-        if arrays.is_planning():
+        if is_planning():
+            if reached is not None:
+                current().additions += arrays.numel(arrays.unique([*reached, *entries.labels]))
+            reached = [*arrays.unique([*(reached or ()), *entries.labels])]
             continue
-        array = arrays.aligned(entries, [axis.target for axis in axes])
+        array = arrays.aligned(entries, targets)
         total = array if total is None else total + array
-    if arrays.is_planning():
+    if is_planning():
         return Abstract(block.shape, block.dtype)
     if total is None:
         return jnp.zeros(block.shape, block.dtype)
@@ -135,11 +141,11 @@ def materialise(
         A factor over kept labels and the axes' targets; a label along which it is constant is left
         out.
     """
-    if arrays.is_planning():
-        return _priced(factors, axes, kept, dtype)
     involved = {label for axis in axes for label in axis.index.labels}
     check_fits([*(label for label in kept if label in involved), *(x.target for x in axes)], dtype)
     factors, axes = _scatter_hard_axes(list(factors), list(axes), kept, dtype)
+    if is_planning():
+        return _priced(factors, axes, kept, dtype, coefficient)
     plan = _Layout(axes, kept)
     value, padded = plan.value(factors, coefficient, dtype)
     condition = plan.condition(padded)
@@ -149,7 +155,11 @@ def materialise(
 
 
 def _priced(
-    factors: Sequence[Factor], axes: Sequence[Axis], kept: Sequence[Label], dtype: Any
+    factors: Sequence[Factor],
+    axes: Sequence[Axis],
+    kept: Sequence[Label],
+    dtype: Any,
+    coefficient: Any,
 ) -> Factor:
     carried = {label for factor in factors for label in factor.labels}
     constant = [
@@ -163,7 +173,7 @@ def _priced(
     targets = [axis.target for axis in axes if axis.size != 1 and axis not in constant]
     labels = (*(label for label in kept if label in involved), *targets)
     if factors:
-        arrays.product(list(factors))
+        arrays.product(list(factors), coefficient, dtype)
     return arrays.written(labels, dtype)
 
 
@@ -425,6 +435,19 @@ def _scatter_hard_axes(
     inside = [factor for factor in factors if set(factor.labels) & grid]
     over = list(arrays.unique([label for axis in places for label in axis.index.labels]))
     rest = [label for label in arrays.union(inside) if label not in grid]
+    done = [
+        Axis(Index.of(axis.target), axis.size, axis.target) if axis in hard else axis
+        for axis in axes
+    ]
+    others = [factor for factor in factors if factor not in inside]
+    if is_planning():
+        if inside:
+            arrays.product(inside)
+        targets = [axis.target for axis in places if axis.size != 1]
+        scattered = arrays.written(
+            (*targets, *rest), dtype, additions=arrays.numel(over) * arrays.numel(rest)
+        )
+        return [*others, scattered], done
     value = arrays.product(inside) if inside else Factor(jnp.ones((), dtype), ())
     values = jnp.broadcast_to(arrays.aligned(value, [*over, *rest]), arrays.sizes([*over, *rest]))
     where = []
@@ -439,8 +462,4 @@ def _scatter_hard_axes(
     written = Factor(array, (*targets, *rest))
     squeezed = tuple(label for label in written.labels if label.size != 1)
     written = Factor(jnp.reshape(array, arrays.sizes(squeezed)), squeezed)
-    done = [
-        Axis(Index.of(axis.target), axis.size, axis.target) if axis in hard else axis
-        for axis in axes
-    ]
-    return [*(factor for factor in factors if factor not in inside), written], done
+    return [*others, written], done

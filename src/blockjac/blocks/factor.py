@@ -1,19 +1,16 @@
 """Factors: arrays whose axes are labels, and the few operations on them that emit JAX code.
 
 Every operation here runs in one of two ways. Normally it emits `jax.numpy`. Inside `planning()` it
-touches no array: it adds what it would cost to a `Cost` and returns a factor that knows its shape
-alone. The block algebra above is written once and serves both, so that a plan and its execution
-cannot differ.
+touches no array: it adds to a `Cost` the operations that it would emit, no more and no fewer, and
+returns a factor that knows its shape alone.
 """
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import functools
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,19 +19,12 @@ import numpy as np
 import opt_einsum
 from jax import lax
 
+from blockjac.blocks.cost import Abstract, current, is_planning
 from blockjac.blocks.index import Index, Label, Lookup, radix
 from blockjac.errors import DenseTooLargeError
 
 MEMORY_SHARE = 0.5
 """The share of the machine's memory that one array may take when no limit is given."""
-
-
-@dataclass(frozen=True, eq=False)
-class Abstract:
-    """The shape and dtype of an array that a plan talks about."""
-
-    shape: tuple[int, ...]
-    dtype: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,52 +39,6 @@ class Factor:
     def numel(self) -> int:
         """Number of entries."""
         return math.prod(label.size for label in self.labels)
-
-
-@dataclass
-class Cost:
-    """What a computation costs: scalar operations and bytes moved."""
-
-    multiplications: int = 0
-    additions: int = 0
-    bytes: int = 0
-    contractions: int = 0
-    limit: int | None = None
-
-    def seconds(self) -> float:
-        """A rough time: arithmetic, memory traffic, half a microsecond for each contraction."""
-        return (
-            (self.multiplications + self.additions) / 16e9
-            + self.bytes / 10e9
-            + self.contractions * 0.5e-6
-        )
-
-
-_plan: contextvars.ContextVar[Cost | None] = contextvars.ContextVar("blockjac_plan", default=None)
-
-
-class OverBudget(Exception):
-    """A plan took more contractions of terms than it was allowed to."""
-
-
-@contextlib.contextmanager
-def planning(limit: int | None = None) -> Iterator[Cost]:
-    """Within, factor operations cost instead of compute; yields the `Cost` that they add to.
-
-    Args:
-        limit: how many contractions of two terms may be priced before `OverBudget` is raised.
-    """
-    cost = Cost(limit=limit)
-    token = _plan.set(cost)
-    try:
-        yield cost
-    finally:
-        _plan.reset(token)
-
-
-def is_planning() -> bool:
-    """Whether factor operations are being priced and not run."""
-    return _plan.get() is not None
 
 
 def sizes(labels: Sequence[Label]) -> tuple[int, ...]:
@@ -113,41 +57,33 @@ def _priced(
     inputs: Sequence[Factor],
     multiplications: int = 0,
     additions: int = 0,
+    masked: int = 0,
+    scaled: int = 0,
 ) -> Factor:
-    cost = _plan.get()
-    if cost is None:
-        raise RuntimeError("a factor can be priced inside planning() only")
+    """A factor that is not computed, for its price.
+
+    Args:
+        labels: of the factor.
+        dtype: of the factor.
+        inputs: what is read.
+        multiplications: of numbers by numbers.
+        additions: of numbers.
+        masked: multiplications by masks: those select, and still are products of edges.
+        scaled: multiplications by a static coefficient: the product of edges that it came from has
+            been counted.
+    """
+    cost = current()
     entries = numel(labels) + sum(factor.numel for factor in inputs)
-    cost.multiplications += multiplications
+    cost.multiplications += multiplications + scaled
+    cost.edge_products += multiplications + masked
     cost.additions += additions
     cost.bytes += entries * np.dtype(dtype).itemsize
     return Factor(Abstract(sizes(labels), dtype), tuple(labels))
 
 
-def written(labels: Sequence[Label], dtype: Any) -> Factor:
-    """In a plan: a new array over the labels that costs no more than to write it."""
-    return _priced(labels, dtype, [])
-
-
-def charge(operations: int, moved: int) -> None:
-    """In a plan: add operations and bytes that no factor operation accounts for."""
-    cost = _plan.get()
-    if cost is not None:
-        cost.multiplications += operations
-        cost.bytes += moved
-
-
-def count_contraction() -> None:
-    """In a plan: count one contraction of two terms against the budget.
-
-    Raises:
-        OverBudget: when there were too many.
-    """
-    cost = _plan.get()
-    if cost is not None:
-        cost.contractions += 1
-        if cost.limit is not None and cost.contractions > cost.limit:
-            raise OverBudget
+def written(labels: Sequence[Label], dtype: Any, additions: int = 0) -> Factor:
+    """In a plan: a new array over the labels that costs to write it, and some additions."""
+    return _priced(labels, dtype, [], additions=additions)
 
 
 def unique(labels: Sequence[Label]) -> tuple[Label, ...]:
@@ -203,17 +139,15 @@ def product(
         dtype = np.dtype(bool)
     elif dtype is None:
         dtype = jnp.result_type(float)
-    if is_planning():
-        steps = len(factors) - 1 + (abs(coefficient) != 1)
-        return _priced(labels, dtype, factors, multiplications=steps * numel(labels))
-    check_fits(labels, dtype)
     # Small factors first: their product is formed before it is spread over the wide ones.
+    numbers.sort(key=lambda factor: factor.numel)
+    if is_planning():
+        return _priced_product(numbers, masks, coefficient, labels, dtype)
+    check_fits(labels, dtype)
     result: Any = None
-    for factor in sorted(numbers, key=lambda factor: factor.numel):
+    for factor in numbers:
         array = aligned(factor, labels)
-        result = array if result is None else result * array
-    if result is not None:
-        result = scaled(result, coefficient)
+        result = scaled(array, coefficient, dtype) if result is None else result * array
     allowed: Any = None
     for factor in masks:
         array = aligned(factor, labels)
@@ -227,6 +161,25 @@ def product(
     elif allowed is not None:
         result = jnp.where(allowed, result, jnp.zeros((), dtype))
     return Factor(result, labels)
+
+
+def _priced_product(
+    numbers: Sequence[Factor],
+    masks: Sequence[Factor],
+    coefficient: Any,
+    labels: Sequence[Label],
+    dtype: Any,
+) -> Factor:
+    """The price of `product`: the scaled smallest number is spread over the next, and so on."""
+    made: dict[Label, None] = {}
+    multiplications = 0
+    scaled = numbers[0].numel if numbers and coefficient not in (1, -1) else 0
+    for place, factor in enumerate(numbers):
+        made.update(dict.fromkeys(factor.labels))
+        multiplications += numel(list(made)) if place else 0
+    masked = numel(labels) * (len(masks) if numbers else 0)
+    inputs = [*numbers, *masks]
+    return _priced(labels, dtype, inputs, multiplications, masked=masked, scaled=scaled)
 
 
 def is_mask(factor: Factor) -> bool:
@@ -254,12 +207,12 @@ def _unmasked(factors: Sequence[Factor]) -> list[Factor]:
 
 
 def check_fits(labels: Sequence[Label], dtype: Any) -> None:
-    """Refuse an array over the labels that is larger than the machine's share allows.
+    """Refuse an array that is larger than the machine's share allows; a plan refuses none.
 
     Raises:
         DenseTooLargeError: says what it would need, and what to do instead.
     """
-    needed = numel(labels) * np.dtype(dtype).itemsize
+    needed = 0 if is_planning() else numel(labels) * np.dtype(dtype).itemsize
     if needed > machine_limit():
         raise DenseTooLargeError(
             f"an array of shape {sizes(labels)} on the way to this Jacobian needs "
@@ -291,13 +244,13 @@ def _is_one(coefficient: Any) -> bool:
     return isinstance(coefficient, int | float | complex) and coefficient == 1
 
 
-def scaled(array: Any, coefficient: Any) -> Any:
+def scaled(array: Any, coefficient: Any, dtype: Any) -> Any:
     """An array times a static scalar, without an operation for 1 and with a negation for -1."""
     if coefficient == 1:
         return array
     if coefficient == -1:
         return -array
-    return array * jnp.asarray(coefficient, array.dtype)
+    return array * jnp.asarray(coefficient, dtype)
 
 
 def sum_out(factors: Sequence[Factor], summed: Sequence[Label]) -> Factor:
@@ -341,7 +294,8 @@ def _reduce(factor: Factor, summed: Sequence[Label]) -> Factor:
         return factor
     labels = tuple(label for label in factor.labels if label not in summed)
     if is_planning():
-        return _priced(labels, factor.array.dtype, [factor], additions=factor.numel)
+        added = factor.numel - numel(labels)
+        return _priced(labels, factor.array.dtype, [factor], additions=added)
     return Factor(jnp.sum(factor.array, axis=axes), labels)
 
 

@@ -18,6 +18,7 @@ from jax import lax
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Term, tidy
+from blockjac.blocks.cost import Abstract, is_planning
 from blockjac.blocks.factor import Factor, View
 from blockjac.blocks.index import Index, Label, Lookup, collect, radix
 
@@ -231,8 +232,9 @@ def contracted(factors: Sequence[Factor], summed: Sequence[Label]) -> list[Facto
 def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], Any]:
     """Multiply factors over the same labels, and the coefficient with the first such group.
 
-    Masks are multiplied with masks alone: what they drop may still become inf or nan, and is
-    dropped when all of it is known.
+    A lone scalar takes the coefficient too: it is one number, and may be used often. Masks are
+    multiplied with masks alone: what they drop may still become inf or nan, and is dropped when all
+    of it is known.
     """
     groups: dict[tuple[frozenset[Label], bool], list[Factor]] = {}
     for factor in factors:
@@ -240,7 +242,7 @@ def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], A
         groups.setdefault(key, []).append(factor)
     result = []
     for (labels, masks), group in groups.items():
-        if len(group) > 1 and labels and not masks:
+        if not masks and (len(group) > 1 or not labels):
             result.append(arrays.product(group, coefficient))
             coefficient = 1
         else:
@@ -455,8 +457,8 @@ def _division(network: Network, left: Index, right: Index, size: int) -> bool:
 
 def _digit(flat: Label, weight: int, base: int) -> Index:
     """`flat // weight % base` as a lookup."""
-    if arrays.is_planning():
-        values: Any = arrays.Abstract((flat.size,), np.dtype(np.int32))
+    if is_planning():
+        values: Any = Abstract((flat.size,), np.dtype(np.int32))
     else:
         values = lax.iota(np.int32, flat.size) // weight % base
     return Index(0, (), Lookup(values, (flat,), (0, base - 1)))
@@ -514,9 +516,7 @@ def _scaled_lookup(lookup: Lookup, stride: int) -> Lookup:
         None if lookup.bounds is None else tuple(sorted(stride * bound for bound in lookup.bounds))
     )
     array = (
-        arrays.Abstract(lookup.array.shape, lookup.array.dtype)
-        if arrays.is_planning()
-        else lookup.array * stride
+        Abstract(lookup.array.shape, lookup.array.dtype) if is_planning() else lookup.array * stride
     )
     return Lookup(array, lookup.labels, bounds)  # pyright: ignore[reportArgumentType]
 

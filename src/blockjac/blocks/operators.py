@@ -16,6 +16,7 @@ from typing import Any
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.applying import LinearMap, Side, through, through_jointly
 from blockjac.blocks.block import Block, Term, rebuilt
+from blockjac.blocks.cost import is_planning, planning
 from blockjac.blocks.star import star
 from blockjac.errors import report_lost_structure
 
@@ -110,7 +111,7 @@ class OperatorGroup:
 
     def block(self, row: int, column: int) -> Block:
         """One of the blocks, written out by whichever direction is narrower."""
-        if arrays.is_planning():
+        if is_planning():
             return self._written(row, column)
         if (row, column) not in self._blocks:
             self._blocks[row, column] = self._written(row, column)
@@ -131,7 +132,7 @@ class OperatorGroup:
     def _tell_of(self, block: Block) -> None:
         """Note the structure that is lost where more than one number is differentiated."""
         several = block.out_shape and block.wrt_shape
-        if several and not self.structured and not arrays.is_planning():
+        if several and not self.structured and not is_planning():
             report_lost_structure(self.name, self.place)
 
     def _is_wide(self, given: dict[int, Block]) -> bool:
@@ -275,7 +276,7 @@ def _cheapest(*ways: Callable[[], list[Block | None]]) -> list[Block | None]:
     """What the way gives whose plan takes the least time; the first of equals."""
 
     def seconds(way: Callable[[], list[Block | None]]) -> float:
-        with arrays.planning() as cost:
+        with planning() as cost:
             way()
         return cost.seconds()
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Term
+from blockjac.blocks.cost import is_planning
 from blockjac.blocks.factor import Factor, check_fits
 from blockjac.blocks.index import Index, Label
 
@@ -67,9 +68,9 @@ def joined(
     """
     labels = arrays.unique([label for label in target if label.size != 1])
     check_fits(labels, dtype)
-    if arrays.is_planning():
+    if is_planning():
         for term in terms:
-            if len(term.factors) > 1:
+            if term.factors:
                 arrays.product(term.factors, term.coefficient, dtype)
         return arrays.written(labels, dtype)
     along = target[axis]

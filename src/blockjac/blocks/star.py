@@ -14,11 +14,13 @@ import numpy as np
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term, as_array, delta_pairs, rebuilt, tidy
+from blockjac.blocks.cost import count_contraction, count_edge_products, is_planning
 from blockjac.blocks.dense import Axis, as_dense_axes, materialise
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.network import Contradiction, Network
 from blockjac.blocks.pieces import joined, joint_axis
+from blockjac.blocks.recall import recalled
 from blockjac.errors import BlockShapeError
 
 MAX_TERMS = 16
@@ -127,6 +129,10 @@ def _batched(function: Callable[[Any, Any], Any], block: Block, other: Any, rank
 
 
 def _star_blocks(left: Block, right: Block) -> Block:
+    return recalled(_contracted, left, right) if is_planning() else _contracted(left, right)
+
+
+def _contracted(left: Block, right: Block) -> Block:
     dtype = right.dtype
     terms: list[Term] = []
     for one in (_cast(term, dtype) for term in left.terms):
@@ -148,7 +154,8 @@ def _cast(term: Term, dtype: Any) -> Term:
 
 
 def _star_terms(left: Term, right: Term, one: Block, other: Block) -> Term | None:
-    arrays.count_contraction()
+    count_contraction()
+    _count_constant(left, right)
     left = _prepared(left, right, one)
     labels = [*left.labels, *right.labels]
     network = Network(
@@ -163,6 +170,12 @@ def _star_terms(left: Term, right: Term, one: Block, other: Block) -> Term | Non
     except Contradiction:
         return None
     return tidy(network.term(len(left.out)), one.out_shape, other.wrt_shape)
+
+
+def _count_constant(left: Term, right: Term) -> None:
+    """In a plan: count the products of edges of which one is constant; they multiply nothing."""
+    if is_planning() and not (left.factors and right.factors):
+        count_edge_products(arrays.numel(arrays.union([*left.factors, *right.factors])))
 
 
 def _prepared(left: Term, right: Term, block: Block) -> Term:
@@ -221,6 +234,10 @@ def add(left: Block, right: Block) -> Block:
 
 
 def _add_blocks(left: Block, right: Block) -> Block:
+    return recalled(_joined, left, right) if is_planning() else _joined(left, right)
+
+
+def _joined(left: Block, right: Block) -> Block:
     dtype = np.dtype(jnp.result_type(left.dtype, right.dtype))
     return summed(left.out_shape, left.wrt_shape, dtype, [*left.terms, *right.terms])
 
@@ -306,7 +323,7 @@ def _plus_constant(
         else (other.coefficient, one.coefficient)
     )
     varying = arrays.cast(arrays.product(rest, scale, dtype), dtype)
-    if arrays.is_planning():
+    if is_planning():
         return arrays.add(varying, varying)
     return Factor(varying.array + jnp.asarray(constant, varying.array.dtype), varying.labels)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from blockjac import compat
 from blockjac.blocks import Block
-from blockjac.blocks.factor import Abstract, is_planning
+from blockjac.blocks.cost import Abstract, is_planning
 from blockjac.blocks.operators import Edge, OperatorGroup, present, written
 from blockjac.eliminate import (
     Edges,

@@ -18,7 +18,7 @@ from jax import lax
 
 from blockjac import compat
 from blockjac.blocks import Block
-from blockjac.blocks.factor import charge, is_planning, planning
+from blockjac.blocks.cost import charge, is_planning, planning
 from blockjac.eliminate import Edges, Point
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
@@ -187,7 +187,7 @@ class SwitchGroup(NestedGroup):
         forms: list[Form | None] = [joined(each) for each in zip(*found, strict=True)]
         if is_planning():
             dearest = max(costs, key=lambda cost: cost.seconds())
-            charge(dearest.multiplications, dearest.bytes)
+            charge(dearest.flops, dearest.bytes)
             return [None if form is None else form.block(form.abstract()) for form in forms]
 
         def branch(number: int) -> Callable[[], list[Any]]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.complete import CompleteGroup
-from blockjac.blocks.factor import is_planning
+from blockjac.blocks.cost import is_planning
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.nested.body import Blocks, Body, NestedGroup
 from blockjac.rules.fallback import ONE_EQUATION, placed, real_dtype, vertex_shape

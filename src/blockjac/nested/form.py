@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.blocks.block import delta_pairs, rebuilt
-from blockjac.blocks.factor import Abstract, is_planning
+from blockjac.blocks.cost import Abstract, is_planning
 
 Shape = tuple[int, ...]
 

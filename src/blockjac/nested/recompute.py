@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from blockjac.blocks import Block
-from blockjac.blocks.factor import is_planning
+from blockjac.blocks.cost import is_planning
 from blockjac.eliminate import Point
 from blockjac.eliminate import evaluate as evaluate_graph
 from blockjac.graph import Equation

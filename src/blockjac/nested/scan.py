@@ -22,7 +22,7 @@ from jax import lax
 
 from blockjac import compat
 from blockjac.blocks import Block
-from blockjac.blocks.factor import charge, is_planning, planning
+from blockjac.blocks.cost import charge, is_planning, planning
 from blockjac.eliminate import Edges, Point
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
@@ -229,7 +229,7 @@ class ScanGroup(NestedGroup):
             forms = grown
         summed, stacked = (list(map(form_of, part)) for part in (shares.summed, shares.slices))
         if cost is not None and is_planning():
-            charge(cost.multiplications * self.loop.length, cost.bytes * self.loop.length)
+            charge(cost.flops * self.loop.length, cost.bytes * self.loop.length)
             return Swept(
                 _blocks(forms, [form and form.abstract() for form in forms]),
                 _blocks(summed, [form and form.abstract() for form in summed]),

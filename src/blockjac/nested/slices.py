@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from blockjac.blocks import Block, Factor, Term
 from blockjac.blocks.block import delta_pairs, rebuilt
+from blockjac.blocks.cost import Abstract, is_planning
 from blockjac.blocks.dense import as_dense_axes
-from blockjac.blocks.factor import Abstract, is_planning
 from blockjac.blocks.index import Index, Label
 
 

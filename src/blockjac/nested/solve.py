@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.block import delta_pairs
-from blockjac.blocks.factor import is_planning, planning
+from blockjac.blocks.cost import is_planning, planning
 from blockjac.blocks.operators import OperatorGroup
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered

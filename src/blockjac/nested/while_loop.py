@@ -10,7 +10,7 @@ from jax import lax
 
 from blockjac import compat
 from blockjac.blocks import Block
-from blockjac.blocks.factor import charge, is_planning, planning
+from blockjac.blocks.cost import charge, is_planning, planning
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
 from blockjac.nested.form import Form, form_of, joined
@@ -72,7 +72,7 @@ class WhileGroup(NestedGroup):
                 break
             forms = grown
         if is_planning():
-            charge(cost.multiplications * STEPS_PLANNED, cost.bytes * STEPS_PLANNED)
+            charge(cost.flops * STEPS_PLANNED, cost.bytes * STEPS_PLANNED)
             return [None if form is None else form.block(form.abstract()) for form in forms]
 
         condition = params["cond_jaxpr"]

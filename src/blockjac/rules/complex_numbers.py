@@ -29,8 +29,8 @@ from blockjac import compat
 from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import rebuilt
+from blockjac.blocks.cost import Abstract, charge, is_planning
 from blockjac.blocks.dense import as_dense_axes
-from blockjac.blocks.factor import Abstract
 from blockjac.blocks.operators import Operator, OperatorGroup
 from blockjac.blocks.star import summed
 from blockjac.graph import Equation
@@ -170,7 +170,7 @@ def _realified_term(term: Term, dtype: Any) -> Term:
     if not _is_complex_term(term):
         return replace(term, out=(Index.of(row), *term.out), wrt=(Index.of(row), *term.wrt))
     total, rest, coefficient = _multiplied_out(term, dtype)
-    if arrays.is_planning():
+    if is_planning():
         matrix = arrays.written((row, column, *total.labels), real_dtype(dtype))
     else:
         real, imaginary = total.array.real, total.array.imag
@@ -194,7 +194,7 @@ def _multiplied_out(term: Term, dtype: Any) -> tuple[Factor, list[Factor], Any]:
     if isinstance(coefficient, complex):
         scalar = (
             arrays.written((), dtype)
-            if arrays.is_planning()
+            if is_planning()
             else Factor(jnp.asarray(coefficient, dtype), ())
         )
         numbers, coefficient = [*numbers, scalar], 1
@@ -253,7 +253,7 @@ def _as_row(term: Term, sign: int, dtype: Any) -> Term | None:
         arrays.cast(arrays.product([arrays.pick(one, part, place) for one in inside]), dtype)
         for place in (0, 1)
     )
-    if arrays.is_planning():
+    if is_planning():
         joint = arrays.written(real.labels, complex_dtype(dtype))
     else:
         joint = Factor(lax.complex(real.array, sign * imaginary.array), real.labels)
@@ -275,7 +275,7 @@ def _as_parts(term: Term, sign: int, dtype: Any) -> Term:
     total, rest, coefficient = _multiplied_out(term, dtype)
     # In the order of the axes: XLA turns a product around, but not parts of one.
     labels = tuple(label for label in term.labels if label in total.labels)
-    if arrays.is_planning():
+    if is_planning():
         parts = arrays.written((part, *labels), real_dtype(dtype))
     else:
         array = arrays.aligned(total, labels)
@@ -309,7 +309,7 @@ class Holomorphic(OperatorGroup):
 
     def block(self, row: int, column: int) -> Block:
         """The real block of the parts."""
-        if arrays.is_planning():
+        if is_planning():
             return realified(self.jacobian)
         if (row, column) not in self._blocks:
             self._blocks[row, column] = realified(self.jacobian)
@@ -518,11 +518,11 @@ class FourierTransform(OperatorGroup):
     def _applied(
         self, value: Any, shape: tuple[int, ...], dtype: Any, transform: Callable[[Any], Any]
     ) -> Any:
-        if not arrays.is_planning():
+        if not is_planning():
             return transform(value)
         entries = max(math.prod(shape), math.prod(value.shape))
         length = math.prod(self.equation.params["fft_lengths"])
-        arrays.charge(5 * entries * length.bit_length(), 2 * entries * np.dtype(dtype).itemsize)
+        charge(5 * entries * length.bit_length(), 2 * entries * np.dtype(dtype).itemsize)
         return Abstract(shape, dtype)
 
 
@@ -540,16 +540,14 @@ def _as_any_row(term: Term, sign: int, dtype: Any) -> Term:
         return _as_any_row(as_dense_axes(term, [0], (2,), dtype), sign, dtype)
     units = (
         arrays.written(index.labels, complex_dtype(dtype))
-        if arrays.is_planning()
+        if is_planning()
         else Factor(jnp.asarray([1, imaginary], complex_dtype(dtype)), index.labels)
     )
     return replace(term, factors=(*term.factors, units), wrt=term.wrt[1:])
 
 
 def _scalar(value: complex, dtype: Any) -> Factor:
-    return (
-        arrays.written((), dtype) if arrays.is_planning() else Factor(jnp.asarray(value, dtype), ())
-    )
+    return arrays.written((), dtype) if is_planning() else Factor(jnp.asarray(value, dtype), ())
 
 
 def _spread(
@@ -557,7 +555,7 @@ def _spread(
 ) -> Any:
     """The product of factors over all the labels, in the shape, which has axes of size 1 too."""
     arrays.check_fits(labels, dtype)
-    if arrays.is_planning():
+    if is_planning():
         if factors:
             arrays.product(factors)
         return Abstract(shape, dtype)

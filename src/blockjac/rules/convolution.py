@@ -20,6 +20,7 @@ from blockjac.blocks import Block, Index, Label, Lookup, Term
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.applying import LinearMap, Side, through
 from blockjac.blocks.block import delta_pairs, rebuilt
+from blockjac.blocks.cost import charge, planning
 from blockjac.blocks.factor import View
 from blockjac.blocks.index import collect
 from blockjac.blocks.operators import OperatorGroup
@@ -276,7 +277,7 @@ class OneOperand(OperatorGroup):
         answer = through(block, linear)[0]
         entries = sum(term.factors[-1].numel for term in answer.terms)
         made = max(math.prod(linear.made.shapes[0]), 1)
-        arrays.charge(self.convolution.operations * entries // made, 0)
+        charge(self.convolution.operations * entries // made, 0)
         return answer
 
     def _keeps_examples(self, block: Block) -> bool:
@@ -349,7 +350,7 @@ def _cheapest(ways: Sequence[Callable[[], Block]]) -> Block:
 
 def _seconds(way: Callable[[], Block]) -> float:
     """Of the numbers alone: a contraction that computes none is free."""
-    with arrays.planning() as cost:
+    with planning() as cost:
         way()
     return replace(cost, contractions=0).seconds()
 

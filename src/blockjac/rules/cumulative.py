@@ -12,8 +12,9 @@ from jax import lax
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.blocks import factor as arrays
+from blockjac.blocks.cost import Abstract, charge, is_planning
 from blockjac.blocks.dense import as_dense_axes
-from blockjac.blocks.factor import Abstract, check_fits
+from blockjac.blocks.factor import check_fits
 from blockjac.blocks.operators import Operator, OperatorGroup
 from blockjac.blocks.star import summed
 from blockjac.rules.registry import labels_of, made, over, plain, rule
@@ -232,7 +233,7 @@ class RunningSum(OperatorGroup):
         return (*wrt[: self.axis], Index.of(label), *wrt[self.axis + 1 :])
 
     def _mask(self, i: Label, j: Label, from_end: bool) -> Factor:
-        if arrays.is_planning():
+        if is_planning():
             return arrays.written((i, j), jnp.dtype(bool))
         return Factor(_precedes(i.size, from_end), (i, j))
 
@@ -242,8 +243,8 @@ class RunningSum(OperatorGroup):
             counts = jnp.arange(1, j.size + 1, dtype=dtype)
             return Factor(counts if from_end else counts[::-1], (j,))
         total = arrays.cast(arrays.product(factors), dtype)
-        if arrays.is_planning():
-            arrays.charge(total.numel, 2 * total.numel * jnp.dtype(dtype).itemsize)
+        if is_planning():
+            charge(total.numel, 2 * total.numel * jnp.dtype(dtype).itemsize)
             return Factor(Abstract(arrays.sizes(total.labels), dtype), total.labels)
         axis = total.labels.index(j)
         return Factor(lax.cumsum(total.array, axis, reverse=not from_end), total.labels)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import blockjac
-from blockjac.blocks.factor import OverBudget
+from blockjac.blocks.cost import OverBudget
 from blockjac.eliminate import (
     elemental,
     evaluate,
@@ -18,7 +18,7 @@ from blockjac.eliminate import (
     reverse_order,
     useful_vertices,
 )
-from blockjac.plan.orders import MARGIN, choose_order, greedy_order, price
+from blockjac.planner.orders import MARGIN, choose_order, greedy_order, price
 from blockjac.trace import trace
 
 RNG = np.random.default_rng(1)
@@ -113,11 +113,11 @@ def test_an_order_over_the_budget_is_given_up():
     graph, edges, useful = planned(*chain(4, 3, 2))
     reverse = reverse_order(graph, useful)
     with pytest.raises(OverBudget):
-        price(edges, reverse, write=True, limit=2)
+        price(edges, reverse, write=True, limit=60)
     with pytest.raises(OverBudget):
         price(edges, reverse, write=True, bound=1e-9)
     with pytest.raises(OverBudget):
-        greedy_order(edges, reverse, limit=2)
+        greedy_order(edges, reverse, limit=60)
     with pytest.raises(OverBudget):
         greedy_order(edges, reverse, bound=1e-9)
 

@@ -1,0 +1,153 @@
+"""Plans that were made before: what two blocks of given structures contract to, and at what price.
+
+Inside a plan, a contraction and a sum depend on structure alone: on the terms of both blocks, the
+shapes and dtypes of their arrays, and on which arrays are the same. A deep network has few such
+pairs, and a search over orders meets each of them thousands of times; so each is worked out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from blockjac.blocks.block import Block, Shape, Structure, Term, flatten, unflatten
+from blockjac.blocks.cost import Abstract, Cost, current, planning
+
+MAX_PAIRS = 100_000
+"""How many pairs are remembered; past that all are forgotten."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """All that a plan knows of a block, but for which of its arrays another block shares.
+
+    Attributes:
+        structure: the terms, with arrays by number.
+        shapes: of the arrays.
+        dtypes: of the arrays.
+    """
+
+    structure: Structure
+    shapes: tuple[Shape, ...]
+    dtypes: tuple[Any, ...]
+
+
+class Outline(Block):
+    """A block in a plan, known by its kind; its terms are made when something asks for them."""
+
+    __slots__ = ("_terms", "arrays", "kind")
+
+    def __init__(self, kind: Kind, arrays: Sequence[Any]) -> None:
+        self.kind, self.arrays = kind, arrays
+        self.out_shape = kind.structure.out_shape
+        self.wrt_shape = kind.structure.wrt_shape
+        self.dtype = kind.structure.dtype
+        self._terms: tuple[Term, ...] | None = None
+
+    @property
+    def terms(self) -> tuple[Term, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The structured summands."""
+        if self._terms is None:
+            self._terms = unflatten(self.kind.structure, self.arrays).terms
+        return self._terms
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether there is no term."""
+        return not self.kind.structure.terms
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """What a pair gives.
+
+    Attributes:
+        kind: of the result.
+        places: for each of its arrays its place among those of the pair, or None for a new one.
+        cost: the price.
+    """
+
+    kind: Kind
+    places: tuple[int | None, ...]
+    cost: Cost
+
+
+_kinds: dict[Any, Kind] = {}
+_answers: dict[Any, _Answer] = {}
+
+
+def recalled(operation: Callable[[Block, Block], Block], left: Block, right: Block) -> Block:
+    """In a plan: `operation(left, right)`, worked out once for each pair of structures.
+
+    Args:
+        operation: a contraction or sum of two blocks that looks at structure alone.
+        left: a block.
+        right: a block.
+    """
+    cost = current()
+    (one, first), (other, second) = outlined(left), outlined(right)
+    arrays = (*first, *second)
+    number: dict[int, int] = {}
+    pattern = tuple([number.setdefault(id(array), len(number)) for array in arrays])
+    key = (operation, one, other, pattern)
+    answer = _answers.get(key)
+    if answer is None:
+        if len(_answers) >= MAX_PAIRS:
+            forget()
+            return recalled(operation, left, right)
+        answer = _answers[key] = _worked_out(operation, one, other, pattern)
+    cost.recall(key, answer.cost)
+    made = [
+        Abstract(shape, dtype) if place is None else arrays[place]
+        for place, shape, dtype in zip(
+            answer.places, answer.kind.shapes, answer.kind.dtypes, strict=True
+        )
+    ]
+    return Outline(answer.kind, made)
+
+
+def forget() -> None:
+    """Forget all pairs and kinds; blocks of a plan under way keep theirs."""
+    _answers.clear()
+    _kinds.clear()
+
+
+def outlined(block: Block) -> tuple[Kind, Sequence[Any]]:
+    """The kind of a block, and its arrays."""
+    if isinstance(block, Outline):
+        return block.kind, block.arrays
+    arrays, structure = flatten(block)
+    return _kind(structure, arrays), arrays
+
+
+def _kind(structure: Structure, arrays: Sequence[Any]) -> Kind:
+    structure = replace(structure, names=structure.names.without())
+    shapes = tuple(tuple(array.shape) for array in arrays)
+    dtypes = tuple(np.dtype(array.dtype) for array in arrays)
+    key = (structure, shapes, dtypes)
+    found = _kinds.get(key)
+    if found is None:
+        found = _kinds[key] = Kind(structure, shapes, dtypes)
+    return found
+
+
+def _worked_out(
+    operation: Callable[[Block, Block], Block], one: Kind, other: Kind, pattern: Sequence[int]
+) -> _Answer:
+    shapes, dtypes = (*one.shapes, *other.shapes), (*one.dtypes, *other.dtypes)
+    stand_ins: dict[int, Abstract] = {}
+    arrays = [
+        stand_ins.setdefault(number, Abstract(shape, dtype))
+        for number, shape, dtype in zip(pattern, shapes, dtypes, strict=True)
+    ]
+    left = unflatten(one.structure, arrays[: len(one.shapes)])
+    right = unflatten(other.structure, arrays[len(one.shapes) :])
+    with planning() as cost:
+        block = operation(left, right)
+    made, structure = flatten(block)
+    place_of = {id(array): place for place, array in reversed(list(enumerate(arrays)))}
+    places = tuple(place_of.get(id(array)) for array in made)
+    return _Answer(_kind(structure, made), places, cost)

@@ -1,0 +1,252 @@
+"""Elimination as a game of numbers: a state is what edges are left, a move eliminates a vertex.
+
+Planners try thousands of orders, so that here an edge is the number of its structure, and what two
+structures contract or add up to is looked up. What is forgotten is which products share an array
+that was computed on the way (arguments of the function and local derivatives are known apart); the
+price of the order that is taken is worked out again, exactly, by the elimination itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from blockjac.blocks import Block, add, star
+from blockjac.blocks.block import flatten
+from blockjac.blocks.cost import Abstract, Cost, current
+from blockjac.blocks.operators import Operator
+from blockjac.blocks.recall import Kind, Outline, outlined
+from blockjac.eliminate import Edges, Vertex
+
+SAME = 0
+"""The identity between a vertex and a result that is this vertex; to pass it is free."""
+
+OPAQUE = 1
+"""An operator; whatever meets one is passed last."""
+
+ZERO = 2
+"""No edge."""
+
+State = tuple[list[Any], list[Any]]
+"""Edges by tail, and tails by head; lists and what they hold are never changed."""
+
+
+class Game(Protocol):
+    """What a planner plays: vertices are numbered `0 .. size - 1`."""
+
+    start: State
+
+    def move(self, state: State, vertex: int) -> tuple[State, float]:
+        """Eliminate a vertex; returns what is left, and the price."""
+        ...
+
+
+class Pairs:
+    """Structures by number, and what two of them contract or add up to, with the price.
+
+    Must be used inside `planning()`.
+
+    Args:
+        price: of a cost, the number that is to be small; linear.
+    """
+
+    def __init__(self, price: Callable[[Cost], float]) -> None:
+        self.price = price
+        self._kinds: list[tuple[Kind, tuple[int, ...]] | None] = [None, None, None]
+        self._numbers: dict[tuple[Kind, tuple[int, ...]], int] = {}
+        self._known: dict[int, tuple[int, Any]] = {}
+        self._products: dict[tuple[int, int], tuple[int, float]] = {}
+        self._sums: dict[tuple[int, int], tuple[int, float]] = {}
+
+    def number(self, edge: Any) -> int:
+        """The number of an edge of the graph, whose arrays are known from now on."""
+        if isinstance(edge, Operator):
+            return OPAQUE
+        for array in flatten(edge)[0]:
+            self._known.setdefault(id(array), (len(self._known) + 1, array))
+        return self._number_of(edge)
+
+    def _number_of(self, block: Block) -> int:
+        if block.is_zero:
+            return ZERO
+        kind, arrays = outlined(block)
+        marks = tuple([self._known.get(id(array), (0, None))[0] for array in arrays])
+        key = (kind, marks)
+        if key not in self._numbers:
+            self._numbers[key] = len(self._kinds)
+            self._kinds.append(key)
+        return self._numbers[key]
+
+    def _block(self, number: int) -> Block:
+        """A block of this structure: known arrays are themselves, others are new."""
+        found = self._kinds[number]
+        if found is None:
+            raise ValueError("neither an operator nor the identity of a result has a structure")
+        kind, marks = found
+        arrays = {mark: array for mark, array in self._known.values()}
+        return Outline(
+            kind,
+            [
+                arrays[mark] if mark else Abstract(shape, dtype)
+                for mark, shape, dtype in zip(marks, kind.shapes, kind.dtypes, strict=True)
+            ],
+        )
+
+    def product(self, left: int, right: int) -> tuple[int, float]:
+        """`left star right`, and its price."""
+        if left == SAME:
+            return right, 0.0
+        if ZERO in (left, right):
+            return ZERO, 0.0
+        if OPAQUE in (left, right):
+            return OPAQUE, 0.0
+        key = (left, right)
+        if key not in self._products:
+            self._products[key] = self._priced(star, left, right)
+        return self._products[key]
+
+    def sum(self, one: int, other: int) -> tuple[int, float]:
+        """The sum of two parallel edges, and its price."""
+        if ZERO in (one, other):
+            return max(one, other) if one == other == ZERO else one + other - ZERO, 0.0
+        if OPAQUE in (one, other) or SAME in (one, other):
+            return OPAQUE, 0.0
+        key = (one, other)
+        if key not in self._sums:
+            self._sums[key] = self._priced(add, one, other)
+        return self._sums[key]
+
+    def _priced(
+        self, operation: Callable[[Block, Block], Block], one: int, other: int
+    ) -> tuple[int, float]:
+        before = self.price(current())
+        number = self._number_of(operation(self._block(one), self._block(other)))
+        return number, self.price(current()) - before
+
+
+class Structured:
+    """The game of a graph whose edges are of any structure.
+
+    Args:
+        edges: the graph.
+        vertices: those that a planner may eliminate, in the order of their numbers.
+        pairs: what edges contract to; shared between games of the same prices.
+    """
+
+    def __init__(self, edges: Edges, vertices: Sequence[Vertex], pairs: Pairs) -> None:
+        self.pairs = pairs
+        numbers = _numbered(edges, vertices)
+        leaving: list[dict[int, int]] = [{} for _ in numbers]
+        entering: list[tuple[int, ...]] = [() for _ in numbers]
+        for tail, heads in edges.leaving.items():
+            for head, edge in heads.items():
+                same = (tail, head) in edges.same
+                leaving[numbers[tail]][numbers[head]] = SAME if same else pairs.number(edge)
+                entering[numbers[head]] += (numbers[tail],)
+        self.start: State = (leaving, entering)
+
+    def move(self, state: State, vertex: int) -> tuple[State, float]:
+        """Eliminate a vertex."""
+        leaving, entering = list(state[0]), list(state[1])
+        heads, tails = leaving[vertex], entering[vertex]
+        leaving[vertex], entering[vertex] = {}, ()
+        price = 0.0
+        reached: dict[int, set[int]] = {head: set() for head in heads}
+        for tail in tails:
+            own = dict(leaving[tail])
+            right = own.pop(vertex)
+            for head, left in heads.items():
+                made, paid = self.pairs.product(left, right)
+                price += paid
+                if head in own:
+                    made, paid = self.pairs.sum(own[head], made)
+                    price += paid
+                elif made != ZERO:
+                    reached[head].add(tail)
+                if made != ZERO:
+                    own[head] = made
+            leaving[tail] = own
+        for head, new in reached.items():
+            kept = [tail for tail in entering[head] if tail != vertex]
+            entering[head] = (*kept, *sorted(new))
+        return (leaving, entering), price
+
+    def around(self, state: State, vertex: int) -> list[int]:
+        """The vertices that have an edge with this one."""
+        return [*state[0][vertex], *state[1][vertex]]
+
+    def price_of(self, state: State, vertex: int) -> float:
+        """What it costs to eliminate a vertex, sums left aside."""
+        product = self.pairs.product
+        return sum(
+            product(left, state[0][tail][vertex])[1]
+            for left in state[0][vertex].values()
+            for tail in state[1][vertex]
+        )
+
+
+class Scalars:
+    """The game of a graph of scalars, where every product of two edges costs one; bits are edges.
+
+    Args:
+        edges: the graph; every edge is a block of one number.
+        vertices: those that a planner may eliminate, in the order of their numbers.
+    """
+
+    def __init__(self, edges: Edges, vertices: Sequence[Vertex]) -> None:
+        numbers = _numbered(edges, vertices)
+        leaving, entering = [0] * len(numbers), [0] * len(numbers)
+        self.same = [0] * len(numbers)
+        for tail, heads in edges.leaving.items():
+            for head in heads:
+                leaving[numbers[tail]] |= 1 << numbers[head]
+                entering[numbers[head]] |= 1 << numbers[tail]
+        for tail, head in edges.same:
+            if head in edges.leaving.get(tail, {}):
+                self.same[numbers[tail]] |= 1 << numbers[head]
+        self.start: State = (leaving, entering)
+
+    @staticmethod
+    def fits(edges: Edges) -> bool:
+        """Whether every edge of the graph is one number."""
+        return all(
+            isinstance(edge, Block) and not edge.shape
+            for heads in edges.leaving.values()
+            for edge in heads.values()
+        )
+
+    def move(self, state: State, vertex: int) -> tuple[State, float]:
+        """Eliminate a vertex."""
+        leaving, entering = state[0].copy(), state[1].copy()
+        heads, tails = leaving[vertex], entering[vertex]
+        leaving[vertex] = entering[vertex] = 0
+        own = 1 << vertex
+        rest = tails
+        while rest:
+            tail = (rest & -rest).bit_length() - 1
+            rest &= rest - 1
+            leaving[tail] = (leaving[tail] | heads) ^ own
+        rest = heads
+        while rest:
+            head = (rest & -rest).bit_length() - 1
+            rest &= rest - 1
+            entering[head] = (entering[head] | tails) ^ own
+        return (leaving, entering), tails.bit_count() * (heads & ~self.same[vertex]).bit_count()
+
+    def around(self, state: State, vertex: int) -> list[int]:
+        """The vertices that have an edge with this one."""
+        bits = state[0][vertex] | state[1][vertex]
+        return [place for place in range(bits.bit_length()) if bits >> place & 1]
+
+    def price_of(self, state: State, vertex: int) -> float:
+        """What it costs to eliminate a vertex."""
+        heads, tails = state[0][vertex], state[1][vertex]
+        return tails.bit_count() * (heads & ~self.same[vertex]).bit_count()
+
+
+def _numbered(edges: Edges, vertices: Sequence[Vertex]) -> dict[Vertex, int]:
+    """Numbers of all vertices, those that may be eliminated first."""
+    others: Iterable[Vertex] = (
+        vertex for heads in (edges.leaving, edges.entering) for vertex in heads
+    )
+    return {vertex: place for place, vertex in enumerate(dict.fromkeys([*vertices, *others]))}
