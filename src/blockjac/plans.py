@@ -159,7 +159,7 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
             structs,
             graph.captured,
         )
-    figures = _figures(draft.cost, peak_bytes(traced))
+    figures = _figures(draft.cost, peak_bytes(traced, len(structs)))
     return Plan(
         function=call.graph_name,
         inputs=tuple(
@@ -292,12 +292,12 @@ def _passes(
     around = left.entering[end] if backwards else left.leaving[end]
     edge = next(iter(around.values()))
     shape = edge.out_shape if backwards else edge.wrt_shape
-    vector = _dense_vector(shape, _dtype(edge), backwards)
-    if backwards:
-        left.add(end, "pass", vector)
-    else:
-        left.add("pass", end, vector)
     with planning() as cost:
+        vector = _dense_vector(shape, _dtype(edge), backwards)
+        if backwards:
+            left.add(end, "pass", vector)
+        else:
+            left.add("pass", end, vector)
         eliminate(left, [end, *order])
     times = int(np.prod(shape, dtype=np.int64))
     return Cost(*(count * times for count in _counts(cost)), contractions=cost.contractions)

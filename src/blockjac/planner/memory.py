@@ -9,7 +9,7 @@ is dear to compute again. A stored value lives from where it is computed to its 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,7 +101,12 @@ DEAR = frozenset(
 )
 """What is computed entry by entry, and stored where more than one needs it."""
 
-REDUCING = frozenset({"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin"})
+RELAYOUT = "relayout"
+"""A copy of a product's operand with its axes in another order."""
+
+REDUCING = frozenset(
+    {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", RELAYOUT}
+)
 """What takes its operand fused, and stores its result."""
 
 FUSED = MOVING | CHEAP | DEAR | ALIASES
@@ -129,35 +134,39 @@ class _Operation:
     name: str
     operands: list[_Value]
     results: list[_Value] = field(default_factory=list)
+    reads: list[_Value] = field(default_factory=list)
     inside: int = 0
 
 
-def peak_bytes(jaxpr: Any) -> int:
+def peak_bytes(jaxpr: Any, arguments: int | None = None) -> int:
     """Bytes of arguments, results and what is stored at the same time on the way.
 
     Args:
         jaxpr: of the whole program, open or closed.
+        arguments: how many of its inputs are arguments; what follows is captured, and no part of
+            the count, as the compiler has it as constants. None for all.
 
     Returns:
         What the compiler will report as arguments plus results plus temporaries, about.
     """
-    program = _Program(jaxpr)
+    program = _Program(jaxpr, arguments)
     return program.fixed + program.temporaries()
 
 
 class _Program:
-    def __init__(self, jaxpr: Any) -> None:
+    def __init__(self, jaxpr: Any, count: int | None = None) -> None:
         opened = compat.open_jaxpr(jaxpr)
         self.operations: list[_Operation] = []
         arguments = [_Value(_bytes(one.aval)) for one in (*opened.invars, *opened.constvars)]
-        results = self._read(opened, arguments)
-        for value in results:
+        self.results = list(dict.fromkeys(self._read(opened, arguments)))
+        for value in self.results:
             value.is_result = True
         self._drop_unused()
-        # The compiler keeps no argument that nothing reads; constants of the trace are arguments.
-        used = [value for value in arguments if value.users or value.is_result]
-        self.fixed = sum(value.size for value in used)
-        self.fixed += sum(value.size for value in dict.fromkeys(results))
+        self.stored = {value for one in self.operations for value in one.results if _is_stored(value)}
+        self.operations = self._scheduled()
+        # The compiler keeps no argument that nothing reads.
+        used = [value for value in arguments[:count] if value.users or value.is_result]
+        self.fixed = sum(value.size for value in {*used, *self.results})
 
     def _read(self, jaxpr: Any, arguments: Sequence[_Value]) -> list[_Value]:
         known: dict[Any, _Value] = dict(
@@ -183,6 +192,8 @@ class _Program:
     def _append(
         self, name: str, equation: Any, operands: list[_Value], inner: Sequence[Any]
     ) -> list[_Value]:
+        if name == "dot_general":
+            operands = self._laid_out(equation, operands)
         operation = _Operation(name, operands)
         if name not in FUSED and name not in REDUCING and name not in ("scatter", "scatter-add"):
             operation.inside = max((_Program(one).temporaries() for one in inner), default=0)
@@ -191,6 +202,28 @@ class _Program:
             value.users.append(operation)
         self.operations.append(operation)
         return operation.results
+
+    def _laid_out(self, equation: Any, operands: Sequence[_Value]) -> list[_Value]:
+        """The operands of a product, copied where their axes do not lie as a matrix product reads.
+
+        It reads batches first, then summed and other axes, each of them together.
+        """
+        contracting, batch = equation.params["dimension_numbers"]
+        found = []
+        for value, atom, summed, first in zip(
+            operands, equation.invars, contracting, batch, strict=True
+        ):
+            rank = len(atom.aval.shape)
+            rest = [axis for axis in range(rank) if axis not in first and axis not in summed]
+            ready = (*first, *sorted(summed), *rest), (*first, *rest, *sorted(summed))
+            if tuple(range(rank)) not in ready and value.size:
+                operation = _Operation(RELAYOUT, [value])
+                value.users.append(operation)
+                self.operations.append(operation)
+                value = _Value(value.size, operation)
+                operation.results = [value]
+            found.append(value)
+        return found
 
     def _drop_unused(self) -> None:
         kept = []
@@ -202,24 +235,90 @@ class _Program:
                     value.users.remove(operation)
         self.operations = kept[::-1]
 
+    def _scheduled(self) -> list[_Operation]:
+        """The operations that store something, as the compiler orders them.
+
+        First come those whose operands are there first (breadth first), so that they can run side
+        by side.
+        """
+        kept = [
+            one
+            for one in self.operations
+            if one.name not in FUSED or any(value in self.stored for value in one.results)
+        ]
+        for one in kept:
+            one.reads = [value for value in _sources(one, self.stored) if value in self.stored]
+        waiting = {one: sum(value.maker is not one for value in set(one.reads)) for one in kept}
+        readers: dict[_Value, list[_Operation]] = {}
+        for one in kept:
+            for value in set(one.reads):
+                readers.setdefault(value, []).append(one)
+        queue = [one for one in kept if not waiting[one]]
+        for one in queue:
+            for value in one.results:
+                for user in readers.get(value, ()):
+                    waiting[user] -= 1
+                    if not waiting[user]:
+                        queue.append(user)
+        return queue
+
     def temporaries(self) -> int:
-        """The most bytes that are stored at once, arguments and results apart."""
-        stored = {value for one in self.operations for value in one.results if _is_stored(value)}
-        last: dict[_Value, int] = {}
-        for place, operation in enumerate(self.operations):
-            if operation.name in FUSED and not any(one in stored for one in operation.results):
+        """The most bytes that are stored at once, arguments and results apart.
+
+        What is gone before a result is written may have stood in the result's place, and what is
+        read for the last time, entry by entry, is overwritten.
+        """
+        lives = self._lives()
+        overwritten = self._overwritten(lives)
+        lives = {
+            value: (first, last - 1 if value in overwritten else last)
+            for value, (first, last) in lives.items()
+        }
+        slots = [(place, value.size) for value, (place, _) in lives.items() if value.is_result]
+        free = {place: [size, 0] for place, size in slots}
+        events: dict[int, int] = {}
+        own = [(value.size, *span) for value, span in lives.items() if not value.is_result]
+        for size, first, last in sorted(own, key=lambda one: (-one[0], one[1])):
+            room = [end for end, (space, used) in free.items() if used <= first and last < end]
+            fitting = [end for end in room if free[end][0] >= size]
+            if fitting:
+                free[min(fitting)][1] = last + 1
                 continue
-            for value in _sources(operation, stored):
-                last[value] = place
+            events[first] = events.get(first, 0) + size
+            events[last + 1] = events.get(last + 1, 0) - size
         live = most = 0
-        for place, operation in enumerate(self.operations):
-            made = [one for one in operation.results if one in stored and not one.is_result]
-            dying = [value for value, end in last.items() if end == place and not value.is_result]
-            live += sum(one.size for one in made)
-            most = max(most, live + operation.inside)
-            live -= sum(value.size for value in dying if value in stored)
-            live -= sum(one.size for one in made if one not in last)
+        inside = {place: one.inside for place, one in enumerate(self.operations) if one.inside}
+        for place in sorted({*events, *inside}):
+            live += events.get(place, 0)
+            most = max(most, live + inside.get(place, 0))
         return most
+
+    def _overwritten(self, lives: Mapping[_Value, tuple[int, int]]) -> set[_Value]:
+        """Stored values that make way for a value of the same size where they are read last."""
+        found: set[_Value] = set()
+        for place, operation in enumerate(self.operations):
+            if operation.name not in CHEAP | DEAR:
+                continue
+            for result in operation.results:
+                if result not in lives:
+                    continue
+                for value in operation.reads:
+                    last = lives.get(value, (0, -1))[1]
+                    if last == place and value.size == result.size and not value.is_result:
+                        found.add(value)
+                        break
+        return found
+
+    def _lives(self) -> dict[_Value, tuple[int, int]]:
+        """Where each stored value is computed, and where it is read last."""
+        lives: dict[_Value, tuple[int, int]] = {}
+        for place, operation in enumerate(self.operations):
+            for value in operation.results:
+                if value in self.stored:
+                    lives[value] = (place, place)
+            for value in operation.reads:
+                lives[value] = (lives[value][0], place)
+        return lives
 
 
 def _is_stored(value: _Value) -> bool:
