@@ -201,22 +201,26 @@ def results(graph: Graph, values: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _left(edges: Edges, tail: Any, head: Any) -> Block | None:
+def left_over(edges: Edges, tail: Any, head: Any) -> Block | None:
     """The edge between two vertices after elimination, written out if it is an operator."""
     edge: Edge | None = edges.leaving.get(tail, {}).get(head)
     return None if edge is None else written(edge)
 
 
 def _block(edges: Edges, leaf: int, place: int, result: Any, value: Any) -> Block:
-    found = _left(edges, leaf, ("out", place))
+    found = left_over(edges, leaf, ("out", place))
     if found is not None:
         return found
     return Block.zeros(vertex_shape(result), vertex_shape(value), real_dtype(value.dtype))
 
 
 def _dense(block: Block, result: Any, value: Any, holomorphic: bool) -> Any:
-    """The dense Jacobian from a block of real vertices, complex where the variable is."""
-    dense = block.dense(max_bytes=NO_LIMIT)
+    """The dense Jacobian from a block of real vertices."""
+    return finished(block.dense(max_bytes=NO_LIMIT), result, value, holomorphic)
+
+
+def finished(dense: Any, result: Any, value: Any, holomorphic: bool) -> Any:
+    """The Jacobian that is answered from one of real vertices: complex where the variable is."""
     if not jnp.issubdtype(value.dtype, jnp.complexfloating):
         return _typed_as(dense, value)
     axis = len(result.shape)
@@ -228,7 +232,7 @@ def _dense(block: Block, result: Any, value: Any, holomorphic: bool) -> Any:
 
 
 def _cotangent(edges: Edges, leaf: int, value: Any) -> Any:
-    found = _left(edges, leaf, ("out", 0))
+    found = left_over(edges, leaf, ("out", 0))
     if found is None:
         return _typed_as(jnp.zeros(value.shape, value.dtype), value)
     dense = unpacked(found.dense(max_bytes=NO_LIMIT), value.dtype)
@@ -236,7 +240,7 @@ def _cotangent(edges: Edges, leaf: int, value: Any) -> Any:
 
 
 def _tangent(edges: Edges, place: int, result: Any) -> Any:
-    found = _left(edges, "tangent", ("out", place))
+    found = left_over(edges, "tangent", ("out", place))
     if found is None:
         return _typed_as(jnp.zeros(result.shape, result.dtype), result)
     dense = found.dense(max_bytes=NO_LIMIT).astype(real_dtype(result.dtype))

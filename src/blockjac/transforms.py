@@ -17,6 +17,7 @@ from blockjac.answers import Jacobian, Pullback, Pushforward, Values
 from blockjac.blocks.block import as_shape
 from blockjac.blocks.dense import check_size
 from blockjac.call import ArgNums, Call, float0_zeros, is_array, traced_call
+from blockjac.chunks import in_chunks
 from blockjac.errors import BlockShapeError, DifferentiationTypeError
 from blockjac.planner import Order, Plan, check_order
 from blockjac.plans import fitted
@@ -33,6 +34,7 @@ def jacobian(
     *,
     order: Order | Plan | Sequence[int] = "auto",
     max_bytes: int | None = None,
+    chunk_size: int | str | None = None,
 ) -> Callable[..., Any]:
     """The dense Jacobian of a function, as `jax.jacrev` and `jax.jacfwd` give it.
 
@@ -46,7 +48,10 @@ def jacobian(
         order: the order of elimination: "reverse", "forward", "greedy", "auto" (the cheapest of
             these in predicted time), "search" or a `Search`, a `Plan`, or the vertices that a plan
             prints, each once.
-        max_bytes: refuse one result leaf of more bytes; default a share of the machine's memory.
+        max_bytes: of memory, arguments and result included; default a share of the machine's. What
+            would take more is computed in chunks where that makes it fit, and refused otherwise.
+        chunk_size: how many rows (or columns, where these are fewer) to compute in one pass; "auto"
+            for as many as fit in `max_bytes`. By default all together, where they fit.
 
     Returns:
         A function of the same arguments: the tree of `fun`'s result with, in place of each leaf,
@@ -57,7 +62,7 @@ def jacobian(
         TypeError: for integer inputs, for complex results without `holomorphic`, and for what is no
             array.
         ValueError: for `argnums` that do not fit the arguments.
-        DenseTooLargeError: for a result over the limit.
+        DenseTooLargeError: for what does not fit in the limit; says what it needs.
 
     Example:
         >>> import jax.numpy as jnp
@@ -83,7 +88,13 @@ def jacobian(
         call.check_results(holomorphic)
         _check_dense(call, max_bytes, jacobian_of.__name__)
         chosen = fitted(wanted, call)
-        question = Jacobian(call.count, call.smooth, chosen, dense=True, holomorphic=holomorphic)
+        question = in_chunks(
+            Jacobian(call.count, call.smooth, chosen, dense=True, holomorphic=holomorphic),
+            call.graph,
+            max_bytes,
+            chunk_size,
+            call.graph_name,
+        )
         aux, rows = _answered(question, call, call.arguments)
         answer = call.jacobian_tree(rows)
         return (answer, call.aux(aux)) if has_aux else answer

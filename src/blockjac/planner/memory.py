@@ -162,7 +162,9 @@ class _Program:
         for value in self.results:
             value.is_result = True
         self._drop_unused()
-        self.stored = {value for one in self.operations for value in one.results if _is_stored(value)}
+        self.stored = {
+            value for one in self.operations for value in one.results if _is_stored(value)
+        }
         self.operations = self._scheduled()
         # The compiler keeps no argument that nothing reads.
         used = [value for value in arguments[:count] if value.users or value.is_result]
@@ -198,6 +200,8 @@ class _Program:
         if name not in FUSED and name not in REDUCING and name not in ("scatter", "scatter-add"):
             operation.inside = max((_Program(one).temporaries() for one in inner), default=0)
         operation.results = [_Value(_bytes(one.aval), operation) for one in equation.outvars]
+        if name.startswith("cum"):  # partial results of windows stand beside the whole
+            operation.inside = sum(value.size for value in operation.results)
         for value in operands:
             value.users.append(operation)
         self.operations.append(operation)

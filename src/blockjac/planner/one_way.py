@@ -31,6 +31,11 @@ def check_forwards(graph: Graph, useful: set[int]) -> None:
         )
 
 
+def is_forward(graph: Graph, useful: set[int]) -> bool:
+    """Whether every equation on the way can be pushed forward."""
+    return not _holds(graph, useful, REVERSE_ONLY)
+
+
 def check_backwards(graph: Graph, useful: set[int]) -> None:
     """Raise where a function has a derivative forwards only.
 
