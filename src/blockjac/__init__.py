@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blockjac import blocks, errors, nn, optimize, rules
     from blockjac.blocks import Block, BlockMatrix, star
+    from blockjac.curvature import hessian
     from blockjac.planner import Plan, Search
     from blockjac.plans import plan
     from blockjac.transforms import (
@@ -34,6 +35,7 @@ __all__ = [
     "chain_rule",
     "errors",
     "grad",
+    "hessian",
     "jacobian",
     "jvp",
     "nn",
@@ -53,6 +55,7 @@ _HOME = {
     "block_jacobian": "blockjac.transforms",
     "chain_rule": "blockjac.transforms",
     "grad": "blockjac.transforms",
+    "hessian": "blockjac.curvature",
     "jacobian": "blockjac.transforms",
     "jvp": "blockjac.transforms",
     "plan": "blockjac.plans",

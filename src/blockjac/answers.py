@@ -76,6 +76,9 @@ class Jacobian:
         dense: arrays, not Blocks.
         holomorphic: whether complex derivatives are asked for.
         values: whether to give the differentiated results too, not only the auxiliary ones.
+        symmetric: whether the results are derivatives by the same inputs, in their order and again
+            for each result of the function below. Of two blocks that are each other's transpose one
+            is then computed.
     """
 
     count: int
@@ -84,6 +87,7 @@ class Jacobian:
     dense: bool
     holomorphic: bool = False
     values: bool = False
+    symmetric: bool = False
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(results, rows)`: a row of arrays or Blocks for each differentiated result."""
@@ -93,12 +97,16 @@ class Jacobian:
         point = evaluate(graph, arguments, captured, useful)
         edges = elemental(graph, point, useful)
         identity_edges(graph, edges, outputs, useful)
+        edges.skipped = self.skipped
         self._eliminate(graph, edges, useful)
         rows = []
         for place, output in enumerate(outputs):
             result = graph.aval(output)
             row: list[Any] = []
-            for leaf in self.wrt:
+            for number, leaf in enumerate(self.wrt):
+                if (leaf, ("out", place)) in self.skipped:
+                    row.append(self._mirrored(rows, place, number, graph))
+                    continue
                 block = _block(edges, leaf, place, result, graph.avals[leaf])
                 row.append(
                     _dense(block, result, graph.avals[leaf], self.holomorphic)
@@ -107,6 +115,27 @@ class Jacobian:
                 )
             rows.append(row)
         return results(graph, point.values)[0 if self.values else self.count :], rows
+
+    @property
+    def skipped(self) -> frozenset[tuple[Any, Any]]:
+        """The pairs of an input and a result whose block is the transpose of another."""
+        size = len(self.wrt)
+        return frozenset(
+            (leaf, ("out", place))
+            for place in range(self.count if self.symmetric else 0)
+            for leaf in self.wrt[: place % size]
+        )
+
+    def _mirrored(self, rows: Sequence[Any], place: int, number: int, graph: Graph) -> Any:
+        """The derivative of result `place` by input `number`, from that of its mirror image."""
+        size = len(self.wrt)
+        other = rows[place - place % size + number][place % size]
+        value = graph.avals[self.wrt[number]]
+        inner = len(graph.avals[self.wrt[place % size]].shape)
+        outer = other.ndim - inner - len(value.shape)
+        axes = range(other.ndim)
+        first, last = axes[outer : outer + len(value.shape)], axes[outer + len(value.shape) :]
+        return _typed_as(jnp.transpose(other, (*axes[:outer], *last, *first)), value)
 
     def _eliminate(self, graph: Graph, edges: Edges, useful: set[int]) -> None:
         """Eliminate in the order; forwards from identities if operators need whole tangents."""

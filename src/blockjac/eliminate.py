@@ -40,15 +40,17 @@ class Edges:
         leaving: edges by tail, then by head.
         entering: the same edges by head, then by tail.
         same: pairs of a vertex and a result that is this vertex; their edge is the identity.
+        skipped: pairs of an input and a result whose Jacobian is not asked for.
     """
 
     leaving: dict[Vertex, dict[Vertex, Edge]] = field(default_factory=dict)
     entering: dict[Vertex, dict[Vertex, Edge]] = field(default_factory=dict)
     same: set[tuple[Vertex, Vertex]] = field(default_factory=set)
+    skipped: Set[tuple[Vertex, Vertex]] = frozenset()
 
     def add(self, tail: Vertex, head: Vertex, edge: Edge) -> None:
         """Add an edge; parallel edges add up."""
-        if isinstance(edge, Block) and edge.is_zero:
+        if (isinstance(edge, Block) and edge.is_zero) or (tail, head) in self.skipped:
             return
         present = self.leaving.get(tail, {}).get(head)
         if present is not None:
@@ -63,6 +65,7 @@ class Edges:
             (tail, head, self.product(tail, vertex, head))
             for head in self.leaving.get(vertex, {})
             for tail in self.entering.get(vertex, {})
+            if (tail, head) not in self.skipped
         ]
         self.remove(vertex)
         for tail, head, edge in products:
@@ -83,6 +86,7 @@ class Edges:
             {vertex: dict(edges) for vertex, edges in self.leaving.items()},
             {vertex: dict(edges) for vertex, edges in self.entering.items()},
             set(self.same),
+            self.skipped,
         )
 
     def product(self, tail: Vertex, vertex: Vertex, head: Vertex) -> Block:

@@ -72,7 +72,7 @@ def jacobian(
                [0., 3., 2.]], dtype=float32)
     """
     wanted = check_order(order)
-    _check_callable(fun, "jacobian")
+    check_callable(fun, "jacobian")
 
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         call = traced_call(
@@ -86,7 +86,7 @@ def jacobian(
             allow_int=allow_int,
         )
         call.check_results(holomorphic)
-        _check_dense(call, max_bytes, jacobian_of.__name__)
+        check_dense(call, max_bytes, jacobian_of.__name__)
         chosen = fitted(wanted, call)
         question = in_chunks(
             Jacobian(call.count, call.smooth, chosen, dense=True, holomorphic=holomorphic),
@@ -95,11 +95,11 @@ def jacobian(
             chunk_size,
             call.graph_name,
         )
-        aux, rows = _answered(question, call, call.arguments)
+        aux, rows = answered(question, call, call.arguments)
         answer = call.jacobian_tree(rows)
         return (answer, call.aux(aux)) if has_aux else answer
 
-    return _documented(jacobian_of, fun, "Jacobian", argnums)
+    return documented(jacobian_of, fun, "Jacobian", argnums)
 
 
 def block_jacobian(
@@ -133,7 +133,7 @@ def block_jacobian(
         ((5, 2, 5, 3), 6)
     """
     wanted = check_order(order)
-    _check_callable(fun, "block_jacobian")
+    check_callable(fun, "block_jacobian")
 
     def block_jacobian_of(*args: Any, **kwargs: Any) -> Any:
         call = traced_call("block_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
@@ -145,11 +145,11 @@ def block_jacobian(
                 "differentiate with respect to real and imaginary parts"
             )
         question = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
-        aux, rows = _answered(question, call, call.arguments)
+        aux, rows = answered(question, call, call.arguments)
         answer = call.jacobian_tree(rows)
         return (answer, call.aux(aux)) if has_aux else answer
 
-    return _documented(block_jacobian_of, fun, "Block Jacobian", argnums)
+    return documented(block_jacobian_of, fun, "Block Jacobian", argnums)
 
 
 def value_and_grad(
@@ -182,7 +182,7 @@ def value_and_grad(
         >>> blockjac.value_and_grad(lambda x: jnp.sum(x**2))(jnp.array([1.0, 2.0]))
         (Array(5., dtype=float32), Array([2., 4.], dtype=float32))
     """
-    _check_callable(fun, "value_and_grad")
+    check_callable(fun, "value_and_grad")
 
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         call = traced_call(
@@ -200,10 +200,10 @@ def value_and_grad(
         question = Jacobian(
             1, call.smooth, "reverse", dense=True, holomorphic=holomorphic, values=True
         )
-        (value, *aux), (row,) = _answered(question, call, call.arguments)
+        (value, *aux), (row,) = answered(question, call, call.arguments)
         return ((value, call.aux(aux)) if has_aux else value), call.argument_tree(row)
 
-    return _documented(value_and_gradient, fun, "Value and gradient", argnums)
+    return documented(value_and_gradient, fun, "Value and gradient", argnums)
 
 
 def grad(
@@ -242,7 +242,7 @@ def grad(
         value, answer = both(*args, **kwargs)
         return (answer, value[1]) if has_aux else answer
 
-    return _documented(gradient, fun, "Gradient", argnums)
+    return documented(gradient, fun, "Gradient", argnums)
 
 
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
@@ -268,10 +268,10 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         >>> pullback(1.0)
         (Array(3., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True))
     """
-    _check_callable(fun, "vjp")
+    check_callable(fun, "vjp")
     everything = tuple(range(len(primals)))
     call = traced_call("vjp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
-    outs, kept = _answered(Values(call.count, keep=True), call, call.arguments)
+    outs, kept = answered(Values(call.count, keep=True), call, call.arguments)
 
     # A pytree of the kept values, as JAX's is, so that it may leave jit and vmap.
     static = replace(call, arguments=(), graph=replace(call.graph, captured=[]))
@@ -304,7 +304,7 @@ def jvp(
         >>> blockjac.jvp(jnp.sin, (0.0,), (2.0,))
         (Array(0., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True))
     """
-    _check_callable(fun, "jvp")
+    check_callable(fun, "jvp")
     if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
         raise DifferentiationTypeError(
             "primal and tangent arguments to blockjac.jvp must be tuples or lists; "
@@ -315,7 +315,7 @@ def jvp(
     everything = tuple(range(len(primals)))
     call = traced_call("jvp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
     given = _moving(jax.tree.leaves(tangents), call.inputs)
-    outs, rates = _answered(Pushforward(call.count, call.smooth), call, call.arguments, given)
+    outs, rates = answered(Pushforward(call.count, call.smooth), call, call.arguments, given)
     moving = iter(rates)
     tangent = call.value(
         [next(moving) if is_inexact(out) else float0_zeros(out.shape) for out in call.results]
@@ -354,7 +354,7 @@ def chain_rule(Dg: Any, Df: Any, var_shape: int | Sequence[int]) -> jax.Array:
     return jnp.tensordot(Dg, Df, axes=rank)
 
 
-def _answered(
+def answered(
     question: Question, call: Call, arguments: Sequence[Any], extra: Sequence[Any] = ()
 ) -> Any:
     """Run a question in the precision that the function asks for, under JAX's default promotion.
@@ -379,7 +379,7 @@ def _pulled_back(call: Call, name: str, kept: list[Any], *cotangents: Any) -> tu
             "the value: for a function that returns a tuple, one tuple"
         )
     given = _cotangents(call, cotangents[0])
-    rows = _answered(Pullback(call.count, call.smooth), call, kept, given)
+    rows = answered(Pullback(call.count, call.smooth), call, kept, given)
     return call.argument_tree(rows)
 
 
@@ -448,7 +448,7 @@ def _described(value: Any) -> str:
     return f"{name}[{','.join(map(str, np.shape(value)))}]"
 
 
-def _check_dense(call: Call, max_bytes: int | None, name: str) -> None:
+def check_dense(call: Call, max_bytes: int | None, name: str) -> None:
     """Refuse dense Jacobians over the limit: each leaf, then all together."""
     inputs = [call.graph.avals[value] for value in call.smooth]
     avoided = "blockjac.block_jacobian keeps its structure"
@@ -463,14 +463,19 @@ def _check_dense(call: Call, max_bytes: int | None, name: str) -> None:
     check_size((total,), np.dtype(np.uint8), max_bytes, what, avoided)
 
 
-def _check_callable(fun: Any, name: str) -> None:
+def check_callable(fun: Any, name: str) -> None:
+    """Raise unless a transform was given a function.
+
+    Raises:
+        DifferentiationTypeError: names the transform and what it was given.
+    """
     if not callable(fun):
         raise DifferentiationTypeError(
             f"Expected a callable value for blockjac.{name}, got {fun!r} of type {type(fun)}"
         )
 
 
-def _documented(
+def documented(
     function: Callable[..., Any], fun: Callable[..., Any], what: str, argnums: ArgNums
 ) -> Callable[..., Any]:
     """Give a transformed function the original's name and signature, and a docstring."""

@@ -253,23 +253,52 @@ def scaled(array: Any, coefficient: Any, dtype: Any) -> Any:
     return array * jnp.asarray(coefficient, dtype)
 
 
-def sum_out(factors: Sequence[Factor], summed: Sequence[Label]) -> Factor:
+def sum_out(
+    factors: Sequence[Factor], summed: Sequence[Label], wanted: Sequence[Label] = ()
+) -> Factor:
     """Contract factors to one: the product of all, summed over `summed`.
 
     The order of pairwise contractions is opt_einsum's.
+
+    Args:
+        factors: one or more.
+        summed: the labels that disappear.
+        wanted: the others in the order that the answer will have, where there is a choice.
     """
     pending = _unmasked(factors)
     while len(pending) > 2:
         first, second = _next_pair(pending, summed)
+        second = _twin(first, second, pending, wanted)
         rest = [factor for factor in pending if factor is not first and factor is not second]
-        still_needed = {label for factor in rest for label in factor.labels}
-        pending = [
-            *rest,
-            _contract(first, second, [label for label in summed if label not in still_needed]),
-        ]
+        needed = {label for factor in rest for label in factor.labels}
+        now = [label for label in summed if label not in needed]
+        later = [label for label in summed if label in needed]
+        pending = [*rest, _contract(first, second, now, later)]
     if len(pending) == 2:
         return _contract(pending[0], pending[1], summed)
     return _reduce(pending[0], summed)
+
+
+def _twin(
+    first: Factor, second: Factor, factors: Sequence[Factor], wanted: Sequence[Label]
+) -> Factor:
+    """Of the factors that the first may as well be multiplied into, that of the first axes."""
+
+    def rank(factor: Factor) -> int:
+        return min(
+            (place for place, label in enumerate(wanted) if label in factor.labels),
+            default=len(wanted),
+        )
+
+    carried = set(first.labels)
+    if not carried < set(second.labels):
+        return second
+    twins = [
+        factor
+        for factor in factors
+        if factor is not first and factor.numel == second.numel and carried < set(factor.labels)
+    ]
+    return min([second, *twins], key=rank)
 
 
 def _next_pair(factors: Sequence[Factor], summed: Sequence[Label]) -> tuple[Factor, Factor]:
@@ -299,12 +328,17 @@ def _reduce(factor: Factor, summed: Sequence[Label]) -> Factor:
     return Factor(jnp.sum(factor.array, axis=axes), labels)
 
 
-def _contract(left: Factor, right: Factor, summed: Sequence[Label]) -> Factor:
+def _contract(
+    left: Factor, right: Factor, summed: Sequence[Label], later: Sequence[Label] = ()
+) -> Factor:
+    """The product of two factors, summed over some labels; `later` ones are summed after it."""
     left = _reduce(left, [label for label in summed if label not in right.labels])
     right = _reduce(right, [label for label in summed if label not in left.labels])
     inner = [label for label in left.labels if label in summed and label in right.labels]
     if not inner:
-        return product([left, right])
+        return _laid_out(left, right, later)
+    if _reads_better(right, left, inner):
+        left, right = right, left
     batch = [label for label in left.labels if label in right.labels and label not in inner]
     left_free = [label for label in left.labels if label not in right.labels]
     right_free = [label for label in right.labels if label not in left.labels]
@@ -336,6 +370,38 @@ def _contract(left: Factor, right: Factor, summed: Sequence[Label]) -> Factor:
         preferred_element_type=dtype,
     )
     return Factor(array, labels)
+
+
+LARGE = 2**16
+"""Entries from which on it pays to lay a factor out for the matrix product that will read it."""
+
+
+def _laid_out(left: Factor, right: Factor, later: Sequence[Label]) -> Factor:
+    """The product of two factors whose summed labels come last, if a matrix product follows.
+
+    A matrix product reads its left operand at twice the speed where the summed axis is the last.
+    Without the barrier the compiler would put the transpose back behind the product.
+    """
+    labels = union([left, right])
+    ends = [label for label in labels if label in later]
+    order = [*(label for label in labels if label not in later), *ends]
+    if not ends or list(labels) == order or numel(labels) < LARGE:
+        return product([left, right])
+    made = product([left, right], order=order)
+    if is_planning():
+        return made
+    return Factor(lax.optimization_barrier(made.array), made.labels)
+
+
+def _reads_better(left: Factor, right: Factor, inner: Sequence[Label]) -> bool:
+    """Whether two large factors are better multiplied in this order than in the other."""
+    if min(left.numel, right.numel) < LARGE:
+        return False
+
+    def is_last(factor: Factor) -> bool:
+        return set(factor.labels[-len(inner) :]) == set(inner)
+
+    return is_last(left) and not is_last(right)
 
 
 def add(left: Factor, right: Factor) -> Factor:

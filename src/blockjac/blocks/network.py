@@ -154,7 +154,7 @@ class Network:
 
     def term(self, out_axes: int) -> Term:
         """Sum the labels that no index carries and return the term."""
-        used = {label for index in self.indices for label in index.labels}
+        used = dict.fromkeys(label for index in self.indices for label in index.labels)
         factors = [view.read() for view in self.views]
         carried = {label for factor in factors for label in factor.labels}
         coefficient = self.coefficient
@@ -163,7 +163,7 @@ class Network:
                 coefficient = coefficient * label.size
         summed = [label for label in self.labels if label in carried and label not in used]
         factors, coefficient = absorbed(factors, summed, coefficient)
-        factors, coefficient = merged(contracted(factors, summed), coefficient)
+        factors, coefficient = merged(contracted(factors, summed, list(used)), coefficient)
         return Term(
             tuple(factors),
             tuple(self.indices[:out_axes]),
@@ -212,8 +212,16 @@ def absorbed(
     return [scaled, *others], 1
 
 
-def contracted(factors: Sequence[Factor], summed: Sequence[Label]) -> list[Factor]:
-    """Contract, group by group, the factors that share labels to be summed; keep the others."""
+def contracted(
+    factors: Sequence[Factor], summed: Sequence[Label], wanted: Sequence[Label] = ()
+) -> list[Factor]:
+    """Contract, group by group, the factors that share labels to be summed; keep the others.
+
+    Args:
+        factors: any number.
+        summed: the labels that disappear.
+        wanted: the others in the order of the answer's axes.
+    """
     untouched = [factor for factor in factors if not set(factor.labels) & set(summed)]
     pending = [factor for factor in factors if set(factor.labels) & set(summed)]
     while pending:
@@ -225,7 +233,8 @@ def contracted(factors: Sequence[Factor], summed: Sequence[Label]) -> list[Facto
             pending = [factor for factor in pending if not set(factor.labels) & reach]
             group += joining
             grew = bool(joining)
-        untouched.append(arrays.sum_out(group, [label for label in summed if label in reach]))
+        own = [label for label in summed if label in reach]
+        untouched.append(arrays.sum_out(group, own, wanted))
     return untouched
 
 

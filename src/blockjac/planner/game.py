@@ -144,6 +144,7 @@ class Structured:
                 leaving[numbers[tail]][numbers[head]] = SAME if same else pairs.number(edge)
                 entering[numbers[head]] += (numbers[tail],)
         self.start: State = (leaving, entering)
+        self.skipped = {(numbers[tail], numbers[head]) for tail, head in edges.skipped}
 
     def move(self, state: State, vertex: int) -> tuple[State, float]:
         """Eliminate a vertex."""
@@ -156,6 +157,8 @@ class Structured:
             own = dict(leaving[tail])
             right = own.pop(vertex)
             for head, left in heads.items():
+                if (tail, head) in self.skipped:
+                    continue
                 made, paid = self.pairs.product(left, right)
                 price += paid
                 if head in own:
@@ -180,8 +183,9 @@ class Structured:
         product = self.pairs.product
         return sum(
             product(left, state[0][tail][vertex])[1]
-            for left in state[0][vertex].values()
+            for head, left in state[0][vertex].items()
             for tail in state[1][vertex]
+            if (tail, head) not in self.skipped
         )
 
 
@@ -208,8 +212,8 @@ class Scalars:
 
     @staticmethod
     def fits(edges: Edges) -> bool:
-        """Whether every edge of the graph is one number."""
-        return all(
+        """Whether every edge of the graph is one number, and all of its Jacobian is asked for."""
+        return not edges.skipped and all(
             isinstance(edge, Block) and not edge.shape
             for heads in edges.leaving.values()
             for edge in heads.values()
@@ -249,4 +253,5 @@ def _numbered(edges: Edges, vertices: Sequence[Vertex]) -> dict[Vertex, int]:
     others: Iterable[Vertex] = (
         vertex for heads in (edges.leaving, edges.entering) for vertex in heads
     )
+    others = [*others, *(vertex for pair in edges.skipped for vertex in pair)]
     return {vertex: place for place, vertex in enumerate(dict.fromkeys([*vertices, *others]))}

@@ -105,7 +105,16 @@ RELAYOUT = "relayout"
 """A copy of a product's operand with its axes in another order."""
 
 REDUCING = frozenset(
-    {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin", RELAYOUT}
+    {
+        "argmax",
+        "argmin",
+        "optimization_barrier",
+        "reduce_max",
+        "reduce_min",
+        "reduce_prod",
+        "reduce_sum",
+        RELAYOUT,
+    }
 )
 """What takes its operand fused, and stores its result."""
 
