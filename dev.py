@@ -270,7 +270,7 @@ def bench(arguments: list[str]) -> int:
     if names[0] not in scripts:
         say(f"there is no benchmark '{names[0]}'; there are: {', '.join(scripts)}")
         return 2
-    python = environment({"app"})
+    python = environment({"bench"})
     return first_failure([[str(python), str(scripts[name]), *arguments] for name in names])
 
 
