@@ -1,12 +1,11 @@
 """Stencils: a sparse Jacobian costs about one evaluation of the function.
 
-The peers return the values in a sparse array of JAX's, at places that they find (asdex) or are given
-(sparsejac). A Block's values are in its factors, whose places its index expressions tell.
+The peers return the values in a sparse array of JAX's, at places that they find (asdex) or that are
+given (sparsejac). A Block's values are in its factors, whose places its index expressions tell.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -19,12 +19,6 @@ SHAPES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
-
-
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernel_runs_at_a_point_and_under_vmap(name):
     kernel = KERNELS[name]
