@@ -299,9 +299,7 @@ def require_feasible(memory: int | None, work: float) -> None:
         TooLargeError: over one of the limits.
     """
     if memory is not None and memory > MEMORY_LIMIT:
-        raise TooLargeError(
-            f"needs {memory / 2**30:.3g} GiB, over the limit of {MEMORY_LIMIT / 2**30:g} GiB"
-        )
+        raise TooLargeError(f"needs {storage(memory)}, over the limit of {storage(MEMORY_LIMIT)}")
     if work > WORK_LIMIT:
         raise TooLargeError(
             f"needs {work / 1e9:,.0f} Gflop a call, over the limit of {WORK_LIMIT / 1e9:g}"
@@ -445,7 +443,7 @@ def storage(value: int | None) -> str:
     """Bytes with a unit that suits them."""
     if value is None:
         return ""
-    for unit, many in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+    for unit, many in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if value >= many:
             return f"{value / many:.3g} {unit}"
     return f"{value} B"

@@ -106,5 +106,7 @@ def gradient() -> harness.Task:
     )
 
 
+TASKS = {"gradient": gradient}
+
 if __name__ == "__main__":
-    harness.main("The lecture's gradient costs what jax.grad's does", {"gradient": gradient})
+    harness.main("The lecture's gradient costs what jax.grad's does", TASKS)
