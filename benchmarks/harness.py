@@ -42,7 +42,7 @@ SAMPLE_SECONDS = 4e-3
 """A sample is as many calls as take about this long, after a quarter as many that do not count."""
 CONTENDER_SECONDS = 6.0
 """A slow contender sits out the later rounds once it has used this much time."""
-MEMORY_LIMIT = 6 * 2**30
+MEMORY_LIMIT = 10 * 2**30
 """A compiled contender of more bytes (arguments, result and what lies between) is not run."""
 WORK_LIMIT = 1.5e11
 """A compiled contender of more floating-point operations a call, as XLA counts, is not run."""

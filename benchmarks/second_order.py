@@ -4,7 +4,6 @@ By hand, a network's curvature is a sum over the examples of products of small f
 it column by column.
 """
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 import blockjac
 import harness
+import peers
 
 EXAMPLES = 400
 PARAMETERS = (0, 1, 2, 3)
@@ -122,36 +122,6 @@ def flipped(block: jax.Array) -> jax.Array:
     return block.transpose(2, 3, 0, 1)
 
 
-def asdex_hessian(
-    function: Function, argnums: int | tuple[int, ...], arguments: Arrays
-) -> harness.Peer:
-    """The Hessian by coloured Hessian-vector products, as arrays."""
-
-    def make() -> Function:
-        import asdex
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", asdex.DenseColoringWarning)
-            return asdex.hessian(function, *arguments, argnums=argnums, output_format="dense")
-
-    return harness.Peer(make)
-
-
-def torch_hessian(
-    make_function: Callable[[Any], Function], argnums: int | tuple[int, ...], arguments: Arrays
-) -> harness.Peer:
-    """The Hessian by `torch.func`, of a function that is made from the module `torch`."""
-
-    def make() -> Function:
-        import torch
-
-        tensors = [torch.tensor(np.asarray(argument)) for argument in arguments]
-        computed = torch.func.hessian(make_function(torch), argnums)
-        return lambda *_: computed(*tensors)
-
-    return harness.Peer(make, compiled=False)
-
-
 def torch_loss(torch: Any) -> Function:
     """`loss` in PyTorch."""
 
@@ -175,8 +145,8 @@ def network_hessian() -> harness.Task:
             "by hand": curvature_by_hand,
         },
         others={
-            "torch": torch_hessian(torch_loss, PARAMETERS, arguments),
-            "asdex": asdex_hessian(loss, PARAMETERS, arguments),
+            "torch": peers.torch_hessian(torch_loss, arguments, PARAMETERS),
+            "asdex": peers.asdex_hessian(loss, arguments, PARAMETERS),
         },
         dense="by hand",
         alike=(harness.OURS, "jax.hessian", "jacrev", "by hand"),
@@ -299,8 +269,8 @@ def logistic_regression() -> harness.Task:
         },
         uncompiled={"NumPy by hand": lambda *_: logistic_numpy(w, X)},
         others={
-            "torch": torch_hessian(torch_logistic, 0, arguments),
-            "asdex": asdex_hessian(logistic_loss, 0, arguments),
+            "torch": peers.torch_hessian(torch_logistic, arguments),
+            "asdex": peers.asdex_hessian(logistic_loss, arguments),
         },
         dense="by hand",
         alike=(harness.OURS, "jax.hessian", "jacrev", "by hand", "NumPy by hand"),
@@ -331,8 +301,8 @@ def quadratic_form() -> harness.Task:
             "by hand": lambda x, A: A + A.T,
         },
         others={
-            "torch": torch_hessian(lambda torch: quadratic, 0, arguments),
-            "asdex": asdex_hessian(quadratic, 0, arguments),
+            "torch": peers.torch_hessian(lambda torch: quadratic, arguments),
+            "asdex": peers.asdex_hessian(quadratic, arguments),
         },
         dense="by hand",
         alike=(harness.OURS, "jax.hessian", "jacrev", "by hand"),
@@ -359,12 +329,6 @@ def softmax_blocks() -> harness.Task:
     def by_row(Z: jax.Array, Y: jax.Array) -> jax.Array:
         return jax.vmap(jax.hessian(lambda z, y: cross_entropy(z[None], y[None])))(Z, Y) / 256
 
-    def asdex_values() -> Function:
-        import asdex
-
-        computed = asdex.hessian(cross_entropy, Z, Y)
-        return lambda *arguments: computed(*arguments).data
-
     return harness.Task(
         title="Hessian of softmax cross-entropy by the logits, 256 x 10, values",
         arguments=(Z, Y),
@@ -374,7 +338,7 @@ def softmax_blocks() -> harness.Task:
             "jax.hessian, dense": jax.hessian(cross_entropy),
             "by hand": by_hand,
         },
-        others={"asdex": harness.Peer(asdex_values, alike=False)},
+        others={"asdex": peers.asdex_hessian(cross_entropy, (Z, Y), values=True)},
         dense="by hand",
         claims=(
             harness.Claim(1.5, ("by hand",)),

@@ -13,6 +13,7 @@ import numpy as np
 
 import blockjac
 import harness
+import peers
 
 A, B, DIFFUSION = 1.0, 3.4, 50.0
 """The Brusselator's constants; the last one over the square of the grid's spacing."""
@@ -70,50 +71,6 @@ def brusselator_pattern(n: int, boundary: str) -> np.ndarray:
     return np.concatenate([np.stack([a.ravel(), b.ravel()], axis=1) for a, b in pairs])
 
 
-def sparsejac_values(
-    function: Function, pattern: np.ndarray, shape: tuple[int, ...], method: str
-) -> harness.Peer:
-    """The values by coloured passes of a function of a flat array, at the places given."""
-
-    def make() -> Function:
-        import sparsejac
-        from jax.experimental.sparse import BCOO
-
-        size, outputs = int(np.prod(shape)), int(pattern[:, 0].max()) + 1
-        places = BCOO((np.ones(len(pattern)), pattern), shape=(outputs, size))
-
-        def flat(x: jax.Array) -> jax.Array:
-            return function(x.reshape(shape)).ravel()
-
-        computed = getattr(sparsejac, method)(flat, places)
-        return lambda x: computed(x.ravel()).data
-
-    return harness.Peer(make, alike=False)
-
-
-def asdex_values(function: Function, x: jax.Array) -> harness.Peer:
-    """The values by coloured passes, at the places that asdex finds."""
-
-    def make() -> Function:
-        import asdex
-
-        computed = asdex.jacobian(function, x)
-        return lambda x: computed(x).data
-
-    return harness.Peer(make, alike=False)
-
-
-def asdex_dense(function: Function, x: jax.Array) -> harness.Peer:
-    """The dense Jacobian by coloured passes."""
-
-    def make() -> Function:
-        import asdex
-
-        return asdex.jacobian(function, x, output_format="dense")
-
-    return harness.Peer(make)
-
-
 def values(title: str, function: Function, x: jax.Array, pattern: np.ndarray) -> harness.Task:
     """The values alone: ours in a Block, the peers' in a sparse array."""
     ours = blockjac.block_jacobian(function)
@@ -130,9 +87,9 @@ def values(title: str, function: Function, x: jax.Array, pattern: np.ndarray) ->
             "the function, and filling": lambda x: (function(x), jnp.full(count, x.ravel()[0])),
         },
         others={
-            "sparsejac forward": sparsejac_values(function, pattern, x.shape, "jacfwd"),
-            "sparsejac reverse": sparsejac_values(function, pattern, x.shape, "jacrev"),
-            "asdex": asdex_values(function, x),
+            "sparsejac forward": peers.sparsejac_values(function, pattern, x.shape, "jacfwd"),
+            "sparsejac reverse": peers.sparsejac_values(function, pattern, x.shape, "jacrev"),
+            "asdex": peers.asdex_jacobian(function, (x,), values=True),
         },
         claims=(
             harness.Claim(1.5, ("the function, and filling",)),
@@ -155,7 +112,7 @@ def dense(title: str, function: Function, x: jax.Array) -> harness.Task:
             "jacfwd": jax.jacfwd(function),
             "jacrev": jax.jacrev(function),
         },
-        others={"asdex": asdex_dense(function, x)},
+        others={"asdex": peers.asdex_jacobian(function, (x,))},
         dense="jacrev",
         alike=(harness.OURS, "jacfwd", "jacrev"),
         claims=(harness.Claim(1.05, ("jacfwd", "jacrev")), harness.Claim(1.05, ("asdex",))),

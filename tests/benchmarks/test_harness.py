@@ -96,7 +96,7 @@ def broken():
 
 
 def too_large(x):
-    return jnp.full(2**30, x[0])
+    return jnp.full(2**31, x[0])
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def too_large(x):
     [
         (harness.Peer(missing), "not installed (no_such_package)"),
         (harness.Peer(broken), "ValueError: no rule for 'sin' / or 'cos'"),
-        (harness.Peer(lambda: too_large), "needs 8 GiB, over the limit of 6 GiB"),
+        (harness.Peer(lambda: too_large), "needs 16 GiB, over the limit of 10 GiB"),
         (
             harness.Peer(lambda: lambda x: x**3, compiled=False),
             "ArithmeticError: 'this' and 'blockjac' disagree; nothing was timed",
