@@ -270,7 +270,11 @@ def bench(arguments: list[str]) -> int:
     if names[0] not in scripts:
         say(f"there is no benchmark '{names[0]}'; there are: {', '.join(scripts)}")
         return 2
-    python = environment({"app"})
+    try:
+        python = environment({"bench"})
+    except SetupError as error:
+        say(f"{error}; measuring without peers")
+        python = environment({"app"})
     return first_failure([[str(python), str(scripts[name]), *arguments] for name in names])
 
 

@@ -6,6 +6,9 @@ What is compared is the median over the rounds of the ratio within a round. The 
 compile, run) is timed apart. The floor is `jnp.full` of the result's shapes: what it costs to write
 the answer at all.
 
+A peer is imported and prepared when its task is measured. One that is not installed, fails or is
+too large for a benchmark stays in the table, with the reason in place of its figures.
+
 What comes out of a jit is the list of the result's arrays. Making a Python object around them, as
 for a Block, takes tens of microseconds, once a result that a compiled program hands to Python.
 
@@ -13,6 +16,7 @@ Results go to `benchmarks/results/<script>.md`, with date and versions.
 """
 
 import argparse
+import importlib.metadata
 import math
 import os
 import platform
@@ -20,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,8 +42,14 @@ SAMPLE_SECONDS = 4e-3
 """A sample is as many calls as take about this long, after a quarter as many that do not count."""
 CONTENDER_SECONDS = 6.0
 """A slow contender sits out the later rounds once it has used this much time."""
+MEMORY_LIMIT = 10 * 2**30
+"""A compiled contender of more bytes (arguments, result and what lies between) is not run."""
+WORK_LIMIT = 1.5e11
+"""A compiled contender of more floating-point operations a call, as XLA counts, is not run."""
 OURS = "blockjac"
 FLOOR = "floor"
+PEERS = ("asdex", "autograd", "sparsejac", "torch")
+"""Packages of the extra `bench`, whose versions stand on a page."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,22 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Peer:
+    """A contender from another package.
+
+    Attributes:
+        make: imports and prepares it; gives a function of the arguments. What this takes counts as
+            part of the first call.
+        compiled: whether it is jitted here; otherwise it is called as it is.
+        alike: whether its result must agree with that of the task's first in `alike`.
+    """
+
+    make: Callable[[], Callable[..., Any]]
+    compiled: bool = True
+    alike: bool = True
+
+
+@dataclass(frozen=True)
 class Task:
     """One thing to compute, and who computes it.
 
@@ -60,6 +86,7 @@ class Task:
         arguments: passed to every contender.
         contenders: functions of the arguments by name; they are jitted here.
         uncompiled: further contenders that are called as they are (NumPy, say).
+        others: further contenders, from packages that may be missing.
         dense: a contender whose result's shapes the floor fills; None for no floor.
         alike: contenders whose results must agree before anything is timed.
         claims: what should hold.
@@ -70,6 +97,7 @@ class Task:
     arguments: tuple[Any, ...]
     contenders: Mapping[str, Callable[..., Any]]
     uncompiled: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    others: Mapping[str, Peer] = field(default_factory=dict)
     dense: str | None = None
     alike: Sequence[str] = ()
     claims: Sequence[Claim] = ()
@@ -78,10 +106,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Seconds a call of one contender: one number a round (nan where it sat out)."""
+    """What one contender takes.
+
+    Attributes:
+        rounds: seconds a call, one number a round (nan where it sat out).
+        first_call: seconds to prepare, trace, compile and run; None where nothing is compiled.
+        memory: bytes of arguments, result and what lies between, as XLA plans them; None likewise.
+    """
 
     rounds: np.ndarray
     first_call: float | None
+    memory: int | None = None
 
     @property
     def quartiles(self) -> tuple[float, float, float]:
@@ -95,49 +130,180 @@ class Measurement:
         return float(np.nanmin(self.rounds))
 
 
-def measure(task: Task, rounds: int) -> dict[str, Measurement]:
+@dataclass(frozen=True)
+class Failure:
+    """Why a contender was not timed, in a few words."""
+
+    reason: str
+
+
+Measured = Mapping[str, Measurement | Failure]
+
+
+class TooLargeError(Exception):
+    """A contender needs more memory or work than a benchmark gives it."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A contender that has been called once."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    first_call: float | None
+    memory: int | None = None
+
+
+def measure(
+    task: Task, rounds: int, contender_seconds: float = CONTENDER_SECONDS
+) -> dict[str, Measurement | Failure]:
     """Check that the contenders agree, then time them in turns.
 
     Args:
         task: what to time.
         rounds: how many turns each contender gets, fewer where it is slow.
+        contender_seconds: a slow contender sits out the later rounds once it has used this much.
 
     Returns:
-        A measurement for each contender, the floor included.
+        A measurement for each contender, the floor included, or why there is none.
 
     Raises:
         ArithmeticError: two contenders that should agree do not.
     """
-    functions = {name: jax.jit(arrays_of(function)) for name, function in task.contenders.items()}
-    arguments = dict.fromkeys([*functions, *task.uncompiled], task.arguments)
-    if task.dense is not None:
-        shapes = jax.eval_shape(functions[task.dense], *task.arguments)
-        functions[FLOOR] = jax.jit(
-            lambda value: jax.tree.map(lambda leaf: jnp.full(leaf.shape, value, leaf.dtype), shapes)
-        )
-        arguments[FLOOR] = (jnp.asarray(0.5),)
-    first_calls: dict[str, float | None] = {
-        name: seconds(function, arguments[name], 1) for name, function in functions.items()
-    }
-    first_calls.update(dict.fromkeys(task.uncompiled))
-    functions.update(task.uncompiled)
-    require_alike({name: functions[name](*task.arguments) for name in task.alike})
-
-    names = list(functions)
-    warm = {name: seconds(functions[name], arguments[name], 1) for name in names}
+    contenders = all_ready(task)
+    names = [name for name, one in contenders.items() if isinstance(one, Ready)]
+    ready = {name: one for name, one in contenders.items() if isinstance(one, Ready)}
+    warm = {name: seconds(ready[name].function, ready[name].arguments, 1) for name in names}
     calls = {name: max(1, math.ceil(SAMPLE_SECONDS / warm[name])) for name in names}
     times = {name: np.full(rounds, np.nan) for name in names}
     spent = dict.fromkeys(names, 0.0)
     generator = np.random.default_rng(0)
     for turn in range(rounds):
         for name in generator.permutation(names).tolist():
-            if turn >= 3 and spent[name] > CONTENDER_SECONDS:
+            if turn >= 3 and spent[name] > contender_seconds:
                 continue
+            one = ready[name]
             if calls[name] > 1:
-                seconds(functions[name], arguments[name], math.ceil(calls[name] / 4))
-            times[name][turn] = seconds(functions[name], arguments[name], calls[name])
+                seconds(one.function, one.arguments, math.ceil(calls[name] / 4))
+            times[name][turn] = seconds(one.function, one.arguments, calls[name])
             spent[name] += times[name][turn] * calls[name]
-    return {name: Measurement(times[name], first_calls[name]) for name in names}
+    return {
+        name: Measurement(times[name], one.first_call, one.memory)
+        if isinstance(one, Ready)
+        else one
+        for name, one in contenders.items()
+    }
+
+
+def all_ready(task: Task) -> dict[str, Ready | Failure]:
+    """Call every contender once, the floor too, and check that those that should agree do."""
+    contenders: dict[str, Ready | Failure] = {}
+    for name, function in task.contenders.items():
+        contenders[name] = attempted(compiled, function, task.arguments)
+    if task.dense is not None:
+        shapes = jax.eval_shape(arrays_of(task.contenders[task.dense]), *task.arguments)
+        contenders[FLOOR] = attempted(
+            compiled,
+            lambda value: [jnp.full(leaf.shape, value, leaf.dtype) for leaf in shapes],
+            (jnp.asarray(0.5),),
+        )
+    for name, function in task.uncompiled.items():
+        contenders[name] = attempted(as_it_is, function, task.arguments)
+    results = {
+        name: one.function(*one.arguments)
+        for name in task.alike
+        if isinstance(one := contenders[name], Ready)
+    }
+    require_alike(results)
+    for name, peer in task.others.items():
+        contenders[name] = attempted(from_peer, peer, task.arguments, results)
+    return contenders
+
+
+def attempted(make: Callable[..., Ready], *arguments: Any) -> Ready | Failure:
+    """What `make` gives, or why it gives nothing."""
+    try:
+        return make(*arguments)
+    except Exception as error:  # whatever a contender raises belongs into the table
+        return Failure(reason_of(error))
+
+
+def reason_of(error: Exception) -> str:
+    """An error in a few words."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"not installed ({error.name})"
+    lines = str(error).strip().splitlines() or [""]
+    if isinstance(error, TooLargeError):
+        return lines[0]
+    words = lines[0] if len(lines[0]) <= 90 else f"{lines[0][:87]}..."
+    return f"{type(error).__name__}: {words}".replace("|", "/")
+
+
+def compiled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Ready:
+    """Trace, compile and call a function, if it is not too large.
+
+    Raises:
+        TooLargeError: it needs more than a benchmark's limits.
+    """
+    start = time.perf_counter()
+    jitted = jax.jit(arrays_of(function))
+    program = jitted.lower(*arguments).compile()
+    memory = memory_of(program)
+    require_feasible(memory, (program.cost_analysis() or {}).get("flops", 0.0))
+    jax.block_until_ready(jitted(*arguments))
+    return Ready(jitted, arguments, time.perf_counter() - start, memory)
+
+
+def as_it_is(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Ready:
+    """Call a function that nobody compiles."""
+    function(*arguments)
+    return Ready(function, arguments, first_call=None)
+
+
+def from_peer(peer: Peer, arguments: tuple[Any, ...], results: Mapping[str, Any]) -> Ready:
+    """Import and prepare a peer, call it, and check its result.
+
+    Raises:
+        ArithmeticError: its result is not that of the task.
+        Exception: whatever the peer raises.
+    """
+    start = time.perf_counter()
+    function = peer.make()
+    preparing = time.perf_counter() - start
+    ready = (compiled if peer.compiled else as_it_is)(function, arguments)
+    if peer.alike and results:
+        name = next(iter(results))
+        require_alike({name: results[name], "this": ready.function(*arguments)})
+    if ready.first_call is None:
+        return ready
+    return replace(ready, first_call=ready.first_call + preparing)
+
+
+def memory_of(program: jax.stages.Compiled) -> int | None:
+    """Bytes of arguments, result and what lies between; None where XLA does not say."""
+    planned = program.memory_analysis()
+    if planned is None:
+        return None
+    return (
+        planned.argument_size_in_bytes
+        + planned.output_size_in_bytes
+        + planned.temp_size_in_bytes
+        - planned.alias_size_in_bytes
+    )
+
+
+def require_feasible(memory: int | None, work: float) -> None:
+    """Refuse to run what does not fit.
+
+    Raises:
+        TooLargeError: over one of the limits.
+    """
+    if memory is not None and memory > MEMORY_LIMIT:
+        raise TooLargeError(f"needs {storage(memory)}, over the limit of {storage(MEMORY_LIMIT)}")
+    if work > WORK_LIMIT:
+        raise TooLargeError(
+            f"needs {work / 1e9:,.0f} Gflop a call, over the limit of {WORK_LIMIT / 1e9:g}"
+        )
 
 
 def arrays_of(function: Callable[..., Any]) -> Callable[..., list[jax.Array]]:
@@ -159,17 +325,27 @@ def seconds(function: Callable[..., Any], arguments: tuple[Any, ...], calls: int
 
 def require_alike(results: Mapping[str, Any]) -> None:
     """Refuse to time contenders that compute different things."""
-    leaves = {name: jax.tree.leaves(result) for name, result in results.items()}
+    leaves = {
+        name: [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
+        for name, result in results.items()
+    }
     for name, arrays in leaves.items():
         reference = leaves[next(iter(leaves))]
         same = len(arrays) == len(reference) and all(
-            a.shape == b.shape and np.allclose(a, b, rtol=1e-9, atol=1e-12)
-            for a, b in zip(arrays, reference, strict=True)
+            a.shape == b.shape and close(a, b) for a, b in zip(arrays, reference, strict=True)
         )
         if not same:
             raise ArithmeticError(
                 f"'{name}' and '{next(iter(leaves))}' disagree; nothing was timed"
             )
+
+
+def close(value: np.ndarray, reference: np.ndarray) -> bool:
+    """Whether two arrays agree as far as their type and another order of summing let them."""
+    if reference.dtype == np.float64:
+        return bool(np.allclose(value, reference, rtol=1e-9, atol=1e-12))
+    scale = np.max(np.abs(reference), initial=0.0)
+    return bool(np.allclose(value, reference, rtol=1e-4, atol=1e-5 * scale))
 
 
 def require_right(
@@ -198,13 +374,54 @@ def ratio(ours: Measurement, theirs: Measurement) -> float:
     return float(np.nanmedian(ours.rounds / theirs.rounds))
 
 
-def verdict(claim: Claim, measured: Mapping[str, Measurement]) -> str:
+def verdict(claim: Claim, measured: Measured) -> str:
     """Whether a claim holds, as a line for the page."""
-    fastest = min(claim.peers, key=lambda name: measured[name].quartiles[1])
-    value = ratio(measured[claim.contender], measured[fastest])
+    ours = measured[claim.contender]
+    peers = [name for name in claim.peers if isinstance(measured[name], Measurement)]
+    line = f"- {claim.contender} at most {claim.limit:.3g} x"
+    if isinstance(ours, Failure):
+        return f"{line} {listed(claim.peers)}: {ours.reason}, **missed**"
+    if not peers:
+        return f"{line} {listed(claim.peers)}: nothing to compare with"
+    name, theirs = fastest(measured, peers)
+    value = ratio(ours, theirs)
     answer = "met" if value <= claim.limit else "**missed**"
-    peers = fastest if len(claim.peers) == 1 else f"{fastest}, the fastest of {listed(claim.peers)}"
-    return f"- {claim.contender} at most {claim.limit:g} x {peers}: {value:.3g} x, {answer}"
+    of = name if len(claim.peers) == 1 else f"{name}, the fastest of {listed(claim.peers)}"
+    return f"{line} {of}: {value:.3g} x, {answer}"
+
+
+def mean_verdict(claim: Claim, measured: Mapping[str, Measured]) -> str:
+    """Whether a claim holds in the geometric mean over several tasks, as a line for the page.
+
+    A task whose contender failed is a miss of the whole; one whose peers all failed does not count.
+    """
+    ratios = []
+    for task, one in measured.items():
+        ours = one[claim.contender]
+        peers = [name for name in claim.peers if isinstance(one[name], Measurement)]
+        if isinstance(ours, Failure):
+            return f"- {claim.contender} failed on {task}: {ours.reason}, **missed**"
+        if peers:
+            ratios.append(ratio(ours, fastest(one, peers)[1]))
+    value = geometric_mean(ratios)
+    answer = "met" if value <= claim.limit else "**missed**"
+    of = claim.peers[0] if len(claim.peers) == 1 else f"the fastest of {listed(claim.peers)}"
+    return (
+        f"- {claim.contender} at most {claim.limit:.3g} x {of} in the geometric mean of "
+        f"{len(ratios)} tasks: {value:.3g} x, {answer}"
+    )
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """The mean of ratios; nan of none."""
+    return math.exp(math.fsum(map(math.log, values)) / len(values)) if values else math.nan
+
+
+def fastest(measured: Measured, names: Sequence[str]) -> tuple[str, Measurement]:
+    """The one of the names with the smallest median, of those that were timed."""
+    timed = {name: one for name in names if isinstance(one := measured[name], Measurement)}
+    name = min(timed, key=lambda name: timed[name].quartiles[1])
+    return name, timed[name]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -222,22 +439,37 @@ def duration(value: float | None) -> str:
     return f"{value / 1e-6:.3g} us"
 
 
-def table(task: Task, measured: Mapping[str, Measurement]) -> str:
+def storage(value: int | None) -> str:
+    """Bytes with a unit that suits them."""
+    if value is None:
+        return ""
+    for unit, many in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= many:
+            return f"{value / many:.3g} {unit}"
+    return f"{value} B"
+
+
+def table(task: Task, measured: Measured) -> str:
     """The measurements of one task as markdown."""
-    reference = OURS if OURS in measured else next(iter(measured))
+    timed = {name: one for name, one in measured.items() if isinstance(one, Measurement)}
+    reference = OURS if OURS in timed else next(iter(timed))
     lines = [
         f"## {task.title}",
         "",
         *([task.note, ""] if task.note else []),
-        f"| contender | median | quartiles | minimum | first call | {reference} takes |",
-        "|---|---|---|---|---|---|",
+        f"| contender | median | quartiles | minimum | first call | memory | {reference} takes |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for name, measurement in measured.items():
-        low, median, high = measurement.quartiles
-        compared = "" if name == reference else f"{ratio(measured[reference], measurement):.3g} x"
+    for name, one in measured.items():
+        if isinstance(one, Failure):
+            lines.append(f"| {name} | {one.reason} | | | | | |")
+            continue
+        low, median, high = one.quartiles
+        compared = "" if name == reference else f"{ratio(timed[reference], one):.3g} x"
         lines.append(
             f"| {name} | {duration(median)} | {duration(low)} to {duration(high)} "
-            f"| {duration(measurement.minimum)} | {duration(measurement.first_call)} | {compared} |"
+            f"| {duration(one.minimum)} | {duration(one.first_call)} | {storage(one.memory)} "
+            f"| {compared} |"
         )
     if task.claims:
         lines += ["", *(verdict(claim, measured) for claim in task.claims)]
@@ -252,12 +484,20 @@ def circumstances() -> str:
         "NumPy": np.__version__,
         "Python": platform.python_version(),
     }
+    for name in PEERS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    kernel = os.environ.get("OPENBLAS_CORETYPE")
+    blas = f", OPENBLAS_CORETYPE={kernel}" if kernel else ""
     load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
     return "\n".join(
         [
             f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             f"- {', '.join(f'{name} {version}' for name, version in versions.items())}",
-            f"- {processor()}, {os.cpu_count()} cores, {jax.default_backend()}, float64{load}",
+            f"- {processor()}, {os.cpu_count()} cores, {jax.default_backend()}, "
+            f"float64 unless said{load}{blas}",
             "",
         ]
     )
@@ -291,7 +531,7 @@ def processor() -> str:
 def main(
     claim: str,
     tasks: Mapping[str, Callable[[], Task]],
-    appendix: Callable[[], str] | None = None,
+    appendix: Callable[[Mapping[str, Measured]], str] | None = None,
 ) -> None:
     """Measure the tasks of one script, print the tables and write the page.
 
@@ -299,26 +539,54 @@ def main(
         claim: what the script is to show, in a sentence; the page's heading.
         tasks: functions that make a task, by the name that `--only` takes; made one at a time, so
             that the arrays of one are gone when the next is measured.
-        appendix: makes a last section for the page, in markdown.
+        appendix: makes a last section for the page, in markdown, from what was measured.
     """
-    parser = argparse.ArgumentParser(description=claim)
-    parser.add_argument("--rounds", type=int, default=41, help="turns a contender (default 41)")
-    parser.add_argument("--only", choices=list(tasks), help="measure one task, write no page")
-    parser.add_argument("--quick", action="store_true", help="three rounds, write no page")
-    options = parser.parse_args()
-    heading = f"# {claim}\n\n{circumstances()}"
-    print(heading, flush=True)
-    sections = []
+    options = options_of(claim, tasks)
+    page = Page(claim, writes=not options.quick and options.only is None)
+    everything = {}
     for name, make in tasks.items():
         if options.only in (None, name):
             task = make()
-            sections.append(table(task, measure(task, 3 if options.quick else options.rounds)))
-            print(sections[-1], flush=True)
+            everything[name] = measure(task, options.rounds)
+            page.add(table(task, everything[name]))
     if appendix is not None and options.only is None:
-        sections.append(appendix())
-        print(sections[-1], flush=True)
-    if not options.quick and options.only is None:
-        RESULTS.mkdir(exist_ok=True)
-        page = RESULTS / f"{Path(sys.argv[0]).stem}.md"
-        page.write_text("\n".join([heading, *sections]), encoding="utf-8")
-        print(f"written to {page}")
+        page.add(appendix(everything))
+    page.write()
+
+
+def options_of(claim: str, tasks: Mapping[str, Any], rounds: int = 41) -> argparse.Namespace:
+    """What the command line says: `rounds`, `only` (a task's name or None) and `quick`."""
+    parser = argparse.ArgumentParser(description=claim)
+    parser.add_argument(
+        "--rounds", type=int, default=rounds, help="turns a contender (default %(default)s)"
+    )
+    parser.add_argument(
+        "--only", choices=list(tasks), metavar="TASK", help="measure one task, write no page"
+    )
+    parser.add_argument("--quick", action="store_true", help="three rounds, write no page")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds = 3
+    return options
+
+
+class Page:
+    """A script's page, printed as it grows; with `writes` it is written to the results."""
+
+    def __init__(self, claim: str, writes: bool) -> None:
+        self.writes = writes
+        self.sections: list[str] = []
+        self.add(f"# {claim}\n\n{circumstances()}")
+
+    def add(self, section: str) -> None:
+        """Print a section and keep it."""
+        self.sections.append(section)
+        print(section, flush=True)
+
+    def write(self) -> None:
+        """Write all sections to the page of this script."""
+        if self.writes:
+            RESULTS.mkdir(exist_ok=True)
+            page = RESULTS / f"{Path(sys.argv[0]).stem}.md"
+            page.write_text("\n".join(self.sections), encoding="utf-8")
+            print(f"written to {page}")

@@ -1,5 +1,8 @@
 """The gradient of the lecture's network: the calculus must cost nothing beside the arithmetic."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +40,41 @@ def numpy_gradient(
     )
 
 
+def torch_gradient(arrays: list[np.ndarray]) -> Callable[..., Any]:
+    """The gradient of `loss` by PyTorch's tape."""
+    import torch
+
+    *params, X, Y = (torch.tensor(array) for array in arrays)
+    leaves = [parameter.requires_grad_() for parameter in params]
+
+    def gradient(*_: Any) -> tuple[Any, ...]:
+        W1, b1, W2, b2 = leaves
+        hidden = torch.sigmoid(X @ W1 + b1)
+        loss = -(Y * torch.log_softmax(hidden @ W2 + b2, 1)).sum(1).mean()
+        return torch.autograd.grad(loss, leaves)
+
+    return gradient
+
+
+def autograd_gradient(arrays: list[np.ndarray]) -> Callable[..., Any]:
+    """The gradient of `loss` by autograd's tape."""
+    import autograd
+    import autograd.numpy as anp
+
+    *params, X, Y = arrays
+
+    def loss(params: tuple[Any, ...]) -> Any:
+        W1, b1, W2, b2 = params
+        hidden = 0.5 * (1 + anp.tanh(0.5 * (X @ W1 + b1)))
+        Z = hidden @ W2 + b2
+        Z = Z - anp.max(Z, axis=1, keepdims=True)
+        logarithms = Z - anp.log(anp.sum(anp.exp(Z), axis=1, keepdims=True))
+        return -anp.mean(anp.sum(Y * logarithms, axis=1))
+
+    computed = autograd.grad(loss)
+    return lambda *_: computed(tuple(params))
+
+
 def lecture_problem() -> tuple[Params, jax.Array, jax.Array]:
     """The lecture's first parameters and its 400 training examples, one-hot labels."""
     train = data.split(data.wisconsin(), 400).train
@@ -55,10 +93,20 @@ def gradient() -> harness.Task:
         uncompiled={
             "NumPy by hand": lambda *_: numpy_gradient(tuple(arrays[:4]), arrays[4], arrays[5])
         },
+        others={
+            "torch": harness.Peer(lambda: torch_gradient(arrays), compiled=False),
+            "autograd": harness.Peer(lambda: autograd_gradient(arrays), compiled=False),
+        },
+        dense="jax.grad",
         alike=(harness.OURS, "jax.grad", "NumPy by hand"),
-        claims=(harness.Claim(1.05, ("jax.grad",)),),
+        claims=(
+            harness.Claim(1.05, ("jax.grad",)),
+            harness.Claim(1.05, ("torch", "autograd")),
+        ),
     )
 
 
+TASKS = {"gradient": gradient}
+
 if __name__ == "__main__":
-    harness.main("The lecture's gradient costs what jax.grad's does", {"gradient": gradient})
+    harness.main("The lecture's gradient costs what jax.grad's does", TASKS)

@@ -12,6 +12,7 @@ import numpy as np
 
 import blockjac
 import harness
+import peers
 
 DENSE_PEERS = ("jacfwd", "jacrev")
 
@@ -54,9 +55,10 @@ def dense(
             "jacrev": jax.jacrev(function, wrt),
             "vmap(jacrev)": by_rows,
         },
+        others={"asdex": peers.asdex_jacobian(function, arguments, wrt)},
         dense="vmap(jacrev)",
         alike=(harness.OURS, "jacfwd", "vmap(jacrev)"),
-        claims=(harness.Claim(1.05, DENSE_PEERS),),
+        claims=(harness.Claim(1.05, DENSE_PEERS), harness.Claim(1.05, ("asdex",))),
     )
 
 
@@ -65,20 +67,40 @@ def structured(
     wrt: int,
     arguments: tuple[jax.Array, ...],
     title: str,
-    peers: dict[str, Callable[..., jax.Array]],
+    ways: dict[str, Callable[..., jax.Array]],
     by_hand: Callable[..., jax.Array | tuple[jax.Array, ...]],
+    places: np.ndarray | None = None,
 ) -> harness.Task:
-    """The Jacobian by one argument as a Block: ours, the peers that give its values, by hand."""
+    """The Jacobian by one argument as a Block: ours, what gives its values too, by hand.
+
+    With the `places` of the values, `(count, 2)`, sparsejac takes part.
+    """
     ours = blockjac.block_jacobian(function, wrt)
     block = jax.jit(ours)(*arguments)
     harness.require_right(block, function, arguments, wrt)
+    others = {"asdex": peers.asdex_jacobian(function, arguments, wrt, values=True)}
+    if places is not None:
+        shape = arguments[0].shape
+        others["sparsejac"] = peers.sparsejac_values(function, places, shape, "jacrev")
     return harness.Task(
         title=title,
         arguments=arguments,
-        contenders={harness.OURS: ours, **peers, "by hand": by_hand},
-        claims=(harness.Claim(1.5, ("by hand",)), harness.Claim(1.05, tuple(peers))),
+        contenders={harness.OURS: ours, **ways, "by hand": by_hand},
+        others=others,
+        claims=(
+            harness.Claim(1.5, ("by hand",)),
+            harness.Claim(1.05, tuple(ways)),
+            harness.Claim(1.05, tuple(others)),
+        ),
         note=f"Stored: {block.nbytes:,} bytes, of {dense_bytes(block):,} dense.",
     )
+
+
+def within_rows(n: int, m: int) -> np.ndarray:
+    """Rows and columns of the values where each of `n` rows of `m` depends on itself alone."""
+    entries = np.arange(n * m).reshape(n, m)
+    pairs = np.broadcast_arrays(entries[:, :, None], entries[:, None, :])
+    return np.stack([entry.ravel() for entry in pairs], axis=1)
 
 
 def dense_bytes(block: blockjac.Block) -> int:
@@ -179,6 +201,7 @@ TASKS = {
         "D_Z softmax structured, 512 x 10",
         {"vmap(jacrev)": softmax_rows},
         softmax_by_hand,
+        within_rows(512, 10),
     ),
     "logistic_structured": lambda: structured(
         logistic,
@@ -187,6 +210,7 @@ TASKS = {
         "D_Z logistic structured, 1024 x 64",
         {"vmap(grad)": logistic_entries},
         logistic_by_hand,
+        within_rows(1024 * 64, 1),
     ),
 }
 

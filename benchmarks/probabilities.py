@@ -1,6 +1,8 @@
 """The Jacobian of a network's probabilities by all its parameters, dense and as factors."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import numpy as np
 
 import blockjac
 import harness
+import peers
 
 PARAMETERS = (0, 1, 2, 3)
 
@@ -35,6 +38,24 @@ def by_rows(
         return probabilities(*parameters, x[None])[0]
 
     return jax.vmap(jax.jacrev(row), in_axes=(None, 0))((W1, b1, W2, b2), X)
+
+
+def torch_by_rows(arguments: tuple[jax.Array, ...]) -> harness.Peer:
+    """The same in PyTorch."""
+
+    def make() -> Callable[..., Any]:
+        import torch
+
+        *parameters, X = (torch.tensor(np.asarray(argument)) for argument in arguments)
+
+        def row(W1: Any, b1: Any, W2: Any, b2: Any, x: Any) -> Any:
+            return torch.softmax(torch.sigmoid(x @ W1 + b1) @ W2 + b2, -1)[0]
+
+        by_parameters = torch.func.jacrev(row, PARAMETERS)
+        computed = torch.func.vmap(by_parameters, (None, None, None, None, 0))
+        return lambda *_: computed(*parameters, X[:, None])
+
+    return harness.Peer(make, compiled=False)
 
 
 def factors_by_hand(
@@ -65,11 +86,15 @@ def dense_by_hand(
     )
 
 
-def dense(n: int, k: int, h: int, m: int) -> harness.Task:
-    """All four blocks as arrays."""
+def dense(n: int, k: int, h: int, m: int, coloured: bool) -> harness.Task:
+    """All four blocks as arrays; `coloured` for asdex to take part."""
+    arguments = problem(n, k, h, m)
+    others = {"torch vmap(jacrev)": torch_by_rows(arguments)}
+    if coloured:
+        others["asdex"] = peers.asdex_jacobian(probabilities, arguments, PARAMETERS)
     return harness.Task(
         title=f"Probabilities by W1, b1, W2, b2, dense, {n} x {k}-{h}-{m}",
-        arguments=problem(n, k, h, m),
+        arguments=arguments,
         contenders={
             harness.OURS: blockjac.jacobian(probabilities, PARAMETERS),
             "jacfwd": jax.jacfwd(probabilities, PARAMETERS),
@@ -77,13 +102,16 @@ def dense(n: int, k: int, h: int, m: int) -> harness.Task:
             "vmap(jacrev)": by_rows,
             "by hand": dense_by_hand,
         },
+        others=others,
         dense="by hand",
         alike=(harness.OURS, "jacfwd", "vmap(jacrev)", "by hand"),
         claims=(
             harness.Claim(1.05, ("jacfwd", "jacrev")),
             harness.Claim(1.05, ("vmap(jacrev)",)),
+            harness.Claim(1.05, tuple(others)),
             harness.Claim(1.5, ("by hand",)),
         ),
+        note="" if coloured else "asdex takes minutes to prepare here; see the smaller network.",
     )
 
 
@@ -105,9 +133,9 @@ def factors(n: int, k: int, h: int, m: int) -> harness.Task:
 
 
 TASKS = {
-    "large_dense": partial(dense, 512, 30, 64, 10),
+    "large_dense": partial(dense, 512, 30, 64, 10, coloured=False),
     "large_factors": partial(factors, 512, 30, 64, 10),
-    "small_dense": partial(dense, 256, 30, 20, 5),
+    "small_dense": partial(dense, 256, 30, 20, 5, coloured=True),
     "small_factors": partial(factors, 256, 30, 20, 5),
 }
 

@@ -305,6 +305,25 @@ def test_bench_runs_one_script_or_all(dev, machine, tmp_path, capsys):
     assert "there is no benchmark 'three'; there are: one, two" in capsys.readouterr().err
 
 
+def test_bench_measures_without_peers_where_they_cannot_be_installed(
+    dev, machine, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "benchmarks").mkdir()
+    for name in ("harness", "one"):
+        (tmp_path / "benchmarks" / f"{name}.py").touch()
+    environment = dev.environment
+
+    def without_peers(extras):
+        if "bench" in extras:
+            raise dev.SetupError("no such peer")
+        return environment(extras)
+
+    monkeypatch.setattr(dev, "environment", without_peers)
+    assert dev.main(["bench", "one"]) == 0
+    assert machine.commands[-1][1:] == [str(tmp_path / "benchmarks" / "one.py")]
+    assert "no such peer; measuring without peers" in capsys.readouterr().err
+
+
 def test_demo_says_where_the_pictures_lie(dev, machine, tmp_path, capsys):
     plots = tmp_path / dev.PLOTS
     plots.mkdir(parents=True)

@@ -73,6 +73,102 @@ def test_durations_have_a_unit_that_suits_them(value, text):
     assert harness.duration(value) == text
 
 
+def test_a_peer_is_prepared_checked_and_measured_like_the_others():
+    peers = {
+        "compiled": harness.Peer(lambda: lambda x: x**2),
+        "as it is": harness.Peer(lambda: np.square, compiled=False),
+    }
+    measured = harness.measure(squares(others=peers), rounds=2)
+    assert all(np.isfinite(measured[name].rounds).all() for name in peers)
+    assert measured["compiled"].first_call > 0
+    assert measured["compiled"].memory == measured["blockjac"].memory == 2 * 3 * 8
+    assert measured["as it is"].memory is None
+
+
+def missing():
+    import no_such_package
+
+    return no_such_package.jacobian
+
+
+def broken():
+    raise ValueError("no rule for 'sin' | or 'cos'\nand a long story")
+
+
+def too_large(x):
+    return jnp.full(2**31, x[0])
+
+
+@pytest.mark.parametrize(
+    ("peer", "reason"),
+    [
+        (harness.Peer(missing), "not installed (no_such_package)"),
+        (harness.Peer(broken), "ValueError: no rule for 'sin' / or 'cos'"),
+        (harness.Peer(lambda: too_large), "needs 16 GiB, over the limit of 10 GiB"),
+        (
+            harness.Peer(lambda: lambda x: x**3, compiled=False),
+            "ArithmeticError: 'this' and 'blockjac' disagree; nothing was timed",
+        ),
+    ],
+    ids=["missing", "broken", "too large", "wrong"],
+)
+def test_a_peer_that_is_not_timed_stays_in_the_table_with_the_reason(peer, reason):
+    claims = (harness.Claim(1.0, ("peer",)), harness.Claim(1e9, ("peer", "power")))
+    task = squares(others={"peer": peer}, claims=claims)
+    measured = harness.measure(task, rounds=1)
+    page = harness.table(task, measured)
+    assert f"\n| peer | {reason} | | | | | |\n" in page
+    assert "- blockjac at most 1 x peer: nothing to compare with" in page
+    assert "power, the fastest of peer and power: " in page
+
+
+def test_ours_failing_is_a_miss():
+    task = squares(contenders={"blockjac": lambda x: broken(), "power": lambda x: x**2})
+    measured = harness.measure(task, rounds=1)
+    assert harness.verdict(harness.Claim(1e9, ("power",)), measured).endswith(
+        "power: ValueError: no rule for 'sin' / or 'cos', **missed**"
+    )
+    assert harness.mean_verdict(harness.Claim(1.0, ("power",)), {"squares": measured}).endswith(
+        "failed on squares: ValueError: no rule for 'sin' / or 'cos', **missed**"
+    )
+
+
+def test_work_over_the_limit_is_not_run():
+    with pytest.raises(harness.TooLargeError, match="needs 1,000 Gflop a call, over the limit of"):
+        harness.require_feasible(None, 1e12)
+
+
+def test_mean_is_geometric_over_tasks_with_the_fastest_peer_of_each():
+    tasks = {
+        "one": {"blockjac": measurement(1.0), "a": measurement(2.0), "b": measurement(4.0)},
+        "two": {"blockjac": measurement(1.0), "a": harness.Failure("no"), "b": measurement(8.0)},
+        "three": {
+            "blockjac": measurement(1.0),
+            "a": harness.Failure("no"),
+            "b": harness.Failure(""),
+        },
+    }
+    claim = harness.Claim(0.25, ("a", "b"))
+    assert harness.mean_verdict(claim, tasks) == (
+        "- blockjac at most 0.25 x the fastest of a and b in the geometric mean of 2 tasks: "
+        "0.25 x, met"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, ""), (12, "12 B"), (1536, "1.5 KiB"), (3 * 2**40, "3 TiB")]
+)
+def test_storage_has_a_unit_that_suits_it(value, text):
+    assert harness.storage(value) == text
+
+
+def test_single_precision_is_compared_as_such():
+    exact = np.array([1.0, 1e3], np.float32)
+    assert harness.close(exact * np.float32(1 + 1e-6), exact)
+    assert not harness.close(exact * np.float32(1 + 1e-3), exact)
+    assert not harness.close(exact.astype(float) * (1 + 1e-6), exact.astype(float))
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_every_benchmark_starts(script):
     done = subprocess.run(

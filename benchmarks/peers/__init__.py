@@ -1,0 +1,93 @@
+"""Other packages' Jacobians and Hessians, imported when they are measured."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+import harness
+
+__all__ = ["asdex_hessian", "asdex_jacobian", "sparsejac_values", "torch_hessian"]
+
+Function = Callable[..., Any]
+Arguments = tuple[jax.Array, ...]
+ArgNums = int | tuple[int, ...]
+
+
+def asdex_jacobian(
+    function: Function, arguments: Arguments, argnums: ArgNums = 0, *, values: bool = False
+) -> harness.Peer:
+    """The Jacobian by coloured passes: dense, or the values alone, at the places asdex finds."""
+
+    def make() -> Function:
+        import asdex
+
+        form = "bcoo" if values else "dense"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", asdex.DenseColoringWarning)
+            computed = asdex.jacobian(function, *arguments, argnums=argnums, output_format=form)
+        return (lambda *arguments: computed(*arguments).data) if values else computed
+
+    return harness.Peer(make, alike=not values)
+
+
+def asdex_hessian(
+    function: Function, arguments: Arguments, argnums: ArgNums = 0, *, values: bool = False
+) -> harness.Peer:
+    """The Hessian by coloured Hessian-vector products: dense, or the values alone."""
+
+    def make() -> Function:
+        import asdex
+
+        form = "bcoo" if values else "dense"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", asdex.DenseColoringWarning)
+            computed = asdex.hessian(function, *arguments, argnums=argnums, output_format=form)
+        return (lambda *arguments: computed(*arguments).data) if values else computed
+
+    return harness.Peer(make, alike=not values)
+
+
+def sparsejac_values(
+    function: Function, places: np.ndarray, shape: tuple[int, ...], method: str
+) -> harness.Peer:
+    """The values by coloured passes of a function of one array, at the places that are given.
+
+    Args:
+        function: of an array of the shape.
+        places: rows and columns of the values, `(count, 2)`, of the flattened Jacobian.
+        shape: of the argument.
+        method: "jacfwd" or "jacrev".
+    """
+
+    def make() -> Function:
+        import sparsejac
+        from jax.experimental.sparse import BCOO
+
+        size, outputs = int(np.prod(shape)), int(places[:, 0].max()) + 1
+        pattern = BCOO((np.ones(len(places)), places), shape=(outputs, size))
+
+        def flat(x: jax.Array) -> jax.Array:
+            return function(x.reshape(shape)).ravel()
+
+        computed = getattr(sparsejac, method)(flat, pattern)
+        return lambda x: computed(x.ravel()).data
+
+    return harness.Peer(make, alike=False)
+
+
+def torch_hessian(
+    make_function: Callable[[Any], Function], arguments: Arguments, argnums: ArgNums = 0
+) -> harness.Peer:
+    """The Hessian by `torch.func`, of a function that is made from the module `torch`."""
+
+    def make() -> Function:
+        import torch
+
+        tensors = [torch.tensor(np.asarray(argument)) for argument in arguments]
+        computed = torch.func.hessian(make_function(torch), argnums)
+        return lambda *_: computed(*tensors)
+
+    return harness.Peer(make, compiled=False)
