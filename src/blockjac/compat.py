@@ -81,7 +81,12 @@ def varying_axes(array: Any) -> frozenset[Any]:
 
 def in_shard_map() -> bool:
     """Whether a trace is under way inside `jax.shard_map`."""
-    return bool(jax.sharding.get_abstract_mesh().manual_axes)
+    return bool(mesh_axes())
+
+
+def mesh_axes() -> tuple[Any, ...]:
+    """The mesh axes of the `jax.shard_map` around a trace; those of a `jax.vmap` are none."""
+    return tuple(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 def spread_as(array: Any, like: Any) -> Any:
