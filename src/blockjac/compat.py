@@ -40,6 +40,14 @@ def bind(primitive: Any, operands: Sequence[Any], params: dict[str, Any]) -> lis
     return list(results) if primitive.multiple_results else [results]
 
 
+def jax_array(value: Any) -> Any:
+    """A value as an array of JAX, in the dtype it computes in: float64 is none without x64."""
+    if isinstance(value, jax.Array) or getattr(value, "dtype", None) == jax.dtypes.float0:
+        return value
+    is_array = hasattr(value, "__array__") or not hasattr(value, "dtype")
+    return jnp.asarray(value) if is_array else value
+
+
 def evaluated(closed: Any, arguments: Sequence[Any]) -> list[Any]:
     """The results of a closed jaxpr."""
     return jax.core.eval_jaxpr(open_jaxpr(closed), constants(closed), *arguments)  # pyright: ignore[reportAttributeAccessIssue]

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import source_info_util
 
 from blockjac.answers import Jacobian, Pullback, Pushforward, Values
 from blockjac.blocks.block import as_shape
@@ -21,6 +22,8 @@ from blockjac.eliminate import check_order
 from blockjac.errors import BlockShapeError, DifferentiationTypeError
 from blockjac.program import Question, matmul_precision, run
 from blockjac.trace import is_inexact, named_as
+
+source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
 
 
 def jacobian(
