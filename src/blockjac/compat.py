@@ -53,6 +53,17 @@ def evaluated(closed: Any, arguments: Sequence[Any]) -> list[Any]:
     return jax.core.eval_jaxpr(open_jaxpr(closed), constants(closed), *arguments)  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def effects(jaxpr: Any) -> frozenset[Any]:
+    """What a jaxpr does beside giving results: prints, calls back, writes to mutable arrays."""
+    return frozenset(open_jaxpr(jaxpr).effects)
+
+
+def io_effects(jaxpr: Any) -> list[str]:
+    """The effects of a jaxpr on the outside world that count how often it runs: io_callback's."""
+    names = {type(effect).__name__ for effect in effects(jaxpr)}
+    return sorted(names & {"IOEffect", "OrderedIOEffect"})
+
+
 def used_inputs(closed: Any) -> list[bool]:
     """Which inputs of a jaxpr its results depend on."""
     jaxpr = open_jaxpr(closed)
@@ -137,6 +148,12 @@ def struct(aval: Any) -> jax.ShapeDtypeStruct:
 def place(source: Any) -> str:
     """File, line and function of the user's code that an equation comes from."""
     return source_info_util.summarize(source)
+
+
+def at_place(source: Any) -> str:
+    """The same for a message, " at ..."; empty where no line of the user's is known."""
+    found = "" if source is None else place(source)
+    return f" at {found}" if found else ""
 
 
 def convert(array: Any, dtype: Any, weak_type: bool) -> Any:

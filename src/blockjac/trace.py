@@ -97,6 +97,7 @@ class _Inliner:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.in_rule = False
 
     def inline(
         self,
@@ -136,6 +137,8 @@ class _Inliner:
                 return self.inline_closed(in_others, operands)
         # Where it is not differentiated here, its rule still counts for a further derivative.
         if name == "custom_jvp_call" and active:
+            if self.in_rule:  # of a tangent it is linear, and its own derivative
+                return self.inline_closed(compat.called(equation.params), operands)
             return self._with_own_rule(equation, operands)
         if name == "custom_vjp_call" and active:
             operands = self._apart(operands)
@@ -215,7 +218,9 @@ class _Inliner:
             operand = operands[place]
             vertex = operand.vertex if isinstance(operand, Operand) else None
             tangents.append(Operand(self.zero(avals[place], still[place]), vertex))
+        self.in_rule = True
         inlined = self.inline_closed(closed, [*still, *tangents])
+        self.in_rule = False
         count = len(equation.outvars)
         results = list(inlined[:count])
         for place, rate in zip(smooth, inlined[count:], strict=True):
@@ -265,7 +270,7 @@ def _check_differentiable(equation: Any) -> None:
     if any(hasattr(variable.aval, "inner_aval") for variable in variables):
         raise NoDerivativeError(
             f"a differentiated value meets a mutable array (jax.new_ref) in "
-            f"{equation.primitive.name!r} at {compat.place(equation.source_info)}: blockjac "
+            f"{equation.primitive.name!r}{compat.at_place(equation.source_info)}: blockjac "
             "differentiates no writes; compute a new array instead, x = x.at[i].set(v), "
             "or carry it through jax.lax.scan"
         )
