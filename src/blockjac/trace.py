@@ -52,6 +52,7 @@ def trace(
     graph.constants = tuple(graph.new_value(variable.aval) for variable in jaxpr.constvars)
     graph.captured = list(compat.constants(closed))
     graph.names = dict(zip(graph.inputs, compat.argument_names(closed), strict=False))
+    _check_sizes(graph)
     inputs = [graph.inputs[place] for place in differentiated]
     graph.active = tuple(value for value in inputs if is_inexact(graph.avals[value]))
     known = set(graph.active)
@@ -262,6 +263,18 @@ class _Inliner:
         else:
             self.graph.equations.append(Equation(_copy(), (literal,), (value,), {}))
         return value
+
+
+def _check_sizes(graph: Graph) -> None:
+    """Raise for the symbolic dimensions of `jax.export`: structure is decided by sizes."""
+    for value in graph.inputs:
+        shape = getattr(graph.avals[value], "shape", ())
+        if not all(isinstance(size, int) for size in shape):
+            raise NoDerivativeError(
+                f"{graph.names.get(value, 'an argument')} has the symbolic shape "
+                f"({', '.join(map(str, shape))}), but the structure of a Jacobian depends on "
+                "sizes, which must be numbers: export one program for each size"
+            )
 
 
 def _check_differentiable(equation: Any) -> None:
