@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import subprocess
 import sys
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -253,6 +254,17 @@ def test_without_64_bits():
         ours = blockjac.value_and_grad(lambda x: jnp.sum(x**2))(np.arange(3.0))
         assert {leaf.dtype for leaf in ours} == {jnp.dtype("float32")}
     assert blockjac.grad(jnp.sin)(1.5).dtype == jnp.float64
+
+
+def test_numpy_arguments_inside_a_trace_without_64_bits():
+    """NumPy's float64 is taken for float32 before any rule sees it."""
+    W = np.arange(6.0).reshape(3, 2)
+    loss = lambda W, x: jnp.sum(jnp.maximum(W @ x, 0.0))  # noqa: E731
+    with jax.enable_x64(False), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = jax.vmap(lambda x: blockjac.grad(loss)(W, x))(np.ones((4, 2)))
+        theirs = jax.vmap(lambda x: jax.grad(loss)(W, x))(np.ones((4, 2)))
+    assert_same(ours, theirs, 1e-6)
 
 
 def test_a_process_without_64_bits():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import blockjac
 from blockjac import Block, BlockMatrix, nn
@@ -34,6 +35,18 @@ def test_a_branch_that_is_not_taken_gives_zero_in_every_order(function, order):
 
 def test_a_maximum_of_nan_has_the_derivative_nan():
     assert np.isnan(blockjac.grad(jnp.max)(jnp.array([jnp.nan, 1.0]))).all()
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,)])
+def test_a_window_of_padding_alone_has_no_derivative(shape):
+    """Its extremum is infinite, and so its sine nan, but it depends on nothing."""
+
+    def loss(x):
+        return jnp.sum(jnp.sin(lax.reduce_window(x, -jnp.inf, lax.max, (1,), (4,), [(1, 0)])))
+
+    x = jnp.full(shape, 0.3)
+    np.testing.assert_array_equal(blockjac.grad(loss)(x), jax.grad(loss)(x))
+    np.testing.assert_array_equal(blockjac.jacobian(blockjac.grad(loss))(x), jax.hessian(loss)(x))
 
 
 def test_what_fits_nowhere_is_refused_before_it_is_computed():

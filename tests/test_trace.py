@@ -5,9 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from jax import export
 
+import blockjac
 from blockjac.call import traced_call
 from blockjac.eliminate import evaluate, useful_vertices
+from blockjac.errors import NoDerivativeError
 from blockjac.trace import trace
 
 V = jnp.arange(4.0) + 0.5
@@ -70,6 +74,14 @@ def test_only_what_leads_from_an_input_to_a_result_is_useful():
 def test_integers_have_no_vertices():
     graph = trace(lambda x, n: [x * n], [V, jnp.arange(4)], [0, 1])
     assert graph.active == graph.inputs[:1]
+
+
+def test_symbolic_sizes_are_refused():
+    shape = export.symbolic_shape("b, 3")
+    spec = jax.ShapeDtypeStruct(shape, V.dtype)
+    message = r"x has the symbolic shape \(b, 3\), .* export one program for each size"
+    with pytest.raises(NoDerivativeError, match=message):
+        export.export(jax.jit(blockjac.grad(lambda x: jnp.sum(x**2))))(spec)
 
 
 def test_a_custom_jvp_is_replaced_by_its_rule():

@@ -11,11 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import source_info_util
 
-from blockjac.compat import UNKNOWN_VALUE_ERRORS
+from blockjac.compat import UNKNOWN_VALUE_ERRORS, jax_array
 from blockjac.errors import ArgumentError, DifferentiationTypeError
 from blockjac.graph import Graph
 from blockjac.trace import is_inexact, named_as, trace
+
+source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
 
 ArgNums = int | Sequence[int]
 
@@ -221,7 +224,7 @@ def traced_call(
     return Call(
         name=name,
         graph=graph,
-        arguments=[leaf for leaf in arrays if leaf is not None],
+        arguments=[jax_array(leaf) for leaf in arrays if leaf is not None],
         wrt=tuple(graph.inputs[place] for place in inputs),
         wrt_tree=jax.tree.structure(tuple(args[position] for position in positions)),
         single=not isinstance(argnums, Sequence | np.ndarray),

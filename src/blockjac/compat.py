@@ -40,9 +40,28 @@ def bind(primitive: Any, operands: Sequence[Any], params: dict[str, Any]) -> lis
     return list(results) if primitive.multiple_results else [results]
 
 
+def jax_array(value: Any) -> Any:
+    """A value as an array of JAX, in the dtype it computes in: float64 is none without x64."""
+    if isinstance(value, jax.Array) or getattr(value, "dtype", None) == jax.dtypes.float0:
+        return value
+    is_array = hasattr(value, "__array__") or not hasattr(value, "dtype")
+    return jnp.asarray(value) if is_array else value
+
+
 def evaluated(closed: Any, arguments: Sequence[Any]) -> list[Any]:
     """The results of a closed jaxpr."""
     return jax.core.eval_jaxpr(open_jaxpr(closed), constants(closed), *arguments)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def effects(jaxpr: Any) -> frozenset[Any]:
+    """What a jaxpr does beside giving results: prints, calls back, writes to mutable arrays."""
+    return frozenset(open_jaxpr(jaxpr).effects)
+
+
+def io_effects(jaxpr: Any) -> list[str]:
+    """The effects of a jaxpr on the outside world that count how often it runs: io_callback's."""
+    names = {type(effect).__name__ for effect in effects(jaxpr)}
+    return sorted(names & {"IOEffect", "OrderedIOEffect"})
 
 
 def used_inputs(closed: Any) -> list[bool]:
@@ -81,7 +100,12 @@ def varying_axes(array: Any) -> frozenset[Any]:
 
 def in_shard_map() -> bool:
     """Whether a trace is under way inside `jax.shard_map`."""
-    return bool(jax.sharding.get_abstract_mesh().manual_axes)
+    return bool(mesh_axes())
+
+
+def mesh_axes() -> tuple[Any, ...]:
+    """The mesh axes of the `jax.shard_map` around a trace; those of a `jax.vmap` are none."""
+    return tuple(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 def spread_as(array: Any, like: Any) -> Any:
@@ -124,6 +148,12 @@ def struct(aval: Any) -> jax.ShapeDtypeStruct:
 def place(source: Any) -> str:
     """File, line and function of the user's code that an equation comes from."""
     return source_info_util.summarize(source)
+
+
+def at_place(source: Any) -> str:
+    """The same for a message, " at ..."; empty where no line of the user's is known."""
+    found = "" if source is None else place(source)
+    return f" at {found}" if found else ""
 
 
 def convert(array: Any, dtype: Any, weak_type: bool) -> Any:

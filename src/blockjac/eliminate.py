@@ -144,7 +144,7 @@ def evaluate(
         if equation in passes:
             active = [vertex is not None for vertex in tails_of(equation, useful)]
             results, point.residuals[equation] = pass_of(equation).evaluate(
-                equation, [_as_array(operand) for operand in operands], active
+                equation, [compat.jax_array(operand) for operand in operands], active
             )
         else:
             results = compat.bind(equation.primitive, operands, equation.params)
@@ -393,10 +393,6 @@ def _array(operand: Operand | Literal, values: Sequence[Any]) -> Any:
         and jnp.issubdtype(operand.aval.dtype, jnp.floating)
     ):
         return StaticScalar(value, operand.aval.dtype)
-    return _as_array(value)
-
-
-def _as_array(value: Any) -> Any:
     return value if hasattr(value, "dtype") else jnp.asarray(value)
 
 

@@ -162,16 +162,16 @@ def _equation_key(equation: Equation, graph: Graph) -> Any:
 
 def _derivative_key(equation: Equation, graph: Graph) -> Any:
     """For an equation that carries Python functions: the program of its values and derivative."""
-    avals = [
-        graph.avals[operand.value] if isinstance(operand, Operand) else operand.aval
-        for operand in equation.operands
-    ]
-    shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
+    avals = [graph.aval(operand) for operand in equation.operands]
+    moves = [isinstance(op, Operand) and op.vertex is not None for op in equation.operands]
 
-    def both(*operands: Any) -> Any:
-        results, pull = jax.vjp(
-            lambda *parts: compat.bind(equation.primitive, parts, equation.params), *operands
-        )
+    def both(still: list[Any], moving: list[Any]) -> Any:
+        def results_of(*parts: Any) -> list[Any]:
+            given = {True: iter(parts), False: iter(still)}
+            operands = [next(given[moves_here]) for moves_here in moves]
+            return compat.bind(equation.primitive, operands, equation.params)
+
+        results, pull = jax.vjp(results_of, *moving)
         return results, pull(
             [
                 jax.numpy.zeros(result.shape, jax.dtypes.float0) if not _smooth(result) else result
@@ -180,13 +180,18 @@ def _derivative_key(equation: Equation, graph: Graph) -> Any:
         )
 
     try:
-        frozen = _frozen(jax.make_jaxpr(both)(*shapes))
+        shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
+        chosen = [
+            [one for one, own in zip(shapes, moves, strict=True) if own == wanted]
+            for wanted in (False, True)
+        ]
+        frozen = _frozen(jax.make_jaxpr(both)(*chosen))
     except (
         Exception
     ):  # what JAX cannot differentiate backwards is told apart by the function objects themselves
         return None
     frozen = _without_rules(frozen)
-    return None if _has_function(frozen) else ("derivative", frozen)
+    return None if _has_function(frozen) else ("derivative", tuple(moves), frozen)
 
 
 OWN_RULES = {"custom_jvp_call", "custom_vjp_call"}

@@ -52,6 +52,7 @@ def trace(
     graph.constants = tuple(graph.new_value(variable.aval) for variable in jaxpr.constvars)
     graph.captured = list(compat.constants(closed))
     graph.names = dict(zip(graph.inputs, compat.argument_names(closed), strict=False))
+    _check_sizes(graph)
     inputs = [graph.inputs[place] for place in differentiated]
     graph.active = tuple(value for value in inputs if is_inexact(graph.avals[value]))
     known = set(graph.active)
@@ -97,6 +98,7 @@ class _Inliner:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.in_rule = False
 
     def inline(
         self,
@@ -136,6 +138,8 @@ class _Inliner:
                 return self.inline_closed(in_others, operands)
         # Where it is not differentiated here, its rule still counts for a further derivative.
         if name == "custom_jvp_call" and active:
+            if self.in_rule:  # of a tangent it is linear, and its own derivative
+                return self.inline_closed(compat.called(equation.params), operands)
             return self._with_own_rule(equation, operands)
         if name == "custom_vjp_call" and active:
             operands = self._apart(operands)
@@ -215,7 +219,9 @@ class _Inliner:
             operand = operands[place]
             vertex = operand.vertex if isinstance(operand, Operand) else None
             tangents.append(Operand(self.zero(avals[place], still[place]), vertex))
+        self.in_rule = True
         inlined = self.inline_closed(closed, [*still, *tangents])
+        self.in_rule = False
         count = len(equation.outvars)
         results = list(inlined[:count])
         for place, rate in zip(smooth, inlined[count:], strict=True):
@@ -259,13 +265,25 @@ class _Inliner:
         return value
 
 
+def _check_sizes(graph: Graph) -> None:
+    """Raise for the symbolic dimensions of `jax.export`: structure is decided by sizes."""
+    for value in graph.inputs:
+        shape = getattr(graph.avals[value], "shape", ())
+        if not all(isinstance(size, int) for size in shape):
+            raise NoDerivativeError(
+                f"{graph.names.get(value, 'an argument')} has the symbolic shape "
+                f"({', '.join(map(str, shape))}), but the structure of a Jacobian depends on "
+                "sizes, which must be numbers: export one program for each size"
+            )
+
+
 def _check_differentiable(equation: Any) -> None:
     """Raise where a differentiated value meets a mutable array: a write is no result of its own."""
     variables = (*equation.invars, *equation.outvars)
     if any(hasattr(variable.aval, "inner_aval") for variable in variables):
         raise NoDerivativeError(
             f"a differentiated value meets a mutable array (jax.new_ref) in "
-            f"{equation.primitive.name!r} at {compat.place(equation.source_info)}: blockjac "
+            f"{equation.primitive.name!r}{compat.at_place(equation.source_info)}: blockjac "
             "differentiates no writes; compute a new array instead, x = x.at[i].set(v), "
             "or carry it through jax.lax.scan"
         )

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import source_info_util
 
 from blockjac.answers import Jacobian, Pullback, Pushforward, Values
 from blockjac.blocks.block import as_shape
@@ -23,6 +24,8 @@ from blockjac.planner import Order, Plan, check_order
 from blockjac.plans import fitted
 from blockjac.program import Question, matmul_precision, run
 from blockjac.trace import is_inexact, named_as
+
+source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
 
 
 def jacobian(

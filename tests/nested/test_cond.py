@@ -79,3 +79,17 @@ def test_branches_share_what_they_keep():
         return sum(leaf.nbytes for leaf in leaves)
 
     assert kept(blockjac.vjp) <= kept(jax.vjp)
+
+
+def by_platform(x):
+    return lax.platform_dependent(x, cpu=jnp.sin, tpu=lambda y: lax.cumsum(y), default=jnp.exp)
+
+
+def test_a_branch_for_another_platform_is_not_lowered():
+    function = lambda x: jnp.sum(by_platform(x * 2) ** 2)  # noqa: E731
+    same_as_jax(by_platform, V)
+    for derivative in (blockjac.grad(function), blockjac.jacobian(by_platform, order="forward")):
+        text = jax.jit(derivative).lower(V).as_text("hlo")
+        assert "cosine(" in text
+        assert "exponential(" not in text
+        assert "reduce-window" not in text

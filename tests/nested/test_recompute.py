@@ -82,6 +82,37 @@ def test_values_come_once_more_behind_a_barrier():
     assert "optimization_barrier" in jaxpr
 
 
+@pytest.mark.parametrize(("prevent", "operands"), [((False, True), 2), (({"W": True}, True), 3)])
+def test_a_barrier_for_some_operands(prevent, operands):
+    """Beside the cotangent, which is always behind it."""
+    product = lambda W, x: x @ jax.tree.leaves(W)[0]  # noqa: E731
+    function = jax.checkpoint(product, prevent_cse=prevent)
+    W = {"W": A.T} if isinstance(prevent[0], dict) else A.T
+    loss = lambda W, x: jnp.sum(function(W, x) ** 2)  # noqa: E731
+    program = jax.make_jaxpr(blockjac.grad(loss, (0, 1)))(W, V)
+    (barrier,) = [one for one in program.eqns if one.primitive.name == "optimization_barrier"]
+    assert len(barrier.invars) == operands
+    none = jax.checkpoint(product, prevent_cse=(False, False))
+    jaxpr = jax.make_jaxpr(blockjac.grad(lambda x: jnp.sum(none(A.T, x) ** 2)))(V)
+    assert "optimization_barrier" not in str(jaxpr)
+
+
+def test_what_must_not_run_twice_is_refused():
+    @jax.checkpoint
+    def once(x):
+        jax.experimental.io_callback(lambda: None, None)
+        return jnp.sin(x)
+
+    def telling(x):
+        return 2 * once(x)
+
+    message = r"effects not supported in `jax.checkpoint` at .*test_recompute.py:\d+.*: IOEffect;"
+    with pytest.raises(NotImplementedError, match=message):
+        blockjac.grad(telling)(1.0)
+    with pytest.raises(NotImplementedError, match=r"Effects not supported .*IOEffect"):
+        jax.grad(telling)(1.0)
+
+
 def test_structure_goes_through():
     block = blockjac.block_jacobian(jax.checkpoint(lambda x: jnp.sin(x) * x), order="reverse")(V)
     assert block.stored == 3

@@ -34,6 +34,24 @@ def test_forwards(function):
     same_as_jax(function, V, **FORWARD)
 
 
+def test_examples_of_a_batch_have_steps_of_their_own():
+    def doubled(c, v):
+        z, n, _ = lax.while_loop(
+            lambda s: jnp.abs(s[0]) < 3,
+            lambda s: (s[0] * (1.5 + v), s[1] + 1, jax.random.split(s[2], 1)[0]),
+            (c + 0j, 0, jax.random.key(0)),
+        )
+        return z.real * n + v
+
+    batched = jax.vmap(doubled)
+    start = jnp.array([0.1, 1.0, 5.0])
+    same_as_jax(batched, start, V, argnums=(0, 1), **FORWARD)
+    same_as_jax(
+        jax.vmap(batched, (None, 0)), start, jnp.stack([V, 2 * V]), argnums=(0, 1), **FORWARD
+    )
+    assert blockjac.block_jacobian(batched, 1)(start, V).stored == 3
+
+
 def test_a_number_of_steps_known_at_run_time():
     same_as_jax(counted, jnp.array(5), V, argnums=(1,), **FORWARD)
 

@@ -5,7 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax import lax
+
+import blockjac
 
 PROGRAM = Path(__file__).with_name("collective_programs.py")
 
@@ -25,3 +31,20 @@ def test_every_answer_is_that_of_jax(report):
 
 def test_deltas_of_the_local_axes_stay(report):
     assert report["stored"] == {"ppermute": 6, "psum": 6, "all_gather": 150}
+
+
+SUMS = {
+    "psum": lambda x: jnp.sin(lax.psum(x**2, "i")) * x,
+    "pmean": lambda x: lax.pmean(jnp.sin(x), "i"),
+    "all_gather": lambda x: jnp.sum(lax.all_gather(x, "i") ** 2),
+    "ppermute": lambda x: lax.ppermute(x**2, "i", [(0, 1), (1, 2), (2, 3), (3, 0)]),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_over_the_axis_of_a_vmap(name):
+    x = jnp.array([0.5, -1.0, 2.0, 0.3])
+    ours, theirs = (
+        jax.vmap(module.grad(SUMS[name]), axis_name="i")(x) for module in (blockjac, jax)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)

@@ -315,6 +315,49 @@ def test_callbacks_without_a_rule(callback, message):
             blockjac.jacobian(function, order=order)(X)
 
 
+def test_a_print_in_a_backward_rule_shows_the_cotangent(capfd):
+    def bwd(x, q):
+        jax.debug.print("{q}", q=q)
+        return (2 * q,)
+
+    function = backwards(jnp.sin, lambda x: (jnp.sin(x), x), bwd)
+    blockjac.grad(lambda x: 5 * function(x))(0.5)
+    jax.effects_barrier()
+    assert capfd.readouterr().out == "5.0\n"
+
+
+def test_a_custom_jvp_may_call_itself_on_its_tangent():
+    @jax.custom_jvp
+    def scaled(x, y):
+        return x * y
+
+    @scaled.defjvp
+    def _(primals, tangents):
+        (x, y), (dx, dy) = primals, tangents
+        return scaled(x, y), 3 * scaled(dx, y) + x * dy
+
+    both = lambda x: jnp.sum(scaled(x, 2 * x) ** 2)  # noqa: E731
+    close(blockjac.grad(both)(X), jax.grad(both)(X))
+    by_both = blockjac.jacobian(scaled, (0, 1))(X, 2 * X)
+    close(by_both, jax.jacfwd(scaled, (0, 1))(X, 2 * X))
+
+
+def test_symbolic_zeros_tell_what_is_differentiated():
+    seen = []
+
+    def fwd(x, y):
+        seen.append((x.perturbed, y.perturbed))
+        if y.perturbed:
+            raise AssertionError("y is not differentiated")
+        return x.value * y.value, y.value
+
+    function = backwards(
+        lambda x, y: x * y, fwd, lambda y, q: (7 * q * y, None), symbolic_zeros=True
+    )
+    close(blockjac.grad(lambda x: function(x, 3.0))(2.0), 21.0)
+    assert set(seen) == {(True, False)}
+
+
 def test_a_linear_call_of_a_constant():
     def function(x):
         return linear_call(lambda r, y: r * y, lambda r, q: r * q, jnp.arange(3.0), x**2)

@@ -205,6 +205,24 @@ def test_gradient(name):
     agree(tuple(pull(jnp.ones(()))), gradient)
 
 
+EQUAL = {
+    "eigh": lambda x: jnp.linalg.eigh(x)[0],
+    "svd": lambda x: jnp.linalg.svd(x)[1],
+}
+"""The values alone, beside vectors that have no derivative where two of them are equal."""
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_equal_eigenvalues_have_a_derivative(name):
+    number = lambda x: jnp.sum(EQUAL[name](x))  # noqa: E731
+    identity = jnp.eye(3)
+    wanted = jax.grad(number)(identity)
+    assert np.isfinite(wanted).all()
+    agree(blockjac.grad(number)(identity), wanted)
+    for order in ("reverse", "forward"):
+        agree(blockjac.jacobian(number, order=order)(identity), wanted)
+
+
 @pytest.mark.parametrize("name", [name for name in CASES if name not in COMPOSED | SLOW_TWICE])
 def test_second_order(name):
     function, arguments = CASES[name]

@@ -99,12 +99,14 @@ class LinearMap:
         made: what comes out.
         uniform: names of axes along which the map does the same everywhere; it takes any number of
             values there.
+        takes_none: whether `apply` takes None for what is zero.
     """
 
     apply: Callable[[Arrays], Arrays]
     given: Side
     made: Side
     uniform: frozenset[Hashable] = frozenset()
+    takes_none: bool = False
 
     def only(self, inputs: Sequence[int], outputs: Sequence[int]) -> LinearMap:
         """From some of the inputs, with zeros for the others, to some of the outputs."""
@@ -116,16 +118,21 @@ class LinearMap:
             sizes = {
                 name: size
                 for place, part in full.items()
+                if part is not None
                 for name, size in zip(every.names[place], part.shape, strict=True)
                 if name in self.uniform
             }
             zeros = every.resized(sizes)
             for place in absent:
-                full[place] = jnp.zeros(zeros.shapes[place], zeros.dtypes[place])
+                full[place] = (
+                    None if self.takes_none else jnp.zeros(zeros.shapes[place], zeros.dtypes[place])
+                )
             results = self.apply([full[place] for place in sorted(full)])
             return [results[place] for place in outputs]
 
-        return LinearMap(apply, self.given.only(inputs), self.made.only(outputs), self.uniform)
+        return replace(
+            self, apply=apply, given=self.given.only(inputs), made=self.made.only(outputs)
+        )
 
     def on_one_value(self, names: Sequence[Hashable]) -> LinearMap:
         """The same map on one value of some uniform axes."""

@@ -112,7 +112,9 @@ def as_dense_axes(
     involved = {label for axis in axes for label in axis.index.labels}
     inside = [factor for factor in term.factors if set(factor.labels) & involved]
     outside = [factor for factor in term.factors if factor not in inside]
-    written = materialise(inside, axes, kept, dtype, 1)
+    # A place that is known at run time only keeps all or drops all: a mask, not zeros and ones.
+    is_mask = not inside and not involved and any(axis.index.lookup for axis in axes)
+    written = materialise(inside, axes, kept, np.dtype(bool) if is_mask else dtype, 1)
     wrt = list(term.wrt)
     for place, axis in zip(wrt_axes, axes, strict=True):
         wrt[place] = Index.of(axis.target)

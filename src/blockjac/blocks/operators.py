@@ -46,6 +46,8 @@ class OperatorGroup:
         structured: whether all structure that the equation has is in these names; if not, the user
             is told once that it was lost.
         place: file and line of the equation, for what the user is told.
+        takes_none: whether `pull` and `push` take None for what is zero, so that no 0 is multiplied
+            by an infinite derivative that nobody asks for.
     """
 
     out_shapes: Sequence[tuple[int, ...]]
@@ -60,6 +62,7 @@ class OperatorGroup:
     uniform: frozenset[Hashable] = frozenset()
     structured: bool = False
     place: str = ""
+    takes_none: bool = False
     _blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
 
     @property
@@ -191,6 +194,7 @@ class OperatorGroup:
             self.uniform,
             self.structured,
             self.place,
+            self.takes_none,
             {(column, row): block.T for (row, column), block in self._blocks.items()},
         )
 
@@ -203,12 +207,12 @@ class OperatorGroup:
     def _backward(self) -> LinearMap:
         if self.pull is None:
             raise ValueError("this operator has no pullback")
-        return LinearMap(self.pull, self._results(), self._inputs(), self.uniform)
+        return LinearMap(self.pull, self._results(), self._inputs(), self.uniform, self.takes_none)
 
     def _forward(self) -> LinearMap:
         if self.push is None:
             raise ValueError("this operator has no pushforward")
-        return LinearMap(self.push, self._inputs(), self._results(), self.uniform)
+        return LinearMap(self.push, self._inputs(), self._results(), self.uniform, self.takes_none)
 
 
 @dataclass(frozen=True, eq=False)

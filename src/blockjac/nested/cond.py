@@ -97,10 +97,30 @@ def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tupl
         return run
 
     runs = [branch(program, own) for program, own in zip(programs, places, strict=True)]
-    found = lax.switch(index, alike(runs, operands), operands)
+    found = _run_one(_platforms(equation), index, alike(runs, operands), operands)
     needed = {place for body in bodies for place in operand_places(body) if place is not None}
     kept = {place: operands[place] for place in sorted(needed)}
     return list(found[:count]), Kept(index, kept, found[count:], tuple(trees), tuple(places))
+
+
+def _platforms(equation: Equation) -> Sequence[Sequence[str] | None] | None:
+    """For `lax.platform_dependent` the platforms of each branch, None for all others."""
+    return equation.params.get("branches_platforms")
+
+
+def _run_one(
+    platforms: Sequence[Sequence[str] | None] | None,
+    index: Any,
+    branches: Sequence[Callable[..., Any]],
+    *operands: Any,
+) -> Any:
+    """The branch of an index; or of the platform, when the others are not even lowered for it."""
+    if platforms is None:
+        return lax.switch(index, branches, *operands)
+    pairs = list(zip(platforms, branches, strict=True))
+    default = next((branch for names, branch in pairs if names is None), None)
+    named = {name: branch for names, branch in pairs if names is not None for name in names}
+    return lax.platform_dependent(*operands, default=default, **named)
 
 
 def _traced(body: Body, operands: Arrays) -> tuple[Any, Any, list[Any]]:
@@ -148,7 +168,7 @@ def edges(
     equation: Equation, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
 ) -> list[list[Any]]:
     """The switch as an operator."""
-    return SwitchGroup(branches_of(equation, active), inputs, outs, residuals, active).placed()
+    return SwitchGroup(equation, inputs, outs, residuals, active).placed()
 
 
 class SwitchGroup(NestedGroup):
@@ -156,16 +176,17 @@ class SwitchGroup(NestedGroup):
 
     def __init__(
         self,
-        bodies: Sequence[Body],
+        equation: Equation,
         inputs: Arrays,
         outs: Arrays,
         residuals: Kept,
         active: Sequence[bool],
     ) -> None:
         super().__init__("cond", outs, inputs, active)
-        if not all(body.reversible for body in bodies):
+        self.bodies = branches_of(equation, active)
+        if not all(body.reversible for body in self.bodies):
             self.pull = None
-        self.bodies, self.inputs, self.kept = bodies, inputs, residuals
+        self.platforms, self.inputs, self.kept = _platforms(equation), inputs, residuals
 
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
         """By the branch that ran."""
@@ -202,7 +223,7 @@ class SwitchGroup(NestedGroup):
             return run
 
         branches = alike([branch(k) for k in range(len(self.bodies))])
-        arrays = lax.switch(self.kept.index, branches)
+        arrays = _run_one(self.platforms, self.kept.index, branches)
         return [
             None if form is None else form.block(array)
             for form, array in zip(forms, arrays, strict=True)

@@ -2,7 +2,8 @@
 
 The rule is a program from cotangents to cotangents. Where it is linear, as a derivative is, the
 Jacobian is its transpose and is eliminated by its own edges, so that structure is kept. A rule that
-is not (one that clips gradients, for example) is run on each whole cotangent, as JAX does.
+is not (one that clips gradients, for example), or that has effects (one that prints them), is run
+on each whole cotangent, as JAX does.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def edges(
 
     closed = jax.make_jaxpr(rule)(*leaves, *cotangents)
     body = Body(closed, (*(False for _ in leaves), *(True for _ in cotangents)))
-    if is_linear(body.graph):
+    if is_linear(body.graph) and not compat.effects(closed):
         return RuleGroup(body, leaves, cotangents, outs, inputs, active).placed()
     columns = [place for place, wanted in enumerate(active) if wanted]
     rows = [place for place, out in enumerate(outs) if is_inexact(out)]

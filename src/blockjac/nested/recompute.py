@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 
+from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.cost import is_planning
 from blockjac.eliminate import Point
 from blockjac.eliminate import evaluate as evaluate_graph
+from blockjac.errors import NoDerivativeError
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
 from blockjac.nested.spread import barrier
@@ -46,10 +48,22 @@ def _saves(policy: Any, equation: Equation, avals: Sequence[Any]) -> bool:
 
 def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[list[Any], Any]:
     """The results; kept are the operands and what the policy saves."""
+    _check_repeatable(equation)
     body: Body = remembered(equation, active, _body_of)
     point = evaluate_graph(body.graph, inputs, body.graph.captured)
     saved = saved_values(body, equation.params["policy"])
     return body.results(point), [list(inputs), [point.values[value] for value in saved]]
+
+
+def _check_repeatable(equation: Equation) -> None:
+    """Raise where the outside world would see the function run twice."""
+    effects = compat.io_effects(equation.params["jaxpr"])
+    if effects:
+        raise NoDerivativeError(
+            f"effects not supported in `jax.checkpoint`{compat.at_place(equation.source)}: "
+            f"{', '.join(effects)}; its values are computed twice, so call "
+            "jax.experimental.io_callback outside of it"
+        )
 
 
 def edges(
@@ -80,11 +94,22 @@ class RecomputedGroup(NestedGroup):
         """After the values once more; a barrier keeps the compiler from reusing the first ones."""
         if is_planning():
             return self.body.pulled(self.body.abstract_edges(whole=True), cotangents)
-        kept, given = self.kept, list(cotangents)
-        if self.equation.params["prevent_cse"]:
-            arrays, tree = jax.tree.flatten([kept, given])
-            kept, given = jax.tree.unflatten(tree, barrier(arrays))
-        return self.body.pulled(self.body.edges(self._point_again(*kept)), given)
+        inputs, saved, given = self._behind_barrier(list(cotangents))
+        return self.body.pulled(self.body.edges(self._point_again(inputs, saved)), given)
+
+    def _behind_barrier(self, cotangents: Any) -> tuple[Arrays, Arrays, Blocks]:
+        """The operands that the user wants a barrier for, the saved values, and the cotangents."""
+        inputs, saved = self.kept
+        prevent = self.equation.params["prevent_cse"]
+        wanted = prevent if isinstance(prevent, tuple) else (prevent,) * len(inputs)
+        if not any(wanted):
+            return inputs, saved, cotangents
+        chosen = [one for one, own in zip(inputs, wanted, strict=True) if own]
+        arrays, tree = jax.tree.flatten([chosen, saved, cotangents])
+        chosen, saved, cotangents = jax.tree.unflatten(tree, barrier(arrays))
+        behind = iter(chosen)
+        inputs = [next(behind) if own else one for one, own in zip(inputs, wanted, strict=True)]
+        return inputs, saved, cotangents
 
     def pushed(self, tangents: Blocks) -> list[Block | None]:
         """Alongside the values, which need not be computed again for it."""

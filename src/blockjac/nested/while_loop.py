@@ -16,6 +16,7 @@ from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
 from blockjac.nested.form import Form, form_of, joined
 from blockjac.nested.scan import grown_body
 from blockjac.nested.spread import start_of
+from blockjac.rules.fallback import vertex_shape
 from blockjac.rules.registry import PASSES, Pass
 
 Arrays = Sequence[Any]
@@ -78,9 +79,9 @@ class WhileGroup(NestedGroup):
         condition = params["cond_jaxpr"]
         condition_consts, body_consts = self.inputs[:before], self.inputs[before : before + consts]
 
-        def goes_on(state: Any) -> Any:
-            (holds,) = compat.evaluated(condition, [*condition_consts, *state[0]])
-            return holds
+        def holds(values: Arrays) -> Any:
+            (found,) = compat.evaluated(condition, [*condition_consts, *values])
+            return found
 
         def step(state: Any) -> Any:
             values, arrays = state
@@ -99,11 +100,43 @@ class WhileGroup(NestedGroup):
         ]
         start = [form and form.array(block) for form, block in zip(forms, carry, strict=True)]
         start_all = start_of(lambda state, _: (step(state), None), (init, start), ())
-        _, arrays = lax.while_loop(goes_on, step, start_all)
+        _, arrays = lax.while_loop(
+            lambda state: jnp.any(holds(state[0])),
+            lambda state: _where_on(holds(state[0]), step(state), state),
+            start_all,
+        )
         return [
             None if form is None else form.block(array)
             for form, array in zip(forms, arrays, strict=True)
         ]
+
+
+def _where_on(holds: Any, new: Any, old: Any) -> Any:
+    """The new state; under `jax.vmap`, where each example has steps of its own, where it goes on.
+
+    Args:
+        holds: whether the loop goes on: a number, or one for each example.
+        new: values and arrays of tangents, with the axes of the examples first.
+        old: the same before the step.
+    """
+    if not holds.shape:
+        return new
+    (values, arrays), (before, arrays_before) = new, old
+
+    def chosen(one: Any, other: Any, value: Any) -> Any:
+        first = (1,) * (len(vertex_shape(value)) - value.ndim)  # the parts of a complex number
+        rest = (1,) * (one.ndim - len(first) - holds.ndim)
+        return jnp.where(jnp.reshape(holds, (*first, *holds.shape, *rest)), one, other)
+
+    kept = [
+        jnp.where(jnp.reshape(holds, holds.shape + (1,) * (one.ndim - holds.ndim)), one, other)
+        for one, other in zip(values, before, strict=True)
+    ]
+    moved = [
+        None if one is None else chosen(one, other, value)
+        for one, other, value in zip(arrays, arrays_before, values, strict=True)
+    ]
+    return kept, moved
 
 
 PASSES["while"] = Pass(evaluate, edges, lambda equation, active: False)

@@ -111,7 +111,8 @@ def _axes(params: dict[str, Any]) -> tuple[Any, ...]:
 
 def _varying(array: Any, axes: Sequence[Any]) -> Any:
     """The array typed as differing between the devices along mesh axes."""
-    missing = tuple(axis for axis in axes if axis not in compat.varying_axes(array))
+    known = compat.varying_axes(array)
+    missing = tuple(axis for axis in compat.mesh_axes() if axis in axes and axis not in known)
     return lax.pcast(array, missing, to="varying") if missing else array
 
 

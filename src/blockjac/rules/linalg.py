@@ -50,7 +50,14 @@ def factor_edges(
     tangent = jax.eval_shape(packed, compat.struct(jax.typeof(matrix)))
 
     def pull(cotangents: Sequence[Any]) -> Sequence[Any]:
-        return jax.linear_transpose(lambda one: residuals(one), tangent)(list(cotangents))
+        # Eigenvectors of equal eigenvalues have no derivative, but the eigenvalues do.
+        asked = [place for place, one in enumerate(cotangents) if one is not None]
+
+        def push(one: Any) -> list[Any]:
+            rates = residuals(one)
+            return [rates[place] for place in asked]
+
+        return jax.linear_transpose(push, tangent)([cotangents[place] for place in asked])
 
     depth = matrix.ndim - 2
     group = OperatorGroup(
@@ -64,6 +71,7 @@ def factor_edges(
         row_axes=[_names(outs[place], depth) for place in smooth],
         column_axes=[_names(matrix, depth)],
         structured=True,
+        takes_none=True,
     )
     return placed(group, smooth, [0], (len(outs), 1))
 
