@@ -35,6 +35,7 @@ from blockjac.planner import Order, choose_order
 from blockjac.planner.one_way import check_backwards, check_forwards, has_one_way
 from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
 from blockjac.trace import is_inexact
+from blockjac.waves import Waves
 
 Arrays = Sequence[Any]
 
@@ -94,7 +95,7 @@ class Jacobian:
         del extra
         outputs = graph.outputs[: self.count]
         useful = useful_vertices(graph, outputs)
-        point = evaluate(graph, arguments, captured, useful)
+        point = evaluate(graph, arguments, captured, useful, waves=Waves.of(graph, useful))
         edges = elemental(graph, point, useful)
         identity_edges(graph, edges, outputs, useful)
         edges.skipped = self.skipped

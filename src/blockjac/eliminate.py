@@ -27,6 +27,7 @@ from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.rules import PASSES, RULES, ZERO, Pass
 from blockjac.rules.complex_numbers import complex_rule
 from blockjac.rules.fallback import ONE_EQUATION, real_dtype, vertex_shape
+from blockjac.waves import Waves, is_wave
 
 Vertex = Any
 """A number of a graph's vertex, or `("out", k)` for the k-th result."""
@@ -105,11 +106,13 @@ class Point:
         values: what the equations computed, by number of the value.
         residuals: what each equation that is a pass keeps for its derivative.
         whole: whether all values are there, or only those that a way back needs.
+        waves: the store that its sines and cosines are in; None if there is none.
     """
 
     values: list[Any]
     residuals: dict[Equation, Any] = field(default_factory=dict)
     whole: bool = True
+    waves: Waves | None = None
 
 
 def evaluate(
@@ -118,6 +121,7 @@ def evaluate(
     captured: Sequence[Any],
     useful: Set[int] = frozenset(),
     known: Mapping[int, Any] | None = None,
+    waves: Waves | None = None,
 ) -> Point:
     """The values of all equations, and the residuals of those passes that are differentiated.
 
@@ -127,6 +131,7 @@ def evaluate(
         captured: values of its constants.
         useful: the vertices that a derivative will be asked of.
         known: values that need not be computed, by number.
+        waves: a store for sines and cosines.
     """
     values: list[Any] = [None] * len(graph.avals)
     for value, array in (known or {}).items():
@@ -135,7 +140,7 @@ def evaluate(
         (*graph.inputs, *graph.constants), (*arguments, *captured), strict=True
     ):
         values[value] = array
-    point = Point(values)
+    point = Point(values, waves=waves)
     passes = set(useful_passes(graph, useful)) if useful else frozenset()
     for equation in graph.equations:
         if known and _is_known(equation, known) and equation not in passes:
@@ -146,6 +151,8 @@ def evaluate(
             results, point.residuals[equation] = pass_of(equation).evaluate(
                 equation, [compat.jax_array(operand) for operand in operands], active
             )
+        elif waves is not None and is_wave(equation, graph):
+            results = [waves.value(equation, operands[0])]
         else:
             results = compat.bind(equation.primitive, operands, equation.params)
         for value, result in zip(equation.results, results, strict=True):
@@ -231,13 +238,11 @@ def elemental(graph: Graph, point: Point, useful: Set[int]) -> Edges:
         tails = tails_of(equation, useful)
         inputs = [_array(operand, values) for operand in equation.operands]
         outs = [values[value] for value in equation.results]
-        rows = _rows(
-            equation,
-            inputs,
-            outs,
-            [tail is not None for tail in tails],
-            point.residuals.get(equation),
-        )
+        active = [tail is not None for tail in tails]
+        if point.waves is not None and is_wave(equation, graph):
+            rows: list[list[Any]] = [[point.waves.edge(equation, inputs[0])]]
+        else:
+            rows = _rows(equation, inputs, outs, active, point.residuals.get(equation))
         if not point.whole:
             _backwards_only(rows)
         rows = _without_repeated(rows, tails)

@@ -8,6 +8,7 @@ differentiated like everything else.
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,14 @@ CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
 
 CALLS_WITH_RULES = frozenset({"composite", "custom_vmap_call"})
 """Such primitives with a lowering or batching rule, kept where nothing is differentiated."""
+
+
+_tracing: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_trace", default=False)
+
+
+def is_tracing() -> bool:
+    """Whether a function is being traced here: what it emits will be differentiated."""
+    return _tracing.get()
 
 
 def trace(
@@ -45,7 +54,11 @@ def trace(
     Returns:
         The graph; its inputs are the leaves in order, named as in the function's signature.
     """
-    closed = jax.make_jaxpr(function)(*arguments, **(keywords or {}))
+    token = _tracing.set(True)
+    try:
+        closed = jax.make_jaxpr(function)(*arguments, **(keywords or {}))
+    finally:
+        _tracing.reset(token)
     jaxpr = compat.open_jaxpr(closed)
     graph = Graph()
     graph.inputs = tuple(graph.new_value(variable.aval) for variable in jaxpr.invars)
