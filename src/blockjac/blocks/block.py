@@ -131,6 +131,7 @@ class Block:
         wrt_shape: shape of the variable.
         dtype: dtype of the entries.
         terms: the structured summands; none for the zero block.
+        outline: what a plan has noted of the block; None before one has.
 
     Example:
         >>> import jax.numpy as jnp
@@ -144,7 +145,7 @@ class Block:
         Array([1., 4., 9.], dtype=float32)
     """
 
-    __slots__ = ("dtype", "out_shape", "terms", "wrt_shape")
+    __slots__ = ("dtype", "out_shape", "outline", "terms", "wrt_shape")
 
     def __init__(
         self, out_shape: Sequence[int], wrt_shape: Sequence[int], dtype: Any, terms: Iterable[Term]
@@ -161,6 +162,7 @@ class Block:
                 )
             kept.append(tidy(term, self.out_shape, self.wrt_shape))
         self.terms: tuple[Term, ...] = tuple(term for term in kept if term is not None)
+        self.outline: Any = None
 
     # Construction
 
@@ -411,12 +413,8 @@ def _scaled(term: Term, scalar: Any, dtype: Any) -> Term:
 def rebuilt(out_shape: Shape, wrt_shape: Shape, dtype: Any, terms: Iterable[Term]) -> Block:
     """A block from terms that are tidy already."""
     block = object.__new__(Block)
-    block.out_shape, block.wrt_shape, block.dtype, block.terms = (
-        out_shape,
-        wrt_shape,
-        dtype,
-        tuple(terms),
-    )
+    block.out_shape, block.wrt_shape, block.dtype = out_shape, wrt_shape, dtype
+    block.terms, block.outline = tuple(terms), None
     return block
 
 

@@ -174,9 +174,21 @@ def _priced(
     involved = {label for axis in axes for label in axis.index.labels} | carried
     targets = [axis.target for axis in axes if axis.size != 1 and axis not in constant]
     labels = (*(label for label in kept if label in involved), *targets)
-    if factors:
+    if len(factors) == 1 and coefficient == 1 and _is_written(factors[0], axes, kept):
+        return Factor(factors[0].array, labels)
+    if factors:  # multiplied while the result is written
+        cost = current()
+        moved = cost.bytes + sum(one.numel * one.array.dtype.itemsize for one in factors)
         arrays.product(list(factors), coefficient, dtype)
+        cost.bytes = moved
     return arrays.written(labels, dtype)
+
+
+def _is_written(factor: Factor, axes: Sequence[Axis], kept: Sequence[Label]) -> bool:
+    """Whether a factor is what is asked for already."""
+    own = [label for axis in axes for label in axis.index.labels]
+    plain = all(axis.index.is_plain(axis.size) for axis in axes)
+    return plain and not kept and list(factor.labels) == own
 
 
 class _Layout:

@@ -190,26 +190,40 @@ def trimmed(term: Term, out_shape: Sequence[int], wrt_shape: Sequence[int]) -> T
 def absorbed(
     factors: Sequence[Factor], summed: Sequence[Label], coefficient: Any
 ) -> tuple[list[Factor], Any]:
-    """Multiply scalars into the smallest factor that is about to be contracted.
+    """Multiply what is not summed into a smaller factor that is about to be contracted.
 
-    There the compiler does it while it writes that factor; after a matrix product it would be one
-    more pass over the result.
+    A scalar goes into the smallest factor, where the compiler multiplies while it writes that
+    factor; a factor over some of another's labels goes into that one. After a matrix product it
+    would be one more pass over the result.
     """
-    scalars = [factor for factor in factors if not factor.labels and not arrays.is_mask(factor)]
-    involved = [
-        factor
-        for factor in factors
-        if set(factor.labels) & set(summed) and not arrays.is_mask(factor)
-    ]
-    if len(involved) < 2 or (not scalars and abs(coefficient) == 1):
+    reach = set(summed)
+    involved = [factor for factor in factors if reach & set(factor.labels)]
+    numbers = [factor for factor in involved if not arrays.is_mask(factor)]
+    if len(numbers) < 2:
         return list(factors), coefficient
-    smallest = min(involved, key=lambda factor: factor.numel)
-    result = {label for factor in involved for label in factor.labels} - set(summed)
-    if smallest.numel > arrays.numel(list(result)):
-        return list(factors), coefficient
-    scaled = arrays.product([smallest, *scalars], coefficient)
-    others = [factor for factor in factors if factor is not smallest and factor not in scalars]
-    return [scaled, *others], 1
+    result = arrays.numel(list({label for factor in involved for label in factor.labels} - reach))
+    smallest = min(numbers, key=lambda factor: factor.numel)
+    gains: dict[int, list[Factor]] = {}
+    left: list[Factor] = []
+    for factor in factors:
+        home = None
+        if factor not in involved:
+            homes = [one for one in numbers if set(factor.labels) <= set(one.labels)]
+            home = min(homes, key=lambda one: one.numel, default=None)
+        if home is None or home.numel > result or (not factor.labels and arrays.is_mask(factor)):
+            left.append(factor)
+        else:
+            gains.setdefault(id(home), []).append(factor)
+    scaled = abs(coefficient) != 1 and smallest.numel <= result
+    if scaled:
+        gains.setdefault(id(smallest), [])
+    made = []
+    for factor in left:
+        if id(factor) in gains:
+            own = coefficient if scaled and factor is smallest else 1
+            factor = arrays.product([factor, *gains[id(factor)]], own)
+        made.append(factor)
+    return made, 1 if scaled else coefficient
 
 
 def contracted(

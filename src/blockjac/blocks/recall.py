@@ -59,6 +59,11 @@ class Outline(Block):
         """Whether there is no term."""
         return not self.kind.structure.terms
 
+    @property
+    def batch_shape(self) -> Shape:
+        """A plan has no batches."""
+        return ()
+
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
@@ -119,8 +124,10 @@ def outlined(block: Block) -> tuple[Kind, Sequence[Any]]:
     """The kind of a block, and its arrays."""
     if isinstance(block, Outline):
         return block.kind, block.arrays
-    arrays, structure = flatten(block)
-    return _kind(structure, arrays), arrays
+    if block.outline is None:
+        arrays, structure = flatten(block)
+        block.outline = _kind(structure, arrays), arrays
+    return block.outline
 
 
 def _kind(structure: Structure, arrays: Sequence[Any]) -> Kind:

@@ -67,6 +67,8 @@ def _best(game: Structured, chain: Sequence[int]) -> list[int]:
             for middle in range(first + 1, end):
                 edge, paid = game.pairs.product(made[middle, end], made[first, middle])
                 paid += price[first, middle] + price[middle, end]
+                if length == last:  # factors that are still apart are multiplied in the end
+                    paid += game.pairs.writing(edge)
                 if (first, end) not in price or paid < price[first, end]:
                     made[first, end], price[first, end] = edge, paid
                     split[first, end] = middle

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from blockjac.blocks import Block, add, star
-from blockjac.blocks.block import flatten
 from blockjac.blocks.cost import Abstract, Cost, current
+from blockjac.blocks.dense import dense
 from blockjac.blocks.operators import Operator
 from blockjac.blocks.recall import Kind, Outline, outlined
 from blockjac.eliminate import Edges, Vertex
@@ -26,6 +26,9 @@ OPAQUE = 1
 
 ZERO = 2
 """No edge."""
+
+NO_LIMIT = 2**62
+"""Bytes: a plan writes nothing, whatever the size."""
 
 State = tuple[list[Any], list[Any]]
 """Edges by tail, and tails by head; lists and what they hold are never changed."""
@@ -54,7 +57,8 @@ class Pairs:
         self.price = price
         self._kinds: list[tuple[Kind, tuple[int, ...]] | None] = [None, None, None]
         self._numbers: dict[tuple[Kind, tuple[int, ...]], int] = {}
-        self._known: dict[int, tuple[int, Any]] = {}
+        self._marks: dict[int, int] = {}
+        self._arrays: list[Any] = [None]
         self._products: dict[tuple[int, int], tuple[int, float]] = {}
         self._sums: dict[tuple[int, int], tuple[int, float]] = {}
 
@@ -62,15 +66,17 @@ class Pairs:
         """The number of an edge of the graph, whose arrays are known from now on."""
         if isinstance(edge, Operator):
             return OPAQUE
-        for array in flatten(edge)[0]:
-            self._known.setdefault(id(array), (len(self._known) + 1, array))
+        for array in outlined(edge)[1]:
+            if id(array) not in self._marks:
+                self._marks[id(array)] = len(self._arrays)
+                self._arrays.append(array)
         return self._number_of(edge)
 
     def _number_of(self, block: Block) -> int:
         if block.is_zero:
             return ZERO
         kind, arrays = outlined(block)
-        marks = tuple([self._known.get(id(array), (0, None))[0] for array in arrays])
+        marks = tuple([self._marks.get(id(array), 0) for array in arrays])
         key = (kind, marks)
         if key not in self._numbers:
             self._numbers[key] = len(self._kinds)
@@ -83,11 +89,10 @@ class Pairs:
         if found is None:
             raise ValueError("neither an operator nor the identity of a result has a structure")
         kind, marks = found
-        arrays = {mark: array for mark, array in self._known.values()}
         return Outline(
             kind,
             [
-                arrays[mark] if mark else Abstract(shape, dtype)
+                self._arrays[mark] if mark else Abstract(shape, dtype)
                 for mark, shape, dtype in zip(marks, kind.shapes, kind.dtypes, strict=True)
             ],
         )
@@ -115,6 +120,13 @@ class Pairs:
         if key not in self._sums:
             self._sums[key] = self._priced(add, one, other)
         return self._sums[key]
+
+    def writing(self, number: int) -> float:
+        """The price of an edge written out dense."""
+        before = self.price(current())
+        if number not in (SAME, OPAQUE, ZERO):
+            dense(self._block(number), max_bytes=NO_LIMIT)
+        return self.price(current()) - before
 
     def _priced(
         self, operation: Callable[[Block, Block], Block], one: int, other: int

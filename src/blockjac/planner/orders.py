@@ -27,7 +27,7 @@ from blockjac.eliminate import (
 from blockjac.errors import OrderError
 from blockjac.graph import Graph
 from blockjac.planner.chains import chain_moves
-from blockjac.planner.game import Game, Pairs, Scalars, State, Structured
+from blockjac.planner.game import NO_LIMIT, Game, Pairs, Scalars, State, Structured
 from blockjac.planner.one_way import check_backwards, check_forwards, has_one_way
 from blockjac.planner.plan import Plan
 from blockjac.planner.search import Search, annealed
@@ -37,11 +37,8 @@ Order = str | Search | tuple[int, ...]
 
 NAMES = ("auto", "reverse", "forward", "greedy", "search")
 
-BUDGET = 20_000
-"""The effort that "auto" spends on a candidate, see `Cost.effort`: about 0.15 s."""
-
-NO_LIMIT = 2**62
-"""Bytes: a plan writes nothing, whatever the size."""
+BUDGET = 12_000
+"""The effort that "auto" spends on a candidate, see `Cost.effort`: about 0.1 s."""
 
 MARGIN = 0.95
 """The share of reverse's predicted time that another order must stay below to be taken."""
