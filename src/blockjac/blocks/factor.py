@@ -19,7 +19,13 @@ import numpy as np
 import opt_einsum
 from jax import lax
 
-from blockjac.blocks.cost import Abstract, current, is_planning
+from blockjac.blocks.cost import (
+    BYTES_PER_SECOND,
+    OPERATIONS_PER_SECOND,
+    Abstract,
+    current,
+    is_planning,
+)
 from blockjac.blocks.index import Index, Label, Lookup, radix
 from blockjac.errors import DenseTooLargeError
 
@@ -258,7 +264,7 @@ def sum_out(
 ) -> Factor:
     """Contract factors to one: the product of all, summed over `summed`.
 
-    The order of pairwise contractions is opt_einsum's.
+    Two at a time, in the order that is predicted to take the least time.
 
     Args:
         factors: one or more.
@@ -275,7 +281,8 @@ def sum_out(
         later = [label for label in summed if label in needed]
         pending = [*rest, _contract(first, second, now, later)]
     if len(pending) == 2:
-        return _contract(pending[0], pending[1], summed)
+        first, second = sorted(pending, key=lambda factor: _rank(factor, wanted))
+        return _contract(first, second, summed)
     return _reduce(pending[0], summed)
 
 
@@ -283,13 +290,6 @@ def _twin(
     first: Factor, second: Factor, factors: Sequence[Factor], wanted: Sequence[Label]
 ) -> Factor:
     """Of the factors that the first may as well be multiplied into, that of the first axes."""
-
-    def rank(factor: Factor) -> int:
-        return min(
-            (place for place, label in enumerate(wanted) if label in factor.labels),
-            default=len(wanted),
-        )
-
     carried = set(first.labels)
     if not carried < set(second.labels):
         return second
@@ -298,10 +298,25 @@ def _twin(
         for factor in factors
         if factor is not first and factor.numel == second.numel and carried < set(factor.labels)
     ]
-    return min([second, *twins], key=rank)
+    return min([second, *twins], key=lambda factor: _rank(factor, wanted))
+
+
+def _rank(factor: Factor, wanted: Sequence[Label]) -> int:
+    """The place of a factor's first label among those of the answer."""
+    places = (place for place, label in enumerate(wanted) if label in factor.labels)
+    return min(places, default=len(wanted))
+
+
+FEW = 5
+"""Up to so many factors every order of contracting them is tried."""
 
 
 def _next_pair(factors: Sequence[Factor], summed: Sequence[Label]) -> tuple[Factor, Factor]:
+    """The two factors to contract first, in the order that takes the least time; see `FEW`."""
+    if len(factors) <= FEW:
+        carried = [frozenset(factor.labels) for factor in factors]
+        first, second = _cheapest_pair(carried, frozenset(summed))[1]
+        return factors[first], factors[second]
     symbols: dict[Label, str] = {}
     for factor in factors:
         for label in factor.labels:
@@ -309,12 +324,29 @@ def _next_pair(factors: Sequence[Factor], summed: Sequence[Label]) -> tuple[Fact
     inputs = ",".join("".join(symbols[label] for label in factor.labels) for factor in factors)
     output = "".join(symbol for label, symbol in symbols.items() if label not in summed)
     shapes = [sizes(factor.labels) for factor in factors]
-    optimizer = "optimal" if len(factors) <= 5 else "auto"
-    path, _ = opt_einsum.contract_path(
-        f"{inputs}->{output}", *shapes, shapes=True, optimize=optimizer
-    )
+    path, _ = opt_einsum.contract_path(f"{inputs}->{output}", *shapes, shapes=True, optimize="auto")
     first, *second = next(iter(path))  # a lone number: opt_einsum would sum one factor first
     return (factors[first], factors[second[0]]) if second else (factors[0], factors[1])
+
+
+def _cheapest_pair(
+    carried: Sequence[frozenset[Label]], summed: frozenset[Label]
+) -> tuple[float, tuple[int, int]]:
+    """The least seconds to contract factors over these labels, and the pair to begin with."""
+    best, pair = math.inf, (0, 1)
+    for first in range(len(carried)):
+        for second in range(first + 1, len(carried)):
+            rest = [one for place, one in enumerate(carried) if place not in (first, second)]
+            union = carried[first] | carried[second]
+            kept = union.difference(summed.difference(*rest))
+            operations = numel(tuple(union)) * (1 if kept == union else 2)
+            entries = sum(numel(tuple(one)) for one in (carried[first], carried[second], kept))
+            seconds = operations / OPERATIONS_PER_SECOND + 8 * entries / BYTES_PER_SECOND
+            if rest and seconds < best:
+                seconds += _cheapest_pair([*rest, kept], summed)[0]
+            if seconds < best:
+                best, pair = seconds, (first, second)
+    return best, pair
 
 
 def _reduce(factor: Factor, summed: Sequence[Label]) -> Factor:
