@@ -275,14 +275,14 @@ def _sides(question: Jacobian, graph: Graph) -> list[str]:
 
 
 def _at_most(graph: Graph, question: Jacobian) -> int:
-    """Bytes that no order exceeds: every value with a dense Jacobian on both sides, all at once."""
-    ends = sum(map(sum, (_lengths(question, graph, side) for side in ("rows", "columns"))))
+    """Bytes that reverse or forward order does not exceed: a dense Jacobian of every value."""
+    rows, columns = (sum(_lengths(question, graph, side)) for side in ("rows", "columns"))
     values = sum(
         math.prod(aval.shape) * aval.dtype.itemsize
         for aval in graph.avals
         if hasattr(aval.dtype, "itemsize")
     )
-    return values * (ends + 1)
+    return values * (min(rows, columns) + 1) + rows * columns * 8
 
 
 def _fits(question: Jacobian | Chunked, graph: Graph, limit: int) -> bool:

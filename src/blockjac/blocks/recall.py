@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from blockjac.blocks.block import Block, Shape, Structure, Term, flatten, unflatten
@@ -63,6 +64,11 @@ class Outline(Block):
     def batch_shape(self) -> Shape:
         """A plan has no batches."""
         return ()
+
+
+jax.tree_util.register_pytree_node(
+    Outline, lambda outline: (outline.arrays, outline.kind.structure), unflatten
+)
 
 
 @dataclass(frozen=True, eq=False)
