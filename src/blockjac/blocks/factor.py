@@ -279,9 +279,12 @@ def sum_out(
         needed = {label for factor in rest for label in factor.labels}
         now = [label for label in summed if label not in needed]
         later = [label for label in summed if label in needed]
-        pending = [*rest, _contract(first, second, now, later)]
+        readers = [factor for factor in rest if set(factor.labels) & set(later)]
+        pending = [*rest, _contract(first, second, now, later, readers)]
     if len(pending) == 2:
         first, second = sorted(pending, key=lambda factor: _rank(factor, wanted))
+        if set(second.labels) <= set(summed) and first.labels[0] in summed:
+            first, second = second, first  # a row times a matrix, not its transpose times a column
         return _contract(first, second, summed)
     return _reduce(pending[0], summed)
 
@@ -361,14 +364,26 @@ def _reduce(factor: Factor, summed: Sequence[Label]) -> Factor:
 
 
 def _contract(
-    left: Factor, right: Factor, summed: Sequence[Label], later: Sequence[Label] = ()
+    left: Factor,
+    right: Factor,
+    summed: Sequence[Label],
+    later: Sequence[Label] = (),
+    readers: Sequence[Factor] = (),
 ) -> Factor:
-    """The product of two factors, summed over some labels; `later` ones are summed after it."""
+    """The product of two factors, summed over some labels.
+
+    Args:
+        left: a factor.
+        right: a factor.
+        summed: the labels that disappear.
+        later: those that disappear afterwards,
+        readers: in a contraction with these factors.
+    """
     left = _reduce(left, [label for label in summed if label not in right.labels])
     right = _reduce(right, [label for label in summed if label not in left.labels])
     inner = [label for label in left.labels if label in summed and label in right.labels]
     if not inner:
-        return _laid_out(left, right, later)
+        return _laid_out(left, right, later, readers)
     if _reads_better(right, left, inner):
         left, right = right, left
     batch = [label for label in left.labels if label in right.labels and label not in inner]
@@ -381,7 +396,10 @@ def _contract(
         return _priced(
             labels, dtype, [left, right], multiplications=work, additions=work - numel(labels)
         )
-    if not left_free and not right_free:
+    lead = len(batch)
+    leading = left.labels[:lead] == right.labels[:lead] == tuple(batch)
+    if not (left_free or right_free) or not (leading or (left_free and right_free)):
+        # no matrix product: multiplied and summed in one loop, without a copy of either
         return _reduce(product([left, right]), inner)
     check_fits(labels, left.array.dtype)
     dtype = jnp.result_type(left.array.dtype, right.array.dtype)
@@ -408,7 +426,13 @@ LARGE = 2**16
 """Entries from which on it pays to lay a factor out for the matrix product that will read it."""
 
 
-def _laid_out(left: Factor, right: Factor, later: Sequence[Label]) -> Factor:
+WIDE = 32
+"""Rows and columns from which on a contraction is a matrix product worth a thought."""
+
+
+def _laid_out(
+    left: Factor, right: Factor, later: Sequence[Label], readers: Sequence[Factor]
+) -> Factor:
     """The product of two factors whose summed labels come last, if a matrix product follows.
 
     A matrix product reads its left operand at twice the speed where the summed axis is the last.
@@ -417,12 +441,23 @@ def _laid_out(left: Factor, right: Factor, later: Sequence[Label]) -> Factor:
     labels = union([left, right])
     ends = [label for label in labels if label in later]
     order = [*(label for label in labels if label not in later), *ends]
-    if not ends or list(labels) == order or numel(labels) < LARGE:
+    if list(labels) == order or not _is_matrix_product(labels, ends, readers):
         return product([left, right])
     made = product([left, right], order=order)
     if is_planning():
         return made
     return Factor(lax.optimization_barrier(made.array), made.labels)
+
+
+def _is_matrix_product(
+    labels: Sequence[Label], ends: Sequence[Label], readers: Sequence[Factor]
+) -> bool:
+    """Whether a large factor over these labels is read next by one product over its `ends`."""
+    if not ends or len(readers) != 1 or numel(labels) < LARGE:
+        return False
+    rows = [label for label in labels if label not in ends]
+    columns = [label for label in readers[0].labels if label not in ends]
+    return not set(rows) & set(columns) and min(numel(rows), numel(columns)) >= WIDE
 
 
 def _reads_better(left: Factor, right: Factor, inner: Sequence[Label]) -> bool:
