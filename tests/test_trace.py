@@ -10,8 +10,8 @@ from jax import export
 
 import blockjac
 from blockjac.call import traced_call
-from blockjac.eliminate import evaluate, useful_vertices
 from blockjac.errors import NoDerivativeError
+from blockjac.evaluation import evaluate, useful_vertices
 from blockjac.trace import trace
 
 V = jnp.arange(4.0) + 0.5

@@ -17,17 +17,14 @@ import blockjac.nested  # noqa: F401  (its passes must be registered)
 from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.operators import Edge, written
-from blockjac.eliminate import (
-    Edges,
+from blockjac.eliminate import Edges, eliminate, forward_order, reverse_order
+from blockjac.evaluation import (
     elemental,
-    eliminate,
     evaluate,
-    forward_order,
     identity_edges,
     kept_of,
     point_from,
     read,
-    reverse_order,
     useful_vertices,
 )
 from blockjac.graph import Graph, Literal, Operand

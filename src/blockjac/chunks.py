@@ -20,19 +20,15 @@ from blockjac import compat
 from blockjac.answers import Arrays, Jacobian, finished, left_over, results
 from blockjac.blocks import Block
 from blockjac.blocks.factor import in_bytes, machine_limit
-from blockjac.eliminate import (
-    Edges,
-    Vertex,
+from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
+from blockjac.errors import ArgumentError, DenseTooLargeError
+from blockjac.evaluation import (
     elemental,
-    eliminate,
     evaluate,
-    forward_order,
     identity_edges,
     is_reversible,
-    reverse_order,
     useful_vertices,
 )
-from blockjac.errors import ArgumentError, DenseTooLargeError
 from blockjac.graph import Graph, Operand
 from blockjac.planner.memory import peak_bytes
 from blockjac.planner.one_way import check_backwards, check_forwards, is_forward

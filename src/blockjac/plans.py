@@ -19,19 +19,15 @@ from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.operators import Edge, Operator
 from blockjac.call import ArgNums, Call, traced_call
-from blockjac.eliminate import (
-    Edges,
-    Vertex,
+from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
+from blockjac.errors import BlockjacError
+from blockjac.evaluation import (
     elemental,
-    eliminate,
     evaluate,
-    forward_order,
     identity_edges,
     is_reversible,
-    reverse_order,
     useful_vertices,
 )
-from blockjac.errors import BlockjacError
 from blockjac.graph import Graph
 from blockjac.planner import Order, Search, check_order, choose_order
 from blockjac.planner.emitted import operations

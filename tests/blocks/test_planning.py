@@ -19,6 +19,7 @@ from blockjac.blocks import (
     Term,
     add,
     block,
+    contraction,
     dense,
     factor,
     network,
@@ -45,7 +46,7 @@ class Nothing:
 def no_operations():
     """Within, the block algebra has no `jax.numpy` and no `jax.lax` to call."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (block, dense, factor, network, star_module):
+        for module in (block, contraction, dense, factor, network, star_module):
             for name in {"jnp", "lax"} & set(vars(module)):
                 patch.setattr(module, name, Nothing())
         yield

@@ -9,7 +9,7 @@ from functions.table import BETTER, TABLE, resolved
 from rules.test_table import ORACLES, ORDERS, agree, differentiated
 
 import blockjac
-from blockjac import eliminate
+from blockjac import evaluation
 from blockjac.rules.registry import Pass
 
 
@@ -77,7 +77,7 @@ def differences(function, arguments, place, step=1e-6):
 def left_to_jax(row):
     """The primitives whose equations are differentiated by JAX, inside loops and branches too."""
     names = set()
-    usual = eliminate.ONE_EQUATION
+    usual = evaluation.ONE_EQUATION
 
     def edges(equation, *rest):
         names.add(equation.primitive.name)
@@ -86,7 +86,7 @@ def left_to_jax(row):
     arguments = row.values()
     derivative = blockjac.jacobian(row.function, differentiated(arguments), order=row.modes[-1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(eliminate, "ONE_EQUATION", Pass(usual.evaluate, edges))
+        patch.setattr(evaluation, "ONE_EQUATION", Pass(usual.evaluate, edges))
         jax.eval_shape(derivative, *arguments)
     return names
 

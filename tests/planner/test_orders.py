@@ -10,14 +10,8 @@ import pytest
 
 import blockjac
 from blockjac.blocks.cost import OverBudget
-from blockjac.eliminate import (
-    elemental,
-    evaluate,
-    forward_order,
-    identity_edges,
-    reverse_order,
-    useful_vertices,
-)
+from blockjac.eliminate import forward_order, reverse_order
+from blockjac.evaluation import elemental, evaluate, identity_edges, useful_vertices
 from blockjac.planner.orders import MARGIN, choose_order, greedy_order, price
 from blockjac.trace import trace
 

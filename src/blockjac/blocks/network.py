@@ -18,6 +18,7 @@ from jax import lax
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Term, tidy
+from blockjac.blocks.contraction import sum_out
 from blockjac.blocks.cost import Abstract, is_planning
 from blockjac.blocks.factor import Factor, View
 from blockjac.blocks.index import Index, Label, Lookup, collect, radix
@@ -248,7 +249,7 @@ def contracted(
             group += joining
             grew = bool(joining)
         own = [label for label in summed if label in reach]
-        untouched.append(arrays.sum_out(group, own, wanted))
+        untouched.append(sum_out(group, own, wanted))
     return untouched
 
 

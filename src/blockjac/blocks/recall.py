@@ -66,9 +66,15 @@ class Outline(Block):
         return ()
 
 
-jax.tree_util.register_pytree_node(
-    Outline, lambda outline: (outline.arrays, outline.kind.structure), unflatten
-)
+def _parts(outline: Outline) -> tuple[Any, Any]:
+    return outline.arrays, outline.kind.structure
+
+
+def _made_of(structure: Any, arrays: Any) -> Any:
+    return unflatten(structure, arrays)
+
+
+jax.tree_util.register_pytree_node(Outline, _parts, _made_of)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,20 +16,17 @@ from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.cost import Abstract, is_planning
 from blockjac.blocks.operators import Edge, OperatorGroup, present, written
-from blockjac.eliminate import (
-    Edges,
+from blockjac.eliminate import Edges, eliminate, forward_order, reverse_order
+from blockjac.evaluation import (
     Point,
     elemental,
-    eliminate,
     evaluate,
-    forward_order,
     identity_edges,
     is_reversible,
     kept_of,
     needed_values,
     point_from,
     read,
-    reverse_order,
     tails_of,
     useful_equations,
     useful_passes,

@@ -19,7 +19,8 @@ from jax import lax
 from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.cost import charge, is_planning, planning
-from blockjac.eliminate import Edges, Point
+from blockjac.eliminate import Edges
+from blockjac.evaluation import Point
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
 from blockjac.nested.form import Form, form_of, joined

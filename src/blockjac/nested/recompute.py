@@ -10,9 +10,9 @@ import jax
 from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.cost import is_planning
-from blockjac.eliminate import Point
-from blockjac.eliminate import evaluate as evaluate_graph
 from blockjac.errors import NoDerivativeError
+from blockjac.evaluation import Point
+from blockjac.evaluation import evaluate as evaluate_graph
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
 from blockjac.nested.spread import barrier

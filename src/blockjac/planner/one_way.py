@@ -6,8 +6,8 @@ from typing import Any
 
 from jax.extend import core
 
-from blockjac.eliminate import is_reversible, useful_equations
 from blockjac.errors import DifferentiationTypeError, NoWayBackError
+from blockjac.evaluation import is_reversible, useful_equations
 from blockjac.graph import Graph
 from blockjac.rules.collectives import COLLECTIVES
 from blockjac.rules.fallback import REVERSE_ONLY

@@ -16,15 +16,9 @@ from blockjac.blocks.block import Block
 from blockjac.blocks.cost import Cost, OverBudget, planning
 from blockjac.blocks.dense import dense
 from blockjac.blocks.operators import Operator
-from blockjac.eliminate import (
-    Edges,
-    Vertex,
-    eliminate,
-    forward_order,
-    is_reversible,
-    reverse_order,
-)
+from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.errors import OrderError
+from blockjac.evaluation import is_reversible
 from blockjac.graph import Graph
 from blockjac.planner.chains import chain_moves
 from blockjac.planner.game import NO_LIMIT, Game, Pairs, Scalars, State, Structured

@@ -1,0 +1,385 @@
+"""A graph evaluated: its values, what its derivative needs of them, and its elemental Jacobians."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac import compat
+from blockjac.blocks import Block
+from blockjac.blocks.block import rebuilt
+from blockjac.blocks.operators import Edge, Operator
+from blockjac.blocks.repeated import RepeatedGroup
+from blockjac.eliminate import Edges, Vertex
+from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.rules import PASSES, RULES, ZERO, Pass
+from blockjac.rules.complex_numbers import complex_rule
+from blockjac.rules.fallback import ONE_EQUATION, real_dtype, vertex_shape
+from blockjac.waves import Waves, is_wave
+
+
+@dataclass
+class Point:
+    """A graph evaluated.
+
+    Attributes:
+        values: what the equations computed, by number of the value.
+        residuals: what each equation that is a pass keeps for its derivative.
+        whole: whether all values are there, or only those that a way back needs.
+        waves: the store that its sines and cosines are in; None if there is none.
+    """
+
+    values: list[Any]
+    residuals: dict[Equation, Any] = field(default_factory=dict)
+    whole: bool = True
+    waves: Waves | None = None
+
+
+def evaluate(
+    graph: Graph,
+    arguments: Sequence[Any],
+    captured: Sequence[Any],
+    useful: Set[int] = frozenset(),
+    known: Mapping[int, Any] | None = None,
+    waves: Waves | None = None,
+) -> Point:
+    """The values of all equations, and the residuals of those passes that are differentiated.
+
+    Args:
+        graph: the traced function.
+        arguments: values of its inputs.
+        captured: values of its constants.
+        useful: the vertices that a derivative will be asked of.
+        known: values that need not be computed, by number.
+        waves: a store for sines and cosines.
+    """
+    values: list[Any] = [None] * len(graph.avals)
+    for value, array in (known or {}).items():
+        values[value] = array
+    for value, array in zip(
+        (*graph.inputs, *graph.constants), (*arguments, *captured), strict=True
+    ):
+        values[value] = array
+    point = Point(values, waves=waves)
+    passes = set(useful_passes(graph, useful)) if useful else frozenset()
+    for equation in graph.equations:
+        if known and _is_known(equation, known) and equation not in passes:
+            continue
+        operands = [read(operand, values) for operand in equation.operands]
+        if equation in passes:
+            active = [vertex is not None for vertex in tails_of(equation, useful)]
+            results, point.residuals[equation] = pass_of(equation).evaluate(
+                equation, [compat.jax_array(operand) for operand in operands], active
+            )
+        elif waves is not None and is_wave(equation, graph):
+            results = [waves.value(equation, operands[0])]
+        else:
+            results = compat.bind(equation.primitive, operands, equation.params)
+        for value, result in zip(equation.results, results, strict=True):
+            values[value] = result
+    return point
+
+
+def _is_known(equation: Equation, known: Mapping[int, Any]) -> bool:
+    return bool(equation.results) and all(value in known for value in equation.results)
+
+
+def useful_passes(graph: Graph, useful: Set[int]) -> Iterator[Equation]:
+    """The useful equations that have no rule and are passed through as operators."""
+    for equation in useful_equations(graph, useful):
+        if equation.primitive.name not in RULES:
+            yield equation
+
+
+def pass_of(equation: Equation) -> Pass:
+    """How an equation without a rule is differentiated."""
+    return PASSES.get(equation.primitive.name, ONE_EQUATION)
+
+
+def is_reversible(graph: Graph, useful: Set[int]) -> bool:
+    """Whether every equation on the way can be pulled back."""
+    return all(
+        pass_of(equation).reversible(
+            equation, [tail is not None for tail in tails_of(equation, useful)]
+        )
+        for equation in useful_passes(graph, useful)
+    )
+
+
+def tails_of(equation: Equation, useful: Set[int]) -> list[int | None]:
+    """The vertices of an equation's operands; None where it is not differentiated."""
+    return [
+        op.vertex if isinstance(op, Operand) and op.vertex in useful else None
+        for op in equation.operands
+    ]
+
+
+def read(operand: Operand | Literal, values: Sequence[Any]) -> Any:
+    """The value of an operand."""
+    return operand.value if isinstance(operand, Literal) else values[operand.value]
+
+
+def useful_vertices(graph: Graph, outputs: Iterable[Operand | Literal]) -> set[int]:
+    """Vertices that depend on the differentiated inputs and that an output depends on."""
+    reached = set(graph.active)
+    dependence: list[tuple[Equation, list[int]]] = []
+    for equation in graph.equations:
+        tails = [
+            op.vertex
+            for op in equation.operands
+            if isinstance(op, Operand) and op.vertex in reached
+        ]
+        if tails and equation.primitive.name not in ZERO:
+            reached.update(equation.results)
+            dependence.append((equation, [tail for tail in tails if tail is not None]))
+    needed = {op.vertex for op in outputs if isinstance(op, Operand) and op.vertex is not None}
+    for equation, tails in reversed(dependence):
+        if needed & set(equation.results):
+            needed.update(tails)
+    return reached & needed
+
+
+def useful_equations(graph: Graph, useful: Set[int]) -> Iterator[Equation]:
+    """The equations with an elemental Jacobian: from a useful vertex to a useful vertex."""
+    for equation in graph.equations:
+        if any(value in useful for value in equation.results) and any(
+            isinstance(op, Operand) and op.vertex in useful for op in equation.operands
+        ):
+            yield equation
+
+
+def elemental(graph: Graph, point: Point, useful: Set[int]) -> Edges:
+    """The elemental Jacobians of all useful equations as edges."""
+    edges = Edges()
+    values = point.values
+    names = {id(values[value]): short_name(name) for value, name in graph.names.items()}
+    for equation in useful_equations(graph, useful):
+        heads = [value if value in useful else None for value in equation.results]
+        tails = tails_of(equation, useful)
+        inputs = [_array(operand, values) for operand in equation.operands]
+        outs = [values[value] for value in equation.results]
+        active = [tail is not None for tail in tails]
+        if point.waves is not None and is_wave(equation, graph):
+            rows: list[list[Any]] = [[point.waves.edge(equation, inputs[0])]]
+        else:
+            rows = _rows(equation, inputs, outs, active, point.residuals.get(equation))
+        if not point.whole:
+            _backwards_only(rows)
+        rows = _without_repeated(rows, tails)
+        for head, row in zip(heads, rows, strict=True):
+            for tail, edge in zip(tails, row, strict=True):
+                if head is not None and tail is not None and edge is not None:
+                    edges.add(tail, head, _named(edge, names))
+    return edges
+
+
+def _without_repeated(rows: list[list[Any]], tails: Sequence[Vertex | None]) -> list[list[Any]]:
+    """Operators by variable, where one is several operands: their columns are added up."""
+    columns: dict[Vertex, list[int]] = {}
+    for place, tail in enumerate(tails):
+        if tail is not None and any(isinstance(row[place], Operator) for row in rows):
+            columns.setdefault(tail, []).append(place)
+    if all(len(places) == 1 for places in columns.values()):
+        return rows
+    groups = {id(edge.group): edge.group for row in rows for edge in row if _is_operator(edge)}
+    if len(groups) != 1:  # apart already: their blocks are added up
+        return rows
+    found = [[row[places[0]] for places in columns.values()] for row in rows]
+    members = [
+        [next(row[place] for row in rows if _is_operator(row[place])).column for place in places]
+        for places in columns.values()
+    ]
+    merged = RepeatedGroup(next(iter(groups.values())), members).edges()
+    made: list[list[Any]] = [[None] * len(tails) for _ in rows]
+    for row, edges in zip(made, found, strict=True):
+        for column, (places, edge) in enumerate(zip(columns.values(), edges, strict=True)):
+            if edge is not None:
+                row[places[0]] = merged[edge.row][column]
+    return made
+
+
+def _is_operator(edge: Any) -> bool:
+    return isinstance(edge, Operator)
+
+
+def _backwards_only(rows: Sequence[Sequence[Any]]) -> None:
+    """Take the pushforwards from operators whose operands are not known."""
+    for row in rows:
+        for edge in row:
+            if isinstance(edge, Operator) and edge.group.pull is not None:
+                edge.group.push = None
+
+
+def kept_of(
+    graph: Graph, point: Point, useful: Set[int], needed: Sequence[int] | None = None
+) -> list[Any]:
+    """What of a point `point_from` needs: the fewest values, then the residuals of the passes.
+
+    Args:
+        graph: the traced function.
+        point: where it was evaluated.
+        useful: the vertices that are differentiated.
+        needed: `needed_values(graph, useful)`, which traces the rules, if they are known.
+    """
+    needed = needed_values(graph, useful) if needed is None else needed
+    kept = [point.values[value] for value in needed]
+    return [*kept, *(point.residuals[equation] for equation in useful_passes(graph, useful))]
+
+
+def point_from(
+    graph: Graph, kept: Sequence[Any], useful: Set[int], needed: Sequence[int] | None = None
+) -> Point:
+    """A point to take elemental Jacobians at, from `kept_of`; zeros stand for all other values."""
+    needed = needed_values(graph, useful) if needed is None else needed
+    given = iter(kept)
+    values: list[Any] = [None] * len(graph.avals)
+    for value in needed:
+        values[value] = next(given)
+    residuals = dict(zip(useful_passes(graph, useful), given, strict=True))
+    for equation in useful_equations(graph, useful):
+        operands = [op.value for op in equation.operands if isinstance(op, Operand)]
+        for value in (*operands, *equation.results):
+            if values[value] is None:
+                values[value] = _stand_in(graph.avals[value])
+    return Point(values, residuals, whole=False)
+
+
+def _stand_in(aval: Any) -> Any:
+    dtype = getattr(aval, "dtype", None)
+    if dtype is not None and (jnp.issubdtype(dtype, jnp.number) or dtype == np.dtype(bool)):
+        return compat.zeros(aval)
+    return aval
+
+
+def needed_values(graph: Graph, useful: Set[int]) -> list[int]:
+    """The values that the rules make elemental Jacobians of, found by tracing the rules."""
+    equations = [one for one in useful_equations(graph, useful) if one.primitive.name in RULES]
+    candidates: dict[int, None] = {}
+    for equation in equations:
+        operands = [op.value for op in equation.operands if isinstance(op, Operand)]
+        candidates.update(dict.fromkeys((*operands, *equation.results)))
+    whole: set[int] = set()
+
+    def leaves(arrays: Sequence[Any]) -> list[Any]:
+        values: list[Any] = [None] * len(graph.avals)
+        for value, array in zip(candidates, arrays, strict=True):
+            values[value] = array
+        found: list[Any] = []
+        for equation in equations:
+            inputs = [_array(operand, values) for operand in equation.operands]
+            active = [tail is not None for tail in tails_of(equation, useful)]
+            rows = _rule(equation, inputs, [values[one] for one in equation.results], active)
+            if rows is None:
+                whole.update(op.value for op in equation.operands if isinstance(op, Operand))
+                continue
+            edges = [edge for row in rows for edge in row]
+            held = [edge.group.held if isinstance(edge, Operator) else edge for edge in edges]
+            found.extend(jax.tree.leaves(held))
+        return found
+
+    shapes = [compat.struct(graph.avals[value]) for value in candidates]
+    used = compat.used_inputs(jax.make_jaxpr(leaves)(shapes))
+    return [
+        value for value, wanted in zip(candidates, used, strict=True) if wanted or value in whole
+    ]
+
+
+def _named(edge: Edge, names: dict[int, str]) -> Edge:
+    """The edge with the factors that are arguments of the function called by their names."""
+    if isinstance(edge, Operator) or not any(
+        id(factor.array) in names for term in edge.terms for factor in term.factors
+    ):
+        return edge
+    terms = [
+        replace(
+            term,
+            factors=tuple(
+                replace(factor, name=names.get(id(factor.array), factor.name))
+                for factor in term.factors
+            ),
+        )
+        for term in edge.terms
+    ]
+    return rebuilt(edge.out_shape, edge.wrt_shape, edge.dtype, terms)
+
+
+def short_name(path: str) -> str:
+    """The name of an argument as formulas show it: `W1` for `params['W1']`, `x` for `x`."""
+    parts = re.findall(r"\w+", path)
+    own = parts[1:] if len(parts) > 1 and not parts[1].isdigit() else parts
+    return ".".join(own)
+
+
+def _array(operand: Operand | Literal, values: Sequence[Any]) -> Any:
+    value = read(operand, values)
+    if (
+        isinstance(operand, Literal)
+        and not operand.aval.shape
+        and jnp.issubdtype(operand.aval.dtype, jnp.floating)
+    ):
+        return StaticScalar(value, operand.aval.dtype)
+    return value if hasattr(value, "dtype") else jnp.asarray(value)
+
+
+class StaticScalar(float):
+    """A float literal: a Python number to derivatives, with the shape and dtype of its array."""
+
+    shape: tuple[int, ...] = ()
+    ndim = 0
+
+    def __new__(cls, value: Any, dtype: Any) -> StaticScalar:
+        """The number, with the dtype of its array."""
+        made = super().__new__(cls, value)
+        made.dtype = dtype
+        return made
+
+    dtype: Any
+
+
+def _rows(
+    equation: Equation,
+    inputs: Sequence[Any],
+    outs: Sequence[Any],
+    active: Sequence[bool],
+    residuals: Any,
+) -> list[list[Any]]:
+    """The elemental Jacobians of one equation, by result and operand."""
+    name = equation.primitive.name
+    if name in RULES:
+        rows = _rule(equation, inputs, outs, active)
+        if rows is not None:
+            return rows
+    arrays = [jnp.asarray(float(v), v.dtype) if isinstance(v, StaticScalar) else v for v in inputs]
+    return pass_of(equation).edges(equation, arrays, outs, residuals, active)
+
+
+def _rule(
+    equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]
+) -> list[list[Any]] | None:
+    """By the primitive's rule; None where it leaves the equation to JAX."""
+    involved = [*outs, *(value for value, wanted in zip(inputs, active, strict=True) if wanted)]
+    name = equation.primitive.name
+    if any(jnp.issubdtype(value.dtype, jnp.complexfloating) for value in involved):
+        return complex_rule(name, outs, inputs, equation.params, active)
+    return RULES[name].apply(outs, inputs, equation.params, active)
+
+
+def identity_edges(
+    graph: Graph, edges: Edges, outputs: Sequence[Operand | Literal], useful: set[int]
+) -> None:
+    """Add the results as vertices of their own, each an identity of the vertex that it is."""
+    for place, output in enumerate(outputs):
+        if isinstance(output, Operand) and output.vertex in useful:
+            aval = graph.avals[output.vertex]
+            edges.same.add((output.vertex, ("out", place)))
+            edges.add(
+                output.vertex,
+                ("out", place),
+                Block.identity(vertex_shape(aval), real_dtype(aval.dtype)),
+            )
