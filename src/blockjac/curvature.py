@@ -11,7 +11,7 @@ from blockjac.answers import Jacobian
 from blockjac.call import ArgNums, traced_call
 from blockjac.chunks import in_chunks
 from blockjac.planner import Order, Plan, check_order
-from blockjac.plans import fitted
+from blockjac.plans import fitted, traced_once
 from blockjac.transforms import answered, check_callable, check_dense, documented, jacobian
 
 
@@ -66,7 +66,7 @@ def hessian(
             "hessian", inner, argnums, args, kwargs, has_aux=has_aux, holomorphic=holomorphic
         )
         call.check_results(holomorphic)
-        check_dense(call, max_bytes, hessian_of.__name__)
+        check_dense(call, max_bytes, call.graph_name)
         question = Jacobian(
             call.count,
             call.smooth,
@@ -80,7 +80,8 @@ def hessian(
         answer = call.jacobian_tree(rows)
         return (answer, call.aux(aux)) if has_aux else answer
 
-    return documented(hessian_of, fun, "Hessian", argnums)
+    made = hessian_of if has_aux else traced_once(hessian_of, wanted)
+    return documented(made, fun, "Hessian", argnums)
 
 
 def _is_symmetric(inputs: Sequence[Any], results: Sequence[Any]) -> bool:

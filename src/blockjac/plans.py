@@ -18,7 +18,7 @@ from blockjac.blocks.cost import Abstract, Cost, planning
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.operators import Edge, Operator
-from blockjac.call import ArgNums, Call, traced_call
+from blockjac.call import TRACED, ArgNums, Call, traced_call
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.errors import BlockjacError
 from blockjac.evaluation import (
@@ -98,6 +98,28 @@ def fitted(order: Order | Plan, call: Call) -> Order:
         order.check_fits(fingerprint(call.graph), call.graph_name)
         return order.order
     return order
+
+
+def traced_once(function: Callable[..., Any], order: Order | Plan) -> Callable[..., Any]:
+    """A transformed function that a plan was given for: traced once for its shapes, as by `jit`.
+
+    A later call then costs the compiled program and some microseconds. Calls with arguments that
+    are neither arrays nor floats, which stay Python values, are traced anew.
+
+    Args:
+        function: of which every result is an array.
+        order: the function comes back as it is if this is no plan.
+    """
+    if not isinstance(order, Plan):
+        return function
+    compiled = jax.jit(function)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        leaves = jax.tree.leaves((args, kwargs))
+        known = all(isinstance(leaf, TRACED) for leaf in leaves)
+        return (compiled if known else function)(*args, **kwargs)
+
+    return call
 
 
 def _method(order: Any) -> str:

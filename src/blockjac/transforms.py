@@ -21,7 +21,7 @@ from blockjac.call import ArgNums, Call, float0_zeros, is_array, traced_call
 from blockjac.chunks import in_chunks
 from blockjac.errors import BlockShapeError, DifferentiationTypeError
 from blockjac.planner import Order, Plan, check_order
-from blockjac.plans import fitted
+from blockjac.plans import fitted, traced_once
 from blockjac.program import Question, matmul_precision, run
 from blockjac.trace import is_inexact, named_as
 
@@ -49,8 +49,8 @@ def jacobian(
             complex.
         allow_int: whether integer inputs are allowed; their Jacobian is zero, of dtype float0.
         order: the order of elimination: "reverse", "forward", "greedy", "auto" (the cheapest of
-            these in predicted time), "search" or a `Search`, a `Plan`, or the vertices that a plan
-            prints, each once.
+            these in predicted time), "search" or a `Search`, the vertices that a plan prints, each
+            once, or a `Plan`: then the function is traced once for its shapes, as under `jax.jit`.
         max_bytes: of memory, arguments and result included; default a share of the machine's. What
             would take more is computed in chunks where that makes it fit, and refused otherwise.
         chunk_size: how many rows (or columns, where these are fewer) to compute in one pass; "auto"
@@ -89,7 +89,7 @@ def jacobian(
             allow_int=allow_int,
         )
         call.check_results(holomorphic)
-        check_dense(call, max_bytes, jacobian_of.__name__)
+        check_dense(call, max_bytes, call.graph_name)
         chosen = fitted(wanted, call)
         question = in_chunks(
             Jacobian(call.count, call.smooth, chosen, dense=True, holomorphic=holomorphic),
@@ -102,7 +102,8 @@ def jacobian(
         answer = call.jacobian_tree(rows)
         return (answer, call.aux(aux)) if has_aux else answer
 
-    return documented(jacobian_of, fun, "Jacobian", argnums)
+    made = jacobian_of if has_aux else traced_once(jacobian_of, wanted)
+    return documented(made, fun, "Jacobian", argnums)
 
 
 def block_jacobian(
@@ -152,7 +153,8 @@ def block_jacobian(
         answer = call.jacobian_tree(rows)
         return (answer, call.aux(aux)) if has_aux else answer
 
-    return documented(block_jacobian_of, fun, "Block Jacobian", argnums)
+    made = block_jacobian_of if has_aux else traced_once(block_jacobian_of, wanted)
+    return documented(made, fun, "Block Jacobian", argnums)
 
 
 def value_and_grad(

@@ -183,6 +183,35 @@ def test_a_plan_is_an_order(name):
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
+def test_with_a_plan_a_function_is_traced_once():
+    traces = []
+
+    def function(x, scale=1.0):
+        traces.append(x)
+        return jnp.sin(x) * scale
+
+    plan = blockjac.plan(function)(jnp.ones(3))
+    traces.clear()
+    jacobian = blockjac.jacobian(function, order=plan)
+    for x in (jnp.ones(3), jnp.zeros(3), np.ones(3)):
+        np.testing.assert_allclose(jacobian(x), jnp.diag(jnp.cos(x)))
+    assert len(traces) == 1
+    block = blockjac.block_jacobian(function, order=plan)
+    assert block(jnp.zeros(3)).structure == block(jnp.ones(3)).structure == "δ[i,i'] A[i]"
+    assert len(traces) == 2
+    assert jacobian.__name__ == "function"
+    with pytest.raises(PlanMismatchError, match="was called"):
+        jacobian(jnp.ones(4))
+
+
+def test_with_a_plan_python_values_stay_python_values():
+    def function(x, power):
+        return x**power if power > 1 else x
+
+    plan = blockjac.plan(function)(2.0, 3)
+    np.testing.assert_allclose(blockjac.jacobian(function, order=plan)(2.0, 3), 12.0)
+
+
 def test_a_plan_is_kept(tmp_path):
     function, argnums, arguments = FUNCTIONS["chain"]
     plan = blockjac.plan(function, argnums, order=Search(steps=100))(*arguments)
