@@ -166,6 +166,8 @@ class _Program:
     def __init__(self, jaxpr: Any, count: int | None = None) -> None:
         opened = compat.open_jaxpr(jaxpr)
         self.operations: list[_Operation] = []
+        self.literals: dict[str, _Value] = {}
+        self.same: dict[Any, list[_Value]] = {}
         arguments = [_Value(_bytes(one.aval)) for one in (*opened.invars, *opened.constvars)]
         self.results = list(dict.fromkeys(self._read(opened, arguments)))
         for value in self.results:
@@ -185,7 +187,9 @@ class _Program:
         )
 
         def read(atom: Any) -> _Value:
-            return _Value(0) if hasattr(atom, "val") else known[atom]
+            if not hasattr(atom, "val"):
+                return known[atom]
+            return self.literals.setdefault(repr((atom.val, str(atom.aval))), _Value(0))
 
         for equation in jaxpr.eqns:
             operands = [read(atom) for atom in equation.invars]
@@ -203,6 +207,10 @@ class _Program:
     def _append(
         self, name: str, equation: Any, operands: list[_Value], inner: Sequence[Any]
     ) -> list[_Value]:
+        # The compiler computes equal expressions once.
+        key = (name, tuple(map(id, operands)), repr(sorted(equation.params.items(), key=str)))
+        if not inner and not equation.effects and key in self.same:
+            return self.same[key]
         if name == "dot_general":
             operands = self._laid_out(equation, operands)
         operation = _Operation(name, operands)
@@ -214,6 +222,7 @@ class _Program:
         for value in operands:
             value.users.append(operation)
         self.operations.append(operation)
+        self.same[key] = operation.results
         return operation.results
 
     def _laid_out(self, equation: Any, operands: Sequence[_Value]) -> list[_Value]:
