@@ -42,8 +42,8 @@ def composition_blocks(
 
     Example:
         >>> blocks = composition_blocks(lambda F, G: F * G, lambda V, W: V + W, lambda X, Y: X * Y)
-        >>> [float(block.dense()) for block in blocks(1.0, 2.0, 3.0, 4.0)]
-        [12.0, 12.0, 12.0, 9.0]
+        >>> print(*(float(block.dense()) for block in blocks(1.0, 2.0, 3.0, 4.0)))
+        12.0 12.0 12.0 9.0
     """
 
     def blocks(V: ArrayLike, W: ArrayLike, X: ArrayLike, Y: ArrayLike) -> CompositionBlocks:
