@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from blockjac import compat
-from blockjac.answers import Arrays, Jacobian, finished, left_over, results
+from blockjac.answers import NO_LIMIT, Arrays, Jacobian, finished, left_over, results
 from blockjac.blocks import Block
 from blockjac.blocks.factor import in_bytes, machine_limit
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
@@ -33,9 +33,6 @@ from blockjac.graph import Graph, Operand
 from blockjac.planner.memory import peak_bytes
 from blockjac.planner.one_way import check_backwards, check_forwards, is_forward
 from blockjac.rules.fallback import real_dtype, vertex_shape
-
-NO_LIMIT = 2**62
-"""Bytes: results are checked against the user's limit before anything is computed."""
 
 
 @dataclass(frozen=True)

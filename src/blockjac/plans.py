@@ -215,10 +215,11 @@ def _draw_up(
     draft.cost = price(edges, draft.order, dense)
     draft.steps = _steps(graph, edges, draft.order)
     for name in COMPARED:
+        if name == method:
+            continue
         with contextlib.suppress(BlockjacError):  # a loop that has no way back, say
             other = choose_order(name, graph, edges, useful, dense)
-            if name != method:
-                draft.comparison[str(name)] = _figures(price(edges, other, dense))
+            draft.comparison[str(name)] = _figures(price(edges, other, dense))
     draft.comparison |= _dense_passes(graph, edges, useful)
 
 

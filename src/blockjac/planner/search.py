@@ -155,14 +155,8 @@ def _change(order: Sequence[int], chance: random.Random) -> tuple[int, list[int]
     low = chance.randrange(count - size - distance + 1)
     high = low + size + distance
     span = list(order[low:high])
-    if kind < 0.35:
-        return low, [*span[size:], *span[:size]]
-    if kind < 0.6:
-        return low, [*span[-size:], *span[:-size]]
-    if kind < 0.75:
+    if 0.6 <= kind < 0.75:
         span[0], span[-1] = span[-1], span[0]
         return low, span
-    return low, [*span[size:], *span[:size]] if chance.random() < 0.5 else [
-        *span[-size:],
-        *span[:-size],
-    ]
+    later = kind < 0.35 or (kind >= 0.75 and chance.random() < 0.5)
+    return low, [*span[size:], *span[:size]] if later else [*span[-size:], *span[:-size]]
