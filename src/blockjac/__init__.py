@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from blockjac.curvature import hessian
     from blockjac.planner import Plan, Search
     from blockjac.plans import plan
+    from blockjac.sparse import sparse_jacobian
     from blockjac.transforms import (
         block_jacobian,
         chain_rule,
@@ -42,6 +43,7 @@ __all__ = [
     "optimize",
     "plan",
     "rules",
+    "sparse_jacobian",
     "star",
     "value_and_grad",
     "vjp",
@@ -59,6 +61,7 @@ _HOME = {
     "jacobian": "blockjac.transforms",
     "jvp": "blockjac.transforms",
     "plan": "blockjac.plans",
+    "sparse_jacobian": "blockjac.sparse",
     "star": "blockjac.blocks",
     "value_and_grad": "blockjac.transforms",
     "vjp": "blockjac.transforms",

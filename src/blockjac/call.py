@@ -132,6 +132,19 @@ class Call:
                 f"{only} had shape: {self.results[0].shape}; use blockjac.jacobian for it"
             )
 
+    def check_real_inputs(self) -> None:
+        """Raise for complex inputs, by which a Block has no place to keep its derivative.
+
+        Raises:
+            DifferentiationTypeError: says what to do instead.
+        """
+        if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in self.inputs):
+            raise DifferentiationTypeError(
+                f"{self.name} requires real-valued inputs, but got complex ones; for a "
+                "holomorphic function use blockjac.jacobian with holomorphic=True, else "
+                "differentiate with respect to real and imaginary parts"
+            )
+
     def check_results(self, holomorphic: bool) -> None:
         """Raise unless the results can be differentiated.
 

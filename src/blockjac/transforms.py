@@ -142,12 +142,7 @@ def block_jacobian(
     def block_jacobian_of(*args: Any, **kwargs: Any) -> Any:
         call = traced_call("block_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
         call.check_results(holomorphic=False)
-        if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in call.inputs):
-            raise DifferentiationTypeError(
-                "block_jacobian requires real-valued inputs, but got complex ones; for a "
-                "holomorphic function use blockjac.jacobian with holomorphic=True, else "
-                "differentiate with respect to real and imaginary parts"
-            )
+        call.check_real_inputs()
         question = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
         aux, rows = answered(question, call, call.arguments)
         answer = call.jacobian_tree(rows)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from blockjac.blocks.as_matrix import AsMatrix
 from blockjac.blocks.factor import Factor, cast, is_mask, reshaped
 from blockjac.blocks.index import Index, Label, Lookup, collect
 from blockjac.errors import BlockShapeError, BlockTypeError
@@ -116,7 +117,7 @@ class _Names(tuple):
         return _Names(("",) * len(names) for names in self)
 
 
-class Block:
+class Block(AsMatrix):
     """The Jacobian of one tensor with respect to another, as a sum of structured terms.
 
     `block[i, j] = d out[i] / d wrt[j]` with multi-indices `i` and `j`: output axes first. What is
@@ -309,6 +310,19 @@ class Block:
         from blockjac.blocks.star import star
 
         return star(as_array(cotangent), self)
+
+    @property
+    def grid(self) -> list[list[Block]]:
+        """This block as a grid of one."""
+        return [[self]]
+
+    def flat_matvec(self, vector: Any) -> jax.Array:
+        """The product with a flat vector, flat."""
+        return jnp.ravel(self.matvec(jnp.reshape(vector, self.wrt_shape)))
+
+    def flat_vecmat(self, vector: Any) -> jax.Array:
+        """The product of a flat vector with this, flat."""
+        return jnp.ravel(self.vecmat(jnp.reshape(vector, self.out_shape)))
 
     @property
     def T(self) -> Block:

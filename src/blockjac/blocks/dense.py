@@ -16,11 +16,18 @@ from jax import lax
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term
 from blockjac.blocks.cost import Abstract, current, is_planning
+from blockjac.blocks.entries import are_distinct, pieces, places, values
 from blockjac.blocks.factor import Factor, check_fits, in_bytes, machine_limit
 from blockjac.blocks.index import Index, Label, radix
 from blockjac.blocks.network import Contradiction, Network
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.errors import BlockShapeError, DenseTooLargeError
+
+THIN = 16
+"""A result of so many times more entries than its terms have is zeros, and entries put in."""
+
+LARGEST_POSITION = 2**31 - 1
+"""The last place that an index of 32 bits can name, which JAX has without x64."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
         target = [Label(size) for size in block.shape]
         entries = joined(block.terms, axis, target, block.shape, block.dtype)
         return entries.array if is_planning() else jnp.reshape(entries.array, block.shape)
+    if _is_thin(block):
+        return _scattered(block)
     total: Any = None
     reached: list[Label] | None = None
     targets = [Label(size) for size in block.shape]
@@ -65,6 +74,40 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
     if total is None:
         return jnp.zeros(block.shape, block.dtype)
     return jnp.broadcast_to(jnp.asarray(total, block.dtype), block.shape)
+
+
+def _is_thin(block: Block) -> bool:
+    """Whether it is cheaper to write zeros and then each entry than to write a pass for each term.
+
+    Up to two terms the compiler compares and selects while it writes the result.
+    """
+    entries = sum(arrays.numel(term.labels) for term in block.terms)
+    return len(block.terms) > 2 and entries * THIN <= block.size <= LARGEST_POSITION
+
+
+def _scattered(block: Block) -> Any:
+    """Zeros with the entries of all terms put in their places."""
+    grid = [[block]]
+    found = pieces(grid)
+    distinct = are_distinct(grid)
+    if is_planning():
+        for term in block.terms:
+            if term.factors:
+                arrays.product(term.factors, term.coefficient, block.dtype, term.labels)
+        entries = 0 if distinct else sum(piece.count for piece in found)
+        arrays.written([Label(size) for size in block.shape], block.dtype, additions=entries)
+        return Abstract(block.shape, block.dtype)
+    columns = math.prod(block.wrt_shape)
+    positions = []
+    for piece in found:
+        where = places(piece, jnp, np.dtype(np.int32))
+        flat = where.rows * columns + where.columns
+        positions.append(flat if where.inside is None else jnp.where(where.inside, flat, -1))
+    flat = jnp.concatenate(positions)
+    start = jnp.zeros((block.size,), block.dtype).at[jnp.where(flat < 0, block.size, flat)]
+    write = start.set if distinct else start.add
+    written = write(values(grid), mode="drop", unique_indices=distinct)
+    return jnp.reshape(written, block.shape)
 
 
 def diagonal(block: Block) -> Any:

@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from blockjac.blocks.as_matrix import AsMatrix
 from blockjac.blocks.block import Block, as_array
 from blockjac.blocks.star import add, star
 from blockjac.errors import BlockShapeError, BlockTypeError
 
 
-class BlockMatrix:
+class BlockMatrix(AsMatrix):
     """A grid of blocks by output tensor (rows) and input tensor (columns).
 
     Args:
@@ -81,6 +82,20 @@ class BlockMatrix:
             sum(int(np.prod(shape, dtype=int)) for shape in self.out_shapes),
             sum(int(np.prod(shape, dtype=int)) for shape in self.wrt_shapes),
         )
+
+    @property
+    def grid(self) -> list[list[Block]]:
+        """The rows as lists."""
+        return [list(row) for row in self.rows]
+
+    def flat_matvec(self, vector: Any) -> jax.Array:
+        """The product with one flat vector of all inputs, flat."""
+        parts = self.matvec(_unflattened(vector, self.wrt_shapes, self.wrt_tree))
+        return jnp.concatenate([jnp.ravel(part) for part in jax.tree.leaves(parts)])
+
+    def flat_vecmat(self, vector: Any) -> jax.Array:
+        """The product of one flat vector of all outputs with this, flat."""
+        return self.T.flat_matvec(vector)
 
     @property
     def nbytes(self) -> int:
@@ -251,16 +266,21 @@ class BlockMatrix:
         flat = jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
         matrix = self.dense() + damping * jnp.eye(self.shape[0], dtype=self.dtype)
         solution = jnp.linalg.solve(matrix, flat)
-        ends = np.cumsum([int(np.prod(shape, dtype=int)) for shape in self.wrt_shapes])
-        parts = [
-            jnp.reshape(part, shape)
-            for part, shape in zip(jnp.split(solution, ends[:-1]), self.wrt_shapes, strict=True)
-        ]
-        return jax.tree.unflatten(self.wrt_tree, parts)
+        return _unflattened(solution, self.wrt_shapes, self.wrt_tree)
 
     def __repr__(self) -> str:
         lines = [", ".join(block.structure for block in row) for row in self.rows]
         return "BlockMatrix(\n  [" + "]\n  [".join(lines) + "])"
+
+
+def _unflattened(vector: Any, shapes: Sequence[tuple[int, ...]], tree: Any) -> Any:
+    """A tree of tensors from one flat vector."""
+    ends = np.cumsum([int(np.prod(shape, dtype=int)) for shape in shapes])
+    parts = [
+        jnp.reshape(part, shape)
+        for part, shape in zip(jnp.split(vector, ends[:-1]), shapes, strict=True)
+    ]
+    return jax.tree.unflatten(tree, parts)
 
 
 def _blocks(row: Any, place: int) -> list[Block | None]:

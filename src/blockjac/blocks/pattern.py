@@ -1,18 +1,189 @@
-"""Where a block has entries: the number of places, overlaps counted once."""
+"""Where a block has entries: the places of its structure, and their number."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jax.core import Tracer
 
-from blockjac.blocks.block import Block, Term, delta_pairs
-from blockjac.blocks.index import Index, Label
+from blockjac.blocks.block import Block, Term, delta_pairs, rebuilt
+from blockjac.blocks.entries import (
+    Grid,
+    Piece,
+    are_disjoint,
+    is_determined,
+    is_static,
+    pieces,
+    places,
+    shape_of,
+)
+from blockjac.blocks.factor import check_fits
+from blockjac.blocks.index import Label
+from blockjac.errors import BlockTypeError
 
 EXACT_PLACES = 10_000_000
 """Up to so many label values are enumerated to count a union exactly."""
+
+LARGEST = 2**63 - 1
+"""The last position that one 64-bit integer can number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """The places where a Jacobian can have entries that are not zero, without the values.
+
+    It follows from the operations alone: an entry that happens to be 0 at the point is a place too.
+
+    Attributes:
+        rows: of the places, sorted by row and then by column, each place once; int64 `(nnz,)`.
+            Output axes are flattened in row-major order, one output after the other.
+        columns: likewise for the inputs.
+        shape: rows and columns of the whole matrix.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import blockjac
+        >>> block = blockjac.block_jacobian(lambda x: x[1:] - x[:-1])(jnp.ones(5))
+        >>> pattern = block.pattern()
+        >>> pattern.nnz, pattern.rows.tolist(), pattern.columns.tolist()
+        (8, [0, 0, 1, 1, 2, 2, 3, 3], [0, 1, 1, 2, 2, 3, 3, 4])
+        >>> print(pattern)
+        8 of 20 places in 4 x 5
+        ⠙⢦⡀
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    shape: tuple[int, int]
+
+    @property
+    def nnz(self) -> int:
+        """The number of places."""
+        return len(self.rows)
+
+    @property
+    def bandwidth(self) -> tuple[int, int]:
+        """How many diagonals below and above the main one are reached, as LAPACK counts them."""
+        if not self.nnz:
+            return (0, 0)
+        offsets = self.columns - self.rows
+        return (max(0, -int(offsets.min())), max(0, int(offsets.max())))
+
+    def to_scipy(self, format: str = "csr") -> Any:
+        """The places as a sparse array of `True`, in one of scipy's formats."""
+        from scipy import sparse
+
+        places = (np.ones(self.nnz, bool), (self.rows, self.columns))
+        return sparse.coo_array(places, shape=self.shape).asformat(format)
+
+    def spy(self, ax: Any = None) -> Any:
+        """Draw the places with matplotlib; see `Block.spy`."""
+        from blockjac.blocks.spy import draw
+
+        return draw(self, ax)
+
+    def __str__(self) -> str:
+        from blockjac.blocks.spy import in_braille
+
+        places = self.shape[0] * self.shape[1]
+        head = f"{self.nnz:,} of {places:,} places in {self.shape[0]:,} x {self.shape[1]:,}"
+        return "\n".join([head, *in_braille(self)])
+
+    def __repr__(self) -> str:
+        return f"Pattern(shape={self.shape}, nnz={self.nnz})"
+
+
+@dataclass(frozen=True, eq=False)
+class Arrangement:
+    """How the entries of a grid, term after term, come to stand in the order of its pattern.
+
+    Attributes:
+        pattern: the places.
+        order: which entry stands where: the sorted values are `values[order]`.
+        starts: where in the sorted values each place begins; None if no place is there twice.
+    """
+
+    pattern: Pattern
+    order: np.ndarray
+    starts: np.ndarray | None
+
+    def arranged(self, values: np.ndarray) -> np.ndarray:
+        """The value of each place, from the value of each entry; those of one place add up."""
+        ordered = values[self.order]
+        return ordered if self.starts is None else np.add.reduceat(ordered, self.starts)
+
+
+def pattern(grid: Grid) -> Pattern:
+    """The places of a grid's matrix.
+
+    Raises:
+        BlockTypeError: under `jit`, where places depend on values of the program.
+        DenseTooLargeError: if the list of places itself does not fit.
+    """
+    return arrangement(grid).pattern
+
+
+def arrangement(grid: Grid) -> Arrangement:
+    """The pattern of a grid, and how its entries come to stand in it.
+
+    Raises:
+        BlockTypeError: as `pattern`.
+        DenseTooLargeError: as `pattern`.
+    """
+    if not is_static(grid):
+        raise BlockTypeError(
+            "the pattern of this block depends on values that are known only when the program "
+            "runs (the places of a gather or a sort); call .pattern() outside jax.jit"
+        )
+    found = pieces(grid)
+    shape = shape_of(grid)
+    check_fits([Label(sum(piece.count for piece in found)), Label(4)], np.dtype(np.int64))
+    rows, columns, entries = _listed(found)
+    order = _sorting(rows, columns, shape)
+    rows, columns = rows[order], columns[order]
+    entries = order if entries is None else entries[order]
+    fresh = np.ones(len(rows), bool)
+    fresh[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
+    if fresh.all():
+        return Arrangement(Pattern(rows, columns, shape), entries, None)
+    starts = np.flatnonzero(fresh)
+    return Arrangement(Pattern(rows[starts], columns[starts], shape), entries, starts)
+
+
+def _listed(found: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Rows, columns and numbers of all entries; no numbers where they are 0, 1, 2, ..."""
+    rows, columns, kept, first, complete = [], [], [], 0, True
+    for piece in found:
+        where = places(piece)
+        numbers = np.arange(first, first + piece.count)
+        first += piece.count
+        if where.inside is None:
+            rows.append(where.rows)
+            columns.append(where.columns)
+            kept.append(numbers)
+        else:
+            complete = False
+            rows.append(where.rows[where.inside])
+            columns.append(where.columns[where.inside])
+            kept.append(numbers[where.inside])
+    if not found:
+        none = np.zeros(0, np.int64)
+        return none, none, none
+    return (
+        np.concatenate(rows),
+        np.concatenate(columns),
+        None if complete else np.concatenate(kept),
+    )
+
+
+def _sorting(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """What sorts places by row and then by column; each term brings long sorted runs."""
+    if shape[0] * shape[1] > LARGEST:
+        return np.lexsort((columns, rows))
+    return np.argsort(rows * shape[1] + columns, kind="stable")
 
 
 def nnz(block: Block) -> int:
@@ -20,70 +191,46 @@ def nnz(block: Block) -> int:
     terms = list(block.terms)
     if not terms:
         return 0
-    if len(terms) == 1 and _injective(terms[0]):
-        return math.prod(label.size for label in terms[0].labels)
     # Deltas that all terms have are set aside: they multiply what the other axes hold.
     deltas = delta_pairs(block)
     multiplicity = math.prod(block.out_shape[i] for i, _ in deltas)
     rank = len(block.out_shape)
-    axes = set(range(len(block.shape))).difference(*((i, rank + j) for i, j in deltas))
-    counts = [_places(term, axes) for term in terms]
-    rest = math.prod(size for axis, size in enumerate(block.shape) if axis in axes)
-    bound = multiplicity * min(sum(counts), rest)
-    if (
-        sum(counts) > EXACT_PLACES
-        or block.batch_shape
-        or any(_is_traced(index) for term in terms for index in term.indices)
-    ):
-        return bound
-    return multiplicity * len(
-        np.unique(np.concatenate([_flat_places(block, term, sorted(axes)) for term in terms]))
+    aside = {axis for i, j in deltas for axis in (i, rank + j)}
+    rest = _without(block, aside)
+    found = pieces([[rest]])
+    most = sum(piece.count for piece in found)
+    within = all(
+        index.within(size)
+        for term in rest.terms
+        for index, size in zip(term.indices, rest.shape, strict=True)
     )
+    distinct = all(map(is_determined, rest.terms)) and all(
+        are_disjoint(one, other, rest)
+        for place, one in enumerate(rest.terms)
+        for other in rest.terms[:place]
+    )
+    if within and distinct:
+        return multiplicity * most
+    if most > EXACT_PLACES or block.batch_shape or not is_static([[rest]]):
+        return multiplicity * min(most, rest.size)
+    return multiplicity * arrangement([[rest]]).pattern.nnz
 
 
-def _injective(term: Term) -> bool:
-    """Whether each label can be read off an axis of its own and every index stays on its axis."""
-    singles = {index.single[0] for index in term.indices if index.single is not None}
-    return all(
-        index.single is not None or index.constant for index in term.indices
-    ) and singles == set(term.labels)
-
-
-def _labels(term: Term, axes: Any) -> list[Label]:
-    return list(dict.fromkeys(label for axis in axes for label in term.indices[axis].labels))
-
-
-def _places(term: Term, axes: set[int]) -> int:
-    return math.prod(label.size for label in _labels(term, axes))
-
-
-def _is_traced(index: Index) -> bool:
-    return index.lookup is not None and isinstance(index.lookup.array, Tracer)
-
-
-def _flat_places(block: Block, term: Term, axes: list[int]) -> np.ndarray:
-    """The flat positions, over the given axes, of a term's entries; those off an axis left out."""
-    labels = _labels(term, axes)
-    shape = tuple(label.size for label in labels)
-    flat = np.zeros(shape, np.int64)
-    valid = np.ones(shape, bool)
-    for axis in axes:
-        values = np.broadcast_to(_values(term.indices[axis], labels), shape)
-        valid &= (values >= 0) & (values < block.shape[axis])
-        flat = flat * block.shape[axis] + values
-    return flat[valid]
-
-
-def _values(index: Index, labels: list[Label]) -> np.ndarray:
-    total = np.full((1,) * len(labels), index.offset, np.int64)
-    for label, stride in index.strides:
-        shape = tuple(label.size if other is label else 1 for other in labels)
-        total = total + stride * np.arange(label.size).reshape(shape)
-    if index.lookup is not None:
-        lookup = index.lookup
-        order = [lookup.labels.index(label) for label in labels if label in lookup.labels]
-        array = np.transpose(np.asarray(lookup.array), order)
-        total = total + array.reshape(
-            tuple(label.size if label in lookup.labels else 1 for label in labels)
-        )
-    return total
+def _without(block: Block, aside: set[int]) -> Block:
+    """The block without some axes and without what they alone carry."""
+    rank = len(block.out_shape)
+    out_axes = [axis for axis in range(rank) if axis not in aside]
+    wrt_axes = [axis for axis in range(rank, len(block.shape)) if axis not in aside]
+    return rebuilt(
+        tuple(block.shape[axis] for axis in out_axes),
+        tuple(block.shape[axis] for axis in wrt_axes),
+        block.dtype,
+        [
+            Term(
+                (),
+                tuple(term.indices[axis] for axis in out_axes),
+                tuple(term.indices[axis] for axis in wrt_axes),
+            )
+            for term in block.terms
+        ],
+    )

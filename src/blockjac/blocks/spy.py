@@ -1,0 +1,85 @@
+"""Pictures of a pattern: dots where a Jacobian can have entries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from blockjac.errors import MissingExtraError
+
+BRAILLE = 0x2800
+"""The character of a cell of 4 x 2 dots without a dot; each dot is one bit."""
+
+BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
+
+WIDTH, HEIGHT = 60, 24
+"""Characters of the largest picture in a terminal."""
+
+PIXELS = 600
+"""A picture has at most so many cells a side; a cell of several places is shaded by how many."""
+
+
+def in_braille(pattern: Any, width: int = WIDTH, height: int = HEIGHT) -> list[str]:
+    """The pattern as lines of dots, 4 x 2 dots a character; large ones are made smaller.
+
+    Args:
+        pattern: the places.
+        width: characters a line at most.
+        height: lines at most.
+    """
+    rows, columns = pattern.shape
+    if not rows or not columns:
+        return []
+    scale = max(1.0, rows / (4 * height), columns / (2 * width))
+    down, across = -(-rows // scale), -(-columns // scale)
+    lines, cells = int(-(-down // 4)), int(-(-across // 2))
+    dots = np.zeros((4 * lines, 2 * cells), bool)
+    dots[(pattern.rows / scale).astype(int), (pattern.columns / scale).astype(int)] = True
+    bits = dots.reshape(lines, 4, cells, 2).transpose(0, 2, 1, 3) * BITS
+    codes = BRAILLE + bits.sum(axis=(2, 3))
+    return ["".join(map(chr, line)) for line in codes]
+
+
+def draw(pattern: Any, ax: Any = None) -> Any:
+    """Draw the places with matplotlib: rows downwards, columns to the right.
+
+    Args:
+        pattern: the places.
+        ax: the matplotlib axes to draw into; by default those of a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        MissingExtraError: without matplotlib.
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise MissingExtraError(
+            "spy() draws with matplotlib, which is not installed: pip install 'blockjac[app]'; "
+            "print(block.pattern()) needs nothing"
+        ) from error
+    if ax is None:
+        rows, columns = (max(size, 1) for size in pattern.shape)
+        longer = 5.0 / max(rows, columns)
+        size = max(1.6, columns * longer) + 1.2, max(1.6, rows * longer) + 1.2
+        _, ax = plt.subplots(figsize=size, layout="constrained")
+    rows, columns = pattern.shape
+    scale = max(1.0, rows / PIXELS, columns / PIXELS)
+    down, across = int(-(-rows // scale)), int(-(-columns // scale))
+    cells = np.zeros((max(down, 1), max(across, 1)))
+    places = (pattern.rows / scale).astype(int), (pattern.columns / scale).astype(int)
+    np.add.at(cells, places, 1.0)
+    if scale > 1:  # a cell of a few places among many is still to be seen
+        cells = np.where(cells > 0, 0.35 + 0.65 * cells / cells.max(initial=1.0), 0.0)
+    extent = (-0.5, max(columns, 1) - 0.5, max(rows, 1) - 0.5, -0.5)
+    ax.imshow(cells, cmap="Greys", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+    ax.xaxis.tick_top()
+    ax.xaxis.set_label_position("top")
+    ax.set_xlabel("input")
+    ax.set_ylabel("output")
+    share = pattern.nnz / max(rows * columns, 1)
+    ax.set_title(f"{pattern.nnz:,} of {rows:,} × {columns:,} places ({share:.2%})", fontsize=10)
+    return ax

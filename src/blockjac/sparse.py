@@ -1,0 +1,245 @@
+"""Sparse Jacobians in one call, for scipy's solvers and for JAX's sparse arrays."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from blockjac.answers import Arrays, Jacobian
+from blockjac.blocks import Block
+from blockjac.blocks.block import Term, flatten, rebuilt, unflatten
+from blockjac.blocks.entries import Grid, values
+from blockjac.blocks.export import SCIPY_FORMATS, assembled, numpy_values, to_bcoo, to_bcsr
+from blockjac.blocks.pattern import Arrangement, arrangement
+from blockjac.call import ArgNums, traced_call
+from blockjac.compat import Tracer
+from blockjac.errors import BlockTypeError
+from blockjac.graph import Graph
+from blockjac.planner import Order, Plan, check_order
+from blockjac.plans import fitted, traced_once
+from blockjac.transforms import answered, check_callable, check_dense, documented
+
+JAX_FORMATS = {"bcoo": to_bcoo, "bcsr": to_bcsr}
+FORMATS = (*SCIPY_FORMATS, *JAX_FORMATS, "dense")
+
+MAX_PATTERNS = 64
+"""How many patterns are kept; the least recently used is dropped."""
+
+Wrapped = Callable[..., Any]
+
+
+def sparse_jacobian(
+    fun: Callable[..., Any],
+    argnums: ArgNums = 0,
+    format: str = "csr",
+    has_aux: bool = False,
+    *,
+    order: Order | Plan | Sequence[int] = "auto",
+) -> Callable[..., Any]:
+    """The Jacobian of a function as one sparse matrix, for solvers that take one.
+
+    No pattern is given, detected or coloured: places and values follow from the operations. The
+    places depend on the shapes alone and not on the point, so that entries that are 0 at a point
+    are stored there too; the second call finds them again and computes the values only.
+
+    Args:
+        fun: any JAX function of real arrays and trees of them.
+        argnums: which positional arguments to differentiate by: `argnums=1` for the right hand side
+            `fun(t, y)` of a differential equation.
+        format: "csr", "csc", "coo" or "dia" (where the entries lie on few diagonals) for an array
+            of `scipy.sparse`; "bcoo" or "bcsr" for one of `jax.experimental.sparse`, also under
+            `jax.jit`; "dense" for a NumPy matrix.
+        has_aux: whether `fun` returns `(value, aux)`.
+        order: of elimination, as in `blockjac.jacobian`.
+
+    Returns:
+        A function of the same arguments that gives a matrix of shape `(outputs, inputs)`. Outputs
+        and inputs are flattened as `jax.flatten_util.ravel_pytree` does it: the leaves of a tree
+        (and several arguments) one after the other, each in row-major order. With `has_aux`,
+        `(matrix, aux)`.
+
+    Raises:
+        TypeError: for integer and complex inputs or results, for a format that does not exist, and
+            for scipy's formats while JAX traces.
+        ValueError: for `argnums` that do not fit the arguments, and for "dia" where the matrix is
+            not banded.
+
+    Example:
+        >>> import numpy as np
+        >>> import blockjac
+        >>> from scipy.optimize import least_squares
+        >>> def residuals(x):  # of Rosenbrock's function
+        ...     return jnp.concatenate([10 * (x[1:] - x[:-1] ** 2), 1 - x[:-1]])
+        >>> import jax.numpy as jnp
+        >>> J = blockjac.sparse_jacobian(residuals)(np.zeros(1000))
+        >>> J.shape, J.nnz
+        ((1998, 1000), 2997)
+        >>> start = np.full(100, 0.5)
+        >>> found = least_squares(residuals, start, jac=blockjac.sparse_jacobian(residuals))
+        >>> bool(np.abs(found.x - 1).max() < 1e-3)
+        True
+    """
+    if format not in FORMATS:
+        raise BlockTypeError(
+            f"format must be one of {', '.join(map(repr, FORMATS))}, but is {format!r}"
+        )
+    wanted = check_order(order)
+    check_callable(fun, "sparse_jacobian")
+
+    def found_of(*args: Any, **kwargs: Any) -> Any:
+        call = traced_call("sparse_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
+        call.check_results(holomorphic=False)
+        call.check_real_inputs()
+        if format == "dense":
+            check_dense(call, None, call.graph_name)
+        blocks = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
+        question = blocks if format in JAX_FORMATS else Entries(blocks)
+        aux, found = answered(question, call, call.arguments)
+        return found, (call.aux(aux) if has_aux else None)
+
+    if not has_aux:
+        found_of = traced_once(found_of, wanted)
+
+    def matrix_of(*args: Any, **kwargs: Any) -> Any:
+        if format not in JAX_FORMATS and _is_traced(args, kwargs):
+            raise BlockTypeError(
+                f"sparse_jacobian with format={format!r} gives an array of scipy or NumPy, and "
+                "cannot be traced by JAX (jit, vmap, grad): use format='bcoo' there"
+            )
+        found, aux = found_of(*args, **kwargs)
+        matrix = JAX_FORMATS.get(format, _scipy_matrix(format))(found)
+        return (matrix, aux) if has_aux else matrix
+
+    return documented(matrix_of, fun, "Sparse Jacobian", argnums)
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The values of a Jacobian's entries one by one, and what tells their places.
+
+    Attributes:
+        jacobian: which Jacobian.
+    """
+
+    jacobian: Jacobian
+
+    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
+        """`(auxiliary results, (values, lookups, structure))`."""
+        aux, rows = self.jacobian(graph, arguments, captured, extra)
+        parts = [[flatten(_without_factors(block)) for block in row] for row in rows]
+        lookups = [[arrays for arrays, _ in row] for row in parts]
+        structures = tuple(tuple(structure for _, structure in row) for row in parts)
+        return aux, (values(rows), lookups, Static(structures))
+
+
+def _without_factors(block: Block) -> Block:
+    """The block's indices alone."""
+    terms = [Term((), term.out, term.wrt) for term in block.terms]
+    return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
+
+
+@dataclass(frozen=True)
+class Static:
+    """Something static among the results of a program."""
+
+    value: Any
+
+
+jax.tree_util.register_pytree_node(
+    Static, lambda static: ((), static.value), lambda value, _: Static(value)
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Prototype:
+    """A matrix of a format whose stored numbers tell which value goes where.
+
+    Attributes:
+        matrix: of integers: 0 for nothing, k for the k-th value of the pattern.
+        arranged: the pattern.
+        direct: for formats that store the entries and nothing else, which entry goes where.
+    """
+
+    matrix: Any
+    arranged: Arrangement
+    direct: np.ndarray | None
+
+    def filled(self, found: Any) -> Any:
+        """The matrix of the values; its index arrays are its own."""
+        numbers = numpy_values(found)
+        if self.direct is not None:
+            data = numbers[self.direct]
+        else:
+            ordered = self.arranged.arranged(numbers)
+            data = np.concatenate([np.zeros(1, ordered.dtype), ordered])[self.matrix.data]
+        return self._with(data)
+
+    def _with(self, data: np.ndarray) -> Any:
+        matrix = self.matrix
+        kind = type(matrix)
+        if matrix.format == "coo":
+            made = kind((data, tuple(place.copy() for place in matrix.coords)), matrix.shape)
+            made.has_canonical_format = True
+        elif matrix.format == "dia":
+            made = kind((data, matrix.offsets.copy()), matrix.shape)
+        else:
+            parts = (data, matrix.indices.copy(), matrix.indptr.copy())
+            made = kind(parts, matrix.shape)
+            made.has_sorted_indices = made.has_canonical_format = True
+        return made
+
+
+_prototypes: OrderedDict[Any, Prototype] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _scipy_matrix(format: str) -> Callable[[Any], Any]:
+    """What makes a matrix of scipy, or a dense one, of what `Entries` gives."""
+
+    def matrix_of(found: Any) -> Any:
+        numbers, lookups, structures = found
+        kept = _prototype(lookups, structures.value, "csr" if format == "dense" else format)
+        matrix = kept.filled(numbers)
+        return matrix.toarray() if format == "dense" else matrix
+
+    return matrix_of
+
+
+def _prototype(lookups: Any, structures: Any, format: str) -> Prototype:
+    """The matrix whose numbers are to be filled in, made once for a pattern."""
+    places = tuple(np.asarray(array).tobytes() for array in jax.tree.leaves(lookups))
+    key = (structures, places, format)
+    with _lock:
+        made = _prototypes.get(key)
+        if made is not None:
+            _prototypes.move_to_end(key)
+            return made
+    grid: Grid = [
+        [unflatten(structure, arrays) for structure, arrays in zip(row, own, strict=True)]
+        for row, own in zip(structures, lookups, strict=True)
+    ]
+    made = _made(arrangement(grid), format)
+    with _lock:
+        _prototypes[key] = made
+        while len(_prototypes) > MAX_PATTERNS:
+            _prototypes.popitem(last=False)
+    return made
+
+
+def _made(arranged: Arrangement, format: str) -> Prototype:
+    numbered = Arrangement(arranged.pattern, np.arange(arranged.pattern.nnz), None)
+    matrix = assembled(numbered, np.arange(1, arranged.pattern.nnz + 1), format)
+    direct = None
+    if arranged.starts is None and format != "dia":
+        direct = arranged.order[matrix.data - 1]
+    return Prototype(matrix, arranged, direct)
+
+
+def _is_traced(args: Any, kwargs: Any) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs)))
