@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blockjac import blocks, errors, nn, optimize, rules
     from blockjac.blocks import Block, BlockMatrix, star
-    from blockjac.curvature import hessian
+    from blockjac.curvature import block_hessian, hessian, hvp
+    from blockjac.diagonals import divergence, hessian_diagonal, jacobian_diagonal, laplacian
+    from blockjac.gauss_newton import GaussNewton, fisher, ggn
+    from blockjac.kronecker import KroneckerFactored, kfac
+    from blockjac.per_example import (
+        batch_jacobian,
+        per_example_grad,
+        per_example_gram,
+        per_example_norms,
+    )
     from blockjac.planner import Plan, Search
     from blockjac.plans import plan
     from blockjac.sparse import sparse_jacobian
@@ -29,18 +38,33 @@ __version__ = "0.1.0"
 __all__ = [
     "Block",
     "BlockMatrix",
+    "GaussNewton",
+    "KroneckerFactored",
     "Plan",
     "Search",
+    "batch_jacobian",
+    "block_hessian",
     "block_jacobian",
     "blocks",
     "chain_rule",
+    "divergence",
     "errors",
+    "fisher",
+    "ggn",
     "grad",
     "hessian",
+    "hessian_diagonal",
+    "hvp",
     "jacobian",
+    "jacobian_diagonal",
     "jvp",
+    "kfac",
+    "laplacian",
     "nn",
     "optimize",
+    "per_example_grad",
+    "per_example_gram",
+    "per_example_norms",
     "plan",
     "rules",
     "sparse_jacobian",
@@ -52,14 +76,29 @@ __all__ = [
 _HOME = {
     "Block": "blockjac.blocks",
     "BlockMatrix": "blockjac.blocks",
+    "GaussNewton": "blockjac.gauss_newton",
+    "KroneckerFactored": "blockjac.kronecker",
     "Plan": "blockjac.planner",
     "Search": "blockjac.planner",
+    "batch_jacobian": "blockjac.per_example",
+    "block_hessian": "blockjac.curvature",
     "block_jacobian": "blockjac.transforms",
     "chain_rule": "blockjac.transforms",
+    "divergence": "blockjac.diagonals",
+    "fisher": "blockjac.gauss_newton",
+    "ggn": "blockjac.gauss_newton",
     "grad": "blockjac.transforms",
     "hessian": "blockjac.curvature",
+    "hessian_diagonal": "blockjac.diagonals",
+    "hvp": "blockjac.curvature",
     "jacobian": "blockjac.transforms",
+    "jacobian_diagonal": "blockjac.diagonals",
     "jvp": "blockjac.transforms",
+    "kfac": "blockjac.kronecker",
+    "laplacian": "blockjac.diagonals",
+    "per_example_grad": "blockjac.per_example",
+    "per_example_gram": "blockjac.per_example",
+    "per_example_norms": "blockjac.per_example",
     "plan": "blockjac.plans",
     "sparse_jacobian": "blockjac.sparse",
     "star": "blockjac.blocks",

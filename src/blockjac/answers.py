@@ -77,6 +77,8 @@ class Jacobian:
         symmetric: whether the results are derivatives by the same inputs, in their order and again
             for each result of the function below. Of two blocks that are each other's transpose one
             is then computed.
+        unasked: pairs of the number of a result and of an input whose block is not asked for and
+            comes as zero.
     """
 
     count: int
@@ -86,6 +88,7 @@ class Jacobian:
     holomorphic: bool = False
     values: bool = False
     symmetric: bool = False
+    unasked: frozenset[tuple[int, int]] = frozenset()
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(results, rows)`: a row of arrays or Blocks for each differentiated result."""
@@ -95,14 +98,15 @@ class Jacobian:
         point = evaluate(graph, arguments, captured, useful, waves=Waves.of(graph, useful))
         edges = elemental(graph, point, useful)
         identity_edges(graph, edges, outputs, useful)
-        edges.skipped = self.skipped
+        unasked = {(self.wrt[number], ("out", place)) for place, number in self.unasked}
+        edges.skipped = self.skipped | unasked
         self._eliminate(graph, edges, useful)
         rows = []
         for place, output in enumerate(outputs):
             result = graph.aval(output)
             row: list[Any] = []
             for number, leaf in enumerate(self.wrt):
-                if (leaf, ("out", place)) in self.skipped:
+                if (leaf, ("out", place)) in self.skipped - unasked:
                     row.append(self._mirrored(rows, place, number, graph))
                     continue
                 block = _block(edges, leaf, place, result, graph.avals[leaf])
@@ -128,6 +132,8 @@ class Jacobian:
         """The derivative of result `place` by input `number`, from that of its mirror image."""
         size = len(self.wrt)
         other = rows[place - place % size + number][place % size]
+        if not self.dense:  # of a function with one number as its result
+            return other.T
         value = graph.avals[self.wrt[number]]
         inner = len(graph.avals[self.wrt[place % size]].shape)
         outer = other.ndim - inner - len(value.shape)

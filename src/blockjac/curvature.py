@@ -1,18 +1,30 @@
-"""Second derivatives: the Hessian as a planned elimination of the gradient's own graph."""
+"""Second derivatives: Hessians as planned eliminations of the gradient's own graph."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from blockjac.answers import Jacobian
+from blockjac.blocks import BlockMatrix
 from blockjac.call import ArgNums, traced_call
 from blockjac.chunks import in_chunks
+from blockjac.errors import ArgumentError
 from blockjac.planner import Order, Plan, check_order
 from blockjac.plans import fitted, traced_once
-from blockjac.transforms import answered, check_callable, check_dense, documented, jacobian
+from blockjac.trace import named_as
+from blockjac.transforms import (
+    answered,
+    check_callable,
+    check_dense,
+    documented,
+    grad,
+    jacobian,
+    jvp,
+)
 
 
 def hessian(
@@ -82,6 +94,115 @@ def hessian(
 
     made = hessian_of if has_aux else traced_once(hessian_of, wanted)
     return documented(made, fun, "Hessian", argnums)
+
+
+def block_hessian(
+    fun: Callable[..., Any],
+    argnums: ArgNums = 0,
+    *,
+    pairs: str | Sequence[tuple[int, int]] = "all",
+    order: Order | Plan | Sequence[int] = "auto",
+) -> Callable[..., BlockMatrix]:
+    """The Hessian of a function with one number as its result, as a grid of Blocks.
+
+    Row and column of the grid are the leaves of the differentiated arguments; each block keeps the
+    structure that it has. Of two blocks that are each other's transpose one is computed.
+
+    Args:
+        fun: any JAX function of real arrays and trees of them, with a result of shape ().
+        argnums: which positional arguments to differentiate by.
+        pairs: which blocks: "all", "diagonal" for those of each leaf by itself, or pairs of leaves
+            by number, `(i, j)` with its mirror image. The others are not computed and come as zero
+            blocks.
+        order: of the elimination of the gradient's graph, as in `jacobian`.
+
+    Returns:
+        A function of the same arguments that gives a `BlockMatrix`: `matrix[i, j]` is the Block of
+        leaves i and j, `matrix.tree()` the tree of `jax.hessian` with Blocks as leaves.
+
+    Raises:
+        TypeError: if the result is no real number, and for integer and complex inputs.
+        ValueError: for `argnums` that do not fit the arguments, and pairs that do not exist.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import blockjac
+        >>> matrix = blockjac.block_hessian(lambda x: jnp.sum(x[1:] * x[:-1] ** 2))(jnp.ones(1000))
+        >>> matrix[0, 0].nnz, matrix[0, 0].stored
+        (2997, 2997)
+        >>> matrix.to_scipy().shape
+        (1000, 1000)
+    """
+    wanted = check_order(order)
+    check_callable(fun, "block_hessian")
+    inner = grad(fun, argnums)
+
+    def hessian_of(*args: Any, **kwargs: Any) -> BlockMatrix:
+        call = traced_call("block_hessian", inner, argnums, args, kwargs)
+        call.check_real_inputs()
+        question = Jacobian(
+            call.count,
+            call.smooth,
+            fitted(wanted, call),
+            dense=False,
+            symmetric=_is_symmetric(call.inputs, call.results),
+            unasked=_unasked(pairs, call.count),
+        )
+        _, rows = answered(question, call, call.arguments)
+        tree = jax.tree.structure(call.argument_tree(range(call.count)))
+        return BlockMatrix(rows, tree, tree)
+
+    return documented(traced_once(hessian_of, wanted), fun, "Block Hessian", argnums)
+
+
+def hvp(fun: Callable[..., Any], params: Any, vector: Any, *args: Any) -> Any:
+    """The product of a function's Hessian with a vector, forwards over the gradient.
+
+    Args:
+        fun: a JAX function `fun(params, *args)` with one real result of shape ().
+        params: the point, a tree of real arrays.
+        vector: the direction, in the tree, shapes and dtypes of `params`.
+        args: further arguments of the function, which are not differentiated.
+
+    Returns:
+        A tree like `params`.
+
+    Raises:
+        TypeError: if the result is no real number, or the trees or dtypes differ.
+        ValueError: if shapes differ.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import blockjac
+        >>> x, v = jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])
+        >>> blockjac.hvp(lambda x: x[0] ** 2 * x[1], x, v)
+        Array([4., 2.], dtype=float32)
+    """
+    check_callable(fun, "hvp")
+    gradient = grad(fun)
+    return jvp(named_as(fun, lambda params: gradient(params, *args)), (params,), (vector,))[1]
+
+
+def _unasked(pairs: str | Sequence[tuple[int, int]], count: int) -> frozenset[tuple[int, int]]:
+    """The pairs of leaves whose block is not asked for."""
+    every = {(row, column) for row in range(count) for column in range(count)}
+    if isinstance(pairs, str):
+        if pairs not in ("all", "diagonal"):
+            raise _no_pairs(pairs, count)
+        return frozenset(
+            {(row, column) for row, column in every if row != column} if pairs == "diagonal" else ()
+        )
+    asked = {tuple(pair) for pair in pairs}
+    if not asked <= every:
+        raise _no_pairs(pairs, count)
+    return frozenset(every - asked - {(column, row) for row, column in asked})
+
+
+def _no_pairs(pairs: Any, count: int) -> ArgumentError:
+    return ArgumentError(
+        f"pairs is {pairs!r}, but must be 'all', 'diagonal', or pairs (i, j) of leaves by number, "
+        f"each between 0 and {count - 1}"
+    )
 
 
 def _is_symmetric(inputs: Sequence[Any], results: Sequence[Any]) -> bool:

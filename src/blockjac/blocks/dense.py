@@ -117,15 +117,37 @@ def diagonal(block: Block) -> Any:
             "the diagonal needs equal output and input shapes, but this block is one of "
             f"{block.out_shape} with respect to {block.wrt_shape}"
         )
+    return dense(along(block, [(axis, axis) for axis in range(len(block.out_shape))]))
+
+
+def along(block: Block, pairs: Sequence[tuple[int, int]]) -> Block:
+    """The entries at which pairs of an output and an input axis agree.
+
+    Args:
+        block: any.
+        pairs: output axes with input axes of the same size; each axis at most once.
+
+    Returns:
+        A Block of the same outputs with respect to the input axes that are in no pair.
+    """
+    removed = {axis for _, axis in pairs}
+    kept = [axis for axis in range(len(block.wrt_shape)) if axis not in removed]
+    wrt_shape = tuple(block.wrt_shape[axis] for axis in kept)
     terms = []
     for term in block.terms:
-        network = Network(term.factors, term.out, block.out_shape, term.labels, term.coefficient)
+        network = Network(
+            term.factors,
+            (*term.out, *(term.wrt[axis] for axis in kept)),
+            (*block.out_shape, *wrt_shape),
+            term.labels,
+            term.coefficient,
+        )
         try:
-            network.solve(list(zip(term.out, term.wrt, block.out_shape, strict=True)))
+            network.solve([(term.out[i], term.wrt[j], block.out_shape[i]) for i, j in pairs])
         except Contradiction:
             continue
         terms.append(network.term(len(term.out)))
-    return dense(Block(block.out_shape, (), block.dtype, terms))
+    return Block(block.out_shape, wrt_shape, block.dtype, terms)
 
 
 def check_size(

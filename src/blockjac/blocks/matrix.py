@@ -252,21 +252,35 @@ class BlockMatrix(AsMatrix):
             raise BlockShapeError(
                 f"solve needs a square matrix, but found {self.out_shapes} by {self.wrt_shapes}"
             )
-        leaves, tree = jax.tree.flatten(right)
+        leaves = jax.tree.leaves(right)
         shapes = tuple(tuple(as_array(leaf).shape) for leaf in leaves)
         if self.batch_shape:
             batched = shapes == tuple((*self.batch_shape, *shape) for shape in self.out_shapes)
             one = functools.partial(BlockMatrix.solve, damping=damping)
             return jax.vmap(one, in_axes=(0, 0 if batched else None))(self, right)
-        if tree != self.out_tree or shapes != self.out_shapes:
-            raise BlockShapeError(
-                f"solve needs a tree {self.out_tree} of shapes {self.out_shapes}, but found {tree} "
-                f"of shapes {shapes}"
-            )
+        self.check_tree(right, "solve")
         flat = jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
         matrix = self.dense() + damping * jnp.eye(self.shape[0], dtype=self.dtype)
         solution = jnp.linalg.solve(matrix, flat)
         return _unflattened(solution, self.wrt_shapes, self.wrt_tree)
+
+    def check_tree(self, right: Any, name: str) -> None:
+        """Raise unless a tree is like the outputs.
+
+        Args:
+            right: the tree.
+            name: of the method, for the message.
+
+        Raises:
+            BlockShapeError: if the tree or a shape differs.
+        """
+        leaves, tree = jax.tree.flatten(right)
+        shapes = tuple(tuple(as_array(leaf).shape) for leaf in leaves)
+        if tree != self.out_tree or shapes != self.out_shapes:
+            raise BlockShapeError(
+                f"{name} needs a tree {self.out_tree} of shapes {self.out_shapes}, but found "
+                f"{tree} of shapes {shapes}"
+            )
 
     def __repr__(self) -> str:
         lines = [", ".join(block.structure for block in row) for row in self.rows]

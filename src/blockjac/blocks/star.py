@@ -100,6 +100,38 @@ def star(left: Any, right: Any) -> Any:
     )
 
 
+def star_along(left: Block, right: Block, pairs: Sequence[tuple[int, int]]) -> Block:
+    """The entries of `left star right` at which pairs of an output and an input axis agree.
+
+    They are contracted as such: what lies off these diagonals is never computed.
+
+    Args:
+        left: a Block.
+        right: a Block with `out_shape == left.wrt_shape`.
+        pairs: output axes of the left block with input axes of the right one, of equal sizes; each
+            axis at most once.
+
+    Returns:
+        A Block of `left.out_shape` with respect to the input axes that are in no pair.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from blockjac import Block
+        >>> A, B = jnp.ones((2, 3)), jnp.ones((3, 2))
+        >>> star_along(Block.from_dense(A, 1), Block.from_dense(B, 1), [(0, 0)]).dense()
+        Array([3., 3.], dtype=float32)
+    """
+    removed = {axis for _, axis in pairs}
+    kept = tuple(size for axis, size in enumerate(right.wrt_shape) if axis not in removed)
+    terms = []
+    for one in (_cast(term, right.dtype) for term in left.terms):
+        for other in right.terms:
+            term = _star_terms(one, other.relabelled(), left, right, pairs)
+            if term is not None:
+                terms.append(term)
+    return summed(left.out_shape, kept, right.dtype, terms)
+
+
 def _check_array(array: Any, wanted: tuple[int, ...], which: str, block: Block, side: str) -> None:
     shape = tuple(array.shape)
     if shape not in (wanted, block.batch_shape + wanted):
@@ -153,23 +185,30 @@ def _cast(term: Term, dtype: Any) -> Term:
     return replace(term, factors=tuple(factors))
 
 
-def _star_terms(left: Term, right: Term, one: Block, other: Block) -> Term | None:
+def _star_terms(
+    left: Term, right: Term, one: Block, other: Block, pairs: Sequence[tuple[int, int]] = ()
+) -> Term | None:
+    """The product of two terms, at the entries where pairs of outer axes agree."""
     count_contraction()
     _count_constant(left, right)
     left = _prepared(left, right, one)
     labels = [*left.labels, *right.labels]
+    removed = {axis for _, axis in pairs}
+    kept = [axis for axis in range(len(right.wrt)) if axis not in removed]
+    wrt_shape = tuple(other.wrt_shape[axis] for axis in kept)
     network = Network(
         [*left.factors, *right.factors],
-        [*left.out, *right.wrt],
-        (*one.out_shape, *other.wrt_shape),
+        [*left.out, *(right.wrt[axis] for axis in kept)],
+        (*one.out_shape, *wrt_shape),
         labels,
         left.coefficient * right.coefficient,
     )
+    along = [(left.out[i], right.wrt[j], one.out_shape[i]) for i, j in pairs]
     try:
-        network.solve(list(zip(left.wrt, right.out, one.wrt_shape, strict=True)))
+        network.solve([*zip(left.wrt, right.out, one.wrt_shape, strict=True), *along])
     except Contradiction:
         return None
-    return tidy(network.term(len(left.out)), one.out_shape, other.wrt_shape)
+    return tidy(network.term(len(left.out)), one.out_shape, wrt_shape)
 
 
 def _count_constant(left: Term, right: Term) -> None:

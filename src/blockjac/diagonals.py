@@ -1,0 +1,342 @@
+"""Diagonals of Jacobians and Hessians, and their sums, without the rest of the matrix.
+
+The last contraction of an elimination is made at the diagonal alone: of `diag(A B)` each entry is
+one product of a row and a column. Which vertex comes last decides what that saves, so that every
+vertex is tried, on structure alone, before anything runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from blockjac.answers import NO_LIMIT, Arrays, results
+from blockjac.blocks import Block, add
+from blockjac.blocks.cost import planning
+from blockjac.blocks.dense import along, dense
+from blockjac.blocks.operators import Operator, written
+from blockjac.blocks.star import star_along
+from blockjac.call import ArgNums, Call, traced_call
+from blockjac.eliminate import Edges, Vertex, eliminate
+from blockjac.errors import BlockShapeError
+from blockjac.evaluation import elemental, evaluate, identity_edges, useful_vertices
+from blockjac.graph import Graph
+from blockjac.planner import Order, Plan, check_order, choose_order
+from blockjac.plans import fitted, traced_once
+from blockjac.trace import named_as
+from blockjac.transforms import answered, check_callable, documented, jacobian
+from blockjac.waves import Waves
+
+Function = Callable[..., Any]
+Orders = Order | Plan | Sequence[int]
+
+TRIED = 40
+"""Up to so many vertices each is tried as the last; of more, so many spread over the order."""
+
+
+def jacobian_diagonal(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
+    """The diagonal of a Jacobian, `d f(x)[i] / d x[i]`, at the cost of its structure.
+
+    Args:
+        fun: any JAX function whose result has the tree and the shapes of the argument.
+        argnums: which positional argument to differentiate by: one int.
+        order: of elimination, as in `blockjac.jacobian`; with "auto" the last vertex is chosen so
+            that the diagonal costs least.
+
+    Returns:
+        A function of the same arguments that gives the diagonal in the tree and shapes of the
+        argument.
+
+    Raises:
+        ValueError: if a result's shape is not that of the argument; both are named.
+        TypeError: for integer and complex inputs or results.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import blockjac
+        >>> A = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+        >>> blockjac.jacobian_diagonal(lambda x: A @ x**2)(jnp.array([1.0, 10.0]))
+        Array([ 2., 80.], dtype=float32)
+    """
+    return _transform(fun, "jacobian_diagonal", "Jacobian diagonal", argnums, order, _as_input)
+
+
+def divergence(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
+    """The divergence of a vector field, the trace of its Jacobian: exact, no random vectors.
+
+    Args:
+        fun: any JAX function whose result has the tree and the shapes of the argument.
+        argnums: as in `jacobian_diagonal`.
+        order: as in `jacobian_diagonal`.
+
+    Returns:
+        A function of the same arguments that gives a number.
+
+    Raises:
+        ValueError: as `jacobian_diagonal`.
+        TypeError: as `jacobian_diagonal`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import blockjac
+        >>> float(blockjac.divergence(lambda x: x * jnp.sum(x))(jnp.array([1.0, 2.0])))
+        9.0
+    """
+    return _transform(fun, "divergence", "Divergence", argnums, order, _summed)
+
+
+def hessian_diagonal(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
+    """The diagonal of a Hessian, `d2 f / d x[i]2`, without the Hessian.
+
+    Args:
+        fun: any JAX function.
+        argnums: as in `jacobian_diagonal`.
+        order: of the elimination of the gradient's graph.
+
+    Returns:
+        A function of the same arguments: the tree of the result with, in place of each leaf, the
+        tree of the argument, with leaves of shape `out.shape + in.shape`.
+
+    Raises:
+        TypeError: for integer and complex inputs or results.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import blockjac
+        >>> blockjac.hessian_diagonal(lambda x: jnp.sum(x**3))(jnp.array([1.0, 2.0]))
+        Array([ 6., 12.], dtype=float32)
+    """
+    name, what = "hessian_diagonal", "Hessian diagonal"
+    return _transform(fun, name, what, argnums, order, _as_result, second=True)
+
+
+def laplacian(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
+    """The Laplacian `sum_i d2 f / d x[i]2`, the trace of the Hessian: exact, without the Hessian.
+
+    Args:
+        fun: any JAX function; of a result of several entries each has its own Laplacian.
+        argnums: as in `jacobian_diagonal`; of a tree, over all its leaves.
+        order: as in `hessian_diagonal`.
+
+    Returns:
+        A function of the same arguments that gives what `fun` gives, in tree and shapes.
+
+    Raises:
+        TypeError: as `hessian_diagonal`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import blockjac
+        >>> float(blockjac.laplacian(lambda x: jnp.sum(x**2) ** 2)(jnp.array([1.0, 2.0])))
+        80.0
+    """
+    return _transform(fun, "laplacian", "Laplacian", argnums, order, _trace, second=True)
+
+
+def _transform(
+    fun: Function,
+    name: str,
+    what: str,
+    argnums: ArgNums,
+    order: Orders,
+    answer: Callable[[Found], Any],
+    second: bool = False,
+) -> Function:
+    """A function that gives the diagonals of a Jacobian, or of a Hessian, put into a tree."""
+    wanted = check_order(order)
+    check_callable(fun, name)
+
+    def diagonal_of(*args: Any, **kwargs: Any) -> Any:
+        trees: list[Any] = []
+
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            result = fun(*args, **kwargs)
+            trees.append(jax.tree.structure(result))
+            return result
+
+        named_as(fun, noted)
+        differentiated = jacobian(noted, argnums) if second else noted
+        call = traced_call(name, differentiated, argnums, args, kwargs)
+        call.check_results(holomorphic=False)
+        call.check_real_inputs()
+        pairs = tuple(_pairs(call, name, second))
+        question = Diagonal(call.count, call.smooth, fitted(wanted, call), pairs)
+        diagonals = answered(question, call, call.arguments)
+        return answer(Found(call, pairs, diagonals, trees[-1]))
+
+    return documented(traced_once(diagonal_of, wanted), fun, what, argnums)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A result and an input whose block's diagonal is asked for.
+
+    Attributes:
+        place: of the result.
+        number: of the input among those that are differentiated.
+        leading: how many axes of the result come before those that pair with the input's.
+        rank: how many axes the input has.
+    """
+
+    place: int
+    number: int
+    leading: int
+    rank: int
+
+    @property
+    def axes(self) -> list[tuple[int, int]]:
+        """The pairs of an output and an input axis that have to agree."""
+        return [(self.leading + axis, axis) for axis in range(self.rank)]
+
+
+def _pairs(call: Call, name: str, second: bool) -> Iterator[Wanted]:
+    """Each result with the input that it pairs with."""
+    inputs, count = call.inputs, len(call.inputs)
+    shapes = [tuple(aval.shape) for aval in inputs]
+    found = [tuple(result.shape) for result in call.results]
+    if not second and found != shapes:
+        raise BlockShapeError(
+            f"{name} needs a function whose result has the tree and the shapes of argument "
+            f"{call.graph_name!r} is differentiated by, {shapes}, but found {found}; for the "
+            "diagonal of an axis that both share use batch_jacobian"
+        )
+    for place, shape in enumerate(found):
+        number = place % count
+        rank = len(shapes[number])
+        yield Wanted(place, number, len(shape) - rank, rank)
+
+
+# The answers
+
+
+@dataclass(frozen=True)
+class Found:
+    """Diagonals, and what is needed to put them into a tree.
+
+    Attributes:
+        call: the traced function.
+        pairs: of which blocks they are.
+        diagonals: the arrays.
+        tree: of what the user's function returns.
+    """
+
+    call: Call
+    pairs: Sequence[Wanted]
+    diagonals: Sequence[Any]
+    tree: Any
+
+
+def _as_input(found: Found) -> Any:
+    return found.call.argument_tree(found.diagonals)
+
+
+def _as_result(found: Found) -> Any:
+    return found.call.value(found.diagonals)
+
+
+def _summed(found: Found) -> Any:
+    return reduce(jnp.add, map(jnp.sum, found.diagonals))
+
+
+def _trace(found: Found) -> Any:
+    """The sums over all inputs, in the tree of the function."""
+    count = len(found.call.inputs)
+    sums = [
+        jnp.sum(one, axis=tuple(range(pair.leading, pair.leading + pair.rank)))
+        for one, pair in zip(found.diagonals, found.pairs, strict=True)
+    ]
+    totals = [reduce(jnp.add, sums[first : first + count]) for first in range(0, len(sums), count)]
+    return jax.tree.unflatten(found.tree, totals)
+
+
+# The elimination
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """The diagonals of some blocks of a Jacobian, one array each.
+
+    Attributes:
+        count: how many results are differentiated.
+        wrt: the graph's inputs to differentiate by.
+        order: of elimination.
+        pairs: which blocks.
+    """
+
+    count: int
+    wrt: tuple[int, ...]
+    order: Order
+    pairs: tuple[Wanted, ...]
+
+    def __call__(
+        self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays
+    ) -> list[Any]:
+        """The diagonals, of the shapes of the results."""
+        del extra
+        outputs = graph.outputs[: self.count]
+        useful = useful_vertices(graph, outputs)
+        point = evaluate(graph, arguments, captured, useful, waves=Waves.of(graph, useful))
+        edges = elemental(graph, point, useful)
+        identity_edges(graph, edges, outputs, useful)
+        asked = {(self.wrt[pair.number], ("out", pair.place)) for pair in self.pairs}
+        every = {(leaf, ("out", place)) for leaf in self.wrt for place in range(self.count)}
+        edges.skipped = every - asked
+        order = choose_order(self.order, graph, edges, useful, write=False)
+        if self.order == "auto":
+            order = self._cheapest(edges, order)
+        values = results(graph, point.values)
+        return [
+            jnp.zeros(values[pair.place].shape, graph.avals[self.wrt[pair.number]].dtype)
+            if block is None
+            else dense(block, max_bytes=NO_LIMIT)
+            for pair, block in zip(self.pairs, self._diagonals(edges, order), strict=True)
+        ]
+
+    def _diagonals(self, edges: Edges, order: Sequence[Vertex]) -> list[Block | None]:
+        """Eliminate all but the last vertex, and that one at the diagonals alone."""
+        most, last = list(order), None
+        if order and not _has_operators(edges):
+            *most, last = order
+        eliminate(edges, most)
+        found = []
+        for pair in self.pairs:
+            tail, head = self.wrt[pair.number], ("out", pair.place)
+            parts = []
+            direct = edges.leaving.get(tail, {}).get(head)
+            if direct is not None:
+                parts.append(along(written(direct), pair.axes))
+            left = edges.leaving.get(last, {}).get(head)
+            right = edges.entering.get(last, {}).get(tail)
+            if isinstance(left, Block) and isinstance(right, Block):
+                parts.append(star_along(left, right, pair.axes))
+            found.append(reduce(add, parts) if parts else None)
+        return found
+
+    def _cheapest(self, edges: Edges, order: list[Vertex]) -> list[Vertex]:
+        """The order, or its reverse, with that vertex put last that makes the diagonal cheapest."""
+        if len(order) < 2 or _has_operators(edges):
+            return order
+        step = max(1, len(order) // TRIED)
+        best, least = order, math.inf
+        for base in (order, order[::-1]):
+            for last in (base[-1], *base[:-1:step]):
+                candidate = [*(vertex for vertex in base if vertex != last), last]
+                with planning() as cost:
+                    for block in self._diagonals(edges.copy(), candidate):
+                        if block is not None:
+                            dense(block, max_bytes=NO_LIMIT)
+                if cost.seconds() < least:
+                    best, least = candidate, cost.seconds()
+        return best
+
+
+def _has_operators(edges: Edges) -> bool:
+    return any(
+        isinstance(edge, Operator) for heads in edges.leaving.values() for edge in heads.values()
+    )
