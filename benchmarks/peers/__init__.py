@@ -17,20 +17,28 @@ ArgNums = int | tuple[int, ...]
 
 
 def asdex_jacobian(
-    function: Function, arguments: Arguments, argnums: ArgNums = 0, *, values: bool = False
+    function: Function,
+    arguments: Arguments,
+    argnums: ArgNums = 0,
+    *,
+    values: bool = False,
+    sparse: bool = False,
 ) -> harness.Peer:
-    """The Jacobian by coloured passes: dense, or the values alone, at the places asdex finds."""
+    """The Jacobian by coloured passes at the places asdex finds.
+
+    Dense, or the values alone, or the values with their places in a sparse array of JAX.
+    """
 
     def make() -> Function:
         import asdex
 
-        form = "bcoo" if values else "dense"
+        form = "bcoo" if values or sparse else "dense"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", asdex.DenseColoringWarning)
             computed = asdex.jacobian(function, *arguments, argnums=argnums, output_format=form)
         return (lambda *arguments: computed(*arguments).data) if values else computed
 
-    return harness.Peer(make, alike=not values)
+    return harness.Peer(make, alike=not (values or sparse))
 
 
 def asdex_hessian(
@@ -51,7 +59,12 @@ def asdex_hessian(
 
 
 def sparsejac_values(
-    function: Function, places: np.ndarray, shape: tuple[int, ...], method: str
+    function: Function,
+    places: np.ndarray,
+    shape: tuple[int, ...],
+    method: str,
+    *,
+    sparse: bool = False,
 ) -> harness.Peer:
     """The values by coloured passes of a function of one array, at the places that are given.
 
@@ -60,6 +73,7 @@ def sparsejac_values(
         places: rows and columns of the values, `(count, 2)`, of the flattened Jacobian.
         shape: of the argument.
         method: "jacfwd" or "jacrev".
+        sparse: whether the places are part of the answer.
     """
 
     def make() -> Function:
@@ -73,6 +87,8 @@ def sparsejac_values(
             return function(x.reshape(shape)).ravel()
 
         computed = getattr(sparsejac, method)(flat, pattern)
+        if sparse:
+            return lambda x: computed(x.ravel())
         return lambda x: computed(x.ravel()).data
 
     return harness.Peer(make, alike=False)

@@ -162,3 +162,11 @@ def convert(array: Any, dtype: Any, weak_type: bool) -> Any:
         return array.astype(dtype)
     params = {"new_dtype": dtype, "weak_type": True, "sharding": None}
     return jax.lax.convert_element_type_p.bind(array, **params)
+
+
+def is_batched(array: Any) -> bool:
+    """Whether an array stands for a batch of arrays inside a `jax.vmap` that is under way.
+
+    JAX exports no type to ask for. Where the answer is wrong, a product is laid out less well.
+    """
+    return isinstance(array, Tracer) and type(array).__name__ == "BatchTracer"

@@ -92,7 +92,7 @@ def hessian(
         answer = call.jacobian_tree(rows)
         return (answer, call.aux(aux)) if has_aux else answer
 
-    made = hessian_of if has_aux else traced_once(hessian_of, wanted)
+    made = hessian_of if has_aux else traced_once(hessian_of, wanted, fun)
     return documented(made, fun, "Hessian", argnums)
 
 
@@ -152,7 +152,7 @@ def block_hessian(
         tree = jax.tree.structure(call.argument_tree(range(call.count)))
         return BlockMatrix(rows, tree, tree)
 
-    return documented(traced_once(hessian_of, wanted), fun, "Block Hessian", argnums)
+    return documented(traced_once(hessian_of, wanted, fun), fun, "Block Hessian", argnums)
 
 
 def hvp(fun: Callable[..., Any], params: Any, vector: Any, *args: Any) -> Any:

@@ -170,7 +170,7 @@ def _transform(
         diagonals = answered(question, call, call.arguments)
         return answer(Found(call, pairs, diagonals, trees[-1]))
 
-    return documented(traced_once(diagonal_of, wanted), fun, what, argnums)
+    return documented(traced_once(diagonal_of, wanted, fun), fun, what, argnums)
 
 
 @dataclass(frozen=True)

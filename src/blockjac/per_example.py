@@ -63,7 +63,7 @@ def per_example_grad(losses: Function, argnums: ArgNums = 0, *, order: Orders = 
         _, (row,) = answered(question, call, call.arguments)
         return call.argument_tree(row)
 
-    made = traced_once(gradients_of, wanted)
+    made = traced_once(gradients_of, wanted, losses)
     return documented(made, losses, "Per-example gradient", argnums)
 
 
@@ -165,7 +165,7 @@ def batch_jacobian(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto
         rows = answered(Batches(blocks, call.graph_name), call, call.arguments)
         return call.jacobian_tree(rows)
 
-    return documented(traced_once(batch_of, wanted), fun, "Batch Jacobian", argnums)
+    return documented(traced_once(batch_of, wanted, fun), fun, "Batch Jacobian", argnums)
 
 
 # The questions
@@ -236,7 +236,7 @@ def _products(
         call, question = _asked(name, losses, argnums, wanted, args, kwargs)
         return answered(kind(question), call, call.arguments)
 
-    return documented(traced_once(products_of, wanted), losses, what, argnums)
+    return documented(traced_once(products_of, wanted, losses), losses, what, argnums)
 
 
 def _asked(

@@ -19,6 +19,7 @@ from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.operators import Edge, Operator
 from blockjac.call import TRACED, ArgNums, Call, traced_call
+from blockjac.compat import Tracer
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.errors import BlockjacError
 from blockjac.evaluation import (
@@ -35,6 +36,7 @@ from blockjac.planner.fingerprint import fingerprint
 from blockjac.planner.memory import peak_bytes
 from blockjac.planner.orders import price
 from blockjac.planner.plan import Figures, Plan, Step
+from blockjac.rules.registry import edition
 from blockjac.trace import named_as
 
 COMPARED: tuple[Order, ...] = ("reverse", "forward", "greedy", "auto")
@@ -100,24 +102,33 @@ def fitted(order: Order | Plan, call: Call) -> Order:
     return order
 
 
-def traced_once(function: Callable[..., Any], order: Order | Plan) -> Callable[..., Any]:
-    """A transformed function that a plan was given for: traced once for its shapes, as by `jit`.
+def traced_once(
+    function: Callable[..., Any], order: Order | Plan, fun: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """A transformed function, traced once for its shapes if it may be, as by `jit`.
 
-    A later call then costs the compiled program and some microseconds. Calls with arguments that
-    are neither arrays nor floats, which stay Python values, are traced anew.
+    It may be where a plan was given, and where the user's function is jitted already, whose Python
+    code JAX itself runs once for its shapes. A later call then costs the compiled program and some
+    microseconds. Calls with arguments that are neither arrays nor floats, which stay Python values,
+    are traced anew.
 
     Args:
         function: of which every result is an array.
-        order: the function comes back as it is if this is no plan.
+        order: of elimination.
+        fun: the user's function.
     """
-    if not isinstance(order, Plan):
+    if not isinstance(order, Plan) and not isinstance(fun, jax.stages.Wrapped):
         return function
-    compiled = jax.jit(function)
+    programs: dict[int, Callable[..., Any]] = {}
 
     def call(*args: Any, **kwargs: Any) -> Any:
         leaves = jax.tree.leaves((args, kwargs))
-        known = all(isinstance(leaf, TRACED) for leaf in leaves)
-        return (compiled if known else function)(*args, **kwargs)
+        if not all(isinstance(leaf, TRACED) and not isinstance(leaf, Tracer) for leaf in leaves):
+            return function(*args, **kwargs)
+        now = edition()  # a rule that is defined later makes another program
+        if now not in programs:
+            programs[now] = jax.jit(function)
+        return programs[now](*args, **kwargs)
 
     return call
 

@@ -104,7 +104,7 @@ def sparse_jacobian(
         return found, (call.aux(aux) if has_aux else None)
 
     if not has_aux:
-        found_of = traced_once(found_of, wanted)
+        found_of = traced_once(found_of, wanted, fun)
 
     def matrix_of(*args: Any, **kwargs: Any) -> Any:
         if format not in JAX_FORMATS and _is_traced(args, kwargs):

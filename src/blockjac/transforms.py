@@ -102,7 +102,7 @@ def jacobian(
         answer = call.jacobian_tree(rows)
         return (answer, call.aux(aux)) if has_aux else answer
 
-    made = jacobian_of if has_aux else traced_once(jacobian_of, wanted)
+    made = jacobian_of if has_aux else traced_once(jacobian_of, wanted, fun)
     return documented(made, fun, "Jacobian", argnums)
 
 
@@ -148,7 +148,7 @@ def block_jacobian(
         answer = call.jacobian_tree(rows)
         return (answer, call.aux(aux)) if has_aux else answer
 
-    made = block_jacobian_of if has_aux else traced_once(block_jacobian_of, wanted)
+    made = block_jacobian_of if has_aux else traced_once(block_jacobian_of, wanted, fun)
     return documented(made, fun, "Block Jacobian", argnums)
 
 
@@ -203,7 +203,8 @@ def value_and_grad(
         (value, *aux), (row,) = answered(question, call, call.arguments)
         return ((value, call.aux(aux)) if has_aux else value), call.argument_tree(row)
 
-    return documented(value_and_gradient, fun, "Value and gradient", argnums)
+    made = value_and_gradient if has_aux else traced_once(value_and_gradient, "reverse", fun)
+    return documented(made, fun, "Value and gradient", argnums)
 
 
 def grad(

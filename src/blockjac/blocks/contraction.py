@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import opt_einsum
 from jax import lax
 
+from blockjac import compat
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.cost import BYTES_PER_SECOND, OPERATIONS_PER_SECOND, is_planning
 from blockjac.blocks.factor import Factor
@@ -161,7 +162,8 @@ def _contract(
     inner = [label for label in left.labels if label in summed and label in right.labels]
     if not inner:
         return _laid_out(left, right, later, readers)
-    if _reads_better(right, left, inner):
+    batched = compat.is_batched(right.array), compat.is_batched(left.array)
+    if batched == (True, False) or (batched[0] == batched[1] and _reads_better(right, left, inner)):
         left, right = right, left
     batch = [label for label in left.labels if label in right.labels and label not in inner]
     left_free = [label for label in left.labels if label not in right.labels]

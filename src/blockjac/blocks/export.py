@@ -7,8 +7,10 @@ inputs across the columns, each flattened in row-major order.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -31,6 +33,12 @@ from blockjac.errors import BlockShapeError, BlockTypeError
 
 SCIPY_FORMATS = ("csr", "csc", "coo", "dia")
 """The formats that `to_scipy` names; scipy converts to the others."""
+
+MAX_CONSTANT = 2**18
+"""Up to so many places are constants of a program, which are copied faster than computed."""
+
+MAX_RUNS = 256
+"""Up to so many runs of entries are added up by slices; more by a gather."""
 
 BANDED = 10
 """A matrix whose diagonals hold so many times more numbers than it has entries is not banded."""
@@ -142,18 +150,71 @@ def to_bcoo(grid: Grid) -> Any:
     found = pieces(grid)
     if not is_static(grid):
         return _at_run_time(grid, found, dtype)
-    if not is_traced(grid) or not are_distinct(grid) or not _all_inside(found):
-        arranged = arrangement(grid)
-        numbers = _arranged(values(grid) if is_traced(grid) else _values(list(grid)), arranged)
-        indices = np.stack([arranged.pattern.rows, arranged.pattern.columns], axis=1)
-        return sparse.BCOO(
-            (numbers, jnp.asarray(indices.astype(dtype))),
-            shape=shape,
-            indices_sorted=True,
-            unique_indices=True,
-        )
-    indices = _computed_places(found, dtype)
-    return sparse.BCOO((values(grid), indices), shape=shape, unique_indices=True)
+    if is_traced(grid) and are_distinct(grid) and _all_inside(found):
+        indices = _computed_places(found, dtype)
+        return sparse.BCOO((values(grid), indices), shape=shape, unique_indices=True)
+    arranged = arrangement(grid)
+    indices = np.stack([arranged.pattern.rows, arranged.pattern.columns], axis=1).astype(dtype)
+    numbers = values(grid) if is_traced(grid) else _values(list(grid))
+    runs = _runs(arranged) if is_traced(grid) else None
+    if runs is None:
+        parts = _arranged(numbers, arranged), jnp.asarray(indices)
+        return sparse.BCOO(parts, shape=shape, indices_sorted=True, unique_indices=True)
+    parts = _added(numbers, runs), jnp.asarray(indices[runs.places])
+    return sparse.BCOO(parts, shape=shape, unique_indices=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """The values of a pattern as sums of slices of the values of the entries.
+
+    Attributes:
+        places: which place of the pattern each value is for; they keep the order of the entries.
+        slices: for each run of places the first entry of each of its summands, and its length.
+    """
+
+    places: np.ndarray
+    slices: list[tuple[list[int], int]]
+
+
+def _runs(arranged: Arrangement) -> Runs | None:
+    """How to add up entries of one place by slices, without a gather; None if there are many."""
+    order = arranged.order
+    starts = np.arange(len(order)) if arranged.starts is None else arranged.starts
+    lengths = np.diff(np.append(starts, len(order)))
+    if not len(starts):
+        return None
+    places = np.argsort(order[starts], kind="stable")
+    last = len(order) - 1
+    # Of each place the entries that stand there, first, second, ...; -1 for none.
+    layers = [
+        np.where(lengths[places] > depth, order[np.minimum(starts[places] + depth, last)], -1)
+        for depth in range(lengths.max())
+    ]
+    breaks = np.zeros(len(places), bool)
+    breaks[0] = True
+    for layer in layers:
+        here, before = layer[1:], layer[:-1]
+        follows = (here == before + 1) & (before >= 0)
+        breaks[1:] |= ~(follows | (here == before))
+    firsts = np.flatnonzero(breaks)
+    if len(firsts) > MAX_RUNS:
+        return None
+    ends = np.append(firsts[1:], len(places))
+    slices = [
+        ([int(layer[first]) for layer in layers if layer[first] >= 0], int(end - first))
+        for first, end in zip(firsts, ends, strict=True)
+    ]
+    return Runs(places, slices)
+
+
+def _added(found: Any, runs: Runs) -> Any:
+    """The value of each place, by slices."""
+    parts = [
+        reduce(operator.add, [found[first : first + length] for first in firsts])
+        for firsts, length in runs.slices
+    ]
+    return jnp.concatenate(parts)
 
 
 def _arranged(found: Any, arranged: Arrangement) -> Any:
@@ -175,10 +236,13 @@ def _arranged(found: Any, arranged: Arrangement) -> Any:
 
 
 def _computed_places(found: list[Piece], dtype: Any) -> Any:
-    """Rows and columns `(count, 2)`, computed where the program runs: no large constants."""
+    """Rows and columns `(count, 2)`: up to some size constants, else computed in the program."""
+    if sum(piece.count for piece in found) <= MAX_CONSTANT:
+        known = [places(piece) for piece in found]
+        pairs = [np.stack([one.rows, one.columns], axis=1) for one in known]
+        none = np.zeros((0, 2), dtype)
+        return jnp.asarray(np.concatenate([none, *pairs]).astype(dtype))
     where = [places(piece, jnp, dtype) for piece in found]
-    if not where:
-        return jnp.zeros((0, 2), dtype)
     return jnp.concatenate([jnp.stack([one.rows, one.columns], axis=1) for one in where])
 
 
