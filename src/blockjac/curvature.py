@@ -71,9 +71,9 @@ def hessian(
     """
     wanted = check_order(order)
     check_callable(fun, "hessian")
-    inner = jacobian(fun, argnums, has_aux, holomorphic)
 
     def hessian_of(*args: Any, **kwargs: Any) -> Any:
+        inner = jacobian(fun, argnums, has_aux, holomorphic)
         call = traced_call(
             "hessian", inner, argnums, args, kwargs, has_aux=has_aux, holomorphic=holomorphic
         )
@@ -135,9 +135,9 @@ def block_hessian(
     """
     wanted = check_order(order)
     check_callable(fun, "block_hessian")
-    inner = grad(fun, argnums)
 
     def hessian_of(*args: Any, **kwargs: Any) -> BlockMatrix:
+        inner = grad(fun, argnums)
         call = traced_call("block_hessian", inner, argnums, args, kwargs)
         call.check_real_inputs()
         question = Jacobian(

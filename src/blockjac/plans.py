@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -119,18 +122,47 @@ def traced_once(
     """
     if not isinstance(order, Plan) and not isinstance(fun, jax.stages.Wrapped):
         return function
-    programs: dict[int, Callable[..., Any]] = {}
+    found: dict[int, Callable[..., Any]] = {}
 
     def call(*args: Any, **kwargs: Any) -> Any:
         leaves = jax.tree.leaves((args, kwargs))
         if not all(isinstance(leaf, TRACED) and not isinstance(leaf, Tracer) for leaf in leaves):
             return function(*args, **kwargs)
         now = edition()  # a rule that is defined later makes another program
-        if now not in programs:
-            programs[now] = jax.jit(function)
-        return programs[now](*args, **kwargs)
+        if now not in found:
+            found[now] = _compiled(function)
+        return found[now](*args, **kwargs)
 
     return call
+
+
+MAX_COMPILED = 256
+"""How many compiled transformed functions are kept; the least recently used is dropped."""
+
+_functions: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _compiled(function: Any) -> Callable[..., Any]:
+    """The jitted function: one for all that have the same text and close over equal values.
+
+    `blockjac.grad(f)` made twice for one jitted `f` is then compiled once.
+    """
+    cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
+    key = (edition(), function.__code__, cells)
+    try:
+        hash(key)
+    except TypeError:  # closes over a list, say: then it is the function itself that counts
+        key = (edition(), function)
+    with _lock:
+        made = _functions.get(key)
+        if made is None:
+            # A function of its own: JAX finds the trace of one that it has met before.
+            made = _functions[key] = jax.jit(partial(function))
+        _functions.move_to_end(key)
+        while len(_functions) > MAX_COMPILED:
+            _functions.popitem(last=False)
+    return made
 
 
 def _method(order: Any) -> str:
