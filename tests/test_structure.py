@@ -83,3 +83,19 @@ def test_a_batch_stays_a_delta_under_vmap(generator):
     block = blockjac.block_jacobian(jax.vmap(lambda x: jnp.outer(x, x)))(X)
     assert block.stored <= 2 * X.size
     assert all(term.out[0] == term.wrt[0] for term in block.terms)
+
+
+def test_the_derivative_of_a_thin_jacobian_keeps_its_deltas():
+    """A dense Jacobian of many short terms is written by entry, but not where it is traced."""
+
+    def reaction(x):
+        return x**3 + jnp.roll(x, 1) ** 2 + jnp.roll(x, -1) ** 2
+
+    x = jnp.linspace(1.0, 2.0, 200)
+    plain = str(jax.make_jaxpr(blockjac.jacobian(reaction))(x))
+    assert "scatter" in plain
+    inner = blockjac.jacobian(blockjac.jacobian(reaction))
+    block = blockjac.block_jacobian(blockjac.jacobian(reaction))(x)
+    assert block.stored < 4 * len(x) ** 2  # masks of the places; the dense array has 8 million
+    small = jnp.linspace(1.0, 2.0, 20)
+    np.testing.assert_allclose(inner(small), jax.hessian(reaction)(small), rtol=1e-12)

@@ -8,7 +8,6 @@ differentiated like everything else.
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,20 +19,13 @@ from blockjac import compat
 from blockjac.errors import NoDerivativeError
 from blockjac.expansions import expanded
 from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.tracing import tracing
 
 CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
 """Primitives that only call a jaxpr."""
 
 CALLS_WITH_RULES = frozenset({"composite", "custom_vmap_call"})
 """Such primitives with a lowering or batching rule, kept where nothing is differentiated."""
-
-
-_tracing: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_trace", default=False)
-
-
-def is_tracing() -> bool:
-    """Whether a function is being traced here: what it emits will be differentiated."""
-    return _tracing.get()
 
 
 def trace(
@@ -54,11 +46,8 @@ def trace(
     Returns:
         The graph; its inputs are the leaves in order, named as in the function's signature.
     """
-    token = _tracing.set(True)
-    try:
+    with tracing():
         closed = jax.make_jaxpr(function)(*arguments, **(keywords or {}))
-    finally:
-        _tracing.reset(token)
     jaxpr = compat.open_jaxpr(closed)
     graph = Graph()
     graph.inputs = tuple(graph.new_value(variable.aval) for variable in jaxpr.invars)

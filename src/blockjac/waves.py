@@ -17,7 +17,7 @@ from jax import lax
 
 from blockjac.blocks import Block
 from blockjac.graph import Equation, Graph, Operand
-from blockjac.trace import is_tracing
+from blockjac.tracing import is_tracing
 
 WAVES = ("sin", "cos")
 """Primitives whose value and derivative are a sine and a cosine of one operand."""

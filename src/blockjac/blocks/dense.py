@@ -22,6 +22,7 @@ from blockjac.blocks.index import Index, Label, radix
 from blockjac.blocks.network import Contradiction, Network
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.errors import BlockShapeError, DenseTooLargeError
+from blockjac.tracing import is_tracing
 
 THIN = 16
 """A result of so many times more entries than its terms have is zeros, and entries put in."""
@@ -79,8 +80,12 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
 def _is_thin(block: Block) -> bool:
     """Whether it is cheaper to write zeros and then each entry than to write a pass for each term.
 
-    Up to two terms the compiler compares and selects while it writes the result.
+    Up to two terms the compiler compares and selects while it writes the result. So it is for any
+    number where the result will be differentiated: the derivative of an entry that was put in is at
+    places that only the program knows, that of a selection keeps its deltas.
     """
+    if is_tracing():
+        return False
     entries = sum(arrays.numel(term.labels) for term in block.terms)
     return len(block.terms) > 2 and entries * THIN <= block.size <= LARGEST_POSITION
 
