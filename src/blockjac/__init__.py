@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blockjac import blocks, errors, nn, optimize, rules
     from blockjac.blocks import Block, BlockMatrix, star
+    from blockjac.checking import JacobianReport, check_jacobian
     from blockjac.curvature import hessian
     from blockjac.planner import Plan, Search
     from blockjac.plans import plan
@@ -28,11 +29,13 @@ __version__ = "0.1.0"
 __all__ = [
     "Block",
     "BlockMatrix",
+    "JacobianReport",
     "Plan",
     "Search",
     "block_jacobian",
     "blocks",
     "chain_rule",
+    "check_jacobian",
     "errors",
     "grad",
     "hessian",
@@ -50,10 +53,12 @@ __all__ = [
 _HOME = {
     "Block": "blockjac.blocks",
     "BlockMatrix": "blockjac.blocks",
+    "JacobianReport": "blockjac.checking",
     "Plan": "blockjac.planner",
     "Search": "blockjac.planner",
     "block_jacobian": "blockjac.transforms",
     "chain_rule": "blockjac.transforms",
+    "check_jacobian": "blockjac.checking",
     "grad": "blockjac.transforms",
     "hessian": "blockjac.curvature",
     "jacobian": "blockjac.transforms",
