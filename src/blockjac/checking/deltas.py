@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from blockjac.checking.compare import same
+
 Pair = tuple[int, int]
 """An output axis and an input axis of one size, both counted over all axes."""
 
@@ -24,10 +26,10 @@ def pairs(shape: Sequence[int], out_ndim: int) -> list[Pair]:
     ]
 
 
-def is_delta(array: np.ndarray, pair: Pair) -> bool:
-    """Whether an array is 0 off the diagonal of two axes."""
+def is_delta(array: np.ndarray, pair: Pair, limit: float = 0.0) -> bool:
+    """Whether an array is 0, up to a limit, off the diagonal of two axes."""
     moved = np.moveaxis(array, pair, (-2, -1))
-    return not moved[..., ~np.eye(moved.shape[-1], dtype=bool)].any()
+    return bool((np.abs(moved[..., ~np.eye(moved.shape[-1], dtype=bool)]) <= limit).all())
 
 
 def subsets(found: Sequence[Pair]) -> Iterator[tuple[Pair, ...]]:
@@ -86,25 +88,31 @@ def off_diagonal(array: np.ndarray, pair: Pair, kept: int) -> np.ndarray:
     return np.moveaxis(made, (-2, -1), order)
 
 
-def less_dot_product(array: np.ndarray, pair: Pair) -> np.ndarray | None:
-    """What an array would be as `u[i] v[j] - sum_k u[k] v[k]` over two axes; None where no sum is.
+def outer_for_dot(error: np.ndarray, pair: Pair, limit: float) -> np.ndarray | None:
+    """The product `u[i] v[j]` over two axes, if an error is `u[i] v[j] - sum_k u[k] v[k]`.
 
-    The trace over n places is `(1 - n) sum_k u[k] v[k]`, and what is left then has rank one.
+    The trace of such an error over n places is `(1 - n) sum_k u[k] v[k]`, which is not 0, and with
+    that number added back it has rank one.
+
+    Args:
+        error: what was given less what is exact.
+        pair: the two axes.
+        limit: how far equal numbers may be apart.
     """
-    moved = np.moveaxis(array, pair, (-2, -1))
+    moved = np.moveaxis(error, pair, (-2, -1))
     size = moved.shape[-1]
     if not np.isfinite(moved).all():
         return None
     dot = -np.trace(moved, axis1=-2, axis2=-1)[..., None, None] / (size - 1)
-    outer = moved + dot
+    outer = np.where(np.abs(dot) > limit, moved + dot, 0)
     flat = outer.reshape(*outer.shape[:-2], size * size)
     most = np.abs(flat).argmax(-1)[..., None]
     pivot = np.take_along_axis(flat, most, -1)[..., None]
     row = np.take_along_axis(outer, (most // size)[..., None], -2)
     column = np.take_along_axis(outer, (most % size)[..., None], -1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        product = np.where(pivot == 0, 0, column * row / pivot)
-    return np.moveaxis(product - dot, (-2, -1), pair) if dot.any() else None
+    product = column * row / np.where(pivot == 0, 1, pivot)
+    again = product - np.trace(product, axis1=-2, axis2=-1)[..., None, None]
+    return np.moveaxis(product, (-2, -1), pair) if same(again, moved, limit) else None
 
 
 def _labels(ndim: int, chosen: Sequence[Pair], kept: int) -> tuple[list[int], list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 from blockjac.blocks import Block
 from blockjac.checking import compare
 from blockjac.checking.compare import Tolerance, differences, distance, equal, in_double, largest
+from blockjac.checking.large import by_products
 from blockjac.checking.report import LeafReport, Mistake
-from blockjac.checking.shapes import TRANSPOSED, guesses, plain_shape
+from blockjac.checking.shapes import guesses, plain_shape
 from blockjac.checking.structure import Seen
-from blockjac.checking.values import MISTAKES_OF_PRODUCTS, recognised
+from blockjac.checking.values import recognised
 
 
 def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance) -> LeafReport:
@@ -29,7 +31,10 @@ def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance) -> LeafR
     """
     report = LeafReport(leaf, exact.out_shape, exact.wrt_shape, tuple(given.shape))
     if exact.size > compare.MAX_ENTRIES:
-        return _by_products(given, exact, report, tolerance)
+        return by_products(given, exact, report, tolerance)
+    if math.prod(given.shape) > exact.size:
+        mistake = plain_shape(report.given_shape, exact.out_shape, exact.wrt_shape)
+        return replace(report, mistakes=(mistake,), compared=False)
     array, wanted = in_double(given), in_double(exact)
     found = []
     if np.iscomplexobj(array) and not np.iscomplexobj(wanted):
@@ -42,7 +47,7 @@ def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance) -> LeafR
         mistake, mended = _mended(array, wanted, exact, limit)
         found.append(mistake)
         if mended is None:
-            return replace(report, mistakes=tuple(found))
+            return replace(report, mistakes=tuple(found), compared=False)
         array = mended
     wrong = ~equal(array, wanted, limit)
     if wrong.any():
@@ -90,46 +95,6 @@ def _mended(
 
 def _explained(mended: np.ndarray, wanted: np.ndarray, exact: Block, limit: float) -> bool:
     return recognised(Seen(mended, wanted, exact, in_double, limit)) is not None
-
-
-def _by_products(given: Any, exact: Block, report: LeafReport, tolerance: Tolerance) -> LeafReport:
-    report = replace(report, products=compare.PRODUCTS)
-    if tuple(given.shape) != exact.shape or (isinstance(given, Block) and _split(given, exact)):
-        if isinstance(given, Block) and given.T.out_shape == exact.out_shape:
-            mistake = Mistake("transposed", TRANSPOSED)
-        else:
-            mistake = plain_shape(report.given_shape, exact.out_shape, exact.wrt_shape)
-        return replace(report, mistakes=(mistake,), products=0)
-
-    def see(block: Any) -> np.ndarray:
-        return compare.products(block, exact)
-
-    found, wanted = see(given), see(exact)
-    limit = tolerance.limit(given.dtype, exact.dtype, largest(wanted))
-    wrong = ~equal(found, wanted, limit).all(axis=0)
-    if not wrong.any():
-        return report
-    seen = Seen(found, wanted, exact, see, limit)
-    guessed = (recognise(seen) for recognise in MISTAKES_OF_PRODUCTS)
-    rows = np.flatnonzero(wrong)[: compare.SHOWN]
-    shown, far = [], 0.0
-    for place, one, two in zip(
-        rows, compare.rows(given, exact, rows), compare.rows(exact, exact, rows), strict=True
-    ):
-        apart = ~equal(one, two, tolerance.limit(given.dtype, exact.dtype, largest(two)))
-        far = max(far, distance(one, two, apart))
-        output = tuple(map(int, np.unravel_index(place, exact.out_shape)))
-        shown += [
-            replace(entry, output=output)
-            for entry in differences(one, two, apart, 0, report.leaf)[:1]
-        ]
-    return replace(
-        report,
-        differences=tuple(shown),
-        count=int(wrong.sum()),
-        largest=far,
-        mistakes=tuple(one for one in guessed if one is not None)[:1],
-    )
 
 
 def with_exchanges(

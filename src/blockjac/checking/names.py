@@ -30,7 +30,7 @@ class Names:
     def of(fun: Callable[..., Any], call: Call, argnums: ArgNums, count: int) -> Names:
         """The names of a call of a function with so many positional arguments."""
         function = "fun" if call.graph_name == "<lambda>" else call.graph_name
-        positions = [argnums] if isinstance(argnums, int) else list(argnums)
+        positions = [argnums] if call.single else list(argnums)  # pyright: ignore[reportArgumentType]
         arguments = _arguments(fun, count)
         variables = [
             arguments[positions[path[0].idx] % count] + jax.tree_util.keystr(path[1:])
@@ -66,5 +66,6 @@ def _arguments(fun: Callable[..., Any], count: int) -> list[str]:
         parameters = list(inspect.signature(fun).parameters.values())
     except (TypeError, ValueError):  # some builtins have no signature
         parameters = []
-    names = [one.name for one in parameters if one.kind is not one.VAR_POSITIONAL]
+    by_place = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    names = [one.name for one in parameters if one.kind in by_place]
     return [*names, *(f"argument {place}" for place in range(len(names), count))]

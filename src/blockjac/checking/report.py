@@ -65,6 +65,7 @@ class LeafReport:
         largest: the largest difference; infinite where one value is finite and the other is not.
         mistakes: what was recognised.
         products: how many random products were compared in place of the entries; 0 for none.
+        compared: whether values were; not where the shape is wrong beyond mending.
     """
 
     leaf: str
@@ -76,6 +77,7 @@ class LeafReport:
     largest: float = 0.0
     mistakes: tuple[Mistake, ...] = ()
     products: int = 0
+    compared: bool = True
 
     @property
     def right(self) -> bool:
@@ -104,7 +106,9 @@ class LeafReport:
 
     def _counted(self) -> str:
         if not self.count:
-            return "compared as far as the shape" if self.mistakes else "right"
+            if not self.compared:
+                return "no entry compared"
+            return "right" if self.right else "every entry is right once that is mended"
         how = f"{self.count:,} of {self.size:,} entries differ"
         if self.products:
             how = (

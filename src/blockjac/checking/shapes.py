@@ -107,21 +107,27 @@ def _missing_deltas(given: np.ndarray, exact: np.ndarray, out_ndim: int) -> Iter
         return
     found = [pair for pair in deltas.pairs(exact.shape, out_ndim) if deltas.is_delta(exact, pair)]
     for chosen in deltas.subsets(found):
+        mistake = Mistake("missing delta", delta_hint(chosen, out_ndim))
         for kept in (0, 1):
             if deltas.compressed(exact, chosen, kept).shape == given.shape:
-                mended = deltas.expanded(given, chosen, kept, exact.shape)
-                yield Guess(Mistake("missing delta", delta_hint(chosen, out_ndim)), mended)
+                yield Guess(mistake, deltas.expanded(given, chosen, kept, exact.shape))
                 break
+        whole = deltas.compressed(exact, chosen, 0).shape
+        outs = tuple(i for i, _ in chosen)
+        if given.shape == tuple(size for axis, size in enumerate(whole) if axis not in outs):
+            values = np.broadcast_to(np.expand_dims(given, outs), whole)  # the same all along
+            yield Guess(mistake, deltas.expanded(values, chosen, 0, exact.shape))
 
 
 def delta_hint(chosen: tuple[deltas.Pair, ...], out_ndim: int) -> str:
     """Which deltas are missing, and how they are written."""
-    named = " and ".join(
-        f"axis {i} of the output with axis {j - out_ndim} of the variable" for i, j in chosen
+    named = " and that on ".join(
+        f"axis {i} of the output equals that on axis {j - out_ndim} of the variable"
+        for i, j in chosen
     )
     return (
-        f"the Jacobian is 0 where {named} is unequal, and a Kronecker delta says so: multiply by "
-        "np.eye over these two axes (np.diag of a vector), or use Block.diag"
+        f"the derivative is 0 unless the index on {named}; "
+        "write it with np.eye over these axes (np.diag of a vector), or as a Block"
     )
 
 
@@ -131,7 +137,7 @@ def _flattened(given: np.ndarray, exact: np.ndarray, out_ndim: int) -> Iterator[
     out, wrt = exact.shape[:out_ndim], exact.shape[out_ndim:]
     matrix = math.prod(out), math.prod(wrt)
     hint = (
-        f"outputs or variables were numbered through ({given.shape}); reshape to {exact.shape}, "
+        f"outputs or variables were numbered through; reshape {given.shape} to {exact.shape}, "
         "the axes of the output and then those of the variable"
     )
     yield Guess(Mistake("flattened", hint), given.reshape(exact.shape))

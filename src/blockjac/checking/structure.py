@@ -73,9 +73,7 @@ def transposed(seen: Seen) -> Mistake | None:
 
 def of_terms(seen: Seen) -> Mistake | None:
     """Whether one summand of several was left out, or multiplied by a number."""
-    terms = seen.block.terms
-    if len(terms) < 2:
-        return None
+    terms = seen.block.terms if len(seen.block.terms) > 1 else ()
     error = seen.given - seen.exact
     for term in terms:
         alone = _block_of(seen.block, [term])
@@ -89,11 +87,22 @@ def of_terms(seen: Seen) -> Mistake | None:
             return Mistake("sign of a term", f"{called} has the other sign")
         hint = f"{called} was taken {1 + factor:.6g} times; it counts once"
         return Mistake("constant factor of a term", hint)
-    return None
+    return _of_the_identity(seen, error)
+
+
+def _of_the_identity(seen: Seen, error: np.ndarray) -> Mistake | None:
+    """Whether an identity was left out that is no term any more: one dense term holds it."""
+    block = seen.block
+    if block.out_shape != block.wrt_shape or _entries(block.out_shape) == 1:
+        return None
+    identity = seen.see(Block.identity(block.out_shape, block.dtype))
+    if not same(error, -identity, seen.limit):
+        return None
+    return Mistake("missing term", "the identity, of x in x + f(x), was left out; add it")
 
 
 def of_factors(seen: Seen) -> Mistake | None:
-    """Whether a matrix inside was transposed, or a delta replaced by ones."""
+    """Whether a matrix inside was transposed, or left out, or a delta replaced by ones."""
     for mistake, variant in _variants(seen.block):
         if seen.agrees(seen.see(variant)):
             return mistake
@@ -104,9 +113,13 @@ def _variants(block: Block) -> Iterator[tuple[Mistake, Block]]:
     for place, term in enumerate(block.terms):
         for changed, factor in _with_a_factor_transposed(term):
             others = [*block.terms[:place], changed, *block.terms[place + 1 :]]
-            name = factor.name or f"the factor of shape {tuple(factor.array.shape)}"
-            hint = f"{name} in {block.structure} was taken transposed; use its .T there"
+            hint = f"{_called(factor)} in {block.structure} was taken transposed; use its .T there"
             yield Mistake("factor transposed", hint), _block_of(block, others)
+        for factor in term.factors:
+            rest = tuple(other for other in term.factors if other is not factor)
+            others = [*block.terms[:place], replace(term, factors=rest), *block.terms[place + 1 :]]
+            hint = f"{_called(factor)} in {block.structure} was left out; multiply by it"
+            yield Mistake("missing factor", hint), _block_of(block, others)
     rank = len(block.out_shape)
     for i, size in enumerate(block.out_shape):
         for j, other in enumerate(block.wrt_shape):
@@ -160,6 +173,10 @@ def proportion(given: np.ndarray, exact: np.ndarray, limit: float) -> complex | 
         factor = 0.0
     with np.errstate(invalid="ignore"):
         return factor if same(given, factor * exact, limit) else None
+
+
+def _called(factor: Factor) -> str:
+    return factor.name or f"the factor of shape {tuple(factor.array.shape)}"
 
 
 def _block_of(like: Block, terms: Sequence[Term]) -> Block:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from blockjac.checking import deltas
-from blockjac.checking.compare import equal
+from blockjac.checking.compare import equal, same
 from blockjac.checking.report import Mistake
 from blockjac.checking.shapes import MAX_RANK, delta_hint, order_hint
 from blockjac.checking.structure import Seen, of_factors, of_terms, scaled, transposed
@@ -85,22 +85,18 @@ def _extra_delta(seen: Seen) -> Mistake | None:
 def _dot_product(seen: Seen) -> Mistake | None:
     error = seen.given - seen.exact
     for pair in deltas.pairs(error.shape, len(seen.block.out_shape)):
-        variant = deltas.less_dot_product(error, pair)
-        if variant is None or not seen.agrees(seen.exact + variant):
+        outer = deltas.outer_for_dot(error, pair, seen.limit)
+        if outer is None:
             continue
-        if np.ptp(error) > seen.limit or _is_diagonal_less_a_constant(seen, pair):
+        varied = error.shape[pair[0]] > 2 and np.ptp(error) > seen.limit
+        symmetric = same(outer, np.swapaxes(outer, *pair), seen.limit)
+        if (varied and symmetric) or deltas.is_delta(seen.exact + outer, pair, seen.limit):
             hint = (
                 "the product p[i] p[j] was given as one number, sum_k p[k] p[k], because p @ p.T "
                 "of a one-dimensional p is that; write np.outer(p, p), or p[:, None] * p[None, :]"
             )
             return Mistake("outer product is a dot product", hint)
     return None
-
-
-def _is_diagonal_less_a_constant(seen: Seen, pair: deltas.Pair) -> bool:
-    """Whether a constant may stand for a product of equal numbers: diagonal entries are left."""
-    moved = np.moveaxis(seen.exact, pair, (-2, -1))
-    return np.ptp(moved[..., ~np.eye(moved.shape[-1], dtype=bool)]) <= seen.limit
 
 
 def _shifted(seen: Seen) -> Mistake | None:
