@@ -510,6 +510,7 @@ def test_nan_and_infinity():
     right[~np.eye(3, dtype=bool)] = 0
     assert np.isinf(right[0, 0])
     assert check_jacobian(function, right, x)
+    assert check_jacobian(jnp.sqrt, np.diag([np.nan, 0.5]), np.array([-1.0, 1.0]))
     given = right.copy()
     given[2, 2] = np.nan
     report = check_jacobian(function, given, x)
@@ -683,6 +684,7 @@ def test_arrays_and_one_entry_by_products(monkeypatch):
     named(check_jacobian(two, (D_y, D_x), v, v[::-1], argnums=(0, 1)), "exchanged")
     named(check_jacobian(tanh_layer, t[:, None] * S.T, v), "factor transposed")
     named(check_jacobian(cyclic, np.tile(np.diag(exact(cyclic)), (3, 1)), v), "missing delta")
+    named(check_jacobian(cyclic, np.tile(np.diag(exact(cyclic))[:, None], 3), v), "missing delta")
 
 
 # Wrong use

@@ -72,7 +72,7 @@ class WrongRuleError(BlockjacError, ArithmeticError):
 
 
 class WrongJacobianError(BlockjacError, ArithmeticError):
-    """A given derivative that differs from the exact one; the message is the report of the check."""
+    """A given derivative that differs from the exact one; the message is the check's report."""
 
 
 class NoDerivativeError(BlockjacError, NotImplementedError):

@@ -91,8 +91,8 @@ def off_diagonal(array: np.ndarray, pair: Pair, kept: int) -> np.ndarray:
 def outer_for_dot(error: np.ndarray, pair: Pair, limit: float) -> np.ndarray | None:
     """The product `u[i] v[j]` over two axes, if an error is `u[i] v[j] - sum_k u[k] v[k]`.
 
-    The trace of such an error over n places is `(1 - n) sum_k u[k] v[k]`, which is not 0, and with
-    that number added back it has rank one.
+    The trace of such an error over n places is `(1 - n) sum_k u[k] v[k]`, and with that number
+    added back it has rank one.
 
     Args:
         error: what was given less what is exact.
@@ -104,7 +104,7 @@ def outer_for_dot(error: np.ndarray, pair: Pair, limit: float) -> np.ndarray | N
     if not np.isfinite(moved).all():
         return None
     dot = -np.trace(moved, axis1=-2, axis2=-1)[..., None, None] / (size - 1)
-    outer = np.where(np.abs(dot) > limit, moved + dot, 0)
+    outer = moved + dot
     flat = outer.reshape(*outer.shape[:-2], size * size)
     most = np.abs(flat).argmax(-1)[..., None]
     pivot = np.take_along_axis(flat, most, -1)[..., None]
