@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blockjac import blocks, errors, nn, optimize, rules
     from blockjac.blocks import Block, BlockMatrix, star
+    from blockjac.checking import JacobianReport, check_jacobian
     from blockjac.curvature import block_hessian, hessian, hvp
     from blockjac.diagonals import divergence, hessian_diagonal, jacobian_diagonal, laplacian
     from blockjac.gauss_newton import GaussNewton, fisher, ggn
@@ -39,6 +40,7 @@ __all__ = [
     "Block",
     "BlockMatrix",
     "GaussNewton",
+    "JacobianReport",
     "KroneckerFactored",
     "Plan",
     "Search",
@@ -47,6 +49,7 @@ __all__ = [
     "block_jacobian",
     "blocks",
     "chain_rule",
+    "check_jacobian",
     "divergence",
     "errors",
     "fisher",
@@ -77,6 +80,7 @@ _HOME = {
     "Block": "blockjac.blocks",
     "BlockMatrix": "blockjac.blocks",
     "GaussNewton": "blockjac.gauss_newton",
+    "JacobianReport": "blockjac.checking",
     "KroneckerFactored": "blockjac.kronecker",
     "Plan": "blockjac.planner",
     "Search": "blockjac.planner",
@@ -84,6 +88,7 @@ _HOME = {
     "block_hessian": "blockjac.curvature",
     "block_jacobian": "blockjac.transforms",
     "chain_rule": "blockjac.transforms",
+    "check_jacobian": "blockjac.checking",
     "divergence": "blockjac.diagonals",
     "fisher": "blockjac.gauss_newton",
     "ggn": "blockjac.gauss_newton",

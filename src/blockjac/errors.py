@@ -71,6 +71,10 @@ class WrongRuleError(BlockjacError, ArithmeticError):
     """A rule whose blocks differ from the derivative; names the first entry that does."""
 
 
+class WrongJacobianError(BlockjacError, ArithmeticError):
+    """A given derivative that differs from the exact one; the message is the check's report."""
+
+
 class NoDerivativeError(BlockjacError, NotImplementedError):
     """A derivative that neither this library nor JAX knows."""
 

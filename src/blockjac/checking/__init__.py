@@ -1,0 +1,6 @@
+"""Is a hand-written derivative right? Compared with the exact one, and its mistakes named."""
+
+from blockjac.checking.check import check_jacobian
+from blockjac.checking.report import JacobianReport
+
+__all__ = ["JacobianReport", "check_jacobian"]

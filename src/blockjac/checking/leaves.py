@@ -1,0 +1,131 @@
+"""One given array or Block beside the exact block."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from blockjac.blocks import Block
+from blockjac.checking import compare
+from blockjac.checking.compare import Tolerance, differences, distance, equal, in_double, largest
+from blockjac.checking.large import by_products
+from blockjac.checking.report import LeafReport, Mistake
+from blockjac.checking.shapes import guesses, plain_shape
+from blockjac.checking.structure import Seen
+from blockjac.checking.values import recognised
+
+
+def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance) -> LeafReport:
+    """What is to be said of one output and one variable.
+
+    Args:
+        given: an array or a Block.
+        exact: the exact block.
+        leaf: what to call it.
+        tolerance: of equal entries.
+    """
+    report = LeafReport(leaf, exact.out_shape, exact.wrt_shape, tuple(given.shape))
+    if exact.size > compare.MAX_ENTRIES:
+        return by_products(given, exact, report, tolerance)
+    if math.prod(given.shape) > exact.size:
+        mistake = plain_shape(report.given_shape, exact.out_shape, exact.wrt_shape)
+        return replace(report, mistakes=(mistake,), compared=False)
+    array, wanted = in_double(given), in_double(exact)
+    found = []
+    if np.iscomplexobj(array) and not np.iscomplexobj(wanted):
+        hint = f"{given.dtype} was given for a real derivative, {exact.dtype}"
+        found.append(Mistake("complex", hint))
+    elif isinstance(given, Block) and given.shape == exact.shape:
+        found += _split(given, exact)
+    limit = tolerance.limit(given.dtype, exact.dtype, largest(wanted))
+    if array.shape != wanted.shape:
+        mistake, mended = _mended(array, wanted, exact, limit)
+        found.append(mistake)
+        if mended is None:
+            return replace(report, mistakes=tuple(found), compared=False)
+        array = mended
+    wrong = ~equal(array, wanted, limit)
+    if wrong.any():
+        also = recognised(Seen(array, wanted, exact, in_double, limit))
+        found += [also] if also is not None else []
+    return replace(
+        report,
+        differences=differences(array, wanted, wrong, len(exact.out_shape), leaf),
+        count=int(wrong.sum()),
+        largest=distance(array, wanted, wrong),
+        mistakes=tuple(found),
+    )
+
+
+def _split(given: Block, exact: Block) -> list[Mistake]:
+    """Whether a Block takes an output's axis for one of the variable's."""
+    if given.out_shape == exact.out_shape:
+        return []
+    hint = (
+        f"a Block of {given.out_shape} with respect to {given.wrt_shape} was given, wanted is one "
+        f"of {exact.out_shape} with respect to {exact.wrt_shape}; see out_ndim of Block.from_dense"
+    )
+    return [Mistake("axes split elsewhere", hint)]
+
+
+def _mended(
+    given: np.ndarray, wanted: np.ndarray, exact: Block, limit: float
+) -> tuple[Mistake, np.ndarray | None]:
+    """The mistake behind a wrong shape, and what was given in the exact one if that tells more."""
+    out_ndim = len(exact.out_shape)
+    first = None
+    for guess in guesses(given, wanted, out_ndim):
+        if guess.mended is None:
+            if guess.wanted is not None and compare.same(given, guess.wanted, limit):
+                return guess.mistake, None
+            continue
+        if compare.same(guess.mended, wanted, limit):
+            return guess.mistake, guess.mended
+        if first is None or (not first[1] and _explained(guess.mended, wanted, exact, limit)):
+            first = guess, _explained(guess.mended, wanted, exact, limit)
+    if first is None:
+        return plain_shape(given.shape, exact.out_shape, exact.wrt_shape), None
+    return first[0].mistake, first[0].mended
+
+
+def _explained(mended: np.ndarray, wanted: np.ndarray, exact: Block, limit: float) -> bool:
+    return recognised(Seen(mended, wanted, exact, in_double, limit)) is not None
+
+
+def with_exchanges(
+    reports: Sequence[LeafReport], pairs: Sequence[tuple[Any, Block]], tolerance: Tolerance
+) -> list[LeafReport]:
+    """The reports, in which leaves that were given in each other's places are named so.
+
+    Args:
+        reports: one a leaf.
+        pairs: what was given and the exact block, one a leaf.
+        tolerance: of equal entries.
+    """
+    answer = list(reports)
+    wrong = [place for place, report in enumerate(reports) if not report.right]
+    for one, other in itertools.permutations(wrong, 2):
+        if _agree(pairs[one][0], pairs[other][1], tolerance) and _agree(
+            pairs[other][0], pairs[one][1], tolerance
+        ):
+            hint = f"what was given is {reports[other].leaf}; exchange the two"
+            answer[one] = replace(answer[one], mistakes=(Mistake("exchanged", hint),))
+    return answer
+
+
+def _agree(given: Any, exact: Block, tolerance: Tolerance) -> bool:
+    if tuple(given.shape) != exact.shape:
+        return False
+    found, wanted = _seen(given, exact), _seen(exact, exact)
+    return compare.same(found, wanted, tolerance.limit(given.dtype, exact.dtype, largest(wanted)))
+
+
+def _seen(value: Any, exact: Block) -> np.ndarray:
+    """All entries, or random products where they are too many."""
+    many = exact.size > compare.MAX_ENTRIES
+    return compare.products(value, exact) if many else in_double(value)

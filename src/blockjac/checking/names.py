@@ -1,0 +1,71 @@
+"""What a report calls the derivatives: by result and argument, as they stand in the user's code."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from blockjac.call import ArgNums, Call
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the leaves are called: results, and variables with their shapes.
+
+    Attributes:
+        function: the function's name.
+        variables: a name for each differentiated leaf.
+        results: a name for each result.
+    """
+
+    function: str
+    variables: Sequence[str]
+    results: Sequence[str]
+
+    @staticmethod
+    def of(fun: Callable[..., Any], call: Call, argnums: ArgNums, count: int) -> Names:
+        """The names of a call of a function with so many positional arguments."""
+        function = "fun" if call.graph_name == "<lambda>" else call.graph_name
+        positions = [argnums] if call.single else list(argnums)  # pyright: ignore[reportArgumentType]
+        arguments = _arguments(fun, count)
+        variables = [
+            arguments[positions[path[0].idx] % count] + jax.tree_util.keystr(path[1:])
+            for path in _paths(call.wrt_tree)
+        ]
+        results = [function + jax.tree_util.keystr(path) for path in _paths(call.record.out_tree)]
+        return Names(function, variables, results)
+
+    def leaves(self, call: Call, derivative: str) -> list[tuple[str, tuple[int, ...]]]:
+        """The name of each leaf of a derivative, with the shape of what is differentiated."""
+        wrt = [leaf.shape for leaf in call.inputs]
+        if derivative == "Jacobian":
+            return [
+                (f"d {result} / d {variable}", out.shape)
+                for result, out in zip(self.results, call.results, strict=True)
+                for variable in self.variables
+            ]
+        return [
+            (f"d² {self.function} / d {one} d {other}", shape)
+            for one, shape in zip(self.variables, wrt, strict=True)
+            for other in self.variables
+        ]
+
+
+def _paths(tree: Any) -> list[Any]:
+    indexed = jax.tree.unflatten(tree, range(tree.num_leaves))
+    return [path for path, _ in jax.tree_util.tree_leaves_with_path(indexed)]
+
+
+def _arguments(fun: Callable[..., Any], count: int) -> list[str]:
+    """The names of the positional arguments, or their numbers."""
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):  # some builtins have no signature
+        parameters = []
+    by_place = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    names = [one.name for one in parameters if one.kind in by_place]
+    return [*names, *(f"argument {place}" for place in range(len(names), count))]

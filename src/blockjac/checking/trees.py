@@ -1,0 +1,145 @@
+"""The tree of a given derivative beside that of the exact one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from blockjac.blocks import Block, BlockMatrix
+from blockjac.call import NUMBERS, is_array
+from blockjac.checking.report import Mistake
+from blockjac.errors import DifferentiationTypeError
+
+Pairs = list[tuple[Any, Any]]
+"""Leaves that were given, arrays and Blocks, each with the exact one."""
+
+
+def paired(given: Any, exact: Any) -> Pairs | Mistake:
+    """The leaves of two trees side by side, or how the given tree differs.
+
+    A list may stand for a tuple, and a tuple for a named one.
+
+    Raises:
+        DifferentiationTypeError: if a leaf is no array and no Block.
+    """
+    if isinstance(given, BlockMatrix):
+        given = _opened(given, exact)
+    return _paired(given, exact, "")
+
+
+def _paired(given: Any, exact: Any, path: str) -> Pairs | Mistake:
+    if is_leaf(exact):
+        leaf = as_leaf(given)
+        if leaf is None:
+            return _mismatch(given, exact, path)
+        return [(leaf, exact)]
+    if is_leaf(given) or given is None:
+        return _mismatch(given, exact, path)
+    ours, theirs = _children(exact), _children(given)
+    alike = isinstance(given, tuple | list) and isinstance(exact, tuple | list)
+    if len(ours) != len(theirs) or not (alike or list(ours) == list(theirs)):
+        return _mismatch(given, exact, path)
+    found: Pairs = []
+    for (key, wanted), one in zip(ours.items(), theirs.values(), strict=True):
+        below = _paired(one, wanted, path + key)
+        if isinstance(below, Mistake):
+            return below
+        found += below
+    return found
+
+
+def is_leaf(value: Any) -> bool:
+    """Whether a value is an array, a number or a Block."""
+    return isinstance(value, (Block, *NUMBERS))
+
+
+def as_leaf(given: Any) -> Any:
+    """A Block, or the array that a number, an array or nested lists of numbers are; else None.
+
+    Raises:
+        DifferentiationTypeError: for an array of anything else.
+    """
+    if isinstance(given, Block):
+        return given.dense() if given.batch_shape else given
+    if isinstance(given, NUMBERS):
+        if not is_array(given) or getattr(given, "dtype", None) == jax.dtypes.float0:
+            raise DifferentiationTypeError(
+                f"check_jacobian compares arrays of numbers, but found {given!r} of type "
+                f"{type(given)} in the given derivative"
+            )
+        return given if hasattr(given, "dtype") else np.asarray(given)
+    if isinstance(given, list) and all(isinstance(one, NUMBERS) for one in _numbers(given)):
+        try:
+            array = np.asarray(given)
+        except ValueError:  # rows of several lengths
+            return None
+        return array if is_array(array) else None
+    if not isinstance(given, tuple | list | dict) and jax.tree.structure(given) == LEAF:
+        raise DifferentiationTypeError(
+            f"check_jacobian compares arrays, Blocks and trees of these, but found {given!r} of "
+            f"type {type(given)} in the given derivative"
+        )
+    return None
+
+
+LEAF = jax.tree.structure(0)
+
+
+def _numbers(given: Any) -> list[Any]:
+    return [one for row in given for one in _numbers(row)] if isinstance(given, list) else [given]
+
+
+def entries(given: Any) -> list[tuple[int, ...]]:
+    """The shapes of all arrays and Blocks of a tree; none of what is neither."""
+    if isinstance(given, BlockMatrix):
+        given = given.rows
+    leaves = [given] if isinstance(given, list) and as_leaf(given) is not None else None
+    leaves = leaves or jax.tree.leaves(given, is_leaf=is_leaf)
+    return [
+        leaf.shape if isinstance(leaf, Block) else np.shape(leaf)
+        for leaf in leaves
+        if isinstance(leaf, Block | list) or is_array(leaf)
+    ]
+
+
+def size(shapes: list[tuple[int, ...]]) -> int:
+    """How many entries arrays of these shapes hold together."""
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def _opened(matrix: BlockMatrix, exact: Any) -> Any:
+    """The tree of a BlockMatrix; that of the exact derivative where the numbers of blocks agree."""
+    blocks = [block for row in matrix.rows for block in row]
+    leaves, tree = jax.tree.flatten(exact, is_leaf=is_leaf)
+    return jax.tree.unflatten(tree, blocks) if len(blocks) == len(leaves) else matrix.tree()
+
+
+def _children(tree: Any) -> dict[str, Any]:
+    """What a tree holds one level down, by key."""
+    found = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda one: one is not tree)[0]
+    return {jax.tree_util.keystr(path): child for path, child in found}
+
+
+def _mismatch(given: Any, exact: Any, path: str) -> Mistake:
+    where = f" at {path}" if path else ""
+    hint = (
+        f"found{where} {_described(given)}, wanted {_described(exact)}: outputs outside, and in "
+        "place of each the tree of the arguments, a tuple where argnums is one"
+    )
+    return Mistake("wrong tree", hint)
+
+
+def _described(tree: Any) -> str:
+    if tree is None:
+        return "None"
+    if isinstance(tree, Block):
+        return f"an array or Block of shape {tree.out_shape} + {tree.wrt_shape}"
+    if is_leaf(tree):
+        return f"an array of shape {np.shape(tree)}"
+    children = _children(tree)
+    if isinstance(tree, tuple | list):
+        return f"a {type(tree).__name__} of {len(children)}"
+    return f"a {type(tree).__name__} with {', '.join(children) or 'nothing'}"
