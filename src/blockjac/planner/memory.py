@@ -120,6 +120,9 @@ REDUCING = frozenset(
 
 FUSED = MOVING | CHEAP | DEAR | ALIASES
 
+IN_PLACE = frozenset({"dynamic_update_slice", "scatter", "scatter-add"})
+"""What changes some entries of its first operand, in its place if nothing else reads that."""
+
 
 @dataclass(eq=False)
 class _Value:
@@ -169,7 +172,7 @@ class _Program:
         self.literals: dict[str, _Value] = {}
         self.same: dict[Any, list[_Value]] = {}
         arguments = [_Value(_bytes(one.aval)) for one in (*opened.invars, *opened.constvars)]
-        self.results = list(dict.fromkeys(self._read(opened, arguments)))
+        self.results = _distinct(self._read(opened, arguments))
         for value in self.results:
             value.is_result = True
         self._drop_unused()
@@ -214,7 +217,7 @@ class _Program:
         if name == "dot_general":
             operands = self._laid_out(equation, operands)
         operation = _Operation(name, operands)
-        if name not in FUSED and name not in REDUCING and name not in ("scatter", "scatter-add"):
+        if name not in FUSED | REDUCING | IN_PLACE:
             operation.inside = max((_Program(one).temporaries() for one in inner), default=0)
         operation.results = [_Value(_bytes(one.aval), operation) for one in equation.outvars]
         if name.startswith("cum"):  # partial results of windows stand beside the whole
@@ -319,12 +322,13 @@ class _Program:
         """Stored values that make way for a value of the same size where they are read last."""
         found: set[_Value] = set()
         for place, operation in enumerate(self.operations):
-            if operation.name not in CHEAP | DEAR:
+            if operation.name not in CHEAP | DEAR | IN_PLACE:
                 continue
+            changed = operation.name in IN_PLACE
             for result in operation.results:
                 if result not in lives:
                     continue
-                for value in operation.reads:
+                for value in operation.operands[:1] if changed else operation.reads:
                     last = lives.get(value, (0, -1))[1]
                     if last == place and value.size == result.size and not value.is_result:
                         found.add(value)
@@ -341,6 +345,18 @@ class _Program:
             for value in operation.reads:
                 lives[value] = (lives[value][0], place)
         return lives
+
+
+def _distinct(values: Sequence[_Value]) -> list[_Value]:
+    """The results of a program; one that is another value under another shape is that value."""
+    found: dict[_Value, None] = {}
+    for value in values:
+        origin = value
+        while origin.maker is not None and origin.maker.name in ALIASES:
+            origin = origin.maker.operands[0]
+        is_computed = origin.maker is not None and origin not in found
+        found[origin if is_computed else value] = None
+    return list(found)
 
 
 def _is_stored(value: _Value) -> bool:
