@@ -139,7 +139,7 @@ class AsMatrix(abc.ABC):
         from blockjac.blocks import export
 
         return export.to_scipy_operator(
-            self.matrix_shape,
+            self.grid,
             self.dtype,
             lambda vector: _matvec(self, vector),
             lambda vector: _vecmat(self, vector),
