@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from blockjac.blocks.block import canonical
 from blockjac.blocks.entries import (
     Grid,
     Piece,
@@ -30,7 +31,6 @@ from blockjac.blocks.entries import (
     values,
 )
 from blockjac.blocks.pattern import Arrangement, Pattern, arrangement
-from blockjac.compat import Tracer
 from blockjac.errors import BlockShapeError, BlockTypeError
 
 SCIPY_FORMATS = ("csr", "csc", "coo", "dia")
@@ -250,7 +250,7 @@ def _jax_index_type(shape: tuple[int, int]) -> Any:
     check_countable(shape)
     if max(shape) < 2**31:
         return np.dtype(np.int32)
-    if jnp.result_type(np.int64) == np.int64:
+    if canonical(np.int64) == np.int64:
         return np.dtype(np.int64)
     raise BlockShapeError(
         f"a matrix of {shape[0]:,} x {shape[1]:,} needs places of 64 bits, which JAX has only with "
@@ -276,10 +276,8 @@ def to_scipy_operator(
         if np.iscomplexobj(vector) and not jnp.issubdtype(dtype, jnp.complexfloating):
             vector = np.asarray(vector)
             return product(function, vector.real) + 1j * product(function, vector.imag)
-        found = function(jnp.asarray(np.ravel(vector), dtype))
-        if isinstance(found, Tracer):
-            raise _traced_error()
-        return numpy_values(found)
+        with jax.ensure_compile_time_eval():
+            return numpy_values(function(jnp.asarray(np.ravel(vector), dtype)))
 
     def adjoint(vector: Any) -> np.ndarray:
         return np.conj(product(vecmat, np.conj(vector)))
