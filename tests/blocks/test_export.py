@@ -91,12 +91,14 @@ def test_scipy_formats_of_random_blocks(data):
 @given(st.data())
 @QUICK
 def test_diagonals_of_random_blocks(data):
-    block, _, wanted = drawn(data)
-    try:
-        matrix = block.to_scipy("dia")
-    except BlockShapeError as refused:
-        assert "whole diagonals" in str(refused)
+    block, terms, wanted = drawn(data)
+    places = positions(block, terms)
+    side = min(wanted.shape)
+    if len({column - row for row, column in places}) * side > 10 * max(len(places), side):
+        with pytest.raises(BlockShapeError, match="whole diagonals"):
+            block.to_scipy("dia")
         return
+    matrix = block.to_scipy("dia")
     assert matrix.format == "dia"
     np.testing.assert_array_equal(matrix.toarray(), wanted)
 
@@ -287,8 +289,8 @@ def test_more_than_32_bits_of_rows_or_columns(rows, columns, formats):
     assert list(zip(pattern.rows.tolist(), pattern.columns.tolist(), strict=True)) == wanted
     for format in formats:
         found = block.to_scipy(format).tocoo()
-        entries = dict(zip(zip(*map(np.ndarray.tolist, found.coords), strict=True), found.data))
-        assert entries == dict(zip(wanted, [1.0, 2.0, 3.0], strict=True))
+        np.testing.assert_array_equal(np.stack(found.coords, axis=1), wanted)
+        np.testing.assert_array_equal(found.data, [1.0, 2.0, 3.0])
     matrix = block.to_bcoo()
     np.testing.assert_array_equal(matrix.indices, wanted)
     assert matrix.indices.dtype == np.int64
@@ -388,7 +390,7 @@ def test_diagonals_of_what_is_not_banded():
     label = Label(200)
     anti = Term((), (Index.of(label),), (Index.of(label, -1, 199),))
     block = Block((200,), (200,), np.float64, [anti])
-    with pytest.raises(BlockShapeError, match="the 200 entries .* lie on 200 of them"):
+    with pytest.raises(BlockShapeError, match=r"the 200 entries .* lie on 200 of them"):
         block.to_scipy("dia")
     with pytest.raises(DenseTooLargeError, match="the 1 diagonals of format 'dia'"):
         lone(BILLIONS, BILLIONS).to_scipy("dia")

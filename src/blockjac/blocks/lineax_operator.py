@@ -114,7 +114,8 @@ def _(operator: BlockLinearOperator) -> bool:
         lineax.positive_semidefinite_tag,
         lineax.negative_semidefinite_tag,
     }
-    return bool(tags & operator.tags) or _reaches(operator, 0, 0)
+    alike = operator.in_structure() == operator.out_structure()  # lineax asks it of a symmetric one
+    return bool(tags & operator.tags) or (alike and _reaches(operator, 0, 0))
 
 
 @lineax.has_unit_diagonal.register(BlockLinearOperator)
