@@ -17,14 +17,10 @@ from blockjac.errors import MissingExtraError
 
 def dots(lines):
     """The dots of braille lines as an array of booleans, by Unicode's numbering of them."""
-    numbering = [[1, 4], [2, 5], [3, 6], [7, 8]]
-    rows = []
-    for line in lines:
-        for row in numbering:
-            rows.append(
-                [bool((ord(char) - 0x2800) >> (dot - 1) & 1) for char in line for dot in row]
-            )
-    return np.array(rows)
+    bit = np.array([[1, 4], [2, 5], [3, 6], [7, 8]]) - 1
+    codes = np.array([[ord(char) - 0x2800 for char in line] for line in lines])
+    cells = codes[:, None, :, None] >> bit[None, :, None, :] & 1
+    return cells.reshape(4 * len(lines), -1).astype(bool)
 
 
 def pattern_of(rows, columns, shape):
