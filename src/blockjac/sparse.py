@@ -66,18 +66,18 @@ def sparse_jacobian(
         `(matrix, aux)`.
 
     Raises:
-        TypeError: for integer and complex inputs or results, for a format that does not exist, and
-            for scipy's formats while JAX traces.
-        ValueError: for `argnums` that do not fit the arguments, and for "dia" where the matrix is
-            not banded.
+        TypeError: for integer and complex inputs or results, for a format that does not exist, for
+            scipy's formats while JAX traces, and where there is no array for rows or columns.
+        ValueError: for `argnums` that do not fit the arguments, for "dia" where the matrix is not
+            banded, and for what does not fit into memory or into JAX's indices.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import numpy as np
         >>> import blockjac
         >>> from scipy.optimize import least_squares
         >>> def residuals(x):  # of Rosenbrock's function
         ...     return jnp.concatenate([10 * (x[1:] - x[:-1] ** 2), 1 - x[:-1]])
-        >>> import jax.numpy as jnp
         >>> J = blockjac.sparse_jacobian(residuals)(np.zeros(1000))
         >>> J.shape, J.nnz
         ((1998, 1000), 2997)
