@@ -29,7 +29,8 @@ JAX_FORMATS = {"bcoo": to_bcoo, "bcsr": to_bcsr}
 FORMATS = (*SCIPY_FORMATS, *JAX_FORMATS, "dense")
 
 MAX_PATTERNS = 64
-"""How many patterns are kept; the least recently used is dropped."""
+MAX_PATTERN_BYTES = 2**30
+"""How many patterns are kept, and bytes of them; the least recently used is dropped."""
 
 Wrapped = Callable[..., Any]
 
@@ -65,18 +66,18 @@ def sparse_jacobian(
         `(matrix, aux)`.
 
     Raises:
-        TypeError: for integer and complex inputs or results, for a format that does not exist, and
-            for scipy's formats while JAX traces.
-        ValueError: for `argnums` that do not fit the arguments, and for "dia" where the matrix is
-            not banded.
+        TypeError: for integer and complex inputs or results, for a format that does not exist, for
+            scipy's formats while JAX traces, and where there is no array for rows or columns.
+        ValueError: for `argnums` that do not fit the arguments, for "dia" where the matrix is not
+            banded, and for what does not fit into memory or into JAX's indices.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> import numpy as np
         >>> import blockjac
         >>> from scipy.optimize import least_squares
         >>> def residuals(x):  # of Rosenbrock's function
         ...     return jnp.concatenate([10 * (x[1:] - x[:-1] ** 2), 1 - x[:-1]])
-        >>> import jax.numpy as jnp
         >>> J = blockjac.sparse_jacobian(residuals)(np.zeros(1000))
         >>> J.shape, J.nnz
         ((1998, 1000), 2997)
@@ -94,8 +95,14 @@ def sparse_jacobian(
 
     def found_of(*args: Any, **kwargs: Any) -> Any:
         call = traced_call("sparse_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
-        call.check_results(holomorphic=False)
         call.check_real_inputs()
+        call.check_results(holomorphic=False)
+        if not call.count or not call.smooth:
+            what = "results" if not call.count else "inputs"
+            raise BlockTypeError(
+                f"sparse_jacobian gives a matrix, but {call.graph_name} has no {what} for its "
+                f"{'rows' if not call.count else 'columns'}; an array of size 0 is one"
+            )
         if format == "dense":
             check_dense(call, None, call.graph_name)
         blocks = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
@@ -107,12 +114,11 @@ def sparse_jacobian(
         found_of = traced_once(found_of, wanted, fun)
 
     def matrix_of(*args: Any, **kwargs: Any) -> Any:
-        if format not in JAX_FORMATS and _is_traced(args, kwargs):
-            raise BlockTypeError(
-                f"sparse_jacobian with format={format!r} gives an array of scipy or NumPy, and "
-                "cannot be traced by JAX (jit, vmap, grad): use format='bcoo' there"
-            )
+        if format not in JAX_FORMATS:
+            _check_untraced((args, kwargs), format)
         found, aux = found_of(*args, **kwargs)
+        if format not in JAX_FORMATS:
+            _check_untraced(found, format)
         matrix = JAX_FORMATS.get(format, _scipy_matrix(format))(found)
         return (matrix, aux) if has_aux else matrix
 
@@ -162,23 +168,26 @@ class Prototype:
 
     Attributes:
         matrix: of integers: 0 for nothing, k for the k-th value of the pattern.
-        arranged: the pattern.
-        direct: for formats that store the entries and nothing else, which entry goes where.
+        arranged: how the entries come to stand in the pattern's order; None where the matrix holds
+            one entry a place and nothing else: it then tells which entry goes where, from 0.
     """
 
     matrix: Any
-    arranged: Arrangement
-    direct: np.ndarray | None
+    arranged: Arrangement | None
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes this keeps."""
+        entries = 0 if self.arranged is None else len(self.arranged.order)
+        return 16 * self.matrix.data.size + 32 * entries + 8 * sum(self.matrix.shape)
 
     def filled(self, found: Any) -> Any:
         """The matrix of the values; its index arrays are its own."""
         numbers = numpy_values(found)
-        if self.direct is not None:
-            data = numbers[self.direct]
-        else:
-            ordered = self.arranged.arranged(numbers)
-            data = np.concatenate([np.zeros(1, ordered.dtype), ordered])[self.matrix.data]
-        return self._with(data)
+        if self.arranged is None:
+            return self._with(numbers[self.matrix.data])
+        ordered = self.arranged.arranged(numbers)
+        return self._with(np.concatenate([np.zeros(1, ordered.dtype), ordered])[self.matrix.data])
 
     def _with(self, data: np.ndarray) -> Any:
         matrix = self.matrix
@@ -227,19 +236,26 @@ def _prototype(lookups: Any, structures: Any, format: str) -> Prototype:
     made = _made(arrangement(grid), format)
     with _lock:
         _prototypes[key] = made
-        while len(_prototypes) > MAX_PATTERNS:
+        while len(_prototypes) > MAX_PATTERNS or (
+            len(_prototypes) > 1
+            and sum(kept.nbytes for kept in _prototypes.values()) > MAX_PATTERN_BYTES
+        ):
             _prototypes.popitem(last=False)
     return made
 
 
 def _made(arranged: Arrangement, format: str) -> Prototype:
+    if arranged.starts is None and format != "dia":
+        whole = Arrangement(arranged.pattern, np.arange(len(arranged.order)), None)
+        return Prototype(assembled(whole, arranged.order, format), None)
     numbered = Arrangement(arranged.pattern, np.arange(arranged.pattern.nnz), None)
     matrix = assembled(numbered, np.arange(1, arranged.pattern.nnz + 1), format)
-    direct = None
-    if arranged.starts is None and format != "dia":
-        direct = arranged.order[matrix.data - 1]
-    return Prototype(matrix, arranged, direct)
+    return Prototype(matrix, arranged)
 
 
-def _is_traced(args: Any, kwargs: Any) -> bool:
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs)))
+def _check_untraced(tree: Any, format: str) -> None:
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
+        raise BlockTypeError(
+            f"sparse_jacobian with format={format!r} gives an array of scipy or NumPy, and cannot "
+            "be traced by JAX (jit, vmap, grad): use format='bcoo' there"
+        )

@@ -275,3 +275,23 @@ def test_a_dense_result_over_the_limit_is_refused_with_the_way_out():
 def test_a_term_with_the_wrong_number_of_axes_is_refused():
     with pytest.raises(BlockShapeError, match=r"1 output.*0 input.*\(2, 3\).*\(\)"):
         Block((2, 3), (), np.float64, [Term((), (Index(),), ())])
+
+
+def test_trees_of_masks_and_axes_keep_every_leaf():
+    """As equinox's partition and `in_axes` make them: equal leaves stay as many as the arrays."""
+    terms = [*Block.diag(numbers(3)).terms, *Block.from_dense(numbers(3, 3), 1).terms]
+    block = Block((3,), (3,), np.float64, terms)
+    tree = jax.tree.structure(block)
+    assert tree.num_leaves == 2
+    masks = jax.tree.map(lambda _: True, block)
+    assert jax.tree.structure(masks) == tree
+    assert jax.tree.leaves(masks) == [True, True]
+    chosen = jax.tree.map(lambda mask, leaf: leaf if mask else None, masks, block)
+    np.testing.assert_array_equal(chosen.dense(), block.dense())
+    nothing = jax.tree.map(lambda _: None, block)
+    back = jax.tree.map(lambda _, leaf: leaf, nothing, block, is_leaf=lambda leaf: leaf is None)
+    np.testing.assert_array_equal(back.dense(), block.dense())
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), block)
+    axes = jax.tree.map(lambda _: 0, block)
+    found = jax.vmap(lambda block: block.dense(), in_axes=(axes,))(stacked)
+    np.testing.assert_array_equal(found, [block.dense(), 2 * block.dense()])

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from blocks.oracle import dense_of
 
+import blockjac
 from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term, add
+from blockjac.blocks.cost import Abstract, planning
+from blockjac.blocks.dense import _is_thin
 
 
 def numbers(*shape, seed=0):
@@ -162,3 +165,179 @@ def test_empty_blocks_are_written_too():
     assert Block.identity((0, 3)).dense().shape == (0, 3, 0, 3)
     assert Block.zeros((), ()).dense() == 0
     assert Block.identity(()).dense() == 1
+
+
+# Thin results: zeros, and each entry put in its place
+
+
+def diagonals(size, *offsets, values=None):
+    """A square block of several diagonals; those of one offset add up."""
+    terms = []
+    for place, offset in enumerate(offsets):
+        label = Label(size - abs(offset))
+        out, wrt = Index.of(label, 1, max(0, -offset)), Index.of(label, 1, max(0, offset))
+        own = numbers(label.size, seed=place) if values is None else values[place]
+        terms.append(Term((Factor(own, (label,)),), (out,), (wrt,)))
+    return block_of((size,), (size,), *terms)
+
+
+def windows(size):
+    """Windows of two taps that run over both ends of the axis."""
+    terms = []
+    for first in (-3, 0, 2):
+        o, t = Label(size), Label(2)
+        factor = Factor(numbers(size, 2, seed=first + 3), (o, t))
+        terms.append(Term((factor,), over(o), (Index(first, ((o, 1), (t, 1))),), -0.5))
+    return block_of((size,), (size,), *terms)
+
+
+def gathers(size):
+    """Lookups of which some are out of range, on either side."""
+    terms = []
+    for seed in range(3):
+        label = Label(size)
+        places = np.random.default_rng(seed).integers(-2, size + 2, size)
+        index = Index(0, (), Lookup(jnp.asarray(places), (label,)))
+        terms.append(Term((Factor(numbers(size, seed=seed), (label,)),), over(label), (index,)))
+    return block_of((size,), (size,), *terms)
+
+
+def several_axes(size):
+    n, m = Label(size), Label(size)
+    terms = [
+        Term((Factor(numbers(size, seed=k), (n,)),), over(n, m), (Index.of(n), Index.of(m, 1, k)))
+        for k in range(3)
+    ]
+    return block_of((size, size), (size, size + 2), *terms)
+
+
+THIN = {
+    "distinct": diagonals(100, -1, 0, 1),
+    "duplicates": diagonals(100, 0, 1, 0, 1),
+    "windows": windows(120),
+    "gathers": gathers(80),
+    "several axes": several_axes(8),
+    "constants": block_of(
+        (90,), (90,), *(Term((), over(i), over(i), k) for k in (1, 2, -5) for i in [Label(90)])
+    ),
+}
+
+
+@pytest.fixture(params=list(THIN))
+def thin(request):
+    block = THIN[request.param]
+    assert _is_thin(block)
+    return block
+
+
+def written(block):
+    return dense_of(block.terms, block.shape)
+
+
+def test_thin_results(thin):
+    wanted = written(thin)
+    assert np.count_nonzero(wanted)
+    np.testing.assert_allclose(thin.dense(), wanted, rtol=1e-15)
+    assert thin.dense().dtype == thin.dtype
+
+
+def test_thin_results_under_jit(thin):
+    """Factors and lookups are arguments of the program."""
+    np.testing.assert_allclose(jax.jit(Block.dense)(thin), written(thin), rtol=1e-15)
+
+
+def test_thin_results_under_vmap(thin):
+    scales = jnp.array([1.0, -2.0])
+
+    def scaled(scale):
+        terms = [
+            Term(
+                tuple(Factor(scale * f.array, f.labels) for f in t.factors) or (Factor(scale, ()),),
+                t.out,
+                t.wrt,
+                t.coefficient,
+            )
+            for t in thin.terms
+        ]
+        return Block(thin.out_shape, thin.wrt_shape, thin.dtype, terms).dense()
+
+    found = jax.vmap(scaled)(scales)
+    np.testing.assert_allclose(found, np.multiply.outer(scales, written(thin)), rtol=1e-15)
+
+
+def test_thin_results_with_a_batch_of_lookups():
+    """Out of vmap the lookups have a batch axis, and `dense` puts it first."""
+    blocks = [gathers(80), gathers(80)]
+    shifted = jax.tree.map(lambda leaf: leaf if leaf.dtype == float else leaf + 1, blocks[1])
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), blocks[0], shifted)
+    assert batch.batch_shape == (2,)
+    np.testing.assert_allclose(batch.dense(), [written(blocks[0]), written(shifted)], rtol=1e-15)
+
+
+@pytest.mark.parametrize("offsets", [(-1, 0, 1), (0, 1, 0, 1)], ids=["distinct", "duplicates"])
+def test_derivatives_through_a_thin_result(offsets):
+    """Of the entries that are put in, by reverse and by forward mode, twice."""
+    size = 80
+    point = [numbers(size - abs(offset), seed=7) for offset in offsets]
+    weights = numbers(size, size, seed=8)
+
+    def thin_sum(values):
+        return jnp.sum(weights * diagonals(size, *offsets, values=values).dense() ** 2)
+
+    def plain_sum(values):
+        matrix = sum(jnp.diag(v, k) for v, k in zip(values, offsets, strict=True))
+        return jnp.sum(weights * matrix**2)
+
+    assert _is_thin(diagonals(size, *offsets))
+    for derive in (jax.grad, jax.jacfwd, lambda f: jax.jacfwd(jax.grad(f))):
+        jax.tree.map(
+            lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-12),
+            derive(thin_sum)(point),
+            derive(plain_sum)(point),
+        )
+
+
+def test_thin_jacobians_of_functions_differentiate_again():
+    """A stencil of four terms; its dense Jacobian's squares, by blockjac and by JAX."""
+
+    def stencil_of(x):
+        return x[:-3] ** 2 * x[3:] + jnp.sin(x[1:-2]) - x[2:-1] ** 3
+
+    point = numbers(100)
+    assert _is_thin(blockjac.block_jacobian(stencil_of)(point))
+    np.testing.assert_allclose(
+        blockjac.jacobian(stencil_of)(point), jax.jacfwd(stencil_of)(point), rtol=1e-12
+    )
+    found, wanted = (
+        jax.grad(lambda x, j=j: jnp.sum(j(stencil_of)(x) ** 2))(point)
+        for j in (blockjac.jacobian, jax.jacfwd)
+    )
+    np.testing.assert_allclose(found, wanted, rtol=1e-11)
+    both = jnp.stack([point, 2 * point])
+    np.testing.assert_allclose(
+        jax.vmap(blockjac.jacobian(stencil_of))(both),
+        jax.vmap(jax.jacfwd(stencil_of))(both),
+        rtol=1e-12,
+    )
+
+
+def test_what_is_written_by_entry():
+    """Three terms or more, and sixteen times fewer entries than places."""
+    assert not _is_thin(diagonals(100, 0, 1))
+    assert not _is_thin(diagonals(40, -1, 0, 1))
+    assert _is_thin(diagonals(50, -1, 0, 1))
+    huge = block_of(
+        (2**16,), (2**16,), *(Term((), over(i), over(i), k) for k in (1, 2, 3) for i in [Label(9)])
+    )
+    assert not _is_thin(huge)  # its positions have more than 31 bits
+
+
+def test_a_plan_prices_what_is_written_by_entry():
+    def written_bytes(block):
+        with planning() as cost:
+            assert isinstance(block.dense(), Abstract)
+        return cost
+
+    distinct, duplicates = written_bytes(THIN["distinct"]), written_bytes(THIN["duplicates"])
+    assert distinct.additions == 0
+    assert duplicates.additions == 2 * (100 + 99)

@@ -47,7 +47,9 @@ class AsMatrix(abc.ABC):
         """The places where the structure has an entry: a `Pattern`, without the values.
 
         Raises:
-            BlockTypeError: under `jit`, where places are known only when the program runs.
+            BlockTypeError: under `jit`, where places are known only when the program runs; and for
+                a batch of blocks whose places differ.
+            DenseTooLargeError: if the list of places does not fit.
 
         Example:
             >>> import jax.numpy as jnp
@@ -86,6 +88,7 @@ class AsMatrix(abc.ABC):
         Raises:
             BlockTypeError: for another format, for a batch of blocks, and while JAX traces.
             BlockShapeError: for "dia" where whole diagonals would hold far more than the entries.
+            DenseTooLargeError: if entries, or what the format stores a row or column, do not fit.
 
         Example:
             >>> import jax.numpy as jnp
@@ -110,6 +113,7 @@ class AsMatrix(abc.ABC):
         Raises:
             BlockShapeError: for more rows or columns than that, without x64.
             BlockTypeError: for a batch of blocks.
+            DenseTooLargeError: if the places of the entries do not fit.
 
         Example:
             >>> import jax.numpy as jnp
@@ -130,6 +134,11 @@ class AsMatrix(abc.ABC):
     def to_scipy_operator(self) -> Any:
         """A `scipy.sparse.linalg.LinearOperator` that multiplies by the structure.
 
+        Vectors are multiplied in the dtype of the block. No list of places is made.
+
+        Raises:
+            BlockTypeError: for a batch of blocks, and while JAX traces.
+
         Example:
             >>> import jax.numpy as jnp
             >>> from blockjac import Block
@@ -139,7 +148,7 @@ class AsMatrix(abc.ABC):
         from blockjac.blocks import export
 
         return export.to_scipy_operator(
-            self.matrix_shape,
+            self.grid,
             self.dtype,
             lambda vector: _matvec(self, vector),
             lambda vector: _vecmat(self, vector),
@@ -156,6 +165,7 @@ class AsMatrix(abc.ABC):
             tags: lineax's tags, such as `lineax.positive_semidefinite_tag`.
 
         Raises:
+            BlockTypeError: for a batch of blocks.
             MissingExtraError: without lineax (`pip install 'blockjac[interop]'`).
         """
         from blockjac.blocks.lineax_operator import operator_of

@@ -505,10 +505,18 @@ def leaves(block: Block) -> list[tuple[Any, tuple[Label, ...]]]:
     return list(found.values())
 
 
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """What stands for an array in a tree of masks or axes: its place is told, not its value."""
+
+    value: Any
+
+
 def flatten(block: Block) -> tuple[list[Any], Structure]:
     """The leaves and the structure, with labels numbered by first occurrence."""
     arrays = [array for array, _ in leaves(block)]
     position = {id(array): place for place, array in enumerate(arrays)}
+    arrays = [array.value if isinstance(array, _Held) else array for array in arrays]
     terms, names = [], []
     for term in block.terms:
         number = {label: place for place, label in enumerate(term.labels)}
@@ -548,6 +556,7 @@ def flatten(block: Block) -> tuple[list[Any], Structure]:
 
 def unflatten(structure: Structure, arrays: Sequence[Any]) -> Block:
     """The inverse of `flatten`; looks at no leaf."""
+    arrays = [array if hasattr(array, "shape") else _Held(array) for array in arrays]
     terms = []
     for (label_sizes, coefficient, factors, out, wrt), names in zip(
         structure.terms, structure.names, strict=True

@@ -23,11 +23,17 @@ from blockjac import compat
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term
 from blockjac.blocks.cost import planning
+from blockjac.blocks.factor import in_bytes, machine_limit
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.network import Contradiction, Network
+from blockjac.errors import BlockShapeError, BlockTypeError, DenseTooLargeError
 
 Grid = Sequence[Sequence[Block]]
 """Blocks by output (rows) and input (columns)."""
+
+
+LARGEST = 2**63 - 1
+"""The last position that one 64-bit integer can number."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +96,18 @@ def pieces(grid: Grid) -> list[Piece]:
 
 def values(grid: Grid) -> Any:
     """The value of each entry, term after term, in one array `(count,)`."""
-    dtype = jnp.result_type(*(block.dtype for row in grid for block in row))
-    found = [_values_of(piece.term, dtype) for piece in pieces(grid)]
+    dtype = dtype_of(grid)
+    found = [values_of(piece.term, dtype) for piece in pieces(grid)]
     return jnp.concatenate(found) if found else jnp.zeros((0,), dtype)
 
 
-def _values_of(term: Term, dtype: Any) -> Any:
+def dtype_of(grid: Grid) -> Any:
+    """The dtype of a grid's matrix."""
+    return jnp.result_type(*(block.dtype for row in grid for block in row))
+
+
+def values_of(term: Term, dtype: Any) -> Any:
+    """The value of each entry of a term, those off the block included."""
     labels = term.labels
     count = arrays.numel(labels)
     if not term.factors:
@@ -126,7 +138,7 @@ def places(piece: Piece, xp: Any = np, dtype: Any = np.int64) -> Places:
         (value >= 0) & (value < size)
         for index, size in zip(term.indices, block.shape, strict=True)
         if not index.within(size)
-        for value in [_total([index], [1], labels, xp, dtype)]
+        for value in [_total([index], [1], labels, xp, _wide(index, dtype))]
     ]
     inside = None
     if bounds:
@@ -136,6 +148,12 @@ def places(piece: Piece, xp: Any = np, dtype: Any = np.int64) -> Places:
         flat(term.wrt, block.wrt_shape, piece.column),
         inside,
     )
+
+
+def _wide(index: Index, dtype: Any) -> Any:
+    """Integers in which no value of the index's lookup wraps around onto the axis."""
+    found = index.lookup is not None and np.dtype(index.lookup.array.dtype).itemsize == 8
+    return np.int64 if found else dtype
 
 
 def _total(
@@ -176,6 +194,50 @@ def is_static(grid: Grid) -> bool:
 def is_traced(grid: Grid) -> bool:
     """Whether any array of the blocks is a value of a program that is being traced."""
     return any(isinstance(leaf, compat.Tracer) for leaf in jax.tree.leaves(list(map(list, grid))))
+
+
+def check_one(grid: Grid, what: str = "a sparse matrix") -> None:
+    """Refuse a batch of blocks, whose leaves an outer `vmap` has given a further axis.
+
+    Raises:
+        BlockTypeError: says what to do instead.
+    """
+    for row in grid:
+        for block in row:
+            if block.batch_shape:
+                raise BlockTypeError(
+                    f"this Block is a batch {block.batch_shape} of blocks out of jax.vmap, and "
+                    f"{what} is one; take one of them, as "
+                    "jax.tree.map(lambda leaf: leaf[0], block), or differentiate the whole batch "
+                    "at once without vmap, whose deltas the Block then keeps"
+                )
+
+
+def check_countable(shape: tuple[int, int]) -> None:
+    """Refuse a matrix with more rows or columns than 64 bits count.
+
+    Raises:
+        BlockShapeError: says what needs no such places.
+    """
+    if max(shape) > LARGEST:
+        raise BlockShapeError(
+            f"a matrix of {shape[0]:,} x {shape[1]:,} has places that 64 bits cannot number; use "
+            ".matvec and .vecmat, which need no places"
+        )
+
+
+def check_room(numbers: int, what: str) -> None:
+    """Refuse lists of so many numbers of 64 bits if they do not fit.
+
+    Raises:
+        DenseTooLargeError: says what needs them, and what needs none.
+    """
+    needed = 8 * numbers
+    if needed > machine_limit():
+        raise DenseTooLargeError(
+            f"{what} need {in_bytes(needed)}, over the limit of {in_bytes(machine_limit())}; "
+            ".matvec, .vecmat and the linear operators need none of them"
+        )
 
 
 # What is known of overlaps without looking at a place

@@ -17,10 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from blockjac.blocks.block import canonical
 from blockjac.blocks.entries import (
     Grid,
     Piece,
     are_distinct,
+    check_countable,
+    check_one,
+    check_room,
     is_static,
     is_traced,
     pieces,
@@ -28,7 +32,7 @@ from blockjac.blocks.entries import (
     shape_of,
     values,
 )
-from blockjac.blocks.pattern import Arrangement, arrangement
+from blockjac.blocks.pattern import Arrangement, Pattern, arrangement
 from blockjac.errors import BlockShapeError, BlockTypeError
 
 SCIPY_FORMATS = ("csr", "csc", "coo", "dia")
@@ -51,13 +55,21 @@ def _values(grid: Any) -> Any:
 
 def to_scipy(grid: Grid, format: str = "csr") -> Any:
     """A grid's matrix as a sparse array of scipy; see `Block.to_scipy`."""
+    _check_format(format)
     if is_traced(grid):
-        raise BlockTypeError(
-            "to_scipy needs values, but was called while JAX traces (under jit, vmap or grad); "
-            "return the Block and call to_scipy outside, or use to_bcoo inside"
-        )
-    _check_one(grid)
-    return assembled(arrangement(grid), _values([list(row) for row in grid]), format)
+        raise _traced_error()
+    check_one(grid)
+    arranged = arrangement(grid)
+    with jax.ensure_compile_time_eval():  # of a Block that is a constant of a program
+        found = numpy_values(_values([list(row) for row in grid]))
+    return assembled(arranged, found, format)
+
+
+def _traced_error() -> BlockTypeError:
+    return BlockTypeError(
+        "scipy needs values, but to_scipy or to_scipy_operator was called while JAX traces (under "
+        "jit, vmap or grad); return the Block and call it outside, or use to_bcoo inside"
+    )
 
 
 def assembled(arranged: Arrangement, found: Any, format: str) -> Any:
@@ -65,43 +77,52 @@ def assembled(arranged: Arrangement, found: Any, format: str) -> Any:
 
     Args:
         arranged: where they stand.
-        found: their values, `(count,)`.
+        found: their values, `(count,)`, of a dtype that scipy knows.
         format: of scipy's.
 
     Raises:
         BlockTypeError: for a format that does not exist.
         BlockShapeError: for "dia" where the entries lie on no few diagonals.
+        DenseTooLargeError: for what the format stores a row, column or diagonal, where that does
+            not fit.
     """
     from scipy import sparse
 
     _check_format(format)
     pattern = arranged.pattern
-    numbers = arranged.arranged(numpy_values(found))
-    if format in ("csr", "csc"):
-        return _compressed(pattern, numbers, format)
+    numbers = arranged.arranged(found)
+    if format == "dia":
+        return _banded(pattern, numbers)
     matrix = sparse.coo_array((numbers, _places(pattern)), shape=pattern.shape)
     matrix.has_canonical_format = True
     if format == "coo":
         return matrix
-    _check_banded(pattern)
-    return matrix.todia()
+    _check_ends(pattern.shape[0 if format == "csr" else 1], format)
+    compressed: Any = matrix.asformat(format)
+    compressed.has_sorted_indices = compressed.has_canonical_format = True
+    return compressed
 
 
-def _compressed(pattern: Any, numbers: np.ndarray, format: str) -> Any:
+def _check_ends(length: int, format: str) -> None:
+    which = "columns" if format == "csc" else "rows"
+    check_room(length, f"the ends of the {length:,} {which}, which {format!r} stores ('coo' not),")
+
+
+def _banded(pattern: Pattern, numbers: np.ndarray) -> Any:
+    """The diagonals of a matrix, each up to the last column that has an entry."""
     from scipy import sparse
 
-    rows, columns = _places(pattern)
-    height = pattern.shape[0]
-    dtype = _index_type(pattern.nnz, pattern.shape)
-    ends = np.zeros(height + 1, dtype)
-    np.cumsum(np.bincount(rows, minlength=height), out=ends[1:])
-    matrix = sparse.csr_array((numbers, columns, ends), shape=pattern.shape)
-    matrix.has_sorted_indices = True
-    matrix.has_canonical_format = True
-    return matrix if format == "csr" else matrix.tocsc()
+    own = pattern.columns - pattern.rows
+    offsets, place = np.unique(own, return_inverse=True)
+    _check_banded(pattern, len(offsets))
+    width = int(pattern.columns.max(initial=-1)) + 1
+    check_room(len(offsets) * width, f"the {len(offsets):,} diagonals of format 'dia'")
+    data = np.zeros((len(offsets), width), numbers.dtype)
+    data[place, pattern.columns] = numbers
+    return sparse.dia_array((data, offsets), shape=pattern.shape)
 
 
-def _places(pattern: Any) -> tuple[np.ndarray, np.ndarray]:
+def _places(pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns in the width that scipy would choose."""
     dtype = _index_type(pattern.nnz, pattern.shape)
     return pattern.rows.astype(dtype, copy=False), pattern.columns.astype(dtype, copy=False)
@@ -120,8 +141,7 @@ def _check_format(format: str) -> None:
         )
 
 
-def _check_banded(pattern: Any) -> None:
-    diagonals = len(np.unique(pattern.columns - pattern.rows))
+def _check_banded(pattern: Pattern, diagonals: int) -> None:
     held = diagonals * min(pattern.shape)
     if held > BANDED * max(pattern.nnz, min(pattern.shape)):
         raise BlockShapeError(
@@ -144,10 +164,12 @@ def to_bcoo(grid: Grid) -> Any:
     """A grid's matrix as a `jax.experimental.sparse.BCOO`; see `Block.to_bcoo`."""
     from jax.experimental import sparse
 
-    _check_one(grid)
+    check_one(grid)
     shape = shape_of(grid)
     dtype = _jax_index_type(shape)
     found = pieces(grid)
+    count = sum(piece.count for piece in found)
+    check_room(2 * count, f"the places of the {count:,} entries of this Jacobian")
     if not is_static(grid):
         return _at_run_time(grid, found, dtype)
     if is_traced(grid) and are_distinct(grid) and _all_inside(found):
@@ -269,6 +291,8 @@ def to_bcsr(grid: Grid) -> Any:
     """A grid's matrix as a `jax.experimental.sparse.BCSR`; see `Block.to_bcsr`."""
     from jax.experimental import sparse
 
+    check_one(grid)
+    _check_ends(shape_of(grid)[0], "bcsr")
     matrix = to_bcoo(grid)
     return sparse.BCSR.from_bcoo(matrix if matrix.indices_sorted else matrix.sort_indices())
 
@@ -287,9 +311,10 @@ def _jax_index_type(shape: tuple[int, int]) -> Any:
     Raises:
         BlockShapeError: for a longer axis without x64.
     """
+    check_countable(shape)
     if max(shape) < 2**31:
         return np.dtype(np.int32)
-    if jnp.result_type(np.int64) == np.int64:
+    if canonical(np.int64) == np.int64:
         return np.dtype(np.int64)
     raise BlockShapeError(
         f"a matrix of {shape[0]:,} x {shape[1]:,} needs places of 64 bits, which JAX has only with "
@@ -298,34 +323,29 @@ def _jax_index_type(shape: tuple[int, int]) -> Any:
     )
 
 
-def _check_one(grid: Grid) -> None:
-    """Refuse a batch of blocks, whose leaves an outer `vmap` has given a further axis."""
-    for row in grid:
-        for block in row:
-            if block.batch_shape:
-                raise BlockTypeError(
-                    f"this Block is a batch {block.batch_shape} of blocks out of jax.vmap, and a "
-                    "sparse matrix is one; take one of them, as "
-                    "jax.tree.map(lambda leaf: leaf[0], block), or differentiate the whole batch "
-                    "at once without vmap, whose deltas the Block then keeps"
-                )
-
-
 # Operators
 
 
 def to_scipy_operator(
-    shape: tuple[int, int], dtype: Any, matvec: Callable[[Any], Any], vecmat: Callable[[Any], Any]
+    grid: Grid, dtype: Any, matvec: Callable[[Any], Any], vecmat: Callable[[Any], Any]
 ) -> Any:
-    """A `scipy.sparse.linalg.LinearOperator` from the products of flat vectors."""
+    """A `scipy.sparse.linalg.LinearOperator` from a grid's products with flat vectors."""
     from scipy.sparse import linalg
 
+    if is_traced(grid):
+        raise _traced_error()
+    check_one(grid, "a linear operator")
+
     def product(function: Callable[[Any], Any], vector: Any) -> np.ndarray:
-        return numpy_values(function(jnp.asarray(np.ravel(vector), dtype)))
+        if np.iscomplexobj(vector) and not jnp.issubdtype(dtype, jnp.complexfloating):
+            vector = np.asarray(vector)
+            return product(function, vector.real) + 1j * product(function, vector.imag)
+        with jax.ensure_compile_time_eval():
+            return numpy_values(function(jnp.asarray(np.ravel(vector), dtype)))
 
     def adjoint(vector: Any) -> np.ndarray:
         return np.conj(product(vecmat, np.conj(vector)))
 
     numbers = np.dtype(dtype) if np.dtype(dtype).itemsize > 2 else np.dtype(np.float32)
     made: Any = linalg.LinearOperator  # its stub has the constructor of a subclass
-    return made(shape, matvec=partial(product, matvec), rmatvec=adjoint, dtype=numbers)
+    return made(shape_of(grid), matvec=partial(product, matvec), rmatvec=adjoint, dtype=numbers)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from blockjac.blocks.as_matrix import AsMatrix
 from blockjac.blocks.bands import offsets, on_diagonal
 from blockjac.blocks.block import Block
+from blockjac.blocks.entries import check_one, shape_of
 from blockjac.errors import MissingExtraError
 
 try:
@@ -58,6 +59,7 @@ class BlockLinearOperator(lineax.AbstractLinearOperator):
 
 def operator_of(block: AsMatrix, tags: Any) -> BlockLinearOperator:
     """The operator of a block; see `Block.as_linear_operator`."""
+    check_one(block.grid, "a linear operator")
     several = isinstance(tags, Iterable) and not isinstance(tags, str)
     return BlockLinearOperator(block, frozenset(tags if several else (tags,)))
 
@@ -70,31 +72,11 @@ def _structure(block: Any, side: str) -> Any:
     return jax.tree.unflatten(getattr(block, f"{side}_tree"), leaves)
 
 
-def _offsets(operator: BlockLinearOperator) -> list[int] | None:
-    """The diagonals that the structure has; None if it has more than a few."""
-    matrix = operator.block
-    rows, columns = matrix.matrix_shape
-    if rows != columns:
-        return None
-    found: list[int] = []
-    grid = matrix.grid
-    for place, row in enumerate(grid):
-        for other, block in enumerate(row):
-            own = offsets(block)
-            if own is None or (own and (place != other or _is_skew(grid))):
-                return None
-            found += own
-    return found
-
-
-def _is_skew(grid: Any) -> bool:
-    """Whether the blocks of a diagonal place are not square, so that theirs is not the whole's."""
-    return any(row[i].out_shape != row[i].wrt_shape for i, row in enumerate(grid))
-
-
 def _reaches(operator: BlockLinearOperator, below: int, above: int) -> bool:
     """Whether no entry lies further than so many diagonals below and above the main one."""
-    found = _offsets(operator)
+    grid = operator.block.grid
+    rows, columns = shape_of(grid)
+    found = offsets(grid) if rows == columns else None
     return found is not None and all(-below <= offset <= above for offset in found)
 
 
@@ -132,7 +114,8 @@ def _(operator: BlockLinearOperator) -> bool:
         lineax.positive_semidefinite_tag,
         lineax.negative_semidefinite_tag,
     }
-    return bool(tags & operator.tags) or _reaches(operator, 0, 0)
+    alike = operator.in_structure() == operator.out_structure()  # lineax asks it of a symmetric one
+    return bool(tags & operator.tags) or (alike and _reaches(operator, 0, 0))
 
 
 @lineax.has_unit_diagonal.register(BlockLinearOperator)
@@ -152,17 +135,31 @@ def _(operator: BlockLinearOperator) -> bool:
 
 @lineax.diagonal.register(BlockLinearOperator)
 def _(operator: BlockLinearOperator) -> jax.Array:
-    leaves = jax.tree.leaves(operator.block.diagonal())
-    return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
+    return _diagonals(operator, (0,))[0]
 
 
 @lineax.tridiagonal.register(BlockLinearOperator)
 def _(operator: BlockLinearOperator) -> tuple[jax.Array, jax.Array, jax.Array]:
-    blocks = [row[place] for place, row in enumerate(operator.block.grid)]
-    if len(blocks) == 1 and _reaches(operator, 1, 1):
-        return tuple(on_diagonal(blocks[0], offset) for offset in (0, -1, 1))
+    main, lower, upper = _diagonals(operator, (0, -1, 1))
+    return main, lower, upper
+
+
+def _diagonals(operator: BlockLinearOperator, wanted: tuple[int, ...]) -> list[jax.Array]:
+    """Diagonals of the matrix, from the structure where it has diagonals alone."""
+    block = operator.block
+    if offsets(block.grid) is not None:
+        return [on_diagonal(block.grid, offset) for offset in wanted]
+    if wanted == (0,) and _is_square(block):
+        return [jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(block.diagonal())])]
     dense = operator.as_matrix()
-    return tuple(jnp.diagonal(dense, offset=offset) for offset in (0, -1, 1))
+    return [jnp.diagonal(dense, offset=offset) for offset in wanted]
+
+
+def _is_square(block: Any) -> bool:
+    """Whether outputs and inputs have the same shapes one by one."""
+    if isinstance(block, Block):
+        return block.out_shape == block.wrt_shape
+    return block.out_shapes == block.wrt_shapes
 
 
 @lineax.linearise.register(BlockLinearOperator)
@@ -175,8 +172,9 @@ def _(operator: BlockLinearOperator) -> Any:
     """Dense blocks in lineax's own operator, but a diagonal stays one."""
     block = operator.block
     if isinstance(block, Block):
-        if len(block.wrt_shape) == 1 and lineax.is_diagonal(operator):
-            return lineax.DiagonalLinearOperator(block.diagonal())
+        one_axis = len(block.out_shape) == len(block.wrt_shape) == 1
+        if one_axis and lineax.is_diagonal(operator):
+            return lineax.DiagonalLinearOperator(lineax.diagonal(operator))
         return lineax.PyTreeLinearOperator(block.dense(), operator.out_structure(), operator.tags)
     rows = [[one.dense() for one in row] for row in block.grid]
     trees = [jax.tree.unflatten(block.wrt_tree, row) for row in rows]

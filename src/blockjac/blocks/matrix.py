@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -78,10 +80,7 @@ class BlockMatrix(AsMatrix):
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the flattened matrix."""
-        return (
-            sum(int(np.prod(shape, dtype=int)) for shape in self.out_shapes),
-            sum(int(np.prod(shape, dtype=int)) for shape in self.wrt_shapes),
-        )
+        return sum(map(math.prod, self.out_shapes)), sum(map(math.prod, self.wrt_shapes))
 
     @property
     def grid(self) -> list[list[Block]]:
@@ -101,6 +100,11 @@ class BlockMatrix(AsMatrix):
     def nbytes(self) -> int:
         """Bytes of what is stored."""
         return sum(block.nbytes for row in self.rows for block in row)
+
+    @property
+    def nnz(self) -> int:
+        """The number of places where the structure has an entry; see `Block.nnz`."""
+        return sum(block.nnz for row in self.rows for block in row)
 
     def __getitem__(self, key: Any) -> Any:
         """`matrix[i, j]` is a Block; `matrix[i]` the tree of row i's blocks."""
@@ -216,7 +220,7 @@ class BlockMatrix(AsMatrix):
         )
         rows = []
         for row, out_shape in zip(self.rows, self.out_shapes, strict=True):
-            height = int(np.prod(out_shape, dtype=int))
+            height = math.prod(out_shape)
             parts = [jnp.reshape(block.dense(), (height, -1 if block.size else 0)) for block in row]
             rows.append(jnp.concatenate(parts, axis=1))
         return jnp.concatenate(rows, axis=0)
@@ -289,7 +293,7 @@ class BlockMatrix(AsMatrix):
 
 def _unflattened(vector: Any, shapes: Sequence[tuple[int, ...]], tree: Any) -> Any:
     """A tree of tensors from one flat vector."""
-    ends = np.cumsum([int(np.prod(shape, dtype=int)) for shape in shapes])
+    ends = list(itertools.accumulate(map(math.prod, shapes)))
     parts = [
         jnp.reshape(part, shape)
         for part, shape in zip(jnp.split(vector, ends[:-1]), shapes, strict=True)

@@ -11,24 +11,23 @@ import numpy as np
 
 from blockjac.blocks.block import Block, Term, delta_pairs, rebuilt
 from blockjac.blocks.entries import (
+    LARGEST,
     Grid,
     Piece,
     are_disjoint,
+    check_countable,
+    check_one,
+    check_room,
     is_determined,
     is_static,
     pieces,
     places,
     shape_of,
 )
-from blockjac.blocks.factor import check_fits
-from blockjac.blocks.index import Label
 from blockjac.errors import BlockTypeError
 
 EXACT_PLACES = 10_000_000
 """Up to so many label values are enumerated to count a union exactly."""
-
-LARGEST = 2**63 - 1
-"""The last position that one 64-bit integer can number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +72,11 @@ class Pattern:
         return (max(0, -int(offsets.min())), max(0, int(offsets.max())))
 
     def to_scipy(self, format: str = "csr") -> Any:
-        """The places as a sparse array of `True`, in one of scipy's formats."""
-        from scipy import sparse
+        """The places as a sparse array of `True`, in one of the formats of `Block.to_scipy`."""
+        from blockjac.blocks.export import assembled
 
-        places = (np.ones(self.nnz, bool), (self.rows, self.columns))
-        return sparse.coo_array(places, shape=self.shape).asformat(format)
+        whole = Arrangement(self, np.arange(self.nnz), None)
+        return assembled(whole, np.ones(self.nnz, bool), format)
 
     def spy(self, ax: Any = None) -> Any:
         """Draw the places with matplotlib; see `Block.spy`."""
@@ -138,9 +137,13 @@ def arrangement(grid: Grid) -> Arrangement:
             "the pattern of this block depends on values that are known only when the program "
             "runs (the places of a gather or a sort); call .pattern() outside jax.jit"
         )
+    if any(index.lookup is not None for piece in pieces(grid) for index in piece.term.indices):
+        check_one(grid, "a pattern")
     found = pieces(grid)
     shape = shape_of(grid)
-    check_fits([Label(sum(piece.count for piece in found)), Label(4)], np.dtype(np.int64))
+    check_countable(shape)
+    count = sum(piece.count for piece in found)
+    check_room(4 * count, f"the places of the {count:,} entries of this Jacobian")
     rows, columns, entries = _listed(found)
     order = _sorting(rows, columns, shape)
     rows, columns = rows[order], columns[order]

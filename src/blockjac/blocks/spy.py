@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 WIDTH, HEIGHT = 60, 24
 """Characters of the largest picture in a terminal."""
 
-PIXELS = 600
+PIXELS = 250
 """A picture has at most so many cells a side; a cell of several places is shaded by how many."""
 
 
@@ -31,14 +32,32 @@ def in_braille(pattern: Any, width: int = WIDTH, height: int = HEIGHT) -> list[s
     rows, columns = pattern.shape
     if not rows or not columns:
         return []
-    scale = max(1.0, rows / (4 * height), columns / (2 * width))
-    down, across = -(-rows // scale), -(-columns // scale)
-    lines, cells = int(-(-down // 4)), int(-(-across // 2))
+    down, across = _cells(pattern.shape, 4 * height, 2 * width)
+    lines, cells = -(-down // 4), -(-across // 2)
     dots = np.zeros((4 * lines, 2 * cells), bool)
-    dots[(pattern.rows / scale).astype(int), (pattern.columns / scale).astype(int)] = True
+    dots[_places(pattern, down, across)] = True
     bits = dots.reshape(lines, 4, cells, 2).transpose(0, 2, 1, 3) * BITS
     codes = BRAILLE + bits.sum(axis=(2, 3))
     return ["".join(map(chr, line)) for line in codes]
+
+
+def _cells(shape: tuple[int, int], most_down: int, most_across: int) -> tuple[int, int]:
+    """How many cells a picture has down and across; a place each where these suffice."""
+    scale = max(1.0, shape[0] / most_down, shape[1] / most_across)
+    down, across = (max(1, math.ceil(size / scale)) for size in shape)
+    return min(down, most_down), min(across, most_across)
+
+
+def _places(pattern: Any, down: int, across: int) -> tuple[np.ndarray, np.ndarray]:
+    """The cells of the entries."""
+    rows, columns = (max(size, 1) for size in pattern.shape)
+    return _scaled(pattern.rows, rows, down), _scaled(pattern.columns, columns, across)
+
+
+def _scaled(places: np.ndarray, size: int, cells: int) -> np.ndarray:
+    if cells >= size:
+        return places
+    return np.minimum((places * (cells / size)).astype(np.int64), cells - 1)
 
 
 def draw(pattern: Any, ax: Any = None) -> Any:
@@ -67,19 +86,18 @@ def draw(pattern: Any, ax: Any = None) -> Any:
         size = max(1.6, columns * longer) + 1.2, max(1.6, rows * longer) + 1.2
         _, ax = plt.subplots(figsize=size, layout="constrained")
     rows, columns = pattern.shape
-    scale = max(1.0, rows / PIXELS, columns / PIXELS)
-    down, across = int(-(-rows // scale)), int(-(-columns // scale))
-    cells = np.zeros((max(down, 1), max(across, 1)))
-    places = (pattern.rows / scale).astype(int), (pattern.columns / scale).astype(int)
-    np.add.at(cells, places, 1.0)
-    if scale > 1:  # a cell of a few places among many is still to be seen
+    down, across = _cells(pattern.shape, PIXELS, PIXELS)
+    cells = np.zeros((down, across))
+    np.add.at(cells, _places(pattern, down, across), 1.0)
+    if (down, across) != (max(rows, 1), max(columns, 1)):
+        # A cell of a few entries among many is still to be seen.
         cells = np.where(cells > 0, 0.35 + 0.65 * cells / cells.max(initial=1.0), 0.0)
     extent = (-0.5, max(columns, 1) - 0.5, max(rows, 1) - 0.5, -0.5)
-    ax.imshow(cells, cmap="Greys", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+    ax.imshow(cells, cmap="Blues", vmin=0, vmax=1, extent=extent, interpolation="nearest")
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
     ax.set_xlabel("input")
     ax.set_ylabel("output")
     share = pattern.nnz / max(rows * columns, 1)
-    ax.set_title(f"{pattern.nnz:,} of {rows:,} × {columns:,} places ({share:.2%})", fontsize=10)
+    ax.set_title(f"{pattern.nnz:,} entries in {rows:,} × {columns:,} ({share:.2%})", fontsize=10)
     return ax
