@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from blockjac.blocks import Block, BlockMatrix, star
     from blockjac.curvature import block_hessian, hessian, hvp
     from blockjac.diagonals import divergence, hessian_diagonal, jacobian_diagonal, laplacian
-    from blockjac.gauss_newton import GaussNewton, fisher, ggn
+    from blockjac.fisher import fisher
+    from blockjac.gauss_newton import GaussNewton, ggn
     from blockjac.kronecker import KroneckerFactored, kfac
     from blockjac.per_example import (
         batch_jacobian,
@@ -85,7 +86,7 @@ _HOME = {
     "block_jacobian": "blockjac.transforms",
     "chain_rule": "blockjac.transforms",
     "divergence": "blockjac.diagonals",
-    "fisher": "blockjac.gauss_newton",
+    "fisher": "blockjac.fisher",
     "ggn": "blockjac.gauss_newton",
     "grad": "blockjac.transforms",
     "hessian": "blockjac.curvature",

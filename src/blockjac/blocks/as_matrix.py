@@ -35,6 +35,11 @@ class AsMatrix(abc.ABC):
         """The product of one flat vector of all outputs with this."""
 
     @property
+    def is_multiplied(self) -> bool:
+        """Whether the blocks are there already; not those of a product kept in its factors."""
+        return True
+
+    @property
     def matrix_shape(self) -> tuple[int, int]:
         """Rows and columns of the matrix."""
         rows = self.grid

@@ -74,7 +74,7 @@ def _offsets(operator: BlockLinearOperator) -> list[int] | None:
     """The diagonals that the structure has; None if it has more than a few."""
     matrix = operator.block
     rows, columns = matrix.matrix_shape
-    if rows != columns:
+    if rows != columns or not matrix.is_multiplied:
         return None
     found: list[int] = []
     grid = matrix.grid
