@@ -1,5 +1,6 @@
 """Models, losses and data for second-order tests, and the dense matrices that JAX makes of them."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,9 +95,7 @@ def shared_over_time(W, X):
 
 
 def layers(*sizes):
-    return tuple(
-        (array(k, h) / np.sqrt(k), array(1, h)) for k, h in zip(sizes, sizes[1:], strict=False)
-    )
+    return tuple((array(k, h) / np.sqrt(k), array(1, h)) for k, h in itertools.pairwise(sizes))
 
 
 @dataclass(frozen=True)
@@ -113,9 +112,7 @@ class Problem:
 
 
 PROBLEMS = {
-    "linear": Problem(
-        linear, squares, {"W": array(3, 2), "b": array(2)}, array(5, 3), array(5, 2)
-    ),
+    "linear": Problem(linear, squares, {"W": array(3, 2), "b": array(2)}, array(5, 3), array(5, 2)),
     "logistic": Problem(one_output, logistic, array(3), array(6, 3), jnp.array([0, 1, 1, 0, 1, 0])),
     "poisson": Problem(one_output, poisson, array(3), array(6, 3), jnp.arange(6)),
     "one layer": Problem(
@@ -124,9 +121,7 @@ PROBLEMS = {
     "two layers": Problem(
         network, cross_entropy_of_classes, layers(3, 4, 3), array(5, 3), jnp.array([0, 2, 1, 1, 0])
     ),
-    "three layers": Problem(
-        network, mean_squares, layers(3, 4, 3, 2), array(4, 3), array(4, 2)
-    ),
+    "three layers": Problem(network, mean_squares, layers(3, 4, 3, 2), array(4, 3), array(4, 2)),
     "one example": Problem(
         network, cross_entropy, layers(3, 4, 2), array(1, 3), jax.nn.softmax(array(1, 2))
     ),
@@ -138,9 +133,7 @@ PROBLEMS = {
         array(5, 3),
         {"mean": array(5, 2)},
     ),
-    "convolution": Problem(
-        convolution, squares, array(2, 1, 2, 2), array(3, 1, 4, 4), array(3, 2)
-    ),
+    "convolution": Problem(convolution, squares, array(2, 1, 2, 2), array(3, 1, 4, 4), array(3, 2)),
     "recurrent": Problem(
         recurrent, squares, {"W": array(2, 3), "U": array(3, 3)}, array(4, 3, 2), array(4, 3)
     ),

@@ -225,14 +225,13 @@ def _pair(block: Block, inner: Block) -> Pair | None:
     split = _split(block) if block.out_shape and _are_apart(inner) else None
     if split is None:
         return None
-    inputs, outputs, left_axes, right_axes = split
-    average = star(inputs.T, inputs) * (1.0 / block.out_shape[0])
-    curvature = star(outputs.T, star(inner, outputs))
+    average = star(split.inputs.T, split.inputs) * (1.0 / block.out_shape[0])
+    curvature = star(split.outputs.T, star(inner, split.outputs))
     left, right = (
         Block.from_dense(one.dense(), len(one.out_shape), name)
         for one, name in ((average, "A"), (curvature, "G"))
     )
-    return Pair(left, right, left_axes, right_axes)
+    return Pair(left, right, split.left_axes, split.right_axes)
 
 
 def _are_apart(inner: Block) -> bool:
@@ -241,11 +240,21 @@ def _are_apart(inner: Block) -> bool:
     return size == 1 or all(term.has_delta(0, 0, size) for term in inner.terms)
 
 
-def _split(block: Block) -> tuple[Block, Block, tuple[int, ...], tuple[int, ...]] | None:
-    """A block as `inputs[n, i] outputs[n, c, h]`: both parts, and which axes i and h are.
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A block as `inputs[n, i] outputs[n, c, h]`, and which axes of the parameter i and h are."""
 
-    None if it is no such product: then some axis of the parameter hangs together, by a factor, both
-    with the outputs and with all its other axes, or the axes are no plain labels.
+    inputs: Block
+    outputs: Block
+    left_axes: tuple[int, ...]
+    right_axes: tuple[int, ...]
+
+
+def _split(block: Block) -> Split | None:
+    """The two parts of a block, or None if it is no such product.
+
+    Then all its input axes hang together, by factors, with the outputs; or the axes are no plain
+    labels of their own.
     """
     if len(block.terms) != 1:
         return None
@@ -257,25 +266,23 @@ def _split(block: Block) -> tuple[Block, Block, tuple[int, ...], tuple[int, ...]
         return None
     others = {label for index in term.out[1:] for label in index.labels}
     reached = _reached(term.factors, others, examples)
-    left = tuple(factor for factor in term.factors if not set(factor.labels) & reached)
-    right = tuple(factor for factor in term.factors if set(factor.labels) & reached)
-    groups = [
-        tuple(axis for axis, label in enumerate(carried) if (label in reached) == wanted)
-        for wanted in (False, True)
-    ]
-    if not left or not all(groups):
+    left = [factor for factor in term.factors if not set(factor.labels) & reached]
+    right = [factor for factor in term.factors if set(factor.labels) & reached]
+    left_axes = tuple(axis for axis, label in enumerate(carried) if label not in reached)
+    right_axes = tuple(axis for axis, label in enumerate(carried) if label in reached)
+    if not left or not left_axes or not right_axes:
         return None
-    shapes, wrt = (
-        [tuple(whole[axis] for axis in group) for group in groups]
-        for whole in (block.wrt_shape, term.wrt)
-    )
-    inputs = Term(left, term.out[:1], wrt[0])
-    outputs = Term(right, term.out, wrt[1], term.coefficient)
-    return (
-        rebuilt(block.out_shape[:1], shapes[0], block.dtype, [inputs]),
-        rebuilt(block.out_shape, shapes[1], block.dtype, [outputs]),
-        *groups,
-    )
+
+    def part(factors: Sequence[Factor], outputs: int, axes: Sequence[int], scale: Any) -> Block:
+        made = Term(
+            tuple(factors), term.out[:outputs], tuple(term.wrt[axis] for axis in axes), scale
+        )
+        shape = tuple(block.wrt_shape[axis] for axis in axes)
+        return rebuilt(block.out_shape[:outputs], shape, block.dtype, [made])
+
+    inputs = part(left, 1, left_axes, 1)
+    outputs = part(right, len(term.out), right_axes, term.coefficient)
+    return Split(inputs, outputs, left_axes, right_axes)
 
 
 def _reached(factors: Sequence[Factor], start: set[Label], examples: set[Label]) -> set[Label]:

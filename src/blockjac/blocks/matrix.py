@@ -215,9 +215,7 @@ class BlockMatrix(AsMatrix):
     def _applied(self, tangent: Any) -> Any:
         """`matvec` of a tree that fits, of one matrix."""
         parts = jax.tree.leaves(tangent)
-        results = [
-            functools.reduce(jnp.add, map(Block.matvec, row, parts)) for row in self.rows
-        ]
+        results = [functools.reduce(jnp.add, map(Block.matvec, row, parts)) for row in self.rows]
         return jax.tree.unflatten(self.out_tree, results)
 
     def dense(self, max_bytes: int | None = None) -> jax.Array:
@@ -292,9 +290,7 @@ class BlockMatrix(AsMatrix):
                 f"{self.out_shapes} and {self.wrt_shapes}"
             )
 
-    def _over_batch(
-        self, method: Callable[..., Any], given: Any, shapes: Sequence[Shape]
-    ) -> Any:
+    def _over_batch(self, method: Callable[..., Any], given: Any, shapes: Sequence[Shape]) -> Any:
         """A method for each matrix of a batch, with a tree of its own or one for all of them."""
         batched = vectors.shapes_of(given) == tuple((*self.batch_shape, *one) for one in shapes)
         return jax.vmap(method, in_axes=(0, 0 if batched else None))(self, given)
@@ -356,9 +352,7 @@ def _shape_of(blocks: Sequence[Block | None], which: str, where: str) -> tuple[i
 def _flatten(matrix: BlockMatrix) -> tuple[list[Any], Any]:
     """The blocks, of mirror images the upper one; JAX also rebuilds grids of placeholders."""
     first = range(len(matrix.rows)) if matrix.is_mirrored else [0] * len(matrix.rows)
-    blocks = [
-        block for row, start in zip(matrix.rows, first, strict=True) for block in row[start:]
-    ]
+    blocks = [block for row, start in zip(matrix.rows, first, strict=True) for block in row[start:]]
     return blocks, (
         matrix.out_shapes,
         matrix.wrt_shapes,

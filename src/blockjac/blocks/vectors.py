@@ -67,5 +67,5 @@ def check_damping(damping: Any) -> None:
         raise InvalidOptionError(
             f"damping must be a real number or an array of shape (), but is {damping!r}"
         )
-    if not isinstance(damping, Tracer) and not damping >= 0:
+    if not isinstance(damping, Tracer) and not float(damping) >= 0:
         raise InvalidOptionError(f"damping must not be negative, but is {damping}")
