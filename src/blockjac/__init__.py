@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from blockjac.blocks import Block, BlockMatrix, star
     from blockjac.curvature import block_hessian, hessian, hvp
     from blockjac.diagonals import divergence, hessian_diagonal, jacobian_diagonal, laplacian
-    from blockjac.fisher import fisher
+    from blockjac.fisher_matrix import fisher
     from blockjac.gauss_newton import GaussNewton, ggn
     from blockjac.kronecker import KroneckerFactored, kfac
     from blockjac.per_example import (
@@ -86,7 +86,7 @@ _HOME = {
     "block_jacobian": "blockjac.transforms",
     "chain_rule": "blockjac.transforms",
     "divergence": "blockjac.diagonals",
-    "fisher": "blockjac.fisher",
+    "fisher": "blockjac.fisher_matrix",
     "ggn": "blockjac.gauss_newton",
     "grad": "blockjac.transforms",
     "hessian": "blockjac.curvature",
