@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from blockjac.checking import JacobianReport, check_jacobian
     from blockjac.curvature import block_hessian, hessian, hvp
     from blockjac.diagonals import divergence, hessian_diagonal, jacobian_diagonal, laplacian
-    from blockjac.gauss_newton import GaussNewton, fisher, ggn
+    from blockjac.fisher_matrix import fisher
+    from blockjac.gauss_newton import GaussNewton, ggn
     from blockjac.kronecker import KroneckerFactored, kfac
     from blockjac.per_example import (
         batch_jacobian,
@@ -90,7 +91,7 @@ _HOME = {
     "chain_rule": "blockjac.transforms",
     "check_jacobian": "blockjac.checking",
     "divergence": "blockjac.diagonals",
-    "fisher": "blockjac.gauss_newton",
+    "fisher": "blockjac.fisher_matrix",
     "ggn": "blockjac.gauss_newton",
     "grad": "blockjac.transforms",
     "hessian": "blockjac.curvature",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from blockjac.answers import Jacobian
+from blockjac.answers import Arrays, Jacobian
 from blockjac.blocks import BlockMatrix
 from blockjac.call import ArgNums, traced_call
 from blockjac.chunks import in_chunks
 from blockjac.errors import ArgumentError
+from blockjac.graph import Graph
 from blockjac.planner import Order, Plan, check_order
 from blockjac.plans import fitted, traced_once
 from blockjac.trace import named_as
@@ -25,6 +27,9 @@ from blockjac.transforms import (
     jacobian,
     jvp,
 )
+
+Pairs = str | Collection[tuple[int, int]]
+"""Which blocks of a Hessian: "all", "diagonal", or some by the numbers of their leaves."""
 
 
 def hessian(
@@ -100,7 +105,7 @@ def block_hessian(
     fun: Callable[..., Any],
     argnums: ArgNums = 0,
     *,
-    pairs: str | Sequence[tuple[int, int]] = "all",
+    pairs: Pairs = "all",
     order: Order | Plan | Sequence[int] = "auto",
 ) -> Callable[..., BlockMatrix]:
     """The Hessian of a function with one number as its result, as a grid of Blocks.
@@ -135,22 +140,25 @@ def block_hessian(
     """
     wanted = check_order(order)
     check_callable(fun, "block_hessian")
+    _check_pairs(pairs)
 
     def hessian_of(*args: Any, **kwargs: Any) -> BlockMatrix:
         inner = grad(fun, argnums)
         call = traced_call("block_hessian", inner, argnums, args, kwargs)
         call.check_real_inputs()
+        symmetric = _is_symmetric(call.inputs, call.results)
         question = Jacobian(
             call.count,
             call.smooth,
             fitted(wanted, call),
             dense=False,
-            symmetric=_is_symmetric(call.inputs, call.results),
+            symmetric=symmetric,
             unasked=_unasked(pairs, call.count),
         )
-        _, rows = answered(question, call, call.arguments)
         tree = jax.tree.structure(call.argument_tree(range(call.count)))
-        return BlockMatrix(rows, tree, tree)
+        if symmetric:
+            return BlockMatrix.symmetric(answered(UpperHalf(question), call, call.arguments), tree)
+        return BlockMatrix(answered(question, call, call.arguments)[1], tree, tree)
 
     return documented(traced_once(hessian_of, wanted, fun), fun, "Block Hessian", argnums)
 
@@ -168,7 +176,8 @@ def hvp(fun: Callable[..., Any], params: Any, vector: Any, *args: Any) -> Any:
         A tree like `params`.
 
     Raises:
-        TypeError: if the result is no real number, or the trees or dtypes differ.
+        TypeError: if the result is no real number, for integer and complex parameters, and if the
+            trees or dtypes differ.
         ValueError: if shapes differ.
 
     Example:
@@ -180,28 +189,50 @@ def hvp(fun: Callable[..., Any], params: Any, vector: Any, *args: Any) -> Any:
     """
     check_callable(fun, "hvp")
     gradient = grad(fun)
-    return jvp(named_as(fun, lambda params: gradient(params, *args)), (params,), (vector,))[1]
+    moved = named_as(fun, lambda params: gradient(params, *args))
+    return jvp(moved, (params,), (vector,))[1]
 
 
-def _unasked(pairs: str | Sequence[tuple[int, int]], count: int) -> frozenset[tuple[int, int]]:
+# What is asked of the gradient's graph
+
+
+@dataclass(frozen=True)
+class UpperHalf:
+    """The blocks on and above the diagonal of a symmetric Jacobian."""
+
+    jacobian: Jacobian
+
+    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
+        """Of each row the blocks from the diagonal on."""
+        _, rows = self.jacobian(graph, arguments, captured, extra)
+        return [row[place:] for place, row in enumerate(rows)]
+
+
+def _unasked(pairs: Pairs, count: int) -> frozenset[tuple[int, int]]:
     """The pairs of leaves whose block is not asked for."""
     every = {(row, column) for row in range(count) for column in range(count)}
-    if isinstance(pairs, str):
-        if pairs not in ("all", "diagonal"):
-            raise _no_pairs(pairs, count)
-        return frozenset(
-            {(row, column) for row, column in every if row != column} if pairs == "diagonal" else ()
-        )
-    asked = {tuple(pair) for pair in pairs}
+    if pairs == "all":
+        return frozenset()
+    given = ((leaf, leaf) for leaf in range(count)) if pairs == "diagonal" else pairs
+    asked = {(row, column) for row, column in given}
     if not asked <= every:
-        raise _no_pairs(pairs, count)
+        raise _no_pairs(pairs, f", each between 0 and {count - 1}")
     return frozenset(every - asked - {(column, row) for row, column in asked})
 
 
-def _no_pairs(pairs: Any, count: int) -> ArgumentError:
+def _check_pairs(pairs: Any) -> None:
+    """Raise unless these are pairs in a form that can be read."""
+    if isinstance(pairs, str) and pairs in ("all", "diagonal"):
+        return
+    several = isinstance(pairs, Iterable) and not isinstance(pairs, str)
+    if not several or not all(isinstance(one, Sequence) and len(one) == 2 for one in pairs):
+        raise _no_pairs(pairs, "")
+
+
+def _no_pairs(pairs: Any, between: str) -> ArgumentError:
     return ArgumentError(
-        f"pairs is {pairs!r}, but must be 'all', 'diagonal', or pairs (i, j) of leaves by number, "
-        f"each between 0 and {count - 1}"
+        f"pairs is {pairs!r}, but must be 'all', 'diagonal', or pairs (i, j) of leaves by number"
+        f"{between}"
     )
 
 

@@ -11,26 +11,21 @@ blocks between different parameters.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from blockjac.blocks import Block, BlockMatrix, Factor, Index, Label, Term, star
+from blockjac.blocks import Block, BlockMatrix, Factor, Label, Term, star
 from blockjac.blocks.block import rebuilt
+from blockjac.blocks.matrix import Rows
 from blockjac.call import ArgNums
-from blockjac.errors import InvalidOptionError
-from blockjac.gauss_newton import GaussNewton, ggn
-from blockjac.planner import Order, Plan
-from blockjac.program import compiled
-from blockjac.transforms import documented
-
-Function = Callable[..., Any]
-Orders = Order | Plan | Sequence[int]
+from blockjac.gauss_newton import Function, GaussNewton, Orders, ggn
+from blockjac.transforms import check_callable, documented
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +33,8 @@ class Pair:
     """The two factors of the block of one parameter: `A (x) G` over two groups of its axes.
 
     Attributes:
-        left: a symmetric block by the first group of axes, twice.
-        right: one by the second group.
+        left: A, a symmetric block by the first group of axes, twice.
+        right: G, one by the second group.
         left_axes: which axes of the parameter are the first group.
         right_axes: which are the second.
     """
@@ -50,33 +45,56 @@ class Pair:
     right_axes: tuple[int, ...]
 
     @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes of the parameter, group by group."""
+        return self.left_axes + self.right_axes
+
+    @property
+    def order(self) -> list[int]:
+        """Where each axis of the parameter is among those of the groups."""
+        return [self.axes.index(axis) for axis in range(len(self.axes))]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the parameter."""
+        sizes = self.left.out_shape + self.right.out_shape
+        return tuple(sizes[place] for place in self.order)
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the factors."""
+        return self.left.dtype
+
+    @property
     def block(self) -> Block:
         """`A (x) G` as a Block of two factors."""
-        labels: dict[tuple[str, int], Label] = {}
-
-        def factor(one: Block, axes: Sequence[int], name: str) -> Factor:
-            for axis, size in zip(axes, one.out_shape, strict=True):
-                labels["out", axis], labels["wrt", axis] = Label(size), Label(size)
-            over = [labels[side, axis] for side in ("out", "wrt") for axis in axes]
-            return Factor(one.dense(), tuple(over), name)
-
-        factors = factor(self.left, self.left_axes, "A"), factor(self.right, self.right_axes, "G")
-        rank = len(labels) // 2
-        out, wrt = (
-            tuple(Index.of(labels[side, axis]) for axis in range(rank)) for side in ("out", "wrt")
-        )
-        shape = tuple(labels["out", axis].size for axis in range(rank))
-        return Block(shape, shape, self.left.dtype, (Term(factors, out, wrt),))
+        terms = []
+        for one, other in itertools.product(self.left.terms, self.right.terms):
+            out, wrt = one.out + other.out, one.wrt + other.wrt
+            indices = (tuple(side[place] for place in self.order) for side in (out, wrt))
+            terms.append(Term(one.factors + other.factors, *indices))
+        return rebuilt(self.shape, self.shape, self.dtype, terms)
 
     def solve(self, right: Any, damping: Any) -> Any:
-        """`(A (x) G + damping I)^-1 right`, by the eigenvectors of both factors."""
-        moved = jnp.transpose(right, (*self.left_axes, *self.right_axes))
-        values, vectors = zip(*(_eigen(one) for one in (self.left, self.right)), strict=True)
-        turned = vectors[0].T @ jnp.reshape(moved, (len(values[0]), len(values[1]))) @ vectors[1]
-        scaled = turned / (values[0][:, None] * values[1][None, :] + damping)
-        back = jnp.reshape(vectors[0] @ scaled @ vectors[1].T, moved.shape)
-        axes = (*self.left_axes, *self.right_axes)
-        return jnp.transpose(back, [axes.index(axis) for axis in range(len(axes))])
+        """`(A (x) G + damping I)^-1 right`, by the eigenvectors of both factors.
+
+        The derivative of the solution is that of the equation: eigenvectors of equal eigenvalues
+        have none.
+        """
+        A, G = (_square(one) for one in (self.left, self.right))
+        (a, U), (g, V) = (jnp.linalg.eigh(jax.lax.stop_gradient(one)) for one in (A, G))
+        shift = jax.lax.stop_gradient(damping)
+
+        def multiplied(x: Any) -> Any:
+            return A @ x @ G + damping * x
+
+        def solved(_: Any, y: Any) -> Any:
+            return U @ (U.T @ y @ V / (a[:, None] * g[None, :] + shift)) @ V.T
+
+        moved = jnp.transpose(jnp.asarray(right, A.dtype), self.axes)
+        flat = jnp.reshape(moved, (len(A), len(G)))
+        solution = jax.lax.custom_linear_solve(multiplied, flat, solved, symmetric=True)
+        return jnp.transpose(jnp.reshape(solution, moved.shape), self.order)
 
 
 jax.tree_util.register_pytree_node(
@@ -89,7 +107,8 @@ jax.tree_util.register_pytree_node(
 class KroneckerFactored(BlockMatrix):
     """An approximation of a Gauss-Newton matrix: one block a parameter, in two Kronecker factors.
 
-    It is a `BlockMatrix`, zero off the diagonal.
+    It is a `BlockMatrix`, zero off the diagonal. `solve` takes each parameter by itself, with two
+    factors by the eigenvectors of both: exactly, at the cost of two small matrices.
 
     Attributes:
         parts: for each parameter a `Pair` of factors; or the exact block, of a parameter such as a
@@ -97,17 +116,18 @@ class KroneckerFactored(BlockMatrix):
     """
 
     def __init__(self, parts: Sequence[Pair | Block], tree: Any) -> None:
+        self._hold(parts, tree)
+
+    def _hold(self, parts: Sequence[Pair | Block], tree: Any) -> None:
         self.parts = tuple(parts)
-        self._describe(tree)
-
-    def _describe(self, tree: Any) -> None:
-        blocks = [_shape_of(part) for part in self.parts]
-        self.out_shapes = self.wrt_shapes = tuple(shape for shape, _ in blocks)
+        shapes = [part.shape if isinstance(part, Pair) else part.wrt_shape for part in parts]
+        self.out_shapes = self.wrt_shapes = tuple(shapes)
         self.out_tree = self.wrt_tree = tree
-        self.dtype = jnp.result_type(*(dtype for _, dtype in blocks))
+        self.dtype = jnp.result_type(*(part.dtype for part in parts))
+        self.is_mirrored = True
 
-    @cached_property
-    def rows(self) -> tuple[tuple[Block, ...], ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    @property
+    def rows(self) -> Rows:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The blocks; those off the diagonal are zero."""
         shapes = self.out_shapes
         return tuple(
@@ -120,24 +140,13 @@ class KroneckerFactored(BlockMatrix):
             for row, part in enumerate(self.parts)
         )
 
-    def solve(self, right: Any, damping: float = 0.0) -> Any:
-        """Solve `(self + damping * I) x = right`, each parameter by itself.
+    def _applied(self, tangent: Any) -> Any:
+        parts = zip(self.rows, jax.tree.leaves(tangent), strict=True)
+        return jax.tree.unflatten(
+            self.out_tree, [row[place].matvec(leaf) for place, (row, leaf) in enumerate(parts)]
+        )
 
-        With two factors by the eigenvectors of both: exactly, at the cost of two small matrices.
-
-        Args:
-            right: a tree like the parameters.
-            damping: added to the diagonal, not negative.
-
-        Raises:
-            BlockShapeError: if the tree or a shape differs.
-            InvalidOptionError: for a damping below 0.
-        """
-        if isinstance(damping, int | float) and damping < 0:
-            raise InvalidOptionError(f"damping must not be negative, but is {damping}")
-        if self.batch_shape:
-            return super().solve(right, damping)
-        self.check_tree(right, "solve")
+    def _solved(self, right: Any, damping: Any) -> Any:
         return _solved(self, right, damping)
 
     def __repr__(self) -> str:
@@ -184,79 +193,96 @@ def kfac(
         >>> matrix.solve(params, damping=0.1)["W"].shape
         (3, 2)
     """
+    check_callable(model, "kfac")
+    check_callable(loss, "kfac")
     exact = ggn(model, loss, argnums, order=order)
 
-    def approximation(*args: Any) -> KroneckerFactored:
-        matrix = exact(*args)
-        columns = range(len(matrix.wrt_shapes))
-        return KroneckerFactored([_part(matrix, column) for column in columns], matrix.wrt_tree)
+    def factored(*args: Any) -> KroneckerFactored:
+        return _factored(exact(*args))
 
-    return documented(compiled(approximation), model, "KFAC", argnums)
+    return documented(factored, model, "KFAC", argnums)
 
 
-def _part(matrix: GaussNewton, column: int) -> Pair | Block:
-    """The factors of a parameter's block, or the exact block where there are none."""
-    jacobian, inner = matrix.jacobian, matrix.inner
-    if len(jacobian.rows) == 1:
-        pair = _pair(jacobian.rows[0][column], inner.rows[0][0])
-        if pair is not None:
-            return pair
-    total: Block | None = None
-    for row, line in zip(jacobian.rows, (inner @ jacobian).rows, strict=True):
-        product = star(row[column].T, line[column])
-        total = product if total is None else total + product
-    return total if total is not None else Block.zeros((), (), matrix.dtype)
+@jax.jit
+def _factored(matrix: GaussNewton) -> KroneckerFactored:
+    rows = matrix.jacobian.rows
+    alone = len(rows) == 1
+    parts = []
+    for column in range(len(matrix.wrt_shapes)):
+        pair = _pair(rows[0][column], matrix.inner.rows[0][0]) if alone else None
+        parts.append(pair or _exact(matrix, column))
+    return KroneckerFactored(parts, matrix.wrt_tree)
+
+
+def _exact(matrix: GaussNewton, column: int) -> Block:
+    """The block of one parameter by itself."""
+    jacobian = BlockMatrix([[row[column]] for row in matrix.jacobian.rows], matrix.inner.out_tree)
+    return GaussNewton(jacobian, matrix.inner).rows[0][0]
 
 
 def _pair(block: Block, inner: Block) -> Pair | None:
     """The two factors, if the block is one product of factors over two groups of input axes."""
-    if len(block.terms) != 1 or not block.out_shape:
+    split = _split(block) if block.out_shape and _are_apart(inner) else None
+    if split is None:
         return None
-    (term,), size = block.terms, block.out_shape[0]
+    average = star(split.inputs.T, split.inputs) * (1.0 / block.out_shape[0])
+    curvature = star(split.outputs.T, star(inner, split.outputs))
+    left, right = (
+        Block.from_dense(one.dense(), len(one.out_shape), name)
+        for one, name in ((average, "A"), (curvature, "G"))
+    )
+    return Pair(left, right, split.left_axes, split.right_axes)
+
+
+def _are_apart(inner: Block) -> bool:
+    """Whether the loss has no second derivative between two examples."""
+    size = inner.out_shape[0]
+    return size == 1 or all(term.has_delta(0, 0, size) for term in inner.terms)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A block as `inputs[n, i] outputs[n, c, h]`, and which axes of the parameter i and h are."""
+
+    inputs: Block
+    outputs: Block
+    left_axes: tuple[int, ...]
+    right_axes: tuple[int, ...]
+
+
+def _split(block: Block) -> Split | None:
+    """The two parts of a block, or None if it is no such product.
+
+    Then all its input axes hang together, by factors, with the outputs; or the axes are no plain
+    labels of their own.
+    """
+    if len(block.terms) != 1:
+        return None
+    (term,) = block.terms
     plain = [index.is_plain(axis) for index, axis in zip(term.indices, block.shape, strict=True)]
-    coupled = size != 1 and not all(one.has_delta(0, 0, size) for one in inner.terms)
-    if not all(plain) or coupled:
-        return None
     examples = set(term.out[0].labels)
-    others = {label for index in term.out[1:] for label in index.labels}
-    inputs = {label: axis for axis, index in enumerate(term.wrt) for label in index.labels}
-    if examples & set(inputs):
+    carried = [label for index in term.wrt for label in index.labels]
+    if not all(plain) or examples & set(carried) or len(set(carried)) < len(term.wrt):
         return None
+    others = {label for index in term.out[1:] for label in index.labels}
     reached = _reached(term.factors, others, examples)
     left = [factor for factor in term.factors if not set(factor.labels) & reached]
-    right = [factor for factor in term.factors if factor not in left]
-    left_axes = tuple(axis for label, axis in inputs.items() if label not in reached)
-    right_axes = tuple(axis for label, axis in inputs.items() if label in reached)
-    if not left or not left_axes or not right_axes or len(inputs) < len(term.wrt):
+    right = [factor for factor in term.factors if set(factor.labels) & reached]
+    left_axes = tuple(axis for axis, label in enumerate(carried) if label not in reached)
+    right_axes = tuple(axis for axis, label in enumerate(carried) if label in reached)
+    if not left or not left_axes or not right_axes:
         return None
-    kept = [term.wrt[axis] for axis in left_axes]
-    inputs_block = rebuilt(
-        (size,),
-        tuple(block.wrt_shape[axis] for axis in left_axes),
-        block.dtype,
-        [Term(tuple(left), term.out[:1], tuple(kept))],
-    )
-    outputs_block = rebuilt(
-        block.out_shape,
-        tuple(block.wrt_shape[axis] for axis in right_axes),
-        block.dtype,
-        [
-            Term(
-                tuple(right),
-                term.out,
-                tuple(term.wrt[axis] for axis in right_axes),
-                term.coefficient,
-            )
-        ],
-    )
-    average = star(inputs_block.T, inputs_block) * (1.0 / size)
-    curvature = star(outputs_block.T, star(inner, outputs_block))
-    return Pair(
-        Block.from_dense(average.dense(), len(left_axes)),
-        Block.from_dense(curvature.dense(), len(right_axes)),
-        left_axes,
-        right_axes,
-    )
+
+    def part(factors: Sequence[Factor], outputs: int, axes: Sequence[int], scale: Any) -> Block:
+        made = Term(
+            tuple(factors), term.out[:outputs], tuple(term.wrt[axis] for axis in axes), scale
+        )
+        shape = tuple(block.wrt_shape[axis] for axis in axes)
+        return rebuilt(block.out_shape[:outputs], shape, block.dtype, [made])
+
+    inputs = part(left, 1, left_axes, 1)
+    outputs = part(right, len(term.out), right_axes, term.coefficient)
+    return Split(inputs, outputs, left_axes, right_axes)
 
 
 def _reached(factors: Sequence[Factor], start: set[Label], examples: set[Label]) -> set[Label]:
@@ -271,9 +297,9 @@ def _reached(factors: Sequence[Factor], start: set[Label], examples: set[Label])
     return reached
 
 
-def _eigen(block: Block) -> tuple[Any, Any]:
+def _square(block: Block) -> Any:
     size = math.prod(block.out_shape)
-    return jnp.linalg.eigh(jnp.reshape(block.dense(), (size, size)))
+    return jnp.reshape(block.dense(), (size, size))
 
 
 @jax.jit
@@ -281,25 +307,18 @@ def _solved(matrix: KroneckerFactored, right: Any, damping: Any) -> Any:
     solved = []
     for part, leaf in zip(matrix.parts, jax.tree.leaves(right), strict=True):
         if isinstance(part, Pair):
-            solved.append(part.solve(jnp.asarray(leaf), damping))
+            solved.append(part.solve(leaf, jnp.asarray(damping, part.dtype)))
         else:
             solved.append(BlockMatrix([[part]]).solve((leaf,), damping)[0])
     return jax.tree.unflatten(matrix.wrt_tree, solved)
 
 
-def _shape_of(part: Pair | Block) -> tuple[tuple[int, ...], Any]:
-    if isinstance(part, Block):
-        return part.wrt_shape, part.dtype
-    sizes = dict(zip(part.left_axes, part.left.out_shape, strict=True))
-    sizes |= dict(zip(part.right_axes, part.right.out_shape, strict=True))
-    return tuple(sizes[axis] for axis in sorted(sizes)), part.left.dtype
-
-
 def _unflatten(tree: Any, parts: Sequence[Any]) -> KroneckerFactored:
     matrix = object.__new__(KroneckerFactored)
-    matrix.parts = tuple(parts)
-    if all(isinstance(part, Pair | Block) for part in parts):  # JAX also rebuilds placeholders
-        matrix._describe(tree)
+    if all(isinstance(part, Pair | Block) for part in parts):
+        matrix._hold(parts, tree)
+    else:  # JAX also rebuilds trees of placeholders
+        matrix.parts, matrix.wrt_tree = tuple(parts), tree
     return matrix
 
 

@@ -75,6 +75,96 @@ def test_a_matrix_goes_through_jit():
     np.testing.assert_allclose(matrix.dense(), sample().dense() @ sample().dense(), rtol=1e-14)
 
 
+def symmetric(seed=0):
+    """Inputs of shapes (2,), (0, 2) and (3,)."""
+    square = numbers(2, 2, seed=seed)
+    side = Block.from_dense(numbers(2, 3, seed=seed + 1), 1)
+    return BlockMatrix.symmetric(
+        [
+            [Block.from_dense(square + square.T, 1), Block.zeros((2,), (0, 2)), side],
+            [Block.zeros((0, 2), (0, 2)), Block.zeros((0, 2), (3,))],
+            [Block.diag(numbers(3, seed=seed + 2))],
+        ]
+    )
+
+
+def test_a_symmetric_grid_shares_the_arrays_of_mirror_images():
+    matrix = symmetric()
+    wanted = matrix.dense()
+    assert wanted.shape == (5, 5)
+    np.testing.assert_array_equal(wanted, wanted.T)
+    assert matrix.nbytes == 8 * (4 + 6 + 3)
+    assert len(jax.tree.leaves(matrix)) == 3
+    assert matrix.T is matrix
+    for again in (
+        jax.jit(lambda m: m)(matrix),
+        jax.tree.unflatten(*reversed(jax.tree.flatten(matrix))),
+        jax.tree.map(lambda leaf: 1 * leaf, matrix),
+    ):
+        assert again[2, 0].terms[0].factors[0].array is again[0, 2].terms[0].factors[0].array
+        np.testing.assert_array_equal(again.dense(), wanted)
+    assert not (matrix @ matrix).is_mirrored
+    np.testing.assert_allclose((matrix @ matrix).dense(), wanted @ wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("matrix", [sample(), symmetric()], ids=["any", "symmetric"])
+def test_leaves_may_be_any_objects(matrix):
+    """JAX and its libraries put trees of masks, axes and placeholders together."""
+    leaves, tree = jax.tree.flatten(matrix)
+    masks = jax.tree.map(lambda _: True, matrix)
+    assert jax.tree.leaves(masks) == [True] * len(leaves)
+    assert jax.tree.structure(masks) == tree
+    kept = jax.tree.map(lambda mask, leaf: leaf if mask else None, masks, matrix)
+    np.testing.assert_array_equal(kept.dense(), matrix.dense())
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), matrix)
+    mapped = jax.vmap(lambda m: m.dense(), in_axes=(jax.tree.map(lambda _: 0, matrix),))(stacked)
+    np.testing.assert_array_equal(mapped[0], matrix.dense())
+
+
+def test_a_batch_of_matrices():
+    numbers_of = jnp.stack([numbers(2, 2, seed=seed) for seed in range(3)])
+    batch = jax.vmap(lambda A: BlockMatrix([[Block.from_dense(A, 1)]]))(numbers_of)
+    v = numbers(2)
+    solved = jnp.stack([jnp.linalg.solve(A + 3 * jnp.eye(2), v) for A in numbers_of])
+    assert batch.batch_shape == (3,)
+    np.testing.assert_allclose(batch.matvec((v,))[0], numbers_of @ v)
+    np.testing.assert_allclose(batch.solve((v,), damping=3.0)[0], solved)
+    np.testing.assert_allclose(batch.diagonal()[0], jax.vmap(jnp.diagonal)(numbers_of))
+    own = jnp.stack([v, 2 * v, 3 * v])
+    wanted = solved * jnp.arange(1, 4)[:, None]
+    np.testing.assert_allclose(batch.solve((own,), damping=3.0)[0], wanted)
+    twice = jax.vmap(jax.vmap(lambda A: BlockMatrix([[Block.from_dense(A, 1)]])))(numbers_of[None])
+    assert twice.batch_shape == (1, 3)
+    np.testing.assert_allclose(twice.matvec((v,))[0][0], numbers_of @ v)
+    np.testing.assert_allclose(twice.dense()[0], numbers_of)
+
+
+def test_solutions_by_damping():
+    matrix = symmetric()
+    right = (numbers(2), numbers(0, 2), numbers(3))
+    flat_right = np.concatenate([right[0], right[2]])
+    for damping in (0, 2.0, np.float32(2), jnp.asarray(2.0)):
+        solved = matrix.solve(right, damping)
+        wanted = np.linalg.solve(matrix.dense() + float(damping) * np.eye(5), flat_right)
+        np.testing.assert_allclose(np.concatenate([solved[0], solved[2]]), wanted, rtol=1e-9)
+    inside = jax.jit(matrix.solve)(right, 2.0)
+    np.testing.assert_allclose(inside[2], matrix.solve(right, 2.0)[2])
+    singular = BlockMatrix([[Block.zeros(2, 2)]])
+    assert not np.any(np.isfinite(singular.solve((numbers(2),))[0]))
+    np.testing.assert_allclose(singular.solve((numbers(2),), damping=2.0)[0], numbers(2) / 2)
+    for damping, message in [(-1, "not be negative, but is -1"), ("1", "be a real number.*'1'")]:
+        with pytest.raises(ValueError, match=message):
+            matrix.solve(right, damping)
+
+
+def test_numbers_of_single_precision_stay_so():
+    half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), numbers(2, 2))
+    matrix = BlockMatrix([[Block.from_dense(half, 1)]])
+    right = (np.ones(2, np.float32),)
+    assert matrix.solve(right, damping=np.float64(0.1))[0].dtype == jnp.float32
+    assert matrix.dense().dtype == jnp.float32
+
+
 def test_bad_grids():
     block = Block.identity((2,))
     with pytest.raises(BlockShapeError, match=r"rows of one length.*\[2, 1\]"):

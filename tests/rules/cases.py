@@ -137,6 +137,7 @@ CASES |= {
     "sin-batched": Case(jax.vmap(jnp.sin), ((3, 2),)),
     "mul-twice": Case(lambda x: x * x, ((2, 3),)),
     "add-twice": Case(lambda x: x + x, ((3,),)),
+    "div-mean-of-nothing": Case(jnp.mean, ((0, 3),)),
     "div-twice": Case(lambda x: x / x, ((3,),), 0.5, 2),
     "mul-broadcast-itself": Case(lambda x: x[:, None] * x[None, :], ((3,),)),
     # Arithmetic

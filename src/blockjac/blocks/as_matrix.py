@@ -35,6 +35,11 @@ class AsMatrix(abc.ABC):
         """The product of one flat vector of all outputs with this."""
 
     @property
+    def is_multiplied(self) -> bool:
+        """Whether the blocks are there already; not those of a product kept in its factors."""
+        return True
+
+    @property
     def matrix_shape(self) -> tuple[int, int]:
         """Rows and columns of the matrix."""
         rows = self.grid
@@ -148,8 +153,7 @@ class AsMatrix(abc.ABC):
         from blockjac.blocks import export
 
         return export.to_scipy_operator(
-            self.grid,
-            self.dtype,
+            self,
             lambda vector: _matvec(self, vector),
             lambda vector: _vecmat(self, vector),
         )

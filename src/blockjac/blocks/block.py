@@ -133,6 +133,7 @@ class Block(AsMatrix):
         dtype: dtype of the entries.
         terms: the structured summands; none for the zero block.
         outline: what a plan has noted of the block; None before one has.
+        flattened: leaves and structure of a block that JAX has put together; None of others.
 
     Example:
         >>> import jax.numpy as jnp
@@ -146,7 +147,7 @@ class Block(AsMatrix):
         Array([1., 4., 9.], dtype=float32)
     """
 
-    __slots__ = ("dtype", "out_shape", "outline", "terms", "wrt_shape")
+    __slots__ = ("dtype", "flattened", "out_shape", "outline", "terms", "wrt_shape")
 
     def __init__(
         self, out_shape: Sequence[int], wrt_shape: Sequence[int], dtype: Any, terms: Iterable[Term]
@@ -164,6 +165,7 @@ class Block(AsMatrix):
             kept.append(tidy(term, self.out_shape, self.wrt_shape))
         self.terms: tuple[Term, ...] = tuple(term for term in kept if term is not None)
         self.outline: Any = None
+        self.flattened: tuple[list[Any], Structure] | None = None
 
     # Construction
 
@@ -428,7 +430,7 @@ def rebuilt(out_shape: Shape, wrt_shape: Shape, dtype: Any, terms: Iterable[Term
     """A block from terms that are tidy already."""
     block = object.__new__(Block)
     block.out_shape, block.wrt_shape, block.dtype = out_shape, wrt_shape, dtype
-    block.terms, block.outline = tuple(terms), None
+    block.terms, block.outline, block.flattened = tuple(terms), None, None
     return block
 
 
@@ -505,18 +507,16 @@ def leaves(block: Block) -> list[tuple[Any, tuple[Label, ...]]]:
     return list(found.values())
 
 
-@dataclass(frozen=True, eq=False)
-class _Held:
-    """What stands for an array in a tree of masks or axes: its place is told, not its value."""
-
-    value: Any
-
-
 def flatten(block: Block) -> tuple[list[Any], Structure]:
-    """The leaves and the structure, with labels numbered by first occurrence."""
+    """The leaves and the structure, with labels numbered by first occurrence.
+
+    Of a block that JAX has put together they are what it was put together from: its leaves may be
+    any objects, and one and the same object twice.
+    """
+    if block.flattened is not None:
+        return block.flattened
     arrays = [array for array, _ in leaves(block)]
     position = {id(array): place for place, array in enumerate(arrays)}
-    arrays = [array.value if isinstance(array, _Held) else array for array in arrays]
     terms, names = [], []
     for term in block.terms:
         number = {label: place for place, label in enumerate(term.labels)}
@@ -556,7 +556,6 @@ def flatten(block: Block) -> tuple[list[Any], Structure]:
 
 def unflatten(structure: Structure, arrays: Sequence[Any]) -> Block:
     """The inverse of `flatten`; looks at no leaf."""
-    arrays = [array if hasattr(array, "shape") else _Held(array) for array in arrays]
     terms = []
     for (label_sizes, coefficient, factors, out, wrt), names in zip(
         structure.terms, structure.names, strict=True
@@ -589,7 +588,9 @@ def unflatten(structure: Structure, arrays: Sequence[Any]) -> Block:
                 coefficient,
             )
         )
-    return rebuilt(structure.out_shape, structure.wrt_shape, structure.dtype, terms)
+    block = rebuilt(structure.out_shape, structure.wrt_shape, structure.dtype, terms)
+    block.flattened = list(arrays), structure
+    return block
 
 
 jax.tree_util.register_pytree_node(Block, flatten, unflatten)

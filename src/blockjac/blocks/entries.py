@@ -197,20 +197,29 @@ def is_traced(grid: Grid) -> bool:
 
 
 def check_one(grid: Grid, what: str = "a sparse matrix") -> None:
+    """Refuse a batch of blocks in a grid; see `check_no_batch`."""
+    for row in grid:
+        for block in row:
+            check_no_batch(block, what)
+
+
+def check_no_batch(block: Any, what: str) -> None:
     """Refuse a batch of blocks, whose leaves an outer `vmap` has given a further axis.
+
+    Args:
+        block: a Block or BlockMatrix.
+        what: cannot be made of a batch.
 
     Raises:
         BlockTypeError: says what to do instead.
     """
-    for row in grid:
-        for block in row:
-            if block.batch_shape:
-                raise BlockTypeError(
-                    f"this Block is a batch {block.batch_shape} of blocks out of jax.vmap, and "
-                    f"{what} is one; take one of them, as "
-                    "jax.tree.map(lambda leaf: leaf[0], block), or differentiate the whole batch "
-                    "at once without vmap, whose deltas the Block then keeps"
-                )
+    if block.batch_shape:
+        raise BlockTypeError(
+            f"this {type(block).__name__} is a batch {block.batch_shape} of blocks out of "
+            f"jax.vmap, and {what} is one; take one of them, as "
+            "jax.tree.map(lambda leaf: leaf[0], block), or differentiate the whole batch "
+            "at once without vmap, whose deltas the Block then keeps"
+        )
 
 
 def check_countable(shape: tuple[int, int]) -> None:

@@ -17,12 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from blockjac import compat
 from blockjac.blocks.block import canonical
 from blockjac.blocks.entries import (
     Grid,
     Piece,
     are_distinct,
     check_countable,
+    check_no_batch,
     check_one,
     check_room,
     is_static,
@@ -327,14 +329,15 @@ def _jax_index_type(shape: tuple[int, int]) -> Any:
 
 
 def to_scipy_operator(
-    grid: Grid, dtype: Any, matvec: Callable[[Any], Any], vecmat: Callable[[Any], Any]
+    matrix: Any, matvec: Callable[[Any], Any], vecmat: Callable[[Any], Any]
 ) -> Any:
-    """A `scipy.sparse.linalg.LinearOperator` from a grid's products with flat vectors."""
+    """A `scipy.sparse.linalg.LinearOperator` from a matrix's products with flat vectors."""
     from scipy.sparse import linalg
 
-    if is_traced(grid):
+    if any(isinstance(leaf, compat.Tracer) for leaf in jax.tree.leaves(matrix)):
         raise _traced_error()
-    check_one(grid, "a linear operator")
+    check_no_batch(matrix, "a linear operator")
+    dtype = matrix.dtype
 
     def product(function: Callable[[Any], Any], vector: Any) -> np.ndarray:
         if np.iscomplexobj(vector) and not jnp.issubdtype(dtype, jnp.complexfloating):
@@ -348,4 +351,6 @@ def to_scipy_operator(
 
     numbers = np.dtype(dtype) if np.dtype(dtype).itemsize > 2 else np.dtype(np.float32)
     made: Any = linalg.LinearOperator  # its stub has the constructor of a subclass
-    return made(shape_of(grid), matvec=partial(product, matvec), rmatvec=adjoint, dtype=numbers)
+    return made(
+        matrix.matrix_shape, matvec=partial(product, matvec), rmatvec=adjoint, dtype=numbers
+    )

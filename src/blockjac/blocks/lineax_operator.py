@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from blockjac.blocks.as_matrix import AsMatrix
 from blockjac.blocks.bands import offsets, on_diagonal
 from blockjac.blocks.block import Block
-from blockjac.blocks.entries import check_one, shape_of
+from blockjac.blocks.entries import check_no_batch, shape_of
 from blockjac.errors import MissingExtraError
 
 try:
@@ -59,7 +59,7 @@ class BlockLinearOperator(lineax.AbstractLinearOperator):
 
 def operator_of(block: AsMatrix, tags: Any) -> BlockLinearOperator:
     """The operator of a block; see `Block.as_linear_operator`."""
-    check_one(block.grid, "a linear operator")
+    check_no_batch(block, "a linear operator")
     several = isinstance(tags, Iterable) and not isinstance(tags, str)
     return BlockLinearOperator(block, frozenset(tags if several else (tags,)))
 
@@ -74,6 +74,8 @@ def _structure(block: Any, side: str) -> Any:
 
 def _reaches(operator: BlockLinearOperator, below: int, above: int) -> bool:
     """Whether no entry lies further than so many diagonals below and above the main one."""
+    if not operator.block.is_multiplied:
+        return False
     grid = operator.block.grid
     rows, columns = shape_of(grid)
     found = offsets(grid) if rows == columns else None

@@ -6,17 +6,21 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from blockjac.blocks import vectors
 from blockjac.blocks.as_matrix import AsMatrix
-from blockjac.blocks.block import Block, as_array
+from blockjac.blocks.block import Block, leaves
 from blockjac.blocks.star import add, star
 from blockjac.errors import BlockShapeError, BlockTypeError
+
+Shape = tuple[int, ...]
+Rows = tuple[tuple[Block, ...], ...]
 
 
 class BlockMatrix(AsMatrix):
@@ -60,9 +64,9 @@ class BlockMatrix(AsMatrix):
         dtype = jnp.result_type(
             *(block.dtype for row in given for block in row if block is not None)
         )
-        self.out_shapes: tuple[tuple[int, ...], ...] = tuple(out_shapes)
-        self.wrt_shapes: tuple[tuple[int, ...], ...] = tuple(wrt_shapes)
-        self.rows: tuple[tuple[Block, ...], ...] = tuple(
+        self.out_shapes: tuple[Shape, ...] = tuple(out_shapes)
+        self.wrt_shapes: tuple[Shape, ...] = tuple(wrt_shapes)
+        self.rows: Rows = tuple(
             tuple(
                 block if block is not None else Block.zeros(out_shape, wrt_shape, dtype)
                 for block, wrt_shape in zip(row, wrt_shapes, strict=True)
@@ -76,11 +80,37 @@ class BlockMatrix(AsMatrix):
         self.wrt_tree = (
             wrt_tree if wrt_tree is not None else jax.tree.structure((0,) * len(self.wrt_shapes))
         )
+        self.is_mirrored = False
+
+    @staticmethod
+    def symmetric(upper: Sequence[Sequence[Block]], tree: Any = None) -> BlockMatrix:
+        """A symmetric grid from its upper half: each block below shares the arrays of its mirror.
+
+        Args:
+            upper: of each row the blocks from the diagonal on.
+            tree: of the outputs, which are the inputs.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> from blockjac import Block, BlockMatrix
+            >>> side = Block.from_dense(jnp.ones((2, 3)), 1)
+            >>> grid = BlockMatrix.symmetric([[Block.zeros(2, 2), side], [Block.zeros(3, 3)]])
+            >>> grid[1, 0].shape, side.nbytes, grid.nbytes
+            ((3, 2), 24, 24)
+        """
+        matrix = BlockMatrix(mirrored(upper), tree, tree)
+        matrix.is_mirrored = True
+        return matrix
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the flattened matrix."""
         return sum(map(math.prod, self.out_shapes)), sum(map(math.prod, self.wrt_shapes))
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """The same, as a Block has it."""
+        return self.shape
 
     @property
     def grid(self) -> list[list[Block]]:
@@ -89,8 +119,7 @@ class BlockMatrix(AsMatrix):
 
     def flat_matvec(self, vector: Any) -> jax.Array:
         """The product with one flat vector of all inputs, flat."""
-        parts = self.matvec(_unflattened(vector, self.wrt_shapes, self.wrt_tree))
-        return jnp.concatenate([jnp.ravel(part) for part in jax.tree.leaves(parts)])
+        return vectors.flat(self.matvec(vectors.tree(vector, self.wrt_shapes, self.wrt_tree)))
 
     def flat_vecmat(self, vector: Any) -> jax.Array:
         """The product of one flat vector of all outputs with this, flat."""
@@ -98,8 +127,11 @@ class BlockMatrix(AsMatrix):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is stored."""
-        return sum(block.nbytes for row in self.rows for block in row)
+        """Bytes of what is stored; an array that several blocks share counts once."""
+        arrays = {id(array): array for row in self.rows for one in row for array, _ in leaves(one)}
+        return sum(
+            math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays.values()
+        )
 
     @property
     def nnz(self) -> int:
@@ -120,11 +152,14 @@ class BlockMatrix(AsMatrix):
 
     def tree(self) -> Any:
         """The output tree with the input tree of its blocks in each leaf, as `block_jacobian`'s."""
-        return jax.tree.unflatten(self.out_tree, [self[place] for place in range(len(self.rows))])
+        rows = [jax.tree.unflatten(self.wrt_tree, row) for row in self.rows]
+        return jax.tree.unflatten(self.out_tree, rows)
 
     @property
     def T(self) -> BlockMatrix:
         """The transpose."""
+        if self.is_mirrored:
+            return self
         return BlockMatrix(
             [[block.T for block in column] for column in zip(*self.rows, strict=True)],
             self.wrt_tree,
@@ -159,23 +194,17 @@ class BlockMatrix(AsMatrix):
                 f"star needs the left columns {left.wrt_shapes} to be the right rows "
                 f"{right.out_shapes}"
             )
-        rows = []
-        for row in left.rows:
-            blocks = []
-            for place in range(len(right.wrt_shapes)):
-                total: Block | None = None
-                for one, other in zip(row, (line[place] for line in right.rows), strict=True):
-                    product = star(one, other)
-                    total = product if total is None else add(total, product)
-                blocks.append(total)
-            rows.append(blocks)
+        columns = list(zip(*right.rows, strict=True))
+        rows = [
+            [functools.reduce(add, map(star, row, column)) for column in columns]
+            for row in left.rows
+        ]
         return BlockMatrix(rows, left.out_tree, right.wrt_tree)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """Leading axes that an outer `vmap` has put in front of every leaf; usually ()."""
-        shapes = [block.batch_shape for row in self.rows for block in row]
-        return max(shapes, key=len)
+        return max((block.batch_shape for row in self.rows for block in row), key=len)
 
     def matvec(self, tangent: Any) -> Any:
         """Apply to a tree of tangents like the inputs; gives a tree like the outputs.
@@ -183,21 +212,15 @@ class BlockMatrix(AsMatrix):
         Raises:
             BlockShapeError: if the tree or a shape differs.
         """
-        leaves, tree = jax.tree.flatten(tangent)
-        shapes = tuple(tuple(as_array(leaf).shape) for leaf in leaves)
-        batch = self.batch_shape
-        if batch:
-            batched = shapes == tuple((*batch, *shape) for shape in self.wrt_shapes)
-            return jax.vmap(BlockMatrix.matvec, in_axes=(0, 0 if batched else None))(self, tangent)
-        if tree != self.wrt_tree or shapes != self.wrt_shapes:
-            raise BlockShapeError(
-                f"matvec needs a tree {self.wrt_tree} of shapes {self.wrt_shapes}, but found "
-                f"{tree} of shapes {shapes}"
-            )
-        results = []
-        for row in self.rows:
-            parts = [block.matvec(leaf) for block, leaf in zip(row, leaves, strict=True)]
-            results.append(sum(parts[1:], parts[0]))
+        if self.batch_shape:
+            return self._over_batch(type(self).matvec, tangent, self.wrt_shapes)
+        vectors.check(tangent, self.wrt_tree, self.wrt_shapes, "matvec")
+        return self._applied(tangent)
+
+    def _applied(self, tangent: Any) -> Any:
+        """`matvec` of a tree that fits, of one matrix."""
+        parts = jax.tree.leaves(tangent)
+        results = [functools.reduce(jnp.add, map(Block.matvec, row, parts)) for row in self.rows]
         return jax.tree.unflatten(self.out_tree, results)
 
     def dense(self, max_bytes: int | None = None) -> jax.Array:
@@ -218,12 +241,7 @@ class BlockMatrix(AsMatrix):
             "the dense block matrix",
             "use .matvec, which needs no dense matrix",
         )
-        rows = []
-        for row, out_shape in zip(self.rows, self.out_shapes, strict=True):
-            height = math.prod(out_shape)
-            parts = [jnp.reshape(block.dense(), (height, -1 if block.size else 0)) for block in row]
-            rows.append(jnp.concatenate(parts, axis=1))
-        return jnp.concatenate(rows, axis=0)
+        return _written(self.rows)
 
     def diagonal(self) -> Any:
         """The diagonal entries as a tree like the inputs.
@@ -231,74 +249,86 @@ class BlockMatrix(AsMatrix):
         Raises:
             BlockShapeError: if output and input shapes differ.
         """
-        if self.out_shapes != self.wrt_shapes:
-            raise BlockShapeError(
-                f"the diagonal needs equal output and input shapes, but found {self.out_shapes} "
-                f"and {self.wrt_shapes}"
-            )
+        self._check_square("the diagonal")
         if self.batch_shape:
-            return jax.vmap(BlockMatrix.diagonal)(self)
-        return jax.tree.unflatten(
-            self.wrt_tree, [self.rows[place][place].diagonal() for place in range(len(self.rows))]
-        )
+            return jax.vmap(type(self).diagonal)(self)
+        return jax.tree.unflatten(self.wrt_tree, self._diagonals())
 
-    def solve(self, right: Any, damping: float = 0.0) -> Any:
-        """Solve `(self + damping * I) x = right` for a tree like the inputs, densely.
+    def _diagonals(self) -> list[jax.Array]:
+        """The diagonal of each block on the diagonal, of one square matrix."""
+        return [row[place].diagonal() for place, row in enumerate(self.rows)]
+
+    def solve(self, right: Any, damping: Any = 0.0) -> Any:
+        """Solve `(self + damping * I) x = right` for a tree like the inputs.
+
+        Densely, but a matrix that is kept in factors uses them (see `GaussNewton` and
+        `KroneckerFactored`). A singular matrix without damping gives inf or nan, as
+        `jax.numpy.linalg.solve` does.
 
         Args:
             right: a tree like the outputs.
-            damping: added to the diagonal, not negative.
+            damping: added to the diagonal, not negative; a number or an array of shape ().
 
         Raises:
             BlockShapeError: if the matrix is not square, or the tree does not fit.
+            InvalidOptionError: for a damping that is no number, or below 0.
         """
+        self._check_square("solve")
+        vectors.check_damping(damping)
+        if self.batch_shape:
+            one = functools.partial(type(self).solve, damping=damping)
+            return self._over_batch(one, right, self.out_shapes)
+        vectors.check(right, self.out_tree, self.out_shapes, "solve")
+        return self._solved(right, damping)
+
+    def _solved(self, right: Any, damping: Any) -> Any:
+        """`solve` for a tree that fits, of one square matrix."""
+        dense = self.dense()
+        damped = dense + jnp.asarray(damping, dense.dtype) * jnp.eye(len(dense), dtype=dense.dtype)
+        solution = jnp.linalg.solve(damped, vectors.flat(right).astype(dense.dtype))
+        return vectors.tree(solution, self.wrt_shapes, self.wrt_tree)
+
+    def _check_square(self, name: str) -> None:
         if self.out_shapes != self.wrt_shapes:
             raise BlockShapeError(
-                f"solve needs a square matrix, but found {self.out_shapes} by {self.wrt_shapes}"
+                f"{name} needs a square matrix, of equal output and input shapes, but found "
+                f"{self.out_shapes} and {self.wrt_shapes}"
             )
-        leaves = jax.tree.leaves(right)
-        shapes = tuple(tuple(as_array(leaf).shape) for leaf in leaves)
-        if self.batch_shape:
-            batched = shapes == tuple((*self.batch_shape, *shape) for shape in self.out_shapes)
-            one = functools.partial(BlockMatrix.solve, damping=damping)
-            return jax.vmap(one, in_axes=(0, 0 if batched else None))(self, right)
-        self.check_tree(right, "solve")
-        flat = jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
-        matrix = self.dense() + damping * jnp.eye(self.shape[0], dtype=self.dtype)
-        solution = jnp.linalg.solve(matrix, flat)
-        return _unflattened(solution, self.wrt_shapes, self.wrt_tree)
 
-    def check_tree(self, right: Any, name: str) -> None:
-        """Raise unless a tree is like the outputs.
-
-        Args:
-            right: the tree.
-            name: of the method, for the message.
-
-        Raises:
-            BlockShapeError: if the tree or a shape differs.
-        """
-        leaves, tree = jax.tree.flatten(right)
-        shapes = tuple(tuple(as_array(leaf).shape) for leaf in leaves)
-        if tree != self.out_tree or shapes != self.out_shapes:
-            raise BlockShapeError(
-                f"{name} needs a tree {self.out_tree} of shapes {self.out_shapes}, but found "
-                f"{tree} of shapes {shapes}"
-            )
+    def _over_batch(self, method: Callable[..., Any], given: Any, shapes: Sequence[Shape]) -> Any:
+        """A method for each matrix of a batch, with a tree of its own or one for all of them."""
+        batched = vectors.shapes_of(given) == tuple((*self.batch_shape, *one) for one in shapes)
+        return jax.vmap(method, in_axes=(0, 0 if batched else None))(self, given)
 
     def __repr__(self) -> str:
         lines = [", ".join(block.structure for block in row) for row in self.rows]
         return "BlockMatrix(\n  [" + "]\n  [".join(lines) + "])"
 
 
-def _unflattened(vector: Any, shapes: Sequence[tuple[int, ...]], tree: Any) -> Any:
-    """A tree of tensors from one flat vector."""
-    ends = list(itertools.accumulate(map(math.prod, shapes)))
+@jax.jit
+def _written(rows: Rows) -> jax.Array:
+    """The blocks as one dense matrix, in one compiled program."""
     parts = [
-        jnp.reshape(part, shape)
-        for part, shape in zip(jnp.split(vector, ends[:-1]), shapes, strict=True)
+        [
+            jnp.reshape(block.dense(), (math.prod(block.out_shape), math.prod(block.wrt_shape)))
+            for block in row
+        ]
+        for row in rows
     ]
-    return jax.tree.unflatten(tree, parts)
+    return jnp.concatenate([jnp.concatenate(row, axis=1) for row in parts], axis=0)
+
+
+def mirrored(upper: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """All rows of a symmetric grid from its upper half; what is no Block is its own mirror."""
+    size = len(upper)
+
+    def entry(row: int, column: int) -> Any:
+        if column >= row:
+            return upper[row][column - row]
+        block = upper[column][row - column]
+        return block.T if isinstance(block, Block) else block
+
+    return [[entry(row, column) for column in range(size)] for row in range(size)]
 
 
 def _blocks(row: Any, place: int) -> list[Block | None]:
@@ -325,23 +355,30 @@ def _shape_of(blocks: Sequence[Block | None], which: str, where: str) -> tuple[i
 
 
 def _flatten(matrix: BlockMatrix) -> tuple[list[Any], Any]:
-    blocks = [block for row in matrix.rows for block in row]
+    """The blocks, of mirror images the upper one; JAX also rebuilds grids of placeholders."""
+    first = range(len(matrix.rows)) if matrix.is_mirrored else [0] * len(matrix.rows)
+    blocks = [block for row, start in zip(matrix.rows, first, strict=True) for block in row[start:]]
     return blocks, (
         matrix.out_shapes,
         matrix.wrt_shapes,
         matrix.dtype,
         matrix.out_tree,
         matrix.wrt_tree,
+        matrix.is_mirrored,
     )
 
 
 def _unflatten(static: Any, blocks: Sequence[Any]) -> BlockMatrix:
     matrix = object.__new__(BlockMatrix)
-    matrix.out_shapes, matrix.wrt_shapes, matrix.dtype, matrix.out_tree, matrix.wrt_tree = static
-    width = len(matrix.wrt_shapes)
-    matrix.rows = tuple(
-        tuple(blocks[start : start + width]) for start in range(0, len(blocks), width)
-    )
+    matrix.out_shapes, matrix.wrt_shapes, matrix.dtype, *others = static
+    matrix.out_tree, matrix.wrt_tree, matrix.is_mirrored = others
+    height, width = len(matrix.out_shapes), len(matrix.wrt_shapes)
+    given = iter(blocks)
+    rows = [
+        list(itertools.islice(given, width - (place if matrix.is_mirrored else 0)))
+        for place in range(height)
+    ]
+    matrix.rows = tuple(map(tuple, mirrored(rows) if matrix.is_mirrored else rows))
     return matrix
 
 

@@ -17,11 +17,18 @@ from blockjac.errors import NoDerivativeError
 from blockjac.rules.registry import elementwise, rule, scaling, zero
 
 # Arithmetic
+
+
+def _reciprocal(b: Any) -> Any:
+    """`1 / b`, infinite also of a literal 0, as of the mean of no numbers."""
+    return math.copysign(math.inf, b) if isinstance(b, int | float) and b == 0 else 1 / b
+
+
 elementwise("add", lambda y, a, b: 1.0, lambda y, a, b: 1.0)
 elementwise("add_any", lambda y, a, b: 1.0, lambda y, a, b: 1.0)
 elementwise("sub", lambda y, a, b: 1.0, lambda y, a, b: -1.0)
 elementwise("mul", lambda y, a, b: b, lambda y, a, b: a)
-elementwise("div", lambda y, a, b: 1 / b, lambda y, a, b: -y / b)
+elementwise("div", lambda y, a, b: _reciprocal(b), lambda y, a, b: -y / b)
 elementwise("rem", lambda y, a, b: 1.0, lambda y, a, b: -jnp.trunc(a / b))
 elementwise("neg", lambda y, x: -1.0)
 elementwise("nextafter", lambda y, a, b: 1.0, None)
