@@ -51,7 +51,7 @@ def per_example_grad(losses: Function, argnums: ArgNums = 0, *, order: Orders = 
         >>> X, W = jnp.ones((8, 3)), jnp.ones((3, 4))
         >>> block = blockjac.per_example_grad(lambda W, X: jnp.sum(jnp.tanh(X @ W), axis=1))(W, X)
         >>> block.shape, block.stored, block.structure
-        ((8, 3, 4), 56, 'X[i,j] A[i,k]')
+        ((8, 3, 4), 56, 'A[i,k] X[i,j]')
         >>> block.dense().shape
         (8, 3, 4)
     """
@@ -181,7 +181,7 @@ class Norms:
         """An array `(N,)`."""
         _, (row,) = self.jacobian(graph, arguments, captured, extra)
         squares = [dense(star_along(block, block.T, [(0, 0)]), max_bytes=NO_LIMIT) for block in row]
-        return jnp.sqrt(reduce(jnp.add, squares))
+        return jnp.sqrt(jnp.maximum(reduce(jnp.add, squares), 0))
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,7 @@ def _star_terms(
     """The product of two terms, at the entries where pairs of outer axes agree."""
     count_contraction()
     _count_constant(left, right)
-    left = _prepared(left, right, one)
+    left = _prepared(left, right, one, pairs)
     labels = [*left.labels, *right.labels]
     removed = {axis for _, axis in pairs}
     kept = [axis for axis in range(len(right.wrt)) if axis not in removed]
@@ -217,13 +217,17 @@ def _count_constant(left: Term, right: Term) -> None:
         count_edge_products(arrays.numel(arrays.union([*left.factors, *right.factors])))
 
 
-def _prepared(left: Term, right: Term, block: Block) -> Term:
+def _prepared(
+    left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, int]] = ()
+) -> Term:
     """Make an axis of the left term dense first where a lookup or window costs more to follow.
 
     Following means to gather the right factors (or to compare two lookups) over the labels of the
-    left index; making it dense means to add the left entries up on the axis.
+    left index; making it dense means to add the left entries up on the axis. Labels of the right
+    that the pairs tie to the left's are no further ones.
     """
     hard = []
+    tied = {label for _, axis in pairs for label in right.wrt[axis].labels}
     for axis, (index, meeting, size) in enumerate(
         zip(left.wrt, right.out, block.wrt_shape, strict=True)
     ):
@@ -238,7 +242,9 @@ def _prepared(left: Term, right: Term, block: Block) -> Term:
         ):
             continue
         gathered = arrays.numel(index.labels) * (
-            1 if meeting.single is not None else arrays.numel(meeting.labels)
+            1
+            if meeting.single is not None
+            else arrays.numel([label for label in meeting.labels if label not in tied])
         )
         other_labels = {
             label
