@@ -164,8 +164,8 @@ def _transform(
         named_as(fun, noted)
         differentiated = jacobian(noted, argnums) if second else noted
         call = traced_call(name, differentiated, argnums, args, kwargs)
-        call.check_results(holomorphic=False)
         call.check_real_inputs()
+        call.check_results(holomorphic=False)
         pairs = tuple(_pairs(call, name, second))
         question = Diagonal(call.count, call.smooth, fitted(wanted, call), pairs)
         diagonals = answered(question, call, call.arguments)
@@ -201,11 +201,12 @@ def _pairs(call: Call, name: str, second: bool) -> Iterator[Wanted]:
     inputs, count = call.inputs, len(call.inputs)
     shapes = [tuple(aval.shape) for aval in inputs]
     found = [tuple(result.shape) for result in call.results]
-    if not second and found != shapes:
+    trees = call.record.out_tree, jax.tree.structure(call.argument_tree(range(count)))
+    if not second and (found != shapes or trees[0] != trees[1]):
         raise BlockShapeError(
-            f"{name} needs a function whose result has the tree and the shapes of argument "
-            f"{call.graph_name!r} is differentiated by, {shapes}, but found {found}; for the "
-            "diagonal of an axis that both share use batch_jacobian"
+            f"{name} needs a function whose result has the tree and the shapes of what it is "
+            f"differentiated by, {shapes} in {trees[1]}, but {call.graph_name!r} gives {found} in "
+            f"{trees[0]}; for the diagonal of an axis that both share use batch_jacobian"
         )
     for place, shape in enumerate(found):
         number = place % count
@@ -293,7 +294,9 @@ class Diagonal:
             order = self._cheapest(edges, order)
         diagonals = self._diagonals(edges, order)
         return [
-            jnp.zeros(graph.aval(outputs[pair.place]).shape, graph.avals[self.wrt[pair.number]].dtype)
+            jnp.zeros(
+                graph.aval(outputs[pair.place]).shape, graph.avals[self.wrt[pair.number]].dtype
+            )
             if block is None
             else dense(block, max_bytes=NO_LIMIT)
             for pair, block in zip(self.pairs, diagonals, strict=True)

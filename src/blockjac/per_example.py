@@ -158,8 +158,8 @@ def batch_jacobian(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto
 
     def batch_of(*args: Any, **kwargs: Any) -> Any:
         call = traced_call("batch_jacobian", fun, argnums, args, kwargs)
-        call.check_results(holomorphic=False)
         call.check_real_inputs()
+        call.check_results(holomorphic=False)
         _check_examples(call)
         blocks = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
         rows = answered(Batches(blocks, call.graph_name), call, call.arguments)
@@ -244,8 +244,8 @@ def _asked(
 ) -> tuple[Call, Jacobian]:
     """The traced losses, checked, and the Jacobian to ask for."""
     call = traced_call(name, losses, argnums, args, kwargs)
-    call.check_results(holomorphic=False)
     call.check_real_inputs()
+    call.check_results(holomorphic=False)
     shapes = [tuple(result.shape) for result in call.results]
     if len(shapes) != 1 or len(shapes[0]) != 1:
         raise BlockShapeError(

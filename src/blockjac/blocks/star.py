@@ -217,9 +217,7 @@ def _count_constant(left: Term, right: Term) -> None:
         count_edge_products(arrays.numel(arrays.union([*left.factors, *right.factors])))
 
 
-def _prepared(
-    left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, int]] = ()
-) -> Term:
+def _prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, int]] = ()) -> Term:
     """Make an axis of the left term dense first where a lookup or window costs more to follow.
 
     Following means to gather the right factors (or to compare two lookups) over the labels of the
