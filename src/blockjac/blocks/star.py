@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -130,6 +131,54 @@ def star_along(left: Block, right: Block, pairs: Sequence[tuple[int, int]]) -> B
             if term is not None:
                 terms.append(term)
     return summed(left.out_shape, kept, right.dtype, terms)
+
+
+def chain_along(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> Block:
+    """The same of `blocks[0] star blocks[1] star ...`, contracted as one network.
+
+    Which factors meet first is decided over all blocks together, so that `A B B' A'` may begin with
+    `B B'`, or with factors of the ends that share a label by way of the middle.
+
+    Args:
+        blocks: at least two, each with the `wrt_shape` of the one before as its `out_shape`.
+        pairs: output axes of the first block with input axes of the last, as in `star_along`.
+
+    Returns:
+        A Block of `blocks[0].out_shape` with respect to the input axes of the last that are in no
+        pair.
+    """
+    first, *rest = blocks
+    if len(rest) == 1:
+        return star_along(first, rest[0], pairs)
+    dtype, removed = rest[-1].dtype, {axis for _, axis in pairs}
+    kept = [axis for axis in range(len(rest[-1].wrt_shape)) if axis not in removed]
+    wrt_shape = tuple(rest[-1].wrt_shape[axis] for axis in kept)
+    terms = []
+    for chosen in itertools.product(*(block.terms for block in blocks)):
+        count_contraction()
+        chain = [_cast(term, dtype).relabelled() for term in chosen]
+        out, wrt = chain[0].out, chain[-1].wrt
+        network = Network(
+            [factor for term in chain for factor in term.factors],
+            [*out, *(wrt[axis] for axis in kept)],
+            (*first.out_shape, *wrt_shape),
+            [label for term in chain for label in term.labels],
+            math.prod(term.coefficient for term in chain),
+        )
+        meetings = [
+            meeting
+            for left, right, block in zip(chain, chain[1:], rest, strict=False)
+            for meeting in zip(left.wrt, right.out, block.out_shape, strict=True)
+        ]
+        tied = [(out[i], wrt[j], first.out_shape[i]) for i, j in pairs]
+        try:
+            network.solve([*meetings, *tied])
+        except Contradiction:
+            continue
+        term = tidy(network.term(len(out)), first.out_shape, wrt_shape)
+        if term is not None:
+            terms.append(term)
+    return summed(first.out_shape, wrt_shape, dtype, terms)
 
 
 def _check_array(array: Any, wanted: tuple[int, ...], which: str, block: Block, side: str) -> None:
