@@ -137,6 +137,46 @@ def test_a_plan_is_an_order():
     same(blockjac.jacobian_diagonal(mlp, order=plan)(V), dense_diagonal(mlp)(V))
 
 
+@jax.custom_vjp
+def clipping(x):
+    return jnp.sin(x)
+
+
+clipping.defvjp(
+    lambda x: (jnp.sin(x), x), lambda x, cotangent: (jnp.clip(cotangent, -0.5, 0.5) * jnp.cos(x),)
+)
+
+
+def test_a_backward_rule_that_is_not_linear_sees_whole_cotangents():
+    def fun(x):
+        return A @ clipping(jnp.sin(B @ clipping(x)) + x)
+
+    wanted = jnp.diagonal(jax.jacrev(fun)(V))
+    assert not np.allclose(
+        wanted, dense_diagonal(lambda x: A @ jnp.sin(jnp.sin(B @ jnp.sin(x))))(V)
+    )
+    same(blockjac.jacobian_diagonal(fun)(V), wanted)
+    with pytest.raises(DifferentiationTypeError, match="forward-mode"):
+        blockjac.jacobian_diagonal(fun, order="forward")(V)
+
+
+@pytest.mark.parametrize("order", ["auto", "reverse", "forward"])
+def test_collectives(order):
+    """Within `shard_map`, here over one device: any order, and norms too."""
+    spec, mesh = jax.sharding.PartitionSpec(), jax.make_mesh((1,), ("i",))
+
+    def fun(x):
+        return lax.psum(jnp.sum(jnp.tanh(x)), "i") * jnp.sin(A @ x)
+
+    def mapped(transform):
+        return jax.shard_map(transform, mesh=mesh, in_specs=spec, out_specs=spec)(V)
+
+    found = mapped(blockjac.jacobian_diagonal(fun, order=order))
+    same(found, mapped(lambda x: jnp.diagonal(jax.jacrev(fun)(x))))
+    found = mapped(blockjac.per_example_norms(fun, order=order))
+    same(found, mapped(lambda x: jnp.linalg.norm(jax.jacrev(fun)(x), axis=1)))
+
+
 # Trees and arguments
 
 
@@ -341,7 +381,7 @@ def test_laplacian_of_a_network():
 
 @pytest.mark.parametrize("kind", ["vectors", "scalars"])
 def test_planning_a_thousand_equations_is_quick(kind):
-    """A second on an idle machine; what is compared is planning the whole Jacobian, side by side."""
+    """About 0.8 s, of which the whole Jacobian takes 0.6: trials of a last vertex are bounded."""
 
     def vectors(x):
         for _ in range(250):

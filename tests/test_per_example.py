@@ -295,6 +295,31 @@ def test_gram_matrix_of_a_layer_costs_its_sides(layer):
     assert extra(blockjac.per_example_gram, *layer) <= ROWS**2 * (IN + OUT + 2)
 
 
+def over_time(W, x):
+    return jnp.sum(jnp.tanh(x @ W), axis=(1, 2))
+
+
+def without(params, x):
+    """Multiplications of the losses and of the derivative of `tanh`: what both ways need."""
+    entries = x.shape[0] * x.shape[1] * params.shape[1]
+    return emitted(over_time, params, x).multiplications + 2 * entries
+
+
+def test_norms_of_weights_shared_over_time_form_no_gradient():
+    """`sum over t, u  (x[n,t] . x[n,u]) (q[n,t] . q[n,u])`: N T^2 (k + h) products, not N T k h."""
+    W, x, steps = array(IN, OUT), array(ROWS, 4, IN), 4
+    found = emitted(blockjac.per_example_norms(over_time), W, x).multiplications - without(W, x)
+    assert found <= ROWS * steps**2 * (IN + OUT + 2) < ROWS * steps * IN * OUT
+    program = jax.make_jaxpr(blockjac.per_example_norms(over_time))(W, x)
+    assert widest(program) < ROWS * IN * OUT
+
+
+def test_norms_over_a_long_time_form_the_gradient():
+    W, x, steps = array(8, 9), array(ROWS, 60, 8), 60
+    found = emitted(blockjac.per_example_norms(over_time), W, x).multiplications - without(W, x)
+    assert found <= ROWS * (steps + 1) * 8 * 9 < ROWS * steps**2 * (8 + 9)
+
+
 def test_norms_of_an_embedding_never_write_the_table():
     table, tokens = array(1000, D), whole(N, T, below=1000)
     losses = lambda E, tokens: jnp.sum(jnp.sin(E[tokens]), axis=(1, 2))  # noqa: E731

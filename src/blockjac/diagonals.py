@@ -28,7 +28,8 @@ from blockjac.eliminate import Edges, Vertex, eliminate
 from blockjac.errors import BlockShapeError
 from blockjac.evaluation import elemental, evaluate, identity_edges, useful_vertices
 from blockjac.graph import Graph
-from blockjac.planner import Order, Plan, check_order, choose_order
+from blockjac.planner import Order, Plan, check_order, choose_unfinished
+from blockjac.planner.one_way import has_one_way
 from blockjac.plans import fitted, traced_once
 from blockjac.trace import named_as
 from blockjac.transforms import answered, check_callable, documented, jacobian
@@ -289,8 +290,8 @@ class Diagonal:
         asked = {(self.wrt[pair.number], ("out", pair.place)) for pair in self.pairs}
         every = {(leaf, ("out", place)) for leaf in self.wrt for place in range(self.count)}
         edges.skipped = every - asked
-        order = choose_order(self.order, graph, edges, useful, write=False)
-        if self.order == "auto":
+        order = choose_unfinished(self.order, graph, edges, useful)
+        if self.order == "auto" and not has_one_way(graph, useful):
             order = self._cheapest(edges, order)
         diagonals = self._diagonals(edges, order)
         return [

@@ -2,7 +2,8 @@
 
 A loss of each example depends on its own data alone, so that the block of all losses by a weight
 keeps its factors apart, as `X[n,k] Q[n,h]` for a layer `X W`: the outer products, one an example,
-are multiplied out only if someone asks for them. Norms and inner products need not.
+are multiplied out only if someone asks for them. Norms and inner products need not: they contract
+the factors of both sides at once, also of weights that are shared over time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from blockjac.eliminate import Edges, Vertex, eliminate
 from blockjac.errors import BlockShapeError
 from blockjac.evaluation import elemental, evaluate, identity_edges, useful_vertices
 from blockjac.graph import Graph
-from blockjac.planner import Order, Plan, check_order, choose_order
+from blockjac.planner import Order, Plan, check_order, choose_unfinished
 from blockjac.plans import fitted, traced_once
 from blockjac.transforms import answered, check_callable, documented
 from blockjac.waves import Waves
@@ -38,7 +39,9 @@ def per_example_grad(losses: Function, argnums: ArgNums = 0, *, order: Orders = 
     """The gradient of each example's loss, in factors where it stays factored.
 
     Args:
-        losses: a JAX function `losses(params, *batch)` of shape `(N,)`, one loss an example.
+        losses: a JAX function `losses(params, *batch)` of shape `(N,)`, one loss an example. Where
+            examples meet, as in batch norm, the answer is the row of the Jacobian: the derivative
+            of this example's loss, the batch being what it is.
         argnums: which positional arguments to differentiate by.
         order: of elimination, as in `blockjac.jacobian`.
 
@@ -77,6 +80,8 @@ def per_example_norms(
     losses: Function, argnums: ArgNums = 0, *, order: Orders = "auto"
 ) -> Function:
     """The Euclidean norm of each example's gradient over all parameters, without the gradients.
+
+    It has no derivative where a norm is 0, as `jnp.linalg.norm` has none.
 
     Args:
         losses: as in `per_example_grad`.
@@ -199,7 +204,7 @@ class Products:
         point = evaluate(graph, arguments, captured, useful, waves=Waves.of(graph, useful))
         edges = elemental(graph, point, useful)
         identity_edges(graph, edges, outputs, useful)
-        order = choose_order(self.order, graph, edges, useful, write=False)
+        order = choose_unfinished(self.order, graph, edges, useful)
         rows = Unmade(edges.leaving, edges.entering, edges.same, found={x: [] for x in self.wrt})
         eliminate(rows, order)
         size = graph.aval(outputs[0]).shape

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from blockjac.blocks import Block, Factor, Lookup, Term, add, star
 from blockjac.blocks.dense import along
-from blockjac.blocks.star import star_along
+from blockjac.blocks.star import chain_along, star_along
 
 QUICK = settings(max_examples=min(40, settings.default.max_examples))
 THOROUGH = settings(max_examples=2 * settings.default.max_examples)
@@ -141,6 +141,28 @@ def check_star_along(data):
     np.testing.assert_array_equal(found.dense(), wanted)
 
 
+def check_chain_along(data):
+    """Three blocks as one network, or a product and its transpose."""
+    out_shape, wrt_shape = matching_shapes(data, 1)
+    places = [out_shape, data.draw(shapes(1)), data.draw(shapes(1)), wrt_shape]
+    made = [data.draw(blocks(*places[i : i + 2], most_terms=2)) for i in range(3)]
+    pairs, rank = pairs_of(data, out_shape, wrt_shape), len(out_shape)
+    dense = [dense_of(terms, block.shape) for block, terms in made]
+    product = star_of(star_of(dense[0], dense[1], rank), dense[2], rank)
+    found = chain_along([block for block, _ in made], pairs)
+    np.testing.assert_array_equal(found.dense(), entries_along(product, rank, pairs))
+
+    half = star_of(dense[0], dense[1], rank)
+    turned = np.transpose(half, [*range(rank, half.ndim), *range(rank)])
+    square = star_of(half, turned, rank)
+    (first, _), (second, _) = made[:2]
+    chain = [first, second, second.T, first.T]
+    norms = [(axis, axis) for axis in range(rank)]
+    np.testing.assert_array_equal(chain_along(chain, []).dense(), square)
+    found = chain_along(chain, norms).dense()
+    np.testing.assert_array_equal(found, entries_along(square, rank, norms))
+
+
 def check_pytree(data):
     out_shape, middle, wrt_shape = data.draw(shapes(1)), data.draw(shapes(1)), data.draw(shapes(1))
     left, left_terms = data.draw(blocks(out_shape, middle, most_terms=2))
@@ -212,6 +234,7 @@ CHECKS = [
     check_diagonal,
     check_along,
     check_star_along,
+    check_chain_along,
     check_pytree,
     check_batches,
 ]
