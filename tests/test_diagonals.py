@@ -160,23 +160,6 @@ def test_a_backward_rule_that_is_not_linear_sees_whole_cotangents():
         blockjac.jacobian_diagonal(fun, order="forward")(V)
 
 
-@pytest.mark.parametrize("order", ["auto", "reverse", "forward"])
-def test_collectives(order):
-    """Within `shard_map`, here over one device: any order, and norms too."""
-    spec, mesh = jax.sharding.PartitionSpec(), jax.make_mesh((1,), ("i",))
-
-    def fun(x):
-        return lax.psum(jnp.sum(jnp.tanh(x)), "i") * jnp.sin(A @ x)
-
-    def mapped(transform):
-        return jax.shard_map(transform, mesh=mesh, in_specs=spec, out_specs=spec)(V)
-
-    found = mapped(blockjac.jacobian_diagonal(fun, order=order))
-    same(found, mapped(lambda x: jnp.diagonal(jax.jacrev(fun)(x))))
-    found = mapped(blockjac.per_example_norms(fun, order=order))
-    same(found, mapped(lambda x: jnp.linalg.norm(jax.jacrev(fun)(x), axis=1)))
-
-
 # Trees and arguments
 
 
