@@ -342,6 +342,10 @@ MAPS = {
     "solve": (jax.vmap(lambda x: jnp.linalg.solve(jnp.eye(D) * 9 + jnp.outer(x, x), x)), X),
     "convolution": (lambda X: convolution(LOSSES["convolution"][1], X), IMAGES[:, :3]),
     "cumulative": (lambda X: jnp.cumsum(jnp.sin(X), axis=1), X),
+    "reshaped": (lambda X: (X.reshape(N * T, D) @ WEIGHTS).reshape(N, T * C), SEQUENCES),
+    "sorted": (lambda X: jnp.sort(X, axis=1), X),
+    "of each by hand": (lambda X: jnp.stack([X[i] @ WEIGHTS for i in range(N)]), X),
+    "there and back": (lambda X: jnp.roll(jnp.roll(X, 1, axis=0) ** 2, -1, axis=0), X),
     "numbers": (lambda X: X**3, X[:, 0]),
     "constant": (lambda X: jnp.ones((N, 2)), X),
     "one example": (lambda X: jnp.tanh(X @ WEIGHTS), X[:1]),
@@ -430,6 +434,8 @@ def test_misuse_of_batch_jacobian():
         transform(lambda X: X - jnp.mean(X, axis=0))(X)
     with pytest.raises(BlockShapeError, match=r"'rolled' .* use block_jacobian"):
         transform(rolled)(X)
+    with pytest.raises(BlockShapeError, match=r"may depend .* on other examples"):
+        transform(lambda X, places: X[places])(X, np.arange(N))
     with pytest.raises(BlockShapeError, match=r"first axis .* results of \[\(\)\]"):
         transform(jnp.sum)(X)
     with pytest.raises(BlockShapeError, match=r"results of \[\(3, 5\)\] and inputs of \[\(4, 5\)"):

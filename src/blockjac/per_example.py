@@ -317,11 +317,14 @@ class Batches:
         return [[self._of(block) for block in row] for row in rows]
 
     def _of(self, block: Block) -> Any:
-        size = block.out_shape[0]
-        if size != 1 and not all(term.has_delta(0, 0, size) for term in block.terms):
+        for term in block.terms:
+            example, other = term.out[0], term.wrt[0]
+            if example == other:
+                continue
+            does = "may depend (its places are run-time values)" if other.lookup else "depends"
             raise BlockShapeError(
                 f"batch_jacobian needs examples apart on the first axes, but a result of "
-                f"{self.name!r} of shape {block.out_shape} depends on other examples of an input "
+                f"{self.name!r} of shape {block.out_shape} {does} on other examples of an input "
                 f"of shape {block.wrt_shape}: {block.structure}; use block_jacobian, which keeps "
                 "whatever structure there is"
             )
