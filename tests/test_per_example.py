@@ -194,7 +194,7 @@ def test_argnums_and_keywords():
 
 
 @pytest.mark.parametrize("order", ["reverse", "forward", "greedy", blockjac.Search(steps=20)])
-@pytest.mark.parametrize("name", ["network", "recurrent"])
+@pytest.mark.parametrize("name", ["network", pytest.param("recurrent", marks=pytest.mark.slow)])
 def test_any_order(name, order):
     losses, params, batch = LOSSES[name]
     wanted = jacobian_of(losses, params, batch)
