@@ -352,6 +352,13 @@ def test_divergence_of_a_network():
     assert extra(blockjac.divergence, two, POINT) <= N * H**2 + 2 * (2 * N * H + H**2)
 
 
+def test_the_narrow_vertex_comes_last():
+    """Two entries between two layers: one product into them, and two products an entry."""
+    up, down = OUT[:2].T, array(H, 2)
+    fun = lambda x: up @ jnp.tanh(jnp.tanh(x @ INTO) @ down)  # noqa: E731
+    assert extra(blockjac.divergence, fun, POINT) < 2 * N * H + N * H
+
+
 def test_divergence_of_a_batch_stays_in_the_batch():
     X = array(8, N)
     layer = lambda X: jnp.tanh(X @ INTO) @ OUT  # noqa: E731
