@@ -1,12 +1,13 @@
 """Diagonals of Jacobians and Hessians, and their sums, without the rest of the matrix.
 
 The last contraction of an elimination is made at the diagonal alone: of `diag(A B)` each entry is
-one product of a row and a column. Which vertex comes last decides what that saves, so that every
-vertex is tried, on structure alone, before anything runs.
+one product of a row and a column. Which vertex comes last decides what that saves, so that they are
+tried, on structure alone, before anything runs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,18 +17,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from blockjac.answers import NO_LIMIT, Arrays, results
+from blockjac.answers import NO_LIMIT, Arrays
 from blockjac.blocks import Block, add
-from blockjac.blocks.cost import planning
+from blockjac.blocks.cost import Cost, OverBudget, planning
 from blockjac.blocks.dense import along, dense
-from blockjac.blocks.operators import Operator, written
+from blockjac.blocks.operators import Edge, compose, written
 from blockjac.blocks.star import star_along
 from blockjac.call import ArgNums, Call, traced_call
 from blockjac.eliminate import Edges, Vertex, eliminate
 from blockjac.errors import BlockShapeError
 from blockjac.evaluation import elemental, evaluate, identity_edges, useful_vertices
 from blockjac.graph import Graph
-from blockjac.planner import Order, Plan, check_order, choose_order
+from blockjac.planner import Order, Plan, check_order, choose_unfinished
+from blockjac.planner.one_way import has_one_way
 from blockjac.plans import fitted, traced_once
 from blockjac.trace import named_as
 from blockjac.transforms import answered, check_callable, documented, jacobian
@@ -36,8 +38,8 @@ from blockjac.waves import Waves
 Function = Callable[..., Any]
 Orders = Order | Plan | Sequence[int]
 
-TRIED = 40
-"""Up to so many vertices each is tried as the last; of more, so many spread over the order."""
+EFFORT = 24_000
+"""What may be spent on trying vertices as the last, see `Cost.effort`: about 0.2 s."""
 
 
 def jacobian_diagonal(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
@@ -163,8 +165,8 @@ def _transform(
         named_as(fun, noted)
         differentiated = jacobian(noted, argnums) if second else noted
         call = traced_call(name, differentiated, argnums, args, kwargs)
-        call.check_results(holomorphic=False)
         call.check_real_inputs()
+        call.check_results(holomorphic=False)
         pairs = tuple(_pairs(call, name, second))
         question = Diagonal(call.count, call.smooth, fitted(wanted, call), pairs)
         diagonals = answered(question, call, call.arguments)
@@ -200,11 +202,12 @@ def _pairs(call: Call, name: str, second: bool) -> Iterator[Wanted]:
     inputs, count = call.inputs, len(call.inputs)
     shapes = [tuple(aval.shape) for aval in inputs]
     found = [tuple(result.shape) for result in call.results]
-    if not second and found != shapes:
+    trees = call.record.out_tree, jax.tree.structure(call.argument_tree(range(count)))
+    if not second and (found != shapes or trees[0] != trees[1]):
         raise BlockShapeError(
-            f"{name} needs a function whose result has the tree and the shapes of argument "
-            f"{call.graph_name!r} is differentiated by, {shapes}, but found {found}; for the "
-            "diagonal of an axis that both share use batch_jacobian"
+            f"{name} needs a function whose result has the tree and the shapes of what it is "
+            f"differentiated by, {shapes} in {trees[1]}, but {call.graph_name!r} gives {found} in "
+            f"{trees[0]}; for the diagonal of an axis that both share use batch_jacobian"
         )
     for place, shape in enumerate(found):
         number = place % count
@@ -287,56 +290,90 @@ class Diagonal:
         asked = {(self.wrt[pair.number], ("out", pair.place)) for pair in self.pairs}
         every = {(leaf, ("out", place)) for leaf in self.wrt for place in range(self.count)}
         edges.skipped = every - asked
-        order = choose_order(self.order, graph, edges, useful, write=False)
-        if self.order == "auto":
+        order = choose_unfinished(self.order, graph, edges, useful)
+        if self.order == "auto" and not has_one_way(graph, useful):
             order = self._cheapest(edges, order)
-        values = results(graph, point.values)
+        diagonals = self._diagonals(edges, order)
         return [
-            jnp.zeros(values[pair.place].shape, graph.avals[self.wrt[pair.number]].dtype)
+            jnp.zeros(
+                graph.aval(outputs[pair.place]).shape, graph.avals[self.wrt[pair.number]].dtype
+            )
             if block is None
             else dense(block, max_bytes=NO_LIMIT)
-            for pair, block in zip(self.pairs, self._diagonals(edges, order), strict=True)
+            for pair, block in zip(self.pairs, diagonals, strict=True)
         ]
 
-    def _diagonals(self, edges: Edges, order: Sequence[Vertex]) -> list[Block | None]:
-        """Eliminate all but the last vertex, and that one at the diagonals alone."""
-        most, last = list(order), None
-        if order and not _has_operators(edges):
-            *most, last = order
-        eliminate(edges, most)
-        found = []
-        for pair in self.pairs:
-            tail, head = self.wrt[pair.number], ("out", pair.place)
-            parts = []
-            direct = edges.leaving.get(tail, {}).get(head)
-            if direct is not None:
-                parts.append(along(written(direct), pair.axes))
-            left = edges.leaving.get(last, {}).get(head)
-            right = edges.entering.get(last, {}).get(tail)
-            if isinstance(left, Block) and isinstance(right, Block):
-                parts.append(star_along(left, right, pair.axes))
-            found.append(reduce(add, parts) if parts else None)
-        return found
+    def _diagonals(
+        self,
+        edges: Edges,
+        order: Sequence[Vertex],
+        after: Callable[[Sequence[Vertex]], None] | None = None,
+    ) -> list[Block | None]:
+        """Eliminate all but the last vertex, and that one at the diagonals alone.
+
+        Args:
+            edges: the graph; it is used up.
+            order: the vertices.
+            after: called after each elimination but the last.
+        """
+        eliminate(edges, order[:-1], after)
+        return [self._diagonal(edges, pair, order[-1:]) for pair in self.pairs]
+
+    def _diagonal(self, edges: Edges, pair: Wanted, left: Sequence[Vertex]) -> Block | None:
+        """The diagonal of one block, from the edges around the vertex that is left, if one is."""
+        tail, head = self.wrt[pair.number], ("out", pair.place)
+        parts = []
+        direct = edges.leaving.get(tail, {}).get(head)
+        if direct is not None:
+            parts.append(along(written(direct), pair.axes))
+        for vertex in left:  # gone if an operator took it along
+            into, out = edges.entering.get(vertex, {}).get(tail), edges.leaving.get(vertex, {})
+            if into is not None and head in out:
+                parts.append(_contracted(out[head], into, pair))
+        return reduce(add, parts) if parts else None
 
     def _cheapest(self, edges: Edges, order: list[Vertex]) -> list[Vertex]:
         """The order, or its reverse, with that vertex put last that makes the diagonal cheapest."""
-        if len(order) < 2 or _has_operators(edges):
-            return order
-        step = max(1, len(order) // TRIED)
-        best, least = order, math.inf
-        for base in (order, order[::-1]):
-            for last in (base[-1], *base[:-1:step]):
-                candidate = [*(vertex for vertex in base if vertex != last), last]
-                with planning() as cost:
-                    for block in self._diagonals(edges.copy(), candidate):
-                        if block is not None:
-                            dense(block, max_bytes=NO_LIMIT)
-                if cost.seconds() < least:
-                    best, least = candidate, cost.seconds()
+        best, least, effort = order, math.inf, EFFORT
+        for candidate in _with_each_last(order):
+            cost = self._price(edges, candidate, effort, least)
+            effort -= cost.effort
+            if effort < 0:
+                break
+            if cost.seconds() < least:
+                best, least = candidate, cost.seconds()
         return best
 
+    def _price(self, edges: Edges, order: list[Vertex], effort: int, bound: float) -> Cost:
+        """The predicted cost of the diagonals, or what it has come to when it passes a limit."""
 
-def _has_operators(edges: Edges) -> bool:
-    return any(
-        isinstance(edge, Operator) for heads in edges.leaving.values() for edge in heads.values()
-    )
+        def check(_: Sequence[Vertex]) -> None:
+            if cost.seconds() > bound:
+                raise OverBudget
+
+        with planning(effort) as cost, contextlib.suppress(OverBudget):
+            for block in self._diagonals(edges.copy(), order, check):
+                if block is not None:
+                    dense(block, max_bytes=NO_LIMIT)
+        return cost
+
+
+def _contracted(left: Edge, right: Edge, pair: Wanted) -> Block:
+    """The product of two edges at the diagonal; an operator, where there is one, is applied."""
+    if isinstance(left, Block) and isinstance(right, Block):
+        return star_along(left, right, pair.axes)
+    return along(compose(left, right), pair.axes)
+
+
+def _with_each_last(order: list[Vertex]) -> Iterator[list[Vertex]]:
+    """The order, then the order and its reverse with other vertices last, from all over it."""
+    last = range(len(order) - 1, -1, -1)
+    step, tried = len(order), set()
+    while step:
+        for place in last[::step]:
+            if place not in tried:
+                tried.add(place)
+                others = [*order[:place], *order[place + 1 :]]
+                yield [*others, order[place]]
+                yield [*others[::-1], order[place]]
+        step //= 2

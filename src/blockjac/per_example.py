@@ -2,28 +2,34 @@
 
 A loss of each example depends on its own data alone, so that the block of all losses by a weight
 keeps its factors apart, as `X[n,k] Q[n,h]` for a layer `X W`: the outer products, one an example,
-are multiplied out only if someone asks for them. Norms and inner products need not.
+are multiplied out only if someone asks for them. Norms and inner products need not: they contract
+the factors of both sides at once, also of weights that are shared over time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
 import jax.numpy as jnp
 
 from blockjac.answers import NO_LIMIT, Arrays, Jacobian
-from blockjac.blocks import Block, star
+from blockjac.blocks import Block, add, star
+from blockjac.blocks.cost import planning
 from blockjac.blocks.dense import along, dense
-from blockjac.blocks.star import star_along
+from blockjac.blocks.operators import Edge, Operator, compose, written
+from blockjac.blocks.star import chain_along
 from blockjac.call import ArgNums, Call, traced_call
+from blockjac.eliminate import Edges, Vertex, eliminate
 from blockjac.errors import BlockShapeError
+from blockjac.evaluation import elemental, evaluate, identity_edges, useful_vertices
 from blockjac.graph import Graph
-from blockjac.planner import Order, Plan, check_order
+from blockjac.planner import Order, Plan, check_order, choose_unfinished
 from blockjac.plans import fitted, traced_once
 from blockjac.transforms import answered, check_callable, documented
+from blockjac.waves import Waves
 
 Function = Callable[..., Any]
 Orders = Order | Plan | Sequence[int]
@@ -33,7 +39,9 @@ def per_example_grad(losses: Function, argnums: ArgNums = 0, *, order: Orders = 
     """The gradient of each example's loss, in factors where it stays factored.
 
     Args:
-        losses: a JAX function `losses(params, *batch)` of shape `(N,)`, one loss an example.
+        losses: a JAX function `losses(params, *batch)` of shape `(N,)`, one loss an example. Where
+            examples meet, as in batch norm, the answer is the row of the Jacobian: the derivative
+            of this example's loss, the batch being what it is.
         argnums: which positional arguments to differentiate by.
         order: of elimination, as in `blockjac.jacobian`.
 
@@ -51,7 +59,7 @@ def per_example_grad(losses: Function, argnums: ArgNums = 0, *, order: Orders = 
         >>> X, W = jnp.ones((8, 3)), jnp.ones((3, 4))
         >>> block = blockjac.per_example_grad(lambda W, X: jnp.sum(jnp.tanh(X @ W), axis=1))(W, X)
         >>> block.shape, block.stored, block.structure
-        ((8, 3, 4), 56, 'X[i,j] A[i,k]')
+        ((8, 3, 4), 56, 'A[i,k] X[i,j]')
         >>> block.dense().shape
         (8, 3, 4)
     """
@@ -59,7 +67,8 @@ def per_example_grad(losses: Function, argnums: ArgNums = 0, *, order: Orders = 
     check_callable(losses, "per_example_grad")
 
     def gradients_of(*args: Any, **kwargs: Any) -> Any:
-        call, question = _asked("per_example_grad", losses, argnums, wanted, args, kwargs)
+        call = _traced_losses("per_example_grad", losses, argnums, args, kwargs)
+        question = Jacobian(1, call.smooth, fitted(wanted, call), dense=False)
         _, (row,) = answered(question, call, call.arguments)
         return call.argument_tree(row)
 
@@ -71,6 +80,8 @@ def per_example_norms(
     losses: Function, argnums: ArgNums = 0, *, order: Orders = "auto"
 ) -> Function:
     """The Euclidean norm of each example's gradient over all parameters, without the gradients.
+
+    It has no derivative where a norm is 0, as `jnp.linalg.norm` has none.
 
     Args:
         losses: as in `per_example_grad`.
@@ -95,7 +106,7 @@ def per_example_norms(
         >>> blockjac.per_example_norms(lambda w, X: X @ w)(w, X)
         Array([5., 1.], dtype=float32)
     """
-    return _products(losses, argnums, order, "per_example_norms", "Per-example norms", Norms)
+    return _products(losses, argnums, order, "per_example_norms", "Per-example norms", True)
 
 
 def per_example_gram(losses: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
@@ -122,7 +133,7 @@ def per_example_gram(losses: Function, argnums: ArgNums = 0, *, order: Orders = 
         Array([[25.,  4.],
                [ 4.,  1.]], dtype=float32)
     """
-    return _products(losses, argnums, order, "per_example_gram", "Per-example Gram matrix", Gram)
+    return _products(losses, argnums, order, "per_example_gram", "Per-example Gram matrix", False)
 
 
 def batch_jacobian(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
@@ -158,8 +169,8 @@ def batch_jacobian(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto
 
     def batch_of(*args: Any, **kwargs: Any) -> Any:
         call = traced_call("batch_jacobian", fun, argnums, args, kwargs)
-        call.check_results(holomorphic=False)
         call.check_real_inputs()
+        call.check_results(holomorphic=False)
         _check_examples(call)
         blocks = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
         rows = answered(Batches(blocks, call.graph_name), call, call.arguments)
@@ -172,29 +183,120 @@ def batch_jacobian(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto
 
 
 @dataclass(frozen=True)
-class Norms:
-    """The norm of each row of a Jacobian of one result `(N,)`."""
+class Products:
+    """Sums over all inputs of `J J'`, or of its diagonal, for a Jacobian of one result `(N,)`.
 
-    jacobian: Jacobian
+    Attributes:
+        wrt: the graph's inputs to differentiate by.
+        order: of elimination.
+        norms: whether the roots of the diagonal are asked for, and not the matrix.
+    """
 
-    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
-        """An array `(N,)`."""
-        _, (row,) = self.jacobian(graph, arguments, captured, extra)
-        squares = [dense(star_along(block, block.T, [(0, 0)]), max_bytes=NO_LIMIT) for block in row]
-        return jnp.sqrt(reduce(jnp.add, squares))
-
-
-@dataclass(frozen=True)
-class Gram:
-    """The inner products of the rows of a Jacobian of one result `(N,)`."""
-
-    jacobian: Jacobian
+    wrt: tuple[int, ...]
+    order: Order
+    norms: bool
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
-        """An array `(N, N)`."""
-        _, (row,) = self.jacobian(graph, arguments, captured, extra)
-        products = [dense(star(block, block.T), max_bytes=NO_LIMIT) for block in row]
-        return reduce(jnp.add, products)
+        """An array `(N,)` or `(N, N)`."""
+        del extra
+        outputs = graph.outputs[:1]
+        useful = useful_vertices(graph, outputs)
+        point = evaluate(graph, arguments, captured, useful, waves=Waves.of(graph, useful))
+        edges = elemental(graph, point, useful)
+        identity_edges(graph, edges, outputs, useful)
+        order = choose_unfinished(self.order, graph, edges, useful)
+        rows = Unmade(edges.leaving, edges.entering, edges.same, found={x: [] for x in self.wrt})
+        eliminate(rows, order)
+        size = graph.aval(outputs[0]).shape
+        zero = Block.zeros(size, () if self.norms else size, graph.avals[self.wrt[0]].dtype)
+        squares = [self._squares(found) for found in rows.products() if found]
+        total = reduce(jnp.add, (dense(block, max_bytes=NO_LIMIT) for block in squares or [zero]))
+        # Terms that cancel may leave less than 0 of a square.
+        return jnp.sqrt(jnp.maximum(total, 0)) if self.norms else total
+
+    def _squares(self, found: Sequence[Product]) -> Block:
+        """`J J'` for the sum J of some products, made first or not, whichever takes less time."""
+        made = lambda: self._square([(reduce(add, map(_made, found)),)])  # noqa: E731
+        if len(found) > FEW or all(len(product) == 1 for product in found):
+            return made()
+        return _quickest(lambda: self._square(found), made)
+
+    def _square(self, found: Sequence[Product]) -> Block:
+        """The sum over all pairs of products of one times the other's transpose."""
+        blocks = []
+        for place, one in enumerate(found):
+            for other in found[: place + 1]:
+                chain = [*one, *(block.T for block in reversed(other))]
+                block = chain_along(chain, [(0, 0)] if self.norms else [])
+                mirrored = block if self.norms else block.T
+                blocks += [block] if one is other else [block, mirrored]
+        return reduce(add, blocks)
+
+
+Product = tuple[Block, ...]
+"""Blocks to be contracted with each other, one or two."""
+
+FEW = 3
+"""Up to so many products of two blocks are tried unmade: each meets each other."""
+
+
+@dataclass
+class Unmade(Edges):
+    """Edges of a graph with one result; the products that lead to it from an input are not made.
+
+    Of weights that are shared over time, as in `sum over t  Q[n,t,h] X[n,t,k]`, a norm may be had
+    for less than that sum.
+
+    Attributes:
+        found: the products by input; their sum is the Jacobian.
+    """
+
+    found: dict[Vertex, list[Product]] = field(default_factory=dict)
+
+    def add(self, tail: Vertex, head: Vertex, edge: Edge) -> None:
+        """Add an edge, or note it if it leads from an input to the result."""
+        if tail in self.found and head == RESULT:
+            self.found[tail].append((written(edge),))
+        else:
+            super().add(tail, head, edge)
+
+    def pass_by(self, vertex: Vertex) -> None:
+        """Eliminate a vertex; what leads by it from an input to the result is noted."""
+        for tail, right in self.entering.get(vertex, {}).items():
+            left = self.leaving.get(vertex, {}).get(RESULT)
+            if left is None or tail not in self.found:
+                continue
+            if isinstance(left, Operator) or isinstance(right, Operator):
+                self.found[tail].append((compose(left, right),))
+            else:
+                is_same = (vertex, RESULT) in self.same
+                self.found[tail].append((right,) if is_same else (left, right))
+        self.skipped = {(tail, RESULT) for tail in self.found}
+        super().pass_by(vertex)
+
+    def products(self) -> Iterator[list[Product]]:
+        """The products of each input, with the edge that was there from the start."""
+        for tail, found in self.found.items():
+            direct = self.leaving.get(tail, {}).get(RESULT)
+            yield found if direct is None else [*found, (written(direct),)]
+
+
+RESULT = ("out", 0)
+
+
+def _made(product: Product) -> Block:
+    return reduce(star, product)
+
+
+def _quickest(*ways: Callable[[], Block]) -> Block:
+    """What the way gives that is predicted to take the least time, written out."""
+
+    def seconds(way: Callable[[], Block]) -> float:
+        with planning() as cost:
+            dense(way(), max_bytes=NO_LIMIT)
+        return cost.seconds()
+
+    return min(ways, key=seconds)()
 
 
 @dataclass(frozen=True)
@@ -215,11 +317,14 @@ class Batches:
         return [[self._of(block) for block in row] for row in rows]
 
     def _of(self, block: Block) -> Any:
-        size = block.out_shape[0]
-        if size != 1 and not all(term.has_delta(0, 0, size) for term in block.terms):
+        for term in block.terms:
+            example, other = term.out[0], term.wrt[0]
+            if example == other:
+                continue
+            does = "may depend (its places are run-time values)" if other.lookup else "depends"
             raise BlockShapeError(
                 f"batch_jacobian needs examples apart on the first axes, but a result of "
-                f"{self.name!r} of shape {block.out_shape} depends on other examples of an input "
+                f"{self.name!r} of shape {block.out_shape} {does} on other examples of an input "
                 f"of shape {block.wrt_shape}: {block.structure}; use block_jacobian, which keeps "
                 "whatever structure there is"
             )
@@ -227,25 +332,24 @@ class Batches:
 
 
 def _products(
-    losses: Function, argnums: ArgNums, order: Orders, name: str, what: str, kind: Any
+    losses: Function, argnums: ArgNums, order: Orders, name: str, what: str, norms: bool
 ) -> Function:
     wanted = check_order(order)
     check_callable(losses, name)
 
     def products_of(*args: Any, **kwargs: Any) -> Any:
-        call, question = _asked(name, losses, argnums, wanted, args, kwargs)
-        return answered(kind(question), call, call.arguments)
+        call = _traced_losses(name, losses, argnums, args, kwargs)
+        question = Products(call.smooth, fitted(wanted, call), norms)
+        return answered(question, call, call.arguments)
 
     return documented(traced_once(products_of, wanted, losses), losses, what, argnums)
 
 
-def _asked(
-    name: str, losses: Function, argnums: ArgNums, wanted: Any, args: Any, kwargs: Any
-) -> tuple[Call, Jacobian]:
-    """The traced losses, checked, and the Jacobian to ask for."""
+def _traced_losses(name: str, losses: Function, argnums: ArgNums, args: Any, kwargs: Any) -> Call:
+    """The traced losses, checked."""
     call = traced_call(name, losses, argnums, args, kwargs)
-    call.check_results(holomorphic=False)
     call.check_real_inputs()
+    call.check_results(holomorphic=False)
     shapes = [tuple(result.shape) for result in call.results]
     if len(shapes) != 1 or len(shapes[0]) != 1:
         raise BlockShapeError(
@@ -253,7 +357,7 @@ def _asked(
             f"gives {shapes[0] if len(shapes) == 1 else f'{len(shapes)} arrays {shapes}'}; sum "
             "over all other axes, and not over the examples"
         )
-    return call, Jacobian(1, call.smooth, fitted(wanted, call), dense=False)
+    return call
 
 
 def _check_examples(call: Call) -> None:

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockjac.blocks import Block, Factor, Lookup, Term, add, star
+from blockjac.blocks.dense import along
+from blockjac.blocks.star import chain_along, star_along
 
 QUICK = settings(max_examples=min(40, settings.default.max_examples))
 THOROUGH = settings(max_examples=2 * settings.default.max_examples)
@@ -87,6 +89,80 @@ def check_diagonal(data):
     np.testing.assert_array_equal(block.diagonal(), wanted)
 
 
+def pairs_of(data, out_shape, wrt_shape):
+    """Some output axes with input axes of their sizes, each axis once at most."""
+    fitting = [(i, j) for i, a in enumerate(out_shape) for j, b in enumerate(wrt_shape) if a == b]
+    pairs = []
+    for i, j in data.draw(st.permutations(fitting)):
+        free = all(i != one and j != other for one, other in pairs)
+        if free and data.draw(st.integers(0, 2)):
+            pairs.append((i, j))
+    return pairs
+
+
+def entries_along(dense, out_rank, pairs):
+    """`dense` where the pairs agree: the output axes, then the input axes in no pair."""
+    axes = list(range(dense.ndim))
+    for i, j in pairs:
+        axes[out_rank + j] = i
+    kept = [*axes[:out_rank], *(axis for axis in axes[out_rank:] if axis >= out_rank)]
+    return np.einsum(dense, axes, kept)
+
+
+def matching_shapes(data, most_axes):
+    """Two shapes, of which the second has axes of the first more often than not."""
+    out_shape = data.draw(shapes(most_axes))
+    own = data.draw(st.permutations(out_shape))[: data.draw(st.integers(0, len(out_shape)))]
+    return out_shape, (*own, *data.draw(shapes(1)))[:most_axes]
+
+
+def check_along(data):
+    out_shape, wrt_shape = matching_shapes(data, 2)
+    block, terms = data.draw(blocks(out_shape, wrt_shape))
+    pairs = pairs_of(data, out_shape, wrt_shape)
+    wanted = entries_along(dense_of(terms, block.shape), len(out_shape), pairs)
+    found = along(block, pairs)
+    assert found.out_shape == out_shape
+    assert (found.shape, found.dtype) == (wanted.shape, np.float64)
+    np.testing.assert_array_equal(found.dense(), wanted)
+
+
+def check_star_along(data):
+    out_shape, wrt_shape = matching_shapes(data, 2)
+    middle = data.draw(shapes())
+    left, left_terms = data.draw(blocks(out_shape, middle, most_terms=2))
+    right, right_terms = data.draw(blocks(middle, wrt_shape, most_terms=2))
+    pairs, rank = pairs_of(data, out_shape, wrt_shape), len(out_shape)
+    product = star_of(dense_of(left_terms, left.shape), dense_of(right_terms, right.shape), rank)
+    wanted = entries_along(product, rank, pairs)
+    found = star_along(left, right, pairs)
+    assert found.out_shape == out_shape
+    assert (found.shape, found.dtype) == (wanted.shape, np.float64)
+    np.testing.assert_array_equal(found.dense(), wanted)
+
+
+def check_chain_along(data):
+    """Three blocks as one network, or a product and its transpose."""
+    out_shape, wrt_shape = matching_shapes(data, 1)
+    places = [out_shape, data.draw(shapes(1)), data.draw(shapes(1)), wrt_shape]
+    made = [data.draw(blocks(*places[i : i + 2], most_terms=2)) for i in range(3)]
+    pairs, rank = pairs_of(data, out_shape, wrt_shape), len(out_shape)
+    dense = [dense_of(terms, block.shape) for block, terms in made]
+    product = star_of(star_of(dense[0], dense[1], rank), dense[2], rank)
+    found = chain_along([block for block, _ in made], pairs)
+    np.testing.assert_array_equal(found.dense(), entries_along(product, rank, pairs))
+
+    half = star_of(dense[0], dense[1], rank)
+    turned = np.transpose(half, [*range(rank, half.ndim), *range(rank)])
+    square = star_of(half, turned, rank)
+    (first, _), (second, _) = made[:2]
+    chain = [first, second, second.T, first.T]
+    norms = [(axis, axis) for axis in range(rank)]
+    np.testing.assert_array_equal(chain_along(chain, []).dense(), square)
+    found = chain_along(chain, norms).dense()
+    np.testing.assert_array_equal(found, entries_along(square, rank, norms))
+
+
 def check_pytree(data):
     out_shape, middle, wrt_shape = data.draw(shapes(1)), data.draw(shapes(1)), data.draw(shapes(1))
     left, left_terms = data.draw(blocks(out_shape, middle, most_terms=2))
@@ -156,6 +232,9 @@ CHECKS = [
     check_add,
     check_views,
     check_diagonal,
+    check_along,
+    check_star_along,
+    check_chain_along,
     check_pytree,
     check_batches,
 ]

@@ -9,7 +9,8 @@ from blocks.oracle import dense_of
 import blockjac
 from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term, add
 from blockjac.blocks.cost import Abstract, planning
-from blockjac.blocks.dense import _is_thin
+from blockjac.blocks.dense import _is_thin, along
+from blockjac.errors import BlockShapeError
 
 
 def numbers(*shape, seed=0):
@@ -341,3 +342,54 @@ def test_a_plan_prices_what_is_written_by_entry():
     distinct, duplicates = written_bytes(THIN["distinct"]), written_bytes(THIN["duplicates"])
     assert distinct.additions == 0
     assert duplicates.additions == 2 * (100 + 99)
+
+
+# Diagonals
+
+
+@pytest.mark.parametrize(
+    ("name", "pairs", "structure"),
+    [
+        ("diagonal", [(0, 0), (1, 1)], "A[i,j]"),
+        ("identity", [(0, 0), (1, 1)], "1"),
+        ("identity", [(1, 1)], "δ[i,i']"),
+        ("affine-x", [(0, 0)], "A[k,j]"),
+        ("softmax", [(0, 0)], "δ[j,j'] A[i,j] - A[i,j] A[i,k]"),
+    ],
+)
+def test_along_keeps_the_structure(name, pairs, structure):
+    assert along(BLOCKS[name], pairs).structure == structure
+
+
+def test_along_copies_nothing():
+    """The batch of an affine map lies on its diagonal: the weights are the answer as they are."""
+    block = BLOCKS["affine-x"]
+    (term,) = along(block, [(0, 0)]).terms
+    assert term.factors[0].array is block.terms[0].factors[0].array
+    assert along(block, []).structure == block.structure
+
+
+def test_a_diagonal_of_shifts_is_zero_unless_they_meet():
+    label = Label(4)
+    shifted = Term((), (Index.of(label, 1, 1),), (Index.of(label),))
+    assert along(block_of((5,), (5,), shifted), [(0, 0)]).is_zero
+    doubled = Term((), (Index.of(label, 2),), (Index.of(label, 1, 1),))  # 2 l = l + 1 at l = 1
+    np.testing.assert_array_equal(block_of((7,), (7,), doubled).diagonal(), np.eye(7)[2])
+
+
+def test_a_diagonal_needs_equal_shapes():
+    with pytest.raises(BlockShapeError, match=r"one of \(19,\) with respect to \(20,\)"):
+        BLOCKS["stencil"].diagonal()
+
+
+def test_a_diagonal_reads_its_own_entries_alone():
+    """Of a dense matrix of n^2 entries n are moved, and none is multiplied."""
+    block = Block.from_dense(numbers(30, 30), 1)
+    program = jax.make_jaxpr(lambda block: block.diagonal())(block)
+    assert all(np.prod(one.outvars[0].aval.shape) <= 60 for one in program.jaxpr.eqns)
+
+
+def test_diagonals_of_a_batch_of_blocks():
+    values = numbers(3, 5, 5)
+    batch = jax.vmap(lambda array: Block.from_dense(array, 1))(values)
+    np.testing.assert_array_equal(batch.diagonal(), np.diagonal(values, axis1=1, axis2=2))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term, add, star
-from blockjac.blocks.star import MAX_TERMS
+from blockjac.blocks.star import MAX_TERMS, chain_along, star_along
 from blockjac.errors import BlockShapeError
+from blockjac.planner.emitted import operations
 
 
 def numbers(*shape, seed=0):
@@ -344,3 +345,55 @@ def test_two_windows_that_meet_on_an_axis(width):
     dense = np.asarray(window.dense())
     np.testing.assert_array_equal(star(window, window.T).dense(), dense @ dense.T)
     np.testing.assert_array_equal(star(window.T, window).dense(), dense.T @ dense)
+
+
+# At a diagonal alone
+
+
+def multiplications(function, *blocks):
+    return operations(jax.make_jaxpr(lambda *blocks: function(*blocks).dense())(*blocks))
+
+
+def test_the_diagonal_of_a_product_is_its_entries():
+    A, B = numbers(6, 7), numbers(7, 6, seed=1)
+    left, right = Block.from_dense(A, 1), Block.from_dense(B, 1)
+    found = star_along(left, right, [(0, 0)])
+    assert found.out_shape == (6,)
+    assert found.wrt_shape == ()
+    np.testing.assert_allclose(found.dense(), np.diagonal(A @ B), rtol=1e-14)
+    cost = multiplications(lambda left, right: star_along(left, right, [(0, 0)]), left, right)
+    assert cost.multiplications == 6 * 7
+
+
+def test_a_pair_ties_lookups_so_that_no_axis_is_written():
+    """Rows looked up by each of n meet those of the same n: a mask of t x t, no table."""
+    n, t, size = Label(50), Label(5), 1000
+    places = Lookup(jnp.arange(250).reshape(50, 5) % 5, (n, t), (0, size - 1))
+    values = Factor(numbers(50, 5), (n, t))
+    block = block_of((50,), (size,), Term((values,), (Index.of(n),), (Index(0, (), places),)))
+    function = lambda block: star_along(block, block.T, [(0, 0)])  # noqa: E731
+    np.testing.assert_allclose(function(block).dense(), (block.dense() ** 2).sum(1), rtol=1e-13)
+    program = jax.make_jaxpr(lambda block: function(block).dense())(block)
+    assert max(np.prod(one.outvars[0].aval.shape) for one in program.jaxpr.eqns) < 50 * size
+
+
+def test_a_chain_begins_in_the_middle_where_that_is_cheaper():
+    """Squared rows of `Q X`: `(Q Q') . (X X')` over a short sum, with no array of all sides."""
+    n, t, k, h = Label(5), Label(2), Label(30), Label(40)
+    q, x = numbers(5, 2, 40), numbers(5, 2, 30)
+    above = block_of(
+        (5,),
+        (5, 2, 40),
+        Term((Factor(q, (n, t, h)),), (Index.of(n),), (*map(Index.of, (n, t, h)),)),
+    )
+    m, s, g = Label(5), Label(2), Label(40)
+    weight = block_of(
+        (5, 2, 40),
+        (30, 40),
+        Term((Factor(x, (m, s, k)),), tuple(map(Index.of, (m, s, g))), (Index.of(k), Index.of(g))),
+    )
+    chain = lambda a, w: chain_along([a, w, w.T, a.T], [(0, 0)])  # noqa: E731
+    wanted = (np.einsum("nth,ntk->nkh", q, x) ** 2).sum((1, 2))
+    np.testing.assert_allclose(chain(above, weight).dense(), wanted, rtol=1e-12)
+    cost = multiplications(chain, above, weight)
+    assert cost.multiplications <= 5 * 2 * 2 * (30 + 40 + 1) < 5 * 2 * 30 * 40

@@ -86,12 +86,38 @@ def backwards(module, loss):
     return (jax.jacrev if module is jax else blockjac.jacobian)(loss, (0, 1))
 
 
+def divergence(module, loss, order="auto"):
+    """Of a field whose entries all move with the loss."""
+
+    def field(w, x):
+        return loss(w, x) * w
+
+    if module is jax:
+        return lambda w, x: jnp.trace(jax.jacrev(field)(w, x))
+    return blockjac.divergence(field, order=order)
+
+
+def norms(module, loss, order="auto"):
+    """Of losses of which each meets the examples of all devices."""
+
+    def losses(w, x):
+        return loss(w, x) * jnp.tanh(x @ w)
+
+    if module is jax:
+        return lambda w, x: jnp.sqrt(jnp.sum(jax.jacrev(losses)(w, x) ** 2, axis=1))
+    return blockjac.per_example_norms(losses, order=order)
+
+
 LOCAL = {
     "grad": lambda module, loss: module.grad(loss, (0, 1)),
     "vjp": lambda module, loss: lambda w, x: module.vjp(loss, w, x)[1](loss(w, x)),
     "jvp": lambda module, loss: lambda w, x: module.jvp(loss, (w, x), (w * 2, x)),
     "forwards": forwards,
     "backwards": backwards,
+    "divergence": divergence,
+    "divergence forwards": lambda module, loss: divergence(module, loss, "forward"),
+    "norms": norms,
+    "norms forwards": lambda module, loss: norms(module, loss, "forward"),
     "vectors": lambda module, loss: backwards(module, lambda w, x: loss(w, x) * w),
     "second": lambda module, loss: module.grad(
         lambda w, x: jnp.sum(module.grad(loss)(w, x) ** 2), (0, 1)

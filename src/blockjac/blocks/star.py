@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -132,6 +133,54 @@ def star_along(left: Block, right: Block, pairs: Sequence[tuple[int, int]]) -> B
     return summed(left.out_shape, kept, right.dtype, terms)
 
 
+def chain_along(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> Block:
+    """The same of `blocks[0] star blocks[1] star ...`, contracted as one network.
+
+    Which factors meet first is decided over all blocks together, so that `A B B' A'` may begin with
+    `B B'`, or with factors of the ends that share a label by way of the middle.
+
+    Args:
+        blocks: at least two, each with the `wrt_shape` of the one before as its `out_shape`.
+        pairs: output axes of the first block with input axes of the last, as in `star_along`.
+
+    Returns:
+        A Block of `blocks[0].out_shape` with respect to the input axes of the last that are in no
+        pair.
+    """
+    first, *rest = blocks
+    if len(rest) == 1:
+        return star_along(first, rest[0], pairs)
+    dtype, removed = rest[-1].dtype, {axis for _, axis in pairs}
+    kept = [axis for axis in range(len(rest[-1].wrt_shape)) if axis not in removed]
+    wrt_shape = tuple(rest[-1].wrt_shape[axis] for axis in kept)
+    terms = []
+    for chosen in itertools.product(*(block.terms for block in blocks)):
+        count_contraction()
+        chain = [_cast(term, dtype).relabelled() for term in chosen]
+        out, wrt = chain[0].out, chain[-1].wrt
+        network = Network(
+            [factor for term in chain for factor in term.factors],
+            [*out, *(wrt[axis] for axis in kept)],
+            (*first.out_shape, *wrt_shape),
+            [label for term in chain for label in term.labels],
+            math.prod(term.coefficient for term in chain),
+        )
+        meetings = [
+            meeting
+            for left, right, block in zip(chain, chain[1:], rest, strict=False)
+            for meeting in zip(left.wrt, right.out, block.out_shape, strict=True)
+        ]
+        tied = [(out[i], wrt[j], first.out_shape[i]) for i, j in pairs]
+        try:
+            network.solve([*meetings, *tied])
+        except Contradiction:
+            continue
+        term = tidy(network.term(len(out)), first.out_shape, wrt_shape)
+        if term is not None:
+            terms.append(term)
+    return summed(first.out_shape, wrt_shape, dtype, terms)
+
+
 def _check_array(array: Any, wanted: tuple[int, ...], which: str, block: Block, side: str) -> None:
     shape = tuple(array.shape)
     if shape not in (wanted, block.batch_shape + wanted):
@@ -191,7 +240,7 @@ def _star_terms(
     """The product of two terms, at the entries where pairs of outer axes agree."""
     count_contraction()
     _count_constant(left, right)
-    left = _prepared(left, right, one)
+    left = _prepared(left, right, one, pairs)
     labels = [*left.labels, *right.labels]
     removed = {axis for _, axis in pairs}
     kept = [axis for axis in range(len(right.wrt)) if axis not in removed]
@@ -217,13 +266,15 @@ def _count_constant(left: Term, right: Term) -> None:
         count_edge_products(arrays.numel(arrays.union([*left.factors, *right.factors])))
 
 
-def _prepared(left: Term, right: Term, block: Block) -> Term:
+def _prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, int]] = ()) -> Term:
     """Make an axis of the left term dense first where a lookup or window costs more to follow.
 
     Following means to gather the right factors (or to compare two lookups) over the labels of the
-    left index; making it dense means to add the left entries up on the axis.
+    left index; making it dense means to add the left entries up on the axis. Labels of the right
+    that the pairs tie to the left's are no further ones.
     """
     hard = []
+    tied = {label for _, axis in pairs for label in right.wrt[axis].labels}
     for axis, (index, meeting, size) in enumerate(
         zip(left.wrt, right.out, block.wrt_shape, strict=True)
     ):
@@ -238,7 +289,9 @@ def _prepared(left: Term, right: Term, block: Block) -> Term:
         ):
             continue
         gathered = arrays.numel(index.labels) * (
-            1 if meeting.single is not None else arrays.numel(meeting.labels)
+            1
+            if meeting.single is not None
+            else arrays.numel([label for label in meeting.labels if label not in tied])
         )
         other_labels = {
             label

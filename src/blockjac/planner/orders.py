@@ -93,6 +93,16 @@ def choose_order(
     return _cheapest_in_time(edges, reverse, write)
 
 
+def choose_unfinished(order: Order, graph: Graph, edges: Edges, useful: set[int]) -> list[Vertex]:
+    """The order for an elimination that keeps some products apart; see `choose_order`.
+
+    Forwards a collective needs whole tangents, by identities at the inputs; nothing is left to keep
+    apart then, and what is asked for is the same backwards.
+    """
+    chosen = choose_order(order, graph, edges, useful, write=False)
+    return chosen[::-1] if order == "forward" and has_one_way(graph, useful) else chosen
+
+
 def _given(order: tuple[int, ...], wanted: Sequence[Vertex]) -> list[Vertex]:
     if sorted(order) != sorted(wanted):
         missing = sorted(set(wanted) - set(order))
