@@ -90,6 +90,7 @@ def test_overlaps_that_are_known_without_a_look():
     assert is_determined(Term((), over(o), (window,)))
     assert not is_determined(Term((), (), (window,)))
     assert is_determined(Term((), (), (Index(0, ((o, 3), (t, 1))),)))
+    assert not is_determined(Term((), (), (Index(0, ((o, 2), (t, 1))),)))  # 0 + 2 = 2 + 0
     here, ahead = Term((), over(i), over(i)), Term((), over(i), (Index.of(i, 1, 1),))
     assert are_disjoint(here, ahead, block_of((5,), (6,), here))
     assert not are_disjoint(here, here, block_of((5,), (6,), here))

@@ -295,8 +295,7 @@ def to_bcsr(grid: Grid) -> Any:
 
     check_one(grid)
     _check_ends(shape_of(grid)[0], "bcsr")
-    matrix = to_bcoo(grid)
-    return sparse.BCSR.from_bcoo(matrix if matrix.indices_sorted else matrix.sort_indices())
+    return sparse.BCSR.from_bcoo(to_bcoo(grid))  # which sorts where that is needed
 
 
 def _all_inside(found: list[Piece]) -> bool:

@@ -143,7 +143,7 @@ def arrangement(grid: Grid) -> Arrangement:
     shape = shape_of(grid)
     check_countable(shape)
     count = sum(piece.count for piece in found)
-    check_room(4 * count, f"the places of the {count:,} entries of this Jacobian")
+    check_room(8 * count, f"the places of the {count:,} entries of this Jacobian")
     rows, columns, entries = _listed(found)
     order = _sorting(rows, columns, shape)
     rows, columns = rows[order], columns[order]
