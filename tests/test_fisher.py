@@ -168,6 +168,13 @@ def test_empirical_of_class_numbers_and_of_several_outputs():
     close(fisher(model, loss, kind="empirical")(params, X, Y).dense(), rows.T @ rows)
 
 
+def test_no_examples():
+    params = {"W": array(3, 2), "b": array(2)}
+    none = fisher(linear, cross_entropy_of_classes)(params, X[:0], CLASSES[:0])
+    close(none.dense(), np.zeros((8, 8)))
+    assert fisher(linear, squares, kind="empirical")(params, X[:0], array(0, 2)).shape == (8, 8)
+
+
 def test_under_jit_vmap_and_grad():
     wanted = expected_outer_products()
 

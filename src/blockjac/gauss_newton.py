@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
 
 from blockjac.blocks import Block, BlockMatrix, add, star, vectors
 from blockjac.blocks.dense import dense
@@ -42,9 +43,8 @@ class GaussNewton(BlockMatrix):
     `solve` with damping need none of them.
 
     Where there are more parameters than outputs, `solve` with damping works in the space of the
-    outputs, `x = (right - J' (damping + H J J')^-1 H J right) / damping`, and the matrix of the
-    parameters is never formed; otherwise, and without damping, densely. A damping that is traced
-    (an argument of `jit`) is taken to be positive.
+    outputs, and the matrix of the parameters is never formed; otherwise, and without damping,
+    densely. A damping that is traced (an argument of `jit`) is taken to be positive.
 
     Attributes:
         jacobian: `J`, the model's outputs by the parameters, a `BlockMatrix`.
@@ -107,7 +107,7 @@ class GaussNewton(BlockMatrix):
         undamped = not isinstance(damping, Tracer) and damping == 0
         if undamped or outputs >= parameters:
             return super()._solved(right, damping)
-        return _solved_by_outputs(self.jacobian, self.inner, right, damping)
+        return _solved_by_outputs(self, right, damping)
 
     def __repr__(self) -> str:
         factors = (
@@ -286,15 +286,50 @@ def _diagonals(jacobian: BlockMatrix, inner: BlockMatrix) -> list[jax.Array]:
 
 
 @jax.jit
-def _solved_by_outputs(jacobian: BlockMatrix, inner: BlockMatrix, right: Any, damping: Any) -> Any:
-    """By the identity of Woodbury, in the space of the outputs."""
-    kernel = (inner @ (jacobian @ jacobian.T)).dense()
-    damping = jnp.asarray(damping, kernel.dtype)
-    system = kernel + damping * jnp.eye(len(kernel), dtype=kernel.dtype)
-    pushed = vectors.flat(inner.matvec(jacobian.matvec(right)))
-    solved = jnp.linalg.solve(system, pushed.astype(kernel.dtype))
-    back = jacobian.T.matvec(vectors.tree(solved, jacobian.out_shapes, jacobian.out_tree))
-    return jax.tree.map(lambda one, other: (one - other) / damping, right, back)
+def _solved_by_outputs(matrix: GaussNewton, right: Any, damping: Any) -> Any:
+    """The damped solution by systems of the size of the outputs; see `_by_outputs`.
+
+    Its derivative is that of the equation, not of the way to the solution.
+    """
+    flat = vectors.flat(right).astype(matrix.dtype)
+    damping = jnp.asarray(damping, matrix.dtype)
+    solve = _by_outputs(*jax.lax.stop_gradient((matrix, damping)))
+    solution = jax.lax.custom_linear_solve(
+        lambda x: matrix.flat_matvec(x) + damping * x, flat, lambda _, y: solve(y), symmetric=True
+    )
+    return vectors.tree(solution, matrix.wrt_shapes, matrix.wrt_tree)
+
+
+def _by_outputs(matrix: GaussNewton, damping: Any) -> Callable[[jax.Array], jax.Array]:
+    """Solves `(J' H J + damping) x = y` with `Q = J' R^-1`, an orthonormal basis of what J' gives.
+
+    With `J J' = R' R` it is `x = Q (R H R' + damping)^-1 Q' y + (y - Q Q' y) / damping`. The more
+    usual `x = (y - J' (damping + H J J')^-1 H J y) / damping` is equal and shorter, but takes the
+    difference of two nearly equal vectors where y is a gradient, and squares the condition number.
+    Where J' is not of full rank, Q is a little short of a basis. So y is projected twice: what the
+    first time has left is then again told apart, and the two parts add up to y.
+    """
+    J, H = matrix.jacobian, matrix.inner.dense()
+    gram = (J @ J.T).dense()
+    one, precision = jnp.eye(len(gram), dtype=gram.dtype), jnp.finfo(gram.dtype)
+    shift = len(gram) * precision.eps * jnp.max(jnp.diagonal(gram), initial=0) + precision.tiny
+    L = jnp.linalg.cholesky(gram + shift * one)
+    system = L.T @ H @ L + damping * one
+
+    def coordinates(y: jax.Array) -> jax.Array:
+        return solve_triangular(L, J.flat_matvec(y), lower=True)
+
+    def spanned(c: jax.Array) -> jax.Array:
+        return J.flat_vecmat(solve_triangular(L, c, lower=True, trans=1))
+
+    def solve(y: jax.Array) -> jax.Array:
+        first = coordinates(y)
+        rest = y - spanned(first)
+        second = coordinates(rest)
+        inside = jnp.linalg.solve(system, first + second)
+        return spanned(inside) + (rest - spanned(second)) / damping
+
+    return solve
 
 
 def _flatten(matrix: GaussNewton) -> tuple[tuple[BlockMatrix, BlockMatrix], None]:

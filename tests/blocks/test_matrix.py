@@ -107,7 +107,14 @@ def test_a_symmetric_grid_shares_the_arrays_of_mirror_images():
     np.testing.assert_allclose((matrix @ matrix).dense(), wanted @ wanted, rtol=1e-12)
 
 
-@pytest.mark.parametrize("matrix", [sample(), symmetric()], ids=["any", "symmetric"])
+def two_factors():
+    """One block whose two arrays are multiplied lazily."""
+    return BlockMatrix([[Block.diag(numbers(2)) @ Block.from_dense(numbers(2, 2), 1)]])
+
+
+@pytest.mark.parametrize(
+    "matrix", [sample(), symmetric(), two_factors()], ids=["any", "symmetric", "factors"]
+)
 def test_leaves_may_be_any_objects(matrix):
     """JAX and its libraries put trees of masks, axes and placeholders together."""
     leaves, tree = jax.tree.flatten(matrix)

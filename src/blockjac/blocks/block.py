@@ -508,13 +508,7 @@ def leaves(block: Block) -> list[tuple[Any, tuple[Label, ...]]]:
 
 
 def flatten(block: Block) -> tuple[list[Any], Structure]:
-    """The leaves and the structure, with labels numbered by first occurrence.
-
-    Of a block that JAX has put together they are what it was put together from: its leaves may be
-    any objects, and one and the same object twice.
-    """
-    if block.flattened is not None:
-        return block.flattened
+    """The leaves and the structure, with labels numbered by first occurrence."""
     arrays = [array for array, _ in leaves(block)]
     position = {id(array): place for place, array in enumerate(arrays)}
     terms, names = [], []
@@ -593,7 +587,15 @@ def unflatten(structure: Structure, arrays: Sequence[Any]) -> Block:
     return block
 
 
-jax.tree_util.register_pytree_node(Block, flatten, unflatten)
+def _flatten_for_jax(block: Block) -> tuple[list[Any], Structure]:
+    """Of a block that JAX has put together, what it was put together from.
+
+    Its leaves may be any objects, and one and the same object twice.
+    """
+    return flatten(block) if block.flattened is None else block.flattened
+
+
+jax.tree_util.register_pytree_node(Block, _flatten_for_jax, unflatten)
 
 
 def mapped(block: Block, function: Callable[[Block], Any]) -> Any:
