@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -235,13 +235,7 @@ def _priced(
     coefficient: Any,
 ) -> Factor:
     carried = {label for factor in factors for label in factor.labels}
-    constant = [
-        axis
-        for axis in axes
-        if axis.index.is_plain(axis.size)
-        and not set(axis.index.labels) & (carried | set(kept))
-        and sum(axis.index.labels[0] in other.index.labels for other in axes if axis.size != 1) == 1
-    ]
+    constant = [axis for axis in axes if _is_constant(axis, axes, carried | set(kept))]
     involved = {label for axis in axes for label in axis.index.labels} | carried
     targets = [axis.target for axis in axes if axis.size != 1 and axis not in constant]
     labels = (*(label for label in kept if label in involved), *targets)
@@ -253,6 +247,18 @@ def _priced(
         arrays.product(list(factors), coefficient, dtype)
         cost.bytes = moved
     return arrays.written(labels, dtype)
+
+
+def _is_constant(axis: Axis, axes: Sequence[Axis], carried: Set[Label]) -> bool:
+    """Whether entries along an axis are alike: its labels run over all of it, and there alone."""
+    digits = radix(axis.index)
+    whole = digits is not None and arrays.numel(digits) == axis.size
+    if axis.size == 1 or not (whole or axis.index.is_plain(axis.size)):
+        return axis.index.is_plain(axis.size) and not set(axis.index.labels) & carried
+    return not any(
+        label in carried or sum(label in other.index.labels for other in axes) > 1
+        for label in axis.index.labels
+    )
 
 
 def _is_written(factor: Factor, axes: Sequence[Axis], kept: Sequence[Label]) -> bool:
