@@ -24,6 +24,7 @@ import programs
 import second_order
 import sizes
 import stencils
+import structured
 from overview import Row
 from real_programs import PROGRAMS
 
@@ -76,6 +77,7 @@ SCRIPTS: Mapping[str, Mapping[str, Callable[[], harness.Task]]] = {
     "chains": chains.TASKS,
     "second_order": second_order.TASKS,
     "stencils": stencils.TASKS,
+    "structured": structured.TASKS,
     "gradients": gradients.TASKS,
     "lecture_gradient": lecture_gradient.TASKS,
     "network_pieces": network_pieces.TASKS,
