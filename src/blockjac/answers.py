@@ -19,6 +19,7 @@ from blockjac.blocks import Block
 from blockjac.blocks.operators import Edge, written
 from blockjac.eliminate import Edges, eliminate, forward_order, reverse_order
 from blockjac.evaluation import (
+    Point,
     elemental,
     evaluate,
     identity_edges,
@@ -94,19 +95,17 @@ class Jacobian:
         """`(results, rows)`: a row of arrays or Blocks for each differentiated result."""
         del extra
         outputs = graph.outputs[: self.count]
-        useful = useful_vertices(graph, outputs)
-        point = evaluate(graph, arguments, captured, useful, waves=Waves.of(graph, useful))
-        edges = elemental(graph, point, useful)
-        identity_edges(graph, edges, outputs, useful)
+        useful, point, edges = linked(graph, arguments, captured, outputs)
         unasked = {(self.wrt[number], ("out", place)) for place, number in self.unasked}
         edges.skipped = self.skipped | unasked
+        mirrored = self.skipped - unasked
         self._eliminate(graph, edges, useful)
         rows = []
         for place, output in enumerate(outputs):
             result = graph.aval(output)
             row: list[Any] = []
             for number, leaf in enumerate(self.wrt):
-                if (leaf, ("out", place)) in self.skipped - unasked:
+                if (leaf, ("out", place)) in mirrored:
                     row.append(self._mirrored(rows, place, number, graph))
                     continue
                 block = _block(edges, leaf, place, result, graph.avals[leaf])
@@ -222,6 +221,24 @@ class Pushforward:
             if is_inexact(graph.aval(output))
         ]
         return results(graph, point.values), rates
+
+
+def linked(
+    graph: Graph, arguments: Arrays, captured: Arrays, outputs: Sequence[Operand | Literal]
+) -> tuple[set[int], Point, Edges]:
+    """What an elimination begins with: the useful vertices, the point, and all edges to results.
+
+    Args:
+        graph: the traced function.
+        arguments: values of its inputs.
+        captured: values of its constants.
+        outputs: those of its results that are differentiated.
+    """
+    useful = useful_vertices(graph, outputs)
+    point = evaluate(graph, arguments, captured, useful, waves=Waves.of(graph, useful))
+    edges = elemental(graph, point, useful)
+    identity_edges(graph, edges, outputs, useful)
+    return useful, point, edges
 
 
 def results(graph: Graph, values: Sequence[Any]) -> list[Any]:

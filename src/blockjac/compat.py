@@ -164,6 +164,11 @@ def convert(array: Any, dtype: Any, weak_type: bool) -> Any:
     return jax.lax.convert_element_type_p.bind(array, **params)
 
 
+def is_traced(tree: Any) -> bool:
+    """Whether any leaf of a tree is a value of a program that is being traced."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
 def is_batched(array: Any) -> bool:
     """Whether an array stands for a batch of arrays inside a `jax.vmap` that is under way.
 

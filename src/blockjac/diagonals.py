@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from blockjac.answers import NO_LIMIT, Arrays
+from blockjac.answers import NO_LIMIT, Arrays, linked
 from blockjac.blocks import Block, add
 from blockjac.blocks.cost import Cost, OverBudget, planning
 from blockjac.blocks.dense import along, dense
@@ -26,14 +26,12 @@ from blockjac.blocks.star import star_along
 from blockjac.call import ArgNums, Call, traced_call
 from blockjac.eliminate import Edges, Vertex, eliminate
 from blockjac.errors import BlockShapeError
-from blockjac.evaluation import elemental, evaluate, identity_edges, useful_vertices
 from blockjac.graph import Graph
 from blockjac.planner import Order, Plan, check_order, choose_unfinished
 from blockjac.planner.one_way import has_one_way
 from blockjac.plans import fitted, traced_once
 from blockjac.trace import named_as
 from blockjac.transforms import answered, check_callable, documented, jacobian
-from blockjac.waves import Waves
 
 Function = Callable[..., Any]
 Orders = Order | Plan | Sequence[int]
@@ -283,10 +281,7 @@ class Diagonal:
         """The diagonals, of the shapes of the results."""
         del extra
         outputs = graph.outputs[: self.count]
-        useful = useful_vertices(graph, outputs)
-        point = evaluate(graph, arguments, captured, useful, waves=Waves.of(graph, useful))
-        edges = elemental(graph, point, useful)
-        identity_edges(graph, edges, outputs, useful)
+        useful, _, edges = linked(graph, arguments, captured, outputs)
         asked = {(self.wrt[pair.number], ("out", pair.place)) for pair in self.pairs}
         every = {(leaf, ("out", place)) for leaf in self.wrt for place in range(self.count)}
         edges.skipped = every - asked

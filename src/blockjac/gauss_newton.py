@@ -21,7 +21,7 @@ from blockjac.blocks.dense import dense
 from blockjac.blocks.matrix import Rows, Shape, mirrored
 from blockjac.blocks.star import star_along
 from blockjac.call import TRACED, ArgNums
-from blockjac.compat import Tracer
+from blockjac.compat import Tracer, is_traced
 from blockjac.curvature import block_hessian
 from blockjac.errors import BlockShapeError, DifferentiationTypeError, NonScalarLossError
 from blockjac.planner import Order, Plan, check_order
@@ -77,7 +77,7 @@ class GaussNewton(BlockMatrix):
             return self._multiplied
         upper = _upper_half(self.jacobian, self.inner)
         rows = tuple(map(tuple, mirrored(upper)))
-        if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(upper)):
+        if not is_traced(upper):
             self._multiplied = rows
         return rows
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from blockjac.answers import NO_LIMIT, Arrays, Jacobian
+from blockjac.answers import NO_LIMIT, Arrays, Jacobian, linked
 from blockjac.blocks import Block, add, star
 from blockjac.blocks.cost import planning
 from blockjac.blocks.dense import along, dense
@@ -24,12 +24,10 @@ from blockjac.blocks.star import chain_along
 from blockjac.call import ArgNums, Call, traced_call
 from blockjac.eliminate import Edges, Vertex, eliminate
 from blockjac.errors import BlockShapeError
-from blockjac.evaluation import elemental, evaluate, identity_edges, useful_vertices
 from blockjac.graph import Graph
 from blockjac.planner import Order, Plan, check_order, choose_unfinished
 from blockjac.plans import fitted, traced_once
 from blockjac.transforms import answered, check_callable, documented
-from blockjac.waves import Waves
 
 Function = Callable[..., Any]
 Orders = Order | Plan | Sequence[int]
@@ -200,10 +198,7 @@ class Products:
         """An array `(N,)` or `(N, N)`."""
         del extra
         outputs = graph.outputs[:1]
-        useful = useful_vertices(graph, outputs)
-        point = evaluate(graph, arguments, captured, useful, waves=Waves.of(graph, useful))
-        edges = elemental(graph, point, useful)
-        identity_edges(graph, edges, outputs, useful)
+        useful, _, edges = linked(graph, arguments, captured, outputs)
         order = choose_unfinished(self.order, graph, edges, useful)
         rows = Unmade(edges.leaving, edges.entering, edges.same, found={x: [] for x in self.wrt})
         eliminate(rows, order)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +38,7 @@ from blockjac.planner.fingerprint import fingerprint
 from blockjac.planner.memory import peak_bytes
 from blockjac.planner.orders import price
 from blockjac.planner.plan import Figures, Plan, Step
+from blockjac.recent import made_once
 from blockjac.rules.registry import edition
 from blockjac.trace import named_as
 
@@ -140,7 +140,6 @@ MAX_COMPILED = 256
 """How many compiled transformed functions are kept; the least recently used is dropped."""
 
 _functions: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
-_lock = threading.Lock()
 
 
 def _compiled(function: Any) -> Callable[..., Any]:
@@ -154,15 +153,8 @@ def _compiled(function: Any) -> Callable[..., Any]:
         hash(key)
     except TypeError:  # closes over a list, say: then it is the function itself that counts
         key = (edition(), function)
-    with _lock:
-        made = _functions.get(key)
-        if made is None:
-            # A function of its own: JAX finds the trace of one that it has met before.
-            made = _functions[key] = jax.jit(partial(function))
-        _functions.move_to_end(key)
-        while len(_functions) > MAX_COMPILED:
-            _functions.popitem(last=False)
-    return made
+    # A function of its own is jitted: JAX finds the trace of one that it has met before.
+    return made_once(_functions, key, lambda: jax.jit(partial(function)), MAX_COMPILED)
 
 
 def _method(order: Any) -> str:

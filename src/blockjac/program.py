@@ -7,7 +7,6 @@ arguments, so that a fresh lambda of the same text does not compile again.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from jax.extend import core
 from blockjac import compat
 from blockjac.answers import Values
 from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.recent import made_once
 from blockjac.rules.registry import edition
 from blockjac.trace import trace
 
@@ -29,7 +29,6 @@ MAX_PROGRAMS = 512
 """How many compiled programs are kept; the least recently used is dropped."""
 
 _programs: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
-_lock = threading.Lock()
 
 Question = Callable[[Graph, Sequence[Any], Sequence[Any], Sequence[Any]], Any]
 """Emits a computation from a graph, its arguments, its captured and extra arrays; hashable."""
@@ -50,23 +49,19 @@ def run(
         What the question returns.
     """
     captured = graph.captured
-    if any(
-        isinstance(leaf, compat.Tracer) for leaf in jax.tree.leaves((arguments, captured, extra))
-    ):
+    if compat.is_traced((arguments, captured, extra)):
         return question(graph, arguments, captured, extra)
     shapes = tuple(
         (tuple(np.shape(array)), str(getattr(array, "dtype", type(array)))) for array in extra
     )
     # jax.jit itself tells apart the settings that it depends on, such as x64 and matmul precision.
     key = (question, edition(), shapes, graph_key(graph))
-    with _lock:
-        program = _programs.get(key)
-        if program is None:
-            # The program outlives this call; the arrays that this call captured must not.
-            program = _programs[key] = jax.jit(partial(question, replace(graph, captured=[])))
-        _programs.move_to_end(key)
-        while len(_programs) > MAX_PROGRAMS:
-            _programs.popitem(last=False)
+
+    def made() -> Callable[..., Any]:
+        # The program outlives this call; the arrays that this call captured must not.
+        return jax.jit(partial(question, replace(graph, captured=[])))
+
+    program = made_once(_programs, key, made, MAX_PROGRAMS)
     return program(list(arguments), list(captured), list(extra))
 
 

@@ -18,7 +18,7 @@ from blockjac.blocks.entries import Grid, values
 from blockjac.blocks.export import SCIPY_FORMATS, assembled, numpy_values, to_bcoo, to_bcsr
 from blockjac.blocks.pattern import Arrangement, arrangement
 from blockjac.call import ArgNums, traced_call
-from blockjac.compat import Tracer
+from blockjac.compat import is_traced
 from blockjac.errors import BlockTypeError
 from blockjac.graph import Graph
 from blockjac.planner import Order, Plan, check_order
@@ -31,8 +31,6 @@ FORMATS = (*SCIPY_FORMATS, *JAX_FORMATS, "dense")
 MAX_PATTERNS = 64
 MAX_PATTERN_BYTES = 2**30
 """How many patterns are kept, and bytes of them; the least recently used is dropped."""
-
-Wrapped = Callable[..., Any]
 
 
 def sparse_jacobian(
@@ -254,7 +252,7 @@ def _made(arranged: Arrangement, format: str) -> Prototype:
 
 
 def _check_untraced(tree: Any, format: str) -> None:
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
+    if is_traced(tree):
         raise BlockTypeError(
             f"sparse_jacobian with format={format!r} gives an array of scipy or NumPy, and cannot "
             "be traced by JAX (jit, vmap, grad): use format='bcoo' there"

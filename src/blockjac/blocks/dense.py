@@ -107,9 +107,9 @@ def _scattered(block: Block) -> Any:
     for piece in found:
         where = places(piece, jnp, np.dtype(np.int32))
         flat = where.rows * columns + where.columns
-        positions.append(flat if where.inside is None else jnp.where(where.inside, flat, -1))
-    flat = jnp.concatenate(positions)
-    start = jnp.zeros((block.size,), block.dtype).at[jnp.where(flat < 0, block.size, flat)]
+        off = block.size  # where nothing is written
+        positions.append(flat if where.inside is None else jnp.where(where.inside, flat, off))
+    start = jnp.zeros((block.size,), block.dtype).at[jnp.concatenate(positions)]
     write = start.set if distinct else start.add
     written = write(values(grid), mode="drop", unique_indices=distinct)
     return jnp.reshape(written, block.shape)
@@ -125,6 +125,12 @@ def diagonal(block: Block) -> Any:
     return dense(along(block, [(axis, axis) for axis in range(len(block.out_shape))]))
 
 
+def unpaired(wrt_shape: Sequence[int], pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """The input axes that are in no pair of an output and an input axis."""
+    removed = {axis for _, axis in pairs}
+    return [axis for axis in range(len(wrt_shape)) if axis not in removed]
+
+
 def along(block: Block, pairs: Sequence[tuple[int, int]]) -> Block:
     """The entries at which pairs of an output and an input axis agree.
 
@@ -135,8 +141,7 @@ def along(block: Block, pairs: Sequence[tuple[int, int]]) -> Block:
     Returns:
         A Block of the same outputs with respect to the input axes that are in no pair.
     """
-    removed = {axis for _, axis in pairs}
-    kept = [axis for axis in range(len(block.wrt_shape)) if axis not in removed]
+    kept = unpaired(block.wrt_shape, pairs)
     wrt_shape = tuple(block.wrt_shape[axis] for axis in kept)
     terms = []
     for term in block.terms:

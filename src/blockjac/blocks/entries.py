@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -191,9 +190,13 @@ def is_static(grid: Grid) -> bool:
     )
 
 
-def is_traced(grid: Grid) -> bool:
-    """Whether any array of the blocks is a value of a program that is being traced."""
-    return any(isinstance(leaf, compat.Tracer) for leaf in jax.tree.leaves(list(map(list, grid))))
+def all_inside(found: Sequence[Piece]) -> bool:
+    """Whether it is certain that no entry lies off its block."""
+    return all(
+        index.within(size)
+        for piece in found
+        for index, size in zip(piece.term.indices, piece.block.shape, strict=True)
+    )
 
 
 def check_one(grid: Grid, what: str = "a sparse matrix") -> None:

@@ -17,24 +17,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac import compat
 from blockjac.blocks.block import canonical
 from blockjac.blocks.entries import (
     Grid,
     Piece,
+    all_inside,
     are_distinct,
     check_countable,
     check_no_batch,
     check_one,
     check_room,
     is_static,
-    is_traced,
     pieces,
     places,
     shape_of,
     values,
 )
 from blockjac.blocks.pattern import Arrangement, Pattern, arrangement
+from blockjac.compat import is_traced
 from blockjac.errors import BlockShapeError, BlockTypeError
 
 SCIPY_FORMATS = ("csr", "csc", "coo", "dia")
@@ -174,7 +174,7 @@ def to_bcoo(grid: Grid) -> Any:
     check_room(2 * count, f"the places of the {count:,} entries of this Jacobian")
     if not is_static(grid):
         return _at_run_time(grid, found, dtype)
-    if is_traced(grid) and are_distinct(grid) and _all_inside(found):
+    if is_traced(grid) and are_distinct(grid) and all_inside(found):
         indices = _computed_places(found, dtype)
         return sparse.BCOO((values(grid), indices), shape=shape, unique_indices=True)
     arranged = arrangement(grid)
@@ -298,14 +298,6 @@ def to_bcsr(grid: Grid) -> Any:
     return sparse.BCSR.from_bcoo(to_bcoo(grid))  # which sorts where that is needed
 
 
-def _all_inside(found: list[Piece]) -> bool:
-    return all(
-        index.within(size)
-        for piece in found
-        for index, size in zip(piece.term.indices, piece.block.shape, strict=True)
-    )
-
-
 def _jax_index_type(shape: tuple[int, int]) -> Any:
     """The integers for the places of JAX's formats: 32 bits where they reach.
 
@@ -333,7 +325,7 @@ def to_scipy_operator(
     """A `scipy.sparse.linalg.LinearOperator` from a matrix's products with flat vectors."""
     from scipy.sparse import linalg
 
-    if any(isinstance(leaf, compat.Tracer) for leaf in jax.tree.leaves(matrix)):
+    if is_traced(matrix):
         raise _traced_error()
     check_no_batch(matrix, "a linear operator")
     dtype = matrix.dtype

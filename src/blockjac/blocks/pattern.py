@@ -14,11 +14,11 @@ from blockjac.blocks.entries import (
     LARGEST,
     Grid,
     Piece,
-    are_disjoint,
+    all_inside,
+    are_distinct,
     check_countable,
     check_one,
     check_room,
-    is_determined,
     is_static,
     pieces,
     places,
@@ -202,17 +202,7 @@ def nnz(block: Block) -> int:
     rest = _without(block, aside)
     found = pieces([[rest]])
     most = sum(piece.count for piece in found)
-    within = all(
-        index.within(size)
-        for term in rest.terms
-        for index, size in zip(term.indices, rest.shape, strict=True)
-    )
-    distinct = all(map(is_determined, rest.terms)) and all(
-        are_disjoint(one, other, rest)
-        for place, one in enumerate(rest.terms)
-        for other in rest.terms[:place]
-    )
-    if within and distinct:
+    if all_inside(found) and are_distinct([[rest]]):
         return multiplicity * most
     if most > EXACT_PLACES or block.batch_shape or not is_static([[rest]]):
         return multiplicity * min(most, rest.size)

@@ -16,7 +16,7 @@ import numpy as np
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term, as_array, delta_pairs, rebuilt, tidy
 from blockjac.blocks.cost import count_contraction, count_edge_products, is_planning
-from blockjac.blocks.dense import Axis, as_dense_axes, materialise
+from blockjac.blocks.dense import Axis, as_dense_axes, materialise, unpaired
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.network import Contradiction, Network
@@ -122,8 +122,7 @@ def star_along(left: Block, right: Block, pairs: Sequence[tuple[int, int]]) -> B
         >>> star_along(Block.from_dense(A, 1), Block.from_dense(B, 1), [(0, 0)]).dense()
         Array([3., 3.], dtype=float32)
     """
-    removed = {axis for _, axis in pairs}
-    kept = tuple(size for axis, size in enumerate(right.wrt_shape) if axis not in removed)
+    kept = tuple(right.wrt_shape[axis] for axis in unpaired(right.wrt_shape, pairs))
     terms = []
     for one in (_cast(term, right.dtype) for term in left.terms):
         for other in right.terms:
@@ -150,8 +149,7 @@ def chain_along(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> Bl
     first, *rest = blocks
     if len(rest) == 1:
         return star_along(first, rest[0], pairs)
-    dtype, removed = rest[-1].dtype, {axis for _, axis in pairs}
-    kept = [axis for axis in range(len(rest[-1].wrt_shape)) if axis not in removed]
+    dtype, kept = rest[-1].dtype, unpaired(rest[-1].wrt_shape, pairs)
     wrt_shape = tuple(rest[-1].wrt_shape[axis] for axis in kept)
     terms = []
     for chosen in itertools.product(*(block.terms for block in blocks)):
@@ -242,8 +240,7 @@ def _star_terms(
     _count_constant(left, right)
     left = _prepared(left, right, one, pairs)
     labels = [*left.labels, *right.labels]
-    removed = {axis for _, axis in pairs}
-    kept = [axis for axis in range(len(right.wrt)) if axis not in removed]
+    kept = unpaired(other.wrt_shape, pairs)
     wrt_shape = tuple(other.wrt_shape[axis] for axis in kept)
     network = Network(
         [*left.factors, *right.factors],

@@ -11,11 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.blocks.block import as_array
+from blockjac.blocks.block import Shape, as_array
 from blockjac.compat import Tracer
 from blockjac.errors import BlockShapeError, InvalidOptionError
-
-Shape = tuple[int, ...]
 
 
 def flat(given: Any) -> jax.Array:
