@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         jacobian,
         jvp,
         value_and_grad,
+        value_and_jacobian,
         vjp,
     )
 
@@ -74,6 +75,7 @@ __all__ = [
     "sparse_jacobian",
     "star",
     "value_and_grad",
+    "value_and_jacobian",
     "vjp",
 ]
 
@@ -109,6 +111,7 @@ _HOME = {
     "sparse_jacobian": "blockjac.sparse",
     "star": "blockjac.blocks",
     "value_and_grad": "blockjac.transforms",
+    "value_and_jacobian": "blockjac.transforms",
     "vjp": "blockjac.transforms",
 }
 """The module of each public name; a public name that is not a key is a submodule."""

@@ -31,6 +31,7 @@ from blockjac.evaluation import (
 from blockjac.graph import Graph, Literal, Operand
 from blockjac.planner import Order, choose_order
 from blockjac.planner.one_way import check_backwards, check_forwards, has_one_way
+from blockjac.rules.complex_numbers import complex_dtype, complexified, is_complex
 from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
 from blockjac.trace import is_inexact
 from blockjac.waves import Waves
@@ -258,10 +259,11 @@ def left_over(edges: Edges, tail: Any, head: Any) -> Block | None:
 
 
 def _block(edges: Edges, leaf: int, place: int, result: Any, value: Any) -> Block:
+    """The block of a result by an input; of real vertices where the input is complex."""
     found = left_over(edges, leaf, ("out", place))
-    if found is not None:
-        return found
-    return Block.zeros(vertex_shape(result), vertex_shape(value), real_dtype(value.dtype))
+    if found is None:
+        found = Block.zeros(vertex_shape(result), vertex_shape(value), real_dtype(value.dtype))
+    return complexified(found) if is_complex(result) and not is_complex(value) else found
 
 
 def _dense(block: Block, result: Any, value: Any, holomorphic: bool) -> Any:
@@ -270,15 +272,23 @@ def _dense(block: Block, result: Any, value: Any, holomorphic: bool) -> Any:
 
 
 def finished(dense: Any, result: Any, value: Any, holomorphic: bool) -> Any:
-    """The Jacobian that is answered from one of real vertices: complex where the variable is."""
-    if not jnp.issubdtype(value.dtype, jnp.complexfloating):
-        return _typed_as(dense, value)
+    """The Jacobian that is answered from one of real vertices: complex where a variable is."""
+    if not is_complex(value):
+        weak = getattr(value, "weak_type", False)
+        if is_complex(result) and dense.ndim > len(result.shape) + len(value.shape):
+            dense = jax.lax.complex(dense[0], dense[1])
+        return compat.convert(dense, jacobian_dtype(result, value), weak)
     axis = len(result.shape)
     if holomorphic:  # d(u + iv)/d(re): the first two axes of parts are the output's and the input's
         by_real = jax.lax.index_in_dim(dense, 0, axis + 1, keepdims=False)
         return _typed_as(jax.lax.complex(by_real[0], by_real[1]), value)
     real, imaginary = (jax.lax.index_in_dim(dense, place, axis, keepdims=False) for place in (0, 1))
     return _typed_as(jax.lax.complex(real, -imaginary), value)
+
+
+def jacobian_dtype(result: Any, value: Any) -> Any:
+    """The dtype of a Jacobian: the input's, and complex where the result is."""
+    return complex_dtype(value.dtype) if is_complex(result) else value.dtype
 
 
 def _cotangent(edges: Edges, leaf: int, value: Any) -> Any:

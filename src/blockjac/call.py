@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import source_info_util
 
-from blockjac.compat import UNKNOWN_VALUE_ERRORS, jax_array
+from blockjac.compat import UNKNOWN_VALUE_ERRORS, is_made_by_jax, jax_array
 from blockjac.errors import ArgumentError, DifferentiationTypeError
 from blockjac.graph import Graph
+from blockjac.rules.complex_numbers import is_complex
 from blockjac.trace import is_inexact, named_as, trace
 
 source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
@@ -107,11 +108,9 @@ class Call:
         """The function's result from the graph's."""
         return jax.tree.unflatten(self.record.out_tree, outs[: self.count])
 
-    def aux(self, outs: Sequence[Any]) -> Any:
+    def auxiliary(self, outs: Sequence[Any]) -> Auxiliary:
         """The auxiliary result from the graph's auxiliary results."""
-        traced = iter(outs)
-        leaves = [next(traced) if leaf is None else leaf for leaf in self.record.aux_leaves]
-        return jax.tree.unflatten(self.record.aux_tree, leaves)
+        return replace(self.record.auxiliary, arrays=tuple(outs))
 
     # Checks of what the function returns
 
@@ -138,23 +137,29 @@ class Call:
         Raises:
             DifferentiationTypeError: says what to do instead.
         """
-        if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in self.inputs):
+        if any(map(is_complex, self.inputs)):
             raise DifferentiationTypeError(
                 f"{self.name} requires real-valued inputs, but got complex ones; for a "
                 "holomorphic function use blockjac.jacobian with holomorphic=True, else "
                 "differentiate with respect to real and imaginary parts"
             )
 
-    def check_results(self, holomorphic: bool) -> None:
+    def check_results(self, holomorphic: bool, complex_of_real: bool = False) -> None:
         """Raise unless the results can be differentiated.
+
+        Args:
+            holomorphic: whether results must be complex.
+            complex_of_real: whether results may be complex where all inputs are real.
 
         Raises:
             DifferentiationTypeError: in JAX's words, with what to do.
         """
+        real_inputs = not any(map(is_complex, self.inputs))
         for result in self.results:
             dtype = result.dtype
-            is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
-            if holomorphic and not is_complex:
+            if is_complex(result) and complex_of_real and real_inputs:
+                continue
+            if holomorphic and not is_complex(result):
                 raise DifferentiationTypeError(
                     f"{self.name} with holomorphic=True requires outputs with complex dtype, but "
                     f"got {dtype.name}."
@@ -164,7 +169,7 @@ class Call:
             instead = (
                 "For holomorphic differentiation, pass holomorphic=True. For differentiation of "
                 "non-holomorphic functions involving complex outputs, use blockjac.vjp directly."
-                if is_complex
+                if is_complex(result)
                 else "For differentiation of functions with integer outputs, use "
                 "blockjac.vjp directly."
             )
@@ -245,6 +250,53 @@ def traced_call(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Passed:
+    """What of an auxiliary result no program computes.
+
+    Attributes:
+        tree: of the whole.
+        leaves: those that are not JAX arrays, which are passed through; None for the others.
+    """
+
+    tree: Any
+    leaves: Sequence[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Auxiliary:
+    """What a function returns beside the value that is differentiated.
+
+    It is a pytree of its arrays, so that a compiled program can return it whatever else it holds.
+
+    Attributes:
+        arrays: its leaves that are JAX arrays.
+        passed: everything else.
+    """
+
+    arrays: tuple[Any, ...]
+    passed: Passed
+
+    @classmethod
+    def of(cls, tree: Any) -> Auxiliary:
+        """Take a tree apart."""
+        leaves, structure = jax.tree.flatten(tree)
+        arrays = tuple(leaf for leaf in leaves if is_made_by_jax(leaf))
+        passed = [None if is_made_by_jax(leaf) else leaf for leaf in leaves]
+        return cls(arrays, Passed(structure, passed))
+
+    def tree(self) -> Any:
+        """The tree as the function returned it."""
+        arrays = iter(self.arrays)
+        leaves = [next(arrays) if leaf is None else leaf for leaf in self.passed.leaves]
+        return jax.tree.unflatten(self.passed.tree, leaves)
+
+
+jax.tree_util.register_dataclass(Auxiliary, data_fields=["arrays"], meta_fields=["passed"])
+
+NO_AUXILIARY = Auxiliary.of(None)
+
+
 @dataclass(eq=False)
 class _Record:
     """What one run of the user's function returned.
@@ -252,31 +304,22 @@ class _Record:
     Attributes:
         results: shapes and dtypes of the result's leaves.
         out_tree: the result's tree.
-        aux_tree: the tree of the auxiliary result, None without one.
-        aux_leaves: its leaves that are no JAX arrays and so are passed through; None at the others.
+        auxiliary: the auxiliary result, without its arrays.
         name: of the function.
     """
 
     name: str
     results: Sequence[jax.ShapeDtypeStruct] = ()
     out_tree: Any = None
-    aux_tree: Any = None
-    aux_leaves: Sequence[Any] = ()
+    auxiliary: Auxiliary = NO_AUXILIARY
 
     def flat(self, answer: Any, has_aux: bool) -> list[Any]:
         """The arrays of the result and then those of aux; everything else is remembered here."""
         arrays: list[Any] = []
         if has_aux:
-            if not isinstance(answer, tuple) or len(answer) != 2:
-                raise DifferentiationTypeError(
-                    "expected function with aux output to return a two-element tuple, "
-                    f"(value, aux), but got {answer!r} of type {type(answer)}"
-                )
-            answer, aux = answer
-            leaves, self.aux_tree = jax.tree.flatten(aux)
-            self.aux_leaves = [None if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
-            arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
-        leaves, self.out_tree = jax.tree.flatten(answer)
+            found = Auxiliary.of(value_and_aux(answer)[1])
+            arrays, self.auxiliary = [*found.arrays], replace(found, arrays=())
+        leaves, self.out_tree = jax.tree.flatten(value_of(answer, has_aux))
         for leaf in leaves:
             if not is_array(leaf):
                 raise DifferentiationTypeError(
@@ -287,6 +330,25 @@ class _Record:
             jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves
         ]
         return [*leaves, *arrays]
+
+
+def value_of(result: Any, has_aux: bool) -> Any:
+    """What of a function's result is differentiated."""
+    return value_and_aux(result)[0] if has_aux else result
+
+
+def value_and_aux(result: Any) -> tuple[Any, Any]:
+    """The two parts of what a function with an auxiliary result returns.
+
+    Raises:
+        DifferentiationTypeError: in JAX's words, if it is not a pair.
+    """
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise DifferentiationTypeError(
+            "expected function with aux output to return a two-element tuple, "
+            f"(value, aux), but got {result!r} of type {type(result)}"
+        )
+    return result
 
 
 def is_array(leaf: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer as Tracer
 from jax.extend import core, source_info_util
 
@@ -46,6 +47,12 @@ def jax_array(value: Any) -> Any:
         return value
     is_array = hasattr(value, "__array__") or not hasattr(value, "dtype")
     return jnp.asarray(value) if is_array else value
+
+
+def is_made_by_jax(value: Any) -> bool:
+    """Whether JAX made an array: one of its own, or a constant that a trace holds as NumPy's."""
+    own = isinstance(value, np.ndarray) and type(value).__module__.partition(".")[0] == "jax"
+    return own or isinstance(value, jax.Array)
 
 
 def evaluated(closed: Any, arguments: Sequence[Any]) -> list[Any]:

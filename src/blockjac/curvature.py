@@ -16,7 +16,7 @@ from blockjac.chunks import in_chunks
 from blockjac.errors import ArgumentError
 from blockjac.graph import Graph
 from blockjac.planner import Order, Plan, check_order
-from blockjac.plans import fitted, traced_once
+from blockjac.plans import fitted, transformed
 from blockjac.trace import named_as
 from blockjac.transforms import (
     answered,
@@ -94,20 +94,19 @@ def hessian(
         )
         chunked = in_chunks(question, call.graph, max_bytes, chunk_size, call.graph_name)
         aux, rows = answered(chunked, call, call.arguments)
-        answer = call.jacobian_tree(rows)
-        return (answer, call.aux(aux)) if has_aux else answer
+        return call.jacobian_tree(rows), call.auxiliary(aux)
 
-    made = hessian_of if has_aux else traced_once(hessian_of, wanted, fun)
-    return documented(made, fun, "Hessian", argnums)
+    return documented(transformed(hessian_of, wanted, fun, has_aux), fun, "Hessian", argnums)
 
 
 def block_hessian(
     fun: Callable[..., Any],
     argnums: ArgNums = 0,
+    has_aux: bool = False,
     *,
     pairs: Pairs = "all",
     order: Order | Plan | Sequence[int] = "auto",
-) -> Callable[..., BlockMatrix]:
+) -> Callable[..., Any]:
     """The Hessian of a function with one number as its result, as a grid of Blocks.
 
     Row and column of the grid are the leaves of the differentiated arguments; each block keeps the
@@ -116,6 +115,7 @@ def block_hessian(
     Args:
         fun: any JAX function of real arrays and trees of them, with a result of shape ().
         argnums: which positional arguments to differentiate by.
+        has_aux: whether `fun` returns `(value, aux)`.
         pairs: which blocks: "all", "diagonal" for those of each leaf by itself, or pairs of leaves
             by number, `(i, j)` with its mirror image. The others are not computed and come as zero
             blocks.
@@ -123,7 +123,8 @@ def block_hessian(
 
     Returns:
         A function of the same arguments that gives a `BlockMatrix`: `matrix[i, j]` is the Block of
-        leaves i and j, `matrix.tree()` the tree of `jax.hessian` with Blocks as leaves.
+        leaves i and j, `matrix.tree()` the tree of `jax.hessian` with Blocks as leaves. With
+        `has_aux`, `(matrix, aux)`.
 
     Raises:
         TypeError: if the result is no real number, and for integer and complex inputs.
@@ -142,9 +143,9 @@ def block_hessian(
     check_callable(fun, "block_hessian")
     _check_pairs(pairs)
 
-    def hessian_of(*args: Any, **kwargs: Any) -> BlockMatrix:
-        inner = grad(fun, argnums)
-        call = traced_call("block_hessian", inner, argnums, args, kwargs)
+    def hessian_of(*args: Any, **kwargs: Any) -> Any:
+        inner = grad(fun, argnums, has_aux)
+        call = traced_call("block_hessian", inner, argnums, args, kwargs, has_aux=has_aux)
         call.check_real_inputs()
         symmetric = _is_symmetric(call.inputs, call.results)
         question = Jacobian(
@@ -156,14 +157,18 @@ def block_hessian(
             unasked=_unasked(pairs, call.count),
         )
         tree = jax.tree.structure(call.argument_tree(range(call.count)))
-        if symmetric:
-            return BlockMatrix.symmetric(answered(UpperHalf(question), call, call.arguments), tree)
-        return BlockMatrix(answered(question, call, call.arguments)[1], tree, tree)
+        asked = UpperHalf(question) if symmetric else question
+        aux, rows = answered(asked, call, call.arguments)
+        matrix = BlockMatrix.symmetric(rows, tree) if symmetric else BlockMatrix(rows, tree, tree)
+        return matrix, call.auxiliary(aux)
 
-    return documented(traced_once(hessian_of, wanted, fun), fun, "Block Hessian", argnums)
+    made = transformed(hessian_of, wanted, fun, has_aux)
+    return documented(made, fun, "Block Hessian", argnums)
 
 
-def hvp(fun: Callable[..., Any], params: Any, vector: Any, *args: Any) -> Any:
+def hvp(
+    fun: Callable[..., Any], params: Any, vector: Any, *args: Any, has_aux: bool = False
+) -> Any:
     """The product of a function's Hessian with a vector, forwards over the gradient.
 
     Args:
@@ -171,9 +176,10 @@ def hvp(fun: Callable[..., Any], params: Any, vector: Any, *args: Any) -> Any:
         params: the point, a tree of real arrays.
         vector: the direction, in the tree, shapes and dtypes of `params`.
         args: further arguments of the function, which are not differentiated.
+        has_aux: whether `fun` returns `(value, aux)`.
 
     Returns:
-        A tree like `params`.
+        A tree like `params`; with `has_aux`, `(product, aux)`.
 
     Raises:
         TypeError: if the result is no real number, for integer and complex parameters, and if the
@@ -188,9 +194,10 @@ def hvp(fun: Callable[..., Any], params: Any, vector: Any, *args: Any) -> Any:
         Array([4., 2.], dtype=float32)
     """
     check_callable(fun, "hvp")
-    gradient = grad(fun)
+    gradient = grad(fun, has_aux=has_aux)
     moved = named_as(fun, lambda params: gradient(params, *args))
-    return jvp(moved, (params,), (vector,))[1]
+    _, product, *aux = jvp(moved, (params,), (vector,), has_aux)
+    return (product, *aux) if has_aux else product
 
 
 # What is asked of the gradient's graph
@@ -203,9 +210,9 @@ class UpperHalf:
     jacobian: Jacobian
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
-        """Of each row the blocks from the diagonal on."""
-        _, rows = self.jacobian(graph, arguments, captured, extra)
-        return [row[place:] for place, row in enumerate(rows)]
+        """`(results, rows)` with, of each row, the blocks from the diagonal on."""
+        aux, rows = self.jacobian(graph, arguments, captured, extra)
+        return aux, [row[place:] for place, row in enumerate(rows)]
 
 
 def _unasked(pairs: Pairs, count: int) -> frozenset[tuple[int, int]]:

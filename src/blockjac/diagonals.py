@@ -17,19 +17,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from blockjac.answers import NO_LIMIT, Arrays, linked
+from blockjac.answers import NO_LIMIT, Arrays, linked, results
 from blockjac.blocks import Block, add
 from blockjac.blocks.cost import Cost, OverBudget, planning
 from blockjac.blocks.dense import along, dense
 from blockjac.blocks.operators import Edge, compose, written
 from blockjac.blocks.star import star_along
-from blockjac.call import ArgNums, Call, traced_call
+from blockjac.call import ArgNums, Call, traced_call, value_of
 from blockjac.eliminate import Edges, Vertex, eliminate
 from blockjac.errors import BlockShapeError
 from blockjac.graph import Graph
 from blockjac.planner import Order, Plan, check_order, choose_unfinished
 from blockjac.planner.one_way import has_one_way
-from blockjac.plans import fitted, traced_once
+from blockjac.plans import fitted, transformed
 from blockjac.trace import named_as
 from blockjac.transforms import answered, check_callable, documented, jacobian
 
@@ -40,12 +40,15 @@ EFFORT = 24_000
 """What may be spent on trying vertices as the last, see `Cost.effort`: about 0.2 s."""
 
 
-def jacobian_diagonal(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
+def jacobian_diagonal(
+    fun: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Function:
     """The diagonal of a Jacobian, `d f(x)[i] / d x[i]`, at the cost of its structure.
 
     Args:
         fun: any JAX function whose result has the tree and the shapes of the argument.
         argnums: which positional argument to differentiate by: one int.
+        has_aux: whether `fun` returns `(value, aux)`; the answer is then `(answer, aux)`.
         order: of elimination, as in `blockjac.jacobian`; with "auto" the last vertex is chosen so
             that the diagonal costs least.
 
@@ -64,15 +67,19 @@ def jacobian_diagonal(fun: Function, argnums: ArgNums = 0, *, order: Orders = "a
         >>> blockjac.jacobian_diagonal(lambda x: A @ x**2)(jnp.array([1.0, 10.0]))
         Array([ 2., 80.], dtype=float32)
     """
-    return _transform(fun, "jacobian_diagonal", "Jacobian diagonal", argnums, order, _as_input)
+    name, what = "jacobian_diagonal", "Jacobian diagonal"
+    return _transform(fun, name, what, argnums, has_aux, order, _as_input)
 
 
-def divergence(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
+def divergence(
+    fun: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Function:
     """The divergence of a vector field, the trace of its Jacobian: exact, no random vectors.
 
     Args:
         fun: any JAX function whose result has the tree and the shapes of the argument.
         argnums: as in `jacobian_diagonal`.
+        has_aux: as in `jacobian_diagonal`.
         order: as in `jacobian_diagonal`.
 
     Returns:
@@ -88,15 +95,18 @@ def divergence(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -
         >>> float(blockjac.divergence(lambda x: x * jnp.sum(x))(jnp.array([1.0, 2.0])))
         9.0
     """
-    return _transform(fun, "divergence", "Divergence", argnums, order, _summed)
+    return _transform(fun, "divergence", "Divergence", argnums, has_aux, order, _summed)
 
 
-def hessian_diagonal(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
+def hessian_diagonal(
+    fun: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Function:
     """The diagonal of a Hessian, `d2 f / d x[i]2`, without the Hessian.
 
     Args:
         fun: any JAX function.
         argnums: as in `jacobian_diagonal`.
+        has_aux: as in `jacobian_diagonal`.
         order: of the elimination of the gradient's graph.
 
     Returns:
@@ -113,15 +123,18 @@ def hessian_diagonal(fun: Function, argnums: ArgNums = 0, *, order: Orders = "au
         Array([ 6., 12.], dtype=float32)
     """
     name, what = "hessian_diagonal", "Hessian diagonal"
-    return _transform(fun, name, what, argnums, order, _as_result, second=True)
+    return _transform(fun, name, what, argnums, has_aux, order, _as_result, second=True)
 
 
-def laplacian(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
+def laplacian(
+    fun: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Function:
     """The Laplacian `sum_i d2 f / d x[i]2`, the trace of the Hessian: exact, without the Hessian.
 
     Args:
         fun: any JAX function; of a result of several entries each has its own Laplacian.
         argnums: as in `jacobian_diagonal`; of a tree, over all its leaves.
+        has_aux: as in `jacobian_diagonal`.
         order: as in `hessian_diagonal`.
 
     Returns:
@@ -136,7 +149,8 @@ def laplacian(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto") ->
         >>> float(blockjac.laplacian(lambda x: jnp.sum(x**2) ** 2)(jnp.array([1.0, 2.0])))
         80.0
     """
-    return _transform(fun, "laplacian", "Laplacian", argnums, order, _trace, second=True)
+    name, what = "laplacian", "Laplacian"
+    return _transform(fun, name, what, argnums, has_aux, order, _trace, second=True)
 
 
 def _transform(
@@ -144,6 +158,7 @@ def _transform(
     name: str,
     what: str,
     argnums: ArgNums,
+    has_aux: bool,
     order: Orders,
     answer: Callable[[Found], Any],
     second: bool = False,
@@ -157,20 +172,20 @@ def _transform(
 
         def noted(*args: Any, **kwargs: Any) -> Any:
             result = fun(*args, **kwargs)
-            trees.append(jax.tree.structure(result))
+            trees.append(jax.tree.structure(value_of(result, has_aux)))
             return result
 
         named_as(fun, noted)
-        differentiated = jacobian(noted, argnums) if second else noted
-        call = traced_call(name, differentiated, argnums, args, kwargs)
+        differentiated = jacobian(noted, argnums, has_aux) if second else noted
+        call = traced_call(name, differentiated, argnums, args, kwargs, has_aux=has_aux)
         call.check_real_inputs()
         call.check_results(holomorphic=False)
         pairs = tuple(_pairs(call, name, second))
         question = Diagonal(call.count, call.smooth, fitted(wanted, call), pairs)
-        diagonals = answered(question, call, call.arguments)
-        return answer(Found(call, pairs, diagonals, trees[-1]))
+        aux, diagonals = answered(question, call, call.arguments)
+        return answer(Found(call, pairs, diagonals, trees[-1])), call.auxiliary(aux)
 
-    return documented(traced_once(diagonal_of, wanted, fun), fun, what, argnums)
+    return documented(transformed(diagonal_of, wanted, fun, has_aux), fun, what, argnums)
 
 
 @dataclass(frozen=True)
@@ -275,13 +290,11 @@ class Diagonal:
     order: Order
     pairs: tuple[Wanted, ...]
 
-    def __call__(
-        self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays
-    ) -> list[Any]:
-        """The diagonals, of the shapes of the results."""
+    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
+        """The auxiliary results; and the diagonals, of the shapes of the results."""
         del extra
         outputs = graph.outputs[: self.count]
-        useful, _, edges = linked(graph, arguments, captured, outputs)
+        useful, point, edges = linked(graph, arguments, captured, outputs)
         asked = {(self.wrt[pair.number], ("out", pair.place)) for pair in self.pairs}
         every = {(leaf, ("out", place)) for leaf in self.wrt for place in range(self.count)}
         edges.skipped = every - asked
@@ -289,7 +302,7 @@ class Diagonal:
         if self.order == "auto" and not has_one_way(graph, useful):
             order = self._cheapest(edges, order)
         diagonals = self._diagonals(edges, order)
-        return [
+        return results(graph, point.values)[self.count :], [
             jnp.zeros(
                 graph.aval(outputs[pair.place]).shape, graph.avals[self.wrt[pair.number]].dtype
             )

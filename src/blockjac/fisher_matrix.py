@@ -14,7 +14,7 @@ from blockjac import compat
 from blockjac.blocks import Block, BlockMatrix, Factor, Index, Label, Term
 from blockjac.call import ArgNums
 from blockjac.errors import ArgumentError, BlockShapeError, InvalidOptionError
-from blockjac.gauss_newton import Function, GaussNewton, Orders, loss_hessian, of_model
+from blockjac.gauss_newton import Function, Orders, loss_hessian, of_model
 from blockjac.per_example import batch_jacobian
 from blockjac.transforms import check_callable, grad
 
@@ -23,11 +23,12 @@ def fisher(
     model: Function,
     loss: Function,
     argnums: ArgNums = 0,
+    has_aux: bool = False,
     *,
     kind: str = "exact",
     mean: Function | None = None,
     order: Orders = "auto",
-) -> Callable[..., GaussNewton]:
+) -> Callable[..., Any]:
     """The Fisher matrix of a model whose loss is a negative log-likelihood.
 
     Exact, it is `J' F J` where `F` is the expectation, over targets drawn from the model itself, of
@@ -44,6 +45,7 @@ def fisher(
         model: `model(params, X)` gives the outputs, examples on their first axis.
         loss: `loss(Y, outputs)` gives a real number, a sum or mean over the examples.
         argnums: which arguments of the model to differentiate by.
+        has_aux: whether `model` returns `(outputs, aux)`; the answer is then `(matrix, aux)`.
         kind: "exact" or "empirical".
         mean: the expected target, from the outputs; such as `jax.nn.softmax` for one-hot rows. For
             "exact" only.
@@ -80,7 +82,8 @@ def fisher(
                 "mean is of the exact Fisher matrix; the empirical one takes the given targets"
             )
     middle = partial(_expected_hessian, mean=mean) if kind == "exact" else _outer_gradients
-    return of_model(model, loss, argnums, order, "fisher", f"Fisher matrix ({kind})", middle)
+    what = f"Fisher matrix ({kind})"
+    return of_model(model, loss, argnums, has_aux, order, "fisher", what, middle)
 
 
 # The expectation

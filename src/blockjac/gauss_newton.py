@@ -20,7 +20,7 @@ from blockjac.blocks import Block, BlockMatrix, add, star, vectors
 from blockjac.blocks.dense import dense
 from blockjac.blocks.matrix import Rows, Shape, mirrored
 from blockjac.blocks.star import star_along
-from blockjac.call import TRACED, ArgNums
+from blockjac.call import TRACED, ArgNums, Auxiliary, value_and_aux
 from blockjac.compat import Tracer, is_traced
 from blockjac.curvature import block_hessian
 from blockjac.errors import BlockShapeError, DifferentiationTypeError, NonScalarLossError
@@ -118,8 +118,13 @@ class GaussNewton(BlockMatrix):
 
 
 def ggn(
-    model: Function, loss: Function, argnums: ArgNums = 0, *, order: Orders = "auto"
-) -> Callable[..., GaussNewton]:
+    model: Function,
+    loss: Function,
+    argnums: ArgNums = 0,
+    has_aux: bool = False,
+    *,
+    order: Orders = "auto",
+) -> Callable[..., Any]:
     """The generalised Gauss-Newton matrix of a loss of a model's outputs.
 
     It is the Hessian of the loss without the second derivatives of the model: `J' H J` with `J` the
@@ -129,6 +134,7 @@ def ggn(
         model: `model(params, X)` gives the outputs, an array or a tree of arrays.
         loss: `loss(Y, outputs)` gives a real number; the targets come first.
         argnums: which arguments of the model to differentiate by.
+        has_aux: whether `model` returns `(outputs, aux)`; the answer is then `(matrix, aux)`.
         order: of the model's elimination, as in `blockjac.jacobian`.
 
     Returns:
@@ -156,7 +162,8 @@ def ggn(
         >>> matrix.dense().shape, matrix.solve(jnp.ones((3, 2)), damping=0.1).shape
         ((6, 6), (3, 2))
     """
-    return of_model(model, loss, argnums, order, "ggn", "Gauss-Newton matrix", loss_hessian)
+    name, what = "ggn", "Gauss-Newton matrix"
+    return of_model(model, loss, argnums, has_aux, order, name, what, loss_hessian)
 
 
 def loss_hessian(loss: Function, targets: Any, outputs: Any) -> BlockMatrix:
@@ -168,17 +175,19 @@ def of_model(
     model: Function,
     loss: Function,
     argnums: ArgNums,
+    has_aux: bool,
     order: Orders,
     name: str,
     what: str,
     middle: Middle,
-) -> Callable[..., GaussNewton]:
+) -> Callable[..., Any]:
     """The transform to `J' H J` of a model's Jacobian and something in the middle.
 
     Args:
         model: as in `ggn`.
         loss: as in `ggn`.
         argnums: as in `ggn`.
+        has_aux: as in `ggn`.
         order: as in `ggn`.
         name: of the transform.
         what: it gives.
@@ -189,24 +198,27 @@ def of_model(
     check_callable(loss, name)
 
     def both(*args: Any) -> tuple[Any, Any]:
-        """The outputs twice: to be differentiated, and as values."""
-        outputs = model(*args)
-        return outputs, outputs
+        """The outputs twice: to be differentiated, and as values beside the auxiliary result."""
+        result = model(*args)
+        outputs, aux = value_and_aux(result) if has_aux else (result, None)
+        return outputs, (outputs, aux)
 
-    def matrix_of(*args: Any) -> GaussNewton:
+    def matrix_of(*args: Any) -> tuple[GaussNewton, Auxiliary]:
         *given, targets = args
         differentiated = block_jacobian(named_as(model, both), argnums, True, order=order)
-        blocks, outputs = differentiated(*given)
+        blocks, (outputs, aux) = differentiated(*given)
         _check_loss(loss, targets, outputs, name)
-        return GaussNewton(_as_matrix(blocks, outputs), middle(loss, targets, outputs))
+        matrix = GaussNewton(_as_matrix(blocks, outputs), middle(loss, targets, outputs))
+        return matrix, Auxiliary.of(aux)
 
-    def of_arguments(*args: Any) -> GaussNewton:
+    def of_arguments(*args: Any) -> Any:
         if len(args) < 2:
             raise DifferentiationTypeError(
                 f"{name} takes the arguments of the model and then the targets, as in "
                 f"(params, X, Y), but was called with {len(args)}"
             )
-        return compiled_but_static(matrix_of, args)
+        matrix, aux = compiled_but_static(matrix_of, args)
+        return (matrix, aux.tree()) if has_aux else matrix
 
     return documented(of_arguments, model, what, argnums)
 

@@ -155,8 +155,13 @@ class KroneckerFactored(BlockMatrix):
 
 
 def kfac(
-    model: Function, loss: Function, argnums: ArgNums = 0, *, order: Orders = "auto"
-) -> Callable[..., KroneckerFactored]:
+    model: Function,
+    loss: Function,
+    argnums: ArgNums = 0,
+    has_aux: bool = False,
+    *,
+    order: Orders = "auto",
+) -> Callable[..., Any]:
     """The Kronecker-factored approximation (KFAC) of a Gauss-Newton matrix. It is not exact.
 
     The blocks between different parameters are left out. The block of a parameter whose derivative
@@ -168,6 +173,7 @@ def kfac(
         model: `model(params, X)`, examples on the first axis of its one output.
         loss: `loss(Y, outputs)` gives a real number.
         argnums: which arguments of the model to differentiate by.
+        has_aux: whether `model` returns `(outputs, aux)`; the answer is then `(matrix, aux)`.
         order: as in `ggn`.
 
     Returns:
@@ -195,10 +201,11 @@ def kfac(
     """
     check_callable(model, "kfac")
     check_callable(loss, "kfac")
-    exact = ggn(model, loss, argnums, order=order)
+    exact = ggn(model, loss, argnums, has_aux, order=order)
 
-    def factored(*args: Any) -> KroneckerFactored:
-        return _factored(exact(*args))
+    def factored(*args: Any) -> Any:
+        matrix, *aux = exact(*args) if has_aux else (exact(*args),)
+        return (_factored(matrix), *aux) if has_aux else _factored(matrix)
 
     return documented(factored, model, "KFAC", argnums)
 

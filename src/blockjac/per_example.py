@@ -15,7 +15,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from blockjac.answers import NO_LIMIT, Arrays, Jacobian, linked
+from blockjac.answers import NO_LIMIT, Arrays, Jacobian, linked, results
 from blockjac.blocks import Block, add, star
 from blockjac.blocks.cost import planning
 from blockjac.blocks.dense import along, dense
@@ -26,14 +26,16 @@ from blockjac.eliminate import Edges, Vertex, eliminate
 from blockjac.errors import BlockShapeError
 from blockjac.graph import Graph
 from blockjac.planner import Order, Plan, check_order, choose_unfinished
-from blockjac.plans import fitted, traced_once
+from blockjac.plans import fitted, transformed
 from blockjac.transforms import answered, check_callable, documented
 
 Function = Callable[..., Any]
 Orders = Order | Plan | Sequence[int]
 
 
-def per_example_grad(losses: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
+def per_example_grad(
+    losses: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Function:
     """The gradient of each example's loss, in factors where it stays factored.
 
     Args:
@@ -41,6 +43,7 @@ def per_example_grad(losses: Function, argnums: ArgNums = 0, *, order: Orders = 
             examples meet, as in batch norm, the answer is the row of the Jacobian: the derivative
             of this example's loss, the batch being what it is.
         argnums: which positional arguments to differentiate by.
+        has_aux: whether `losses` returns `(losses, aux)`; the answer is then `(answer, aux)`.
         order: of elimination, as in `blockjac.jacobian`.
 
     Returns:
@@ -65,17 +68,17 @@ def per_example_grad(losses: Function, argnums: ArgNums = 0, *, order: Orders = 
     check_callable(losses, "per_example_grad")
 
     def gradients_of(*args: Any, **kwargs: Any) -> Any:
-        call = _traced_losses("per_example_grad", losses, argnums, args, kwargs)
+        call = _traced_losses("per_example_grad", losses, argnums, has_aux, args, kwargs)
         question = Jacobian(1, call.smooth, fitted(wanted, call), dense=False)
-        _, (row,) = answered(question, call, call.arguments)
-        return call.argument_tree(row)
+        aux, (row,) = answered(question, call, call.arguments)
+        return call.argument_tree(row), call.auxiliary(aux)
 
-    made = traced_once(gradients_of, wanted, losses)
+    made = transformed(gradients_of, wanted, losses, has_aux)
     return documented(made, losses, "Per-example gradient", argnums)
 
 
 def per_example_norms(
-    losses: Function, argnums: ArgNums = 0, *, order: Orders = "auto"
+    losses: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
 ) -> Function:
     """The Euclidean norm of each example's gradient over all parameters, without the gradients.
 
@@ -84,6 +87,7 @@ def per_example_norms(
     Args:
         losses: as in `per_example_grad`.
         argnums: as in `per_example_grad`.
+        has_aux: as in `per_example_grad`.
         order: as in `per_example_grad`.
 
     Returns:
@@ -104,15 +108,19 @@ def per_example_norms(
         >>> blockjac.per_example_norms(lambda w, X: X @ w)(w, X)
         Array([5., 1.], dtype=float32)
     """
-    return _products(losses, argnums, order, "per_example_norms", "Per-example norms", True)
+    name, what = "per_example_norms", "Per-example norms"
+    return _products(losses, argnums, has_aux, order, name, what, norms=True)
 
 
-def per_example_gram(losses: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
+def per_example_gram(
+    losses: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Function:
     """The inner products of all pairs of examples' gradients, without the gradients.
 
     Args:
         losses: as in `per_example_grad`.
         argnums: as in `per_example_grad`.
+        has_aux: as in `per_example_grad`.
         order: as in `per_example_grad`.
 
     Returns:
@@ -131,16 +139,20 @@ def per_example_gram(losses: Function, argnums: ArgNums = 0, *, order: Orders = 
         Array([[25.,  4.],
                [ 4.,  1.]], dtype=float32)
     """
-    return _products(losses, argnums, order, "per_example_gram", "Per-example Gram matrix", False)
+    name, what = "per_example_gram", "Per-example Gram matrix"
+    return _products(losses, argnums, has_aux, order, name, what, norms=False)
 
 
-def batch_jacobian(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto") -> Function:
+def batch_jacobian(
+    fun: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Function:
     """The Jacobian of each example's result by its own input, without the zeros between examples.
 
     Args:
         fun: a JAX function whose results and differentiated arguments all have the examples on
             their first axis, and no example's result depends on another's input.
         argnums: which positional arguments to differentiate by.
+        has_aux: whether `fun` returns `(value, aux)`; the answer is then `(answer, aux)`.
         order: of elimination, as in `blockjac.jacobian`.
 
     Returns:
@@ -166,15 +178,16 @@ def batch_jacobian(fun: Function, argnums: ArgNums = 0, *, order: Orders = "auto
     check_callable(fun, "batch_jacobian")
 
     def batch_of(*args: Any, **kwargs: Any) -> Any:
-        call = traced_call("batch_jacobian", fun, argnums, args, kwargs)
+        call = traced_call("batch_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
         call.check_real_inputs()
-        call.check_results(holomorphic=False)
+        call.check_results(holomorphic=False, complex_of_real=True)
         _check_examples(call)
         blocks = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
-        rows = answered(Batches(blocks, call.graph_name), call, call.arguments)
-        return call.jacobian_tree(rows)
+        aux, rows = answered(Batches(blocks, call.graph_name), call, call.arguments)
+        return call.jacobian_tree(rows), call.auxiliary(aux)
 
-    return documented(traced_once(batch_of, wanted, fun), fun, "Batch Jacobian", argnums)
+    made = transformed(batch_of, wanted, fun, has_aux)
+    return documented(made, fun, "Batch Jacobian", argnums)
 
 
 # The questions
@@ -195,10 +208,10 @@ class Products:
     norms: bool
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
-        """An array `(N,)` or `(N, N)`."""
+        """The auxiliary results; and an array `(N,)` or `(N, N)`."""
         del extra
         outputs = graph.outputs[:1]
-        useful, _, edges = linked(graph, arguments, captured, outputs)
+        useful, point, edges = linked(graph, arguments, captured, outputs)
         order = choose_unfinished(self.order, graph, edges, useful)
         rows = Unmade(edges.leaving, edges.entering, edges.same, found={x: [] for x in self.wrt})
         eliminate(rows, order)
@@ -207,7 +220,8 @@ class Products:
         squares = [self._squares(found) for found in rows.products() if found]
         total = reduce(jnp.add, (dense(block, max_bytes=NO_LIMIT) for block in squares or [zero]))
         # Terms that cancel may leave less than 0 of a square.
-        return jnp.sqrt(jnp.maximum(total, 0)) if self.norms else total
+        answer = jnp.sqrt(jnp.maximum(total, 0)) if self.norms else total
+        return results(graph, point.values)[1:], answer
 
     def _squares(self, found: Sequence[Product]) -> Block:
         """`J J'` for the sum J of some products, made first or not, whichever takes less time."""
@@ -307,9 +321,9 @@ class Batches:
     name: str
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
-        """Rows of arrays `(N, *out, *in)`."""
-        _, rows = self.jacobian(graph, arguments, captured, extra)
-        return [[self._of(block) for block in row] for row in rows]
+        """The auxiliary results; and rows of arrays `(N, *out, *in)`."""
+        aux, rows = self.jacobian(graph, arguments, captured, extra)
+        return aux, [[self._of(block) for block in row] for row in rows]
 
     def _of(self, block: Block) -> Any:
         for term in block.terms:
@@ -327,22 +341,32 @@ class Batches:
 
 
 def _products(
-    losses: Function, argnums: ArgNums, order: Orders, name: str, what: str, norms: bool
+    losses: Function,
+    argnums: ArgNums,
+    has_aux: bool,
+    order: Orders,
+    name: str,
+    what: str,
+    norms: bool,
 ) -> Function:
     wanted = check_order(order)
     check_callable(losses, name)
 
     def products_of(*args: Any, **kwargs: Any) -> Any:
-        call = _traced_losses(name, losses, argnums, args, kwargs)
+        call = _traced_losses(name, losses, argnums, has_aux, args, kwargs)
         question = Products(call.smooth, fitted(wanted, call), norms)
-        return answered(question, call, call.arguments)
+        aux, answer = answered(question, call, call.arguments)
+        return answer, call.auxiliary(aux)
 
-    return documented(traced_once(products_of, wanted, losses), losses, what, argnums)
+    made = transformed(products_of, wanted, losses, has_aux)
+    return documented(made, losses, what, argnums)
 
 
-def _traced_losses(name: str, losses: Function, argnums: ArgNums, args: Any, kwargs: Any) -> Call:
+def _traced_losses(
+    name: str, losses: Function, argnums: ArgNums, has_aux: bool, args: Any, kwargs: Any
+) -> Call:
     """The traced losses, checked."""
-    call = traced_call(name, losses, argnums, args, kwargs)
+    call = traced_call(name, losses, argnums, args, kwargs, has_aux=has_aux)
     call.check_real_inputs()
     call.check_results(holomorphic=False)
     shapes = [tuple(result.shape) for result in call.results]

@@ -20,7 +20,7 @@ from blockjac.blocks.cost import Abstract, Cost, planning
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.operators import Edge, Operator
-from blockjac.call import TRACED, ArgNums, Call, traced_call
+from blockjac.call import TRACED, ArgNums, Auxiliary, Call, traced_call
 from blockjac.compat import Tracer
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.errors import BlockjacError
@@ -87,7 +87,7 @@ def plan(
 
     def plan_of(*args: Any, **kwargs: Any) -> Plan:
         call = traced_call("plan", fun, argnums, args, kwargs, has_aux=has_aux, abstract=True)
-        call.check_results(holomorphic=False)
+        call.check_results(holomorphic=False, complex_of_real=True)
         return _planned(call, fitted(wanted, call), _method(order), dense)
 
     return named_as(fun, plan_of)
@@ -105,10 +105,13 @@ def fitted(order: Order | Plan, call: Call) -> Order:
     return order
 
 
-def traced_once(
-    function: Callable[..., Any], order: Order | Plan, fun: Callable[..., Any] | None = None
+def transformed(
+    function: Callable[..., tuple[Any, Auxiliary]],
+    order: Order | Plan,
+    fun: Callable[..., Any],
+    has_aux: bool = False,
 ) -> Callable[..., Any]:
-    """A transformed function, traced once for its shapes if it may be, as by `jit`.
+    """A transform's function, traced once for its shapes where it may be, as by `jit`.
 
     It may be where a plan was given, and where the user's function is jitted already, whose Python
     code JAX itself runs once for its shapes. A later call then costs the compiled program and some
@@ -116,22 +119,29 @@ def traced_once(
     are traced anew.
 
     Args:
-        function: of which every result is an array.
+        function: gives the answer, a tree of arrays, and the auxiliary result.
         order: of elimination.
         fun: the user's function.
+        has_aux: whether the user asks for the auxiliary result.
+
+    Returns:
+        A function of the same arguments that gives the answer; with `has_aux`, `(answer, aux)`.
     """
-    if not isinstance(order, Plan) and not isinstance(fun, jax.stages.Wrapped):
-        return function
+    once = isinstance(order, Plan) or isinstance(fun, jax.stages.Wrapped)
     found: dict[int, Callable[..., Any]] = {}
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        leaves = jax.tree.leaves((args, kwargs))
+    def program(args: Any, kwargs: Any) -> Callable[..., tuple[Any, Auxiliary]]:
+        leaves = jax.tree.leaves((args, kwargs)) if once else [None]
         if not all(isinstance(leaf, TRACED) and not isinstance(leaf, Tracer) for leaf in leaves):
-            return function(*args, **kwargs)
+            return function
         now = edition()  # a rule that is defined later makes another program
         if now not in found:
             found[now] = _compiled(function)
-        return found[now](*args, **kwargs)
+        return found[now]
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        answer, auxiliary = program(args, kwargs)(*args, **kwargs)
+        return (answer, auxiliary.tree()) if has_aux else answer
 
     return call
 

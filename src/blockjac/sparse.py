@@ -22,7 +22,7 @@ from blockjac.compat import is_traced
 from blockjac.errors import BlockTypeError
 from blockjac.graph import Graph
 from blockjac.planner import Order, Plan, check_order
-from blockjac.plans import fitted, traced_once
+from blockjac.plans import fitted, transformed
 from blockjac.transforms import answered, check_callable, check_dense, documented
 
 JAX_FORMATS = {"bcoo": to_bcoo, "bcsr": to_bcsr}
@@ -64,7 +64,7 @@ def sparse_jacobian(
         `(matrix, aux)`.
 
     Raises:
-        TypeError: for integer and complex inputs or results, for a format that does not exist, for
+        TypeError: for integer and complex inputs, for integer results, for a format that does not exist, for
             scipy's formats while JAX traces, and where there is no array for rows or columns.
         ValueError: for `argnums` that do not fit the arguments, for "dia" where the matrix is not
             banded, and for what does not fit into memory or into JAX's indices.
@@ -94,7 +94,7 @@ def sparse_jacobian(
     def found_of(*args: Any, **kwargs: Any) -> Any:
         call = traced_call("sparse_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
         call.check_real_inputs()
-        call.check_results(holomorphic=False)
+        call.check_results(holomorphic=False, complex_of_real=True)
         if not call.count or not call.smooth:
             what = "results" if not call.count else "inputs"
             raise BlockTypeError(
@@ -106,15 +106,14 @@ def sparse_jacobian(
         blocks = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
         question = blocks if format in JAX_FORMATS else Entries(blocks)
         aux, found = answered(question, call, call.arguments)
-        return found, (call.aux(aux) if has_aux else None)
+        return found, call.auxiliary(aux)
 
-    if not has_aux:
-        found_of = traced_once(found_of, wanted, fun)
+    made = transformed(found_of, wanted, fun, has_aux=True)
 
     def matrix_of(*args: Any, **kwargs: Any) -> Any:
         if format not in JAX_FORMATS:
             _check_untraced((args, kwargs), format)
-        found, aux = found_of(*args, **kwargs)
+        found, aux = made(*args, **kwargs)
         if format not in JAX_FORMATS:
             _check_untraced(found, format)
         matrix = JAX_FORMATS.get(format, _scipy_matrix(format))(found)

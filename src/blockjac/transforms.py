@@ -21,7 +21,7 @@ from blockjac.call import ArgNums, Call, float0_zeros, is_array, traced_call
 from blockjac.chunks import in_chunks
 from blockjac.errors import BlockShapeError, DifferentiationTypeError
 from blockjac.planner import Order, Plan, check_order
-from blockjac.plans import fitted, traced_once
+from blockjac.plans import fitted, transformed
 from blockjac.program import Question, matmul_precision, run
 from blockjac.trace import is_inexact, named_as
 
@@ -59,11 +59,12 @@ def jacobian(
     Returns:
         A function of the same arguments: the tree of `fun`'s result with, in place of each leaf,
         the tree of the argument, whose leaves are arrays of shape `out.shape + in.shape` and the
-        input's dtype. With `has_aux`, `(jacobian, aux)`.
+        input's dtype (its complex counterpart for complex results of real inputs). With
+        `has_aux`, `(jacobian, aux)`.
 
     Raises:
-        TypeError: for integer inputs, for complex results without `holomorphic`, and for what is no
-            array.
+        TypeError: for integer inputs, for complex results of complex inputs without `holomorphic`,
+            and for anything that is not an array.
         ValueError: for `argnums` that do not fit the arguments.
         DenseTooLargeError: for what does not fit in the limit; says what it needs.
 
@@ -74,12 +75,99 @@ def jacobian(
         Array([[2., 1., 0.],
                [0., 3., 2.]], dtype=float32)
     """
+    made = _dense_jacobian(
+        "jacobian", fun, argnums, has_aux, holomorphic, allow_int, order, max_bytes, chunk_size
+    )
+    return documented(made, fun, "Jacobian", argnums)
+
+
+def value_and_jacobian(
+    fun: Callable[..., Any],
+    argnums: ArgNums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    order: Order | Plan | Sequence[int] = "auto",
+    max_bytes: int | None = None,
+    chunk_size: int | str | None = None,
+) -> Callable[..., Any]:
+    """The value of a function and its dense Jacobian, from one evaluation.
+
+    Args:
+        fun: as in `jacobian`.
+        argnums: as in `jacobian`.
+        has_aux: whether `fun` returns `(value, aux)`.
+        holomorphic: as in `jacobian`.
+        allow_int: as in `jacobian`.
+        order: as in `jacobian`.
+        max_bytes: as in `jacobian`.
+        chunk_size: as in `jacobian`.
+
+    Returns:
+        A function of the same arguments that gives `(value, jacobian)`; with `has_aux`,
+        `((value, aux), jacobian)`, as `jax.value_and_grad` has it.
+
+    Raises:
+        TypeError: as `jacobian`.
+        ValueError: as `jacobian`.
+        DenseTooLargeError: as `jacobian`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import blockjac
+        >>> value, J = blockjac.value_and_jacobian(lambda x: x[1:] * x[:-1])(jnp.arange(3.0))
+        >>> value
+        Array([0., 2.], dtype=float32)
+        >>> J
+        Array([[1., 0., 0.],
+               [0., 2., 1.]], dtype=float32)
+    """
+    made = _dense_jacobian(
+        "value_and_jacobian",
+        fun,
+        argnums,
+        has_aux,
+        holomorphic,
+        allow_int,
+        order,
+        max_bytes,
+        chunk_size,
+        values=True,
+    )
+    made = _aux_beside_value(made) if has_aux else made
+    return documented(made, fun, "Value and Jacobian", argnums)
+
+
+def _aux_beside_value(function: Callable[..., Any]) -> Callable[..., Any]:
+    """From `((value, derivative), aux)` to JAX's `((value, aux), derivative)`."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        (value, derivative), aux = function(*args, **kwargs)
+        return (value, aux), derivative
+
+    return call
+
+
+def _dense_jacobian(
+    name: str,
+    fun: Callable[..., Any],
+    argnums: ArgNums,
+    has_aux: bool,
+    holomorphic: bool,
+    allow_int: bool,
+    order: Order | Plan | Sequence[int],
+    max_bytes: int | None,
+    chunk_size: int | str | None,
+    values: bool = False,
+) -> Callable[..., Any]:
+    """What `jacobian` and `value_and_jacobian` give, without the documentation."""
     wanted = check_order(order)
-    check_callable(fun, "jacobian")
+    check_callable(fun, name)
 
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         call = traced_call(
-            "jacobian",
+            name,
             fun,
             argnums,
             args,
@@ -88,22 +176,25 @@ def jacobian(
             holomorphic=holomorphic,
             allow_int=allow_int,
         )
-        call.check_results(holomorphic)
+        call.check_results(holomorphic, complex_of_real=True)
         check_dense(call, max_bytes, call.graph_name)
         chosen = fitted(wanted, call)
         question = in_chunks(
-            Jacobian(call.count, call.smooth, chosen, dense=True, holomorphic=holomorphic),
+            Jacobian(
+                call.count, call.smooth, chosen, dense=True, holomorphic=holomorphic, values=values
+            ),
             call.graph,
             max_bytes,
             chunk_size,
             call.graph_name,
         )
-        aux, rows = answered(question, call, call.arguments)
-        answer = call.jacobian_tree(rows)
-        return (answer, call.aux(aux)) if has_aux else answer
+        outs, rows = answered(question, call, call.arguments)
+        found = call.jacobian_tree(rows)
+        if not values:
+            return found, call.auxiliary(outs)
+        return (call.value(outs), found), call.auxiliary(outs[call.count :])
 
-    made = jacobian_of if has_aux else traced_once(jacobian_of, wanted, fun)
-    return documented(made, fun, "Jacobian", argnums)
+    return transformed(jacobian_of, wanted, fun, has_aux)
 
 
 def block_jacobian(
@@ -116,7 +207,7 @@ def block_jacobian(
     """The Jacobian of a function with `Block` leaves, in the structure that it has.
 
     Args:
-        fun: any JAX function of real arrays and trees of them.
+        fun: any JAX function of real arrays and trees of them; its results may be complex.
         argnums: which positional arguments to differentiate.
         has_aux: whether `fun` returns `(value, aux)`.
         order: as in `jacobian`.
@@ -125,7 +216,7 @@ def block_jacobian(
         A function of the same arguments that gives the tree of `jacobian`, each leaf a `Block`.
 
     Raises:
-        TypeError: for integer and complex inputs or results.
+        TypeError: for integer and complex inputs, and for integer results.
         ValueError: for `argnums` that do not fit the arguments.
 
     Example:
@@ -141,14 +232,13 @@ def block_jacobian(
 
     def block_jacobian_of(*args: Any, **kwargs: Any) -> Any:
         call = traced_call("block_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
-        call.check_results(holomorphic=False)
+        call.check_results(holomorphic=False, complex_of_real=True)
         call.check_real_inputs()
         question = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
         aux, rows = answered(question, call, call.arguments)
-        answer = call.jacobian_tree(rows)
-        return (answer, call.aux(aux)) if has_aux else answer
+        return call.jacobian_tree(rows), call.auxiliary(aux)
 
-    made = block_jacobian_of if has_aux else traced_once(block_jacobian_of, wanted, fun)
+    made = transformed(block_jacobian_of, wanted, fun, has_aux)
     return documented(made, fun, "Block Jacobian", argnums)
 
 
@@ -184,7 +274,7 @@ def value_and_grad(
     """
     check_callable(fun, "value_and_grad")
 
-    def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
+    def gradient_of(*args: Any, **kwargs: Any) -> Any:
         call = traced_call(
             "grad",
             fun,
@@ -201,9 +291,10 @@ def value_and_grad(
             1, call.smooth, "reverse", dense=True, holomorphic=holomorphic, values=True
         )
         (value, *aux), (row,) = answered(question, call, call.arguments)
-        return ((value, call.aux(aux)) if has_aux else value), call.argument_tree(row)
+        return (value, call.argument_tree(row)), call.auxiliary(aux)
 
-    made = value_and_gradient if has_aux else traced_once(value_and_gradient, "reverse", fun)
+    made = transformed(gradient_of, "reverse", fun, has_aux)
+    made = _aux_beside_value(made) if has_aux else made
     return documented(made, fun, "Value and gradient", argnums)
 
 
@@ -279,7 +370,9 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     name = getattr(fun, "__name__", type(fun).__name__)
     pullback = jax.tree_util.Partial(partial(_pulled_back, static, name), kept)
     value = call.value(outs)
-    return (value, pullback, call.aux(outs[call.count :])) if has_aux else (value, pullback)
+    if not has_aux:
+        return value, pullback
+    return value, pullback, call.auxiliary(outs[call.count :]).tree()
 
 
 def jvp(
@@ -322,7 +415,9 @@ def jvp(
         [next(moving) if is_inexact(out) else float0_zeros(out.shape) for out in call.results]
     )
     value = call.value(outs)
-    return (value, tangent, call.aux(outs[call.count :])) if has_aux else (value, tangent)
+    if not has_aux:
+        return value, tangent
+    return value, tangent, call.auxiliary(outs[call.count :]).tree()
 
 
 def chain_rule(Dg: Any, Df: Any, var_shape: int | Sequence[int]) -> jax.Array:

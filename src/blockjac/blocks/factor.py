@@ -138,6 +138,8 @@ def product(
         dtype = np.dtype(bool)
     elif dtype is None:
         dtype = jnp.result_type(float)
+    if isinstance(coefficient, complex):  # real numbers times i
+        dtype = jnp.result_type(dtype, np.complex64)
     # Small factors first: their product is formed before it is spread over the wide ones.
     numbers.sort(key=lambda factor: factor.numel)
     if is_planning():

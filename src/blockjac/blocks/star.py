@@ -124,12 +124,13 @@ def star_along(left: Block, right: Block, pairs: Sequence[tuple[int, int]]) -> B
     """
     kept = tuple(right.wrt_shape[axis] for axis in unpaired(right.wrt_shape, pairs))
     terms = []
-    for one in (_cast(term, right.dtype) for term in left.terms):
+    dtype = _product_dtype([left, right])
+    for one in (_cast(term, dtype) for term in left.terms):
         for other in right.terms:
             term = _star_terms(one, other.relabelled(), left, right, pairs)
             if term is not None:
                 terms.append(term)
-    return summed(left.out_shape, kept, right.dtype, terms)
+    return summed(left.out_shape, kept, dtype, terms)
 
 
 def chain_along(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> Block:
@@ -149,7 +150,7 @@ def chain_along(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> Bl
     first, *rest = blocks
     if len(rest) == 1:
         return star_along(first, rest[0], pairs)
-    dtype, kept = rest[-1].dtype, unpaired(rest[-1].wrt_shape, pairs)
+    dtype, kept = _product_dtype([first, *rest]), unpaired(rest[-1].wrt_shape, pairs)
     wrt_shape = tuple(rest[-1].wrt_shape[axis] for axis in kept)
     terms = []
     for chosen in itertools.product(*(block.terms for block in blocks)):
@@ -212,7 +213,7 @@ def _star_blocks(left: Block, right: Block) -> Block:
 
 
 def _contracted(left: Block, right: Block) -> Block:
-    dtype = right.dtype
+    dtype = _product_dtype([left, right])
     terms: list[Term] = []
     for one in (_cast(term, dtype) for term in left.terms):
         for other in right.terms:
@@ -220,6 +221,13 @@ def _contracted(left: Block, right: Block) -> Block:
             if term is not None:
                 terms.append(term)
     return summed(left.out_shape, right.wrt_shape, dtype, terms)
+
+
+def _product_dtype(blocks: Sequence[Block]) -> Any:
+    """The dtype of a product: that of the last input, and complex where any block is."""
+    dtype = blocks[-1].dtype
+    is_complex = any(jnp.issubdtype(block.dtype, jnp.complexfloating) for block in blocks)
+    return np.dtype(jnp.result_type(dtype, np.complex64)) if is_complex else dtype
 
 
 def _cast(term: Term, dtype: Any) -> Term:

@@ -165,6 +165,23 @@ def realified(jacobian: Block) -> Block:
     )
 
 
+def complexified(block: Block) -> Block:
+    """The complex block on `out x wrt` of a real one on `(2, *out) x wrt`: `J[0] + i J[1]`.
+
+    The inverse of taking a complex result apart, for a variable that is real. Terms that store no
+    complex number, as those of a real part alone, store none here either.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from blockjac.blocks import Block
+        >>> complexified(Block.from_dense(jnp.array([[1.0, 0.0], [0.0, 1.0]]), 1)).dense()
+        Array([1.+0.j, 0.+1.j], dtype=complex64)
+    """
+    dtype = complex_dtype(block.dtype)
+    rows = [_as_any_row(term, 1, block.dtype) for term in block.T.terms]
+    return summed(block.wrt_shape, block.out_shape[1:], dtype, rows).T
+
+
 def _realified_term(term: Term, dtype: Any) -> Term:
     row, column = Label(2), Label(2)
     if not _is_complex_term(term):
