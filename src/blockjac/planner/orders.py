@@ -22,7 +22,12 @@ from blockjac.evaluation import is_reversible
 from blockjac.graph import Graph
 from blockjac.planner.chains import chain_moves
 from blockjac.planner.game import NO_LIMIT, Game, Pairs, Scalars, State, Structured
-from blockjac.planner.one_way import check_backwards, check_forwards, has_one_way
+from blockjac.planner.one_way import (
+    check_backwards,
+    check_forwards,
+    goes_backwards,
+    has_one_way,
+)
 from blockjac.planner.plan import Plan
 from blockjac.planner.search import Search, annealed
 
@@ -81,8 +86,11 @@ def choose_order(
     if order == "forward" or not is_reversible(graph, useful):
         check_forwards(graph, useful)
         return forward_order(graph, useful)
-    if has_one_way(graph, useful):
+    if goes_backwards(graph, useful):
         return reverse
+    if has_one_way(graph, useful):  # a rule that JAX can transpose: either way, from end to end
+        ways = (reverse, forward_order(graph, useful))
+        return min(ways, key=lambda way: price(edges, way, write).seconds())
     if order == "greedy":
         return greedy_order(edges, reverse)
     if order == "search" or isinstance(order, Search):
@@ -100,7 +108,8 @@ def choose_unfinished(order: Order, graph: Graph, edges: Edges, useful: set[int]
     apart then, and what is asked for is the same backwards.
     """
     chosen = choose_order(order, graph, edges, useful, write=False)
-    return chosen[::-1] if order == "forward" and has_one_way(graph, useful) else chosen
+    backwards = order == "forward" and goes_backwards(graph, useful)
+    return chosen[::-1] if backwards else chosen
 
 
 def _given(order: tuple[int, ...], wanted: Sequence[Vertex]) -> list[Vertex]:
