@@ -129,12 +129,12 @@ def _results(equation: Any, kinds: Kinds, top: bool) -> Kinds:
         return kinds_of(compat.called(equation.params), kinds)
     if Kind.LINEAR in kinds and name in LOOPS:
         return LOOPS[name](equation, kinds)
-    inexact = [
+    operands = [
         kind
         for kind, atom in zip(kinds, equation.invars, strict=True)
-        if _is_inexact(atom.aval)
+        if _is_inexact(atom.aval) or name == "convert_element_type"  # of the integer 0, say
     ]
-    return [_of_primitive(name, equation.params, inexact)] * count
+    return [_of_primitive(name, equation.params, operands)] * count
 
 
 def _of_primitive(name: str, params: dict[str, Any], kinds: Kinds) -> Kind:
@@ -236,12 +236,11 @@ LOOPS = {
 
 
 def _kind_of_constant(value: Any) -> Kind:
-    if isinstance(value, compat.Tracer) or not _is_inexact(value):
+    if isinstance(value, compat.Tracer) or not jnp.issubdtype(jnp.result_type(value), jnp.number):
         return Kind.CONSTANT
     return Kind.CONSTANT if np.any(np.asarray(value)) else Kind.ZERO
 
 
 def _is_inexact(value: Any) -> bool:
     dtype = getattr(value, "dtype", None)
-    dtype = jnp.result_type(value) if dtype is None else dtype
-    return jnp.issubdtype(dtype, jnp.inexact)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)

@@ -37,6 +37,7 @@ def edges(
     (group,) = {edge.group for row in rows for edge in row if edge is not None} or (None,)
     if group is None:
         return rows
+    name = compat.function_source(compat.called(equation.params)).split(" at ")[0]
     whole = CompleteGroup(
         out_shapes=group.out_shapes,
         wrt_shapes=group.wrt_shapes,
@@ -44,13 +45,12 @@ def edges(
         out_dtypes=group.out_dtypes,
         pull=group.pull if has_way_back(equation, active) else None,
         push=group.push,
-        name=equation.primitive.name,
+        name=f"the custom_jvp rule of {name}" if name else equation.primitive.name,
         place=group.place,
     )
     operators = whole.edges()
     return [
-        [None if edge is None else operators[edge.row][edge.column] for edge in row]
-        for row in rows
+        [None if edge is None else operators[edge.row][edge.column] for edge in row] for row in rows
     ]
 
 

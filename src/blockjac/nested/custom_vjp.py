@@ -27,6 +27,7 @@ from blockjac.trace import is_inexact
 
 Arrays = Sequence[Any]
 
+
 def edges(
     equation: Equation, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
 ) -> list[list[Any]]:

@@ -22,6 +22,11 @@ def has_one_way(graph: Graph, useful: set[int]) -> bool:
     return goes_backwards(graph, useful) or _holds(graph, useful, OWN_RULE)
 
 
+def goes_forwards(graph: Graph, useful: set[int]) -> bool:
+    """Whether every order but "reverse" goes forwards: a user's rule sees whole tangents."""
+    return _holds(graph, useful, OWN_RULE) and not goes_backwards(graph, useful)
+
+
 def goes_backwards(graph: Graph, useful: set[int]) -> bool:
     """Whether "auto" and "greedy" go backwards whatever that costs."""
     return _holds(graph, useful, REVERSE_ONLY | COLLECTIVES)
@@ -81,20 +86,20 @@ def _rule_in_the_way(graph: Graph, useful: set[int]) -> str | None:
             continue
         found = _first_rule(equation.primitive.name, equation.params)
         if found is not None:
-            return found + compat.at_place(equation.source)
+            used = compat.at_place(equation.source)
+            return f"{found.split(' at ')[0]}{used}" if used else found
     return None
 
 
 def _first_rule(name: str, params: dict[str, Any]) -> str | None:
-    """The name of the function, if an equation is one with a rule that is not linear, or holds one.
+    """Name and line of the function, if an equation is one whose rule is not linear, or holds one.
 
     A loop without a way back of its own is none.
     """
     if name == "while":
         return None
     if name in OWN_RULE and not has_linear_rule(params):
-        source = compat.function_source(compat.called(params))
-        return source.split(" at ")[0] or "a function"
+        return compat.function_source(compat.called(params)) or "a function"
     for jaxpr in core.jaxprs_in_params(params):
         for inner in compat.open_jaxpr(jaxpr).eqns:
             found = _first_rule(inner.primitive.name, inner.params)

@@ -26,7 +26,7 @@ from blockjac.planner.one_way import (
     check_backwards,
     check_forwards,
     goes_backwards,
-    has_one_way,
+    goes_forwards,
 )
 from blockjac.planner.plan import Plan
 from blockjac.planner.search import Search, annealed
@@ -78,7 +78,9 @@ def choose_order(
     """
     reverse = reverse_order(graph, useful)
     if isinstance(order, tuple):
-        return _given(order, reverse)
+        given = _given(order, reverse)
+        _check_whole(given, graph, useful)
+        return given
     if order == "reverse":
         check_backwards(graph, useful)
     if order == "reverse" or not reverse:
@@ -88,9 +90,8 @@ def choose_order(
         return forward_order(graph, useful)
     if goes_backwards(graph, useful):
         return reverse
-    if has_one_way(graph, useful):  # a rule that JAX can transpose: either way, from end to end
-        ways = (reverse, forward_order(graph, useful))
-        return min(ways, key=lambda way: price(edges, way, write).seconds())
+    if goes_forwards(graph, useful):
+        return forward_order(graph, useful)
     if order == "greedy":
         return greedy_order(edges, reverse)
     if order == "search" or isinstance(order, Search):
@@ -110,6 +111,19 @@ def choose_unfinished(order: Order, graph: Graph, edges: Edges, useful: set[int]
     chosen = choose_order(order, graph, edges, useful, write=False)
     backwards = order == "forward" and goes_backwards(graph, useful)
     return chosen[::-1] if backwards else chosen
+
+
+def _check_whole(order: list[Vertex], graph: Graph, useful: set[int]) -> None:
+    """Raise for vertices by hand where a rule takes whole tangents only.
+
+    Raises:
+        OrderError: says which order there is.
+    """
+    if goes_forwards(graph, useful) and order != forward_order(graph, useful):
+        raise OrderError(
+            "the function holds a custom_jvp rule that is not known to be linear, so that only "
+            "whole tangents may go through it: give order='forward' or 'auto' in place of vertices"
+        )
 
 
 def _given(order: tuple[int, ...], wanted: Sequence[Vertex]) -> list[Vertex]:
