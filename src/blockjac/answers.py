@@ -30,7 +30,12 @@ from blockjac.evaluation import (
 )
 from blockjac.graph import Graph, Literal, Operand
 from blockjac.planner import Order, choose_order
-from blockjac.planner.one_way import check_backwards, check_forwards, has_one_way
+from blockjac.planner.one_way import (
+    check_backwards,
+    check_forwards,
+    goes_forwards,
+    has_one_way,
+)
 from blockjac.rules.complex_numbers import complex_dtype, complexified, is_complex
 from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
 from blockjac.trace import is_inexact
@@ -144,7 +149,8 @@ class Jacobian:
     def _eliminate(self, graph: Graph, edges: Edges, useful: set[int]) -> None:
         """Eliminate in the order; forwards from identities if operators need whole tangents."""
         order = choose_order(self.order, graph, edges, useful, self.dense)
-        if self.order != "forward" or not has_one_way(graph, useful):
+        by_rule = self.order != "reverse" and goes_forwards(graph, useful)
+        if not by_rule and not (self.order == "forward" and has_one_way(graph, useful)):
             eliminate(edges, order)
             return
         for leaf in graph.active:

@@ -100,6 +100,18 @@ def argument_names(jaxpr: Any) -> tuple[str, ...]:
     return tuple(getattr(info, "arg_names", None) or ())
 
 
+def function_source(jaxpr: Any) -> str:
+    """Name, file and line of the function that a jaxpr was traced from; empty where JAX has none.
+
+    Example:
+        >>> import jax
+        >>> function_source(jax.make_jaxpr(jax.numpy.sin)(1.0)).split(" at ")[0]
+        'sin'
+    """
+    info = getattr(open_jaxpr(jaxpr), "debug_info", None)
+    return getattr(info, "func_src_info", None) or ""
+
+
 def varying_axes(array: Any) -> frozenset[Any]:
     """The mesh axes along which an array differs between the devices of a `jax.shard_map`."""
     return _varying(array if isinstance(array, jax.ShapeDtypeStruct) else jax.typeof(array))

@@ -157,16 +157,26 @@ def _equation_key(equation: Equation, graph: Graph) -> Any:
 
 def _derivative_key(equation: Equation, graph: Graph) -> Any:
     """For an equation that carries Python functions: the program of its values and derivative."""
-    avals = [graph.aval(operand) for operand in equation.operands]
     moves = [isinstance(op, Operand) and op.vertex is not None for op in equation.operands]
+    shapes = [compat.struct(graph.aval(operand)) for operand in equation.operands]
+    still, moving = (
+        [one for one, own in zip(shapes, moves, strict=True) if own == wanted]
+        for wanted in (False, True)
+    )
 
-    def both(still: list[Any], moving: list[Any]) -> Any:
+    def function_of(still: list[Any]) -> Callable[..., list[Any]]:
         def results_of(*parts: Any) -> list[Any]:
             given = {True: iter(parts), False: iter(still)}
             operands = [next(given[moves_here]) for moves_here in moves]
             return compat.bind(equation.primitive, operands, equation.params)
 
-        results, pull = jax.vjp(results_of, *moving)
+        return results_of
+
+    def forwards(still: list[Any], moving: list[Any]) -> Any:
+        return jax.jvp(function_of(still), tuple(moving), tuple(moving))
+
+    def backwards(still: list[Any], moving: list[Any]) -> Any:
+        results, pull = jax.vjp(function_of(still), *moving)
         return results, pull(
             [
                 jax.numpy.zeros(result.shape, jax.dtypes.float0) if not _smooth(result) else result
@@ -174,19 +184,14 @@ def _derivative_key(equation: Equation, graph: Graph) -> Any:
             ]
         )
 
-    try:
-        shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
-        chosen = [
-            [one for one, own in zip(shapes, moves, strict=True) if own == wanted]
-            for wanted in (False, True)
-        ]
-        frozen = _frozen(jax.make_jaxpr(both)(*chosen))
-    except (
-        Exception
-    ):  # what JAX cannot differentiate backwards is told apart by the function objects themselves
-        return None
-    frozen = _without_rules(frozen)
-    return None if _has_function(frozen) else ("derivative", tuple(moves), frozen)
+    for way in (forwards, backwards):  # a forward rule need not be linear: it tells more
+        try:
+            traced = jax.make_jaxpr(way)(still, moving)
+        except Exception:  # JAX cannot differentiate it this way
+            continue
+        frozen = _without_rules(_frozen(traced))
+        return None if _has_function(frozen) else (way.__name__, tuple(moves), frozen)
+    return None  # it is told apart by the function objects themselves
 
 
 OWN_RULES = {"custom_jvp_call", "custom_vjp_call"}

@@ -2,23 +2,26 @@
 
 The function is traced by `jax.make_jaxpr`; calls (`jit`, `closed_call`) are inlined,
 renaming per call, and functions with a derivative rule of their own (`custom_jvp`) are replaced by
-their rule: the linear part of `jax.jvp` of that one equation is inlined beside the values and
-differentiated like everything else.
+their rule: where `jax.jvp` of that one equation is linear in the tangents, as is proved from its
+primitives, it is inlined beside the values and differentiated like everything else.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from blockjac import compat
 from blockjac.errors import NoDerivativeError
 from blockjac.expansions import expanded
 from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.linearity import OWN_RULES, is_linear
 from blockjac.tracing import tracing
 
 CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
@@ -64,13 +67,15 @@ def trace(
     return graph
 
 
-def graph_of(closed: Any, differentiated: Sequence[bool]) -> Graph:
+def graph_of(closed: Any, differentiated: Sequence[bool], by_value: bool = False) -> Graph:
     """The graph of a jaxpr inside an equation: a loop's body, a branch.
 
     Args:
         closed: the jaxpr, closed.
         differentiated: for each of its inputs whether it is differentiated; those that are neither
             float nor complex are left out.
+        by_value: whether functions with a rule of their own are differentiated as what they
+            compute, as in the program of a rule.
     """
     jaxpr = compat.open_jaxpr(closed)
     graph = Graph()
@@ -82,7 +87,7 @@ def graph_of(closed: Any, differentiated: Sequence[bool]) -> Graph:
     )
     known = set(graph.active)
     operands = [Operand(value, value if value in known else None) for value in graph.inputs]
-    graph.outputs = tuple(_Inliner(graph).inline_closed(closed, operands))
+    graph.outputs = tuple(_Inliner(graph, by_value).inline_closed(closed, operands))
     return graph
 
 
@@ -98,9 +103,16 @@ def named_as(fun: Callable[..., Any], function: Callable[..., Any]) -> Callable[
 class _Inliner:
     """Appends the equations of jaxprs to a graph."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, by_value: bool = False) -> None:
+        """Append to a graph.
+
+        Args:
+            graph: is appended to.
+            by_value: whether functions with a rule of their own are differentiated as what they
+                compute. A rule's program is: JAX runs it, and differentiates nothing in it.
+        """
         self.graph = graph
-        self.in_rule = False
+        self.by_value = by_value
 
     def inline(
         self,
@@ -139,9 +151,9 @@ class _Inliner:
             if in_others is not None:
                 return self.inline_closed(in_others, operands)
         # Where it is not differentiated here, its rule still counts for a further derivative.
+        if name in OWN_RULES and active and self.by_value:
+            return self.inline_closed(compat.called(equation.params), operands)
         if name == "custom_jvp_call" and active:
-            if self.in_rule:  # of a tangent it is linear, and its own derivative
-                return self.inline_closed(compat.called(equation.params), operands)
             return self._with_own_rule(equation, operands)
         if name == "custom_vjp_call" and active:
             operands = self._apart(operands)
@@ -188,7 +200,11 @@ class _Inliner:
     def _with_own_rule(
         self, equation: Any, operands: list[Operand | Literal]
     ) -> list[Operand | Literal]:
-        """Inline a custom_jvp function's values, and its rule's linear part on the vertices."""
+        """Inline a custom_jvp function's values, and its rule on the vertices if that is linear.
+
+        The derivative of a linear program is the same everywhere, so that it may be taken at 0. A
+        rule that is not known to be linear stays an equation, and gets whole tangents.
+        """
         moving = [
             place
             for place, operand in enumerate(operands)
@@ -199,32 +215,19 @@ class _Inliner:
             place for place, variable in enumerate(equation.outvars) if is_inexact(variable.aval)
         ]
 
-        def values_and_tangents(
-            values: list[Any], tangents: list[Any]
-        ) -> tuple[list[Any], list[Any]]:
-            def moved(*parts: Any) -> list[Any]:
-                full = list(values)
-                for place, part in zip(moving, parts, strict=True):
-                    full[place] = part
-                return compat.bind(equation.primitive, full, equation.params)
-
-            results, rates = jax.jvp(
-                moved, tuple(values[place] for place in moving), tuple(tangents)
-            )
-            return list(results), [rates[place] for place in smooth]
-
-        shapes = [compat.struct(aval) for aval in avals]
-        closed = jax.make_jaxpr(values_and_tangents)(shapes, [shapes[place] for place in moving])
+        closed = _values_and_tangents(equation.primitive, equation.params, avals, moving, smooth)
+        count = len(equation.outvars)
+        if not is_linear(closed, [False] * len(avals) + [True] * len(moving), first=count):
+            return self._append(equation, self._apart(operands), active=True)
         still = [Operand(op.value, None) if isinstance(op, Operand) else op for op in operands]
         tangents: list[Operand | Literal] = []
         for place in moving:
             operand = operands[place]
             vertex = operand.vertex if isinstance(operand, Operand) else None
             tangents.append(Operand(self.zero(avals[place], still[place]), vertex))
-        self.in_rule = True
+        self.by_value = True
         inlined = self.inline_closed(closed, [*still, *tangents])
-        self.in_rule = False
-        count = len(equation.outvars)
+        self.by_value = False
         results = list(inlined[:count])
         for place, rate in zip(smooth, inlined[count:], strict=True):
             result = results[place]
@@ -265,6 +268,68 @@ class _Inliner:
         else:
             self.graph.equations.append(Equation(_copy(), (literal,), (value,), {}))
         return value
+
+
+def _values_and_tangents(
+    primitive: Any,
+    params: dict[str, Any],
+    avals: Sequence[Any],
+    moving: Sequence[int],
+    smooth: Sequence[int],
+) -> Any:
+    """The jaxpr of a custom_jvp function and its rule.
+
+    Args:
+        primitive: that of the call.
+        params: its parameters.
+        avals: types of the operands.
+        moving: which operands have tangents.
+        smooth: which results have.
+
+    Returns:
+        A closed jaxpr from the operands and then the tangents to the results and their tangents.
+    """
+
+    def values_and_tangents(values: list[Any], tangents: list[Any]) -> tuple[list[Any], list[Any]]:
+        def moved(*parts: Any) -> list[Any]:
+            full = list(values)
+            for place, part in zip(moving, parts, strict=True):
+                full[place] = part
+            return compat.bind(primitive, full, params)
+
+        results, rates = jax.jvp(moved, tuple(values[place] for place in moving), tuple(tangents))
+        return list(results), [rates[place] for place in smooth]
+
+    shapes = [compat.struct(aval) for aval in avals]
+    return jax.make_jaxpr(values_and_tangents)(shapes, [shapes[place] for place in moving])
+
+
+def has_linear_rule(params: dict[str, Any]) -> bool:
+    """Whether the rule of a custom_jvp function is linear in the tangents of all operands.
+
+    Args:
+        params: of its call.
+    """
+    whole = compat.called(params)
+    if whole not in _linear_rules:
+        _linear_rules[whole] = _has_linear_rule(params)
+    return _linear_rules[whole]
+
+
+_linear_rules: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+"""By the jaxpr of the function: a loop's is asked about again and again."""
+
+
+def _has_linear_rule(params: dict[str, Any]) -> bool:
+    called = compat.open_jaxpr(compat.called(params))
+    avals = [variable.aval for variable in called.invars]
+    moving, smooth = (
+        [place for place, variable in enumerate(variables) if is_inexact(variable.aval)]
+        for variables in (called.invars, called.outvars)
+    )
+    closed = _values_and_tangents(core.primitives.custom_jvp_call_p, params, avals, moving, smooth)
+    chosen = [False] * len(avals) + [True] * len(moving)
+    return is_linear(closed, chosen, first=len(called.outvars))
 
 
 def _check_sizes(graph: Graph) -> None:

@@ -4,6 +4,6 @@ Each is differentiated by recursion: the program inside is a graph, and its own 
 inside the loop or branch. Importing this package registers them as passes.
 """
 
-from blockjac.nested import cond, custom_vjp, recompute, scan, solve, while_loop
+from blockjac.nested import cond, custom_jvp, custom_vjp, recompute, scan, solve, while_loop
 
-__all__ = ["cond", "custom_vjp", "recompute", "scan", "solve", "while_loop"]
+__all__ = ["cond", "custom_jvp", "custom_vjp", "recompute", "scan", "solve", "while_loop"]

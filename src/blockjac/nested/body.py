@@ -48,15 +48,18 @@ class Body:
     Attributes:
         jaxpr: closed.
         active: which of its inputs are differentiated.
+        by_value: whether functions with a rule of their own are differentiated as what they
+            compute.
     """
 
     jaxpr: Any
     active: Sequence[bool]
+    by_value: bool = False
 
     @cached_property
     def graph(self) -> Graph:
         """Its equations, flat."""
-        return graph_of(self.jaxpr, self.active)
+        return graph_of(self.jaxpr, self.active, self.by_value)
 
     @cached_property
     def useful(self) -> set[int]:

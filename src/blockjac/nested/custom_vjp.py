@@ -18,26 +18,14 @@ from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.complete import CompleteGroup
 from blockjac.blocks.cost import is_planning
-from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.graph import Equation
+from blockjac.linearity import is_linear
 from blockjac.nested.body import Blocks, Body, NestedGroup
 from blockjac.rules.fallback import ONE_EQUATION, placed, real_dtype, vertex_shape
 from blockjac.rules.registry import PASSES, Pass
 from blockjac.trace import is_inexact
 
 Arrays = Sequence[Any]
-
-_NAMES = """
-    add add_any sub neg convert_element_type copy reduce_precision real imag complex conj
-    broadcast_in_dim reshape transpose squeeze expand_dims slice pad rev concatenate split stack
-    unstack tile dynamic_slice dynamic_update_slice gather scatter scatter-add select_n reduce_sum
-    cumsum pvary psum psum_invariant ppermute all_gather reduce_scatter all_to_all
-    optimization_barrier name
-"""
-LINEAR = frozenset(_NAMES.split())
-"""Primitives that are linear in all their float operands together."""
-
-BILINEAR = frozenset({"mul", "dot_general", "conv_general_dilated"})
-"""Primitives that are linear in each of their two operands."""
 
 
 def edges(
@@ -55,8 +43,9 @@ def edges(
         return list(pull(list(arrays[len(leaves) :])))
 
     closed = jax.make_jaxpr(rule)(*leaves, *cotangents)
-    body = Body(closed, (*(False for _ in leaves), *(True for _ in cotangents)))
-    if is_linear(body.graph) and not compat.effects(closed):
+    chosen = (*(False for _ in leaves), *(True for _ in cotangents))
+    if is_linear(closed, chosen) and not compat.effects(closed):
+        body = Body(closed, chosen, by_value=True)
         return RuleGroup(body, leaves, cotangents, outs, inputs, active).placed()
     columns = [place for place, wanted in enumerate(active) if wanted]
     rows = [place for place, out in enumerate(outs) if is_inexact(out)]
@@ -103,41 +92,6 @@ class RuleGroup(NestedGroup):
         for column, block in zip(self.columns, found, strict=True):
             answers[column] = None if block is None else block.T
         return answers
-
-
-def is_linear(graph: Graph) -> bool:
-    """Whether a program is linear in its differentiated inputs, as its primitives alone tell."""
-    linear, zero = set(graph.active), set[int]()
-    mixed: set[int] = set()
-
-    def among(operand: Operand | Literal, values: set[int]) -> bool:
-        return isinstance(operand, Operand) and operand.value in values
-
-    def vanishes(operand: Operand | Literal) -> bool:
-        if isinstance(operand, Literal):
-            return not operand.aval.shape and operand.value == 0
-        return operand.value in zero
-
-    for equation in graph.equations:
-        name = equation.primitive.name
-        operands = [one for one in equation.operands if is_inexact(graph.aval(one))]
-        moving = [among(one, linear) for one in operands]
-        if any(among(one, mixed) for one in equation.operands):
-            mixed.update(equation.results)
-        elif any(moving):
-            each = all(m or vanishes(one) for m, one in zip(moving, operands, strict=True))
-            fits = (
-                (name in LINEAR and each)
-                or (name in BILINEAR and sum(moving) == 1)
-                or (name == "div" and moving == [True, False])
-            )
-            (linear if fits else mixed).update(equation.results)
-        elif name in LINEAR and operands and all(map(vanishes, operands)):
-            zero.update(equation.results)
-    return all(
-        among(output, linear) or vanishes(output) or not is_inexact(graph.aval(output))
-        for output in graph.outputs
-    )
 
 
 PASSES["custom_vjp_call"] = Pass(ONE_EQUATION.evaluate, edges)

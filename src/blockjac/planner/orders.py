@@ -22,7 +22,12 @@ from blockjac.evaluation import is_reversible
 from blockjac.graph import Graph
 from blockjac.planner.chains import chain_moves
 from blockjac.planner.game import NO_LIMIT, Game, Pairs, Scalars, State, Structured
-from blockjac.planner.one_way import check_backwards, check_forwards, has_one_way
+from blockjac.planner.one_way import (
+    check_backwards,
+    check_forwards,
+    goes_backwards,
+    goes_forwards,
+)
 from blockjac.planner.plan import Plan
 from blockjac.planner.search import Search, annealed
 
@@ -73,7 +78,9 @@ def choose_order(
     """
     reverse = reverse_order(graph, useful)
     if isinstance(order, tuple):
-        return _given(order, reverse)
+        given = _given(order, reverse)
+        _check_whole(given, graph, useful)
+        return given
     if order == "reverse":
         check_backwards(graph, useful)
     if order == "reverse" or not reverse:
@@ -81,8 +88,10 @@ def choose_order(
     if order == "forward" or not is_reversible(graph, useful):
         check_forwards(graph, useful)
         return forward_order(graph, useful)
-    if has_one_way(graph, useful):
+    if goes_backwards(graph, useful):
         return reverse
+    if goes_forwards(graph, useful):
+        return forward_order(graph, useful)
     if order == "greedy":
         return greedy_order(edges, reverse)
     if order == "search" or isinstance(order, Search):
@@ -100,7 +109,21 @@ def choose_unfinished(order: Order, graph: Graph, edges: Edges, useful: set[int]
     apart then, and what is asked for is the same backwards.
     """
     chosen = choose_order(order, graph, edges, useful, write=False)
-    return chosen[::-1] if order == "forward" and has_one_way(graph, useful) else chosen
+    backwards = order == "forward" and goes_backwards(graph, useful)
+    return chosen[::-1] if backwards else chosen
+
+
+def _check_whole(order: list[Vertex], graph: Graph, useful: set[int]) -> None:
+    """Raise for vertices by hand where a rule takes whole tangents only.
+
+    Raises:
+        OrderError: says which order there is.
+    """
+    if goes_forwards(graph, useful) and order != forward_order(graph, useful):
+        raise OrderError(
+            "the function holds a custom_jvp rule that is not known to be linear, so that only "
+            "whole tangents may go through it: give order='forward' or 'auto' in place of vertices"
+        )
 
 
 def _given(order: tuple[int, ...], wanted: Sequence[Vertex]) -> list[Vertex]:
