@@ -137,5 +137,5 @@ def test_single_precision():
 def test_complex_inputs_still_need_the_promise():
     with pytest.raises(TypeError, match=r"real-valued outputs.*complex128.*pass holomorphic=True"):
         blockjac.jacobian(lambda z: z * jnp.conj(z) * 1j)(C)
-    with pytest.raises(TypeError, match="real-valued outputs.*complex128"):
+    with pytest.raises(TypeError, match=r"real-valued outputs.*complex128"):
         blockjac.hessian(lambda x: jnp.sum(x) * 1j)(V)  # as jax.hessian

@@ -64,8 +64,9 @@ def sparse_jacobian(
         `(matrix, aux)`.
 
     Raises:
-        TypeError: for integer and complex inputs, for integer results, for a format that does not exist, for
-            scipy's formats while JAX traces, and where there is no array for rows or columns.
+        TypeError: for integer and complex inputs, for integer results, for a format that does not
+            exist, for scipy's formats while JAX traces, and where there is no array for rows or
+            columns.
         ValueError: for `argnums` that do not fit the arguments, for "dia" where the matrix is not
             banded, and for what does not fit into memory or into JAX's indices.
 
