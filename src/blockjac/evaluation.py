@@ -317,29 +317,10 @@ def short_name(path: str) -> str:
 
 
 def _array(operand: Operand | Literal, values: Sequence[Any]) -> Any:
-    value = read(operand, values)
-    if (
-        isinstance(operand, Literal)
-        and not operand.aval.shape
-        and jnp.issubdtype(operand.aval.dtype, jnp.floating)
-    ):
-        return StaticScalar(value, operand.aval.dtype)
-    return value if hasattr(value, "dtype") else jnp.asarray(value)
-
-
-class StaticScalar(float):
-    """A float literal: a Python number to derivatives, with the shape and dtype of its array."""
-
-    shape: tuple[int, ...] = ()
-    ndim = 0
-
-    def __new__(cls, value: Any, dtype: Any) -> StaticScalar:
-        """The number, with the dtype of its array."""
-        made = super().__new__(cls, value)
-        made.dtype = dtype
-        return made
-
-    dtype: Any
+    """An operand as rules see it: an array, of NumPy where it is known while tracing."""
+    if isinstance(operand, Literal):
+        return operand.array
+    return compat.jax_array(values[operand.value])
 
 
 def _rows(
@@ -355,7 +336,7 @@ def _rows(
         rows = _rule(equation, inputs, outs, active)
         if rows is not None:
             return rows
-    arrays = [jnp.asarray(float(v), v.dtype) if isinstance(v, StaticScalar) else v for v in inputs]
+    arrays = [compat.jax_array(value) for value in inputs]
     return pass_of(equation).edges(equation, arrays, outs, residuals, active)
 
 

@@ -11,13 +11,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Literal:
-    """A constant operand."""
+    """A constant operand.
+
+    Attributes:
+        value: as the jaxpr holds it: a Python number, a NumPy scalar or an array.
+        aval: its type, which the value alone does not tell.
+    """
 
     value: Any
     aval: Any
+
+    @property
+    def array(self) -> np.ndarray:
+        """The constant as an array of its type, whatever holds it: all that rules see of it."""
+        return np.asarray(self.value, self.aval.dtype)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from blockjac.compat import jax_array
 from blockjac.errors import RuleError
 from blockjac.rules import registry
 from blockjac.rules.custom import check_dtypes, elementwise_rule, function_with_rule, named
@@ -90,6 +91,7 @@ def _checked(name: str, own: Callable[..., Any], multiple_results: bool) -> Call
     """The rule, with its name in what it raises and the dtypes of its blocks checked."""
 
     def rule(out: Any, *operands: Any, **params: Any) -> Any:
+        operands = tuple(map(jax_array, operands))
         answer = named(name, own)(out, *operands, **params)
         rows = answer if multiple_results and isinstance(answer, tuple | list) else (answer,)
         for row in rows:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
-from blockjac.rules.registry import made, rule
+from blockjac.rules.registry import known, made, rule
 
 
 @rule("broadcast_in_dim")
@@ -57,14 +57,18 @@ def select_n(out: Any, which: Any, *cases: Any, **_: Any) -> tuple[Block | None,
     carried = tuple(label for label in labels if label.size != 1) if which.ndim else ()
     blocks: list[Block | None] = [None]
     for place, case in enumerate(cases):
-        if which.dtype == np.dtype(bool):
-            mask = which if place else jnp.logical_not(which)
-        else:
-            mask = which == place
-        mask = jnp.reshape(mask, tuple(label.size for label in carried))
+        mask = _where_chosen(which, place)
+        if not known(mask):
+            mask = jnp.reshape(mask, tuple(label.size for label in carried))
         blocks.append(
             made(
                 out.shape, case.shape, case.dtype, Term((Factor(mask, carried),), indices, indices)
             )
         )
     return tuple(blocks)
+
+
+def _where_chosen(which: Any, place: int) -> Any:
+    if which.dtype == np.dtype(bool):
+        return which if place else ~which
+    return which == place

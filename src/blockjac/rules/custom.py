@@ -189,13 +189,7 @@ def _structural(
         ]
 
     def structural(outs: Any, *leaves: Any, tree: Any, static: Any, axes: Axes) -> Any:
-        arrays = [
-            jnp.asarray(float(leaf), getattr(leaf, "dtype", None))
-            if isinstance(leaf, float)
-            else leaf
-            for leaf in leaves
-        ]
-        return rows(outs, arrays, tree, static, axes)
+        return rows(outs, [*map(compat.jax_array, leaves)], tree, static, axes)
 
     return structural
 

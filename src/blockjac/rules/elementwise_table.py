@@ -10,25 +10,21 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from blockjac.blocks import Block
 from blockjac.errors import NoDerivativeError
-from blockjac.rules.registry import elementwise, rule, scaling, zero
+from blockjac.rules.registry import elementwise, known, rule, scaling, zero
 
 # Arithmetic
-
-
-def _reciprocal(b: Any) -> Any:
-    """`1 / b`, infinite also of a literal 0, as of the mean of no numbers."""
-    return math.copysign(math.inf, b) if isinstance(b, int | float) and b == 0 else 1 / b
 
 
 elementwise("add", lambda y, a, b: 1.0, lambda y, a, b: 1.0)
 elementwise("add_any", lambda y, a, b: 1.0, lambda y, a, b: 1.0)
 elementwise("sub", lambda y, a, b: 1.0, lambda y, a, b: -1.0)
 elementwise("mul", lambda y, a, b: b, lambda y, a, b: a)
-elementwise("div", lambda y, a, b: _reciprocal(b), lambda y, a, b: -y / b)
+elementwise("div", lambda y, a, b: 1 / b, lambda y, a, b: -y / b)
 elementwise("rem", lambda y, a, b: 1.0, lambda y, a, b: -jnp.trunc(a / b))
 elementwise("neg", lambda y, x: -1.0)
 elementwise("nextafter", lambda y, a, b: 1.0, None)
@@ -156,16 +152,16 @@ def _integer_power_slope(x: Any, power: int) -> Any:
 
 def _power_slope(a: Any, b: Any) -> Any:
     """`b a**(b-1)`, and 0 where a and b are 0; elsewhere at b = 0 its slope by b is `1/a`."""
-    if isinstance(b, float):
-        return 0.0 if b == 0 else b * a ** (b - 1)
+    if known(b):
+        return 0.0 if b == 0 else b * jnp.power(a, b - 1)
     both = (a == 0) & (b == 0)
     return jnp.where(both, 0, b * jnp.power(jnp.where(both, 1, a), b - 1))
 
 
 def _log_of_base(a: Any) -> Any:
     """`log(a)`, and 0 where a is 0: the slope of `0**b` is 0 for every positive b."""
-    if isinstance(a, float):
-        return math.log(a) if a > 0 else (0.0 if a == 0 else math.nan)
+    if known(a):
+        return np.log(a) if a != 0 else 0.0
     return jnp.log(jnp.where(a == 0, jnp.ones_like(a), a))
 
 

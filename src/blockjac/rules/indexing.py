@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from blockjac.blocks import Block, Index, Label, Lookup, Term
-from blockjac.rules.registry import labels_of, made, over, plain, rule
+from blockjac.rules.registry import known, labels_of, made, over, plain, rule
 
 MODES_THAT_CLIP = (lax.GatherScatterMode.CLIP, lax.GatherScatterMode.PROMISE_IN_BOUNDS)
 
@@ -53,7 +53,9 @@ def _shifted(
     for label, start, size in zip(labels, starts, sizes, strict=True):
         last = size - label.size
         index = Index.of(label)
-        if last > 0:
+        if known(start):
+            index = Index.of(label, 1, min(max(int(start), 0), last))
+        elif last > 0:
             index = Index(0, index.strides, Lookup(_clipped(start, last), (), (0, last)))
         indices.append(index)
     return tuple(indices)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,8 @@ class Rule:
         Raises:
             RuleError: if the rule gives too many or too few blocks, or one of another shape.
         """
-        rows = self.blocks(outs, inputs, params, active)
+        with np.errstate(all="ignore"):  # constants are computed with by NumPy, as XLA does it
+            rows = self.blocks(outs, inputs, params, active)
         if rows is NotImplemented:
             return None
         _check_count(self.name, "a row of blocks", "result", rows, outs)
@@ -137,8 +139,10 @@ def elementwise(name: str, *derivatives: Derivative | None) -> None:
     Args:
         name: the primitive's name.
         derivatives: one function `derivative(out, *operands, **params)` an operand, giving an array
-            that broadcasts to the result or a Python scalar; None where the derivative is zero. It
-            is given those of the primitive's parameters that it names as keyword-only arguments.
+            that broadcasts to the result or a Python scalar; None where the derivative is zero.
+            Operands known while tracing are NumPy arrays of shape (), and what is computed from
+            them alone is a coefficient and no factor. It is given those of the primitive's
+            parameters that it names as keyword-only arguments.
     """
     wanted_params = [None if one is None else _named_params(one) for one in derivatives]
 
@@ -292,12 +296,19 @@ def scaling(out_shape: Sequence[int], operand: Any, values: Any) -> Block:
         Index.of(label) if size == label.size else Index()
         for label, size in zip(labels, shape, strict=False)
     )
+    if known(values):
+        values = values.item()
     if isinstance(values, bool | int | float | complex):
         if values == 0:
             return Block.zeros(out_shape, shape, operand.dtype)
         return made(out_shape, shape, operand.dtype, Term((), out, wrt, values))
     factor = over(values, labels, operand.dtype)
     return made(out_shape, shape, operand.dtype, Term((factor,), out, wrt))
+
+
+def known(value: Any) -> bool:
+    """Whether a number is known while tracing, as literals are: a NumPy array of shape ()."""
+    return isinstance(value, np.ndarray | np.generic) and value.shape == ()
 
 
 def over(values: Any, labels: Sequence[Label], dtype: Any, name: str = "") -> Factor:
@@ -314,7 +325,20 @@ def made(out_shape: Sequence[int], wrt_shape: Sequence[int], dtype: Any, *terms:
     """A block of terms whose indices lie on their axes; empty shapes give the zero block."""
     if 0 in out_shape or 0 in wrt_shape:
         return Block.zeros(out_shape, wrt_shape, dtype)
-    return rebuilt(tuple(out_shape), tuple(wrt_shape), np.dtype(dtype), terms)
+    folded = [one for one in map(_folded, terms) if one.coefficient != 0]
+    return rebuilt(tuple(out_shape), tuple(wrt_shape), np.dtype(dtype), folded)
+
+
+def _folded(term: Term) -> Term:
+    """The term with its known numbers in the coefficient, so that none of them is stored."""
+    numbers = [factor.array.item() for factor in term.factors if known(factor.array)]
+    if not numbers:
+        return term
+    rest = tuple(factor for factor in term.factors if not known(factor.array))
+    coefficient = math.prod(numbers, start=term.coefficient)
+    if isinstance(coefficient, complex) and coefficient.imag == 0:
+        coefficient = coefficient.real
+    return replace(term, factors=rest, coefficient=coefficient)
 
 
 def plain(labels: Sequence[Label]) -> tuple[Index, ...]:
