@@ -21,7 +21,13 @@ from blockjac.blocks.cost import is_planning
 from blockjac.graph import Equation
 from blockjac.linearity import is_linear
 from blockjac.nested.body import Blocks, Body, NestedGroup
-from blockjac.rules.fallback import ONE_EQUATION, placed, real_dtype, vertex_shape
+from blockjac.rules.fallback import (
+    ONE_EQUATION,
+    placed,
+    pulled_back,
+    real_dtype,
+    vertex_shape,
+)
 from blockjac.rules.registry import PASSES, Pass
 from blockjac.trace import is_inexact
 
@@ -38,23 +44,25 @@ def edges(
         compat.spread_as(jnp.zeros(vertex_shape(out), real_dtype(out.dtype)), out) for out in smooth
     ]
 
+    columns = [place for place, wanted in enumerate(active) if wanted]
+    dtypes = [real_dtype(inputs[place].dtype) for place in columns]
+
     def rule(*arrays: Any) -> list[Any]:
         pull = jax.tree.unflatten(tree, arrays[: len(leaves)])
-        return list(pull(list(arrays[len(leaves) :])))
+        return pulled_back(pull, arrays[len(leaves) :], smooth, dtypes)
 
     closed = jax.make_jaxpr(rule)(*leaves, *cotangents)
     chosen = (*(False for _ in leaves), *(True for _ in cotangents))
     if is_linear(closed, chosen) and not compat.effects(closed):
         body = Body(closed, chosen, by_value=True)
         return RuleGroup(body, leaves, cotangents, outs, inputs, active).placed()
-    columns = [place for place, wanted in enumerate(active) if wanted]
     rows = [place for place, out in enumerate(outs) if is_inexact(out)]
     group = CompleteGroup(
         out_shapes=[one.shape for one in cotangents],
         wrt_shapes=[vertex_shape(inputs[place]) for place in columns],
-        dtypes=[real_dtype(inputs[place].dtype) for place in columns],
+        dtypes=dtypes,
         out_dtypes=[one.dtype for one in cotangents],
-        pull=lambda parts: list(residuals([*map(compat.spread_as, parts, smooth)])),
+        pull=lambda parts: pulled_back(residuals, parts, smooth, dtypes),
         push=None,
         name=equation.primitive.name,
         structured=True,

@@ -160,9 +160,27 @@ def _pullback(
 ) -> Callable[[Sequence[Any]], Sequence[Any]]:
     def pull(cotangents: Sequence[Any]) -> Sequence[Any]:
         known = residuals if residuals is not None else jax.vjp(function, *point, has_aux=True)[1]
-        return list(known([*map(compat.spread_as, cotangents, outs)]))
+        return pulled_back(known, cotangents, outs, [part.dtype for part in point])
 
     return pull
+
+
+def pulled_back(
+    pull: Callable[[list[Any]], Sequence[Any]],
+    cotangents: Sequence[Any],
+    outs: Sequence[Any],
+    dtypes: Sequence[Any],
+) -> list[Any]:
+    """By a pullback that JAX made: a user's rule in it may answer with Python numbers.
+
+    Args:
+        pull: the pullback.
+        cotangents: of the results.
+        outs: the results; the cotangents are spread over devices as these are.
+        dtypes: of the answers.
+    """
+    answers = pull([*map(compat.spread_as, cotangents, outs)])
+    return [jnp.asarray(one, dtype) for one, dtype in zip(answers, dtypes, strict=True)]
 
 
 def _pushforward(
