@@ -44,12 +44,98 @@ def test_argnums_out_of_range(transform, argnums, least):
         transform(total, argnums)(V, V)
 
 
-@pytest.mark.parametrize("argnums", ["x", 1.0, (0, "x"), None, ("0",)])
+@pytest.mark.parametrize("argnums", ["x", 1.0, (0, "x"), None, ("0",), V])
 def test_argnums_of_a_wrong_type(transform, argnums):
+    """At once, and not only when the function is called."""
     with pytest.raises(
-        TypeError, match=r"argnums must be an int or a sequence of ints, but .* was"
+        TypeError, match=r"argnums must be an int or a sequence of ints, but .* was.*second call"
     ):
-        transform(total, argnums)(V)
+        transform(total, argnums)
+
+
+@pytest.mark.parametrize("argnums", [True, False])
+def test_argnums_that_were_meant_for_another_option(transform, argnums):
+    with pytest.raises(TypeError, match=rf"argnums must be an int .* but {argnums} was.*has_aux"):
+        transform(total, argnums)
+
+
+def params_with(leaf):
+    return {"layers": [{"n": V}, {"n": V}, {"n": V}, {"n": leaf}], "w": V}
+
+
+def loss(params):
+    return sum(jnp.sum(jnp.real(leaf)) for leaf in jax.tree.leaves(params))
+
+
+def of_examples(params, x):
+    return loss(params) * x
+
+
+REFUSALS = {
+    "jacobian": blockjac.jacobian(loss),
+    "block_jacobian": blockjac.block_jacobian(loss),
+    "grad": blockjac.grad(loss),
+    "value_and_grad": blockjac.value_and_grad(loss),
+    "hessian": blockjac.hessian(loss),
+    "block_hessian": blockjac.block_hessian(loss),
+    "hessian_diagonal": blockjac.hessian_diagonal(loss),
+    "sparse_jacobian": blockjac.sparse_jacobian(loss),
+    "plan": blockjac.plan(loss),
+    "hvp": lambda params: blockjac.hvp(loss, params, jax.tree.map(_direction, params)),
+    "ggn": lambda params: blockjac.ggn(of_examples, _squares)(params, V, V),
+    "fisher": lambda params: blockjac.fisher(of_examples, _squares)(params, V, V),
+    "per_example_grad": lambda params: blockjac.per_example_grad(of_examples)(params, V),
+}
+
+
+def _squares(targets, outputs):
+    return jnp.sum((targets - outputs) ** 2)
+
+
+def _direction(leaf):
+    return np.zeros((), jax.dtypes.float0) if isinstance(leaf, int) else leaf
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize(("leaf", "found"), [(3, "but got int64, as"), ("s", "valid JAX type, as")])
+def test_an_error_names_the_transform_and_the_leaf(name, leaf, found):
+    with pytest.raises(TypeError) as caught:
+        REFUSALS[name](params_with(leaf))
+    message = str(caught.value)
+    assert f"{found} params['layers'][3]['n']" in message
+    assert f"{name} requires" in message or f": {name} differentiates" in message
+
+
+@pytest.mark.parametrize("name", ["block_jacobian", "block_hessian", "hvp", "ggn", "fisher"])
+def test_an_error_about_complex_numbers_names_the_leaf(name):
+    message = rf"{name} requires real-valued inputs.*, as params\['layers'\]\[3\]\['n'\]; "
+    with pytest.raises(TypeError, match=message):
+        REFUSALS[name](params_with(V * 1j))
+
+
+def test_an_error_about_a_tangent_names_the_leaf():
+    params = params_with(3)
+    message = r"blockjac.jvp do not match.*: params\['layers'\]\[3\]\['n'\]: leaf 3 is int64\[\]"
+    with pytest.raises(TypeError, match=message):
+        blockjac.jvp(loss, (params,), (params,))
+    with pytest.raises(TypeError, match=message.replace("jvp", "hvp")):
+        blockjac.hvp(loss, params, params)
+
+
+def test_leaves_of_functions_without_a_signature_have_numbers():
+    with pytest.raises(TypeError, match=r"got int64, as argument 0\[1\]\."):
+        blockjac.grad(lambda *args: args[0][0])((V, 3))
+
+
+@pytest.mark.parametrize("limit", ["1GB", -1, True, np.nan])
+def test_a_limit_that_is_no_number_of_bytes(limit):
+    for call in (
+        lambda: blockjac.jacobian(jnp.sin, max_bytes=limit)(V),
+        lambda: blockjac.hessian(total, max_bytes=limit)(V),
+        lambda: blockjac.block_jacobian(jnp.sin)(V).dense(max_bytes=limit),
+    ):
+        with pytest.raises(ValueError, match=r"max_bytes is .*, but must be a number of bytes"):
+            call()
 
 
 @pytest.mark.parametrize("argnums", [(0, 0), (1, -1)])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -137,12 +139,9 @@ class Call:
         Raises:
             DifferentiationTypeError: says what to do instead.
         """
-        if any(map(is_complex, self.inputs)):
-            raise DifferentiationTypeError(
-                f"{self.name} requires real-valued inputs, but got complex ones; for a "
-                "holomorphic function use blockjac.jacobian with holomorphic=True, else "
-                "differentiate with respect to real and imaginary parts"
-            )
+        for value in self.wrt:
+            where = partial(self.graph.names.get, value, "an argument")
+            _check_real(self.graph.avals[value].dtype, where, self.name)
 
     def check_results(self, holomorphic: bool, complex_of_real: bool = False) -> None:
         """Raise unless the results can be differentiated.
@@ -214,10 +213,8 @@ def traced_call(
     chosen = _leaves_of(tree, positions)
     known = (*TRACED, jax.ShapeDtypeStruct) if abstract else TRACED
     for place in chosen:
-        if not (abstract and isinstance(leaves[place], jax.ShapeDtypeStruct)):
-            _check_input(leaves[place], name, holomorphic, allow_int)
-        else:
-            _check_dtype(leaves[place].dtype, name, holomorphic, allow_int)
+        where = partial(leaf_name, fun, args, place)
+        _check_input(leaves[place], where, name, holomorphic, allow_int, abstract)
     moves = [isinstance(leaf, known) or place in set(chosen) for place, leaf in enumerate(leaves)]
     record = _Record(getattr(fun, "__name__", type(fun).__name__))
 
@@ -363,15 +360,45 @@ def float0_zeros(shape: Sequence[int]) -> np.ndarray:
     return np.zeros(tuple(shape), jax.dtypes.float0)
 
 
+def check_callable(fun: Any, name: str) -> None:
+    """Raise unless a transform was given a function.
+
+    Raises:
+        DifferentiationTypeError: names the transform and what it was given.
+    """
+    if not callable(fun):
+        raise DifferentiationTypeError(
+            f"Expected a callable value for blockjac.{name}, got {fun!r} of type {type(fun)}"
+        )
+
+
+def check_argnums(argnums: Any) -> None:
+    """Raise unless argnums are an int or several.
+
+    Raises:
+        DifferentiationTypeError: says what was found, and what may have been meant.
+    """
+    if isinstance(argnums, bool):
+        raise DifferentiationTypeError(
+            f"argnums must be an int or a sequence of ints, but {argnums!r} was given; "
+            "if another option was meant, such as has_aux, pass it by its name"
+        )
+    given = tuple(argnums) if _several(argnums) else (argnums,)
+    if not all(isinstance(one, int | np.integer) for one in given):
+        raise DifferentiationTypeError(
+            f"argnums must be an int or a sequence of ints, but {argnums!r} was given; "
+            "the arguments of the function go into a second call, as in jacobian(fun)(x)"
+        )
+
+
+def _several(argnums: Any) -> bool:
+    return isinstance(argnums, Sequence | np.ndarray) and not isinstance(argnums, str)
+
+
 def _positions(argnums: ArgNums, count: int) -> tuple[int, ...]:
     """Positions of the differentiated arguments, counted from the first."""
-    several = isinstance(argnums, Sequence | np.ndarray)
-    try:
-        given = tuple(map(operator.index, argnums if several else (argnums,)))
-    except TypeError:
-        raise DifferentiationTypeError(
-            f"argnums must be an int or a sequence of ints, but {argnums!r} was given"
-        ) from None
+    check_argnums(argnums)
+    given = tuple(map(operator.index, argnums if _several(argnums) else (argnums,)))  # pyright: ignore[reportArgumentType]
     if not given:
         raise ArgumentError(f"argnums must name at least one argument, but is {argnums!r}")
     for place in given:
@@ -395,24 +422,86 @@ def _leaves_of(tree: Any, positions: Sequence[int]) -> list[int]:
     return [leaf for place in positions for leaf in range(ends[place], ends[place + 1])]
 
 
-def _check_input(leaf: Any, name: str, holomorphic: bool, allow_int: bool) -> None:
-    if not is_array(leaf):
+def _check_input(
+    leaf: Any,
+    where: Callable[[], str],
+    name: str,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    abstract: bool = False,
+) -> None:
+    """Raise unless a leaf can be differentiated; `where` gives its name."""
+    if abstract and isinstance(leaf, jax.ShapeDtypeStruct):
+        dtype = leaf.dtype
+    elif is_array(leaf):
+        dtype = jnp.result_type(leaf)
+    else:
         raise DifferentiationTypeError(
-            f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type: {name} "
-            "differentiates with respect to arrays and numbers only; choose with argnums"
+            f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type, as {where()}: "
+            f"{name} differentiates with respect to arrays and numbers only; choose with argnums"
         )
-    _check_dtype(jnp.result_type(leaf), name, holomorphic, allow_int)
-
-
-def _check_dtype(dtype: Any, name: str, holomorphic: bool, allow_int: bool) -> None:
     if holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
         raise DifferentiationTypeError(
             f"{name} with holomorphic=True requires inputs with complex dtype, "
-            f"but got {dtype.name}."
+            f"but got {dtype.name}, as {where()}."
         )
     if not jnp.issubdtype(dtype, jnp.inexact) and not allow_int:
         raise DifferentiationTypeError(
             f"{name} requires real- or complex-valued inputs (input dtype that is a sub-dtype of "
-            f"np.inexact), but got {dtype.name}. If you want to use Boolean- or integer-valued "
-            "inputs, use vjp or set allow_int to True."
+            f"np.inexact), but got {dtype.name}, as {where()}. If you want to use Boolean- or "
+            "integer-valued inputs, use vjp or set allow_int to True."
         )
+
+
+def _check_real(dtype: Any, where: Callable[[], str], name: str) -> None:
+    """Raise for a complex leaf; `where` gives its name."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise DifferentiationTypeError(
+            f"{name} requires real-valued inputs, but got complex ones, as {where()}; for a "
+            "holomorphic function use blockjac.jacobian with holomorphic=True, else "
+            "differentiate with respect to real and imaginary parts"
+        )
+
+
+def check_inputs(name: str, fun: Callable[..., Any], argnums: ArgNums, args: Sequence[Any]) -> None:
+    """Raise unless some arguments are real: where other transforms will differentiate them.
+
+    Args:
+        name: of the transform that was called.
+        fun: the user's function.
+        argnums: which of its arguments to differentiate.
+        args: its positional arguments.
+
+    Raises:
+        DifferentiationTypeError: names the transform and the leaf.
+        ArgumentError: for argnums out of range.
+    """
+    leaves, tree = jax.tree.flatten((tuple(args), {}))
+    for place in _leaves_of(tree, _positions(argnums, len(args))):
+        where = partial(leaf_name, fun, args, place)
+        _check_input(leaves[place], where, name)
+        _check_real(jnp.result_type(leaves[place]), where, name)
+
+
+def leaf_name(fun: Callable[..., Any], args: Sequence[Any], place: int) -> str:
+    """A leaf of the positional arguments as it stands in the user's code: `params['W'][0]`.
+
+    Args:
+        fun: the user's function.
+        args: its positional arguments.
+        place: of the leaf among all of theirs.
+    """
+    path = jax.tree_util.tree_leaves_with_path(tuple(args))[place][0]
+    names = parameter_names(fun, len(args))
+    return names[path[0].idx] + jax.tree_util.keystr(path[1:])
+
+
+def parameter_names(fun: Callable[..., Any], count: int) -> list[str]:
+    """The names of so many positional arguments of a function, or their numbers."""
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):  # some builtins have no signature
+        parameters = []
+    by_place = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    names = [one.name for one in parameters if one.kind in by_place]
+    return [*names, *(f"argument {place}" for place in range(len(names), count))]

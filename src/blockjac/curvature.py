@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from blockjac.answers import Arrays, Jacobian
 from blockjac.blocks import BlockMatrix
-from blockjac.call import ArgNums, traced_call
+from blockjac.call import ArgNums, check_inputs, traced_call
 from blockjac.chunks import in_chunks
 from blockjac.errors import ArgumentError
 from blockjac.graph import Graph
@@ -22,6 +22,7 @@ from blockjac.transforms import (
     answered,
     check_callable,
     check_dense,
+    check_tangents,
     documented,
     grad,
     jacobian,
@@ -194,6 +195,8 @@ def hvp(
         Array([4., 2.], dtype=float32)
     """
     check_callable(fun, "hvp")
+    check_tangents("hvp", fun, (params,), (vector,))
+    check_inputs("hvp", fun, 0, (params,))
     gradient = grad(fun, has_aux=has_aux)
     moved = named_as(fun, lambda params: gradient(params, *args))
     _, product, *aux = jvp(moved, (params,), (vector,), has_aux)

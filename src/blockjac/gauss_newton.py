@@ -20,7 +20,7 @@ from blockjac.blocks import Block, BlockMatrix, add, star, vectors
 from blockjac.blocks.dense import dense
 from blockjac.blocks.matrix import Rows, Shape, mirrored
 from blockjac.blocks.star import star_along
-from blockjac.call import TRACED, ArgNums, Auxiliary, value_and_aux
+from blockjac.call import TRACED, ArgNums, Auxiliary, check_inputs, value_and_aux
 from blockjac.compat import Tracer, is_traced
 from blockjac.curvature import block_hessian
 from blockjac.errors import BlockShapeError, DifferentiationTypeError, NonScalarLossError
@@ -217,6 +217,7 @@ def of_model(
                 f"{name} takes the arguments of the model and then the targets, as in "
                 f"(params, X, Y), but was called with {len(args)}"
             )
+        check_inputs(name, model, argnums, args[:-1])
         matrix, aux = compiled_but_static(matrix_of, args)
         return (matrix, aux.tree()) if has_aux else matrix
 

@@ -20,7 +20,15 @@ from blockjac.blocks.cost import Abstract, Cost, planning
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.operators import Edge, Operator
-from blockjac.call import TRACED, ArgNums, Auxiliary, Call, traced_call
+from blockjac.call import (
+    TRACED,
+    ArgNums,
+    Auxiliary,
+    Call,
+    check_argnums,
+    check_callable,
+    traced_call,
+)
 from blockjac.compat import Tracer
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.errors import BlockjacError
@@ -84,6 +92,8 @@ def plan(
         (400,)
     """
     wanted = check_order(order)
+    check_callable(fun, "plan")
+    check_argnums(argnums)
 
     def plan_of(*args: Any, **kwargs: Any) -> Plan:
         call = traced_call("plan", fun, argnums, args, kwargs, has_aux=has_aux, abstract=True)

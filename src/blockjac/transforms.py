@@ -17,7 +17,16 @@ from jax.extend import source_info_util
 from blockjac.answers import Jacobian, Pullback, Pushforward, Values
 from blockjac.blocks.block import as_shape
 from blockjac.blocks.dense import check_size
-from blockjac.call import ArgNums, Call, float0_zeros, is_array, traced_call
+from blockjac.call import (
+    ArgNums,
+    Call,
+    check_argnums,
+    check_callable,
+    float0_zeros,
+    is_array,
+    leaf_name,
+    traced_call,
+)
 from blockjac.chunks import in_chunks
 from blockjac.errors import BlockShapeError, DifferentiationTypeError
 from blockjac.planner import Order, Plan, check_order
@@ -272,11 +281,23 @@ def value_and_grad(
         >>> blockjac.value_and_grad(lambda x: jnp.sum(x**2))(jnp.array([1.0, 2.0]))
         (Array(5., dtype=float32), Array([2., 4.], dtype=float32))
     """
-    check_callable(fun, "value_and_grad")
+    return _with_value("value_and_grad", fun, argnums, has_aux, holomorphic, allow_int)
+
+
+def _with_value(
+    name: str,
+    fun: Callable[..., Any],
+    argnums: ArgNums,
+    has_aux: bool,
+    holomorphic: bool,
+    allow_int: bool,
+) -> Callable[..., Any]:
+    """`value_and_grad`, under the name of the transform that was called."""
+    check_callable(fun, name)
 
     def gradient_of(*args: Any, **kwargs: Any) -> Any:
         call = traced_call(
-            "grad",
+            name,
             fun,
             argnums,
             args,
@@ -328,7 +349,7 @@ def grad(
         >>> blockjac.grad(lambda x: jnp.sum(jnp.sin(x)))(jnp.zeros(2))
         Array([1., 1.], dtype=float32)
     """
-    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int)
+    both = _with_value("grad", fun, argnums, has_aux, holomorphic, allow_int)
 
     def gradient(*args: Any, **kwargs: Any) -> Any:
         value, answer = both(*args, **kwargs)
@@ -405,7 +426,7 @@ def jvp(
             f"found {type(primals).__name__} and {type(tangents).__name__}."
         )
     primals, tangents = tuple(primals), tuple(tangents)
-    _check_tangents(primals, tangents)
+    check_tangents("jvp", fun, primals, tangents)
     everything = tuple(range(len(primals)))
     call = traced_call("jvp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
     given = _moving(jax.tree.leaves(tangents), call.inputs)
@@ -496,13 +517,26 @@ def _cotangents(call: Call, cotangent: Any) -> list[Any]:
     return _moving(leaves, call.results)
 
 
-def _check_tangents(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> None:
-    """Raise unless the tangents have the tree, dtypes and shapes of the primals."""
+def check_tangents(
+    name: str, fun: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> None:
+    """Raise unless the tangents have the tree, dtypes and shapes of the primals.
+
+    Args:
+        name: of the transform that was called.
+        fun: the user's function, for the names of its arguments.
+        primals: the point.
+        tangents: the direction.
+
+    Raises:
+        DifferentiationTypeError: for another tree or dtype.
+        BlockShapeError: for another shape.
+    """
     leaves, tree = jax.tree.flatten(tangents)
     points, wanted_tree = jax.tree.flatten(primals)
     if tree != wanted_tree:
         raise DifferentiationTypeError(
-            "primal and tangent arguments to blockjac.jvp must have the same tree structure; "
+            f"primal and tangent arguments to blockjac.{name} must have the same tree structure; "
             f"primals have {wanted_tree} whereas tangents have {tree}."
         )
     for place, (leaf, point) in enumerate(zip(leaves, points, strict=True)):
@@ -512,15 +546,16 @@ def _check_tangents(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> None
         if not _same_type(leaf, primal):
             wanted = primal.dtype.name if is_inexact(primal) else "float0"
             raise DifferentiationTypeError(
-                "primal and tangent arguments to blockjac.jvp do not match; dtypes must be "
+                f"primal and tangent arguments to blockjac.{name} do not match; dtypes must be "
                 "equal, or in case of int/bool primal dtype the tangent dtype must be float0: "
-                f"leaf {place} is {_described(primal)} and its tangent {_described(leaf)}, "
-                f"wanted {wanted}"
+                f"{leaf_name(fun, primals, place)}: leaf {place} is {_described(primal)} and its "
+                f"tangent {_described(leaf)}, wanted {wanted}"
             )
         if np.shape(leaf) != primal.shape:
             raise BlockShapeError(
-                "blockjac.jvp called with different primal and tangent shapes: "
-                f"leaf {place} is {_described(primal)} with a tangent {_described(leaf)}"
+                f"blockjac.{name} called with different primal and tangent shapes: "
+                f"{leaf_name(fun, primals, place)}: leaf {place} is {_described(primal)} with a "
+                f"tangent {_described(leaf)}"
             )
 
 
@@ -559,22 +594,15 @@ def check_dense(call: Call, max_bytes: int | None, name: str) -> None:
     check_size((total,), np.dtype(np.uint8), max_bytes, what, avoided)
 
 
-def check_callable(fun: Any, name: str) -> None:
-    """Raise unless a transform was given a function.
-
-    Raises:
-        DifferentiationTypeError: names the transform and what it was given.
-    """
-    if not callable(fun):
-        raise DifferentiationTypeError(
-            f"Expected a callable value for blockjac.{name}, got {fun!r} of type {type(fun)}"
-        )
-
-
 def documented(
     function: Callable[..., Any], fun: Callable[..., Any], what: str, argnums: ArgNums
 ) -> Callable[..., Any]:
-    """Give a transformed function the original's name and signature, and a docstring."""
+    """Give a transformed function the original's name and signature, and a docstring.
+
+    Raises:
+        DifferentiationTypeError: for `argnums` that are no ints, at once and not when it is called.
+    """
+    check_argnums(argnums)
     named_as(fun, function)
     name = function.__name__
     function.__doc__ = (

@@ -21,7 +21,7 @@ from blockjac.blocks.factor import Factor, check_fits, in_bytes, machine_limit
 from blockjac.blocks.index import Index, Label, radix
 from blockjac.blocks.network import Contradiction, Network
 from blockjac.blocks.pieces import joined, joint_axis
-from blockjac.errors import BlockShapeError, DenseTooLargeError
+from blockjac.errors import ArgumentError, BlockShapeError, DenseTooLargeError
 from blockjac.tracing import is_tracing
 
 THIN = 16
@@ -167,8 +167,14 @@ def check_size(
 
     Raises:
         DenseTooLargeError: names shape, need and limit, and what to do instead.
+        ArgumentError: for a limit that is no number of bytes.
     """
     limit = machine_limit() if max_bytes is None else max_bytes
+    if not isinstance(limit, int | float | np.number) or isinstance(limit, bool) or not limit >= 0:
+        raise ArgumentError(
+            f"max_bytes is {max_bytes!r}, but must be a number of bytes, such as 2**30 for 1 GiB, "
+            "or None for a share of the machine's memory"
+        )
     needed = math.prod(shape) * np.dtype(dtype).itemsize
     if needed > limit:
         raise DenseTooLargeError(

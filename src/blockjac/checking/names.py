@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from blockjac.call import ArgNums, Call
+from blockjac.call import ArgNums, Call, parameter_names
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Names:
         """The names of a call of a function with so many positional arguments."""
         function = "fun" if call.graph_name == "<lambda>" else call.graph_name
         positions = [argnums] if call.single else list(argnums)  # pyright: ignore[reportArgumentType]
-        arguments = _arguments(fun, count)
+        arguments = parameter_names(fun, count)
         variables = [
             arguments[positions[path[0].idx] % count] + jax.tree_util.keystr(path[1:])
             for path in _paths(call.wrt_tree)
@@ -58,14 +57,3 @@ class Names:
 def _paths(tree: Any) -> list[Any]:
     indexed = jax.tree.unflatten(tree, range(tree.num_leaves))
     return [path for path, _ in jax.tree_util.tree_leaves_with_path(indexed)]
-
-
-def _arguments(fun: Callable[..., Any], count: int) -> list[str]:
-    """The names of the positional arguments, or their numbers."""
-    try:
-        parameters = list(inspect.signature(fun).parameters.values())
-    except (TypeError, ValueError):  # some builtins have no signature
-        parameters = []
-    by_place = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    names = [one.name for one in parameters if one.kind in by_place]
-    return [*names, *(f"argument {place}" for place in range(len(names), count))]
