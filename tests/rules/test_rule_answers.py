@@ -77,6 +77,33 @@ def test_a_forward_rule_may_multiply_by_a_number_of_any_kind(kind):
     np.testing.assert_array_equal(blockjac.jvp(f, (X,), (X,))[1], 2 * X)
 
 
+@pytest.mark.parametrize("kind", ["Python float", "NumPy scalar", "NumPy array", "strong array"])
+@pytest.mark.parametrize("around", [lambda function: function, jax.jit, in_scan])
+def test_a_forward_rule_may_answer_a_constant_of_any_kind(kind, around):
+    """It drops its tangent, which makes it no derivative; JAX takes it at its word, and so we."""
+    answer = KINDS[kind]
+    f = around(forwards(jnp.sin, lambda p, t: (jnp.sin(p[0]), answer)))
+    for tangent in (1.0, 5.0):
+        assert blockjac.jvp(f, (0.5,), (tangent,))[1] == 2 == jax.jvp(f, (0.5,), (tangent,))[1]
+    assert blockjac.jacobian(f, order="forward")(0.5) == 2 == jax.jacfwd(f)(0.5)
+
+
+def test_float0_tangents_beside_a_constant_one():
+    """The function has an integer too, whose tangent the rule makes from its value."""
+
+    def rule(primals, tangents):
+        return primals, (2.0, jax.custom_derivatives.zero_from_primal(primals[1]))
+
+    f = forwards(lambda x, n: (x, n), rule)
+    looped = in_scan(lambda pair: f(*pair))
+    nothing = np.zeros((), jax.dtypes.float0)
+    for function in (f, lambda x, n: looped((x, n))):
+        values, rates = blockjac.jvp(function, (2.0, 3), (1.0, nothing))
+        assert values == (2, 3)
+        assert rates[0] == 2
+        assert rates[1].dtype == jax.dtypes.float0
+
+
 def test_a_backward_rule_that_answers_an_integer_and_drops_the_cotangent_is_no_zero():
     """A constant is not linear in the cotangent, and an integer one is a constant all the same."""
     f = backwards(jnp.sin, lambda x: (jnp.sin(x), None), lambda r, q: (3,))

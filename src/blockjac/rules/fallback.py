@@ -98,13 +98,14 @@ def fallback(
     shown = name = equation.primitive.name
     if any(jnp.issubdtype(value.dtype, jnp.complexfloating) for value in (*outs, *inputs)):
         shown = f"{name} of complex numbers"
+    out_dtypes = [real_dtype(outs[place].dtype) for place in smooth]
     group = OperatorGroup(
         out_shapes=[vertex_shape(outs[place]) for place in smooth],
         wrt_shapes=[tuple(part.shape) for part in point],
         dtypes=[part.dtype for part in point],
-        out_dtypes=[real_dtype(outs[place].dtype) for place in smooth],
+        out_dtypes=out_dtypes,
         pull=_pullback(function, point, residuals, [outs[place] for place in smooth]),
-        push=None if name in REVERSE_ONLY else _pushforward(function, point),
+        push=None if name in REVERSE_ONLY else _pushforward(function, point, out_dtypes),
         name=shown,
         place="" if equation.source is None else compat.place(equation.source),
     )
@@ -184,10 +185,13 @@ def pulled_back(
 
 
 def _pushforward(
-    function: Callable[..., tuple[list[Any], list[Any]]], point: Sequence[Any]
+    function: Callable[..., tuple[list[Any], list[Any]]],
+    point: Sequence[Any],
+    dtypes: Sequence[Any],
 ) -> Callable[[Sequence[Any]], Sequence[Any]]:
     def push(tangents: Sequence[Any]) -> Sequence[Any]:
-        return jax.jvp(function, tuple(point), tuple(tangents), has_aux=True)[1]
+        answers = jax.jvp(function, tuple(point), tuple(tangents), has_aux=True)[1]
+        return [jnp.asarray(one, dtype) for one, dtype in zip(answers, dtypes, strict=True)]
 
     return push
 
