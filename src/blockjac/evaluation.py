@@ -127,7 +127,7 @@ def holds(graph: Graph, useful: Set[int], names: Set[str]) -> bool:
     )
 
 
-def _is_one(name: str, params: Mapping[str, Any], names: Set[str]) -> bool:
+def _is_one(name: str, params: dict[str, Any], names: Set[str]) -> bool:
     """Whether an equation is one of these, or holds one; a linear rule of its own is none."""
     if name in names:
         return name not in OWN_RULE or not has_linear_rule(params)

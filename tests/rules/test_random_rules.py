@@ -31,7 +31,10 @@ def forwards(function, rule, **options):
 # What is linear in a tangent t, at p
 
 
-steeper = forwards(lambda t, p: t * jnp.cos(p), lambda p, t: (steeper(*p), 3 * t[0] * p[1] + t[1]))
+turned = forwards(
+    lambda t, p: t * jnp.cos(p),
+    lambda p, t: (turned(*p), t[0] * jnp.cos(p[1]) - p[0] * jnp.sin(p[1]) * t[1]),
+)
 doubled = forwards(lambda t: t * 2, lambda p, t: (doubled(*p), 7 * t[0]))
 
 
@@ -80,7 +83,7 @@ STEPS = {
     "jitted": lambda t, p: jax.jit(lambda v: v - v[::-1] * p)(t),
     "solved": solved,
     "spectrum": lambda t, p: jnp.fft.ifft(jnp.fft.fft(t) * (1 + 2j)).real,
-    "custom_jvp": steeper,
+    "custom_jvp": turned,
     "custom_jvp of the tangent alone": lambda t, p: doubled(t) * p,
     "custom_jvp in a loop": lambda t, p: lax.scan(lambda c, s: (doubled(c) * s, c), t[0], p)[1] + t,
     "custom_jvp of the values": lambda t, p: t * jax.nn.softplus(p) + t * doubled(p),
