@@ -30,12 +30,15 @@ class Edges:
         entering: the same edges by head, then by tail.
         same: pairs of a vertex and a result that is this vertex; their edge is the identity.
         skipped: pairs of an input and a result whose Jacobian is not asked for.
+        whole: whether an operator is among them that takes all of a tangent at once, since it need
+            not be linear.
     """
 
     leaving: dict[Vertex, dict[Vertex, Edge]] = field(default_factory=dict)
     entering: dict[Vertex, dict[Vertex, Edge]] = field(default_factory=dict)
     same: set[tuple[Vertex, Vertex]] = field(default_factory=set)
     skipped: Set[tuple[Vertex, Vertex]] = frozenset()
+    whole: bool = False
 
     def add(self, tail: Vertex, head: Vertex, edge: Edge) -> None:
         """Add an edge; parallel edges add up."""
@@ -76,6 +79,7 @@ class Edges:
             {vertex: dict(edges) for vertex, edges in self.entering.items()},
             set(self.same),
             self.skipped,
+            self.whole,
         )
 
     def product(self, tail: Vertex, vertex: Vertex, head: Vertex) -> Block:
@@ -106,6 +110,8 @@ def eliminate(
         vertex = next(iter(pending))
         last = _last_operand(edges, vertex, pending, waiting)
         if last is not None:
+            if edges.whole:
+                _pass_ahead(edges, vertex, pending)
             waiting.add(vertex)
             pending = _moved_after(last, vertex, pending)
             continue
@@ -117,6 +123,27 @@ def eliminate(
         if after is not None:
             after(together)
     return edges
+
+
+def _pass_ahead(edges: Edges, vertex: Vertex, pending: Container[Vertex]) -> None:
+    """Lead past a vertex to all but the operators that it waits for.
+
+    What leads to their other operands then starts where what leads to this one does, and all of a
+    tangent meets at them.
+    """
+    for group in _groups(edges.leaving.get(vertex, {})):
+        passage = Passage(edges, group, vertex)
+        if not any(tail in pending for tail in passage.columns if tail != vertex):
+            passage.push(pending)
+    for head, edge in list(edges.leaving.get(vertex, {}).items()):
+        if isinstance(edge, Operator):
+            continue
+        products = [
+            (tail, edges.product(tail, vertex, head)) for tail in edges.entering.get(vertex, {})
+        ]
+        del edges.leaving[vertex][head], edges.entering[head][vertex]
+        for tail, product in products:
+            edges.add(tail, head, product)
 
 
 def _moved_after(last: Vertex, vertex: Vertex, pending: Iterable[Vertex]) -> dict[Vertex, None]:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from blockjac import compat
 from blockjac.blocks import Block
@@ -21,6 +22,7 @@ from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.rules import PASSES, RULES, ZERO, Pass
 from blockjac.rules.complex_numbers import complex_rule
 from blockjac.rules.fallback import ONE_EQUATION, real_dtype, vertex_shape
+from blockjac.trace import has_linear_rule
 from blockjac.waves import Waves, is_wave
 
 
@@ -112,6 +114,30 @@ def is_reversible(graph: Graph, useful: Set[int]) -> bool:
     )
 
 
+OWN_RULE = frozenset({"custom_jvp_call"})
+"""Functions with a forward rule; of those that are differentiated, what is left of them in a graph
+is not known to be linear."""
+
+
+def holds(graph: Graph, useful: Set[int], names: Set[str]) -> bool:
+    """Whether one of these is differentiated, in loops and branches too."""
+    return any(
+        _is_one(equation.primitive.name, equation.params, names)
+        for equation in useful_equations(graph, useful)
+    )
+
+
+def _is_one(name: str, params: dict[str, Any], names: Set[str]) -> bool:
+    """Whether an equation is one of these, or holds one; a linear rule of its own is none."""
+    if name in names:
+        return name not in OWN_RULE or not has_linear_rule(params)
+    return any(
+        _is_one(inner.primitive.name, inner.params, names)
+        for jaxpr in core.jaxprs_in_params(params)
+        for inner in jaxpr.eqns
+    )
+
+
 def tails_of(equation: Equation, useful: Set[int]) -> list[int | None]:
     """The vertices of an equation's operands; None where it is not differentiated."""
     return [
@@ -156,7 +182,7 @@ def useful_equations(graph: Graph, useful: Set[int]) -> Iterator[Equation]:
 
 def elemental(graph: Graph, point: Point, useful: Set[int]) -> Edges:
     """The elemental Jacobians of all useful equations as edges."""
-    edges = Edges()
+    edges = Edges(whole=holds(graph, useful, OWN_RULE))
     values = point.values
     names = {id(values[value]): short_name(name) for value, name in graph.names.items()}
     for equation in useful_equations(graph, useful):

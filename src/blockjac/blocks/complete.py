@@ -23,6 +23,8 @@ class CompleteGroup(OperatorGroup):
         if not given:
             return [None] * len(self.wrt_shapes)
         self._tell_of(next(iter(given.values())))
+        if self.pull is None:
+            return self._pull_by_blocks(given)
         return _through(given, self._backward())
 
     def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blockjac.blocks.block import Block
+from blockjac.blocks.complete import CompleteGroup
 from blockjac.blocks.operators import OperatorGroup, added
 
 
@@ -44,6 +45,12 @@ class RepeatedGroup(OperatorGroup):
 
     def block(self, row: int, column: int) -> Block:
         """The sum of the operands' blocks."""
+        if isinstance(self.inner, CompleteGroup) and self.push is not None:  # both at once
+            tangents: list[Block | None] = [None] * len(self.members)
+            tangents[column] = Block.identity(self.wrt_shapes[column], self.dtypes[column])
+            whole = self.pushforward(tangents)[row]
+            if whole is not None:
+                return whole
         total = added([self.inner.block(row, one) for one in self.members[column]])
         shape = self.out_shapes[row], self.wrt_shapes[column]
         return Block.zeros(*shape, self.dtypes[column]) if total is None else total

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from blockjac import compat
 from blockjac.blocks.complete import CompleteGroup
@@ -23,10 +24,15 @@ Arrays = Sequence[Any]
 
 
 def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[Arrays, Any]:
-    """The results, and JAX's pullback where there is one."""
+    """The results, and JAX's pullback where there is one.
+
+    They are what the rule gives for them, as in JAX: a further derivative is that of this program.
+    """
     if has_way_back(equation, active):
         return ONE_EQUATION.evaluate(equation, inputs, active)
-    return compat.bind(equation.primitive, inputs, equation.params), None
+    function, point = of_moving(equation, inputs, active)
+    still = tuple(compat.zeros(jax.typeof(one)) for one in point)
+    return jax.jvp(function, tuple(point), still, has_aux=True)[2], None
 
 
 def edges(
@@ -38,13 +44,14 @@ def edges(
     if group is None:
         return rows
     name = compat.function_source(compat.called(equation.params)).split(" at ")[0]
+    push = group.push
     whole = CompleteGroup(
         out_shapes=group.out_shapes,
         wrt_shapes=group.wrt_shapes,
         dtypes=group.dtypes,
         out_dtypes=group.out_dtypes,
         pull=group.pull if has_way_back(equation, active) else None,
-        push=group.push,
+        push=lambda tangents: [*map(jnp.asarray, push(tangents))],  # a constant may be a number
         name=f"the custom_jvp rule of {name}" if name else equation.primitive.name,
         place=group.place,
     )

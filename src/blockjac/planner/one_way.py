@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 from typing import Any
 
 from jax.extend import core
 
 from blockjac import compat
 from blockjac.errors import DifferentiationTypeError, NoWayBackError
-from blockjac.evaluation import is_reversible, pass_of, tails_of, useful_equations
+from blockjac.evaluation import OWN_RULE, holds, is_reversible, pass_of, tails_of, useful_equations
 from blockjac.graph import Graph
 from blockjac.rules.collectives import COLLECTIVES
 from blockjac.rules.fallback import REVERSE_ONLY
@@ -19,17 +18,17 @@ from blockjac.trace import has_linear_rule
 
 def has_one_way(graph: Graph, useful: set[int]) -> bool:
     """Whether no order may contract what is in the middle: all go backwards, or forwards."""
-    return goes_backwards(graph, useful) or _holds(graph, useful, OWN_RULE)
+    return goes_backwards(graph, useful) or holds(graph, useful, OWN_RULE)
 
 
 def goes_forwards(graph: Graph, useful: set[int]) -> bool:
     """Whether every order but "reverse" goes forwards: a user's rule sees whole tangents."""
-    return _holds(graph, useful, OWN_RULE) and not goes_backwards(graph, useful)
+    return holds(graph, useful, OWN_RULE) and not goes_backwards(graph, useful)
 
 
 def goes_backwards(graph: Graph, useful: set[int]) -> bool:
     """Whether "auto" and "greedy" go backwards whatever that costs."""
-    return _holds(graph, useful, REVERSE_ONLY | COLLECTIVES)
+    return holds(graph, useful, REVERSE_ONLY | COLLECTIVES)
 
 
 def check_forwards(graph: Graph, useful: set[int]) -> None:
@@ -38,7 +37,7 @@ def check_forwards(graph: Graph, useful: set[int]) -> None:
     Raises:
         DifferentiationTypeError: in the words of JAX.
     """
-    if _holds(graph, useful, REVERSE_ONLY):
+    if holds(graph, useful, REVERSE_ONLY):
         raise DifferentiationTypeError(
             "can't apply forward-mode autodiff (jvp) to a custom_vjp function. "
             "Differentiate in reverse: blockjac.vjp, blockjac.grad, or another order"
@@ -47,7 +46,7 @@ def check_forwards(graph: Graph, useful: set[int]) -> None:
 
 def is_forward(graph: Graph, useful: set[int]) -> bool:
     """Whether every equation on the way can be pushed forward."""
-    return not _holds(graph, useful, REVERSE_ONLY)
+    return not holds(graph, useful, REVERSE_ONLY)
 
 
 def check_backwards(graph: Graph, useful: set[int]) -> None:
@@ -71,11 +70,6 @@ def check_backwards(graph: Graph, useful: set[int]) -> None:
             "dynamic start/stop values. Try using lax.scan, or using fori_loop with static "
             "start/stop; or differentiate forwards: blockjac.jvp, or blockjac.jacobian"
         )
-
-
-OWN_RULE = frozenset({"custom_jvp_call"})
-"""Functions with a forward rule; of those that are differentiated, what is left of them in a graph
-is not known to be linear."""
 
 
 def _rule_in_the_way(graph: Graph, useful: set[int]) -> str | None:
@@ -106,21 +100,3 @@ def _first_rule(name: str, params: dict[str, Any]) -> str | None:
             if found is not None:
                 return found
     return None
-
-
-def _holds(graph: Graph, useful: set[int], names: Set[str]) -> bool:
-    return any(
-        _is_one(equation.primitive.name, equation.params, names)
-        for equation in useful_equations(graph, useful)
-    )
-
-
-def _is_one(name: str, params: dict[str, Any], names: Set[str]) -> bool:
-    """Whether an equation is one of these, or holds one; a linear rule of its own is none."""
-    if name in names:
-        return name not in OWN_RULE or not has_linear_rule(params)
-    return any(
-        _is_one(inner.primitive.name, inner.params, names)
-        for jaxpr in core.jaxprs_in_params(params)
-        for inner in jaxpr.eqns
-    )
