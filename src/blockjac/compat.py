@@ -112,6 +112,13 @@ def function_source(jaxpr: Any) -> str:
     return getattr(info, "func_src_info", None) or ""
 
 
+def origin(jaxpr: Any) -> str:
+    """File and name of the function of JAX that a jaxpr was traced from; empty for others."""
+    name, _, place = function_source(jaxpr).partition(" at ")
+    file = place.rpartition(":")[0].replace("\\", "/")
+    return f"jax/{file.rpartition('/jax/')[2]}:{name}" if "/jax/_src/" in file else ""
+
+
 def varying_axes(array: Any) -> frozenset[Any]:
     """The mesh axes along which an array differs between the devices of a `jax.shard_map`."""
     return _varying(array if isinstance(array, jax.ShapeDtypeStruct) else jax.typeof(array))

@@ -1,7 +1,8 @@
 """Primitives that are written in terms of others before they are differentiated.
 
 A reduction by a function of the user's own is a tree of that function, whose equations then have
-rules like all others.
+rules like all others. A function of JAX whose own rule does not hold everywhere is one with another
+rule.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from jax import lax
 from jax.core import eval_jaxpr
 
 from blockjac import compat
+from blockjac.determinants import determinant
+from blockjac.removable import bessel_i0, sinc, x_log1p_y, x_log_y
 
 MAX_WINDOW = 128
 """Windows with more places are not written as one slice a place."""
@@ -61,6 +64,28 @@ def reduce_window(
 
 EXPANSIONS: dict[str, Callable[..., list[Any]]] = {"reduce": reduce, "reduce_window": reduce_window}
 """The results of a primitive by others, by name: of its operands and parameters."""
+
+
+REPLACED: dict[str, Callable[..., Any]] = {
+    "jax/_src/numpy/linalg.py:_det": determinant,
+    "jax/_src/numpy/lax_numpy.py:_i0": bessel_i0,
+    "jax/_src/numpy/ufuncs.py:sinc": sinc,
+    "jax/_src/scipy/special.py:xlogy": x_log_y,
+    "jax/_src/scipy/special.py:xlog1py": x_log1p_y,
+}
+"""Functions of JAX and what is differentiated instead, by the file and name that a jaxpr has.
+
+Nothing of JAX's is called or imported by that name: where JAX renames one, its own rule is used.
+"""
+
+
+def replaced(equation: Any) -> Any:
+    """The closed jaxpr that a call of a function of JAX is differentiated by; None for others."""
+    called = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+    function = REPLACED.get(compat.origin(called))
+    if function is None:
+        return None
+    return jax.make_jaxpr(function)(*(compat.struct(one.aval) for one in equation.invars))
 
 
 def _in_front(array: Any, axes: Sequence[int]) -> Any:

@@ -19,7 +19,7 @@ from jax.extend import core
 
 from blockjac import compat
 from blockjac.errors import NoDerivativeError
-from blockjac.expansions import expanded
+from blockjac.expansions import expanded, replaced
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.linearity import OWN_RULES, is_linear
 from blockjac.tracing import tracing
@@ -143,6 +143,10 @@ class _Inliner:
             isinstance(operand, Operand) and operand.vertex is not None for operand in operands
         ]
         active = any(moving)
+        if active and (name in CALLS or name == "custom_jvp_call"):
+            by_another_rule = replaced(equation)
+            if by_another_rule is not None and not self.by_value:
+                return self.inline_closed(by_another_rule, operands)
         if name in CALLS or (active and name in CALLS_WITH_RULES):
             return self.inline_closed(compat.called(equation.params), operands)
         if active:

@@ -32,6 +32,7 @@ from blockjac.errors import BlockShapeError, DifferentiationTypeError
 from blockjac.planner import Order, Plan, check_order
 from blockjac.plans import fitted, transformed
 from blockjac.program import Question, matmul_precision, run
+from blockjac.promises import FORWARDS, Read
 from blockjac.trace import is_inexact, named_as
 
 source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
@@ -484,7 +485,8 @@ def answered(
         precision = matmul_precision(call.graph)
         if precision is not None:
             settings.enter_context(jax.default_matmul_precision(precision))
-        return run(question, call.graph, arguments, extra)
+        reading = Read(question, call.name in FORWARDS)
+        return run(reading, call.graph, arguments, extra)
 
 
 def _pulled_back(call: Call, name: str, kept: list[Any], *cotangents: Any) -> tuple[Any, ...]:

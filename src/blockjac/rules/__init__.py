@@ -17,6 +17,7 @@ from blockjac.rules import (
     ragged,
     reductions,
     shaping,
+    spectral,
     windows,
 )
 from blockjac.rules.adding import define
@@ -66,6 +67,7 @@ __all__ = [
     "rule",
     "scaling",
     "shaping",
+    "spectral",
     "windows",
     "zero",
 ]

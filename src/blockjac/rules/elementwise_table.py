@@ -83,12 +83,12 @@ elementwise(
 elementwise(
     "igamma",
     lambda y, a, x: lax.igamma_grad_a(_like(a, y), _like(x, y)),
-    lambda y, a, x: _gamma_density(_like(a, y), x),
+    lambda y, a, x: _gamma_density(_like(a, y), _like(x, y)),
 )
 elementwise(
     "igammac",
     lambda y, a, x: -lax.igamma_grad_a(_like(a, y), _like(x, y)),
-    lambda y, a, x: -_gamma_density(_like(a, y), x),
+    lambda y, a, x: -_gamma_density(_like(a, y), _like(x, y)),
 )
 elementwise(
     "regularized_incomplete_beta",
@@ -97,7 +97,7 @@ elementwise(
     lambda y, a, b, x: _beta_density(_like(a, y), _like(b, y), _like(x, y)),
 )
 elementwise("random_gamma", None, lambda y, key, a, *, log_space: _gamma_slope(y, a, log_space))
-elementwise("bessel_i0e", lambda y, x: lax.bessel_i1e(x) - jnp.sign(x) * y)
+elementwise("bessel_i0e", lambda y, x: lax.bessel_i1e(x) - _side(x) * y)
 elementwise("bessel_i1e", lambda y, x: _bessel_i1e_slope(y, x))
 
 # Kinks
@@ -176,21 +176,41 @@ def _gamma_slope(sample: Any, a: Any, log_space: bool) -> Any:
 
 
 def _gamma_density(a: Any, x: Any) -> Any:
-    return jnp.exp((a - 1) * jnp.log(x) - x - lax.lgamma(a))
+    """`x**(a - 1) exp(-x) / gamma(a)`; by logarithms, which do not overflow, but for x = 0."""
+    end = x == 0
+    inside, at_end = jnp.where(end, 1, x), jnp.where(end, x, 0)
+    density = jnp.exp((a - 1) * jnp.log(inside) - inside - lax.lgamma(a))
+    there = lax.pow(at_end, a - 1) * jnp.exp(-at_end - lax.lgamma(a))
+    return jnp.where(end, there, density)
 
 
 def _beta_density(a: Any, b: Any, x: Any) -> Any:
+    """`x**(a - 1) (1 - x)**(b - 1) / beta(a, b)`; as the gamma density, with two ends."""
     log_beta = lax.lgamma(a) + lax.lgamma(b) - lax.lgamma(a + b)
-    return jnp.exp((b - 1) * jnp.log1p(-x) + (a - 1) * jnp.log(x) - log_beta)
+    end = (x == 0) | (x == 1)
+    inside, at_end = jnp.where(end, 0.5, x), jnp.where(end, x, 0)
+    density = jnp.exp((b - 1) * jnp.log1p(-inside) + (a - 1) * jnp.log(inside) - log_beta)
+    there = lax.pow(at_end, a - 1) * lax.pow(1 - at_end, b - 1) * jnp.exp(-log_beta)
+    return jnp.where(end, there, density)
+
+
+def _side(x: Any) -> Any:
+    """The slope of `abs`, 1 at 0: with another, `exp(abs(x)) i0e(x)` would have a kink there."""
+    return jnp.where(x >= 0, jnp.ones_like(x), -1)
 
 
 def _bessel_i1e_slope(y: Any, x: Any) -> Any:
-    """`i0e(x) - y (sign(x) + 1/x)`, and its limit 1/2 where x is too small to divide by."""
-    epsilon = jnp.finfo(x.dtype).eps
-    tiny = jnp.abs(x) <= epsilon
-    safe = jnp.where(tiny, jnp.full_like(x, epsilon), x)
-    slope = lax.bessel_i0e(safe) - y * (jnp.sign(safe) + 1 / safe)
-    return jnp.where(tiny, jnp.full_like(x, 0.5), slope)
+    """`i0e(x) - y (side(x) + 1/x)`; near 0 `y / x` is `exp(-abs(x)) sum_k z^k / (2 k! (k+1)!)`.
+
+    Here `z` is `x^2 / 4`.
+    """
+    near = jnp.abs(x) < 1
+    z, series = jnp.where(near, x, 0) ** 2 / 4, jnp.zeros_like(x)
+    for k in range(12, -1, -1):
+        series = series * z + 0.5 / (math.factorial(k) * math.factorial(k + 1))
+    size = jnp.where(near, x, 0) * _side(x)
+    quotient = jnp.where(near, jnp.exp(-size) * series, y / jnp.where(near, 1, x))
+    return lax.bessel_i0e(x) - _side(x) * y - quotient
 
 
 def _chosen(strictly: Any, tied: Any) -> Any:

@@ -16,9 +16,8 @@ import numpy as np
 from jax import lax
 
 from blockjac.blocks import Block, Index, Label, Lookup, Term
+from blockjac.promises import is_forwards
 from blockjac.rules.registry import known, labels_of, made, over, plain, rule
-
-MODES_THAT_CLIP = (lax.GatherScatterMode.CLIP, lax.GatherScatterMode.PROMISE_IN_BOUNDS)
 
 # Windows at a run-time start
 
@@ -39,8 +38,11 @@ def dynamic_update_slice(
     labels = labels_of(update.shape)
     term = Term((), _shifted(labels, starts, out.shape), plain(labels))
     written = Block(out.shape, update.shape, update.dtype, [term])
+    # Clipped here, as the function would count a negative start from the end once more.
+    lasts = [size - own for size, own in zip(out.shape, update.shape, strict=True)]
+    places = [_clipped(start, last) for start, last in zip(starts, lasts, strict=True)]
     kept = lax.dynamic_update_slice(
-        jnp.ones(out.shape, bool), jnp.zeros(update.shape, bool), tuple(starts)
+        jnp.ones(out.shape, bool), jnp.zeros(update.shape, bool), places
     )
     return (_masked(kept, operand), written, *(None for _ in starts))
 
@@ -98,12 +100,15 @@ def gather(
 ) -> tuple[Block, None]:
     """`out[batch, offset] = x[start(batch) + offset]`, starts by axis from the index array.
 
-    Starts are clipped so that the window lies inside (mode clip), promised to (promise_in_bounds),
-    or a window that does not lie inside is no entry as a whole (fill).
+    Starts are clipped so that the window lies inside (mode clip), or a window that does not lie
+    inside is no entry as a whole (fill). Where it is promised that they all do (promise_in_bounds)
+    and one does not, tangents are clipped, as the values are, and cotangents fall off.
     """
     windows = _Windows.of_gather(dimension_numbers)
     labels = labels_of(out.shape)
-    wrt = windows.places(labels, indices, operand.shape, slice_sizes, mode)
+    promised = mode == lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    clips = is_forwards() if promised else mode == lax.GatherScatterMode.CLIP
+    wrt = windows.places(labels, indices, operand.shape, slice_sizes, clips)
     term = Term((), plain(labels), wrt)
     return Block(out.shape, operand.shape, operand.dtype, [term]), None
 
@@ -261,7 +266,8 @@ def _scattered(
     """The block of a scatter's updates: where each of them goes, times `values` if given."""
     labels = labels_of(updates.shape)
     sizes = _window_sizes(out.shape, updates.shape, numbers)
-    places = _Windows.of_scatter(numbers).places(labels, indices, out.shape, sizes, mode)
+    clips = mode == lax.GatherScatterMode.CLIP  # XLA writes nothing where a promise is not kept
+    places = _Windows.of_scatter(numbers).places(labels, indices, out.shape, sizes, clips)
     factors = () if values is None else (over(values, labels, updates.dtype),)
     return Block(out.shape, updates.shape, updates.dtype, [Term(factors, places, plain(labels))])
 
@@ -332,7 +338,7 @@ class _Windows:
         indices: Any,
         shape: Sequence[int],
         sizes: Sequence[int],
-        mode: Any,
+        clips: bool,
     ) -> tuple[Index, ...]:
         """Where the entry of the windows' array at `labels` lies on each axis of the array.
 
@@ -341,7 +347,7 @@ class _Windows:
             indices: the index array, starts on its last axis.
             shape: of the array.
             sizes: of a window.
-            mode: JAX's mode.
+            clips: whether a window off the array stands for the nearest; otherwise it is no entry.
         """
         batch = [label for axis, label in enumerate(labels) if axis not in self.offset_axes]
         inside = iter(labels[axis] for axis in self.offset_axes)
@@ -352,18 +358,18 @@ class _Windows:
                 result.append(Index.of(batch[place]))
                 continue
             index = Index() if axis in self.flat_axes else Index.of(next(inside))
-            if axis in self.started_axes and not (size == sizes[axis] and mode in MODES_THAT_CLIP):
+            if axis in self.started_axes and not (clips and size == sizes[axis]):
                 start = indices[..., self.started_axes.index(axis)]
-                index = Index(0, index.strides, _starts(start, batch, size, sizes[axis], mode))
+                index = Index(0, index.strides, _starts(start, batch, size, sizes[axis], clips))
             result.append(index)
         return tuple(result)
 
 
-def _starts(start: Any, labels: Sequence[Label], size: int, window: int, mode: Any) -> Lookup:
+def _starts(start: Any, labels: Sequence[Label], size: int, window: int, clips: bool) -> Lookup:
     last = size - window
     carried = tuple(label for label in labels if label.size != 1)
     start = jnp.reshape(start, tuple(label.size for label in carried))
-    if mode in MODES_THAT_CLIP:
+    if clips:
         return Lookup(_clipped(start, last), carried, (0, last))
     # A window that leaves the axis is no entry as a whole: move it out of reach.
     places = _wide(start, size)

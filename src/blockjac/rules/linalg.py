@@ -68,15 +68,15 @@ def factor_edges(
         pull=pull,
         push=lambda tangents: residuals(compat.spread_as(tangents[0], tangent)),
         name=equation.primitive.name,
-        row_axes=[_names(outs[place], depth) for place in smooth],
-        column_axes=[_names(matrix, depth)],
+        row_axes=[names_of(outs[place], depth) for place in smooth],
+        column_axes=[names_of(matrix, depth)],
         structured=True,
         takes_none=True,
     )
     return placed(group, smooth, [0], (len(outs), 1))
 
 
-def _names(value: Any, depth: int, *core: Hashable) -> tuple[Hashable, ...]:
+def names_of(value: Any, depth: int, *core: Hashable) -> tuple[Hashable, ...]:
     """Names of the axes of a value's vertex: the batch axes, and the given ones for the last."""
     whole = len(vertex_shape(value))
     names: list[Hashable] = [None] * whole
@@ -86,7 +86,7 @@ def _names(value: Any, depth: int, *core: Hashable) -> tuple[Hashable, ...]:
     return tuple(names)
 
 
-for _name in ("cholesky", "eig", "eigh", "lu", "qr", "svd"):
+for _name in ("cholesky", "eig", "lu", "qr"):
     PASSES[_name] = Pass(factorized, factor_edges)
 
 
@@ -122,7 +122,7 @@ def _solve_group(
     """
     *matrix, right = inputs
     depth = right.ndim - 2
-    names = [*(_names(part, depth) for part in matrix), _names(right, depth, *sides)]
+    names = [*(names_of(part, depth) for part in matrix), names_of(right, depth, *sides)]
     moving = [place for place, wanted in enumerate(active) if wanted]
 
     def pulled(cotangents: Sequence[Any]) -> list[Any]:

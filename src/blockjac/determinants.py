@@ -1,0 +1,94 @@
+"""The determinant: its second derivative is a polynomial of the entries, finite everywhere.
+
+JAX divides by the pivots, of which a singular matrix has some that are 0: its gradient is right all
+the same, and the gradient's derivative is nan. Here that is taken from the singular values, of
+which none is divided by, where the matrix is close to singular.
+
+Source:
+    Giles, "Collected matrix derivative results", 2008, for regular matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+@jax.custom_jvp
+def determinant(matrix: Any) -> Any:
+    """`jnp.linalg.det`, of matrices of shape `(..., n, n)`."""
+    return jnp.linalg.det(matrix)
+
+
+@determinant.defjvp
+def _determinant_rate(point: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    (matrix,), (rate,) = point, tangents
+    return determinant(matrix), jnp.sum(cofactors(matrix) * rate, (-2, -1))
+
+
+@jax.custom_jvp
+def cofactors(matrix: Any) -> Any:
+    """The derivative of the determinant by each entry, as JAX finds it."""
+    values, pull = jax.vjp(jnp.linalg.det, matrix)
+    return pull(jnp.ones_like(values))[0]
+
+
+@cofactors.defjvp
+def _cofactor_rates(point: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    (matrix,), (rate,) = point, tangents
+    left, values, right_adjoint = jnp.linalg.svd(lax.stop_gradient(matrix))
+    smallest, next_smallest, largest = values[..., -1], values[..., -2], values[..., 0]
+    epsilon = jnp.finfo(values.dtype).eps
+    # Inverses cancel by the quotient of the two smallest, and mean nothing of rounding errors.
+    singular = smallest <= jnp.maximum(epsilon**0.25 * next_smallest, epsilon**0.5 * largest)
+    singular = singular[..., None, None]
+    # Each side is given a matrix at which it is finite: what is not taken must not be nan.
+    regular = jnp.where(singular, jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix)
+    of_singular = _singular_rates(left, values, right_adjoint, rate)
+    rates = jnp.where(singular, of_singular, _regular_rates(regular, rate))
+    return cofactors(matrix), rates * _one(matrix, singular)
+
+
+def _regular_rates(matrix: Any, rate: Any) -> Any:
+    """`det(A) (tr(A^-1 E) A^-T - A^-T E^T A^-T)`."""
+    inverse = jnp.linalg.inv(matrix)
+    turned = jnp.swapaxes(inverse, -1, -2)
+    moved = inverse @ rate
+    trace = jnp.trace(moved, axis1=-2, axis2=-1)[..., None, None]
+    scale = jnp.linalg.det(matrix)[..., None, None]
+    return scale * (trace * turned - jnp.swapaxes(moved @ inverse, -1, -2))
+
+
+def _singular_rates(left: Any, values: Any, right_adjoint: Any, rate: Any) -> Any:
+    """Of a diagonal matrix `S`: `sum_ij p_ij (E_ii F_jj - E_ij F_ji)` by F, turned back.
+
+    Here `p_ij` is the product of all singular values but those numbered i and j.
+    """
+    right = jnp.conj(jnp.swapaxes(right_adjoint, -1, -2))
+    turned = jnp.conj(jnp.swapaxes(left, -1, -2)) @ rate @ right
+    size = values.shape[-1]
+    here = jnp.eye(size, dtype=bool)
+    left_out = here[:, None, :] | here[None, :, :]
+    others = jnp.prod(jnp.where(left_out, 1, values[..., None, None, :]), -1)
+    others = jnp.where(here, 0, others)
+    by_diagonal = others @ jnp.diagonal(turned, axis1=-2, axis2=-1)[..., None]
+    by_turned = jnp.where(here, by_diagonal, 0) - others * jnp.swapaxes(turned, -1, -2)
+    scale = (jnp.linalg.det(left) * jnp.linalg.det(right_adjoint))[..., None, None]
+    return scale * (jnp.conj(left) @ by_turned @ jnp.swapaxes(right, -1, -2))
+
+
+@jax.custom_jvp
+def _one(matrix: Any, singular: Any) -> Any:
+    """1, with a derivative that is not known where the matrix is singular, and else 0."""
+    return jnp.ones_like(matrix, shape=singular.shape)
+
+
+@_one.defjvp
+def _one_rate(point: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    (matrix, singular), (rate, _) = point, tangents
+    unknown = jnp.where(singular, jnp.nan, 0).astype(matrix.dtype)
+    return _one(matrix, singular), unknown * jnp.sum(rate, (-2, -1), keepdims=True)

@@ -1,0 +1,57 @@
+"""How a promise that is not kept is read: places of `x[i]` that lie off the array.
+
+JAX promises that the places of plain indexing are on the array. Where they are not, the read gives
+the nearest entry, and so does its tangent; but the cotangent falls off the array. Derivatives are
+taken the way that JAX's transform of the same name goes, whatever the order of elimination.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_forwards: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_forwards", default=False)
+
+FORWARDS = frozenset({"jvp", "hessian", "block_hessian", "hessian_diagonal", "laplacian"})
+"""The transforms that JAX's namesakes, or what they stand for, take forwards last."""
+
+
+def is_forwards() -> bool:
+    """Whether derivatives are taken as tangents are: at the nearest entry."""
+    return _forwards.get()
+
+
+@dataclass(frozen=True)
+class Read:
+    """A question that is answered in one of the two ways.
+
+    Attributes:
+        question: what is asked of a graph, see `blockjac.program.Question`.
+        forwards: as in `is_forwards`.
+    """
+
+    question: Any
+    forwards: bool
+
+    def __call__(
+        self,
+        graph: Any,
+        arguments: Sequence[Any],
+        captured: Sequence[Any],
+        extra: Sequence[Any],
+    ) -> Any:
+        """What the question returns."""
+        with _reading(self.forwards):
+            return self.question(graph, arguments, captured, extra)
+
+
+@contextlib.contextmanager
+def _reading(forwards: bool) -> Iterator[None]:
+    token = _forwards.set(forwards)
+    try:
+        yield
+    finally:
+        _forwards.reset(token)
