@@ -1,8 +1,8 @@
 """Primitives that are written in terms of others before they are differentiated.
 
-A reduction by a function of the user's own is a tree of that function, whose equations then have
-rules like all others. A function of JAX whose own rule does not hold everywhere is one with another
-rule.
+A reduction by a function of the user's own is a tree of that function, a product with a sparse
+array a gather and a scatter, whose equations then have rules like all others. A function of JAX
+whose own rule does not hold everywhere is one with another rule.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import eval_jaxpr
 
-from blockjac import compat
+from blockjac import compat, sparse_operands
 from blockjac.determinants import determinant
 from blockjac.removable import bessel_i0, sinc, x_log1p_y, x_log_y
 
@@ -36,7 +36,10 @@ def expanded(equation: Any, active: Sequence[bool]) -> Any:
     """
     name, params = equation.primitive.name, equation.params
     operands = [variable.aval for variable in equation.invars]
-    if name not in EXPANSIONS or any(active[len(active) // 2 :]):
+    if name in SPARSE:
+        if not sparse_operands.is_covered(name, [one.shape for one in operands]):
+            return None
+    elif name not in EXPANSIONS or any(active[len(active) // 2 :]):
         return None
     if name == "reduce_window" and math.prod(params["window_dimensions"]) > MAX_WINDOW:
         return None
@@ -62,7 +65,18 @@ def reduce_window(
     return _joined(windows, starts, partial(eval_jaxpr, jaxpr, consts))
 
 
-EXPANSIONS: dict[str, Callable[..., list[Any]]] = {"reduce": reduce, "reduce_window": reduce_window}
+SPARSE: dict[str, Callable[..., list[Any]]] = {
+    "bcoo_dot_general": sparse_operands.bcoo_dot_general,
+    "bcsr_dot_general": sparse_operands.bcsr_dot_general,
+    "bcoo_todense": sparse_operands.bcoo_todense,
+}
+"""Those of sparse arrays, which may be differentiated by every operand."""
+
+EXPANSIONS: dict[str, Callable[..., list[Any]]] = {
+    "reduce": reduce,
+    "reduce_window": reduce_window,
+    **SPARSE,
+}
 """The results of a primitive by others, by name: of its operands and parameters."""
 
 
