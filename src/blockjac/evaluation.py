@@ -21,6 +21,7 @@ from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.rules import PASSES, RULES, ZERO, Pass
 from blockjac.rules.complex_numbers import complex_rule
 from blockjac.rules.fallback import ONE_EQUATION, real_dtype, vertex_shape
+from blockjac.rules.registry import Residuals
 from blockjac.waves import Waves, is_wave
 
 
@@ -219,7 +220,7 @@ def _backwards_only(rows: Sequence[Sequence[Any]]) -> None:
 def kept_of(
     graph: Graph, point: Point, useful: Set[int], needed: Sequence[int] | None = None
 ) -> list[Any]:
-    """What of a point `point_from` needs: the fewest values, then the residuals of the passes.
+    """What of a point `point_from` needs: the fewest values, then what passes need on the way back.
 
     Args:
         graph: the traced function.
@@ -229,7 +230,17 @@ def kept_of(
     """
     needed = needed_values(graph, useful) if needed is None else needed
     kept = [point.values[value] for value in needed]
-    return [*kept, *(point.residuals[equation] for equation in useful_passes(graph, useful))]
+    passes = useful_passes(graph, useful)
+    return [*kept, *(Residuals.back_of(point.residuals[equation]) for equation in passes)]
+
+
+def around_passes(graph: Graph, useful: Set[int]) -> list[int]:
+    """The operands and results of passes, which their way forwards may need."""
+    found: dict[int, None] = {}
+    for equation in useful_passes(graph, useful):
+        operands = [op.value for op in equation.operands if isinstance(op, Operand)]
+        found.update(dict.fromkeys((*operands, *equation.results)))
+    return list(found)
 
 
 def point_from(
