@@ -22,6 +22,7 @@ from blockjac.rules import PASSES, RULES, ZERO, Pass
 from blockjac.rules.complex_numbers import complex_rule
 from blockjac.rules.fallback import ONE_EQUATION, real_dtype, vertex_shape
 from blockjac.rules.registry import Residuals
+from blockjac.rules.updating import applied
 from blockjac.waves import Waves, is_wave
 
 
@@ -155,8 +156,15 @@ def useful_equations(graph: Graph, useful: Set[int]) -> Iterator[Equation]:
             yield equation
 
 
-def elemental(graph: Graph, point: Point, useful: Set[int]) -> Edges:
-    """The elemental Jacobians of all useful equations as edges."""
+def elemental(graph: Graph, point: Point, useful: Set[int], in_place: bool = False) -> Edges:
+    """The elemental Jacobians of all useful equations as edges.
+
+    Args:
+        graph: the traced function.
+        point: where it was evaluated.
+        useful: the vertices that are differentiated.
+        in_place: whether writes into arrays come as operators that are applied in place.
+    """
     edges = Edges()
     values = point.values
     names = {id(values[value]): short_name(name) for value, name in graph.names.items()}
@@ -170,6 +178,7 @@ def elemental(graph: Graph, point: Point, useful: Set[int]) -> Edges:
             rows: list[list[Any]] = [[point.waves.edge(equation, inputs[0])]]
         else:
             rows = _rows(equation, inputs, outs, active, point.residuals.get(equation))
+            rows = applied(equation, inputs, rows) if in_place else rows
         if not point.whole:
             _backwards_only(rows)
         rows = _without_repeated(rows, tails)

@@ -173,7 +173,7 @@ class Body:
 
     def edges(self, point: Point) -> Edges:
         """The elemental Jacobians at a point."""
-        return elemental(self.graph, point, self.useful)
+        return elemental(self.graph, point, self.useful, in_place=True)
 
     def abstract_edges(self, whole: bool) -> Edges:
         """The elemental Jacobians as a plan sees them: shapes instead of arrays.
