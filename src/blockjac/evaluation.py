@@ -163,7 +163,7 @@ def elemental(graph: Graph, point: Point, useful: Set[int], in_place: bool = Fal
         graph: the traced function.
         point: where it was evaluated.
         useful: the vertices that are differentiated.
-        in_place: whether writes into arrays come as operators that are applied in place.
+        in_place: whether writes into arrays and reads from them come as operators, to be applied.
     """
     edges = Edges()
     values = point.values

@@ -21,6 +21,7 @@ from blockjac.blocks.factor import Factor, check_fits, in_bytes, machine_limit
 from blockjac.blocks.index import Index, Label, radix
 from blockjac.blocks.network import Contradiction, Network
 from blockjac.blocks.pieces import joined, joint_axis
+from blockjac.blocks.placed import parted
 from blockjac.errors import BlockShapeError, DenseTooLargeError
 from blockjac.tracing import is_tracing
 
@@ -57,7 +58,8 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
     total: Any = None
     reached: list[Label] | None = None
     targets = [Label(size) for size in block.shape]
-    for term in block.terms:
+    whole, few = parted(block.terms, targets)
+    for term in whole:
         axes = [
             Axis(index, label.size, label)
             for index, label in zip(term.indices, targets, strict=True)
@@ -70,6 +72,10 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
             continue
         array = arrays.aligned(entries, targets)
         total = array if total is None else total + array
+    for _, places in few:
+        base = Factor(Abstract((), block.dtype) if is_planning() else total, ())
+        total = places.added(base if is_planning() else Factor(total, tuple(targets)), block.dtype)
+        total = total.array
     if is_planning():
         return Abstract(block.shape, block.dtype)
     if total is None:

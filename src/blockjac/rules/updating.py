@@ -1,9 +1,10 @@
-"""Writes into an array, applied in place: what a loop does to the tangents of what it carries.
+"""Writes into an array and reads from it, applied: what a loop does to what it carries.
 
 The block of `dynamic_update_slice` or `scatter` is structured: a mask and lookups. That is what a
 Jacobian is made of. In the sweep of a loop, though, the carried block is dense where the loop
 writes, and each step changes few of its entries: there the write is done to the carried array
-itself, which the compiler does in its place, and backwards the entries are read and cleared.
+itself, which the compiler does in its place, and backwards the entries are read and cleared. A read
+is done to the carried tangents by the primitive that read the values.
 """
 
 from __future__ import annotations
@@ -170,14 +171,10 @@ class WriteGroup(OperatorGroup):
             wrt_shapes=[operand.wrt_shape, update.wrt_shape],
             dtypes=[operand.dtype, update.dtype],
             out_dtypes=[operand.dtype],
-            pull=lambda parts: [
-                None if one is None else one.dense()
-                for one in self.pullback([Block.from_dense(part, 0) for part in parts])
-            ],
-            push=lambda parts: [
-                None if one is None else one.dense()
-                for one in self.pushforward([Block.from_dense(part, part.ndim) for part in parts])
-            ],
+            pull=lambda parts: _dense(self.pullback([Block.from_dense(part, 0) for part in parts])),
+            push=lambda parts: _dense(
+                self.pushforward([Block.from_dense(part, part.ndim) for part in parts])
+            ),
             name=name,
             structured=True,
         )
@@ -240,6 +237,130 @@ class WriteGroup(OperatorGroup):
             values = values.astype(array.dtype)
         written = carried.applied(write.put, array, write.shape, values)
         return carried.block(written, pairs, write.shape, operand.dtype).T
+
+
+class Read:
+    """One read from arrays with any number of leading axes, on all of which it is the same.
+
+    Attributes:
+        partner: for each axis of the array that the read covers wholly, the axis of the result.
+    """
+
+    def __init__(self, partner: Mapping[int, int]) -> None:
+        self.partner = dict(partner)
+
+    def get(self, array: Any, leading: int) -> Any:
+        """What is read."""
+        raise NotImplementedError
+
+
+class SliceRead(Read):
+    """A `dynamic_slice`."""
+
+    def __init__(self, equation: Equation, inputs: Sequence[Any]) -> None:
+        operand, *self.starts = inputs
+        self.sizes = tuple(equation.params["slice_sizes"])
+        whole = (axis for axis, size in enumerate(operand.shape) if self.sizes[axis] == size)
+        super().__init__({axis: axis for axis in whole})
+
+    def get(self, array: Any, leading: int) -> Any:
+        """By the primitive itself."""
+        zeros = [jnp.zeros((), one.dtype) for one in self.starts[:1] for _ in range(leading)]
+        sizes = (*array.shape[:leading], *self.sizes)
+        return lax.dynamic_slice_p.bind(array, *zeros, *self.starts, slice_sizes=sizes)
+
+
+class GatherRead(Read):
+    """A gather."""
+
+    def __init__(self, equation: Equation, inputs: Sequence[Any]) -> None:
+        operand, self.indices = inputs
+        self.params, self.sizes = equation.params, tuple(equation.params["slice_sizes"])
+        self.numbers = numbers = equation.params["dimension_numbers"]
+        flat = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
+        inside = (axis for axis in range(operand.ndim) if axis not in flat)
+        super().__init__(
+            {
+                axis: place
+                for axis, place in zip(inside, numbers.offset_dims, strict=True)
+                if self.sizes[axis] == operand.shape[axis] and axis not in numbers.start_index_map
+            }
+        )
+
+    def get(self, array: Any, leading: int) -> Any:
+        """By a gather whose windows run over the leading axes."""
+        numbers = self.numbers
+
+        def behind(axes: Sequence[int]) -> tuple[int, ...]:
+            return tuple(axis + leading for axis in axes)
+
+        shifted = lax.GatherDimensionNumbers(
+            offset_dims=(*range(leading), *behind(numbers.offset_dims)),
+            collapsed_slice_dims=behind(numbers.collapsed_slice_dims),
+            start_index_map=behind(numbers.start_index_map),
+            operand_batching_dims=behind(numbers.operand_batching_dims),
+            start_indices_batching_dims=numbers.start_indices_batching_dims,
+        )
+        return lax.gather(
+            array,
+            self.indices,
+            shifted,
+            (*array.shape[:leading], *self.sizes),
+            indices_are_sorted=self.params["indices_are_sorted"],
+            unique_indices=self.params["unique_indices"],
+            mode=self.params["mode"],
+            fill_value=0,
+        )
+
+
+class ReadGroup(OperatorGroup):
+    """A read as an operator: applied to dense tangents, else by its block.
+
+    Backwards it is its block, whose entries are added where they belong.
+    """
+
+    def __init__(self, name: str, read: Read, block: Block) -> None:
+        super().__init__(
+            out_shapes=[block.out_shape],
+            wrt_shapes=[block.wrt_shape],
+            dtypes=[block.dtype],
+            out_dtypes=[block.dtype],
+            pull=lambda parts: _dense(self.pullback([Block.from_dense(parts[0], 0)])),
+            push=lambda parts: _dense(
+                self.pushforward([Block.from_dense(parts[0], parts[0].ndim)])
+            ),
+            name=name,
+            structured=True,
+        )
+        self.read, self.blocks = read, [block]
+
+    def block(self, row: int, column: int) -> Block:
+        """The structured block."""
+        return self.blocks[column]
+
+    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
+        """By the block."""
+        return self._pull_by_blocks(present(cotangents))
+
+    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
+        """The same read from the tangents."""
+        given = present(tangents)
+        if not given:
+            return [None]
+        return cheapest(lambda: [self._pushed(given[0])], lambda: self._push_by_blocks(given))
+
+    def _pushed(self, tangent: Block) -> Block:
+        turned, shape = tangent.T, tuple(self.out_shapes[0])
+        pairs = [(i, j) for i, j in delta_pairs(turned) if j in self.read.partner]
+        pairs = list({i: (i, j) for i, j in pairs}.values())
+        carried = _Carried(turned.out_shape, pairs)
+        found = carried.applied(self.read.get, carried.array(turned, pairs), shape)
+        own = [(i, self.read.partner[j]) for i, j in pairs]
+        return carried.block(found, own, shape, tangent.dtype).T
+
+
+def _dense(blocks: Sequence[Block | None]) -> list[Any]:
+    return [None if block is None else block.dense() for block in blocks]
 
 
 class _Carried:
@@ -321,12 +442,18 @@ WRITES: Mapping[str, Callable[[Equation, Sequence[Any]], Write | None]] = {
 }
 """How a primitive writes; None where it has to be done by its blocks."""
 
+READS: Mapping[str, Callable[[Equation, Sequence[Any]], Read]] = {
+    "dynamic_slice": SliceRead,
+    "gather": GatherRead,
+}
+"""How a primitive reads."""
+
 PLACES: Mapping[str, int] = {"dynamic_update_slice": 1}
 """Which operand is what is written, where it is not the third."""
 
 
 def applied(equation: Equation, inputs: Sequence[Any], rows: list[list[Any]]) -> list[list[Any]]:
-    """The edges of an equation with writes as operators.
+    """The edges of an equation, as operators where it writes or reads.
 
     Args:
         equation: any.
@@ -334,6 +461,12 @@ def applied(equation: Equation, inputs: Sequence[Any], rows: list[list[Any]]) ->
         rows: its edges, as its rule gives them.
     """
     name = equation.primitive.name
+    if name in READS:
+        ((block, *others),) = rows
+        if not isinstance(block, Block) or not block.terms:
+            return rows
+        group = ReadGroup(name, READS[name](equation, inputs), block)
+        return [[group.edges()[0][0], *others]]
     if name not in WRITES:
         return rows
     (row,) = rows
