@@ -72,15 +72,19 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
             continue
         array = arrays.aligned(entries, targets)
         total = array if total is None else total + array
-    for _, places in few:
-        base = Factor(Abstract((), block.dtype) if is_planning() else total, ())
-        total = places.added(base if is_planning() else Factor(total, tuple(targets)), block.dtype)
-        total = total.array
+    for _, few_places in few:
+        base = None if is_planning() else _over_all(total, targets)
+        total = few_places.added(base, block.dtype).array
     if is_planning():
         return Abstract(block.shape, block.dtype)
     if total is None:
         return jnp.zeros(block.shape, block.dtype)
     return jnp.broadcast_to(jnp.asarray(total, block.dtype), block.shape)
+
+
+def _over_all(array: Any, labels: Sequence[Label]) -> Factor:
+    """An array with an axis of size 1 where it is constant, as a factor over all labels."""
+    return Factor(jnp.broadcast_to(array, arrays.sizes(labels)), tuple(labels))
 
 
 def _is_thin(block: Block) -> bool:

@@ -1,7 +1,7 @@
 """Few entries, at places that are known at run time only, added into an array where they belong.
 
 A term whose entries stand in a window or at looked-up places is not written out to be added to an
-array that is there: its entries are added in place, which a loop does without a pass over the array.
+array that is there: its entries are added in place, which a loop does without a pass over it.
 """
 
 from __future__ import annotations
@@ -111,16 +111,16 @@ class Places:
         """How many entries a window has along an axis."""
         return arrays.numel(self.index[dim].labels)
 
-    def added(self, base: Factor, dtype: Any) -> Factor:
+    def added(self, base: Factor | None, dtype: Any) -> Factor:
         """The array with the term's entries added to it.
 
         Args:
-            base: over some of the axes.
+            base: over some of the axes; in a plan it does not matter.
             dtype: of the result.
         """
         labels = (*self.grid, *(label for dim in self.plain for label in self.index[dim].labels))
         values = self._values(labels, dtype)
-        if is_planning():
+        if is_planning() or base is None:
             entries = arrays.numel(labels)
             current().additions += entries
             charge(0, 3 * entries * dtype.itemsize)
@@ -133,8 +133,8 @@ class Places:
     def _values(self, labels: Sequence[Label], dtype: Any) -> Any:
         term = self.term
         if not term.factors:
-            full = () if is_planning() else jnp.full(arrays.sizes(labels), term.coefficient, dtype)
-            return full
+            sizes = arrays.sizes(labels)
+            return () if is_planning() else jnp.full(sizes, term.coefficient, dtype)
         product = arrays.product(list(term.factors), term.coefficient, dtype, labels)
         if is_planning():
             return ()
@@ -145,9 +145,22 @@ class Places:
         order = [labels.index(label) for dim in self.dims for label in self.index[dim].labels]
         sizes = tuple(self._length(dim) for dim in self.dims)
         values = jnp.reshape(jnp.transpose(values, order), sizes)
-        starts = [self._start(self.index[dim]) for dim in self.dims]
-        present = lax.dynamic_slice_p.bind(array, *starts, slice_sizes=sizes)
-        return lax.dynamic_update_slice_p.bind(array, present + values, *starts)
+        axes = tuple(self.dims.index(dim) for dim in self.looked_up)
+        numbers = lax.ScatterDimensionNumbers(
+            update_window_dims=tuple(range(len(sizes))),
+            inserted_window_dims=(),
+            scatter_dims_to_operand_dims=axes,
+        )
+        start = jnp.stack([self._start(self.index[dim]) for dim in self.looked_up])
+        return lax.scatter_add(
+            array,
+            start,
+            values,
+            numbers,
+            indices_are_sorted=True,
+            unique_indices=True,
+            mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+        )
 
     def _start(self, index: Index) -> Any:
         start = jnp.asarray(index.offset, jnp.int32)
