@@ -1,4 +1,4 @@
-"""Loops that read what other loops stack become one; whatever stands between them keeps them two."""
+"""Loops that read what other loops stack become one; what stands between keeps them two."""
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,7 @@ def total(x, start=0.0, **options):
 def scans(jaxpr):
     """How many scans a jaxpr holds, loops in loops as well."""
     return sum(
-        (one.primitive.name == "scan")
-        + sum(map(scans, jaxprs_in_params(one.params)))
+        (one.primitive.name == "scan") + sum(map(scans, jaxprs_in_params(one.params)))
         for one in jaxpr.eqns
     )
 

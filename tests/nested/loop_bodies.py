@@ -1,4 +1,4 @@
-"""Bodies of loops, put together at random: what a step may do to a buffer, a vector and a counter."""
+"""Bodies of loops, put together at random: what a step may do to a buffer, a vector, a counter."""
 
 import itertools
 from collections.abc import Callable
@@ -38,9 +38,7 @@ jax.tree_util.register_dataclass(
 
 
 def entry_set(s, w, x, t):
-    return s.changed(
-        buffer=s.buffer.at[t % BUFFER].set(jnp.sin(s.buffer[(t + 1) % BUFFER]) * w[0])
-    )
+    return s.changed(buffer=s.buffer.at[t % BUFFER].set(jnp.sin(s.buffer[(t + 1) % BUFFER]) * w[0]))
 
 
 def entry_set_past_the_end(s, w, x, t):
