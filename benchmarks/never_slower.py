@@ -17,6 +17,7 @@ import gradients
 import harness
 import kernels
 import lecture_gradient
+import loops
 import network_pieces
 import overview
 import probabilities
@@ -88,6 +89,7 @@ SCRIPTS: Mapping[str, Mapping[str, Callable[[], harness.Task]]] = {
         for name, sizes in JACOBIAN_SIZES.items()
     },
     "sizes": sizes.TASKS,
+    "loops": loops.TASKS,
 }
 
 

@@ -110,10 +110,14 @@ def eliminate(
         vertex = next(iter(pending))
         last = _last_operand(edges, vertex, pending, waiting)
         if last is not None:
+            waits = vertex
             if edges.whole:
                 _pass_ahead(edges, vertex, pending)
-            waiting.add(vertex)
-            pending = _moved_after(last, vertex, pending)
+            elif _depends(edges, last, vertex):
+                waits = _stand_in(edges, vertex, last)
+                pending[waits] = None
+            waiting.add(waits)
+            pending = _moved_after(last, waits, pending)
             continue
         if before is not None:
             before(vertex)
@@ -121,7 +125,7 @@ def eliminate(
         for done in together:
             pending.pop(done, None)
         if after is not None:
-            after(together)
+            after([done for done in together if not isinstance(done, StandIn)])
     return edges
 
 
@@ -144,6 +148,49 @@ def _pass_ahead(edges: Edges, vertex: Vertex, pending: Container[Vertex]) -> Non
         del edges.leaving[vertex][head], edges.entering[head][vertex]
         for tail, product in products:
             edges.add(tail, head, product)
+
+
+@dataclass(frozen=True, eq=False)
+class StandIn:
+    """A vertex that is another one, as an operand of operators that are still to be reached."""
+
+    vertex: Vertex
+
+
+def _depends(edges: Edges, vertex: Vertex, other: Vertex) -> bool:
+    """Whether one vertex is reached from another."""
+    pending, seen = [other], {other}
+    while pending:
+        heads = edges.leaving.get(pending.pop(), {})
+        if vertex in heads:
+            return True
+        pending += [head for head in heads if head not in seen]
+        seen.update(heads)
+    return False
+
+
+def _stand_in(edges: Edges, vertex: Vertex, operand: Vertex) -> StandIn:
+    """Let another vertex be the operand of those operators that an operand is still missing of.
+
+    Weights of two loops, of which the second reads what the first gave: the first is to be passed
+    before the second can be.
+    """
+    made = StandIn(vertex)
+    missing = _groups(edges.leaving[operand])
+    moved = {
+        head: edge
+        for head, edge in edges.leaving[vertex].items()
+        if isinstance(edge, Operator) and any(edge.group is group for group in missing)
+    }
+    for head, edge in moved.items():
+        del edges.leaving[vertex][head]
+        del edges.entering[head][vertex]
+        edges.leaving.setdefault(made, {})[head] = edge
+        edges.entering[head][made] = edge
+    edge = next(iter(moved.values()))
+    edges.same.add((vertex, made))
+    edges.add(vertex, made, Block.identity(edge.wrt_shape, edge.group.dtypes[edge.column]))
+    return made
 
 
 def _moved_after(last: Vertex, vertex: Vertex, pending: Iterable[Vertex]) -> dict[Vertex, None]:

@@ -22,6 +22,8 @@ from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.rules import PASSES, RULES, ZERO, Pass
 from blockjac.rules.complex_numbers import complex_rule
 from blockjac.rules.fallback import ONE_EQUATION, real_dtype, vertex_shape
+from blockjac.rules.registry import Residuals
+from blockjac.rules.updating import applied
 from blockjac.trace import has_linear_rule
 from blockjac.waves import Waves, is_wave
 
@@ -180,8 +182,15 @@ def useful_equations(graph: Graph, useful: Set[int]) -> Iterator[Equation]:
             yield equation
 
 
-def elemental(graph: Graph, point: Point, useful: Set[int]) -> Edges:
-    """The elemental Jacobians of all useful equations as edges."""
+def elemental(graph: Graph, point: Point, useful: Set[int], in_place: bool = False) -> Edges:
+    """The elemental Jacobians of all useful equations as edges.
+
+    Args:
+        graph: the traced function.
+        point: where it was evaluated.
+        useful: the vertices that are differentiated.
+        in_place: whether writes into arrays and reads from them come as operators, to be applied.
+    """
     edges = Edges(whole=holds(graph, useful, OWN_RULE))
     values = point.values
     names = {id(values[value]): short_name(name) for value, name in graph.names.items()}
@@ -195,6 +204,7 @@ def elemental(graph: Graph, point: Point, useful: Set[int]) -> Edges:
             rows: list[list[Any]] = [[point.waves.edge(equation, inputs[0])]]
         else:
             rows = _rows(equation, inputs, outs, active, point.residuals.get(equation))
+            rows = applied(equation, inputs, rows) if in_place else rows
         if not point.whole:
             _backwards_only(rows)
         rows = _without_repeated(rows, tails)
@@ -245,7 +255,7 @@ def _backwards_only(rows: Sequence[Sequence[Any]]) -> None:
 def kept_of(
     graph: Graph, point: Point, useful: Set[int], needed: Sequence[int] | None = None
 ) -> list[Any]:
-    """What of a point `point_from` needs: the fewest values, then the residuals of the passes.
+    """What of a point `point_from` needs: the fewest values, then what passes need on the way back.
 
     Args:
         graph: the traced function.
@@ -255,7 +265,17 @@ def kept_of(
     """
     needed = needed_values(graph, useful) if needed is None else needed
     kept = [point.values[value] for value in needed]
-    return [*kept, *(point.residuals[equation] for equation in useful_passes(graph, useful))]
+    passes = useful_passes(graph, useful)
+    return [*kept, *(Residuals.back_of(point.residuals[equation]) for equation in passes)]
+
+
+def around_passes(graph: Graph, useful: Set[int]) -> list[int]:
+    """The operands and results of passes, which their way forwards may need."""
+    found: dict[int, None] = {}
+    for equation in useful_passes(graph, useful):
+        operands = [op.value for op in equation.operands if isinstance(op, Operand)]
+        found.update(dict.fromkeys((*operands, *equation.results)))
+    return list(found)
 
 
 def point_from(

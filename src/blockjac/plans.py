@@ -46,6 +46,7 @@ from blockjac.planner.fingerprint import fingerprint
 from blockjac.planner.memory import peak_bytes
 from blockjac.planner.orders import price
 from blockjac.planner.plan import Figures, Plan, Step
+from blockjac.program import emission
 from blockjac.recent import made_once
 from blockjac.rules.registry import edition
 from blockjac.trace import named_as
@@ -222,7 +223,8 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
     derivatives = operations(jax.make_jaxpr(local)(structs, graph.captured))
     question = Jacobian(call.count, wrt, tuple(draft.order), dense)
     traced, (_, rows) = jax.make_jaxpr(
-        lambda arguments, captured: question(graph, arguments, captured, ()), return_shape=True
+        lambda arguments, captured: emission(question, graph)(arguments, captured, ()),
+        return_shape=True,
     )(structs, graph.captured)
     blocks = rows
     if dense:

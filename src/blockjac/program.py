@@ -20,6 +20,7 @@ from jax.extend import core
 
 from blockjac import compat
 from blockjac.answers import Values
+from blockjac.fusion import with_fused_loops
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.recent import made_once
 from blockjac.rules.registry import edition
@@ -50,7 +51,7 @@ def run(
     """
     captured = graph.captured
     if compat.is_traced((arguments, captured, extra)):
-        return question(graph, arguments, captured, extra)
+        return emission(question, graph)(arguments, captured, extra)
     shapes = tuple(
         (tuple(np.shape(array)), str(getattr(array, "dtype", type(array)))) for array in extra
     )
@@ -59,10 +60,15 @@ def run(
 
     def made() -> Callable[..., Any]:
         # The program outlives this call; the arrays that this call captured must not.
-        return jax.jit(partial(question, replace(graph, captured=[])))
+        return jax.jit(emission(question, replace(graph, captured=[])))
 
     program = made_once(_programs, key, made, MAX_PROGRAMS)
     return program(list(arguments), list(captured), list(extra))
+
+
+def emission(question: Question, graph: Graph) -> Callable[..., Any]:
+    """The computation that answers a question: of arguments, captured and extra arrays."""
+    return with_fused_loops(partial(question, graph), graph)
 
 
 def matmul_precision(graph: Graph) -> str | None:

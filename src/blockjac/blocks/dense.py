@@ -21,6 +21,7 @@ from blockjac.blocks.factor import Factor, check_fits, in_bytes, machine_limit
 from blockjac.blocks.index import Index, Label, radix
 from blockjac.blocks.network import Contradiction, Network
 from blockjac.blocks.pieces import joined, joint_axis
+from blockjac.blocks.placed import parted
 from blockjac.errors import ArgumentError, BlockShapeError, DenseTooLargeError
 from blockjac.tracing import is_tracing
 
@@ -57,7 +58,8 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
     total: Any = None
     reached: list[Label] | None = None
     targets = [Label(size) for size in block.shape]
-    for term in block.terms:
+    whole, few = parted(block.terms, targets)
+    for term in whole:
         axes = [
             Axis(index, label.size, label)
             for index, label in zip(term.indices, targets, strict=True)
@@ -70,11 +72,19 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
             continue
         array = arrays.aligned(entries, targets)
         total = array if total is None else total + array
+    for _, few_places in few:
+        base = None if is_planning() else _over_all(total, targets)
+        total = few_places.added(base, block.dtype).array
     if is_planning():
         return Abstract(block.shape, block.dtype)
     if total is None:
         return jnp.zeros(block.shape, block.dtype)
     return jnp.broadcast_to(jnp.asarray(total, block.dtype), block.shape)
+
+
+def _over_all(array: Any, labels: Sequence[Label]) -> Factor:
+    """An array with an axis of size 1 where it is constant, as a factor over all labels."""
+    return Factor(jnp.broadcast_to(array, arrays.sizes(labels)), tuple(labels))
 
 
 def _is_thin(block: Block) -> bool:

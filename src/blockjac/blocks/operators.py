@@ -90,7 +90,7 @@ class OperatorGroup:
         if self.pull is None:
             return self._pull_by_blocks(given)
         if self._is_wide(given):
-            return _cheapest(lambda: self._pull_applied(given), lambda: self._pull_by_blocks(given))
+            return cheapest(lambda: self._pull_applied(given), lambda: self._pull_by_blocks(given))
         return self._pull_applied(given)
 
     def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
@@ -154,7 +154,7 @@ class OperatorGroup:
             return self._pull_separately(given)
         if not next(iter(given.values())).out_shape:
             return self._pull_jointly(given)
-        return _cheapest(lambda: self._pull_jointly(given), lambda: self._pull_separately(given))
+        return cheapest(lambda: self._pull_jointly(given), lambda: self._pull_separately(given))
 
     def _pull_separately(self, given: dict[int, Block]) -> list[Block | None]:
         columns = range(len(self.wrt_shapes))
@@ -276,7 +276,7 @@ def _side(shapes: Sequence[Sequence[int]], dtypes: Sequence[Any], names: Names |
     return Side(tuple(map(tuple, shapes)), tuple(dtypes), tuple(map(tuple, names)))
 
 
-def _cheapest(*ways: Callable[[], list[Block | None]]) -> list[Block | None]:
+def cheapest(*ways: Callable[[], list[Block | None]]) -> list[Block | None]:
     """What the way gives whose plan takes the least time; the first of equals."""
 
     def seconds(way: Callable[[], list[Block | None]]) -> float:

@@ -21,6 +21,7 @@ from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.network import Contradiction, Network
 from blockjac.blocks.pieces import joined, joint_axis
+from blockjac.blocks.placed import parted
 from blockjac.blocks.recall import recalled
 from blockjac.errors import BlockShapeError
 
@@ -465,9 +466,10 @@ def in_one(block: Block, deltas: Sequence[tuple[int, int]]) -> Term:
     kept = [axis for i, j in deltas for axis in (i, rank + j)]
     axis = joint_axis(block.terms, block.shape, kept)
     if axis is None:
-        total = functools.reduce(
-            arrays.add, [_over(term, kept, target, block) for term in block.terms]
-        )
+        whole, few = parted(block.terms, target)
+        total = functools.reduce(arrays.add, [_over(term, kept, target, block) for term in whole])
+        for _, places in few:
+            total = places.added(total, block.dtype)
     else:
         total = joined(block.terms, axis, target, block.shape, block.dtype)
     indices = [Index.of(label) for label in target]

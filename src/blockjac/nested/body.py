@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from blockjac.blocks.operators import Edge, OperatorGroup, present, written
 from blockjac.eliminate import Edges, eliminate, forward_order, reverse_order
 from blockjac.evaluation import (
     Point,
+    around_passes,
     elemental,
     evaluate,
     identity_edges,
@@ -34,7 +35,7 @@ from blockjac.evaluation import (
 )
 from blockjac.graph import Equation, Graph, Operand
 from blockjac.rules.fallback import placed, real_dtype, vertex_shape
-from blockjac.rules.registry import edition
+from blockjac.rules.registry import Residuals, edition
 from blockjac.trace import graph_of, is_inexact
 
 Blocks = Sequence[Block | None]
@@ -122,9 +123,38 @@ class Body:
         """The point again, as far as a pullback needs it."""
         return point_from(self.graph, kept, self.useful, self.kept_values)
 
+    def ahead(self, point: Point) -> tuple[list[Any], list[Any]]:
+        """What a pushforward needs beside `kept`: values, and parts of the residuals of passes."""
+        passes = useful_passes(self.graph, self.useful)
+        return (
+            [point.values[value] for value in self.ahead_values],
+            [Residuals.ahead_of(point.residuals[equation]) for equation in passes],
+        )
+
+    @cached_property
+    def ahead_values(self) -> list[int]:
+        """The values that a pushforward needs beside the `kept_values`."""
+        kept = set(self.kept_values)
+        return [one for one in around_passes(self.graph, self.useful) if one not in kept]
+
+    def restored_ahead(self, kept: Sequence[Any], values: Sequence[Any], parts: Any) -> Point:
+        """The point again, as far as a pushforward needs it.
+
+        Args:
+            kept: what `kept` gave.
+            values: what `ahead` gave first.
+            parts: what it gave second.
+        """
+        point = self.restored(kept)
+        for value, array in zip(self.ahead_values, values, strict=True):
+            point.values[value] = array
+        for equation, part in zip(useful_passes(self.graph, self.useful), parts, strict=True):
+            point.residuals[equation] = Residuals.whole(point.residuals[equation], part)
+        return replace(point, whole=True)
+
     @cached_property
     def has_passes(self) -> bool:
-        """Whether a pushforward needs more of a point than `kept`."""
+        """Whether there are equations without a rule on the way."""
         return any(True for _ in useful_passes(self.graph, self.useful))
 
     def reached_from(self, wanted: Sequence[bool]) -> list[bool]:
@@ -146,7 +176,7 @@ class Body:
 
     def edges(self, point: Point) -> Edges:
         """The elemental Jacobians at a point."""
-        return elemental(self.graph, point, self.useful)
+        return elemental(self.graph, point, self.useful, in_place=True)
 
     def abstract_edges(self, whole: bool) -> Edges:
         """The elemental Jacobians as a plan sees them: shapes instead of arrays.

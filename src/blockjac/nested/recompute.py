@@ -16,7 +16,7 @@ from blockjac.evaluation import evaluate as evaluate_graph
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
 from blockjac.nested.spread import barrier
-from blockjac.rules.registry import PASSES, Pass
+from blockjac.rules.registry import PASSES, Pass, Residuals
 
 Arrays = Sequence[Any]
 
@@ -47,12 +47,13 @@ def _saves(policy: Any, equation: Equation, avals: Sequence[Any]) -> bool:
 
 
 def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[list[Any], Any]:
-    """The results; kept are the operands and what the policy saves."""
+    """The results; the way back keeps the operands and what the policy saves."""
     _check_repeatable(equation)
     body: Body = remembered(equation, active, _body_of)
-    point = evaluate_graph(body.graph, inputs, body.graph.captured)
+    point = body.evaluate(inputs)
     saved = saved_values(body, equation.params["policy"])
-    return body.results(point), [list(inputs), [point.values[value] for value in saved]]
+    back = [list(inputs), [point.values[value] for value in saved]]
+    return body.results(point), Residuals(back, (body.kept(point), *body.ahead(point)))
 
 
 def _check_repeatable(equation: Equation) -> None:
@@ -85,7 +86,7 @@ class RecomputedGroup(NestedGroup):
         active: Sequence[bool],
     ) -> None:
         super().__init__("checkpoint", outs, inputs, active)
-        self.equation, self.inputs, self.kept = equation, inputs, residuals
+        self.equation, self.inputs, self.residuals = equation, inputs, residuals
         self.body: Body = remembered(equation, active, _body_of)
         if not self.body.reversible:
             self.pull = None
@@ -99,7 +100,7 @@ class RecomputedGroup(NestedGroup):
 
     def _behind_barrier(self, cotangents: Any) -> tuple[Arrays, Arrays, Blocks]:
         """The operands that the user wants a barrier for, the saved values, and the cotangents."""
-        inputs, saved = self.kept
+        inputs, saved = self.residuals.back
         prevent = self.equation.params["prevent_cse"]
         wanted = prevent if isinstance(prevent, tuple) else (prevent,) * len(inputs)
         if not any(wanted):
@@ -115,7 +116,8 @@ class RecomputedGroup(NestedGroup):
         """Alongside the values, which need not be computed again for it."""
         if is_planning():
             return self.body.pushed(self.body.abstract_edges(whole=True), tangents)
-        return self.body.pushed(self.body.edges(self.body.evaluate(self.inputs)), tangents)
+        point = self.body.restored_ahead(*self.residuals.ahead)
+        return self.body.pushed(self.body.edges(point), tangents)
 
     def _point_again(self, inputs: Arrays, saved: Arrays) -> Point:
         body = self.body

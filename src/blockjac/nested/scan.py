@@ -7,7 +7,8 @@ result's Jacobian with respect to the carry,
 
 and each step leaves its shares `q star D_x s' + Y star D_x y`, and the same for the constants,
 which are summed. Forwards it is the carry's Jacobian with respect to the variable. What the steps
-need of the way there is stacked while the loop runs for its values.
+need of the way there is stacked while the loop runs for its values; forwards the two loops then
+become one, which stacks nothing (see `blockjac.fusion`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from blockjac import compat
@@ -31,7 +33,7 @@ from blockjac.nested.form import Form, form_of, joined
 from blockjac.nested.slices import Slices, aligned_axis, cut_all
 from blockjac.nested.spread import start_of
 from blockjac.rules.fallback import real_dtype, vertex_shape
-from blockjac.rules.registry import PASSES, Pass
+from blockjac.rules.registry import PASSES, Pass, Residuals
 
 Arrays = Sequence[Any]
 
@@ -116,27 +118,39 @@ def grown_body(jaxpr: Any, active: Sequence[bool], consts: int, carry: int) -> B
 
 
 def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[list[Any], Any]:
-    """The results, and what the steps need on the way back."""
+    """The results, and what the steps need on their way, back and ahead."""
     loop = loop_of(equation, active)
     consts, init, xs = loop.parted(inputs)
     known = loop.known(consts)
-    needed = loop.body.kept_values
-    stacked = [place for place, value in enumerate(needed) if value not in known | loop.slots]
+    needed, beside = loop.body.kept_values, loop.body.ahead_values
+
+    def kept(values: Sequence[int], arrays: Arrays) -> list[Any]:
+        """The arrays of those values that neither all steps share nor slices are."""
+        return [
+            array
+            for value, array in zip(values, arrays, strict=True)
+            if value not in known and value not in loop.slots
+        ]
 
     def step(carry: Arrays, slices: Arrays) -> Any:
         point = loop.body.evaluate([*consts, *carry, *slices], known)
-        results = loop.body.results(point)
-        kept = loop.body.kept(point)
-        of_step = [kept[place] for place in stacked], kept[len(needed) :]
-        return results[: loop.carry], (results[loop.carry :], of_step)
+        results, all_kept = loop.body.results(point), loop.body.kept(point)
+        values, parts = loop.body.ahead(point)
+        back = kept(needed, all_kept[: len(needed)]), all_kept[len(needed) :]
+        ahead = kept(beside, values), parts, THREAD
+        return results[: loop.carry], (results[loop.carry :], back, ahead)
 
     init = [jnp.asarray(one, dtype) for one, dtype in zip(init, loop.carry_dtypes(), strict=True)]
-    final, (ys, of_steps) = loop.run(step, init, xs)
-    return [*final, *ys], {
-        "known": {value: known[value] for value in needed if value in known},
-        "slices": {value: xs[loop.slots[value]] for value in needed if value in loop.slots},
-        "steps": of_steps,
-    }
+    final, (ys, back, ahead) = loop.run(step, init, xs)
+
+    def beside_steps(values: Sequence[int], of_steps: Any) -> dict[str, Any]:
+        return {
+            "known": {value: known[value] for value in values if value in known},
+            "slices": {value: xs[loop.slots[value]] for value in values if value in loop.slots},
+            "steps": of_steps,
+        }
+
+    return [*final, *ys], Residuals(beside_steps(needed, back), beside_steps(beside, ahead))
 
 
 def edges(
@@ -237,23 +251,23 @@ class ScanGroup(NestedGroup):
                 stacked,
                 [form and form.abstract(self.loop.length) for form in stacked],
             )
-        start, points, point_of = self._points(backwards)
+        points, point_of = self._points(backwards)
 
         def step(state: Any, given: Any) -> Any:
-            moved, carried, totals = state
+            carried, totals = state
             at, slices = given
-            moved, point = point_of(moved, at)
+            point = point_of(at)
             incoming = [one and one.step(part) for one, part in zip(cut, slices, strict=True)]
             shares = act(self.loop.body.edges(point), _blocks(forms, carried), incoming)
             totals = [
                 total if form is None else total + form.array(block)
                 for form, total, block in zip(summed, totals, shares.summed, strict=True)
             ]
-            return (moved, _arrays(forms, shares.carry), totals), _arrays(stacked, shares.slices)
+            return (_arrays(forms, shares.carry), totals), _arrays(stacked, shares.slices)
 
-        (_, carried, totals), shares_of_steps = self.loop.run(
+        (carried, totals), shares_of_steps = self.loop.run(
             step,
-            (start, _arrays(forms, carry), [form and form.zeros() for form in summed]),
+            (_arrays(forms, carry), [form and form.zeros() for form in summed]),
             (points, [[] if one is None else one.arrays for one in cut]),
             backwards,
         )
@@ -288,43 +302,33 @@ class ScanGroup(NestedGroup):
         with planning() as cost:
             carry = [form and form.block(form.abstract()) for form in forms]
             slices = [one and one.any_step() for one in cut]
-            edges = self.loop.body.abstract_edges(whole=self._is_whole(backwards))
+            edges = self.loop.body.abstract_edges(whole=not backwards)
             shares = act(edges, carry, slices)
         return shares, cost
 
-    def _points(self, backwards: bool) -> tuple[Any, Any, Callable[[Any, Any], tuple[Any, Point]]]:
-        """How a step gets its point: what is carried for it, what is cut, and the function."""
-        if self._is_whole(backwards):
-            return self._points_again()
-        loop, kept = self.loop, self.residuals
+    def _points(self, backwards: bool) -> tuple[Any, Callable[[Any], Point]]:
+        """How a step gets its point: what is cut for it, and the function."""
+        body, back, ahead = self.loop.body, self.residuals.back, self.residuals.ahead
 
-        def restored(carry: Any, given: Any) -> tuple[Any, Point]:
-            slices, (stacked, passes) = given
+        def values(kept: Any, numbers: Sequence[int], slices: Any, stacked: Arrays) -> list[Any]:
             known = {**kept["known"], **slices}
             rest = iter(stacked)
-            values = [
-                known[value] if value in known else next(rest) for value in loop.body.kept_values
-            ]
-            return carry, loop.body.restored([*values, *passes])
+            return [known[value] if value in known else next(rest) for value in numbers]
 
-        return (), (kept["slices"], kept["steps"]), restored
+        def restored(given: Any) -> Point:
+            slices, (stacked, passes) = given
+            return body.restored([*values(back, body.kept_values, slices, stacked), *passes])
 
-    def _is_whole(self, backwards: bool) -> bool:
-        """Whether steps need their points whole: what is kept serves the way back only."""
-        return not backwards and self.loop.body.has_passes
+        def restored_ahead(given: Any) -> Point:
+            (slices, (stacked, passes)), (own_slices, (own, parts, _)) = given
+            kept = [*values(back, body.kept_values, slices, stacked), *passes]
+            beside = values(ahead, body.ahead_values, own_slices, own)
+            return body.restored_ahead(kept, beside, parts)
 
-    def _points_again(self) -> tuple[Any, Any, Callable[[Any, Any], tuple[Any, Point]]]:
-        """Points evaluated once more, alongside."""
-        loop = self.loop
-        consts, init, xs = loop.parted(self.inputs)
-
-        def again(carry: Arrays, slices: Arrays) -> tuple[Any, Point]:
-            point = loop.body.evaluate([*consts, *carry, *slices])
-            return loop.body.results(point)[: loop.carry], point
-
-        dtypes = loop.carry_dtypes()
-        start = [jnp.asarray(one, dtype) for one, dtype in zip(init, dtypes, strict=True)]
-        return start, xs, again
+        of_steps = back["slices"], back["steps"]
+        if backwards:
+            return of_steps, restored
+        return (of_steps, (ahead["slices"], ahead["steps"])), restored_ahead
 
 
 @dataclass(frozen=True)
@@ -402,6 +406,10 @@ def _step_axis(aval: Any) -> int:
 def reversible(equation: Equation, active: Sequence[bool]) -> bool:
     """Whether one step is."""
     return loop_of(equation, active).body.reversible
+
+
+THREAD = np.zeros((), bool)
+"""What every step stacks and nobody looks at: it ties the loop of tangents to that of values."""
 
 
 PASSES["scan"] = Pass(evaluate, edges, reversible)

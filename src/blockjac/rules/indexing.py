@@ -265,7 +265,7 @@ def _scattered(
 ) -> Block:
     """The block of a scatter's updates: where each of them goes, times `values` if given."""
     labels = labels_of(updates.shape)
-    sizes = _window_sizes(out.shape, updates.shape, numbers)
+    sizes = window_sizes(out.shape, updates.shape, numbers)
     clips = mode == lax.GatherScatterMode.CLIP  # XLA writes nothing where a promise is not kept
     places = _Windows.of_scatter(numbers).places(labels, indices, out.shape, sizes, clips)
     factors = () if values is None else (over(values, labels, updates.dtype),)
@@ -274,20 +274,32 @@ def _scattered(
 
 def _gathered(array: Any, indices: Any, updates: Any, numbers: Any, mode: Any) -> Any:
     """What stands in the array where each update of a scatter goes; 0 where it goes nowhere."""
-    inverse = lax.GatherDimensionNumbers(
+    inverse = inverse_numbers(numbers)
+    sizes = window_sizes(array.shape, updates.shape, numbers)
+    return lax.gather(array, indices, inverse, sizes, mode=mode, fill_value=0)
+
+
+def inverse_numbers(numbers: Any) -> lax.GatherDimensionNumbers:
+    """The dimension numbers of the gather from where a scatter writes."""
+    return lax.GatherDimensionNumbers(
         offset_dims=numbers.update_window_dims,
         collapsed_slice_dims=numbers.inserted_window_dims,
         start_index_map=numbers.scatter_dims_to_operand_dims,
         operand_batching_dims=numbers.operand_batching_dims,
         start_indices_batching_dims=numbers.scatter_indices_batching_dims,
     )
-    sizes = _window_sizes(array.shape, updates.shape, numbers)
-    return lax.gather(array, indices, inverse, sizes, mode=mode, fill_value=0)
 
 
-def _window_sizes(
+def window_sizes(
     shape: Sequence[int], update_shape: Sequence[int], numbers: Any
 ) -> tuple[int, ...]:
+    """The sizes of a scatter's windows along each axis of the array that it writes into.
+
+    Args:
+        shape: of the array.
+        update_shape: of the updates.
+        numbers: the scatter's dimension numbers.
+    """
     flat = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
     sizes = iter(update_shape[axis] for axis in numbers.update_window_dims)
     return tuple(1 if axis in flat else next(sizes) for axis in range(len(shape)))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
@@ -74,6 +75,35 @@ ZERO: set[str] = set()
 """Primitives whose derivative is zero wherever it exists."""
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Residuals:
+    """What a pass keeps of its evaluation, by the way that it serves.
+
+    Attributes:
+        back: what the way back needs; forwards it serves as well.
+        ahead: what the way forwards needs beside.
+    """
+
+    back: Any
+    ahead: Any
+
+    @staticmethod
+    def back_of(residuals: Any) -> Any:
+        """What of any pass' residuals the way back needs."""
+        return Residuals(residuals.back, None) if isinstance(residuals, Residuals) else residuals
+
+    @staticmethod
+    def ahead_of(residuals: Any) -> Any:
+        """What of any pass' residuals the way forwards needs beside."""
+        return residuals.ahead if isinstance(residuals, Residuals) else None
+
+    @staticmethod
+    def whole(back: Any, ahead: Any) -> Any:
+        """The residuals of a pass from their two parts."""
+        return Residuals(back.back, ahead) if isinstance(back, Residuals) else back
+
+
 @dataclass(frozen=True)
 class Pass:
     """How a primitive is differentiated whose Jacobian is applied and never written down.
@@ -83,7 +113,8 @@ class Pass:
 
     Attributes:
         evaluate: `(equation, inputs, active) -> (results, residuals)`, where `active` tells which
-            inputs are differentiated and the residuals are a pytree of arrays.
+            inputs are differentiated and the residuals are a pytree of arrays; `Residuals` where
+            they serve the way forwards alone in part.
         edges: `(equation, inputs, outs, residuals, active) -> Edges`. On the way back `inputs` and
             `outs` have the right shapes and dtypes, but their numbers are not kept.
         reversible: `(equation, active) -> bool`: whether there is a way back at all.
