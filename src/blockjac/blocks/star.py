@@ -370,7 +370,7 @@ def _merged_pair(one: Term, other: Term, dtype: Any) -> Term | None:
 
     Factors that both share are pulled out.
     """
-    mapping = _correspondence(one, other)
+    mapping = correspondence(one.indices, other.indices)
     if mapping is None:
         return None
     renamed = [
@@ -425,10 +425,10 @@ def _plus_constant(
     return Factor(varying.array + jnp.asarray(constant, varying.array.dtype), varying.labels)
 
 
-def _correspondence(one: Term, other: Term) -> dict[Label, Label] | None:
-    """The renaming of the other term's labels that makes its indices the first one's, or None."""
+def correspondence(one: Sequence[Index], other: Sequence[Index]) -> dict[Label, Label] | None:
+    """The renaming of the other labels that makes the other indices the first ones, or None."""
     mapping: dict[Label, Label] = {}
-    for mine, theirs in zip(one.indices, other.indices, strict=True):
+    for mine, theirs in zip(one, other, strict=True):
         if mine.offset != theirs.offset or len(mine.strides) != len(theirs.strides):
             return None
         if (mine.lookup is None) != (theirs.lookup is None):
