@@ -175,6 +175,8 @@ def edges(
 class SwitchGroup(NestedGroup):
     """A switch: its pullback and its pushforward are switches between those of the branches."""
 
+    carries = True
+
     def __init__(
         self,
         equation: Equation,

@@ -15,9 +15,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
+from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import rebuilt
 from blockjac.blocks.cost import Abstract, is_planning
-from blockjac.blocks.digits import Digit, Pair, Pairs, block_pairs, digits_of, meet, numbers
+from blockjac.blocks.digits import Digit, Pair, Pairs, block_pairs, digits_of, meet, numbers, places
 from blockjac.blocks.star import star
 
 Shape = tuple[int, ...]
@@ -171,3 +172,17 @@ def joined(forms: Iterable[Form | None]) -> Form | None:
         elif form is not None:
             shared = replace(shared, pairs=meet(shared.pairs, form.pairs))
     return shared
+
+
+def may_lose(block: Block) -> bool:
+    """Whether a block has labels in common between outputs and inputs that its form lacks."""
+    kept = places(block_pairs(block))
+    return any(
+        arrays.numel(tuple(shared)) > kept
+        for term in block.terms
+        for shared in [_labels_of(term.out) & _labels_of(term.wrt)]
+    )
+
+
+def _labels_of(indices: Sequence[Index]) -> set[Label]:
+    return {label for index in indices for label in index.labels}

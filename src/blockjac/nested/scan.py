@@ -149,6 +149,8 @@ def edges(
 class ScanGroup(NestedGroup):
     """A scan: pulled back by a scan from the other end, pushed forward by one alongside."""
 
+    carries = True
+
     def __init__(
         self, loop: Loop, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
     ) -> None:

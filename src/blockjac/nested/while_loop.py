@@ -49,6 +49,8 @@ def _body_of(equation: Equation, active: Sequence[bool]) -> Body:
 class WhileGroup(NestedGroup):
     """A loop of unknown length: pushed forward by a loop alongside."""
 
+    carries = True
+
     def __init__(
         self, equation: Equation, inputs: Arrays, outs: Arrays, active: Sequence[bool]
     ) -> None:
