@@ -163,8 +163,8 @@ class Program:
             for _ in range(rng.integers(0, 2)):
                 self.moves(rng)
             function = of_a_group[rng.integers(len(of_a_group))]
-            if (function in FORWARD_ONLY and not self.backwards) or (
-                function in BACKWARD_ONLY and not self.forwards
+            if (function in FORWARD_ONLY and not self.forwards) or (
+                function in BACKWARD_ONLY and not self.backwards
             ):
                 continue
             self.acts(function, MAPPINGS[rng.integers(len(MAPPINGS))])

@@ -19,7 +19,7 @@ from blockjac.blocks.cost import count_contraction, count_edge_products, is_plan
 from blockjac.blocks.dense import Axis, as_dense_axes, materialise, unpaired
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
-from blockjac.blocks.network import Contradiction, Network
+from blockjac.blocks.network import Contradiction, Network, follows_digit
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.recall import recalled
 from blockjac.errors import BlockShapeError
@@ -295,7 +295,7 @@ def _prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, 
             continue
         gathered = arrays.numel(index.labels) * (
             1
-            if meeting.single is not None
+            if meeting.single is not None or follows_digit(index, meeting)
             else arrays.numel([label for label in meeting.labels if label not in tied])
         )
         other_labels = {

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import rebuilt
-from blockjac.blocks.cost import Abstract, is_planning
+from blockjac.blocks.cost import Abstract, Cost, is_planning, planning
 from blockjac.blocks.digits import Digit, Pair, Pairs, block_pairs, digits_of, meet, numbers, places
 from blockjac.blocks.star import star
 
@@ -172,6 +172,15 @@ def joined(forms: Iterable[Form | None]) -> Form | None:
         elif form is not None:
             shared = replace(shared, pairs=meet(shared.pairs, form.pairs))
     return shared
+
+
+def written_cost(blocks: Iterable[tuple[Form | None, Block | None]]) -> Cost:
+    """What it costs to write blocks as the arrays of their forms."""
+    with planning() as cost:
+        for form, block in blocks:
+            if form is not None and block is not None:
+                form.array(block)
+    return cost
 
 
 def may_lose(block: Block) -> bool:
