@@ -152,6 +152,18 @@ class Network:
             for index, size in zip(self.indices, self.axis_sizes, strict=True)
         )
 
+    def is_digit(self, label: Label) -> bool:
+        """Whether a label stands beside others in an index of the answer, or of an equation."""
+        return any(label in index.labels and len(index.labels) > 1 for index in self._pending())
+
+    def is_placed(self, label: Label) -> bool:
+        """Whether a label stands in an index of the answer, or of an equation."""
+        return any(label in index.labels for index in self._pending())
+
+    def _pending(self) -> list[Index]:
+        sides = [side for left, right, _ in self.equations for side in (left, right)]
+        return [*self.indices, *sides]
+
     # The answer
 
     def term(self, out_axes: int) -> Term:
@@ -435,25 +447,30 @@ def _cut(index: Index, boundary: int) -> _Cut | None:
 
 def _substitution(network: Network, left: Index, right: Index, size: int) -> bool:
     """One label stands alone with stride 1 or -1: it is the rest of the equation."""
-    best: tuple[int, Label, Index] | None = None
+    found: list[tuple[int, Label, Index]] = []
     for one, other in ((left, right), (right, left)):
         for label, stride in one.strides:
             alone = one.single is not None
             if label in other.labels or (one.lookup is not None and label in one.lookup.labels):
                 continue
-            rest = one.without(label)
-            value = _difference(other, rest, stride)
-            if value is None:
-                continue
-            # A label that is alone on its side costs no window; prefer it, then the largest label.
-            rank = (0 if alone else 1) * 2**62 - label.size
-            if best is None or rank < best[0]:
-                best = (rank, label, value)
-    if best is None:
+            value = _difference(other, one.without(label), stride)
+            if value is not None:
+                # Alone on its side it costs no window; prefer it, then the largest label.
+                found.append(((0 if alone else 1) * 2**62 - label.size, label, value))
+    if not found:
         return False
+    _, label, value = min(found, key=lambda entry: entry[0])
+    if len(value.labels) > 1 and network.is_digit(label):
+        # What is no digit itself would hide the other digits: rather a window of some factor.
+        free = [
+            (rank, other, rest)
+            for rank, other, rest in found
+            if other.size >= label.size and not network.is_placed(other)
+        ]
+        _, label, value = min(free, key=lambda entry: entry[0], default=(0, label, value))
     if left.single is None and right.single is None and not right.within(size):
         network._require(left, size)
-    network.solve_for(best[1], best[2])
+    network.solve_for(label, value)
     return True
 
 
