@@ -288,14 +288,12 @@ def _prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, 
             continue
         if plain or (index.lookup is None and meeting.lookup is None and meeting.single is None):
             continue
-        if (
-            not any(set(meeting.labels) & set(factor.labels) for factor in right.factors)
-            and meeting.single is not None
-        ):
+        one = meeting.single is not None or follows_digit(index, meeting)
+        if one and not any(set(meeting.labels) & set(factor.labels) for factor in right.factors):
             continue
         gathered = arrays.numel(index.labels) * (
             1
-            if meeting.single is not None or follows_digit(index, meeting)
+            if one
             else arrays.numel([label for label in meeting.labels if label not in tied])
         )
         other_labels = {
