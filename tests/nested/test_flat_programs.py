@@ -135,6 +135,9 @@ BACKWARD_ONLY = (ruled,)
 MAPPINGS = ("vmap", "vmap-columns", "lax.map")
 
 
+PIECES = ("roll", "concatenate")
+
+
 class Program:
     """Steps from a flat vector to a flat vector, with the pattern of its Jacobian.
 
@@ -143,6 +146,8 @@ class Program:
         names: of the steps.
         pattern: of the Jacobian so far.
         size: of each group.
+        in_pieces: whether a step has put entries together from pieces.
+        looked_up: whether a step has looked entries up.
         neighbours: whether the entries of a group are neighbours; else they are n entries apart.
         forwards: whether tangents can be pushed through all steps.
         backwards: whether cotangents can be pulled back.
@@ -153,6 +158,7 @@ class Program:
         self.pattern = np.eye(groups * size, dtype=bool)
         self.size = size
         self.forwards = self.backwards = self.neighbours = True
+        self.in_pieces = self.looked_up = False
 
     @staticmethod
     def random(seed, groups, size, of_a_group=OF_A_GROUP):
@@ -228,6 +234,11 @@ class Program:
             7: ("reverse", lambda X: X[::-1]),
         }
         name, move = whole[kind]
+        # Each piece of a sum of pieces is a term as long as all of a lookup: not both.
+        if (name in PIECES and self.looked_up) or (name == "lookup" and self.in_pieces):
+            return
+        self.in_pieces |= name in PIECES
+        self.looked_up |= name == "lookup"
         if name in ("slice", "every second") and groups < 20:
             return
         if name == "concatenate" and groups > 40:
@@ -245,7 +256,7 @@ class Program:
         return lambda v: v.reshape(size, -1).T.ravel()
 
     def add(self, step, name):
-        """A step that moves entries: what it does to their numbers it does to the pattern's rows."""
+        """A step that moves entries: it does to the pattern's rows what it does to numbers."""
         numbers = np.asarray(step(jnp.arange(1.0, self.width + 1)))
         moved = np.zeros((len(numbers), self.pattern.shape[1]), bool)
         for place, number in enumerate(numbers):
@@ -277,12 +288,8 @@ def point(groups, size):
 
 
 def orders_of(program):
-    found = ["auto"]
-    if program.forwards:
-        found.append("forward")
-    if program.backwards:
-        found.append("reverse")
-    return found
+    """The orders that a program can be eliminated in; "auto" is one of the others."""
+    return ["forward"] * program.forwards + ["reverse"] * program.backwards
 
 
 def check_jacobians(program, groups, size):
@@ -291,11 +298,13 @@ def check_jacobians(program, groups, size):
     assert not np.any(np.asarray(want)[~program.pattern])
     for order in orders_of(program):
         block = blockjac.block_jacobian(program, order=order)(v)
-        np.testing.assert_allclose(block.dense(), want, rtol=1e-9, atol=1e-11, err_msg=str(program.names))
+        np.testing.assert_allclose(
+            block.dense(), want, rtol=1e-9, atol=1e-11, err_msg=str(program.names)
+        )
         check_stored(block, program.pattern, (order, program.names))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_stored_numbers_follow_the_pattern(seed):
     groups, size = 36 + seed % 7, 2 + seed % 3
     check_jacobians(Program.random(seed, groups, size), groups, size)
@@ -304,7 +313,7 @@ def test_stored_numbers_follow_the_pattern(seed):
 TWICE = tuple(one for one in OF_A_GROUP if one not in (until_small, ruled, own_jvp))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_stored_numbers_of_hessians(seed):
     groups, size = 36 + seed % 7, 2 + seed % 3
     program = Program.random(1000 + seed, groups, size, TWICE)
@@ -312,7 +321,9 @@ def test_stored_numbers_of_hessians(seed):
     loss = lambda v: jnp.sum(jnp.sin(program(v)))  # noqa: E731
     block = blockjac.block_hessian(loss)(v)[0, 0]
     want = jax.hessian(loss)(v)
-    np.testing.assert_allclose(block.dense(), want, rtol=1e-8, atol=1e-10, err_msg=str(program.names))
+    np.testing.assert_allclose(
+        block.dense(), want, rtol=1e-8, atol=1e-10, err_msg=str(program.names)
+    )
     pattern = program.pattern.astype(int)
     check_stored(block, pattern.T @ pattern > 0, program.names)
 

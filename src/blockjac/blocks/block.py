@@ -469,9 +469,7 @@ def _tidy_index(index: Index, lookups: dict[int, Lookup]) -> Index:
     if lookup is not None and any(label.size == 1 for label in lookup.labels):
         if id(lookup) not in lookups:
             squeezed = _tidy_factor(Factor(lookup.array, lookup.labels))
-            lookups[id(lookup)] = replace(
-                lookup, array=squeezed.array, labels=squeezed.labels
-            )
+            lookups[id(lookup)] = replace(lookup, array=squeezed.array, labels=squeezed.labels)
         lookup = lookups[id(lookup)]
     return Index(index.offset, collect(index.strides), lookup)
 

@@ -1,8 +1,8 @@
 """Deltas between digits: an output and an input axis that are equal in a part of their places.
 
 After a reshape an axis is a mixed-radix number, and a delta may lie in one of its digits: of
-`J[4 i + k, (i', k')]` the high digit of the output axis is the first input axis. A `Pair` names such
-a delta by axes, weights and size, so that a delta of whole axes is the pair of weights 1.
+`J[4 i + k, (i', k')]` the high digit of the output axis is the first input axis. A `Pair` names
+such a delta by axes, weights and size, so that a delta of whole axes is the pair of weights 1.
 """
 
 from __future__ import annotations
@@ -135,7 +135,11 @@ def _merged(pairs: Iterable[Pair]) -> Pairs:
             and last.wrt_weight * last.size == pair.wrt_weight
         ):
             made[-1] = Pair(
-                last.out_axis, last.out_weight, last.wrt_axis, last.wrt_weight, last.size * pair.size
+                last.out_axis,
+                last.out_weight,
+                last.wrt_axis,
+                last.wrt_weight,
+                last.size * pair.size,
             )
         else:
             made.append(pair)

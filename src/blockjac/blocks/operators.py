@@ -152,8 +152,8 @@ class OperatorGroup:
         return any(math.prod(block.out_shape) > narrowest for block in given.values())
 
     def _pull_applied(self, given: dict[int, Block]) -> list[Block | None]:
-        """By passes of the map: one for all outputs, or one for each if that is cheaper."""
-        if len(given) == 1:
+        """By passes of the map: one for all outputs, or one for each term if that is cheaper."""
+        if len(given) == 1 and len(next(iter(given.values())).terms) == 1:
             return self._pull_separately(given)
         if not next(iter(given.values())).out_shape:
             return self._pull_jointly(given)
@@ -269,9 +269,7 @@ def compose(left: Edge, right: Edge) -> Block:
     return star(left, right)
 
 
-def pulled_through(
-    group: OperatorGroup, cotangents: Sequence[Block | None]
-) -> list[Block | None]:
+def pulled_through(group: OperatorGroup, cotangents: Sequence[Block | None]) -> list[Block | None]:
     """`sum over outputs of cotangent star J`, whatever index maps the cotangents' outputs have."""
     return _by_parts(cotangents, group.pullback, group.whole)
 
@@ -285,7 +283,9 @@ def pushed_through(group: OperatorGroup, tangents: Sequence[Block | None]) -> li
     if all(block is None or is_one(block.wrt_shape) for block in tangents):
         return group.pushforward(tangents)
     return turned(
-        _by_parts(turned(tangents), lambda parts: turned(group.pushforward(turned(parts))), group.whole)
+        _by_parts(
+            turned(tangents), lambda parts: turned(group.pushforward(turned(parts))), group.whole
+        )
     )
 
 

@@ -94,9 +94,7 @@ def _by_weight(index: Index) -> Sequence[Label]:
     return [label for label, _ in sorted(index.strides, key=lambda pair: -abs(pair[1]))]
 
 
-def _fits(
-    out: Sequence[Index], shape: Sequence[int], labels: Sequence[Label], whole: bool
-) -> bool:
+def _fits(out: Sequence[Index], shape: Sequence[int], labels: Sequence[Label], whole: bool) -> bool:
     """Whether the labels have no more places than the axes; all of them, if that is asked for."""
     if arrays.numel(labels) > arrays.numel([Label(size) for size in shape]):
         return False
@@ -105,8 +103,7 @@ def _fits(
     if sum(len(index.labels) for index in out) != len(labels):
         return False
     return all(
-        index.is_plain(size)
-        or (radix(index) is not None and arrays.numel(index.labels) == size)
+        index.is_plain(size) or (radix(index) is not None and arrays.numel(index.labels) == size)
         for index, size in zip(out, shape, strict=True)
     )
 

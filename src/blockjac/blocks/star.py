@@ -292,9 +292,7 @@ def _prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, 
         if one and not any(set(meeting.labels) & set(factor.labels) for factor in right.factors):
             continue
         gathered = arrays.numel(index.labels) * (
-            1
-            if one
-            else arrays.numel([label for label in meeting.labels if label not in tied])
+            1 if one else arrays.numel([label for label in meeting.labels if label not in tied])
         )
         other_labels = {
             label

@@ -280,9 +280,7 @@ class NestedGroup(OperatorGroup):
         if self.pull is None:
             return self._pull_by_blocks(given)
         if self.carries and any(map(may_lose, given.values())):
-            return cheapest(
-                lambda: self._pulled(cotangents), lambda: self._pull_by_blocks(given)
-            )
+            return cheapest(lambda: self._pulled(cotangents), lambda: self._pull_by_blocks(given))
         return self._pulled(cotangents)
 
     def _pulled(self, cotangents: Blocks) -> list[Block | None]:

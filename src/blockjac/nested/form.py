@@ -63,7 +63,9 @@ class Form:
         block = _in_digits(block, self._out_digits, self._wrt_digits)
         wrt = [digit for own in self._wrt_digits for digit in own]
         kept = [place for place, digit in enumerate(wrt) if digit.pair is None]
-        terms = [replace(term, wrt=tuple(term.wrt[place] for place in kept)) for term in block.terms]
+        terms = [
+            replace(term, wrt=tuple(term.wrt[place] for place in kept)) for term in block.terms
+        ]
         wrt_shape = tuple(wrt[place].size for place in kept)
         array = rebuilt(block.out_shape, wrt_shape, block.dtype, terms).dense()
         return array if array.dtype == self.dtype else array.astype(self.dtype)
