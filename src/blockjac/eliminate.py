@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blockjac.blocks import Block, add
-from blockjac.blocks.operators import Edge, Operator, OperatorGroup, compose, written
+from blockjac.blocks.operators import (
+    Edge,
+    Operator,
+    OperatorGroup,
+    compose,
+    pulled_through,
+    pushed_through,
+    written,
+)
 from blockjac.graph import Graph
 
 Vertex = Any
@@ -318,7 +326,7 @@ class Passage:
         for row in self.rows:
             self.edges.remove(row)
         for head, cotangents in heads.items():
-            for column, answer in enumerate(self.group.pullback(cotangents)):
+            for column, answer in enumerate(pulled_through(self.group, cotangents)):
                 if answer is not None and column in tails:
                     self.edges.add(tails[column], head, answer)
 
@@ -344,7 +352,7 @@ class Passage:
                 self.edges.leaving[tail].pop(row, None)
                 self.edges.entering[row].pop(tail, None)
         for source, tangents in sources.items():
-            for place, answer in enumerate(self.group.pushforward(tangents)):
+            for place, answer in enumerate(pushed_through(self.group, tangents)):
                 if answer is not None and place in heads:
                     self.edges.add(source, heads[place], answer)
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from blockjac import compat
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term, delta_pairs, tidy
 from blockjac.blocks.cost import Abstract, charge, is_planning
@@ -407,9 +408,15 @@ def run(linear: LinearMap, values: Arrays, batch: Shape) -> Arrays:
     for shape, dtype in made:
         arrays.check_fits([Label(size) for size in (*batch, *shape)], dtype)
     function: Callable[..., Arrays] = lambda *parts: list(linear.apply(list(parts)))  # noqa: E731
-    for _ in batch:
-        function = jax.vmap(function)
-    return function(*values)
+    if len(batch) < 2 or any(compat.is_placed(jax.typeof(value)) for value in values):
+        for _ in batch:  # axes that lie on several devices stay as they are
+            function = jax.vmap(function)
+        return function(*values)
+    # One axis for all of the batch: each axis of its own would be moved past the map's own axes.
+    depth, count = len(batch), math.prod(batch)
+    flat = [jnp.reshape(value, (count, *value.shape[depth:])) for value in values]
+    results = jax.vmap(function)(*flat)
+    return [jnp.reshape(one, (*batch, *one.shape[1:])) for one in results]
 
 
 def _charge(operations: int, dtype: Any) -> None:

@@ -17,6 +17,9 @@ class CompleteGroup(OperatorGroup):
     first: a graph that holds one is eliminated backwards, or forwards, from end to end.
     """
 
+    def __post_init__(self) -> None:
+        self.whole = True
+
     def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
         """`sum over outputs of cotangent star J`, for each input; None for no cotangent."""
         given = present(cotangents)

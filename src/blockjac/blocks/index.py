@@ -32,11 +32,14 @@ class Lookup:
         array: integers of shape `tuple(label.size for label in labels)`.
         labels: the labels of its axes.
         bounds: inclusive bounds that all values are known to keep, or None when nothing is known.
+        multiple: a number that divides all values: of a mixed-radix number, the weight of the digit
+            that the lookup is.
     """
 
     array: Any
     labels: tuple[Label, ...]
     bounds: tuple[int, int] | None = None
+    multiple: int = 1
 
 
 @dataclass(frozen=True)

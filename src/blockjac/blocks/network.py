@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,18 @@ class Network:
             index.is_plain(size) and index.labels == (label,)
             for index, size in zip(self.indices, self.axis_sizes, strict=True)
         )
+
+    def is_digit(self, label: Label) -> bool:
+        """Whether a label stands beside others in an index of the answer, or of an equation."""
+        return any(label in index.labels and len(index.labels) > 1 for index in self._pending())
+
+    def is_placed(self, label: Label) -> bool:
+        """Whether a label stands in an index of the answer, or of an equation."""
+        return any(label in index.labels for index in self._pending())
+
+    def _pending(self) -> list[Index]:
+        sides = [side for left, right, _ in self.equations for side in (left, right)]
+        return [*self.indices, *sides]
 
     # The answer
 
@@ -344,15 +357,11 @@ def _singles(network: Network, left: Index, right: Index, size: int) -> bool:
 
 def _digits(network: Network, left: Index, right: Index, size: int) -> bool:
     """Mixed-radix numbers: split the equation at a common boundary into high and low digits."""
-    if (
-        left.lookup is not None
-        or right.lookup is not None
-        or min(len(left.strides), len(right.strides)) == 0
-    ):
+    if not _has_digits(left, right):
         return False
-    if len(left.strides) == 1 and len(right.strides) == 1:
-        return False
-    boundaries = {abs(stride) for index in (left, right) for _, stride in index.strides} - {1}
+    boundaries = {abs(stride) for index in (left, right) for _, stride in index.strides}
+    boundaries |= {index.lookup.multiple for index in (left, right) if index.lookup is not None}
+    boundaries -= {1}
     for boundary in sorted(boundaries):
         one, other = _cut(left, boundary), _cut(right, boundary)
         if one is None or other is None or (one.whole and other.whole):
@@ -369,6 +378,28 @@ def _digits(network: Network, left: Index, right: Index, size: int) -> bool:
         network.equations.append((one.high, other.high, -(-size // boundary)))
         return True
     return False
+
+
+def _has_digits(left: Index, right: Index) -> bool:
+    """Whether both indices have parts, and one of them several: a number of more than one digit."""
+    counts = [len(one.strides) + (one.lookup is not None) for one in (left, right)]
+    if any(one.lookup is not None and one.lookup.multiple == 1 for one in (left, right)):
+        return False
+    return min(counts) > 0 and max(counts) > 1
+
+
+def follows_digit(index: Index, meeting: Index) -> bool:
+    """Whether a lookup is a digit of its index, and the other index has one label at this digit."""
+    if index.lookup is None or meeting.lookup is not None or not _has_digits(index, meeting):
+        return False
+    one, other = (_cut(each, index.lookup.multiple) for each in (index, meeting))
+    return (
+        one is not None
+        and other is not None
+        and not other.whole
+        and not other.splits
+        and other.high.single is not None
+    )
 
 
 class _Cut:
@@ -403,33 +434,43 @@ def _cut(index: Index, boundary: int) -> _Cut | None:
         else:
             return None
     carry, offset = divmod(index.offset, boundary)
-    lower = Index(offset, tuple(low))
+    upper, lower = Index(carry, tuple(high)), Index(offset, tuple(low))
+    if index.lookup is not None:
+        if index.lookup.multiple % boundary == 0:
+            upper = replace(upper, lookup=_divided_lookup(index.lookup, boundary))
+        else:
+            lower = replace(lower, lookup=index.lookup)
     if not lower.within(boundary):
         return None
-    return _Cut(Index(carry, tuple(high)), lower, splits)
+    return _Cut(upper, lower, splits)
 
 
 def _substitution(network: Network, left: Index, right: Index, size: int) -> bool:
     """One label stands alone with stride 1 or -1: it is the rest of the equation."""
-    best: tuple[int, Label, Index] | None = None
+    found: list[tuple[int, Label, Index]] = []
     for one, other in ((left, right), (right, left)):
         for label, stride in one.strides:
             alone = one.single is not None
             if label in other.labels or (one.lookup is not None and label in one.lookup.labels):
                 continue
-            rest = one.without(label)
-            value = _difference(other, rest, stride)
-            if value is None:
-                continue
-            # A label that is alone on its side costs no window; prefer it, then the largest label.
-            rank = (0 if alone else 1) * 2**62 - label.size
-            if best is None or rank < best[0]:
-                best = (rank, label, value)
-    if best is None:
+            value = _difference(other, one.without(label), stride)
+            if value is not None:
+                # Alone on its side it costs no window; prefer it, then the largest label.
+                found.append(((0 if alone else 1) * 2**62 - label.size, label, value))
+    if not found:
         return False
+    _, label, value = min(found, key=lambda entry: entry[0])
+    if len(value.labels) > 1 and network.is_digit(label):
+        # What is no digit itself would hide the other digits: rather a window of some factor.
+        free = [
+            (rank, other, rest)
+            for rank, other, rest in found
+            if other.size >= label.size and not network.is_placed(other)
+        ]
+        _, label, value = min(free, key=lambda entry: entry[0], default=(0, label, value))
     if left.single is None and right.single is None and not right.within(size):
         network._require(left, size)
-    network.solve_for(best[1], best[2])
+    network.solve_for(label, value)
     return True
 
 
@@ -511,8 +552,11 @@ def _index_substituted(
         if id(lookup) not in lookups:
             axes = tuple(value if other is label else Index.of(other) for other in lookup.labels)
             moved = View(lookup.array, axes).read()
-            lookups[id(lookup)] = Lookup(
-                moved.array, moved.labels, lookup.bounds if _safe(value, label) else None
+            lookups[id(lookup)] = replace(
+                lookup,
+                array=moved.array,
+                labels=moved.labels,
+                bounds=lookup.bounds if _safe(value, label) else None,
             )
         lookup = lookups[id(lookup)]
     stride = index.stride(label)
@@ -542,7 +586,19 @@ def _scaled_lookup(lookup: Lookup, stride: int) -> Lookup:
     array = (
         Abstract(lookup.array.shape, lookup.array.dtype) if is_planning() else lookup.array * stride
     )
-    return Lookup(array, lookup.labels, bounds)  # pyright: ignore[reportArgumentType]
+    multiple = lookup.multiple * abs(stride)
+    return Lookup(array, lookup.labels, bounds, multiple)  # pyright: ignore[reportArgumentType]
+
+
+def _divided_lookup(lookup: Lookup, divisor: int) -> Lookup:
+    """The lookup over a number that divides all its values."""
+    low, high = lookup.bounds or (0, 0)
+    return Lookup(
+        lookup.array if is_planning() else lookup.array // divisor,
+        lookup.labels,
+        None if lookup.bounds is None else (low // divisor, high // divisor),
+        lookup.multiple // divisor,
+    )
 
 
 def _summed_lookups(one: Lookup, other: Lookup) -> Lookup:
@@ -550,7 +606,7 @@ def _summed_lookups(one: Lookup, other: Lookup) -> Lookup:
     bounds = None
     if one.bounds is not None and other.bounds is not None:
         bounds = (one.bounds[0] + other.bounds[0], one.bounds[1] + other.bounds[1])
-    return Lookup(total.array, total.labels, bounds)
+    return Lookup(total.array, total.labels, bounds, math.gcd(one.multiple, other.multiple))
 
 
 def _difficulty(equation: tuple[Index, Index, int]) -> int:

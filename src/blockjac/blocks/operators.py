@@ -17,6 +17,7 @@ from blockjac.blocks import factor as arrays
 from blockjac.blocks.applying import LinearMap, Side, through, through_jointly
 from blockjac.blocks.block import Block, Term, rebuilt
 from blockjac.blocks.cost import is_planning, planning
+from blockjac.blocks.outside import outside_parts
 from blockjac.blocks.star import star
 from blockjac.errors import report_lost_structure
 
@@ -48,6 +49,7 @@ class OperatorGroup:
         place: file and line of the equation, for what the user is told.
         takes_none: whether `pull` and `push` take None for what is zero, so that no 0 is multiplied
             by an infinite derivative that nobody asks for.
+        whole: whether each row (or column) of what goes in has to go in as it is, zeros too.
     """
 
     out_shapes: Sequence[tuple[int, ...]]
@@ -63,6 +65,7 @@ class OperatorGroup:
     structured: bool = False
     place: str = ""
     takes_none: bool = False
+    whole: bool = False
     _blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
 
     @property
@@ -149,8 +152,8 @@ class OperatorGroup:
         return any(math.prod(block.out_shape) > narrowest for block in given.values())
 
     def _pull_applied(self, given: dict[int, Block]) -> list[Block | None]:
-        """By passes of the map: one for all outputs, or one for each if that is cheaper."""
-        if len(given) == 1:
+        """By passes of the map: one for all outputs, or one for each term if that is cheaper."""
+        if len(given) == 1 and len(next(iter(given.values())).terms) == 1:
             return self._pull_separately(given)
         if not next(iter(given.values())).out_shape:
             return self._pull_jointly(given)
@@ -195,6 +198,7 @@ class OperatorGroup:
             self.structured,
             self.place,
             self.takes_none,
+            self.whole,
             {(column, row): block.T for (row, column), block in self._blocks.items()},
         )
 
@@ -252,17 +256,60 @@ def compose(left: Edge, right: Edge) -> Block:
         block = written(left)
         cotangents: list[Block | None] = [None] * len(right.group.out_shapes)
         cotangents[right.row] = block
-        answer = right.group.pullback(cotangents)[right.column]
+        answer = pulled_through(right.group, cotangents)[right.column]
         dtype = right.group.dtypes[right.column]
         return Block.zeros(block.out_shape, right.wrt_shape, dtype) if answer is None else answer
     if isinstance(left, Operator):
         tangents: list[Block | None] = [None] * len(left.group.wrt_shapes)
         tangents[left.column] = right
-        answer = left.group.pushforward(tangents)[left.row]
+        answer = pushed_through(left.group, tangents)[left.row]
         return (
             Block.zeros(left.out_shape, right.wrt_shape, right.dtype) if answer is None else answer
         )
     return star(left, right)
+
+
+def pulled_through(group: OperatorGroup, cotangents: Sequence[Block | None]) -> list[Block | None]:
+    """`sum over outputs of cotangent star J`, whatever index maps the cotangents' outputs have."""
+    return _by_parts(cotangents, group.pullback, group.whole)
+
+
+def pushed_through(group: OperatorGroup, tangents: Sequence[Block | None]) -> list[Block | None]:
+    """`sum over inputs of J star tangent`, whatever index maps the tangents' inputs have."""
+
+    def turned(blocks: Sequence[Block | None]) -> list[Block | None]:
+        return [block and block.T for block in blocks]
+
+    if all(block is None or is_one(block.wrt_shape) for block in tangents):
+        return group.pushforward(tangents)
+    return turned(
+        _by_parts(
+            turned(tangents), lambda parts: turned(group.pushforward(turned(parts))), group.whole
+        )
+    )
+
+
+def is_one(shape: Sequence[int]) -> bool:
+    """Whether a tensor of a shape has one entry."""
+    return all(size == 1 for size in shape)
+
+
+def _by_parts(
+    blocks: Sequence[Block | None],
+    act: Callable[[Sequence[Block | None]], list[Block | None]],
+    whole: bool,
+) -> list[Block | None]:
+    """A linear map of the input axes of blocks, in coordinates that suit their output axes."""
+    if all(block is None or is_one(block.out_shape) for block in blocks):
+        return act(blocks)
+    parts = outside_parts(blocks, whole)
+    if all(part.embedding is None for part in parts) or (whole and len(parts) > 1):
+        return act(blocks)
+
+    def apart() -> list[Block | None]:
+        return [added(each) for each in zip(*(part.through(act) for part in parts), strict=True)]
+
+    return apart() if len(parts) == 1 else cheapest(lambda: act(blocks), apart)
 
 
 def present(blocks: Sequence[Block | None]) -> dict[int, Block]:

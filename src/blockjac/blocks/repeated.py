@@ -27,6 +27,7 @@ class RepeatedGroup(OperatorGroup):
             pull=inner.pull,
             push=inner.push,
             name=inner.name,
+            whole=inner.whole,
         )
         self.inner, self.members = inner, members
 

@@ -19,7 +19,7 @@ from blockjac.blocks.cost import count_contraction, count_edge_products, is_plan
 from blockjac.blocks.dense import Axis, as_dense_axes, materialise, unpaired
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
-from blockjac.blocks.network import Contradiction, Network
+from blockjac.blocks.network import Contradiction, Network, follows_digit
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.placed import parted
 from blockjac.blocks.recall import recalled
@@ -289,15 +289,11 @@ def _prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, 
             continue
         if plain or (index.lookup is None and meeting.lookup is None and meeting.single is None):
             continue
-        if (
-            not any(set(meeting.labels) & set(factor.labels) for factor in right.factors)
-            and meeting.single is not None
-        ):
+        one = meeting.single is not None or follows_digit(index, meeting)
+        if one and not any(set(meeting.labels) & set(factor.labels) for factor in right.factors):
             continue
         gathered = arrays.numel(index.labels) * (
-            1
-            if meeting.single is not None
-            else arrays.numel([label for label in meeting.labels if label not in tied])
+            1 if one else arrays.numel([label for label in meeting.labels if label not in tied])
         )
         other_labels = {
             label
@@ -371,7 +367,7 @@ def _merged_pair(one: Term, other: Term, dtype: Any) -> Term | None:
 
     Factors that both share are pulled out.
     """
-    mapping = _correspondence(one, other)
+    mapping = correspondence(one.indices, other.indices)
     if mapping is None:
         return None
     renamed = [
@@ -426,10 +422,10 @@ def _plus_constant(
     return Factor(varying.array + jnp.asarray(constant, varying.array.dtype), varying.labels)
 
 
-def _correspondence(one: Term, other: Term) -> dict[Label, Label] | None:
-    """The renaming of the other term's labels that makes its indices the first one's, or None."""
+def correspondence(one: Sequence[Index], other: Sequence[Index]) -> dict[Label, Label] | None:
+    """The renaming of the other labels that makes the other indices the first ones, or None."""
     mapping: dict[Label, Label] = {}
-    for mine, theirs in zip(one.indices, other.indices, strict=True):
+    for mine, theirs in zip(one, other, strict=True):
         if mine.offset != theirs.offset or len(mine.strides) != len(theirs.strides):
             return None
         if (mine.lookup is None) != (theirs.lookup is None):

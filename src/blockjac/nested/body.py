@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.cost import Abstract, is_planning
-from blockjac.blocks.operators import Edge, OperatorGroup, present, written
+from blockjac.blocks.operators import Edge, OperatorGroup, cheapest, present, written
 from blockjac.eliminate import Edges, eliminate, forward_order, reverse_order
 from blockjac.evaluation import (
     Point,
@@ -34,6 +34,7 @@ from blockjac.evaluation import (
     useful_vertices,
 )
 from blockjac.graph import Equation, Graph, Operand
+from blockjac.nested.form import may_lose
 from blockjac.rules.fallback import placed, real_dtype, vertex_shape
 from blockjac.rules.registry import Residuals, edition
 from blockjac.trace import graph_of, is_inexact
@@ -267,6 +268,9 @@ class NestedGroup(OperatorGroup):
         columns: which of its operands are.
     """
 
+    carries = False
+    """Whether blocks take one `Form` on the way, in which all but deltas is dense."""
+
     def __init__(
         self, name: str, outs: Sequence[Any], inputs: Sequence[Any], active: Sequence[bool]
     ) -> None:
@@ -302,36 +306,61 @@ class NestedGroup(OperatorGroup):
 
     def pullback(self, cotangents: Blocks) -> list[Block | None]:
         """`sum over results of cotangent star J`, for each operand that is differentiated."""
+        given = present(cotangents)
         if self.pull is None:
-            return self._pull_by_blocks(present(cotangents))
+            return self._pull_by_blocks(given)
+        if self.carries and any(map(may_lose, given.values())):
+            return cheapest(lambda: self._pulled(cotangents), lambda: self._pull_by_blocks(given))
+        return self._pulled(cotangents)
+
+    def _pulled(self, cotangents: Blocks) -> list[Block | None]:
         found = self.pulled(_spread(cotangents, self.rows, self._counts[0]))
         return [found[column] for column in self.columns]
 
     def pushforward(self, tangents: Blocks) -> list[Block | None]:
         """`sum over operands of J star tangent`, for each result that is differentiated."""
+        given = present(tangents)
         if self.push is None:
-            return self._push_by_blocks(present(tangents))
+            return self._push_by_blocks(given)
+        if self.carries and any(may_lose(block) for block in given.values()):
+            return cheapest(lambda: self._pushed(tangents), lambda: self._push_by_blocks(given))
+        return self._pushed(tangents)
+
+    def _pushed(self, tangents: Blocks) -> list[Block | None]:
         found = self.pushed(_spread(tangents, self.columns, self._counts[1]))
         return [found[row] for row in self.rows]
 
     def block(self, row: int, column: int) -> Block:
         """One of the blocks: the identity pulled back or pushed forward, whichever is narrower."""
-        if not is_planning() and (row, column) in self._blocks:
-            return self._blocks[row, column]
+        known = {} if is_planning() else self._blocks
+        if (row, column) not in known:
+            known.update(self._written_beside(row, column))
+        return known[row, column]
+
+    def _written_beside(self, row: int, column: int) -> dict[tuple[int, int], Block]:
+        """The blocks that come with one: those of its row, or those of its column."""
         out_shape, wrt_shape = tuple(self.out_shapes[row]), tuple(self.wrt_shapes[column])
         by_rows = self.push is None or (
             self.pull is not None and math.prod(out_shape) <= math.prod(wrt_shape)
         )
         if by_rows:
             identity = Block.identity(out_shape, self.out_dtypes[row])
-            answer = self.pullback(_spread([identity], [row], len(self.rows)))[column]
+            found = self.pullback(_spread([identity], [row], len(self.rows)))
+            places = [(row, place) for place in range(len(self.columns))]
         else:
             identity = Block.identity(wrt_shape, self.dtypes[column])
-            answer = self.pushforward(_spread([identity], [column], len(self.columns)))[row]
-        block = answer or Block.zeros(out_shape, wrt_shape, self.dtypes[column])
-        if not is_planning():
-            self._blocks[row, column] = block
-        return block
+            found = self.pushforward(_spread([identity], [column], len(self.columns)))
+            places = [(place, column) for place in range(len(self.rows))]
+        return {
+            place: Block.zeros(
+                tuple(self.out_shapes[place[0]]),
+                tuple(self.wrt_shapes[place[1]]),
+                self.dtypes[place[1]],
+            )
+            if block is None
+            else block
+            for place, block in zip(places, found, strict=True)
+        }
 
 
 def _spread(blocks: Blocks, places: Sequence[int], count: int) -> list[Block | None]:

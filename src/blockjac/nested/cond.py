@@ -23,7 +23,7 @@ from blockjac.eliminate import Edges
 from blockjac.evaluation import Point
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
-from blockjac.nested.form import Form, form_of, joined
+from blockjac.nested.form import Form, form_of, joined, written_cost
 from blockjac.nested.spread import alike
 from blockjac.rules.registry import PASSES, Pass
 
@@ -175,6 +175,8 @@ def edges(
 class SwitchGroup(NestedGroup):
     """A switch: its pullback and its pushforward are switches between those of the branches."""
 
+    carries = True
+
     def __init__(
         self,
         equation: Equation,
@@ -200,14 +202,17 @@ class SwitchGroup(NestedGroup):
     def _switched(
         self, act: Callable[[Body, Edges], list[Block | None]], backwards: bool
     ) -> list[Block | None]:
-        costs, found = [], []
+        costs, found, given = [], [], []
         for body in self.bodies:
             with planning() as cost:
                 abstract = body.abstract_edges(whole=_is_whole(body, backwards))
-                found.append([form_of(one) for one in act(body, abstract)])
+                given.append(act(body, abstract))
+            found.append([*map(form_of, given[-1])])
             costs.append(cost)
         forms: list[Form | None] = [joined(each) for each in zip(*found, strict=True)]
         if is_planning():
+            for cost, blocks in zip(costs, given, strict=True):
+                cost.add(written_cost(zip(forms, blocks, strict=True)))
             dearest = max(costs, key=lambda cost: cost.seconds())
             charge(dearest.flops, dearest.bytes)
             return [None if form is None else form.block(form.abstract()) for form in forms]

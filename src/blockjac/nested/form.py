@@ -1,43 +1,50 @@
 """The structure that a block keeps while a loop carries it, or branches share it.
 
 A loop's carry has one shape for all steps, so a carried block is one array: dense but for those
-Kronecker deltas between an output and an input axis that survive every step.
+Kronecker deltas between an output and an input axis, or between digits of them, that survive every
+step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
-from blockjac.blocks.block import delta_pairs, rebuilt
-from blockjac.blocks.cost import Abstract, is_planning
+from blockjac.blocks import factor as arrays
+from blockjac.blocks.block import rebuilt
+from blockjac.blocks.cost import Abstract, Cost, is_planning, planning
+from blockjac.blocks.digits import Digit, Pair, Pairs, block_pairs, digits_of, meet, numbers, places
+from blockjac.blocks.star import star
 
 Shape = tuple[int, ...]
+Digits = tuple[tuple[Digit, ...], ...]
+"""For each axis its digits, most significant first."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """The shapes of a block, and the pairs of an output and an input axis that are one delta."""
+    """The shapes of a block, and the digits of an output and an input axis that are one delta.
+
+    The array of such a block has an axis for each digit of the output axes, and then one for each
+    digit of the input axes that is in no delta.
+    """
 
     out_shape: Shape
     wrt_shape: Shape
     dtype: Any
-    pairs: frozenset[tuple[int, int]]
+    pairs: Pairs
 
-    @property
-    def kept(self) -> tuple[int, ...]:
-        """The input axes that the array of such a block has."""
-        paired = {j for _, j in self.pairs}
-        return tuple(j for j in range(len(self.wrt_shape)) if j not in paired)
-
-    @property
+    @cached_property
     def shape(self) -> Shape:
-        """The shape of the array of such a block: output axes, then the input axes kept."""
-        return (*self.out_shape, *(self.wrt_shape[j] for j in self.kept))
+        """The shape of the array of such a block."""
+        out = tuple(digit.size for own in self._out_digits for digit in own)
+        wrt = (digit.size for own in self._wrt_digits for digit in own if digit.pair is None)
+        return (*out, *wrt)
 
     def zeros(self) -> Any:
         """The array of the zero block."""
@@ -51,10 +58,15 @@ class Form:
         """
         if block is None or not block.terms:
             return Abstract(self.shape, self.dtype) if is_planning() else self.zeros()
-        if not self.pairs <= set(delta_pairs(block)):
+        if meet(self.pairs, block_pairs(block)) != self.pairs:
             raise ValueError(f"a block of structure {block.structure} lacks a delta of {self}")
-        terms = [replace(term, wrt=tuple(term.wrt[j] for j in self.kept)) for term in block.terms]
-        wrt_shape = tuple(self.wrt_shape[j] for j in self.kept)
+        block = _in_digits(block, self._out_digits, self._wrt_digits)
+        wrt = [digit for own in self._wrt_digits for digit in own]
+        kept = [place for place, digit in enumerate(wrt) if digit.pair is None]
+        terms = [
+            replace(term, wrt=tuple(term.wrt[place] for place in kept)) for term in block.terms
+        ]
+        wrt_shape = tuple(wrt[place].size for place in kept)
         array = rebuilt(block.out_shape, wrt_shape, block.dtype, terms).dense()
         return array if array.dtype == self.dtype else array.astype(self.dtype)
 
@@ -82,31 +94,75 @@ class Form:
         step = Label(length)
         out_shape, wrt_shape = list(self.out_shape), list(self.wrt_shape)
         if place is not None:
-            wrt.insert(place, step)
+            wrt.insert(place, Index.of(step))
             wrt_shape.insert(place, length)
         if partner is not None:
-            out.insert(partner, step)
+            out.insert(partner, Index.of(step))
             out_shape.insert(partner, length)
         return Block(out_shape, wrt_shape, self.dtype, [_term(array, [step, *labels], out, wrt)])
 
-    def _labels(self) -> tuple[list[Label], list[Label], list[Label]]:
-        """Labels of the output axes, of the input axes, and of the array's axes."""
-        out = [Label(size) for size in self.out_shape]
-        partner = {j: out[i] for i, j in self.pairs}
-        wrt = [partner.get(j) or Label(size) for j, size in enumerate(self.wrt_shape)]
-        return out, wrt, [*out, *(wrt[j] for j in self.kept)]
+    @cached_property
+    def _out_digits(self) -> Digits:
+        return tuple(
+            tuple(digits_of(size, ((p.out_weight, p) for p in self.pairs if p.out_axis == axis)))
+            for axis, size in enumerate(self.out_shape)
+        )
+
+    @cached_property
+    def _wrt_digits(self) -> Digits:
+        return tuple(
+            tuple(digits_of(size, ((p.wrt_weight, p) for p in self.pairs if p.wrt_axis == axis)))
+            for axis, size in enumerate(self.wrt_shape)
+        )
+
+    def _labels(self) -> tuple[list[Index], list[Index], list[Label]]:
+        """Indices of the output axes, of the input axes, and labels of the array's axes."""
+        out = [[Label(digit.size) for digit in own] for own in self._out_digits]
+        partner: dict[Pair | None, Label] = {
+            digit.pair: label
+            for digits, labels in zip(self._out_digits, out, strict=True)
+            for digit, label in zip(digits, labels, strict=True)
+            if digit.pair is not None
+        }
+        wrt = [
+            [partner.get(digit.pair) or Label(digit.size) for digit in own]
+            for own in self._wrt_digits
+        ]
+        kept = [
+            label
+            for digits, labels in zip(self._wrt_digits, wrt, strict=True)
+            for digit, label in zip(digits, labels, strict=True)
+            if digit.pair is None
+        ]
+        return [*numbers(out)], [*numbers(wrt)], [*(one for own in out for one in own), *kept]
 
 
-def _term(array: Any, labels: list[Label], out: list[Label], wrt: list[Label]) -> Term:
-    factor = Factor(array, tuple(labels))
-    return Term((factor,), tuple(map(Index.of, out)), tuple(map(Index.of, wrt)))
+def _term(array: Any, labels: list[Label], out: list[Index], wrt: list[Index]) -> Term:
+    return Term((Factor(array, tuple(labels)),), tuple(out), tuple(wrt))
+
+
+def _in_digits(block: Block, out: Digits, wrt: Digits) -> Block:
+    """The block with an axis for each digit."""
+    if any(len(own) > 1 for own in out):
+        block = star(_reshape(out, block.out_shape, block.dtype), block)
+    if any(len(own) > 1 for own in wrt):
+        block = star(block, _reshape(wrt, block.wrt_shape, block.dtype).T)
+    return block
+
+
+def _reshape(digits: Sequence[Sequence[Digit]], shape: Shape, dtype: Any) -> Block:
+    """From axes to their digits."""
+    labels = [[Label(digit.size) for digit in own] for own in digits]
+    flat = [label for own in labels for label in own]
+    term = Term((), tuple(map(Index.of, flat)), numbers(labels))
+    return Block([label.size for label in flat], shape, dtype, [term])
 
 
 def form_of(block: Block | None) -> Form | None:
     """The form of a block; None of a zero one, which has any structure."""
     if block is None or not block.terms:
         return None
-    return Form(block.out_shape, block.wrt_shape, block.dtype, frozenset(delta_pairs(block)))
+    return Form(block.out_shape, block.wrt_shape, block.dtype, block_pairs(block))
 
 
 def joined(forms: Iterable[Form | None]) -> Form | None:
@@ -116,5 +172,28 @@ def joined(forms: Iterable[Form | None]) -> Form | None:
         if shared is None:
             shared = form
         elif form is not None:
-            shared = replace(shared, pairs=shared.pairs & form.pairs)
+            shared = replace(shared, pairs=meet(shared.pairs, form.pairs))
     return shared
+
+
+def written_cost(blocks: Iterable[tuple[Form | None, Block | None]]) -> Cost:
+    """What it costs to write blocks as the arrays of their forms."""
+    with planning() as cost:
+        for form, block in blocks:
+            if form is not None and block is not None:
+                form.array(block)
+    return cost
+
+
+def may_lose(block: Block) -> bool:
+    """Whether a block has labels in common between outputs and inputs that its form lacks."""
+    kept = places(block_pairs(block))
+    return any(
+        arrays.numel(tuple(shared)) > kept
+        for term in block.terms
+        for shared in [_labels_of(term.out) & _labels_of(term.wrt)]
+    )
+
+
+def _labels_of(indices: Sequence[Index]) -> set[Label]:
+    return {label for index in indices for label in index.labels}

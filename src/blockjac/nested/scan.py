@@ -29,7 +29,7 @@ from blockjac.eliminate import Edges
 from blockjac.evaluation import Point
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
-from blockjac.nested.form import Form, form_of, joined
+from blockjac.nested.form import Form, form_of, joined, written_cost
 from blockjac.nested.slices import Slices, aligned_axis, cut_all
 from blockjac.nested.spread import start_of
 from blockjac.rules.fallback import real_dtype, vertex_shape
@@ -163,6 +163,8 @@ def edges(
 class ScanGroup(NestedGroup):
     """A scan: pulled back by a scan from the other end, pushed forward by one alongside."""
 
+    carries = True
+
     def __init__(
         self, loop: Loop, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
     ) -> None:
@@ -244,6 +246,14 @@ class ScanGroup(NestedGroup):
             forms = grown
         summed, stacked = (list(map(form_of, part)) for part in (shares.summed, shares.slices))
         if cost is not None and is_planning():
+            written = written_cost(
+                zip(
+                    (*forms, *summed, *stacked),
+                    (*shares.carry, *shares.summed, *shares.slices),
+                    strict=True,
+                )
+            )
+            cost.add(written)
             charge(cost.flops * self.loop.length, cost.bytes * self.loop.length)
             return Swept(
                 _blocks(forms, [form and form.abstract() for form in forms]),

@@ -13,7 +13,7 @@ from blockjac.blocks import Block
 from blockjac.blocks.cost import charge, is_planning, planning
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
-from blockjac.nested.form import Form, form_of, joined
+from blockjac.nested.form import Form, form_of, joined, written_cost
 from blockjac.nested.scan import grown_body
 from blockjac.nested.spread import start_of
 from blockjac.rules.fallback import vertex_shape
@@ -49,6 +49,8 @@ def _body_of(equation: Equation, active: Sequence[bool]) -> Body:
 class WhileGroup(NestedGroup):
     """A loop of unknown length: pushed forward by a loop alongside."""
 
+    carries = True
+
     def __init__(
         self, equation: Equation, inputs: Arrays, outs: Arrays, active: Sequence[bool]
     ) -> None:
@@ -73,6 +75,7 @@ class WhileGroup(NestedGroup):
                 break
             forms = grown
         if is_planning():
+            cost.add(written_cost(zip(forms, found, strict=True)))
             charge(cost.flops * STEPS_PLANNED, cost.bytes * STEPS_PLANNED)
             return [None if form is None else form.block(form.abstract()) for form in forms]
 
