@@ -415,7 +415,9 @@ def index_values(index: Index) -> Factor:
         return Factor(Abstract(sizes(labels), _index_dtype(index)), labels)
     dtype = _index_dtype(index)
     if index.lookup is not None and is_known(index):
-        return Factor(np.broadcast_to(known_values(index, labels).astype(dtype), sizes(labels)), labels)
+        return Factor(
+            np.broadcast_to(known_values(index, labels).astype(dtype), sizes(labels)), labels
+        )
     total: Any = jnp.asarray(index.offset, dtype)
     if index.lookup is not None:
         total = total + aligned(

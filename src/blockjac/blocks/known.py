@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from blockjac.blocks.index import Index, Label, Lookup
+from blockjac.blocks.index import Index, Label, Lookup, collect
 
 
 def is_known(index: Index) -> bool:
@@ -46,6 +46,20 @@ def index_along(values: np.ndarray, label: Label) -> Index:
     if (np.diff(values) == step).all():
         return Index(int(values[0]), ((label, step),) if step else ())
     return Index(0, (), known_lookup(values, (label,)))
+
+
+def index_plus(index: Index, lookup: Lookup) -> Index:
+    """An index without a lookup plus one: affine where it is a constant that is."""
+    if not isinstance(lookup.array, np.ndarray | np.generic):
+        return Index(index.offset, index.strides, lookup)
+    values = np.asarray(lookup.array)
+    if not lookup.labels:
+        return index.shifted(int(values))
+    if len(lookup.labels) == 1:
+        along = index_along(values, lookup.labels[0])
+        strides = collect([*index.strides, *along.strides])
+        return Index(index.offset + along.offset, strides, along.lookup)
+    return Index(index.offset, index.strides, known_lookup(values, lookup.labels))
 
 
 def composed(lookup: Lookup, label: Label, value: Index) -> Lookup:

@@ -94,10 +94,7 @@ def listing(block: Block) -> Listing | None:
     if math.prod(sizes) > 2**62:
         return None
     flat = np.concatenate(
-        [
-            _flat(term, labels, rest, sizes)
-            for term, labels in zip(block.terms, own, strict=True)
-        ]
+        [_flat(term, labels, rest, sizes) for term, labels in zip(block.terms, own, strict=True)]
     )
     inside = flat >= 0
     found, inverse = np.unique(flat[inside], return_inverse=True)
@@ -144,7 +141,9 @@ def in_a_list(block: Block, found: Listing) -> Term | None:
     carried = [
         label
         for label in found.kept
-        if any(label in _moved(factor, term, found) for term in block.terms for factor in term.factors)
+        if any(
+            label in _moved(factor, term, found) for term in block.terms for factor in term.factors
+        )
     ]
     numbers, coefficient = _numbers(block, found, carried)
     rank = len(block.out_shape)
@@ -153,9 +152,7 @@ def in_a_list(block: Block, found: Listing) -> Term | None:
     return tidy(term, block.out_shape, block.wrt_shape)
 
 
-def _numbers(
-    block: Block, found: Listing, carried: Sequence[Label]
-) -> tuple[Factor | None, Any]:
+def _numbers(block: Block, found: Listing, carried: Sequence[Label]) -> tuple[Factor | None, Any]:
     """The array of all entries, and what it is multiplied by; no array where all are alike."""
     labels = (found.label, *found.inner, *carried)
     shape = (found.places, *arrays.sizes(carried))
@@ -178,9 +175,7 @@ def _numbers(
     return Factor(jnp.reshape(entries, arrays.sizes(labels)), labels), 1
 
 
-def _constants(
-    block: Block, found: Listing, labels: Sequence[Label]
-) -> tuple[Factor | None, Any]:
+def _constants(block: Block, found: Listing, labels: Sequence[Label]) -> tuple[Factor | None, Any]:
     """The same of terms without factors: numbers that are known."""
     total = np.zeros(found.places + 1, block.dtype)
     given = [

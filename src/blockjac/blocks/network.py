@@ -22,7 +22,14 @@ from blockjac.blocks.contraction import sum_out
 from blockjac.blocks.cost import Abstract, is_planning
 from blockjac.blocks.factor import Factor, View
 from blockjac.blocks.index import Index, Label, Lookup, collect, radix
-from blockjac.blocks.known import composed, index_along, is_known, known_lookup, known_values, meetings
+from blockjac.blocks.known import (
+    composed,
+    index_along,
+    is_known,
+    known_lookup,
+    known_values,
+    meetings,
+)
 
 
 class Contradiction(Exception):

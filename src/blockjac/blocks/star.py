@@ -17,6 +17,7 @@ from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term, as_array, delta_pairs, rebuilt, tidy
 from blockjac.blocks.cost import count_contraction, count_edge_products, is_planning
 from blockjac.blocks.dense import Axis, as_dense_axes, materialise, unpaired
+from blockjac.blocks.entries import are_distinct
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import is_known
@@ -418,6 +419,17 @@ def _in_fewer(block: Block) -> Block:
     if found.numbers + written < apart:
         return _rewritten(block, in_a_list(block, found))
     return block
+
+
+def compact(block: Block) -> Block:
+    """A block for an answer: terms that overlap in one list, where that stores fewer numbers."""
+    if not block.stored or block.batch_shape or are_distinct([[block]]):
+        return block
+    listed = count_listed(block)
+    found = listing(block) if listed is not None and listed <= MOST_LISTED else None
+    if found is None or found.numbers * arrays.numel(found.kept) >= block.stored:
+        return block
+    return _rewritten(block, in_a_list(block, found))
 
 
 def _is_listed(term: Term) -> bool:
