@@ -469,7 +469,10 @@ def _tidy_index(index: Index, lookups: dict[int, Lookup]) -> Index:
     if lookup is not None and any(label.size == 1 for label in lookup.labels):
         if id(lookup) not in lookups:
             squeezed = _tidy_factor(Factor(lookup.array, lookup.labels))
-            lookups[id(lookup)] = Lookup(squeezed.array, squeezed.labels, lookup.bounds)
+            array = squeezed.array
+            if lookup.constant and isinstance(lookup.array, np.ndarray):
+                array = np.reshape(lookup.array, tuple(label.size for label in squeezed.labels))
+            lookups[id(lookup)] = replace(lookup, array=array, labels=squeezed.labels)
         lookup = lookups[id(lookup)]
     return Index(index.offset, collect(index.strides), lookup)
 
@@ -527,6 +530,7 @@ def flatten(block: Block) -> tuple[list[Any], Structure]:
                     position[id(lookup.array)],
                     tuple(number[label] for label in lookup.labels),
                     lookup.bounds,
+                    lookup.constant,
                 ),
             )
 
@@ -565,7 +569,7 @@ def unflatten(structure: Structure, arrays: Sequence[Any]) -> Block:
             offset, strides, key = numbered
             lookup = None
             if key is not None:
-                made = Lookup(arrays[key[0]], tuple(labels[number] for number in key[1]), key[2])
+                made = Lookup(arrays[key[0]], tuple(labels[number] for number in key[1]), *key[2:])
                 lookup = lookups.setdefault(key, made)
             return Index(
                 offset, tuple((labels[number], stride) for number, stride in strides), lookup

@@ -32,11 +32,13 @@ class Lookup:
         array: integers of shape `tuple(label.size for label in labels)`.
         labels: the labels of its axes.
         bounds: inclusive bounds that all values are known to keep, or None when nothing is known.
+        constant: whether the array is one of NumPy that structure may depend on.
     """
 
     array: Any
     labels: tuple[Label, ...]
     bounds: tuple[int, int] | None = None
+    constant: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from blockjac.blocks.index import Index, Label, Lookup, collect
 
 def is_known(index: Index) -> bool:
     """Whether the values of an index are known now."""
-    return index.lookup is None or isinstance(index.lookup.array, np.ndarray)
+    lookup = index.lookup
+    return lookup is None or (lookup.constant and isinstance(lookup.array, np.ndarray))
 
 
 def known_values(index: Index, labels: Sequence[Label]) -> np.ndarray:
@@ -35,7 +36,7 @@ def known_values(index: Index, labels: Sequence[Label]) -> np.ndarray:
 def known_lookup(values: np.ndarray, labels: Sequence[Label]) -> Lookup:
     """The constant lookup of these values, with the bounds that they have."""
     bounds = (int(values.min()), int(values.max())) if values.size else None
-    return Lookup(values.astype(np.int32), tuple(labels), bounds)
+    return Lookup(values.astype(np.int32), tuple(labels), bounds, constant=True)
 
 
 def index_along(values: np.ndarray, label: Label) -> Index:

@@ -561,7 +561,7 @@ def _safe(value: Index, label: Label) -> bool:
 def _scaled_lookup(lookup: Lookup, stride: int) -> Lookup:
     if stride == 1:
         return lookup
-    if isinstance(lookup.array, np.ndarray):
+    if is_known(Index(0, (), lookup)):
         return known_lookup(lookup.array * stride, lookup.labels)
     bounds = (
         None if lookup.bounds is None else tuple(sorted(stride * bound for bound in lookup.bounds))
@@ -573,8 +573,8 @@ def _scaled_lookup(lookup: Lookup, stride: int) -> Lookup:
 
 
 def _summed_lookups(one: Lookup, other: Lookup) -> Lookup:
-    if isinstance(one.array, np.ndarray) and isinstance(other.array, np.ndarray):
-        joint = Index(0, (), one), Index(0, (), other)
+    joint = Index(0, (), one), Index(0, (), other)
+    if all(map(is_known, joint)):
         labels = arrays.unique([*one.labels, *other.labels])
         return known_lookup(sum(known_values(index, labels) for index in joint), labels)
     total = arrays.add(Factor(one.array, one.labels), Factor(other.array, other.labels))

@@ -14,9 +14,9 @@ from typing import Any
 
 from blockjac.blocks.block import Block
 from blockjac.blocks.cost import Cost, OverBudget, planning
-from blockjac.blocks.star import compact
 from blockjac.blocks.dense import dense
 from blockjac.blocks.operators import Operator
+from blockjac.blocks.star import compact
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.errors import OrderError
 from blockjac.evaluation import is_reversible
