@@ -576,7 +576,7 @@ def _summed_lookups(one: Lookup, other: Lookup) -> Lookup:
     joint = Index(0, (), one), Index(0, (), other)
     if all(map(is_known, joint)):
         labels = arrays.unique([*one.labels, *other.labels])
-        return known_lookup(sum(known_values(index, labels) for index in joint), labels)
+        return known_lookup(known_values(joint[0], labels) + known_values(joint[1], labels), labels)
     total = arrays.add(Factor(one.array, one.labels), Factor(other.array, other.labels))
     bounds = None
     if one.bounds is not None and other.bounds is not None:
