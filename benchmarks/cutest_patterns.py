@@ -111,9 +111,9 @@ def main() -> None:
                 command, capture_output=True, text=True, timeout=arguments.timeout, check=False
             )
         except subprocess.TimeoutExpired:
-            print(f"{name:12} took more than {arguments.timeout:g} s")
+            print(f"{name:12} took more than {arguments.timeout:g} s", flush=True)
             continue
-        print(done.stdout, end="")
+        print(done.stdout, end="", flush=True)
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or ["no message"]
             print(f"{name:12} failed: {last[0][:200]}")
