@@ -17,6 +17,7 @@ import blockjac.nested  # noqa: F401  (its passes must be registered)
 from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.operators import Edge, written
+from blockjac.blocks.star import compact
 from blockjac.eliminate import Edges, eliminate, forward_order, reverse_order
 from blockjac.evaluation import (
     Point,
@@ -118,10 +119,15 @@ class Jacobian:
                 row.append(
                     _dense(block, result, graph.avals[leaf], self.holomorphic)
                     if self.dense
-                    else block
+                    else compact(block)
                 )
             rows.append(row)
         return results(graph, point.values)[0 if self.values else self.count :], rows
+
+    @property
+    def keeps_structure(self) -> bool:
+        """Whether the answer's structure may depend on constants of the program."""
+        return not self.dense
 
     @property
     def skipped(self) -> frozenset[tuple[Any, Any]]:

@@ -212,6 +212,11 @@ class UpperHalf:
 
     jacobian: Jacobian
 
+    @property
+    def keeps_structure(self) -> bool:
+        """Whether the answer's structure may depend on constants of the program."""
+        return self.jacobian.keeps_structure
+
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(results, rows)` with, of each row, the blocks from the diagonal on."""
         aux, rows = self.jacobian(graph, arguments, captured, extra)

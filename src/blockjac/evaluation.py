@@ -70,10 +70,14 @@ def evaluate(
         (*graph.inputs, *graph.constants), (*arguments, *captured), strict=True
     ):
         values[value] = array
+    for value, array in graph.known.items():
+        values[value] = array
     point = Point(values, waves=waves)
     passes = set(useful_passes(graph, useful)) if useful else frozenset()
     for equation in graph.equations:
         if known and _is_known(equation, known) and equation not in passes:
+            continue
+        if graph.known and _is_known(equation, graph.known):
             continue
         operands = [read(operand, values) for operand in equation.operands]
         if equation in passes:

@@ -73,6 +73,7 @@ class Graph:
         active: vertices of the differentiated inputs.
         names: names of values that have one; inputs have those of the function's arguments, such as
             `params['W1']`.
+        known: values of places that are constants, where the structure may depend on them.
     """
 
     avals: list[Any] = field(default_factory=list)
@@ -83,6 +84,7 @@ class Graph:
     outputs: tuple[Operand | Literal, ...] = ()
     active: tuple[int, ...] = ()
     names: dict[int, str] = field(default_factory=dict)
+    known: dict[int, Any] = field(default_factory=dict)
 
     def new_value(self, aval: Any) -> int:
         """Number a new value."""

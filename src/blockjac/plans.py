@@ -40,6 +40,7 @@ from blockjac.evaluation import (
     useful_vertices,
 )
 from blockjac.graph import Graph
+from blockjac.known_places import with_known_places
 from blockjac.planner import Order, Search, check_order, choose_order
 from blockjac.planner.emitted import operations
 from blockjac.planner.fingerprint import fingerprint
@@ -197,7 +198,7 @@ class _Draft:
 
 
 def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
-    graph, wrt = call.graph, call.smooth
+    graph, wrt = call.graph if dense else with_known_places(call.graph), call.smooth
     outputs = graph.outputs[: call.count]
     useful = useful_vertices(graph, outputs)
     structs = [compat.struct(graph.avals[value]) for value in graph.inputs]

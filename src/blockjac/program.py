@@ -22,6 +22,7 @@ from blockjac import compat
 from blockjac.answers import Values
 from blockjac.fusion import with_fused_loops
 from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.known_places import with_known_places
 from blockjac.recent import made_once
 from blockjac.rules.registry import edition
 from blockjac.trace import trace
@@ -50,6 +51,8 @@ def run(
         What the question returns.
     """
     captured = graph.captured
+    if getattr(question, "keeps_structure", False):
+        graph = with_known_places(graph)
     if compat.is_traced((arguments, captured, extra)):
         return emission(question, graph)(arguments, captured, extra)
     shapes = tuple(
@@ -133,6 +136,7 @@ def graph_key(graph: Graph) -> Any:
         tuple(graph.names.items()),  # a block's formula shows them
         tuple(_equation_key(equation, graph) for equation in graph.equations),
         tuple(map(_operand_key, graph.outputs)),
+        tuple((value, _frozen(array)) for value, array in sorted(graph.known.items())),
     )
 
 

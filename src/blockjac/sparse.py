@@ -133,6 +133,11 @@ class Entries:
 
     jacobian: Jacobian
 
+    @property
+    def keeps_structure(self) -> bool:
+        """Whether the answer's structure may depend on constants of the program."""
+        return self.jacobian.keeps_structure
+
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(auxiliary results, (values, lookups, structure))`."""
         aux, rows = self.jacobian(graph, arguments, captured, extra)

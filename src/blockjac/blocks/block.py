@@ -469,7 +469,10 @@ def _tidy_index(index: Index, lookups: dict[int, Lookup]) -> Index:
     if lookup is not None and any(label.size == 1 for label in lookup.labels):
         if id(lookup) not in lookups:
             squeezed = _tidy_factor(Factor(lookup.array, lookup.labels))
-            lookups[id(lookup)] = replace(lookup, array=squeezed.array, labels=squeezed.labels)
+            array = squeezed.array
+            if lookup.constant and isinstance(lookup.array, np.ndarray):
+                array = np.reshape(lookup.array, tuple(label.size for label in squeezed.labels))
+            lookups[id(lookup)] = replace(lookup, array=array, labels=squeezed.labels)
         lookup = lookups[id(lookup)]
     return Index(index.offset, collect(index.strides), lookup)
 
@@ -528,6 +531,7 @@ def flatten(block: Block) -> tuple[list[Any], Structure]:
                     tuple(number[label] for label in lookup.labels),
                     lookup.bounds,
                     lookup.multiple,
+                    lookup.constant,
                 ),
             )
 

@@ -20,6 +20,7 @@ from jax import lax
 
 from blockjac.blocks.cost import Abstract, current, is_planning
 from blockjac.blocks.index import Index, Label, Lookup, radix
+from blockjac.blocks.known import is_known, known_lookup, known_values
 from blockjac.errors import DenseTooLargeError
 
 MEMORY_SHARE = 0.5
@@ -413,6 +414,10 @@ def index_values(index: Index) -> Factor:
     if is_planning():
         return Factor(Abstract(sizes(labels), _index_dtype(index)), labels)
     dtype = _index_dtype(index)
+    if index.lookup is not None and is_known(index):
+        return Factor(
+            np.broadcast_to(known_values(index, labels).astype(dtype), sizes(labels)), labels
+        )
     total: Any = jnp.asarray(index.offset, dtype)
     if index.lookup is not None:
         total = total + aligned(
@@ -459,5 +464,7 @@ def equal(left: Index, right: Index, size: int) -> Factor:
 
 def quotient(index: Index, divisor: int, bounds: tuple[int, int] | None) -> Lookup:
     """The lookup `index // divisor`, over the labels of the index."""
+    if index.lookup is not None and is_known(index):
+        return known_lookup(known_values(index, index.labels) // divisor, index.labels)
     values = index_values(index)
     return Lookup(values.array if is_planning() else values.array // divisor, values.labels, bounds)

@@ -34,12 +34,14 @@ class Lookup:
         bounds: inclusive bounds that all values are known to keep, or None when nothing is known.
         multiple: a number that divides all values: of a mixed-radix number, the weight of the digit
             that the lookup is.
+        constant: whether the array is one of NumPy that structure may depend on.
     """
 
     array: Any
     labels: tuple[Label, ...]
     bounds: tuple[int, int] | None = None
     multiple: int = 1
+    constant: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,14 @@ from blockjac.blocks.contraction import sum_out
 from blockjac.blocks.cost import Abstract, is_planning
 from blockjac.blocks.factor import Factor, View
 from blockjac.blocks.index import Index, Label, Lookup, collect, radix
+from blockjac.blocks.known import (
+    composed,
+    index_along,
+    is_known,
+    known_lookup,
+    known_values,
+    meetings,
+)
 
 
 class Contradiction(Exception):
@@ -75,7 +83,22 @@ class Network:
         self._compare(left, right, size)
 
     def _compare(self, left: Index, right: Index, size: int) -> None:
+        if _is_countable(left, right):
+            together = [one for one in self.equations if _is_countable(one[0], one[1])]
+            self.equations = [one for one in self.equations if one not in together]
+            self._meet([(left, right, size), *together])
+            return
         self.views.append(View.of(arrays.equal(left, right, size)))
+
+    def _meet(self, equations: Sequence[tuple[Index, Index, int]]) -> None:
+        """Replace the labels of indices that are known by one label over all places of meeting."""
+        found = meetings(*map(list, zip(*equations, strict=True)))
+        count = len(next(iter(found.values()), ()))
+        if not count:
+            raise Contradiction
+        joint = Label(count)
+        for label, values in found.items():
+            self.substitute(label, index_along(values, joint))
 
     def _require(self, index: Index, size: int) -> None:
         """Keep only label values for which the index lies on the axis.
@@ -549,6 +572,8 @@ def _index_substituted(
         return index
     lookup = index.lookup
     if lookup is not None and label in lookup.labels:
+        if id(lookup) not in lookups and is_known(index) and is_known(value):
+            lookups[id(lookup)] = composed(lookup, label, value)
         if id(lookup) not in lookups:
             axes = tuple(value if other is label else Index.of(other) for other in lookup.labels)
             moved = View(lookup.array, axes).read()
@@ -580,6 +605,8 @@ def _safe(value: Index, label: Label) -> bool:
 def _scaled_lookup(lookup: Lookup, stride: int) -> Lookup:
     if stride == 1:
         return lookup
+    if is_known(Index(0, (), lookup)):
+        return known_lookup(lookup.array * stride, lookup.labels)
     bounds = (
         None if lookup.bounds is None else tuple(sorted(stride * bound for bound in lookup.bounds))
     )
@@ -592,6 +619,8 @@ def _scaled_lookup(lookup: Lookup, stride: int) -> Lookup:
 
 def _divided_lookup(lookup: Lookup, divisor: int) -> Lookup:
     """The lookup over a number that divides all its values."""
+    if is_known(Index(0, (), lookup)):
+        return known_lookup(lookup.array // divisor, lookup.labels)
     low, high = lookup.bounds or (0, 0)
     return Lookup(
         lookup.array if is_planning() else lookup.array // divisor,
@@ -602,6 +631,10 @@ def _divided_lookup(lookup: Lookup, divisor: int) -> Lookup:
 
 
 def _summed_lookups(one: Lookup, other: Lookup) -> Lookup:
+    joint = Index(0, (), one), Index(0, (), other)
+    if all(map(is_known, joint)):
+        labels = arrays.unique([*one.labels, *other.labels])
+        return known_lookup(known_values(joint[0], labels) + known_values(joint[1], labels), labels)
     total = arrays.add(Factor(one.array, one.labels), Factor(other.array, other.labels))
     bounds = None
     if one.bounds is not None and other.bounds is not None:
@@ -618,4 +651,19 @@ def _difficulty(equation: tuple[Index, Index, int]) -> int:
         return 1
     if left.lookup is None and right.lookup is None:
         return 2
-    return 3
+    return 4 if _is_countable(left, right) else 3
+
+
+MOST_COUNTED = 2**24
+"""Up to so many label values on a side, meetings of known indices are counted."""
+
+
+def _is_countable(left: Index, right: Index) -> bool:
+    """Whether two indices meet at places that are known, and no label of theirs can be solved for.
+
+    Then the meetings are listed, once all that can be solved is.
+    """
+    return all(
+        not index.strides and is_known(index) and arrays.numel(index.labels) <= MOST_COUNTED
+        for index in (left, right)
+    )

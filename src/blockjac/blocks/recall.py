@@ -29,11 +29,13 @@ class Kind:
         structure: the terms, with arrays by number.
         shapes: of the arrays.
         dtypes: of the arrays.
+        known: the arrays themselves where they are lookups and constants; None for others.
     """
 
     structure: Structure
     shapes: tuple[Shape, ...]
     dtypes: tuple[Any, ...]
+    known: tuple[np.ndarray | None, ...]
 
 
 class Outline(Block):
@@ -118,12 +120,18 @@ def recalled(operation: Callable[[Block, Block], Block], left: Block, right: Blo
         answer = _answers[key] = _worked_out(operation, one, other, pattern)
     cost.recall(key, answer.cost)
     made = [
-        Abstract(shape, dtype) if place is None else arrays[place]
-        for place, shape, dtype in zip(
-            answer.places, answer.kind.shapes, answer.kind.dtypes, strict=True
-        )
+        stand_in if place is None else arrays[place]
+        for place, stand_in in zip(answer.places, _stand_ins(answer.kind), strict=True)
     ]
     return Outline(answer.kind, made)
+
+
+def _stand_ins(kind: Kind) -> list[Any]:
+    """Arrays that know their shape alone, and the constants that lookups are."""
+    return [
+        Abstract(shape, dtype) if known is None else known
+        for shape, dtype, known in zip(kind.shapes, kind.dtypes, kind.known, strict=True)
+    ]
 
 
 def forget() -> None:
@@ -146,21 +154,36 @@ def _kind(structure: Structure, arrays: Sequence[Any]) -> Kind:
     structure = replace(structure, names=structure.names.without())
     shapes = tuple(tuple(array.shape) for array in arrays)
     dtypes = tuple(np.dtype(array.dtype) for array in arrays)
-    key = (structure, shapes, dtypes)
+    known = _known(structure, arrays)
+    contents = tuple(None if one is None else one.tobytes() for one in known)
+    key = (structure, shapes, dtypes, contents)
     found = _kinds.get(key)
     if found is None:
-        found = _kinds[key] = Kind(structure, shapes, dtypes)
+        found = _kinds[key] = Kind(structure, shapes, dtypes, known)
     return found
+
+
+def _known(structure: Structure, arrays: Sequence[Any]) -> tuple[np.ndarray | None, ...]:
+    """The arrays that lookups hold as constants; None for all others."""
+    lookups = {
+        key[0]
+        for _, _, _, out, wrt in structure.terms
+        for _, _, key in (*out, *wrt)
+        if key is not None and key[3]
+    }
+    return tuple(
+        array if place in lookups and isinstance(array, np.ndarray) else None
+        for place, array in enumerate(arrays)
+    )
 
 
 def _worked_out(
     operation: Callable[[Block, Block], Block], one: Kind, other: Kind, pattern: Sequence[int]
 ) -> _Answer:
-    shapes, dtypes = (*one.shapes, *other.shapes), (*one.dtypes, *other.dtypes)
-    stand_ins: dict[int, Abstract] = {}
+    stand_ins: dict[int, Any] = {}
     arrays = [
-        stand_ins.setdefault(number, Abstract(shape, dtype))
-        for number, shape, dtype in zip(pattern, shapes, dtypes, strict=True)
+        stand_ins.setdefault(number, stand_in)
+        for number, stand_in in zip(pattern, (*_stand_ins(one), *_stand_ins(other)), strict=True)
     ]
     left = unflatten(one.structure, arrays[: len(one.shapes)])
     right = unflatten(other.structure, arrays[len(one.shapes) :])

@@ -17,8 +17,11 @@ from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term, as_array, delta_pairs, rebuilt, tidy
 from blockjac.blocks.cost import count_contraction, count_edge_products, is_planning
 from blockjac.blocks.dense import Axis, as_dense_axes, materialise, unpaired
+from blockjac.blocks.entries import are_distinct
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
+from blockjac.blocks.known import is_known
+from blockjac.blocks.listed import MOST_LISTED, count_listed, in_a_list, listing
 from blockjac.blocks.network import Contradiction, Network, follows_digit
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.placed import parted
@@ -26,16 +29,15 @@ from blockjac.blocks.recall import recalled
 from blockjac.errors import BlockShapeError
 
 MAX_TERMS = 16
-"""A block of more terms than this is merged into one structure that holds them all."""
+"""From this number of terms on, each further one is counted as what it takes to contract it."""
+
+NUMBERS_A_TERM = 2**14
+"""What a further term of a block costs, in numbers stored: it is contracted by equations of its
+own, with each term of the blocks that it meets."""
 
 MAX_MERGED_ENTRIES = 2**27
-"""Unless that one structure would have more entries than this: 1 GiB of float64."""
-
-MAX_SPARSE_TERMS = 32
-"""How many terms stay apart where one structure for all would be much emptier than they are."""
-
-SPARSE = 8
-"""How many times more entries than places of the terms count as much emptier."""
+"""Terms at places that the running program decides are not written out to more entries than this:
+1 GiB of float64."""
 
 
 def star(left: Any, right: Any) -> Any:
@@ -280,10 +282,13 @@ def _prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, 
     that the pairs tie to the left's are no further ones.
     """
     hard = []
+    listed = _listed_axes(left, right, block, pairs)
     tied = {label for _, axis in pairs for label in right.wrt[axis].labels}
     for axis, (index, meeting, size) in enumerate(
         zip(left.wrt, right.out, block.wrt_shape, strict=True)
     ):
+        if axis in listed:
+            continue
         plain = index.constant or index.single is not None
         if plain and meeting.lookup is None:
             continue
@@ -307,6 +312,30 @@ def _prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, 
         ):
             hard.append(axis)
     return as_dense_axes(left, hard, block.wrt_shape, block.dtype) if hard else left
+
+
+def _listed_axes(
+    left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, int]]
+) -> set[int]:
+    """The axes on which both terms' places are constants, if it is best to list where they meet.
+
+    As many meetings are expected as if places were spread evenly over the axes.
+    """
+    if pairs:
+        return set()
+    axes = {
+        axis: (one, other)
+        for axis, (one, other) in enumerate(zip(left.wrt, right.out, strict=True))
+        if is_known(one)
+        and is_known(other)
+        and (one.lookup is not None or other.lookup is not None)
+        and (one.single is None and other.single is None)
+    }
+    first = {label for one, _ in axes.values() for label in one.labels}
+    second = {label for _, other in axes.values() for label in other.labels}
+    places = math.prod(block.wrt_shape[axis] for axis in axes)
+    met = arrays.numel(list(first)) * arrays.numel(list(second)) / max(places, 1)
+    return set(axes) if met <= arrays.numel(list(first)) * places else set()
 
 
 # Sums
@@ -351,15 +380,81 @@ def summed(
             kept.append(term)
     kept = [term for term in kept if term.coefficient != 0]
     block = rebuilt(out_shape, wrt_shape, dtype, kept)
-    if len(kept) > 1:
+    return block if not kept else _in_fewer(block)
+
+
+def _in_fewer(block: Block) -> Block:
+    """A block with its terms written as one, dense or in a list, where that costs less.
+
+    What counts is the numbers stored, those that are written to get there, and for many terms what
+    it takes to contract each of them.
+    """
+    count = len(block.terms)
+    entries = math.inf
+    deltas: list[tuple[int, int]] = []
+    if count > 1:
         deltas = delta_pairs(block)
-        entries = block.size // math.prod(wrt_shape[j] for _, j in deltas)
-        places = sum(arrays.numel(term.labels) for term in kept)
-        most = MAX_SPARSE_TERMS if entries > SPARSE * places else MAX_TERMS
-        crowded = len(kept) > most and entries <= MAX_MERGED_ENTRIES
-        if crowded or entries <= block.stored:
-            return rebuilt(out_shape, wrt_shape, dtype, [in_one(block, deltas)])
+        entries = block.size // math.prod(block.wrt_shape[j] for _, j in deltas)
+        if entries <= block.stored:
+            return _rewritten(block, in_one(block, deltas))
+    elif not _is_listed(block.terms[0]):
+        return block
+    further = max(count - MAX_TERMS, 0)
+    if not further and not any(map(_is_listed, block.terms)):
+        return block
+    apart = block.stored + NUMBERS_A_TERM * further * (1 + count / MAX_TERMS)
+    listed = count_listed(block)
+    if listed is None:
+        return _of_unknown_places(block, deltas, apart, entries) if further else block
+    found = listing(block) if listed <= min(apart, MOST_LISTED) else None
+    if found is None:
+        return _rewritten(block, in_one(block, deltas)) if entries < apart else block
+    multiple = arrays.numel(found.kept)
+    if entries <= found.numbers * multiple:
+        return _rewritten(block, in_one(block, deltas))
+    written = 0 if count == 1 or any(map(_is_listed, block.terms)) else listed
+    if found.numbers + written < apart:
+        return _rewritten(block, in_a_list(block, found))
     return block
+
+
+def compact(block: Block) -> Block:
+    """A block for an answer: terms that overlap in one list, where that stores fewer numbers."""
+    if not block.stored or block.batch_shape or are_distinct([[block]]):
+        return block
+    listed = count_listed(block)
+    found = listing(block) if listed is not None and listed <= MOST_LISTED else None
+    if found is None or found.numbers * arrays.numel(found.kept) >= block.stored:
+        return block
+    return _rewritten(block, in_a_list(block, found))
+
+
+def _is_listed(term: Term) -> bool:
+    """Whether places on both sides of a term are looked up, in constants."""
+    return all(is_known(index) for index in term.indices) and all(
+        any(index.lookup is not None for index in side) for side in (term.out, term.wrt)
+    )
+
+
+def _of_unknown_places(
+    block: Block, deltas: Sequence[tuple[int, int]], apart: float, entries: float
+) -> Block:
+    """Many terms of which some are at places that only the running program knows."""
+    known = [term for term in block.terms if all(is_known(index) for index in term.indices)]
+    unknown = [term for term in block.terms if term not in known]
+    if len(unknown) <= MAX_TERMS and len(known) > 1:
+        parts = rebuilt(block.out_shape, block.wrt_shape, block.dtype, known)
+        return rebuilt(
+            block.out_shape, block.wrt_shape, block.dtype, [*_in_fewer(parts).terms, *unknown]
+        )
+    if entries <= max(apart, MAX_MERGED_ENTRIES):
+        return _rewritten(block, in_one(block, deltas))
+    return block
+
+
+def _rewritten(block: Block, term: Term | None) -> Block:
+    terms = () if term is None else (term,)
+    return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
 
 
 def _merged_pair(one: Term, other: Term, dtype: Any) -> Term | None:

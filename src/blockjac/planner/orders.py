@@ -16,6 +16,7 @@ from blockjac.blocks.block import Block
 from blockjac.blocks.cost import Cost, OverBudget, planning
 from blockjac.blocks.dense import dense
 from blockjac.blocks.operators import Operator
+from blockjac.blocks.star import compact
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.errors import OrderError
 from blockjac.evaluation import is_reversible
@@ -205,10 +206,11 @@ def price(
 
     with planning(limit) as cost:
         eliminate(left, order, check)
-        if write:
-            for _, edge in _results(left):
-                if isinstance(edge, Block):
-                    dense(edge, max_bytes=NO_LIMIT)
+        for _, edge in _results(left):
+            if isinstance(edge, Block) and write:
+                dense(edge, max_bytes=NO_LIMIT)
+            elif isinstance(edge, Block) and limit is None:  # of the order that was chosen
+                compact(edge)
     return cost
 
 

@@ -6,18 +6,21 @@ is translated before the lookup is built.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from blockjac.blocks import Block, Index, Label, Lookup, Term
+from blockjac.blocks.known import index_along, index_plus
 from blockjac.promises import is_forwards
-from blockjac.rules.registry import known, labels_of, made, over, plain, rule
+from blockjac.rules.registry import labels_of, made, over, plain, rule
 
 # Windows at a run-time start
 
@@ -41,9 +44,12 @@ def dynamic_update_slice(
     # Clipped here, as the function would count a negative start from the end once more.
     lasts = [size - own for size, own in zip(out.shape, update.shape, strict=True)]
     places = [_clipped(start, last) for start, last in zip(starts, lasts, strict=True)]
-    kept = lax.dynamic_update_slice(
-        jnp.ones(out.shape, bool), jnp.zeros(update.shape, bool), places
-    )
+    constant = all(isinstance(start, int | np.ndarray | np.generic) for start in starts)
+    with jax.ensure_compile_time_eval() if constant else contextlib.nullcontext():
+        kept = lax.dynamic_update_slice(
+            jnp.ones(out.shape, bool), jnp.zeros(update.shape, bool), places
+        )
+    kept = np.asarray(kept) if constant else kept
     return (_masked(kept, operand), written, *(None for _ in starts))
 
 
@@ -55,32 +61,58 @@ def _shifted(
     for label, start, size in zip(labels, starts, sizes, strict=True):
         last = size - label.size
         index = Index.of(label)
-        if known(start):
-            index = Index.of(label, 1, min(max(int(start), 0), last))
-        elif last > 0:
-            index = Index(0, index.strides, Lookup(_clipped(start, last), (), (0, last)))
+        if last > 0:
+            index = index_plus(index, Lookup(_clipped(start, last), (), (0, last)))
         indices.append(index)
     return tuple(indices)
 
 
 def _masked(kept: Any, operand: Any) -> Block:
     """The identity where `kept` holds, and nothing elsewhere."""
+    if isinstance(kept, np.ndarray):
+        return _kept_places(kept, operand)
     labels = labels_of(operand.shape)
     term = Term((over(kept, labels, operand.dtype),), plain(labels), plain(labels))
     return made(operand.shape, operand.shape, operand.dtype, term)
 
 
+def _kept_places(kept: np.ndarray, operand: Any) -> Block:
+    """The same of a constant: the places that are kept in a list, axes of equal slices apart."""
+    whole = {
+        axis
+        for axis in range(kept.ndim)
+        if (kept == np.take(kept, [0], axis) if kept.shape[axis] else kept).all()
+    }
+    lines = np.nonzero(
+        kept[tuple(0 if axis in whole else slice(None) for axis in range(kept.ndim))]
+    )
+    if kept.size and not kept.any():
+        return Block.zeros(operand.shape, operand.shape, operand.dtype)
+    flat, along = Label(len(lines[0]) if lines else 1), iter(lines)
+    indices = tuple(
+        Index.of(Label(size)) if axis in whole else index_along(next(along), flat)
+        for axis, size in enumerate(kept.shape)
+    )
+    return Block(operand.shape, operand.shape, operand.dtype, [Term((), indices, indices)])
+
+
 def _clipped(start: Any, last: int) -> Any:
-    return jnp.clip(_wide(start, last), 0, last).astype(jnp.int32)
+    return _library(start).clip(_wide(start, last), 0, last).astype(np.int32)
+
+
+def _library(array: Any) -> Any:
+    """NumPy for places that are constants, so that they stay constants; else JAX."""
+    return np if isinstance(array, np.ndarray | np.generic) else jnp
 
 
 def _wide(places: Any, last: int) -> Any:
     """Places in an integer type that also holds one more than `last`; unsigned ones end there."""
-    places = jnp.asarray(places)
+    library = _library(places)
+    places = library.asarray(places)
     if np.iinfo(places.dtype).max <= last:
-        return places.astype(jnp.int32)
+        return places.astype(np.int32)
     if jnp.issubdtype(places.dtype, jnp.unsignedinteger):
-        return jnp.minimum(places, last + 1).astype(jnp.int32)
+        return library.minimum(places, last + 1).astype(np.int32)
     return places
 
 
@@ -156,19 +188,24 @@ def scatter(
     """
     if update_jaxpr is not None:
         return NotImplemented
-    numbers = jnp.reshape(jnp.arange(1, math.prod(updates.shape) + 1), updates.shape)
-    numbers = numbers.astype(jnp.int32)
-    winners = lax.scatter(
-        jnp.zeros(out.shape, jnp.int32),
-        indices,
-        numbers,
-        dimension_numbers,
-        mode=mode,
-        unique_indices=unique_indices,
-    )
-    written = None
-    if not unique_indices:
-        written = _gathered(winners, indices, updates, dimension_numbers, mode) == numbers
+    constant = isinstance(indices, np.ndarray)
+    with jax.ensure_compile_time_eval() if constant else contextlib.nullcontext():
+        numbers = jnp.reshape(jnp.arange(1, math.prod(updates.shape) + 1), updates.shape)
+        numbers = numbers.astype(jnp.int32)
+        winners = lax.scatter(
+            jnp.zeros(out.shape, jnp.int32),
+            jnp.asarray(indices),
+            numbers,
+            dimension_numbers,
+            mode=mode,
+            unique_indices=unique_indices,
+        )
+        written = None
+        if not unique_indices:
+            written = _gathered(winners, indices, updates, dimension_numbers, mode) == numbers
+    if constant:
+        winners = np.asarray(winners)
+        written = None if written is None or np.asarray(written).all() else written
     set_ = _scattered(out, indices, updates, dimension_numbers, mode, written)
     return _masked(winners == 0, operand), None, set_
 
@@ -372,7 +409,8 @@ class _Windows:
             index = Index() if axis in self.flat_axes else Index.of(next(inside))
             if axis in self.started_axes and not (clips and size == sizes[axis]):
                 start = indices[..., self.started_axes.index(axis)]
-                index = Index(0, index.strides, _starts(start, batch, size, sizes[axis], clips))
+                starts = _starts(start, batch, size, sizes[axis], clips)
+                index = index_plus(index, starts)
             result.append(index)
         return tuple(result)
 
@@ -380,13 +418,14 @@ class _Windows:
 def _starts(start: Any, labels: Sequence[Label], size: int, window: int, clips: bool) -> Lookup:
     last = size - window
     carried = tuple(label for label in labels if label.size != 1)
-    start = jnp.reshape(start, tuple(label.size for label in carried))
+    library = _library(start)
+    start = library.reshape(start, tuple(label.size for label in carried))
     if clips:
         return Lookup(_clipped(start, last), carried, (0, last))
     # A window that leaves the axis is no entry as a whole: move it out of reach.
     places = _wide(start, size)
     outside = (places < 0) | (places > last)
-    return Lookup(jnp.where(outside, size, places).astype(jnp.int32), carried, None)
+    return Lookup(library.where(outside, size, places).astype(np.int32), carried, None)
 
 
 # Sorting

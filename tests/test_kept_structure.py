@@ -1,0 +1,151 @@
+"""Programs whose pattern is known by construction keep it, however many terms they are made of."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import blockjac
+from blockjac.blocks.star import MAX_TERMS
+
+
+def pattern_of(*maps: np.ndarray, size: int) -> np.ndarray:
+    """The boolean matrix of `sum over maps of x[map]`; -1 reads nothing."""
+    rows = len(maps[0])
+    found = np.zeros((rows, size), bool)
+    for places in maps:
+        read = places >= 0
+        found[np.arange(rows)[read], places[read]] = True
+    return found
+
+
+def check_pattern(fun: Callable[..., jax.Array], x: jax.Array, wanted: np.ndarray) -> None:
+    """The block has the wanted places alone, stores little more, and the right values."""
+    block = blockjac.block_jacobian(fun)(x)
+    got = block.pattern().to_scipy().toarray()
+    places = int(wanted.sum())
+    lookups = len(block.shape)
+    if 4 * places <= wanted.size:
+        assert not (got & ~wanted).any()
+        assert block.stored <= (1 + lookups) * places + 1000
+    exact = np.asarray(jax.jacfwd(fun)(x)).reshape(wanted.shape)
+    np.testing.assert_allclose(block.to_scipy().toarray(), exact, rtol=1e-10, atol=1e-12)
+    vector = np.random.default_rng(0).normal(size=x.shape)
+    product = np.asarray(block.matvec(vector)).ravel()
+    np.testing.assert_allclose(product, exact @ vector.ravel(), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("count", [2, MAX_TERMS, MAX_TERMS + 1, 33, 60])
+def test_sums_of_shifted_terms(count):
+    """`sum_k sin(x[k : k + n])`, each times the first: bands of any width."""
+    rng = np.random.default_rng(count)
+    size = 4 * count + 40
+    starts = np.sort(rng.choice(2 * count + 1, count, replace=False))
+    n = size - int(starts[-1])
+
+    def fun(x: jax.Array) -> jax.Array:
+        return sum((1 + k) * jnp.sin(x[k : k + n]) * x[:n] for k in map(int, starts))
+
+    maps = [np.arange(n), *(np.arange(n) + k for k in starts)]
+    check_pattern(fun, jnp.asarray(rng.normal(size=size)), pattern_of(*maps, size=size))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_compositions_of_gathers_and_shifts(seed):
+    """Maps with known index maps after each other: gathers, reversals, reshapes, windows."""
+    rng = np.random.default_rng(seed)
+    size = 60
+    current: Callable[[jax.Array], jax.Array] = lambda x: x  # noqa: E731
+    pattern = np.eye(size, dtype=bool)
+    for _ in range(3):
+        step, own = _random_step(rng, len(pattern))
+        current = _after(step, current)
+        pattern = own @ pattern
+    check_pattern(current, jnp.asarray(rng.uniform(0.5, 1.5, size)), pattern)
+
+
+def _after(
+    step: Callable[[jax.Array], jax.Array], before: Callable[[jax.Array], jax.Array]
+) -> Callable[[jax.Array], jax.Array]:
+    return lambda x: step(before(x))
+
+
+def _random_step(
+    rng: np.random.Generator, size: int
+) -> tuple[Callable[[jax.Array], jax.Array], np.ndarray]:
+    kind = rng.integers(4)
+    if kind == 0:
+        places = rng.integers(0, size, size)
+        return lambda x: jnp.sin(x[places]), pattern_of(places, size=size)
+    if kind == 1:
+        one, other = rng.integers(0, size, (2, size))
+        return lambda x: x[one] * x[other], pattern_of(one, other, size=size)
+    if kind == 2:
+        around = [(np.arange(size) + k) % size for k in (-1, 0, 2)]
+        return (
+            lambda x: jnp.roll(x, 1) * x + jnp.roll(x, -2),
+            pattern_of(*around, size=size),
+        )
+    turned = np.arange(size).reshape(-1, 4).T.ravel()
+    return lambda x: jnp.exp(-jnp.reshape(x, (-1, 4)).T.ravel()), pattern_of(turned, size=size)
+
+
+@pytest.mark.parametrize("size", [40, 150])
+def test_a_step_of_runge_kutta_of_lorenz_96(size):
+    """Four stencils inside each other: a periodic band of thirteen."""
+
+    def slope(x: jax.Array) -> jax.Array:
+        return (jnp.roll(x, -1) - jnp.roll(x, 2)) * jnp.roll(x, 1) - x + 8.0
+
+    def step(x: jax.Array, h: float = 0.01) -> jax.Array:
+        a = slope(x)
+        b = slope(x + h / 2 * a)
+        c = slope(x + h / 2 * b)
+        return x + h / 6 * (a + 2 * b + 2 * c + slope(x + h * c))
+
+    around = [(np.arange(size) + k) % size for k in range(-8, 5)]
+    x = jnp.asarray(np.random.default_rng(0).normal(size=size))
+    check_pattern(step, x, pattern_of(*around, size=size))
+
+
+def test_an_assembled_stiffness_matrix():
+    """Springs between nodes: each pair of neighbours is a place, read element by element or node
+    by node."""
+    rng = np.random.default_rng(0)
+    ends = np.unique(np.sort(rng.integers(0, 30, (50, 2)), 1), axis=0)
+    ends = ends[ends[:, 0] != ends[:, 1]]
+
+    def by_elements(R: jax.Array) -> jax.Array:
+        p = R[ends]
+        return jnp.sum(jnp.sqrt(1 + jnp.sum((p[:, 0] - p[:, 1]) ** 2, 1)))
+
+    def by_nodes(R: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.sqrt(1 + jnp.sum((R[ends[:, 0]] - R[ends[:, 1]]) ** 2, 1)))
+
+    R = jnp.asarray(rng.normal(size=(30, 2)))
+    wanted = 4 * (len(np.unique(ends)) + 2 * len(ends))
+    for energy in (by_elements, by_nodes):
+        H = blockjac.block_hessian(energy)(R)[0, 0]
+        assert H.nnz == wanted
+        assert H.stored <= 2 * wanted + 1000
+        exact = jax.hessian(energy)(R)
+        np.testing.assert_allclose(H.dense(), exact, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(
+            H.diagonal(), np.einsum("ijij->ij", exact), rtol=1e-9, atol=1e-11
+        )
+
+
+def test_writes_in_a_python_loop():
+    """`y.at[i].set(...)` for each i: what a place is written from, and nothing else."""
+
+    def fun(x: jax.Array) -> jax.Array:
+        y = jnp.zeros(24)
+        for i in range(23):
+            y = y.at[i].set(x[i] * x[i + 1])
+        return y
+
+    pattern = pattern_of(np.append(np.arange(23), -1), np.append(np.arange(1, 24), -1), size=24)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=24))
+    check_pattern(fun, x, pattern)
