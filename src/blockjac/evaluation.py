@@ -370,7 +370,9 @@ def _array(operand: Operand | Literal, values: Sequence[Any]) -> Any:
     """An operand as rules see it: an array, of NumPy where it is known while tracing."""
     if isinstance(operand, Literal):
         return operand.array
-    return compat.jax_array(values[operand.value])
+    value = values[operand.value]
+    is_place = isinstance(value, np.ndarray) and value.dtype.kind in "iub"
+    return value if is_place else compat.jax_array(value)
 
 
 def _rows(

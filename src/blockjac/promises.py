@@ -36,6 +36,11 @@ class Read:
     question: Any
     forwards: bool
 
+    @property
+    def keeps_structure(self) -> bool:
+        """Whether the answer's structure may depend on constants of the program."""
+        return getattr(self.question, "keeps_structure", False)
+
     def __call__(
         self,
         graph: Any,
