@@ -3,6 +3,7 @@
 Every problem runs in a process of its own, in bounded memory and time:
 
     python benchmarks/cutest_patterns.py                 all problems
+    python benchmarks/cutest_patterns.py --quick         ten of them
     python benchmarks/cutest_patterns.py BROYDN7D NASH   these
 
 For each Hessian of an objective and each Jacobian of constraints it prints the places that the
@@ -94,6 +95,7 @@ def main() -> None:
     """Run the named problems, each in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="problems; all where none is named")
+    parser.add_argument("--quick", action="store_true", help="some problems, where none is named")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds a problem")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -102,7 +104,8 @@ def main() -> None:
         return
     import sif2jax
 
-    names = arguments.names or [problem.name for problem in sif2jax.problems]
+    every = [problem.name for problem in sif2jax.problems]
+    names = arguments.names or (every[:: len(every) // 10] if arguments.quick else every)
     print(f"{'problem':12} {'of':13} {'places':>10} {'true':>10} {'asdex':>10}")
     for name in names:
         command = [sys.executable, __file__, "--one", name]

@@ -33,6 +33,22 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("blockjac")
 
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--thorough", action="store_true", help="run what is marked thorough, an hour or more"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--thorough"):
+        return
+    thorough = [item for item in items if "thorough" in item.keywords]
+    if thorough:
+        config.hook.pytest_deselected(items=thorough)
+        items[:] = [item for item in items if "thorough" not in item.keywords]
+
+
 TESTS_A_CACHE = 100
 """After so many tests compiled programs are dropped: thousands would fill the memory."""
 

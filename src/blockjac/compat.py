@@ -157,6 +157,24 @@ def is_placed(aval: Any) -> bool:
     return bool(_varying(aval)) or any(axis is not None for axis in spec)
 
 
+def explicit_axes(array: Any) -> tuple[Any, tuple[Any, ...]] | None:
+    """The mesh of an array whose type says how it is sharded, and the mesh axis of each of its axes.
+
+    None where no axis is sharded, or where the compiler decides it (a mesh with automatic axes).
+    """
+    sharding = getattr(jax.typeof(array), "sharding", None)
+    spec = tuple(getattr(sharding, "spec", ()))
+    if sharding is None or all(axis is None for axis in spec):
+        return None
+    return sharding.mesh, spec + (None,) * (array.ndim - len(spec))
+
+
+def sharded(array: Any, mesh: Any, axes: Sequence[Any]) -> Any:
+    """The array sharded over these mesh axes, one for each of its axes; None for none."""
+    wanted = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+    return array if jax.typeof(array).sharding == wanted else jax.sharding.reshard(array, wanted)
+
+
 def struct(aval: Any) -> jax.ShapeDtypeStruct:
     """A type to trace with: shape, dtype, weakness, and how it is spread over devices."""
     weak = getattr(aval, "weak_type", False)

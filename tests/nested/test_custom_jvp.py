@@ -162,7 +162,7 @@ def test_random_rules(stages, name):
     check_random(stages, name)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @given(rules, st.sampled_from(sorted(PROGRAMS)))
 @THOROUGH
 def test_many_random_rules(stages, name):

@@ -256,7 +256,7 @@ def test_a_scalar_beside_what_moves_may_be_a_literal(name):
     assert sum(check(program, FEW) for program in programs)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_every_scalar_of_the_case_table_may_be_a_literal():
     programs: dict[Any, Program] = {}
     for name, case in [*SCALARS.items(), *CASES.items()]:

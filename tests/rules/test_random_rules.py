@@ -196,13 +196,13 @@ def test_random_linear_rules_backwards(steps, place):
     compare_backwards(PLACES[place](with_rule(steps)))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @given(steps_of(EVERY_STEP, 4), places, orders)
 def test_many_random_linear_rules(steps, place, order):
     compare_forwards(PLACES[place](with_rule(steps)), order=order)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @given(steps_of(STEPS, 4), places)
 def test_many_random_linear_rules_backwards(steps, place):
     compare_backwards(PLACES[place](with_rule(steps)))
