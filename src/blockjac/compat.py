@@ -158,7 +158,7 @@ def is_placed(aval: Any) -> bool:
 
 
 def explicit_axes(array: Any) -> tuple[Any, tuple[Any, ...]] | None:
-    """The mesh of an array whose type says how it is sharded, and the mesh axis of each of its axes.
+    """The mesh of an array whose type says how it is sharded, and the mesh axis of each axis.
 
     None where no axis is sharded, or where the compiler decides it (a mesh with automatic axes).
     """
