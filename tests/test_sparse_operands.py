@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import sparse
+from sampling import sampled
 
 import blockjac
 
@@ -37,7 +38,7 @@ def same(mine, wanted):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", sampled(range(3), 1))
 @pytest.mark.parametrize("order", ["reverse", "forward", "auto"])
 def test_the_pattern_is_that_of_the_matrix(kind, seed, order):
     dense = matrix(seed)
