@@ -64,7 +64,9 @@ def entries_set_twice(s, w, x, t):
 
 
 def entries_multiplied(s, w, x, t):
-    return s.changed(buffer=s.buffer.at[jnp.array([0, 3])].mul(jnp.cos(s.vector[:2])))
+    return s.changed(
+        buffer=s.buffer.at[jnp.array([0, 3])].mul(jnp.cos(s.vector[:2]), unique_indices=True)
+    )
 
 
 def window_moved(s, w, x, t):
