@@ -178,16 +178,18 @@ class _Level:
         for place, scan in self.scans.items():
             for variable in scan.slices:
                 maker = self.maker.get(variable) if _is_variable(variable) else None
-                if maker in self.groups[place] or not self._may_join(maker, place):
+                if maker is None or maker in self.groups[place]:
+                    continue
+                if not self._may_join(maker, place):
                     continue
                 joint = sorted([*self.groups[maker], *self.groups[place]])
                 for member in joint:
                     self.groups[member] = joint
 
-    def _may_join(self, maker: int | None, place: int) -> bool:
+    def _may_join(self, maker: int, place: int) -> bool:
         """Whether one loop runs over the steps of another, and reads its stacks alone."""
-        first = self.scans.get(-1 if maker is None else maker)
-        if first is None or maker is None or first.steps != self.scans[place].steps:
+        first = self.scans.get(maker)
+        if first is None or first.steps != self.scans[place].steps:
             return False
         one, other = self.groups[maker], self.groups[place]
         return not self._reaches(one, other) and not self._reaches(other, one)
