@@ -187,7 +187,8 @@ def program(seed: int, pieces: int = 4) -> Callable[..., tuple[jax.Array, ...]]:
     Every piece is in one of the first `len(PIECES)` programs.
     """
     random = np.random.default_rng(seed)
-    chosen = [PIECES[seed % len(PIECES)], *random.choice(PIECES, pieces - 1)]
+    others = random.integers(len(PIECES), size=pieces - 1)
+    chosen = [PIECES[seed % len(PIECES)], *(PIECES[place] for place in others)]
     random.shuffle(chosen)
     options = OPTIONS[random.integers(len(OPTIONS))]
 
@@ -211,4 +212,5 @@ def program(seed: int, pieces: int = 4) -> Callable[..., tuple[jax.Array, ...]]:
 def arguments(seed: int) -> tuple[jax.Array, jax.Array]:
     """Weights and a start."""
     random = np.random.default_rng(seed)
-    return tuple(jnp.asarray(random.uniform(0.2, 0.9, size)) for size in (VECTOR, BUFFER))
+    weights, start = (random.uniform(0.2, 0.9, size) for size in (VECTOR, BUFFER))
+    return jnp.asarray(weights), jnp.asarray(start)

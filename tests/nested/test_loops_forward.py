@@ -93,7 +93,9 @@ QUESTIONS = {
 
 def temporary(function):
     compiled = jax.jit(function).lower(X, W).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    planned = compiled.memory_analysis()
+    assert planned is not None
+    return planned.temp_size_in_bytes
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
