@@ -229,8 +229,8 @@ def _contracted(left: Block, right: Block) -> Block:
 def _product_dtype(blocks: Sequence[Block]) -> Any:
     """The dtype of a product: that of the last input, and complex where any block is."""
     dtype = blocks[-1].dtype
-    is_complex = any(jnp.issubdtype(block.dtype, jnp.complexfloating) for block in blocks)
-    return np.dtype(jnp.result_type(dtype, np.complex64)) if is_complex else dtype
+    is_complex = any(np.dtype(block.dtype).kind == "c" for block in blocks)
+    return np.result_type(dtype, np.complex64) if is_complex else dtype
 
 
 def _cast(term: Term, dtype: Any) -> Term:

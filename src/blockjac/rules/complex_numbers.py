@@ -227,8 +227,6 @@ def _folded(term: Term) -> Term:
         and is_complex(factor.array)
         and not isinstance(factor.array, compat.Tracer)
     ]
-    if not known:
-        return term
     coefficient = term.coefficient * math.prod(complex(factor.array) for factor in known)
     rest = tuple(factor for factor in term.factors if factor not in known)
     return _real_where_it_can_be(replace(term, factors=rest, coefficient=coefficient))
