@@ -31,7 +31,7 @@ from blockjac.errors import BlockShapeError
 MAX_TERMS = 16
 """From this number of terms on, each further one is counted as what it takes to contract it."""
 
-NUMBERS_A_TERM = 2**14
+NUMBERS_A_TERM = 256
 """What a further term of a block costs, in numbers stored: it is contracted by equations of its
 own, with each term of the blocks that it meets."""
 
