@@ -194,14 +194,17 @@ def _derivative_key(equation: Equation, graph: Graph) -> Any:
             ]
         )
 
-    for way in (forwards, backwards):  # a forward rule need not be linear: it tells more
+    found = []
+    for way in (forwards, backwards):  # forward rules need not be linear, others are seen backwards
         try:
             traced = jax.make_jaxpr(way)(still, moving)
         except Exception:  # JAX cannot differentiate it this way
             continue
         frozen = _without_rules(_frozen(traced))
-        return None if _has_function(frozen) else (way.__name__, tuple(moves), frozen)
-    return None  # it is told apart by the function objects themselves
+        if not _has_function(frozen):
+            found.append((way.__name__, frozen))
+    # Without any it is told apart by the function objects themselves.
+    return ("derivative", tuple(moves), *found) if found else None
 
 
 OWN_RULES = {"custom_jvp_call", "custom_vjp_call"}

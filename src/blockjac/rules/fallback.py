@@ -46,8 +46,8 @@ _SINCE_0_11 = """
     with_memory_space_constraint xla_metadata_call xla_metadata_value
 """
 _SPARSE = """
-    bcoo_dot_general bcoo_dot_general_sampled bcoo_extract bcoo_fromdense bcoo_sort_indices
-    bcoo_spdot_general bcoo_sum_duplicates bcoo_todense bcoo_transpose bcsr_dot_general bcsr_extract
+    bcoo_dot_general_sampled bcoo_extract bcoo_fromdense bcoo_sort_indices
+    bcoo_spdot_general bcoo_sum_duplicates bcoo_transpose bcsr_extract
     bcsr_fromdense bcsr_todense coo_fromdense coo_matmat coo_matvec coo_todense csr_fromdense
     csr_matmat csr_matvec csr_todense spsolve todense
 """
