@@ -95,7 +95,10 @@ def test_random_programs(seed):
             agree(answer, wanted[name], f"{name} of {program}")
 
 
-@pytest.mark.parametrize("seed", sampled(range(100, 112), 3))
+CRASHES = pytest.mark.xfail(strict=True, reason="a batch of Hessian blocks cannot be written out")
+
+
+@pytest.mark.parametrize("seed", [pytest.param(100, marks=CRASHES), *sampled(range(101, 112), 3)])
 def test_batches_of_random_programs(seed):
     program = made(seed)
     x, places = program.x, tuple(map(jnp.asarray, program.places))

@@ -83,12 +83,14 @@ def _kept_places(kept: np.ndarray, operand: Any) -> Block:
         for axis in range(kept.ndim)
         if (kept == np.take(kept, [0], axis) if kept.shape[axis] else kept).all()
     }
+    if kept.size and not kept.any():
+        return Block.zeros(operand.shape, operand.shape, operand.dtype)
+    if len(whole) == kept.ndim:
+        return Block.identity(operand.shape, operand.dtype)
     lines = np.nonzero(
         kept[tuple(0 if axis in whole else slice(None) for axis in range(kept.ndim))]
     )
-    if kept.size and not kept.any():
-        return Block.zeros(operand.shape, operand.shape, operand.dtype)
-    flat, along = Label(len(lines[0]) if lines else 1), iter(lines)
+    flat, along = Label(len(lines[0])), iter(lines)
     indices = tuple(
         Index.of(Label(size)) if axis in whole else index_along(next(along), flat)
         for axis, size in enumerate(kept.shape)

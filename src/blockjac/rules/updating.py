@@ -24,6 +24,7 @@ from blockjac.blocks.cost import Abstract, charge, is_planning
 from blockjac.blocks.operators import OperatorGroup, cheapest, present
 from blockjac.blocks.star import in_one
 from blockjac.graph import Equation
+from blockjac.promises import is_forwards
 from blockjac.rules.indexing import inverse_numbers, window_sizes
 
 OPERAND, UPDATE = 0, 1
@@ -276,6 +277,9 @@ class GatherRead(Read):
     def __init__(self, equation: Equation, inputs: Sequence[Any]) -> None:
         operand, self.indices = inputs
         self.params, self.sizes = equation.params, tuple(equation.params["slice_sizes"])
+        self.mode = self.params["mode"]
+        if self.mode == lax.GatherScatterMode.PROMISE_IN_BOUNDS and not is_forwards():
+            self.mode = lax.GatherScatterMode.FILL_OR_DROP  # as the cotangent falls off the array
         self.numbers = numbers = equation.params["dimension_numbers"]
         flat = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
         inside = (axis for axis in range(operand.ndim) if axis not in flat)
@@ -308,7 +312,7 @@ class GatherRead(Read):
             (*array.shape[:leading], *self.sizes),
             indices_are_sorted=self.params["indices_are_sorted"],
             unique_indices=self.params["unique_indices"],
-            mode=self.params["mode"],
+            mode=self.mode,
             fill_value=0,
         )
 
