@@ -198,9 +198,10 @@ def _contract(
             [right.labels.index(label) for label in batch],
         ),
     )
-    arrays_in, out_sharding = _sharded((left, right), labels)
+    (lhs, rhs), out_sharding = _sharded((left, right), labels)
     array = lax.dot_general(
-        *(jnp.asarray(array, dtype) for array in arrays_in),
+        jnp.asarray(lhs, dtype),
+        jnp.asarray(rhs, dtype),
         dimension_numbers,
         preferred_element_type=dtype,
         out_sharding=out_sharding,
