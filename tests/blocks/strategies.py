@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term
+from blockjac.blocks.known import index_plus, known_lookup
 
 MOST_LABEL_VALUES = 600
 """A term sums over at most so many label values, for the sake of the loops in the oracle."""
@@ -130,7 +131,10 @@ class _Maker:
         lookup = self._found_lookup(size)
         strides = ((self.label(), self.draw(st.sampled_from((1, -1, 2)))),)
         affine = strides if self.draw(st.integers(0, 3)) == 0 and strides[0][0].size != 1 else ()
-        return Index(self.draw(st.sampled_from((0, 0, 1, -1))), affine, lookup)
+        offset = self.draw(st.sampled_from((0, 0, 1, -1)))
+        if lookup.constant:
+            return index_plus(Index(offset, affine), lookup)
+        return Index(offset, affine, lookup)
 
     def _found_lookup(self, size):
         if self.lookups and self.draw(st.booleans()):
@@ -141,7 +145,10 @@ class _Maker:
         array = self.random.integers(0 if inside else -2, size if inside else size + 2, shape)
         bounds = (int(array.min(initial=0)), int(array.max(initial=0)))
         array = np.asarray(array, self.draw(st.sampled_from((np.int32, np.int64))))
-        lookup = Lookup(array, labels, bounds if self.draw(st.booleans()) else None)
+        if self.draw(st.booleans()):
+            lookup = known_lookup(array, labels)
+        else:
+            lookup = Lookup(array, labels, bounds if self.draw(st.booleans()) else None)
         self.lookups.append(lookup)
         return lookup
 

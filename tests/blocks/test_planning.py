@@ -53,9 +53,17 @@ def no_operations():
 
 
 def abstract(block):
-    """The block with shapes and dtypes in place of its arrays; an array shared stays shared."""
+    """The block with shapes and dtypes in place of its arrays; an array shared stays shared.
+
+    Constant lookups are part of the structure and stay.
+    """
     arrays, structure = flatten(block)
-    return unflatten(structure, [Abstract(tuple(x.shape), np.dtype(x.dtype)) for x in arrays])
+    lookups = [index.lookup for term in block.terms for index in term.indices if index.lookup]
+    constants = {id(lookup.array) for lookup in lookups if lookup.constant}
+    return unflatten(
+        structure,
+        [x if id(x) in constants else Abstract(tuple(x.shape), np.dtype(x.dtype)) for x in arrays],
+    )
 
 
 def outline(block):

@@ -95,13 +95,10 @@ def test_random_programs(seed):
             agree(answer, wanted[name], f"{name} of {program}")
 
 
-CRASHES = pytest.mark.xfail(strict=True, reason="a batch of Hessian blocks cannot be written out")
-
-
 @pytest.mark.parametrize(
     "seed",
     [
-        pytest.param(100, marks=CRASHES),
+        100,
         104,
         108,
         *(pytest.param(seed, marks=pytest.mark.thorough) for seed in (101, 103, 105)),

@@ -6,6 +6,8 @@ linear or not. Rules that clip, take absolute values or solve by a loop have to 
 `jax.jacfwd`, wherever the function stands.
 """
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,6 +97,12 @@ ONLY_FORWARDS = {
 }
 EVERY_STEP = {**STEPS, **ONLY_FORWARDS}
 
+# The rule of `doubled` contradicts its function, which shows that a first derivative takes the one
+# of them that JAX takes. A second derivative takes both, in an order of its own: jacfwd(jacfwd) and
+# jacfwd(grad) of JAX differ from each other.
+ONCE = {"custom_jvp of the tangent alone", "custom_jvp in a loop"}
+ONCE_BACKWARDS = {*ONCE, "custom_jvp of the values"}
+
 PLACES = {
     "alone": lambda f: f,
     "middle": lambda f: lambda x: f(jnp.sin(x) * x[0]) * x + f(x),
@@ -132,7 +140,7 @@ def close(found, wanted, rtol=1e-9):
         np.testing.assert_allclose(one, two, rtol=rtol, atol=rtol * scale)
 
 
-def compare_forwards(function, x=X, order="auto"):
+def compare_forwards(function, x=X, order="auto", twice=True):
     """All that goes forwards, compiled at once: Jacobians, products, second derivatives."""
 
     def of(module, options):
@@ -140,17 +148,21 @@ def compare_forwards(function, x=X, order="auto"):
             return jnp.sum(jnp.sin(function(x)))
 
         first = module.jacobian(function, **options)
-        second = (lambda f: blockjac.jacobian(f, order="forward")) if options else jax.jacfwd
-        return {
+        answers = {
             "jacobian": first(x),
             "jvp": module.jvp(function, (x,), (jnp.cos(x),)),
             "vmap": jax.vmap(first)(jnp.stack([x, x + 0.1])),
-            "second": second(module.jacobian(number, **options))(x),
         }
+        if twice:
+            second = (lambda f: blockjac.jacobian(f, order="forward")) if options else jax.jacfwd
+            answers["second"] = second(module.jacobian(number, **options))(x)
+        return answers
 
-    found, wanted = jax.jit(lambda: (of(blockjac, {"order": order}), of(JaxForwards, {})))()
-    close(found, wanted)
-    close(jax.jit(lambda x: blockjac.block_jacobian(function)(x).dense())(x), wanted["jacobian"])
+    agree(
+        lambda: of(blockjac, {"order": order}),
+        lambda: of(JaxForwards, {}),
+    )
+    agree(lambda: blockjac.block_jacobian(function)(x).dense(), lambda: jax.jacfwd(function)(x))
 
 
 class JaxForwards:
@@ -160,21 +172,33 @@ class JaxForwards:
     jvp = staticmethod(jax.jvp)
 
 
-def compare_backwards(function, x=X):
+def compare_backwards(function, x=X, twice=True):
     def number(x):
         return jnp.sum(jnp.sin(function(x)))
 
-    found, wanted = jax.jit(
-        lambda: (
-            (
-                blockjac.jacobian(function, order="reverse")(x),
-                blockjac.grad(number)(x),
-                blockjac.jacobian(blockjac.grad(number))(x),
-            ),
-            (jax.jacrev(function)(x), jax.grad(number)(x), jax.jacfwd(jax.grad(number))(x)),
-        )
-    )()
-    close(found, wanted)
+    def by_us():
+        first = blockjac.jacobian(function, order="reverse")(x), blockjac.grad(number)(x)
+        return (*first, blockjac.jacobian(blockjac.grad(number))(x)) if twice else first
+
+    def by_jax():
+        first = jax.jacrev(function)(x), jax.grad(number)(x)
+        return (*first, jax.jacfwd(jax.grad(number))(x)) if twice else first
+
+    agree(by_us, by_jax)
+
+
+REFUSALS = (TypeError, NotImplementedError, blockjac.errors.NoWayBackError)
+
+
+def agree(by_us, by_jax):
+    """Compile and compare both; what JAX refuses, we either refuse or have something better for."""
+    try:
+        jax.eval_shape(by_jax)
+    except (TypeError, NotImplementedError):
+        with contextlib.suppress(*REFUSALS):
+            jax.eval_shape(by_us)
+        return
+    close(*jax.jit(lambda: (by_us(), by_jax()))())
 
 
 def steps_of(names, size=3):
@@ -188,25 +212,25 @@ orders = st.sampled_from(["auto", "forward", "greedy"])
 @settings(max_examples=8)
 @given(steps_of(EVERY_STEP), places, orders)
 def test_random_linear_rules(steps, place, order):
-    compare_forwards(PLACES[place](with_rule(steps)), order=order)
+    compare_forwards(PLACES[place](with_rule(steps)), order=order, twice=ONCE.isdisjoint(steps))
 
 
 @settings(max_examples=5)
 @given(steps_of(STEPS), places)
 def test_random_linear_rules_backwards(steps, place):
-    compare_backwards(PLACES[place](with_rule(steps)))
+    compare_backwards(PLACES[place](with_rule(steps)), twice=ONCE_BACKWARDS.isdisjoint(steps))
 
 
 @pytest.mark.thorough
 @given(steps_of(EVERY_STEP, 4), places, orders)
 def test_many_random_linear_rules(steps, place, order):
-    compare_forwards(PLACES[place](with_rule(steps)), order=order)
+    compare_forwards(PLACES[place](with_rule(steps)), order=order, twice=ONCE.isdisjoint(steps))
 
 
 @pytest.mark.thorough
 @given(steps_of(STEPS, 4), places)
 def test_many_random_linear_rules_backwards(steps, place):
-    compare_backwards(PLACES[place](with_rule(steps)))
+    compare_backwards(PLACES[place](with_rule(steps)), twice=ONCE_BACKWARDS.isdisjoint(steps))
 
 
 @pytest.mark.parametrize("step", sampled(EVERY_STEP, 8))

@@ -261,10 +261,15 @@ def invariants(function):
     return of
 
 
+def singular_values_to(function, u, s, vh):
+    """The matrix with other singular values, in which the phases of the vectors meet."""
+    return (u * function(s)) @ vh
+
+
 COMPLEX = {
     "eigh": lambda a: jnp.linalg.eigh(a + jnp.conj(a.T)),
     "svd": lambda a: jnp.linalg.svd(a, full_matrices=False),
-    "product": lambda a: [sum(jnp.sum(x**2) for x in jnp.linalg.svd(a, full_matrices=False))],
+    "product": lambda a: [singular_values_to(jnp.sin, *jnp.linalg.svd(a, full_matrices=False))],
 }
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 
 class Label:
     """A loop index that runs over `0 .. size - 1`; identity is the object itself."""
@@ -42,6 +44,12 @@ class Lookup:
     bounds: tuple[int, int] | None = None
     multiple: int = 1
     constant: bool = False
+
+    def has_array_of(self, other: Lookup) -> bool:
+        """Whether both hold one array; constants are one where their values are equal."""
+        if self.array is other.array:
+            return True
+        return self.constant and other.constant and np.array_equal(self.array, other.array)
 
 
 @dataclass(frozen=True)

@@ -166,16 +166,18 @@ class Places:
         start = jnp.asarray(index.offset, jnp.int32)
         return start if index.lookup is None else start + index.lookup.array.astype(jnp.int32)
 
-    def _scattered(self, array: Any, values: Any, labels: Sequence[Label]) -> Any:
+    def _scattered(self, array: Any, values: Any, _: Sequence[Label]) -> Any:
         over = arrays.sizes(self.grid)
         places = []
         for dim in self.looked_up:
             found = arrays.index_values(self.index[dim])
             place = jnp.broadcast_to(arrays.aligned(found, self.grid), over)
             places.append(jnp.where(place < 0, dim.size, place).astype(jnp.int32))
+        # An axis may have several labels, or none where its size is 1.
+        values = jnp.reshape(values, over + tuple(self._length(dim) for dim in self.plain))
         axes = tuple(self.dims.index(dim) for dim in self.looked_up)
         numbers = lax.ScatterDimensionNumbers(
-            update_window_dims=tuple(range(len(over), len(labels))),
+            update_window_dims=tuple(range(len(over), values.ndim)),
             inserted_window_dims=axes,
             scatter_dims_to_operand_dims=axes,
         )

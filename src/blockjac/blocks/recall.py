@@ -169,7 +169,7 @@ def _known(structure: Structure, arrays: Sequence[Any]) -> tuple[np.ndarray | No
         key[0]
         for _, _, _, out, wrt in structure.terms
         for _, _, key in (*out, *wrt)
-        if key is not None and key[3]
+        if key is not None and key[-1]
     }
     return tuple(
         array if place in lookups and isinstance(array, np.ndarray) else None
