@@ -6,6 +6,10 @@ eigenvalue is equal to its own, whatever the others do; so the resolvent leaves 
 and its own derivative is that of the equation that it solves, in which no other eigenvector occurs.
 Singular vectors are eigenvectors of `[[0, A], [A^H, 0]]`.
 
+The vectors of equal values have no derivative, and what is made of all of them together, such as
+`V f(w) V^T`, has one that theirs do not tell. Their rates are nan, and so is what is asked of them
+backwards; zeros that nobody asks for stay zeros.
+
 Source:
     Magnus, "On differentiating eigenvalues and eigenvectors", Econometric Theory 1, 1985.
 """
@@ -63,7 +67,8 @@ def _resolved_rates(count: int, point: Sequence[Any], tangents: Sequence[Any]) -
     matrix, values, vectors, right = point
     matrix_rate, value_rates, vector_rates, right_rate = tangents
     answer = resolved(count, matrix, values, vectors, right)
-    own, own_rates = vectors[..., :count], vector_rates[..., :count]
+    own = vectors[..., :count]
+    own_rates = _where_asked(right, vector_rates[..., :count])
     along = jnp.sum(jnp.conj(own) * right, -2, keepdims=True)
     moved = matrix_rate @ answer - value_rates[..., None, :count] * answer - own_rates * along
     turned = jnp.sum(jnp.conj(own_rates) * answer, -2, keepdims=True)
@@ -91,10 +96,41 @@ def _combined_rates(point: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any,
     equal = (values[..., :, None] == values[..., None, :]) & off
     unknown = jnp.any(equal & (weights != 0)[..., None, :], (-2, -1), keepdims=True)
     wide = weights[..., None, :]
+    left_rate, right_rate = _where_asked(wide, left_rate), _where_asked(wide, right_rate)
     rate = (left_rate * wide + left * weight_rate[..., None, :]) @ adjoint(right)
     rate += (left * wide) @ adjoint(right_rate)
-    known = jnp.where(unknown, jnp.nan, 1).astype(weights.dtype)
-    return combined(*point), rate * known
+    return combined(*point), rate * _known(unknown, weights)
+
+
+@jax.custom_jvp
+def joined(columns: Any, vectors: Any) -> Any:
+    """`columns vectors^H`."""
+    return columns @ adjoint(vectors)
+
+
+@joined.defjvp
+def _joined_rates(point: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """The rate of the product, in which a vector with a column of zeros has no part."""
+    columns, vectors = point
+    column_rates, vector_rates = tangents
+    rate = column_rates @ adjoint(vectors)
+    return joined(*point), rate + columns @ adjoint(_where_asked(columns, vector_rates))
+
+
+def _where_asked(columns: Any, rates: Any) -> Any:
+    """The rates of vectors, 0 where they meet nothing but zeros: these may be nan."""
+    return jnp.where(jnp.any(columns != 0, -2, keepdims=True), rates, 0)
+
+
+def _tied(values: Any) -> Any:
+    """Which values are equal to another one."""
+    off = ~jnp.eye(values.shape[-1], dtype=bool)
+    return jnp.any((values[..., :, None] == values[..., None, :]) & off, -1)
+
+
+def _known(unknown: Any, like: Any) -> Any:
+    """A factor that is nan where something is unknown."""
+    return jnp.where(unknown, jnp.nan, 1).astype(like.dtype)
 
 
 def adjoint(array: Any) -> Any:
@@ -111,6 +147,11 @@ def _divided(array: Any, gaps: Any) -> Any:
 def _inner(left: Any, right: Any) -> Any:
     """The products of columns with columns."""
     return jnp.sum(jnp.conj(left) * right, -2)
+
+
+def _asked(tied: Any, by_vectors: Any) -> Any:
+    """Whether a cotangent asks for the vector of a value that is equal to another one."""
+    return jnp.any(tied & (by_vectors != 0), (-2, -1), keepdims=True)
 
 
 # Eigenvectors of a Hermitian matrix
@@ -142,17 +183,19 @@ def eigh_edges(
         return factor_edges(equation, inputs, outs, residuals, active)
     matrix, vectors, values = residuals
     count = values.shape[-1]
+    tied = _tied(values)[..., None, :]
 
     def push(tangent: Any) -> Sequence[Any]:
         moved = tangent @ vectors
-        rates = resolved(count, matrix, values, vectors, moved)
+        rates = resolved(count, matrix, values, vectors, moved) * _known(tied, values)
         return rates, _inner(vectors, moved).real
 
     def pull(cotangents: Sequence[Any]) -> Any:
         by_vectors, by_values = cotangents
         answer: Any = 0
         if by_vectors is not None:
-            answer += resolved(count, matrix, values, vectors, by_vectors) @ adjoint(vectors)
+            moved = resolved(count, matrix, values, vectors, by_vectors)
+            answer += joined(moved, vectors) * _known(_asked(tied, by_vectors), values)
         if by_values is not None:
             answer += combined(values, vectors, vectors, by_values)
         return answer
@@ -199,6 +242,7 @@ def svd_edges(
     right = adjoint(right_adjoint)
     rows, count = left.shape[-2:]
     is_complex = jnp.iscomplexobj(matrix)
+    tied = _tied(values)[..., None, :]
 
     def together(columns: Any) -> Any:
         """The resolvent of the doubled matrix."""
@@ -220,7 +264,8 @@ def svd_edges(
         if is_complex:
             turn = 1j * _divided(along.imag, 2 * values)[..., None, :]
             left_rates, right_rates = left_rates + turn * left, right_rates + turn * right
-        return along.real, left_rates, adjoint(right_rates)
+        known = _known(tied, values)
+        return along.real, left_rates * known, adjoint(right_rates * known)
 
     def pull(cotangents: Sequence[Any]) -> Any:
         by_values, by_left, by_right = (*cotangents, None, None)[:3]
@@ -232,12 +277,13 @@ def svd_edges(
         by_left = jnp.zeros_like(left) if by_left is None else by_left
         by_right = jnp.zeros_like(right) if by_right is None else adjoint(by_right)
         above, below = together([by_left, by_right])
-        answer += above @ right_adjoint + left @ adjoint(below)
+        by_vectors = joined(above, right) + adjoint(joined(below, left))
         if is_complex:
             turned = (_inner(1j * left, by_left) + _inner(1j * right, by_right)).real
-            turn = 1j * _divided(turned, 2 * values)[..., None, :]
-            answer += (left * turn) @ right_adjoint
-        return answer
+            turn = 1j * _divided(turned, 2 * values)
+            by_vectors += combined(values, left, right, turn)
+        unknown = _asked(tied, by_left) | _asked(tied, by_right)
+        return answer + by_vectors * _known(unknown, values)
 
     return _edges(equation, inputs[0], outs, push, pull)
 
