@@ -28,6 +28,17 @@ ROOT = Path(__file__).resolve().parent
 STAMP = "blockjac-setup.json"
 PLOTS = Path("build") / "lecture"
 PIP_WITH_PYTHON_OPTION = (22, 3)
+AS_USED_SETTINGS = {"JAX_ENABLE_X64": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+AS_USED_TESTS = [
+    "tests/test_as_used.py",
+    "tests/rules/test_table.py::test_rule",
+    "tests/rules/test_table.py::test_second_order",
+    "tests/nested/test_scan.py",
+    "tests/nested/test_cond.py",
+    "tests/nested/test_while_loop.py",
+    "tests/nested/test_recompute.py",
+    "tests/nested/test_solve.py",
+]
 
 
 class SetupError(Exception):
@@ -235,12 +246,19 @@ def demo(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """Run all tests in two processes; --python PATH and --with "jax<0.12" test with others."""
+    """Run all tests in two processes; --python PATH and --with "jax<0.12" test with others.
+
+    --as-used runs as JAX is by default, float32 and optimised, the tests that tell most then.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--python")
     parser.add_argument("--with", action="append", default=[], dest="requirements")
+    parser.add_argument("--as-used", action="store_true")
     options, arguments = parser.parse_known_args(arguments)
     python = environment({"test"}, options.python, tuple(options.requirements))
+    if options.as_used:
+        os.environ.update(AS_USED_SETTINGS)
+        arguments = [*AS_USED_TESTS, *arguments]
     return run([str(python), "-m", "pytest", "--numprocesses=2", *arguments])
 
 

@@ -1,5 +1,7 @@
 """What every test runs under: the CPU, float64, no display, and no time limit on Hypothesis.
 
+`dev.py test --as-used` runs some of them as JAX is by default: float32, and compiled for speed.
+
 `--hypothesis-profile=quick` tries few examples of each law, for a further Python or JAX; `thorough`
 tries thousands, which takes about an hour.
 
@@ -12,12 +14,11 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiling is what takes time here
+os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 import hypothesis
 import jax
 import pytest
-
-jax.config.update("jax_enable_x64", True)
 
 hypothesis.settings.register_profile(
     "blockjac",
@@ -38,15 +39,22 @@ def pytest_addoption(parser):
     parser.addoption(
         "--thorough", action="store_true", help="run what is marked thorough, an hour or more"
     )
+    parser.addoption(
+        "--every", type=int, default=1, metavar="N", help="run each N-th test of those selected"
+    )
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--thorough"):
-        return
-    thorough = [item for item in items if "thorough" in item.keywords]
-    if thorough:
-        config.hook.pytest_deselected(items=thorough)
-        items[:] = [item for item in items if "thorough" not in item.keywords]
+    every = config.getoption("--every")
+    if every < 1:
+        raise pytest.UsageError(f"--every takes a number from 1 on, but found {every}")
+    kept = [
+        item for item in items if config.getoption("--thorough") or "thorough" not in item.keywords
+    ][::every]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=list(set(items) - set(kept)))
+        items[:] = kept
 
 
 TESTS_A_CACHE = 100

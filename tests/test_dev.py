@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -230,6 +231,18 @@ def test_another_python_gets_an_environment_of_its_own(dev, machine, tmp_path):
         str(python), "-m", "pytest", "--numprocesses=2", "-m", "not slow"
     ]  # fmt: skip
     assert not (tmp_path / ".venv").exists()
+
+
+def test_tests_as_used_run_without_the_settings_of_the_others(dev, machine, monkeypatch):
+    for name in dev.AS_USED_SETTINGS:
+        monkeypatch.setenv(name, "1")
+    assert dev.main(["test", "--as-used", "--every", "3"]) == 0
+    assert machine.commands[-1][-2 - len(dev.AS_USED_TESTS) :] == [
+        *dev.AS_USED_TESTS, "--every", "3"
+    ]  # fmt: skip
+    assert {os.environ[name] for name in dev.AS_USED_SETTINGS} == {"0"}
+    for test in dev.AS_USED_TESTS:
+        assert (ROOT / test.split("::")[0]).exists()
 
 
 def test_another_jax_is_installed_beside_the_project(dev, machine, tmp_path):

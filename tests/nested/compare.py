@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from precision import assert_close
 
 import blockjac
 
@@ -12,7 +12,7 @@ ORDERS = ("forward", "reverse", "auto", "greedy")
 def assert_same(found, wanted, rtol=1e-10):
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
     for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_allclose(one, two, rtol=rtol, atol=1e-12)
+        assert_close(one, two, rtol, 1e-12)
 
 
 def same_as_jax(function, *arguments, argnums=None, oracle=jax.jacrev, orders=ORDERS, rtol=1e-10):

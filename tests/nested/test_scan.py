@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 from jax.extend.core import jaxprs_in_params
 from nested.compare import loops_in, same_as_jax, same_second_order
+from precision import assert_close
 
 import blockjac
 
@@ -44,14 +45,14 @@ def test_gradient_pullback_and_pushforward():
     value, pull = blockjac.vjp(loss, *arguments)
     for found in (blockjac.grad(loss, (0, 1, 2, 3))(*arguments), pull(jnp.ones_like(value))):
         for one, two in zip(found, wanted, strict=True):
-            np.testing.assert_allclose(one, two, rtol=1e-11)
+            assert_close(one, two, rtol=1e-11, atol=1e-13)
     rate = blockjac.jvp(recurrent, arguments, arguments)[1]
     for one, two in zip(
         jax.tree.leaves(rate),
         jax.tree.leaves(jax.jvp(recurrent, arguments, arguments)[1]),
         strict=True,
     ):
-        np.testing.assert_allclose(one, two, rtol=1e-11)
+        assert_close(one, two, rtol=1e-11, atol=1e-13)
 
 
 def test_a_gradient_is_two_loops_and_a_pushforward_one():
@@ -90,11 +91,11 @@ def test_under_and_over_jax_transformations():
 
     many = jnp.stack([H, 2 * H])
     ours = jax.vmap(blockjac.grad(loss), (0, None))(many, X)
-    np.testing.assert_allclose(ours, jax.vmap(jax.grad(loss), (0, None))(many, X), rtol=1e-11)
+    assert_close(ours, jax.vmap(jax.grad(loss), (0, None))(many, X), rtol=1e-11)
     of_gradient = blockjac.jacobian(jax.grad(loss))(H, X)
-    np.testing.assert_allclose(of_gradient, jax.hessian(loss)(H, X), rtol=1e-9, atol=1e-12)
+    assert_close(of_gradient, jax.hessian(loss)(H, X), rtol=1e-9, atol=1e-12)
     by_jax = jax.jacfwd(blockjac.grad(loss))(H, X)
-    np.testing.assert_allclose(by_jax, of_gradient, rtol=1e-9, atol=1e-12)
+    assert_close(by_jax, of_gradient, rtol=1e-9, atol=1e-12)
 
 
 # What else a loop may look like
@@ -147,7 +148,7 @@ def test_complex_carry():
     for order in ("reverse", "forward"):
         found = blockjac.jacobian(function, (0, 1), holomorphic=True, order=order)(z, zs)
         for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-            np.testing.assert_allclose(one, two, rtol=1e-10)
+            assert_close(one, two, rtol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])

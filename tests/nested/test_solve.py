@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 from nested.compare import same_as_jax, same_second_order
+from precision import assert_close
 
 import blockjac
 
@@ -77,7 +78,7 @@ def test_a_solver_without_a_transposed_one():
     same_as_jax(solved, *arguments, oracle=jax.jacfwd)
     ours = blockjac.grad(lambda a, b: jnp.sum(solved(a, b)))(*arguments)
     wanted = jax.grad(lambda a, b: jnp.sum(jnp.linalg.solve(a, b)))(*arguments)
-    np.testing.assert_allclose(ours, wanted, rtol=1e-10)
+    assert_close(ours, wanted, rtol=1e-10)
 
 
 def test_a_solver_that_tells_more():
@@ -94,12 +95,12 @@ def test_a_solver_that_tells_more():
     wanted = jax.jacfwd(jnp.linalg.solve, (0, 1))(*arguments)
     for order in ("reverse", "forward", "auto"):
         found, more = blockjac.jacobian(solved, (0, 1), has_aux=True, order=order)(*arguments)
-        np.testing.assert_allclose(more, jnp.sum(B[0, :, 0]))
+        assert_close(more, jnp.sum(B[0, :, 0]))
         for one, two in zip(found, wanted, strict=True):
-            np.testing.assert_allclose(one, two, rtol=1e-10)
+            assert_close(one, two, rtol=1e-10)
     rate = blockjac.jvp(solved, arguments, arguments)[1]
     for one, two in zip(rate, jax.jvp(solved, arguments, arguments)[1], strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-10, atol=1e-13)
+        assert_close(one, two, rtol=1e-10, atol=1e-13)
 
 
 def test_forward_over_forward_of_a_symmetric_solve():
@@ -115,7 +116,7 @@ def test_forward_over_forward_of_a_symmetric_solve():
         rate = lambda *x: jvp(solved, x, (A[1], B[1, :, 0]))[1]  # noqa: E731
         return jvp(rate, (matrix, right), (A[2], B[2, :, 0]))[1]
 
-    np.testing.assert_allclose(twice(blockjac.jvp), twice(jax.jvp), rtol=1e-10)
+    assert_close(twice(blockjac.jvp), twice(jax.jvp), rtol=1e-10)
 
 
 def test_the_deltas_of_the_matrix_are_those_of_its_inverse():
@@ -130,4 +131,4 @@ def test_complex_solve():
     found = blockjac.jacobian(jnp.linalg.solve, (0, 1), holomorphic=True)(matrix, right)
     wanted = jax.jacrev(jnp.linalg.solve, (0, 1), holomorphic=True)(matrix, right)
     for one, two in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-9)
+        assert_close(one, two, rtol=1e-9)

@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax import lax
 from nested.compare import same_as_jax
+from precision import assert_close
 
 import blockjac
 from blockjac import errors
@@ -59,8 +59,8 @@ def test_a_number_of_steps_known_at_run_time():
 def test_jvp():
     value, rate = blockjac.jvp(grown, (V,), (V,))
     wanted, wanted_rate = jax.jvp(grown, (V,), (V,))
-    np.testing.assert_allclose(value, wanted)
-    np.testing.assert_allclose(rate, wanted_rate, rtol=1e-12)
+    assert_close(value, wanted)
+    assert_close(rate, wanted_rate, rtol=1e-12)
 
 
 def test_elementwise_steps_keep_their_delta():
@@ -89,4 +89,4 @@ def test_a_loop_over_integers_is_in_nobody_s_way():
         last = lax.while_loop(lambda i: i * i < 5, lambda i: i + 1, 0)
         return jnp.sum(x**2) * x[last % 3]
 
-    np.testing.assert_allclose(blockjac.grad(function)(V), jax.grad(function)(V), rtol=1e-12)
+    assert_close(blockjac.grad(function)(V), jax.grad(function)(V), rtol=1e-12)
