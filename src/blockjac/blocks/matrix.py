@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.blocks import vectors
+from blockjac.blocks import block_diagonal, vectors
 from blockjac.blocks.as_matrix import AsMatrix
 from blockjac.blocks.block import Block, leaves
 from blockjac.blocks.star import add, star
@@ -261,9 +261,11 @@ class BlockMatrix(AsMatrix):
     def solve(self, right: Any, damping: Any = 0.0) -> Any:
         """Solve `(self + damping * I) x = right` for a tree like the inputs.
 
-        Densely, but a matrix that is kept in factors uses them (see `GaussNewton` and
-        `KroneckerFactored`). A singular matrix without damping gives inf or nan, as
-        `jax.numpy.linalg.solve` does.
+        Variables that no block joins are solved apart, and an axis that every block keeps by a
+        delta numbers small systems that are solved as a batch: a diagonal matrix takes divisions, a
+        population of independent models one system each. Other matrices are written out, but what
+        is kept in factors uses them (see `GaussNewton` and `KroneckerFactored`). A singular matrix
+        without damping gives inf or nan, as `jax.numpy.linalg.solve` does.
 
         Args:
             right: a tree like the outputs.
@@ -272,6 +274,15 @@ class BlockMatrix(AsMatrix):
         Raises:
             BlockShapeError: if the matrix is not square, or the tree does not fit.
             InvalidOptionError: for a damping that is no number, or below 0.
+            DenseTooLargeError: if the matrices of the systems do not fit.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> import blockjac
+            >>> energy = lambda t: jnp.sum(jnp.cosh(t["a"])) + jnp.sum(t["b"] ** 2)
+            >>> hessian = blockjac.block_hessian(energy)({"a": jnp.zeros(2), "b": jnp.ones(1)})
+            >>> hessian.solve({"a": jnp.ones(2), "b": jnp.ones(1)})
+            {'a': Array([1., 1.], dtype=float32), 'b': Array([0.5], dtype=float32)}
         """
         self._check_square("solve")
         vectors.check_damping(damping)
@@ -283,10 +294,8 @@ class BlockMatrix(AsMatrix):
 
     def _solved(self, right: Any, damping: Any) -> Any:
         """`solve` for a tree that fits, of one square matrix."""
-        dense = self.dense()
-        damped = dense + jnp.asarray(damping, dense.dtype) * jnp.eye(len(dense), dtype=dense.dtype)
-        solution = jnp.linalg.solve(damped, vectors.flat(right).astype(dense.dtype))
-        return vectors.tree(solution, self.wrt_shapes, self.wrt_tree)
+        parts = block_diagonal.solved(self.rows, jax.tree.leaves(right), damping)
+        return jax.tree.unflatten(self.wrt_tree, parts)
 
     def _check_square(self, name: str) -> None:
         if self.out_shapes != self.wrt_shapes:

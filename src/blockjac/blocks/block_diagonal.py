@@ -1,0 +1,185 @@
+"""Solving systems whose unknowns fall into groups that do not meet.
+
+Two variables meet if a block between them is not zero; what does not meet, not even by way of
+others, is solved apart. Among those that meet, an axis of each that every block joins by a delta
+numbers systems that are independent of each other: they are solved as one batch of small ones. In a
+diagonal matrix that leaves systems of one unknown, which are divisions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from blockjac.blocks import factor as arrays
+from blockjac.blocks.block import Block, delta_pairs
+from blockjac.blocks.dense import check_size
+from blockjac.blocks.star import in_one
+
+Rows = Sequence[Sequence[Block]]
+Family = dict[int, int]
+"""For each variable of a group the axis that numbers the systems."""
+
+
+@jax.jit
+def solved(rows: Rows, right: Sequence[Any], damping: Any) -> list[Any]:
+    """Solve `(matrix + damping * I) x = right`.
+
+    Args:
+        rows: the blocks of a square matrix, by output and input; both have the same shapes.
+        right: an array of the shape of each output.
+        damping: added to the diagonal, of shape ().
+
+    Returns:
+        An array of the shape of each input.
+    """
+    answer: list[Any] = [None] * len(rows)
+    for group in groups(rows):
+        for place, part in _solved_group(rows, group, right, damping).items():
+            answer[place] = part
+    return answer
+
+
+def groups(rows: Rows) -> list[list[int]]:
+    """The numbers of the variables, those that meet together.
+
+    Example:
+        >>> one, none = Block.identity(2), Block.zeros(2, 2)
+        >>> groups([[one, none, one], [none, one, none], [none, none, one]])
+        [[0, 2], [1]]
+    """
+    left = set(range(len(rows)))
+    found = []
+    while left:
+        group, new = set(), {min(left)}
+        while new:
+            group |= new
+            new = {
+                other
+                for other in left - group
+                if any(not (rows[i][other].is_zero and rows[other][i].is_zero) for i in new)
+            }
+        left -= group
+        found.append(sorted(group))
+    return found
+
+
+def families(rows: Rows, group: Sequence[int]) -> list[Family]:
+    """The axes that number independent systems among variables that meet.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import blockjac
+        >>> weights, bias = jnp.ones((3, 4)), jnp.ones(4)
+        >>> loss = lambda p: jnp.sum((jnp.ones((5, 3)) @ p[0] + p[1]) ** 2)
+        >>> families(blockjac.block_hessian(loss)((weights, bias)).rows, [0, 1])
+        [{0: 1, 1: 0}]
+    """
+    pairs = {
+        (i, j): delta_pairs(rows[i][j]) for i in group for j in group if not rows[i][j].is_zero
+    }
+    first = group[0]
+    if any((place, place) not in pairs for place in group):
+        return []  # without a diagonal block there is no one axis that both sides have
+    found = [_family(first, axis, pairs) for axis in range(len(rows[first][first].out_shape))]
+    return [family for family in found if family is not None]
+
+
+def _family(
+    first: int, axis: int, pairs: dict[tuple[int, int], list[tuple[int, int]]]
+) -> Family | None:
+    """The axes that blocks join to an axis of the first variable, or None where one does not."""
+    family, new = {first: axis}, [first]
+    while new:
+        place = new.pop()
+        for (i, j), joined in pairs.items():
+            if place not in (i, j):
+                continue
+            other = j if place == i else i
+            partners = dict(joined) if place == i else {b: a for a, b in joined}
+            partner = partners.get(family[place])
+            if partner is None:
+                return None
+            if other not in family:
+                family[other] = partner
+                new.append(other)
+            elif family[other] != partner:
+                return None
+    return family
+
+
+def _solved_group(
+    rows: Rows, group: Sequence[int], right: Sequence[Any], damping: Any
+) -> dict[int, Any]:
+    """The solution for variables that meet, by their numbers."""
+    shared = families(rows, group)
+    first = group[0]
+    sizes = tuple(rows[first][first].out_shape[family[first]] for family in shared)
+    batched = {place: [family[place] for family in shared] for place in group}
+    shapes = {place: rows[place][place].out_shape for place in group}
+    counts = {place: math.prod(shapes[place]) // math.prod(sizes) for place in group}
+    unknowns = sum(counts.values())
+    check_size(
+        (*sizes, unknowns, unknowns),
+        rows[first][first].dtype,
+        None,
+        "the matrix of a linear system",
+        "use .matvec in an iterative solver, such as jax.scipy.sparse.linalg.cg",
+    )
+
+    def entries(i: int, j: int) -> Any:
+        shape = (*sizes, counts[i], counts[j])
+        return _entries(rows[i][j], batched[i], batched[j], shape)
+
+    matrix = jnp.concatenate(
+        [jnp.concatenate([entries(i, j) for j in group], -1) for i in group], -2
+    )
+    matrix += jnp.asarray(damping, matrix.dtype) * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+    known = jnp.concatenate(
+        [
+            jnp.reshape(_axes_first(right[place], batched[place]), (*sizes, counts[place]))
+            for place in group
+        ],
+        -1,
+    ).astype(matrix.dtype)
+    if matrix.shape[-1] == 1:
+        solution = known / matrix[..., 0]
+    else:
+        solution = jnp.linalg.solve(matrix, known[..., None])[..., 0]
+    answer, start = {}, 0
+    for place in group:
+        part = solution[..., start : start + counts[place]]
+        start += counts[place]
+        answer[place] = _axes_back(part, shapes[place], batched[place])
+    return answer
+
+
+def _entries(block: Block, out: Sequence[int], wrt: Sequence[int], shape: tuple[int, ...]) -> Any:
+    """A block without its deltas along these axes, which come first; the rest as a matrix."""
+    if block.is_zero:
+        return jnp.zeros(shape, block.dtype)
+    term = in_one(block, list(zip(out, wrt, strict=True)))
+    axes = [
+        *(term.out[axis] for axis in out),
+        *(index for axis, index in enumerate(term.out) if axis not in out),
+        *(index for axis, index in enumerate(term.wrt) if axis not in wrt),
+    ]
+    labels = [label for index in axes for label in index.labels]
+    whole = jnp.broadcast_to(arrays.aligned(term.factors[0], labels), arrays.sizes(labels))
+    return jnp.reshape(whole, shape)
+
+
+def _axes_first(array: Any, axes: Sequence[int]) -> Any:
+    """The array with these axes in front, in their order."""
+    return jnp.moveaxis(jnp.asarray(array), tuple(axes), tuple(range(len(axes))))
+
+
+def _axes_back(part: Any, shape: tuple[int, ...], axes: Sequence[int]) -> Any:
+    """What `_axes_first` and a reshape made, in the shape that it had."""
+    rest = [size for axis, size in enumerate(shape) if axis not in axes]
+    whole = jnp.reshape(part, (*(shape[axis] for axis in axes), *rest))
+    return jnp.moveaxis(whole, tuple(range(len(axes))), tuple(axes))
