@@ -17,6 +17,7 @@ import gradients
 import harness
 import kernels
 import lecture_gradient
+import likelihoods
 import loops
 import network_pieces
 import overview
@@ -90,6 +91,7 @@ SCRIPTS: Mapping[str, Mapping[str, Callable[[], harness.Task]]] = {
     },
     "sizes": sizes.TASKS,
     "loops": loops.TASKS,
+    "likelihoods": likelihoods.TASKS,
 }
 
 
