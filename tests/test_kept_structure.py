@@ -208,3 +208,22 @@ def test_hessians_of_arrays_filled_entry_by_entry(name):
     block = blockjac.block_hessian(total)(y)[0, 0]
     np.testing.assert_allclose(block.dense(), exact, rtol=1e-11, atol=1e-13)
     assert block.nnz == np.count_nonzero(exact)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_places_that_are_computed_in_floating_point(captured):
+    """Sums of sines at the places `(k i - 1) mod n`, which the program computes of floats."""
+    size = 60
+    outside = jnp.arange(1, size + 1, dtype=float)
+
+    def fun(y: jax.Array) -> jax.Array:
+        i = outside if captured else jnp.arange(1, size + 1, dtype=y.dtype)
+        sines = jnp.sin(y)
+        total = sum(sines[((k * i - 1) % size).astype(jnp.int32)] for k in (1, 2, 3, 5))
+        return jnp.sum(0.5 * i * total**2)
+
+    y = jnp.asarray(np.random.default_rng(0).normal(size=size))
+    exact = np.asarray(jax.hessian(fun)(y))
+    block = blockjac.block_hessian(fun)(y)[0, 0]
+    assert block.nnz == np.count_nonzero(exact)
+    np.testing.assert_allclose(block.dense(), exact, rtol=1e-10, atol=1e-12)
