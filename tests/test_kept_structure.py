@@ -227,3 +227,19 @@ def test_places_that_are_computed_in_floating_point(captured):
     block = blockjac.block_hessian(fun)(y)[0, 0]
     assert block.nnz == np.count_nonzero(exact)
     np.testing.assert_allclose(block.dense(), exact, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "width"), [(40, 3), (40, 9), (100, 20)])
+def test_windows_of_windows(size, width):
+    """Hessians of functions of sliding sums are bands, whatever the width of the windows."""
+
+    def fun(y: jax.Array) -> jax.Array:
+        padded = jnp.pad(y * y, (0, width - 1))
+        sums = jnp.convolve(padded, jnp.arange(1.0, width + 1), mode="valid")
+        return jnp.sum(jnp.sin(sums[:size]))
+
+    y = jnp.linspace(0.1, 1, size)
+    exact = np.asarray(jax.hessian(fun)(y))
+    block = blockjac.block_hessian(fun)(y)[0, 0]
+    assert block.nnz == np.count_nonzero(exact)
+    np.testing.assert_allclose(block.dense(), exact, rtol=1e-9, atol=1e-9)
