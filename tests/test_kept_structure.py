@@ -149,3 +149,97 @@ def test_writes_in_a_python_loop():
     pattern = pattern_of(np.append(np.arange(23), -1), np.append(np.arange(1, 24), -1), size=24)
     x = jnp.asarray(np.random.default_rng(0).normal(size=24))
     check_pattern(fun, x, pattern)
+
+
+def _chain(size: int, reads: Callable[[int], int]) -> Callable[[jax.Array], jax.Array]:
+    """An array that is filled entry by entry in a Python loop."""
+
+    def fill(y: jax.Array) -> jax.Array:
+        x = jnp.zeros(size)
+        for t in range(size):
+            x = x.at[t].set(y[reads(t)])
+        return x
+
+    return fill
+
+
+def _controls(y: jax.Array) -> jax.Array:
+    """The dynamics of an optimal control problem whose variables are read one by one."""
+    place, speed = _chain(5, lambda t: 2 * t)(y), _chain(5, lambda t: 2 * t + 1)(y)
+    first = place[1:] - place[:-1] - 0.2 * speed[:-1]
+    second = speed[1:] - speed[:-1] + 0.004 * place[:-1] - 0.2 * y[10:14] + 0.01 * speed[:-1] ** 2
+    return jnp.concatenate([first, second])
+
+
+FILLED = {
+    "square": lambda y: _chain(4, lambda t: 3 * t)(y) ** 2,
+    "reversed": lambda y: jnp.sin(_chain(5, lambda t: 4 - t)(y)),
+    "read twice": lambda y: _chain(6, lambda t: t // 2)(y) * _chain(6, lambda t: t)(y),
+    "written twice": lambda y: _chain(4, lambda t: t)(y).at[1].set(y[7]).at[1].add(y[2]) ** 3,
+    "controls": _controls,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [*((name, "auto") for name in FILLED), ("square", "reverse"), ("controls", "forward")],
+)
+def test_arrays_filled_entry_by_entry(name, order):
+    """A read at a constant place of what a loop wrote at a constant place is one place, not none.
+
+    The blocks of both meet on an axis where neither has a label left.
+    """
+    fun, y = FILLED[name], jnp.arange(1.0, 15.0) / 7
+    exact = np.asarray(jax.jacfwd(fun)(y))
+    block = blockjac.block_jacobian(fun, order=order)(y)
+    np.testing.assert_allclose(block.dense(), exact, rtol=1e-12, atol=1e-14)
+    assert block.nnz == np.count_nonzero(exact)
+
+
+@pytest.mark.parametrize("name", ["square", "read twice"])
+def test_hessians_of_arrays_filled_entry_by_entry(name):
+    """The same, twice."""
+    y = jnp.arange(1.0, 15.0) / 7
+
+    def total(y: jax.Array) -> jax.Array:
+        return jnp.sum(FILLED[name](y) ** 2)
+
+    exact = np.asarray(jax.hessian(total)(y))
+    block = blockjac.block_hessian(total)(y)[0, 0]
+    np.testing.assert_allclose(block.dense(), exact, rtol=1e-11, atol=1e-13)
+    assert block.nnz == np.count_nonzero(exact)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_places_that_are_computed_in_floating_point(captured):
+    """Sums of sines at the places `(k i - 1) mod n`, which the program computes of floats."""
+    size = 60
+    outside = jnp.arange(1, size + 1, dtype=float)
+
+    def fun(y: jax.Array) -> jax.Array:
+        i = outside if captured else jnp.arange(1, size + 1, dtype=y.dtype)
+        sines = jnp.sin(y)
+        total = sum(sines[((k * i - 1) % size).astype(jnp.int32)] for k in (1, 2, 3, 5))
+        return jnp.sum(0.5 * i * total**2)
+
+    y = jnp.asarray(np.random.default_rng(0).normal(size=size))
+    exact = np.asarray(jax.hessian(fun)(y))
+    block = blockjac.block_hessian(fun)(y)[0, 0]
+    assert block.nnz == np.count_nonzero(exact)
+    np.testing.assert_allclose(block.dense(), exact, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "width"), [(40, 3), (40, 9), (100, 20)])
+def test_windows_of_windows(size, width):
+    """Hessians of functions of sliding sums are bands, whatever the width of the windows."""
+
+    def fun(y: jax.Array) -> jax.Array:
+        padded = jnp.pad(y * y, (0, width - 1))
+        sums = jnp.convolve(padded, jnp.arange(1.0, width + 1), mode="valid")
+        return jnp.sum(jnp.sin(sums[:size]))
+
+    y = jnp.linspace(0.1, 1, size)
+    exact = np.asarray(jax.hessian(fun)(y))
+    block = blockjac.block_hessian(fun)(y)[0, 0]
+    assert block.nnz == np.count_nonzero(exact)
+    np.testing.assert_allclose(block.dense(), exact, rtol=1e-9, atol=1e-9)

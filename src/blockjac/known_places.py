@@ -1,8 +1,8 @@
 """Places that are known while a program is traced: constant indices of gathers and scatters.
 
 The structure of a Jacobian depends on which entries a gather reads. Where these are constants of
-the program (captured index arrays, and what is computed of them), they are computed once, before
-the program is, and the Jacobian's structure may look at them.
+the program (captured arrays, and what is computed of them, in numbers of any kind), they are
+computed once, before the program is, and the Jacobian's structure may look at them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from blockjac import compat
 from blockjac.graph import Equation, Graph, Literal, Operand
 
 LARGEST = 2**22
-"""Index arrays of more entries than this stay values of the program."""
+"""Arrays of more entries than this stay values of the program."""
 
 FIRST_INDEX: Mapping[str, int] = {
     "gather": 1,
@@ -40,13 +40,15 @@ ONE_INDEX = frozenset(name for name in FIRST_INDEX if not name.startswith("dynam
 
 def with_known_places(graph: Graph) -> Graph:
     """The graph with the places that are constants in `known`."""
+    wanted = _wanted(graph)
     captured = {
         value: np.asarray(array)
         for value, array in zip(graph.constants, graph.captured, strict=False)
-        if not isinstance(array, compat.Tracer) and _is_index(graph.avals[value])
+        if value in wanted
+        and not isinstance(array, compat.Tracer)
+        and _is_small(graph.avals[value])
     }
     known: dict[int, np.ndarray] = dict(captured)
-    wanted = _wanted(graph)
     for equation in graph.equations:
         if wanted.isdisjoint(equation.results) or not _is_computed(equation, known, graph):
             continue
@@ -55,7 +57,8 @@ def with_known_places(graph: Graph) -> Graph:
             results = compat.bind(equation.primitive, operands, equation.params)
         for value, result in zip(equation.results, results, strict=True):
             known[value] = np.asarray(result)
-    return replace(graph, known={value: known[value] for value in wanted & set(known)})
+    places = (value for value in wanted & set(known) if _is_index(graph.avals[value]))
+    return replace(graph, known={value: known[value] for value in places})
 
 
 def _wanted(graph: Graph) -> set[int]:
@@ -77,17 +80,21 @@ def _values(operands: Any) -> set[int]:
 
 
 def _is_computed(equation: Equation, known: Mapping[int, Any], graph: Graph) -> bool:
-    """Whether an equation gives places, of nothing but constants."""
-    return all(_is_index(graph.avals[value]) for value in equation.results) and all(
+    """Whether an equation computes few numbers, of nothing but constants."""
+    return all(_is_small(graph.avals[value]) for value in equation.results) and all(
         isinstance(operand, Literal) or operand.value in known for operand in equation.operands
     )
 
 
-def _is_index(aval: Any) -> bool:
+def _is_small(aval: Any) -> bool:
     dtype = getattr(aval, "dtype", None)
     if dtype is None or getattr(aval, "size", LARGEST + 1) > LARGEST:
         return False
-    return jnp.issubdtype(dtype, jnp.integer) or dtype == np.dtype(bool)
+    return jnp.issubdtype(dtype, jnp.number) or dtype == np.dtype(bool)
+
+
+def _is_index(aval: Any) -> bool:
+    return jnp.issubdtype(aval.dtype, jnp.integer) or aval.dtype == np.dtype(bool)
 
 
 def _value(operand: Operand | Literal, known: Mapping[int, Any]) -> Any:

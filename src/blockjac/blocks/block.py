@@ -474,6 +474,8 @@ def _tidy_index(index: Index, lookups: dict[int, Lookup]) -> Index:
                 array = np.reshape(lookup.array, tuple(label.size for label in squeezed.labels))
             lookups[id(lookup)] = replace(lookup, array=array, labels=squeezed.labels)
         lookup = lookups[id(lookup)]
+        if not lookup.labels and lookup.constant and isinstance(lookup.array, np.ndarray):
+            return Index(index.offset + int(lookup.array), collect(index.strides))
     return Index(index.offset, collect(index.strides), lookup)
 
 

@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -213,6 +213,58 @@ def as_dense_axes(
     is_one = not inside and not written.labels and all(x.index.is_plain(x.size) for x in axes)
     factors = tuple(outside) if is_one else (*outside, written)
     return Term(factors, term.out, tuple(wrt), term.coefficient)
+
+
+def window_size(term: Term, axis: int) -> int | None:
+    """How many places the labels that one input axis alone carries reach, beside other labels.
+
+    None where there are no two of them, or no other label: then there is nothing to make one.
+    """
+    own = _own_strides(term, axis)
+    if len(own) < 2 or len(own) == len(term.wrt[axis].labels):
+        return None
+    reach = sum(abs(stride) * (label.size - 1) for label, stride in own)
+    return reach // math.gcd(*(stride for _, stride in own)) + 1
+
+
+def with_one_window(term: Term, axis: int, dtype: Any) -> Term:
+    """The same term with the labels that one input axis alone carries made one label.
+
+    Windows of windows lie at `i + j + k`: all that is known of `j` and `k` is their sum, which
+    takes fewer values than they have pairs. What falls on one of them is added up.
+
+    Args:
+        term: any.
+        axis: an input axis that has a `window_size`.
+        dtype: of the result.
+    """
+    index, own = term.wrt[axis], _own_strides(term, axis)
+    low = sum(min(stride * (label.size - 1), 0) for label, stride in own)
+    step = math.gcd(*(stride for _, stride in own))
+    others = tuple(other for place, other in enumerate(term.wrt) if place != axis)
+    shared = replace(index, strides=tuple(pair for pair in index.strides if pair not in own))
+    within = Index(-low // step, tuple((label, stride // step) for label, stride in own))
+    apart = Term(term.factors, (*term.out, *others, shared), (within,), term.coefficient)
+    size = sum(abs(stride) * (label.size - 1) for label, stride in within.strides) + 1
+    written = as_dense_axes(apart, [0], (size,), dtype)
+    wrt = list(term.wrt)
+    strides = (*shared.strides, (written.wrt[0].labels[0], step))
+    wrt[axis] = Index(index.offset + low, strides, index.lookup)
+    return Term(written.factors, term.out, tuple(wrt), term.coefficient)
+
+
+def _own_strides(term: Term, axis: int) -> list[tuple[Label, int]]:
+    """The labels, with strides, that stand in no other index of a term, and in no lookup."""
+    index = term.wrt[axis]
+    others = {
+        label
+        for place, other in enumerate(term.indices)
+        if place != len(term.out) + axis
+        for label in other.labels
+    }
+    if index.lookup is not None:
+        others.update(index.lookup.labels)
+    return [(label, stride) for label, stride in index.strides if label not in others]
 
 
 def materialise(

@@ -78,7 +78,7 @@ def composed(lookup: Lookup, label: Label, value: Index) -> Lookup:
 
 def meetings(
     left: Sequence[Index], right: Sequence[Index], sizes: Sequence[int]
-) -> dict[Label, np.ndarray]:
+) -> tuple[int, dict[Label, np.ndarray]]:
     """All values of the labels at which pairs of known indices agree on a place of their axis.
 
     Args:
@@ -87,7 +87,8 @@ def meetings(
         sizes: of the axes.
 
     Returns:
-        For each label of either side its values, one for each solution.
+        How many solutions there are (of indices without labels one or none), and for each label of
+        either side its values, one for each solution.
     """
     first, second = _labels_of(left), _labels_of(right)
     if set(first) & set(second):
@@ -100,14 +101,15 @@ def meetings(
     chosen = np.repeat(np.arange(len(one)), counts)
     nth = np.arange(len(chosen)) - np.repeat(np.cumsum(counts) - counts, counts)
     partner = order[np.repeat(starts, counts) + nth]
-    return {**_digits(chosen, first), **_digits(partner, second)}
+    return len(chosen), {**_digits(chosen, first), **_digits(partner, second)}
 
 
 def _agreeing(
     left: Sequence[Index], right: Sequence[Index], sizes: Sequence[int], labels: Sequence[Label]
-) -> dict[Label, np.ndarray]:
+) -> tuple[int, dict[Label, np.ndarray]]:
     one, other = _flat(left, sizes, labels), _flat(right, sizes, labels)
-    return _digits(np.flatnonzero((one == other) & (one >= 0)), labels)
+    agreed = np.flatnonzero((one == other) & (one >= 0))
+    return len(agreed), _digits(agreed, labels)
 
 
 def _labels_of(indices: Sequence[Index]) -> tuple[Label, ...]:

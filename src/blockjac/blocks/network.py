@@ -92,8 +92,7 @@ class Network:
 
     def _meet(self, equations: Sequence[tuple[Index, Index, int]]) -> None:
         """Replace the labels of indices that are known by one label over all places of meeting."""
-        found = meetings(*map(list, zip(*equations, strict=True)))
-        count = len(next(iter(found.values()), ()))
+        count, found = meetings(*map(list, zip(*equations, strict=True)))
         if not count:
             raise Contradiction
         joint = Label(count)
@@ -586,16 +585,23 @@ def _index_substituted(
         lookup = lookups[id(lookup)]
     stride = index.stride(label)
     if not stride:
-        return Index(index.offset, index.strides, lookup)
+        return _plus(Index(index.offset, index.strides), lookup)
     kept = index.without(label).strides
     strides = collect([*kept, *((other, stride * step) for other, step in value.strides)])
-    offset = index.offset + stride * value.offset
+    affine = Index(index.offset + stride * value.offset, strides)
     if value.lookup is None:
-        return Index(offset, strides, lookup)
+        return _plus(affine, lookup)
     scaled = _scaled_lookup(value.lookup, stride)
+    return _plus(affine, scaled if lookup is None else _summed_lookups(lookup, scaled))
+
+
+def _plus(index: Index, lookup: Lookup | None) -> Index:
+    """An affine index plus a lookup; a constant that has no label is no lookup but an offset."""
     if lookup is None:
-        return Index(offset, strides, scaled)
-    return Index(offset, strides, _summed_lookups(lookup, scaled))
+        return index
+    if not lookup.labels and is_known(Index(0, (), lookup)):
+        return index.shifted(int(lookup.array))
+    return Index(index.offset, index.strides, lookup)
 
 
 def _safe(value: Index, label: Label) -> bool:

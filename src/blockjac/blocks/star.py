@@ -16,7 +16,14 @@ import numpy as np
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term, as_array, delta_pairs, rebuilt, tidy
 from blockjac.blocks.cost import count_contraction, count_edge_products, is_planning
-from blockjac.blocks.dense import Axis, as_dense_axes, materialise, unpaired
+from blockjac.blocks.dense import (
+    Axis,
+    as_dense_axes,
+    materialise,
+    unpaired,
+    window_size,
+    with_one_window,
+)
 from blockjac.blocks.entries import are_distinct
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
@@ -278,10 +285,11 @@ def _prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, 
     """Make an axis of the left term dense first where a lookup or window costs more to follow.
 
     Following means to gather the right factors (or to compare two lookups) over the labels of the
-    left index; making it dense means to add the left entries up on the axis. Labels of the right
-    that the pairs tie to the left's are no further ones.
+    left index; making it dense means to add the left entries up on the axis, or, where the axis
+    has labels of its own beside others, on the window that those reach. Labels of the right that
+    the pairs tie to the left's are no further ones.
     """
-    hard = []
+    hard, windows = [], []
     listed = _listed_axes(left, right, block, pairs)
     tied = {label for _, axis in pairs for label in right.wrt[axis].labels}
     for axis, (index, meeting, size) in enumerate(
@@ -306,11 +314,14 @@ def _prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, 
             if place != len(left.out) + axis
             for label in other.labels
         }
-        if (
-            arrays.numel([label for label in index.labels if label in other_labels]) * size
-            <= gathered
-        ):
+        shared = arrays.numel([label for label in index.labels if label in other_labels])
+        window = window_size(left, axis)
+        if window is not None and shared * window < min(gathered, shared * size):
+            windows.append(axis)
+        elif shared * size <= gathered:
             hard.append(axis)
+    for axis in windows:
+        left = with_one_window(left, axis, block.dtype)
     return as_dense_axes(left, hard, block.wrt_shape, block.dtype) if hard else left
 
 
