@@ -22,6 +22,7 @@ from blockjac.transforms import (
     answered,
     check_callable,
     check_dense,
+    check_require_structure,
     check_tangents,
     documented,
     grad,
@@ -107,6 +108,7 @@ def block_hessian(
     *,
     pairs: Pairs = "all",
     order: Order | Plan | Sequence[int] = "auto",
+    require_structure: bool = False,
 ) -> Callable[..., Any]:
     """The Hessian of a function with one number as its result, as a grid of Blocks.
 
@@ -121,6 +123,7 @@ def block_hessian(
             by number, `(i, j)` with its mirror image. The others are not computed and come as zero
             blocks.
         order: of the elimination of the gradient's graph, as in `jacobian`.
+        require_structure: whether to raise where structure would be lost, as in `block_jacobian`.
 
     Returns:
         A function of the same arguments that gives a `BlockMatrix`: `matrix[i, j]` is the Block of
@@ -130,6 +133,8 @@ def block_hessian(
     Raises:
         TypeError: if the result is no real number, and for integer and complex inputs.
         ValueError: for `argnums` that do not fit the arguments, and pairs that do not exist.
+        StructureLostError: with `require_structure`; names the equations, their lines, and what to
+            do.
 
     Example:
         >>> import jax.numpy as jnp
@@ -143,6 +148,7 @@ def block_hessian(
     wanted = check_order(order)
     check_callable(fun, "block_hessian")
     _check_pairs(pairs)
+    check_require_structure(require_structure)
 
     def hessian_of(*args: Any, **kwargs: Any) -> Any:
         inner = grad(fun, argnums, has_aux)
@@ -159,7 +165,7 @@ def block_hessian(
         )
         tree = jax.tree.structure(call.argument_tree(range(call.count)))
         asked = UpperHalf(question) if symmetric else question
-        aux, rows = answered(asked, call, call.arguments)
+        aux, rows = answered(asked, call, call.arguments, require_structure=bool(require_structure))
         matrix = BlockMatrix.symmetric(rows, tree) if symmetric else BlockMatrix(rows, tree, tree)
         return matrix, call.auxiliary(aux)
 

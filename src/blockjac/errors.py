@@ -1,6 +1,7 @@
 """The exceptions: each is a `BlockjacError` and the builtin that JAX raises in such a case."""
 
 import logging
+from collections.abc import Sequence
 
 
 class BlockjacError(Exception):
@@ -57,6 +58,19 @@ class DenseTooLargeError(BlockjacError, ValueError):
 
 class OrderError(BlockjacError, ValueError):
     """An elimination order that does not exist; the message lists those that do."""
+
+
+class StructureLostError(BlockjacError, ValueError):
+    """Structure would be lost, and `require_structure=True` refuses that; names where and why.
+
+    Attributes:
+        losses: the equations at which it would be, each with its source line, the reason and what
+            to do; see `blockjac.Plan.losses`.
+    """
+
+    def __init__(self, message: str, losses: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.losses = tuple(losses)
 
 
 class PlanMismatchError(BlockjacError, ValueError):

@@ -15,6 +15,7 @@ from jax.extend import core
 from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.block import rebuilt
+from blockjac.blocks.losses import at_equation
 from blockjac.blocks.operators import Edge, Operator
 from blockjac.blocks.repeated import RepeatedGroup
 from blockjac.eliminate import Edges, Vertex
@@ -212,10 +213,14 @@ def elemental(graph: Graph, point: Point, useful: Set[int], in_place: bool = Fal
         if not point.whole:
             _backwards_only(rows)
         rows = _without_repeated(rows, tails)
-        for head, row in zip(heads, rows, strict=True):
-            for tail, edge in zip(tails, row, strict=True):
-                if head is not None and tail is not None and edge is not None:
-                    edges.add(tail, head, _named(edge, names))
+        edges.equations.update(dict.fromkeys(equation.results, equation))
+        with at_equation(equation):
+            for head, row in zip(heads, rows, strict=True):
+                for tail, edge in zip(tails, row, strict=True):
+                    if head is not None and tail is not None and edge is not None:
+                        if isinstance(edge, Operator):
+                            edge.group.equation = equation
+                        edges.add(tail, head, _named(edge, names))
     return edges
 
 
