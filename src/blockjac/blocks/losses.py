@@ -13,17 +13,25 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from blockjac import compat
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term
-from blockjac.blocks.cost import is_planning
+from blockjac.blocks.cost import Cost, current, is_planning
+from blockjac.blocks.entries import are_distinct, pieces, places
+from blockjac.blocks.known import is_known
 
 TOLERANCE = 2
 """How many times the places of its parts a result may be stored over without a loss."""
+
+MOST_COUNTED = 2**20
+"""Up to so many entries are counted one by one, where terms may share places."""
 
 BY_RULE = (
     "give it a rule of its own (docs/how-to/add-a-rule.md), or write it in operations of JAX that "
@@ -91,11 +99,14 @@ class Record:
         found: the losses so far.
         equations: those that are being passed, innermost last.
         written: terms that others were written into, by identity.
+        followed: the plan that follows the first steps of a loop, if one does: equations of which
+            nothing is known are noted in it too, since what is carried later on is dense anyway.
     """
 
     found: dict[int, Loss] = field(default_factory=dict)
     equations: list[Any] = field(default_factory=list)
     written: dict[int, Written] = field(default_factory=dict)
+    followed: Cost | None = None
 
     @property
     def losses(self) -> tuple[Loss, ...]:
@@ -127,6 +138,30 @@ def is_recording() -> bool:
     return _record.get() is not None and not is_planning()
 
 
+def is_following() -> bool:
+    """Whether what is unknown is noted: as `is_recording`, and in a loop's first steps."""
+    record = _record.get()
+    return record is not None and (not is_planning() or record.followed is current())
+
+
+@contextlib.contextmanager
+def following(cost: Cost) -> Iterator[None]:
+    """Within, a plan follows the first steps of a loop.
+
+    Args:
+        cost: of the plan; plans inside it, of ways that may be rejected, are left alone.
+    """
+    record = _record.get()
+    if record is None:
+        yield
+        return
+    before, record.followed = record.followed, cost
+    try:
+        yield
+    finally:
+        record.followed = before
+
+
 @contextlib.contextmanager
 def at_equation(equation: Any) -> Iterator[None]:
     """Within, losses are those of an equation; None for that of the surroundings."""
@@ -141,9 +176,7 @@ def at_equation(equation: Any) -> Iterator[None]:
         record.equations.pop()
 
 
-def note(
-    reason: str, advice: str, stored: int, places: int | None, name: str = ""
-) -> int | None:
+def note(reason: str, advice: str, stored: int, places: int | None, name: str = "") -> int | None:
     """Note a loss at the equation under way; gives its number, None where nothing is noted.
 
     Args:
@@ -154,7 +187,7 @@ def note(
         name: what to call the equation, if not by its primitive.
     """
     record = _record.get()
-    if record is None or is_planning():
+    if record is None or not is_following():
         return None
     equation = record.equations[-1] if record.equations else None
     primitive = name or ("jacobian" if equation is None else equation.primitive.name)
@@ -235,8 +268,24 @@ def note_excess(stored: int, places: int, reason: str, advice: str) -> None:
 
 
 def places_of(block: Block | None) -> int:
-    """How many entries a block has at most, by its index maps alone."""
-    return 0 if block is None else min(sum(map(term_places, block.terms)), block.size)
+    """How many entries a block has at most, by its index maps alone.
+
+    Places that are known now and that terms share count once.
+    """
+    if block is None:
+        return 0
+    counted = sum(map(term_places, block.terms))
+    known = all(is_known(index) for term in block.terms for index in term.indices)
+    if not known or counted > MOST_COUNTED or are_distinct([[block]]):
+        return min(counted, block.size)
+    columns = math.prod(block.wrt_shape)
+    flat = [
+        where.rows * columns + where.columns
+        if where.inside is None
+        else (where.rows * columns + where.columns)[where.inside]
+        for where in map(places, pieces([[block]]))
+    ]
+    return len(np.unique(np.concatenate(flat))) if flat else 0
 
 
 def term_places(term: Term) -> int:

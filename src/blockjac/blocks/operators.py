@@ -20,6 +20,7 @@ from blockjac.blocks.cost import is_planning, planning
 from blockjac.blocks.losses import (
     Unknown,
     at_equation,
+    is_following,
     is_full,
     is_recording,
     note,
@@ -155,7 +156,7 @@ class OperatorGroup:
         block = next(iter(given.values()))
         if block.out_shape and block.wrt_shape and not self.structured and not is_planning():
             report_lost_structure(self.name, self.place)
-        if self.unknown is not None and is_recording():
+        if self.unknown is not None and is_following():
             for one in given.values():
                 if several(one.out_shape) and several(one.wrt_shape) and not is_full(one):
                     self.note_unknown()
@@ -284,7 +285,7 @@ def written(edge: Edge) -> Block:
     """An edge as a block."""
     if not isinstance(edge, Operator):
         return edge
-    if not is_recording():
+    if not is_following():
         return edge.block()
     with at_equation(edge.group.equation):
         edge.group.note_unknown()

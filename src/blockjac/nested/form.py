@@ -7,6 +7,7 @@ step.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import rebuilt
 from blockjac.blocks.cost import Abstract, Cost, is_planning, planning
 from blockjac.blocks.digits import Digit, Pair, Pairs, block_pairs, digits_of, meet, numbers, places
-from blockjac.blocks.losses import note_excess, note_joined, places_of
+from blockjac.blocks.losses import following, note_excess, note_joined, places_of
 from blockjac.blocks.star import star
 
 Shape = tuple[int, ...]
@@ -242,8 +243,8 @@ def note_carried(
 ) -> None:
     """Note where a carried block is stored over far more numbers than it has places at the end.
 
-    The structure is followed for a few steps; from then on the places are expected to grow by as
-    many a step as they did last, or to fill the block where they have more than doubled.
+    The structure is followed for a few steps; from then on the places are expected to grow as they
+    did, by differences up to the second as on a grid, or to fill the block where they doubled.
 
     Args:
         forms: in which the blocks are carried.
@@ -253,7 +254,7 @@ def note_carried(
     """
     counts = [[places_of(block) for block in carry]]
     followed = min(length, STEPS_FOLLOWED)
-    with planning():
+    with planning() as cost, following(cost):
         blocks = carry
         for _ in range(followed):
             blocks = step(blocks)
@@ -261,10 +262,21 @@ def note_carried(
     for form, *own in zip(forms, *counts, strict=True):
         if form is None:
             continue
-        last, grown = own[-1], max(own[-1] - own[-2], 0) if len(own) > 1 else 0
-        fills = len(own) > 2 and own[-2] and grown > own[-2]
-        places = form.size if fills else min(last + grown * (length - followed), form.size)
+        places = min(_expected(own, length), form.size)
         note_excess(form.numel, places, IN_ONE_ARRAY, KEEP_DELTAS)
+
+
+def _expected(counts: Sequence[int], length: int) -> float:
+    """How many places there are after so many steps, from those after the first few."""
+    left = length + 1 - len(counts)
+    if left <= 0:
+        return counts[-1]
+    grown = [after - before for before, after in itertools.pairwise(counts)]
+    if counts[-2] and grown[-1] >= counts[-2]:
+        return math.inf
+    first = max(grown[-1], 0)
+    second = max(grown[-1] - grown[-2], 0) if counts[-3] else 0
+    return counts[-1] + left * first + left * (left + 1) // 2 * second
 
 
 def may_lose(block: Block) -> bool:
