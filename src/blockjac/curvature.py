@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 
 from blockjac.answers import Arrays, Jacobian
 from blockjac.blocks import BlockMatrix
+from blockjac.blocks.losses import keeping_lines
 from blockjac.call import ArgNums, check_inputs, traced_call
 from blockjac.chunks import in_chunks
 from blockjac.errors import ArgumentError
@@ -152,7 +154,8 @@ def block_hessian(
 
     def hessian_of(*args: Any, **kwargs: Any) -> Any:
         inner = grad(fun, argnums, has_aux)
-        call = traced_call("block_hessian", inner, argnums, args, kwargs, has_aux=has_aux)
+        with keeping_lines() if require_structure else contextlib.nullcontext():
+            call = traced_call("block_hessian", inner, argnums, args, kwargs, has_aux=has_aux)
         call.check_real_inputs()
         symmetric = _is_symmetric(call.inputs, call.results)
         question = Jacobian(

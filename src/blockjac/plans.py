@@ -19,7 +19,7 @@ from blockjac.blocks.block import Term
 from blockjac.blocks.cost import Abstract, Cost, planning
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
-from blockjac.blocks.losses import recording
+from blockjac.blocks.losses import keeping_lines, recording
 from blockjac.blocks.operators import Edge, Operator
 from blockjac.call import (
     TRACED,
@@ -99,7 +99,8 @@ def plan(
     check_argnums(argnums)
 
     def plan_of(*args: Any, **kwargs: Any) -> Plan:
-        call = traced_call("plan", fun, argnums, args, kwargs, has_aux=has_aux, abstract=True)
+        with keeping_lines():
+            call = traced_call("plan", fun, argnums, args, kwargs, has_aux=has_aux, abstract=True)
         call.check_results(holomorphic=False, complex_of_real=True)
         return _planned(call, fitted(wanted, call), _method(order), dense)
 

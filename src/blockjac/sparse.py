@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from blockjac.blocks import Block
 from blockjac.blocks.block import Term, flatten, rebuilt, unflatten
 from blockjac.blocks.entries import Grid, values
 from blockjac.blocks.export import SCIPY_FORMATS, assembled, numpy_values, to_bcoo, to_bcsr
+from blockjac.blocks.losses import keeping_lines
 from blockjac.blocks.pattern import Arrangement, arrangement
 from blockjac.call import ArgNums, traced_call
 from blockjac.compat import is_traced
@@ -105,7 +107,8 @@ def sparse_jacobian(
     check_require_structure(require_structure)
 
     def found_of(*args: Any, **kwargs: Any) -> Any:
-        call = traced_call("sparse_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
+        with keeping_lines() if require_structure else contextlib.nullcontext():
+            call = traced_call("sparse_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
         call.check_real_inputs()
         call.check_results(holomorphic=False, complex_of_real=True)
         if not call.count or not call.smooth:

@@ -17,6 +17,7 @@ from jax.extend import source_info_util
 from blockjac.answers import Jacobian, Pullback, Pushforward, Values
 from blockjac.blocks.block import as_shape
 from blockjac.blocks.dense import check_size
+from blockjac.blocks.losses import keeping_lines
 from blockjac.call import (
     ArgNums,
     Call,
@@ -265,7 +266,8 @@ def block_jacobian(
     check_require_structure(require_structure)
 
     def block_jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        call = traced_call("block_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
+        with keeping_lines() if require_structure else contextlib.nullcontext():
+            call = traced_call("block_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
         call.check_results(holomorphic=False, complex_of_real=True)
         call.check_real_inputs()
         question = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)

@@ -162,18 +162,42 @@ def following(cost: Cost) -> Iterator[None]:
         record.followed = before
 
 
+_lines: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_lines", default=False)
+
+
 @contextlib.contextmanager
-def at_equation(equation: Any) -> Iterator[None]:
-    """Within, losses are those of an equation; None for that of the surroundings."""
-    record = _record.get()
-    if record is None or equation is None or equation.source is None:
-        yield
-        return
-    record.equations.append(equation)
+def keeping_lines() -> Iterator[None]:
+    """Within, derivatives that are traced come from the lines of what they are derivatives of.
+
+    A Hessian is the Jacobian of a gradient that this library writes: its losses are to be told by
+    lines of the function.
+    """
+    token = _lines.set(True)
     try:
         yield
     finally:
-        record.equations.pop()
+        _lines.reset(token)
+
+
+def at_equation(equation: Any) -> contextlib.AbstractContextManager[Any]:
+    """Within, losses are those of an equation; None for that of the surroundings."""
+    record = _record.get()
+    if equation is None or equation.source is None or (record is None and not _lines.get()):
+        return contextlib.nullcontext()
+    return _at_equation(equation, record)
+
+
+@contextlib.contextmanager
+def _at_equation(equation: Any, record: Record | None) -> Iterator[None]:
+    with compat.as_if_at(equation.source) if _lines.get() else contextlib.nullcontext():
+        if record is None:
+            yield
+            return
+        record.equations.append(equation)
+        try:
+            yield
+        finally:
+            record.equations.pop()
 
 
 def note(reason: str, advice: str, stored: int, places: int | None, name: str = "") -> int | None:

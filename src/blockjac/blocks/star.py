@@ -22,7 +22,7 @@ from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import is_known
 from blockjac.blocks.listed import MOST_LISTED, count_listed, in_a_list, listing
-from blockjac.blocks.losses import is_recording, note_excess, note_sum, term_places
+from blockjac.blocks.losses import is_following, is_recording, note_excess, note_sum, term_places
 from blockjac.blocks.network import Contradiction, Network, follows_digit
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.placed import parted
@@ -267,7 +267,7 @@ def _star_terms(
     except Contradiction:
         return None
     found = network.term(len(left.out))
-    if is_recording():
+    if is_following():
         _note_met(found, given, right, one.wrt_shape)
     return tidy(found, one.out_shape, wrt_shape)
 
@@ -290,12 +290,13 @@ def _note_met(found: Term, left: Term, right: Term, sizes: Sequence[int]) -> Non
 
 
 UNKNOWN_PLACES = (
-    "entries looked up at places that only the running program knows meet entries put there by "
-    "others, and each pair of them is compared"
+    "two index maps meet there of which neither can be followed (lookups at places that only the "
+    "running program knows, reshapes that cut an axis at different places), and each pair of their "
+    "places is compared"
 )
 KNOW_PLACES = (
-    "let one of the index arrays be a constant of NumPy (closed over, not an argument), or look up "
-    "once, at the composed indices"
+    "let one of the index arrays be a constant of NumPy (closed over, not an argument), look up "
+    "once at the composed indices, or reshape along the same boundaries"
 )
 
 
