@@ -215,7 +215,7 @@ def note(reason: str, advice: str, stored: int, places: int | None, name: str = 
         return None
     equation = record.equations[-1] if record.equations else None
     primitive = name or ("jacobian" if equation is None else equation.primitive.name)
-    source = "" if equation is None else _source(equation)
+    source = next(filter(None, map(_source, reversed(record.equations))), "")
     number = max(record.found, default=-1) + 1
     record.found[number] = Loss(primitive, source, reason, advice, stored, places)
     return number
@@ -252,9 +252,9 @@ def note_sum(terms: Sequence[Term], found: Sequence[Term], size: int, reason: Re
         known = record.written.get(id(term))
         if known is not None and known.loss is not None:
             record.found.pop(known.loss, None)
-    places = min(sum(map(_places_written, gone)), size)
-    stored = sum(map(term_places, made))
-    number = note(*reason, stored, places) if stored > TOLERANCE * max(places, 1) else None
+    counted, stored = sum(map(_places_written, gone)), sum(map(term_places, made))
+    places = min(counted, size)
+    number = note(*reason, stored, places) if stored > TOLERANCE * max(counted, 1) else None
     for term in made:
         if places < term_places(term):
             record.written[id(term)] = Written(term, places, number)

@@ -213,7 +213,7 @@ def _batched(function: Callable[[Any, Any], Any], block: Block, other: Any, rank
 
 
 def _star_blocks(left: Block, right: Block) -> Block:
-    return recalled(_contracted, left, right) if is_planning() else _contracted(left, right)
+    return recalled(_contracted, left, right) if _is_recalled() else _contracted(left, right)
 
 
 def _contracted(left: Block, right: Block) -> Block:
@@ -225,6 +225,11 @@ def _contracted(left: Block, right: Block) -> Block:
             if term is not None:
                 terms.append(term)
     return summed(left.out_shape, right.wrt_shape, dtype, terms)
+
+
+def _is_recalled() -> bool:
+    """Whether sums and products are those of a plan, which need be planned only once."""
+    return is_planning() and not is_following()
 
 
 def _product_dtype(blocks: Sequence[Block]) -> Any:
@@ -389,7 +394,7 @@ def add(left: Block, right: Block) -> Block:
 
 
 def _add_blocks(left: Block, right: Block) -> Block:
-    return recalled(_joined, left, right) if is_planning() else _joined(left, right)
+    return recalled(_joined, left, right) if _is_recalled() else _joined(left, right)
 
 
 def _joined(left: Block, right: Block) -> Block:
