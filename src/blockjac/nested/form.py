@@ -262,21 +262,21 @@ def note_carried(
     for form, *own in zip(forms, *counts, strict=True):
         if form is None:
             continue
-        places = min(_expected(own, length), form.size)
+        places = _expected(own, length, form.size)
         note_excess(form.numel, places, IN_ONE_ARRAY, KEEP_DELTAS)
 
 
-def _expected(counts: Sequence[int], length: int) -> float:
-    """How many places there are after so many steps, from those after the first few."""
+def _expected(counts: Sequence[int], length: int, size: int) -> int:
+    """How many places of a block there are after so many steps, from those after the first few."""
     left = length + 1 - len(counts)
     if left <= 0:
         return counts[-1]
     grown = [after - before for before, after in itertools.pairwise(counts)]
     if counts[-2] and grown[-1] >= counts[-2]:
-        return math.inf
+        return size
     first = max(grown[-1], 0)
     second = max(grown[-1] - grown[-2], 0) if counts[-3] else 0
-    return counts[-1] + left * first + left * (left + 1) // 2 * second
+    return min(counts[-1] + left * first + left * (left + 1) // 2 * second, size)
 
 
 def may_lose(block: Block) -> bool:
