@@ -30,7 +30,13 @@ third = Primitive("cube_without_a_rule")
 third.def_impl(lambda x: x**3)
 third.def_abstract_eval(lambda x: x)
 mlir.register_lowering(third, mlir.lower_fun(lambda x: x**3, multiple_results=False))
-ad.defjvp(third, lambda g, x: 3 * g * x * x)
+
+
+@pytest.fixture(autouse=True)
+def derivative_of_third(monkeypatch):
+    """JAX knows its derivative, within these tests alone."""
+    monkeypatch.setitem(ad.primitive_jvps, third, None)  # taken out again at the end
+    ad.defjvp(third, lambda g, x: 3 * g * x * x)
 
 
 @jax.custom_vjp
