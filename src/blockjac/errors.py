@@ -1,7 +1,13 @@
 """The exceptions: each is a `BlockjacError` and the builtin that JAX raises in such a case."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blockjac.blocks.losses import Loss
 
 
 class BlockjacError(Exception):
@@ -68,7 +74,7 @@ class StructureLostError(BlockjacError, ValueError):
             to do; see `blockjac.Plan.losses`.
     """
 
-    def __init__(self, message: str, losses: Sequence[object] = ()) -> None:
+    def __init__(self, message: str, losses: Sequence[Loss] = ()) -> None:
         super().__init__(message)
         self.losses = tuple(losses)
 

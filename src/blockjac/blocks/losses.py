@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -101,12 +102,14 @@ class Record:
         written: terms that others were written into, by identity.
         followed: the plan that follows the first steps of a loop, if one does: equations of which
             nothing is known are noted in it too, since what is carried later on is dense anyway.
+        numbers: of the losses; none is given twice.
     """
 
     found: dict[int, Loss] = field(default_factory=dict)
     equations: list[Any] = field(default_factory=list)
     written: dict[int, Written] = field(default_factory=dict)
     followed: Cost | None = None
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def losses(self) -> tuple[Loss, ...]:
@@ -216,7 +219,7 @@ def note(reason: str, advice: str, stored: int, places: int | None, name: str = 
     equation = record.equations[-1] if record.equations else None
     primitive = name or ("jacobian" if equation is None else equation.primitive.name)
     source = next(filter(None, map(_source, reversed(record.equations))), "")
-    number = max(record.found, default=-1) + 1
+    number = next(record.numbers)
     record.found[number] = Loss(primitive, source, reason, advice, stored, places)
     return number
 
