@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -10,6 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer as Tracer
 from jax.extend import core, source_info_util
+
+source_info_util.register_exclusion(os.path.join(os.path.dirname(__file__), ""))
+"""The place of an equation is the user's line, never one of this library."""
 
 UNKNOWN_VALUE_ERRORS = (
     jax.errors.ConcretizationTypeError,
@@ -192,6 +197,11 @@ def struct(aval: Any) -> jax.ShapeDtypeStruct:
 def place(source: Any) -> str:
     """File, line and function of the user's code that an equation comes from."""
     return source_info_util.summarize(source)
+
+
+def as_if_at(source: Any) -> AbstractContextManager[None]:
+    """Within, what is traced comes from the line that a source tells."""
+    return source_info_util.user_context(source.traceback)
 
 
 def at_place(source: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 
 from blockjac.answers import Arrays, Jacobian
 from blockjac.blocks import BlockMatrix
+from blockjac.blocks.losses import keeping_lines
 from blockjac.call import ArgNums, check_inputs, traced_call
 from blockjac.chunks import in_chunks
 from blockjac.errors import ArgumentError
@@ -22,6 +24,7 @@ from blockjac.transforms import (
     answered,
     check_callable,
     check_dense,
+    check_require_structure,
     check_tangents,
     documented,
     grad,
@@ -107,6 +110,7 @@ def block_hessian(
     *,
     pairs: Pairs = "all",
     order: Order | Plan | Sequence[int] = "auto",
+    require_structure: bool = False,
 ) -> Callable[..., Any]:
     """The Hessian of a function with one number as its result, as a grid of Blocks.
 
@@ -121,6 +125,7 @@ def block_hessian(
             by number, `(i, j)` with its mirror image. The others are not computed and come as zero
             blocks.
         order: of the elimination of the gradient's graph, as in `jacobian`.
+        require_structure: whether to raise where structure would be lost, as in `block_jacobian`.
 
     Returns:
         A function of the same arguments that gives a `BlockMatrix`: `matrix[i, j]` is the Block of
@@ -130,6 +135,8 @@ def block_hessian(
     Raises:
         TypeError: if the result is no real number, and for integer and complex inputs.
         ValueError: for `argnums` that do not fit the arguments, and pairs that do not exist.
+        StructureLostError: with `require_structure`; names the equations, their lines, and what to
+            do.
 
     Example:
         >>> import jax.numpy as jnp
@@ -143,10 +150,12 @@ def block_hessian(
     wanted = check_order(order)
     check_callable(fun, "block_hessian")
     _check_pairs(pairs)
+    check_require_structure(require_structure)
 
     def hessian_of(*args: Any, **kwargs: Any) -> Any:
         inner = grad(fun, argnums, has_aux)
-        call = traced_call("block_hessian", inner, argnums, args, kwargs, has_aux=has_aux)
+        with keeping_lines() if require_structure else contextlib.nullcontext():
+            call = traced_call("block_hessian", inner, argnums, args, kwargs, has_aux=has_aux)
         call.check_real_inputs()
         symmetric = _is_symmetric(call.inputs, call.results)
         question = Jacobian(
@@ -159,7 +168,7 @@ def block_hessian(
         )
         tree = jax.tree.structure(call.argument_tree(range(call.count)))
         asked = UpperHalf(question) if symmetric else question
-        aux, rows = answered(asked, call, call.arguments)
+        aux, rows = answered(asked, call, call.arguments, require_structure=bool(require_structure))
         matrix = BlockMatrix.symmetric(rows, tree) if symmetric else BlockMatrix(rows, tree, tree)
         return matrix, call.auxiliary(aux)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blockjac.blocks import Block, add
+from blockjac.blocks.losses import at_equation
 from blockjac.blocks.operators import (
     Edge,
     Operator,
@@ -23,7 +24,7 @@ from blockjac.blocks.operators import (
     pushed_through,
     written,
 )
-from blockjac.graph import Graph
+from blockjac.graph import Equation, Graph
 
 Vertex = Any
 """A number of a graph's vertex, or `("out", k)` for the k-th result."""
@@ -40,6 +41,7 @@ class Edges:
         skipped: pairs of an input and a result whose Jacobian is not asked for.
         whole: whether an operator is among them that takes all of a tangent at once, since it need
             not be linear.
+        equations: by vertex, where losses of structure are looked for.
     """
 
     leaving: dict[Vertex, dict[Vertex, Edge]] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class Edges:
     same: set[tuple[Vertex, Vertex]] = field(default_factory=set)
     skipped: Set[tuple[Vertex, Vertex]] = frozenset()
     whole: bool = False
+    equations: dict[Vertex, Equation] = field(default_factory=dict)
 
     def add(self, tail: Vertex, head: Vertex, edge: Edge) -> None:
         """Add an edge; parallel edges add up."""
@@ -88,6 +91,7 @@ class Edges:
             set(self.same),
             self.skipped,
             self.whole,
+            self.equations,
         )
 
     def product(self, tail: Vertex, vertex: Vertex, head: Vertex) -> Block:
@@ -129,7 +133,8 @@ def eliminate(
             continue
         if before is not None:
             before(vertex)
-        together = _eliminate_next(edges, vertex, pending)
+        with at_equation(edges.equations.get(vertex)):
+            together = _eliminate_next(edges, vertex, pending)
         for done in together:
             pending.pop(done, None)
         if after is not None:

@@ -1,6 +1,13 @@
 """The exceptions: each is a `BlockjacError` and the builtin that JAX raises in such a case."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blockjac.blocks.losses import Loss
 
 
 class BlockjacError(Exception):
@@ -57,6 +64,19 @@ class DenseTooLargeError(BlockjacError, ValueError):
 
 class OrderError(BlockjacError, ValueError):
     """An elimination order that does not exist; the message lists those that do."""
+
+
+class StructureLostError(BlockjacError, ValueError):
+    """Structure would be lost, and `require_structure=True` refuses that; names where and why.
+
+    Attributes:
+        losses: the equations at which it would be, each with its source line, the reason and what
+            to do; see `blockjac.Plan.losses`.
+    """
+
+    def __init__(self, message: str, losses: Sequence[Loss] = ()) -> None:
+        super().__init__(message)
+        self.losses = tuple(losses)
 
 
 class PlanMismatchError(BlockjacError, ValueError):

@@ -15,6 +15,7 @@ from jax.extend import core
 from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.block import rebuilt
+from blockjac.blocks.losses import at_equation
 from blockjac.blocks.operators import Edge, Operator
 from blockjac.blocks.repeated import RepeatedGroup
 from blockjac.eliminate import Edges, Vertex
@@ -80,15 +81,16 @@ def evaluate(
         if graph.known and _is_known(equation, graph.known):
             continue
         operands = [read(operand, values) for operand in equation.operands]
-        if equation in passes:
-            active = [vertex is not None for vertex in tails_of(equation, useful)]
-            results, point.residuals[equation] = pass_of(equation).evaluate(
-                equation, [compat.jax_array(operand) for operand in operands], active
-            )
-        elif waves is not None and is_wave(equation, graph):
-            results = [waves.value(equation, operands[0])]
-        else:
-            results = compat.bind(equation.primitive, operands, equation.params)
+        with at_equation(equation):
+            if equation in passes:
+                active = [vertex is not None for vertex in tails_of(equation, useful)]
+                results, point.residuals[equation] = pass_of(equation).evaluate(
+                    equation, [compat.jax_array(operand) for operand in operands], active
+                )
+            elif waves is not None and is_wave(equation, graph):
+                results = [waves.value(equation, operands[0])]
+            else:
+                results = compat.bind(equation.primitive, operands, equation.params)
         for value, result in zip(equation.results, results, strict=True):
             values[value] = result
     return point
@@ -204,18 +206,23 @@ def elemental(graph: Graph, point: Point, useful: Set[int], in_place: bool = Fal
         inputs = [_array(operand, values) for operand in equation.operands]
         outs = [values[value] for value in equation.results]
         active = [tail is not None for tail in tails]
-        if point.waves is not None and is_wave(equation, graph):
-            rows: list[list[Any]] = [[point.waves.edge(equation, inputs[0])]]
-        else:
-            rows = _rows(equation, inputs, outs, active, point.residuals.get(equation))
-            rows = applied(equation, inputs, rows) if in_place else rows
+        with at_equation(equation):
+            if point.waves is not None and is_wave(equation, graph):
+                rows: list[list[Any]] = [[point.waves.edge(equation, inputs[0])]]
+            else:
+                rows = _rows(equation, inputs, outs, active, point.residuals.get(equation))
+                rows = applied(equation, inputs, rows) if in_place else rows
         if not point.whole:
             _backwards_only(rows)
         rows = _without_repeated(rows, tails)
-        for head, row in zip(heads, rows, strict=True):
-            for tail, edge in zip(tails, row, strict=True):
-                if head is not None and tail is not None and edge is not None:
-                    edges.add(tail, head, _named(edge, names))
+        edges.equations.update(dict.fromkeys(equation.results, equation))
+        with at_equation(equation):
+            for head, row in zip(heads, rows, strict=True):
+                for tail, edge in zip(tails, row, strict=True):
+                    if head is not None and tail is not None and edge is not None:
+                        if isinstance(edge, Operator):
+                            edge.group.equation = equation
+                        edges.add(tail, head, _named(edge, names))
     return edges
 
 

@@ -233,8 +233,8 @@ class _Level:
             return values[atom] if _is_variable(atom) else atom.val
 
         for group in self._ordered():
-            for variable, array in self._results(group, read):
-                values[variable] = array
+            with compat.as_if_at(self.equations[group[0]].source_info):
+                values.update(self._results(group, read))
         return [read(atom) for atom in self.jaxpr.outvars]
 
     def _ordered(self) -> Iterable[Sequence[int]]:

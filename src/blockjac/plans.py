@@ -19,6 +19,7 @@ from blockjac.blocks.block import Term
 from blockjac.blocks.cost import Abstract, Cost, planning
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
+from blockjac.blocks.losses import keeping_lines, recording
 from blockjac.blocks.operators import Edge, Operator
 from blockjac.call import (
     TRACED,
@@ -98,7 +99,8 @@ def plan(
     check_argnums(argnums)
 
     def plan_of(*args: Any, **kwargs: Any) -> Plan:
-        call = traced_call("plan", fun, argnums, args, kwargs, has_aux=has_aux, abstract=True)
+        with keeping_lines():
+            call = traced_call("plan", fun, argnums, args, kwargs, has_aux=has_aux, abstract=True)
         call.check_results(holomorphic=False, complex_of_real=True)
         return _planned(call, fitted(wanted, call), _method(order), dense)
 
@@ -223,18 +225,19 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
     own = operations(jax.make_jaxpr(values)(structs, graph.captured))
     derivatives = operations(jax.make_jaxpr(local)(structs, graph.captured))
     question = Jacobian(call.count, wrt, tuple(draft.order), dense)
-    traced, (_, rows) = jax.make_jaxpr(
-        lambda arguments, captured: emission(question, graph)(arguments, captured, ()),
-        return_shape=True,
-    )(structs, graph.captured)
-    blocks = rows
-    if dense:
+    with contextlib.nullcontext() if dense else recording() as record:
+        traced, (_, blocks) = jax.make_jaxpr(
+            lambda arguments, captured: emission(question, graph)(arguments, captured, ()),
+            return_shape=True,
+        )(structs, graph.captured)
+    if record is None:
         kept = Jacobian(call.count, wrt, tuple(draft.order), dense=False)
-        _, blocks = jax.eval_shape(
-            lambda arguments, captured: kept(graph, arguments, captured, ()),
-            structs,
-            graph.captured,
-        )
+        with recording() as record:
+            _, blocks = jax.eval_shape(
+                lambda arguments, captured: kept(graph, arguments, captured, ()),
+                structs,
+                graph.captured,
+            )
     figures = _figures(draft.cost, peak_bytes(traced, len(structs)))
     return Plan(
         function=call.graph_name,
@@ -251,6 +254,7 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
         steps=tuple(draft.steps),
         comparison={**draft.comparison, f"this plan ({method})": figures},
         fingerprint=fingerprint(graph),
+        losses=record.losses,
         blocks=call.jacobian_tree(blocks),
     )
 

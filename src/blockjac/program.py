@@ -20,6 +20,7 @@ from jax.extend import core
 
 from blockjac import compat
 from blockjac.answers import Values
+from blockjac.blocks.losses import Loss, recording
 from blockjac.fusion import with_fused_loops
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.known_places import with_known_places
@@ -67,6 +68,42 @@ def run(
 
     program = made_once(_programs, key, made, MAX_PROGRAMS)
     return program(list(arguments), list(captured), list(extra))
+
+
+_losses: OrderedDict[Any, tuple[Loss, ...]] = OrderedDict()
+
+
+def losses(question: Question, graph: Graph, arguments: Sequence[Any]) -> tuple[Loss, ...]:
+    """Where the answer to a question loses structure; nothing is computed.
+
+    Args:
+        question: what is asked of the graph, of no extra arrays.
+        graph: the traced function.
+        arguments: values of the graph's inputs.
+    """
+    captured = graph.captured
+    if getattr(question, "keeps_structure", False):
+        graph = with_known_places(graph)
+
+    def found() -> tuple[Loss, ...]:
+        with recording() as record:
+            jax.eval_shape(
+                lambda *given: emission(question, graph)(*given, ()), list(arguments), captured
+            )
+        return record.losses
+
+    if compat.is_traced((arguments, captured)):
+        return found()
+    return made_once(_losses, (question, edition(), _places_key(graph)), found, MAX_PROGRAMS)
+
+
+def _places_key(graph: Graph) -> Any:
+    """The key of a graph's program, and the lines that its losses are told by."""
+    lines = tuple(
+        "" if equation.source is None else compat.place(equation.source)
+        for equation in graph.equations
+    )
+    return graph_key(graph), lines
 
 
 def emission(question: Question, graph: Graph) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from blockjac.blocks import Block
 from blockjac.blocks.block import Term, flatten, rebuilt, unflatten
 from blockjac.blocks.entries import Grid, values
 from blockjac.blocks.export import SCIPY_FORMATS, assembled, numpy_values, to_bcoo, to_bcsr
+from blockjac.blocks.losses import keeping_lines
 from blockjac.blocks.pattern import Arrangement, arrangement
 from blockjac.call import ArgNums, traced_call
 from blockjac.compat import is_traced
@@ -23,7 +25,13 @@ from blockjac.errors import BlockTypeError
 from blockjac.graph import Graph
 from blockjac.planner import Order, Plan, check_order
 from blockjac.plans import fitted, transformed
-from blockjac.transforms import answered, check_callable, check_dense, documented
+from blockjac.transforms import (
+    answered,
+    check_callable,
+    check_dense,
+    check_require_structure,
+    documented,
+)
 
 JAX_FORMATS = {"bcoo": to_bcoo, "bcsr": to_bcsr}
 FORMATS = (*SCIPY_FORMATS, *JAX_FORMATS, "dense")
@@ -40,6 +48,7 @@ def sparse_jacobian(
     has_aux: bool = False,
     *,
     order: Order | Plan | Sequence[int] = "auto",
+    require_structure: bool = False,
 ) -> Callable[..., Any]:
     """The Jacobian of a function as one sparse matrix, for solvers that take one.
 
@@ -56,6 +65,8 @@ def sparse_jacobian(
             `jax.jit`; "dense" for a NumPy matrix.
         has_aux: whether `fun` returns `(value, aux)`.
         order: of elimination, as in `blockjac.jacobian`.
+        require_structure: whether to raise where structure would be lost, so that zeros would be
+            stored as entries, as in `blockjac.block_jacobian`.
 
     Returns:
         A function of the same arguments that gives a matrix of shape `(outputs, inputs)`. Outputs
@@ -69,6 +80,8 @@ def sparse_jacobian(
             columns.
         ValueError: for `argnums` that do not fit the arguments, for "dia" where the matrix is not
             banded, and for what does not fit into memory or into JAX's indices.
+        StructureLostError: with `require_structure`; names the equations, their lines, and what to
+            do.
 
     Example:
         >>> import jax.numpy as jnp
@@ -91,9 +104,11 @@ def sparse_jacobian(
         )
     wanted = check_order(order)
     check_callable(fun, "sparse_jacobian")
+    check_require_structure(require_structure)
 
     def found_of(*args: Any, **kwargs: Any) -> Any:
-        call = traced_call("sparse_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
+        with keeping_lines() if require_structure else contextlib.nullcontext():
+            call = traced_call("sparse_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
         call.check_real_inputs()
         call.check_results(holomorphic=False, complex_of_real=True)
         if not call.count or not call.smooth:
@@ -106,7 +121,9 @@ def sparse_jacobian(
             check_dense(call, None, call.graph_name)
         blocks = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
         question = blocks if format in JAX_FORMATS else Entries(blocks)
-        aux, found = answered(question, call, call.arguments)
+        aux, found = answered(
+            question, call, call.arguments, require_structure=bool(require_structure)
+        )
         return found, call.auxiliary(aux)
 
     made = transformed(found_of, wanted, fun, has_aux=True)

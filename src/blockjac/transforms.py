@@ -17,6 +17,7 @@ from jax.extend import source_info_util
 from blockjac.answers import Jacobian, Pullback, Pushforward, Values
 from blockjac.blocks.block import as_shape
 from blockjac.blocks.dense import check_size
+from blockjac.blocks.losses import keeping_lines
 from blockjac.call import (
     ArgNums,
     Call,
@@ -28,10 +29,15 @@ from blockjac.call import (
     traced_call,
 )
 from blockjac.chunks import in_chunks
-from blockjac.errors import BlockShapeError, DifferentiationTypeError
+from blockjac.errors import (
+    ArgumentError,
+    BlockShapeError,
+    DifferentiationTypeError,
+    StructureLostError,
+)
 from blockjac.planner import Order, Plan, check_order
 from blockjac.plans import fitted, transformed
-from blockjac.program import Question, matmul_precision, run
+from blockjac.program import Question, losses, matmul_precision, run
 from blockjac.promises import FORWARDS, Read
 from blockjac.trace import is_inexact, named_as
 
@@ -213,6 +219,7 @@ def block_jacobian(
     has_aux: bool = False,
     *,
     order: Order | Plan | Sequence[int] = "auto",
+    require_structure: bool = False,
 ) -> Callable[..., Any]:
     """The Jacobian of a function with `Block` leaves, in the structure that it has.
 
@@ -221,6 +228,10 @@ def block_jacobian(
         argnums: which positional arguments to differentiate.
         has_aux: whether `fun` returns `(value, aux)`.
         order: as in `jacobian`.
+        require_structure: whether to raise where structure would be lost on the way: by an equation
+            of which nothing is known, a loop or branches that carry it in one array, or a sum of
+            terms that is written out. What is dense by nature loses nothing. `blockjac.plan` tells
+            of the same places without raising.
 
     Returns:
         A function of the same arguments that gives the tree of `jacobian`, each leaf a `Block`.
@@ -228,6 +239,8 @@ def block_jacobian(
     Raises:
         TypeError: for integer and complex inputs, and for integer results.
         ValueError: for `argnums` that do not fit the arguments.
+        StructureLostError: with `require_structure`; names the equations, their lines, and what to
+            do.
 
     Example:
         >>> import jax.numpy as jnp
@@ -236,16 +249,31 @@ def block_jacobian(
         >>> block = blockjac.block_jacobian(lambda X: X @ W)(X)
         >>> block.shape, block.stored
         ((5, 2, 5, 3), 6)
+
+        A step over a ring, carried through a loop, keeps no band:
+
+        >>> import jax
+        >>> smooth = lambda _, x: x + 0.1 * (jnp.roll(x, 1) - x)
+        >>> several = lambda x: jax.lax.fori_loop(0, 3, smooth, x)
+        >>> try:
+        ...     blockjac.block_jacobian(several, require_structure=True)(jnp.ones(100))
+        ... except blockjac.errors.StructureLostError as error:
+        ...     [(loss.primitive, loss.stored) for loss in error.losses]
+        [('scan', 10000)]
     """
     wanted = check_order(order)
     check_callable(fun, "block_jacobian")
+    check_require_structure(require_structure)
 
     def block_jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        call = traced_call("block_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
+        with keeping_lines() if require_structure else contextlib.nullcontext():
+            call = traced_call("block_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
         call.check_results(holomorphic=False, complex_of_real=True)
         call.check_real_inputs()
         question = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
-        aux, rows = answered(question, call, call.arguments)
+        aux, rows = answered(
+            question, call, call.arguments, require_structure=bool(require_structure)
+        )
         return call.jacobian_tree(rows), call.auxiliary(aux)
 
     made = transformed(block_jacobian_of, wanted, fun, has_aux)
@@ -472,12 +500,51 @@ def chain_rule(Dg: Any, Df: Any, var_shape: int | Sequence[int]) -> jax.Array:
     return jnp.tensordot(Dg, Df, axes=rank)
 
 
+def check_require_structure(require_structure: bool) -> None:
+    """Raise unless the option is one of its two values.
+
+    Raises:
+        ArgumentError: names the value, and those that there are.
+    """
+    if not isinstance(require_structure, bool | np.bool_):
+        raise ArgumentError(
+            f"require_structure is {require_structure!r}, but must be True (raise where structure "
+            "would be lost) or False (compute the Jacobian all the same)"
+        )
+
+
+def _refuse_losses(question: Question, call: Call, arguments: Sequence[Any]) -> None:
+    """Raise where the answer would lose structure."""
+    found = losses(question, call.graph, arguments)
+    if found:
+        lines = "\n".join(f"  - {loss}" for loss in found)
+        raise StructureLostError(
+            f"blockjac.{call.name} of {call.graph_name!r} would lose structure, which "
+            f"require_structure=True refuses:\n{lines}",
+            found,
+        )
+
+
 def answered(
-    question: Question, call: Call, arguments: Sequence[Any], extra: Sequence[Any] = ()
+    question: Question,
+    call: Call,
+    arguments: Sequence[Any],
+    extra: Sequence[Any] = (),
+    require_structure: bool = False,
 ) -> Any:
     """Run a question in the precision that the function asks for, under JAX's default promotion.
 
     A strict promotion is for the user's own code.
+
+    Args:
+        question: what is asked.
+        call: the traced function.
+        arguments: values of its inputs.
+        extra: further arrays.
+        require_structure: whether to raise where the answer would lose structure.
+
+    Raises:
+        StructureLostError: with `require_structure`, where it would.
     """
     with contextlib.ExitStack() as settings:
         settings.enter_context(jax.numpy_dtype_promotion("standard"))
@@ -486,6 +553,8 @@ def answered(
         if precision is not None:
             settings.enter_context(jax.default_matmul_precision(precision))
         reading = Read(question, call.name in FORWARDS)
+        if require_structure:
+            _refuse_losses(reading, call, arguments)
         return run(reading, call.graph, arguments, extra)
 
 

@@ -25,7 +25,7 @@ class CompleteGroup(OperatorGroup):
         given = present(cotangents)
         if not given:
             return [None] * len(self.wrt_shapes)
-        self._tell_of(next(iter(given.values())))
+        self._tell_of(given)
         if self.pull is None:
             return self._pull_by_blocks(given)
         return _through(given, self._backward())
@@ -35,7 +35,7 @@ class CompleteGroup(OperatorGroup):
         given = present(tangents)
         if not given:
             return [None] * len(self.out_shapes)
-        self._tell_of(next(iter(given.values())))
+        self._tell_of(given)
         flipped = {place: block.T for place, block in given.items()}
         dtype = next(iter(given.values())).dtype
         return [

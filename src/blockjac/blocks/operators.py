@@ -17,6 +17,17 @@ from blockjac.blocks import factor as arrays
 from blockjac.blocks.applying import LinearMap, Side, through, through_jointly
 from blockjac.blocks.block import Block, Term, rebuilt
 from blockjac.blocks.cost import is_planning, planning
+from blockjac.blocks.losses import (
+    Unknown,
+    at_equation,
+    is_following,
+    is_full,
+    is_recording,
+    note,
+    note_excess,
+    places_of,
+    several,
+)
 from blockjac.blocks.outside import outside_parts
 from blockjac.blocks.star import star
 from blockjac.errors import report_lost_structure
@@ -50,6 +61,9 @@ class OperatorGroup:
         takes_none: whether `pull` and `push` take None for what is zero, so that no 0 is multiplied
             by an infinite derivative that nobody asks for.
         whole: whether each row (or column) of what goes in has to go in as it is, zeros too.
+        unknown: why nothing but the names is known of the structure that the equation has; None
+            where all of it is.
+        equation: the equation of the graph, where losses of structure are looked for.
     """
 
     out_shapes: Sequence[tuple[int, ...]]
@@ -66,6 +80,8 @@ class OperatorGroup:
     place: str = ""
     takes_none: bool = False
     whole: bool = False
+    unknown: Unknown | None = None
+    equation: Any = None
     _blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
 
     @property
@@ -89,7 +105,7 @@ class OperatorGroup:
         given = present(cotangents)
         if not given:
             return [None] * len(self.wrt_shapes)
-        self._tell_of(next(iter(given.values())))
+        self._tell_of(given)
         if self.pull is None:
             return self._pull_by_blocks(given)
         if self._is_wide(given):
@@ -106,7 +122,7 @@ class OperatorGroup:
         if not given:
             return [None] * len(self.out_shapes)
         if self.push is None:
-            self._tell_of(next(iter(given.values())))
+            self._tell_of(given)
             return self._push_by_blocks(given)
         flipped = [None if block is None else block.T for block in tangents]
         dtype = next(iter(given.values())).dtype
@@ -135,11 +151,29 @@ class OperatorGroup:
             through(columns, self._forward().only([column], [row]))[0].T, self.dtypes[column]
         )
 
-    def _tell_of(self, block: Block) -> None:
-        """Note the structure that is lost where more than one number is differentiated."""
-        several = block.out_shape and block.wrt_shape
-        if several and not self.structured and not is_planning():
+    def _tell_of(self, given: dict[int, Block]) -> None:
+        """Tell of the structure that is lost where more than one number is differentiated."""
+        block = next(iter(given.values()))
+        if block.out_shape and block.wrt_shape and not self.structured and not is_planning():
             report_lost_structure(self.name, self.place)
+        if self.unknown is not None and is_following():
+            for one in given.values():
+                if several(one.out_shape) and several(one.wrt_shape) and not is_full(one):
+                    self.note_unknown()
+
+    def note_unknown(self) -> None:
+        """Note the loss of this equation's own structure, if it may have had any."""
+        core = max(
+            (
+                math.prod(out) * math.prod(wrt)
+                for out in self.out_shapes
+                for wrt in self.wrt_shapes
+                if several(out) and several(wrt)
+            ),
+            default=0,
+        )
+        if self.unknown is not None and core:
+            note(self.unknown.reason, self.unknown.advice, core, None, self.name)
 
     def _is_wide(self, given: dict[int, Block]) -> bool:
         """Whether more is asked for than a block has rows or columns that differ in structure."""
@@ -199,6 +233,8 @@ class OperatorGroup:
             self.place,
             self.takes_none,
             self.whole,
+            self.unknown,
+            self.equation,
             {(column, row): block.T for (row, column), block in self._blocks.items()},
         )
 
@@ -247,7 +283,13 @@ Edge = Block | Operator
 
 def written(edge: Edge) -> Block:
     """An edge as a block."""
-    return edge.block() if isinstance(edge, Operator) else edge
+    if not isinstance(edge, Operator):
+        return edge
+    if not is_following():
+        return edge.block()
+    with at_equation(edge.group.equation):
+        edge.group.note_unknown()
+        return edge.block()
 
 
 def compose(left: Edge, right: Edge) -> Block:
@@ -271,7 +313,11 @@ def compose(left: Edge, right: Edge) -> Block:
 
 def pulled_through(group: OperatorGroup, cotangents: Sequence[Block | None]) -> list[Block | None]:
     """`sum over outputs of cotangent star J`, whatever index maps the cotangents' outputs have."""
-    return _by_parts(cotangents, group.pullback, group.whole)
+    with at_equation(group.equation):
+        found = _by_parts(cotangents, group.pullback, group.whole)
+        if is_recording() and not group.whole:
+            _note_pulled(group, cotangents, found)
+    return found
 
 
 def pushed_through(group: OperatorGroup, tangents: Sequence[Block | None]) -> list[Block | None]:
@@ -282,11 +328,56 @@ def pushed_through(group: OperatorGroup, tangents: Sequence[Block | None]) -> li
 
     if all(block is None or is_one(block.wrt_shape) for block in tangents):
         return group.pushforward(tangents)
-    return turned(
-        _by_parts(
-            turned(tangents), lambda parts: turned(group.pushforward(turned(parts))), group.whole
+    with at_equation(group.equation):
+        found = turned(
+            _by_parts(
+                turned(tangents),
+                lambda parts: turned(group.pushforward(turned(parts))),
+                group.whole,
+            )
         )
-    )
+        if is_recording() and not group.whole:
+            _note_pushed(group, tangents, found)
+    return found
+
+
+APPLIED = (
+    "it is applied to a basis, so that its result is dense where its own Jacobian is structured"
+)
+CHOOSE = (
+    "another order= may keep the structure; else write the step in operations that are no linear "
+    "map (slices, products, sums)"
+)
+
+
+def _note_pulled(
+    group: OperatorGroup, cotangents: Sequence[Block | None], found: Sequence[Block | None]
+) -> None:
+    """Note where an operator's answer is stored over more places than its blocks would give."""
+    given = present(cotangents)
+    for column, answer in enumerate(found):
+        if answer is None or not (several(answer.out_shape) and several(answer.wrt_shape)):
+            continue
+        with planning():
+            places = sum(
+                places_of(star(block, group.block(row, column))) for row, block in given.items()
+            )
+        note_excess(places_of(answer), places, APPLIED, CHOOSE)
+
+
+def _note_pushed(
+    group: OperatorGroup, tangents: Sequence[Block | None], found: Sequence[Block | None]
+) -> None:
+    """The same forwards."""
+    given = present(tangents)
+    for row, answer in enumerate(found):
+        if answer is None or not (several(answer.out_shape) and several(answer.wrt_shape)):
+            continue
+        with planning():
+            places = sum(
+                places_of(star(group.block(row, column), block)) for column, block in given.items()
+            )
+        note_excess(places_of(answer), places, APPLIED, CHOOSE)
 
 
 def is_one(shape: Sequence[int]) -> bool:

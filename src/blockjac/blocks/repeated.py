@@ -28,6 +28,7 @@ class RepeatedGroup(OperatorGroup):
             push=inner.push,
             name=inner.name,
             whole=inner.whole,
+            unknown=inner.unknown,
         )
         self.inner, self.members = inner, members
 

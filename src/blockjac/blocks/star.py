@@ -29,6 +29,7 @@ from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import is_known
 from blockjac.blocks.listed import MOST_LISTED, count_listed, in_a_list, listing
+from blockjac.blocks.losses import is_following, is_recording, note_excess, note_sum, term_places
 from blockjac.blocks.network import Contradiction, Network, follows_digit
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.placed import parted
@@ -219,7 +220,7 @@ def _batched(function: Callable[[Any, Any], Any], block: Block, other: Any, rank
 
 
 def _star_blocks(left: Block, right: Block) -> Block:
-    return recalled(_contracted, left, right) if is_planning() else _contracted(left, right)
+    return recalled(_contracted, left, right) if _is_recalled() else _contracted(left, right)
 
 
 def _contracted(left: Block, right: Block) -> Block:
@@ -231,6 +232,11 @@ def _contracted(left: Block, right: Block) -> Block:
             if term is not None:
                 terms.append(term)
     return summed(left.out_shape, right.wrt_shape, dtype, terms)
+
+
+def _is_recalled() -> bool:
+    """Whether sums and products are those of a plan, which need be planned only once."""
+    return is_planning() and not is_following()
 
 
 def _product_dtype(blocks: Sequence[Block]) -> Any:
@@ -256,7 +262,7 @@ def _star_terms(
     """The product of two terms, at the entries where pairs of outer axes agree."""
     count_contraction()
     _count_constant(left, right)
-    left = _prepared(left, right, one, pairs)
+    given, left = left, _prepared(left, right, one, pairs)
     labels = [*left.labels, *right.labels]
     kept = unpaired(other.wrt_shape, pairs)
     wrt_shape = tuple(other.wrt_shape[axis] for axis in kept)
@@ -272,7 +278,38 @@ def _star_terms(
         network.solve([*zip(left.wrt, right.out, one.wrt_shape, strict=True), *along])
     except Contradiction:
         return None
-    return tidy(network.term(len(left.out)), one.out_shape, wrt_shape)
+    found = network.term(len(left.out))
+    if is_following():
+        _note_met(found, given, right, one.wrt_shape)
+    return tidy(found, one.out_shape, wrt_shape)
+
+
+def _note_met(found: Term, left: Term, right: Term, sizes: Sequence[int]) -> None:
+    """Note where indices met that could not be followed, as two lookups at unknown places.
+
+    They are expected to meet as often as if their places were spread evenly over the axis.
+    """
+    kept = {label for index in found.indices for label in index.labels}
+    stored = term_places(found)
+    for one, other, size in zip(left.wrt, right.out, sizes, strict=True):
+        if one.lookup is None and other.lookup is None:
+            continue
+        sides = [set(index.labels) for index in (one, other)]
+        if other.single is not None or one.single is not None or not all(s & kept for s in sides):
+            continue
+        summed = arrays.numel([label for side in sides for label in side - kept])
+        note_excess(stored, min(stored * summed // size, stored), UNKNOWN_PLACES, KNOW_PLACES)
+
+
+UNKNOWN_PLACES = (
+    "two index maps meet there of which neither can be followed (lookups at places that only the "
+    "running program knows, reshapes that cut an axis at different places), and each pair of their "
+    "places is compared"
+)
+KNOW_PLACES = (
+    "let one of the index arrays be a constant of NumPy (closed over, not an argument), look up "
+    "once at the composed indices, or reshape along the same boundaries"
+)
 
 
 def _count_constant(left: Term, right: Term) -> None:
@@ -368,7 +405,7 @@ def add(left: Block, right: Block) -> Block:
 
 
 def _add_blocks(left: Block, right: Block) -> Block:
-    return recalled(_joined, left, right) if is_planning() else _joined(left, right)
+    return recalled(_joined, left, right) if _is_recalled() else _joined(left, right)
 
 
 def _joined(left: Block, right: Block) -> Block:
@@ -391,7 +428,19 @@ def summed(
             kept.append(term)
     kept = [term for term in kept if term.coefficient != 0]
     block = rebuilt(out_shape, wrt_shape, dtype, kept)
-    return block if not kept else _in_fewer(block)
+    if not kept:
+        return block
+    found = _in_fewer(block)
+    if is_recording():
+        note_sum(terms, found.terms, block.size, (MERGED, APART))
+    return found
+
+
+MERGED = "terms of different index maps are added up there and written as one dense array"
+APART = (
+    "add fewer terms, let index arrays be constants of NumPy, or write the sum as one operation "
+    "(a product with a matrix, a convolution, a segment sum)"
+)
 
 
 def _in_fewer(block: Block) -> Block:

@@ -251,7 +251,7 @@ def _abstract(edges: Edges) -> Edges:
     def shape_of(leaf: Any) -> Abstract:
         return shown.setdefault(id(leaf), (leaf, Abstract(tuple(leaf.shape), leaf.dtype)))[1]
 
-    made = Edges(whole=edges.whole)
+    made = Edges(whole=edges.whole, equations=edges.equations)
     for tail, heads in edges.leaving.items():
         for head, edge in heads.items():
             abstract = jax.tree.map(shape_of, edge) if isinstance(edge, Block) else edge

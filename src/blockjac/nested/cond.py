@@ -19,11 +19,12 @@ from jax import lax
 from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.cost import charge, is_planning, planning
+from blockjac.blocks.losses import is_recording
 from blockjac.eliminate import Edges
 from blockjac.evaluation import Point
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
-from blockjac.nested.form import Form, form_of, joined, written_cost
+from blockjac.nested.form import Form, form_of, joined, note_branches, written_cost
 from blockjac.nested.spread import alike
 from blockjac.rules.registry import PASSES, Pass
 
@@ -228,6 +229,8 @@ class SwitchGroup(NestedGroup):
 
             return run
 
+        if is_recording():
+            note_branches(forms, given)
         branches = alike([branch(k) for k in range(len(self.bodies))])
         arrays = _run_one(self.platforms, self.kept.index, branches)
         return [

@@ -15,12 +15,19 @@ import jax.numpy as jnp
 
 from blockjac import compat
 from blockjac.blocks.complete import CompleteGroup
+from blockjac.blocks.losses import BY_RULE, Unknown
 from blockjac.graph import Equation
 from blockjac.nested.body import remembered
 from blockjac.rules.fallback import ONE_EQUATION, of_moving
 from blockjac.rules.registry import PASSES, Pass
 
 Arrays = Sequence[Any]
+
+NOT_LINEAR = Unknown(
+    "this rule is not seen to be linear in the tangents, and takes each of them whole",
+    "let the rule do nothing to a tangent but linear operations (no clipping, no loop that looks "
+    f"at it); or {BY_RULE}",
+)
 
 
 def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[Arrays, Any]:
@@ -54,6 +61,7 @@ def edges(
         push=lambda tangents: [*map(jnp.asarray, push(tangents))],  # a constant may be a number
         name=f"the custom_jvp rule of {name}" if name else equation.primitive.name,
         place=group.place,
+        unknown=NOT_LINEAR,
     )
     operators = whole.edges()
     return [

@@ -18,6 +18,7 @@ from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.complete import CompleteGroup
 from blockjac.blocks.cost import is_planning
+from blockjac.blocks.losses import BY_RULE, Unknown
 from blockjac.graph import Equation
 from blockjac.linearity import is_linear
 from blockjac.nested.body import Blocks, Body, NestedGroup
@@ -32,6 +33,12 @@ from blockjac.rules.registry import PASSES, Pass
 from blockjac.trace import is_inexact
 
 Arrays = Sequence[Any]
+
+NOT_LINEAR = Unknown(
+    "its backward rule is not seen to be linear in the cotangents, and takes each of them whole",
+    "let the rule do nothing to a cotangent but linear operations (no clipping, no printing, no "
+    f"loop that looks at it); or {BY_RULE}",
+)
 
 
 def edges(
@@ -65,7 +72,8 @@ def edges(
         pull=lambda parts: pulled_back(residuals, parts, smooth, dtypes),
         push=None,
         name=equation.primitive.name,
-        structured=True,
+        structured=True,  # the user's own rule: nothing for the log
+        unknown=NOT_LINEAR,
     )
     return placed(group, rows, columns, (len(outs), len(inputs)))
 

@@ -25,11 +25,19 @@ from jax import lax
 from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.cost import charge, is_planning, planning
+from blockjac.blocks.losses import is_recording
 from blockjac.eliminate import Edges
 from blockjac.evaluation import Point
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
-from blockjac.nested.form import Form, form_of, joined, written_cost
+from blockjac.nested.form import (
+    Form,
+    form_of,
+    joined,
+    note_carried,
+    note_stacked,
+    written_cost,
+)
 from blockjac.nested.slices import Slices, aligned_axis, cut_all
 from blockjac.nested.spread import start_of
 from blockjac.rules.fallback import real_dtype, vertex_shape
@@ -261,6 +269,9 @@ class ScanGroup(NestedGroup):
                 stacked,
                 [form and form.abstract(self.loop.length) for form in stacked],
             )
+        if is_recording() and cost is not None:
+            self._note_losses(act, forms, carry, cut, backwards)
+            note_stacked([*summed, *stacked], [*shares.summed, *shares.slices])
         points, point_of = self._points(backwards)
 
         def step(state: Any, given: Any) -> Any:
@@ -282,6 +293,22 @@ class ScanGroup(NestedGroup):
             backwards,
         )
         return Swept(_blocks(forms, carried), _blocks(summed, totals), stacked, shares_of_steps)
+
+    def _note_losses(
+        self,
+        act: Act,
+        forms: Sequence[Form | None],
+        carry: Blocks,
+        cut: Sequence[Slices | None],
+        backwards: bool,
+    ) -> None:
+        """Note what structure is lost since all steps carry blocks of the same forms."""
+
+        def step(blocks: Blocks) -> Blocks:
+            slices = [one and one.any_step() for one in cut]
+            return act(self.loop.body.abstract_edges(whole=not backwards), blocks, slices).carry
+
+        note_carried(forms, carry, step, self.loop.length)
 
     def _is_gradient(self, carry: Blocks, cut: Sequence[Slices | None]) -> bool:
         """Whether one number is differentiated: then no delta is there to be kept or planned."""

@@ -11,9 +11,10 @@ from jax import lax
 from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.cost import charge, is_planning, planning
+from blockjac.blocks.losses import is_recording
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
-from blockjac.nested.form import Form, form_of, joined, written_cost
+from blockjac.nested.form import Form, form_of, joined, note_carried, written_cost
 from blockjac.nested.scan import grown_body
 from blockjac.nested.spread import start_of
 from blockjac.rules.fallback import vertex_shape
@@ -79,6 +80,15 @@ class WhileGroup(NestedGroup):
             charge(cost.flops * STEPS_PLANNED, cost.bytes * STEPS_PLANNED)
             return [None if form is None else form.block(form.abstract()) for form in forms]
 
+        if is_recording():
+            note_carried(
+                forms,
+                carry,
+                lambda blocks: self.body.pushed(
+                    self.body.abstract_edges(whole=True), [*fixed, *blocks]
+                ),
+                STEPS_PLANNED,
+            )
         condition = params["cond_jaxpr"]
         condition_consts, body_consts = self.inputs[:before], self.inputs[before : before + consts]
 

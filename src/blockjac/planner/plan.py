@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blockjac.blocks.factor import in_bytes
+from blockjac.blocks.losses import Loss
 from blockjac.errors import FileFormatError, PlanMismatchError
 
 FORMAT = "blockjac plan 1"
@@ -91,6 +92,8 @@ class Plan:
         steps: the eliminations one by one.
         comparison: the same answer by other orders, and by JAX's dense passes.
         fingerprint: of the traced function that the plan is for.
+        losses: the equations at which structure is lost that the Jacobian as Blocks would have
+            kept, each with its source line, the reason and what to do; the largest first.
         blocks: the answer's tree with Blocks that hold shapes in place of arrays; None in a plan
             that was loaded from a file.
 
@@ -117,6 +120,7 @@ class Plan:
     steps: tuple[Step, ...]
     comparison: Mapping[str, Figures]
     fingerprint: str
+    losses: tuple[Loss, ...] = ()
     blocks: Any = field(default=None, repr=False, compare=False, hash=False)
 
     def __hash__(self) -> int:
@@ -214,7 +218,10 @@ class Plan:
             f"apart from these: the function's own values {self.values:,} operations, local "
             f"derivatives {self.derivatives:,}, operators {self.figures.operator_operations:,}",
         ]
-        return "\n".join([*head, "", *_aligned(self._step_rows()), "", *_aligned(self._rows())])
+        lost = [f"  {loss}" for loss in self.losses]
+        told = ["structure is lost:", *lost] if lost else ["structure is lost nowhere"]
+        tables = [*_aligned(self._step_rows()), "", *_aligned(self._rows())]
+        return "\n".join([*head, "", *tables, "", *told])
 
     def _step_rows(self) -> list[list[str]]:
         rows = [["vertex", "primitive", "in", "out", "mult", "add", "moved", "source"]]
@@ -260,8 +267,16 @@ def _restored(content: Mapping[str, Any]) -> Plan:
     )
     comparison = {name: Figures(**one) for name, one in content["comparison"].items()}
     figures = Figures(**content["figures"])
+    losses = tuple(Loss(**one) for one in content.get("losses", ()))
     return Plan(
-        **{**content, **lists, "steps": steps, "comparison": comparison, "figures": figures}
+        **{
+            **content,
+            **lists,
+            "steps": steps,
+            "comparison": comparison,
+            "figures": figures,
+            "losses": losses,
+        }
     )
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac import compat
+from blockjac.blocks.losses import Unknown
 from blockjac.blocks.operators import OperatorGroup
 from blockjac.graph import Equation
 from blockjac.rules.registry import Pass
@@ -23,6 +24,8 @@ from blockjac.trace import is_inexact
 REVERSE_ONLY = {"custom_vjp_call"}
 """Primitives that JAX differentiates backwards only."""
 
+NO_RULE = Unknown("no rule is known for it, and JAX gives its Jacobian without structure")
+"""Why nothing is known of the structure of an equation that is left to JAX."""
 
 _CONTROL_FLOW = """
     call_hi_primitive eval_jaxpr linear_call remat_opt run_state stage
@@ -108,6 +111,7 @@ def fallback(
         push=None if name in REVERSE_ONLY else _pushforward(function, point, out_dtypes),
         name=shown,
         place="" if equation.source is None else compat.place(equation.source),
+        unknown=NO_RULE,
     )
     return placed(group, smooth, moving, (len(outs), len(inputs)))
 
