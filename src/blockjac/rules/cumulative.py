@@ -17,6 +17,8 @@ from blockjac.blocks.dense import as_dense_axes
 from blockjac.blocks.factor import check_fits
 from blockjac.blocks.operators import Operator, OperatorGroup
 from blockjac.blocks.star import summed
+from blockjac.known_zeros import LARGEST
+from blockjac.promises import is_structure_kept
 from blockjac.rules.registry import labels_of, made, over, plain, rule
 
 MAX_WRITTEN = 128
@@ -73,6 +75,9 @@ def cummin(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) -> Any
 def _precedes(size: int, reverse: bool) -> Any:
     """The mask over (i, j) of which entries j take part in the running result i."""
     check_fits([Label(size), Label(size)], np.dtype(bool))
+    if is_structure_kept() and size**2 <= LARGEST:
+        triangle = np.tri(size, dtype=bool)
+        return triangle.T if reverse else triangle
     i, j = (lax.broadcasted_iota(jnp.int32, (size, size), place) for place in (0, 1))
     return j >= i if reverse else j <= i
 
