@@ -189,6 +189,11 @@ def is_mask(factor: Factor) -> bool:
     return factor.array.dtype == np.dtype(bool)
 
 
+def is_known_mask(factor: Factor) -> bool:
+    """Whether a factor is a mask that is known while the program is traced."""
+    return isinstance(factor.array, np.ndarray) and is_mask(factor)
+
+
 def check_fits(labels: Sequence[Label], dtype: Any) -> None:
     """Refuse an array that is larger than the machine's share allows; a plan refuses none.
 

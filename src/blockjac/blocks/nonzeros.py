@@ -19,13 +19,16 @@ import numpy as np
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term, rebuilt, tidy
-from blockjac.blocks.factor import Factor
+from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import index_along
 from blockjac.blocks.network import Network
 
-NUMBERS_A_RUN = 8
-"""What a further term costs, in numbers stored, where a few numbers might stand in a list."""
+NUMBERS_A_RUN = 16
+"""What a further term costs, in numbers stored, where its numbers might stand in a list."""
+
+SHARE_A_RUN = 1 / 8
+"""The same of each of a block's numbers: every term is contracted and added to the others."""
 
 NUMBERS_A_PLACE = 3
 """What a place of an answer costs beside what is stored: a sparse matrix of it holds a value, a row
@@ -104,7 +107,8 @@ def _of_digits(may: np.ndarray, split: tuple[tuple[int, ...], ...], is_answer: b
     count = places.shape[1] * whole
     lookups = sum(_lookups(piece) for piece in pieces)
     terms = max(len(pieces) - 1, 0)
-    cost = count * (1 + NUMBERS_A_PLACE * is_answer) + lookups + NUMBERS_A_RUN * terms
+    worth = NUMBERS_A_RUN + SHARE_A_RUN * places.shape[1]
+    cost = count * (1 + NUMBERS_A_PLACE * is_answer) + lookups + worth * terms
     return Layout(split, axes, tuple(pieces), cost)
 
 
@@ -125,10 +129,11 @@ def _pieces(places: np.ndarray) -> list[np.ndarray]:
     starts = np.flatnonzero(new)
     lengths = np.diff([*starts, len(along)])
     longest = np.argsort(-lengths, kind="stable")[:MOST_RUNS]
-    chosen = np.sort([run for run in longest if 2 * lengths[run] > NUMBERS_A_RUN])
-    runs = [ordered[:, starts[run] : starts[run] + lengths[run]] for run in chosen.astype(int)]
+    worth = NUMBERS_A_RUN + SHARE_A_RUN * len(along)
+    chosen = sorted(int(run) for run in longest if 2 * lengths[run] > worth)
+    runs = [ordered[:, starts[run] : starts[run] + lengths[run]] for run in chosen]
     listed = np.ones(len(along), bool)
-    for run in chosen.astype(int):
+    for run in chosen:
         listed[starts[run] : starts[run] + lengths[run]] = False
     rest = ordered[:, listed]
     rest = rest[:, np.lexsort(rest[::-1])]
@@ -186,11 +191,6 @@ def without_masks(block: Block) -> Block:
         kept = replace(term, factors=tuple(one for one in term.factors if one not in masks))
         terms.extend(_written(block, kept, Factor(may, labels), chosen))
     return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
-
-
-def is_known_mask(factor: Factor) -> bool:
-    """Whether a factor is a mask that is known while the program is traced."""
-    return isinstance(factor.array, np.ndarray) and arrays.is_mask(factor)
 
 
 def _over(mask: Factor, labels: Sequence[Label]) -> np.ndarray:

@@ -18,7 +18,7 @@ from blockjac.blocks.block import Block, Term, as_array, delta_pairs, rebuilt, t
 from blockjac.blocks.cost import count_contraction, count_edge_products, is_planning
 from blockjac.blocks.dense import Axis, as_dense_axes, materialise, unpaired
 from blockjac.blocks.entries import are_distinct
-from blockjac.blocks.factor import Factor
+from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import is_known
 from blockjac.blocks.listed import MOST_LISTED, count_listed, in_a_list, listing
@@ -395,14 +395,14 @@ def _in_fewer(block: Block) -> Block:
     if count > 1:
         deltas = delta_pairs(block)
         entries = block.size // math.prod(block.wrt_shape[j] for _, j in deltas)
-        if entries <= block.stored:
+        if entries <= _numbers(block):
             return _rewritten(block, in_one(block, deltas))
     elif not _is_listed(block.terms[0]):
         return block
     further = max(count - MAX_TERMS, 0)
     if not further and not any(map(_is_listed, block.terms)):
         return block
-    apart = block.stored + NUMBERS_A_TERM * further * (1 + count / MAX_TERMS)
+    apart = _numbers(block) + NUMBERS_A_TERM * further * (1 + count / MAX_TERMS)
     listed = count_listed(block)
     if listed is None:
         return _of_unknown_places(block, deltas, apart, entries) if further else block
@@ -416,6 +416,17 @@ def _in_fewer(block: Block) -> Block:
     if found.numbers + written < apart:
         return _rewritten(block, in_a_list(block, found))
     return block
+
+
+def _numbers(block: Block) -> int:
+    """How many numbers a block stores; a mask that is known is structure and none."""
+    masks = {
+        id(factor.array): factor.numel
+        for term in block.terms
+        for factor in term.factors
+        if is_known_mask(factor)
+    }
+    return block.stored - sum(masks.values())
 
 
 def compact(block: Block) -> Block:
