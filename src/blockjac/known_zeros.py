@@ -258,8 +258,8 @@ def _transposed(given: _Patterns) -> Pattern | None:
 
 def _moved(given: _Patterns) -> Pattern | None:
     """Of a primitive that moves numbers: what it does to the pattern."""
-    operands = [jnp.asarray(given.full(place)) for place in range(len(given))]
     with jax.ensure_compile_time_eval():
+        operands = [jnp.asarray(given.full(place)) for place in range(len(given))]
         return np.asarray(compat.bind(given.equation.primitive, operands, given.params)[0])
 
 

@@ -19,12 +19,13 @@ import numpy as np
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term, rebuilt, tidy
+from blockjac.blocks.cost import is_planning
 from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
-from blockjac.blocks.known import index_along
+from blockjac.blocks.known import index_along, is_known, known_values
 from blockjac.blocks.network import Network
 
-NUMBERS_A_RUN = 16
+NUMBERS_A_RUN = 8
 """What a further term costs, in numbers stored, where its numbers might stand in a list."""
 
 SHARE_A_RUN = 1 / 8
@@ -33,6 +34,9 @@ SHARE_A_RUN = 1 / 8
 NUMBERS_A_PLACE = 3
 """What a place of an answer costs beside what is stored: a sparse matrix of it holds a value, a row
 and a column, whether or not the value is always zero."""
+
+LARGEST = 2**20
+"""Patterns of more entries than this are not put together from those of terms."""
 
 MOST_RUNS = 15
 """Up to so many runs of diagonals are terms of their own; the others stand in the list."""
@@ -191,6 +195,41 @@ def without_masks(block: Block) -> Block:
         kept = replace(term, factors=tuple(one for one in term.factors if one not in masks))
         terms.extend(_written(block, kept, Factor(may, labels), chosen))
     return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
+
+
+def joint_mask(block: Block, target: Sequence[Label]) -> Factor | None:
+    """Where a block has entries whose terms are added up in one dense array, if that is known.
+
+    Args:
+        block: any.
+        target: the label of the array that each axis of the block is.
+
+    Returns:
+        A mask over the labels of the target; None where it is not known or not worth to know.
+    """
+    labels = arrays.unique(target)
+    masks = [any(map(is_known_mask, term.factors)) for term in block.terms]
+    if is_planning() or not any(masks) or arrays.numel(labels) > LARGEST:
+        return None
+    may = np.zeros(arrays.sizes(labels), bool)
+    for term in block.terms:
+        own = term.labels
+        shape = arrays.sizes(own)
+        if math.prod(shape) > LARGEST or not all(map(is_known, term.indices)):
+            return None
+        inside = np.ones(shape, bool)
+        for factor in term.factors:
+            if is_known_mask(factor):
+                inside &= _over(factor, own)
+        places: dict[Label, np.ndarray] = {}
+        for index, label in zip(term.indices, target, strict=True):
+            values = np.broadcast_to(known_values(index, own), shape)
+            inside &= (values >= 0) & (values < label.size)
+            places.setdefault(label, values)
+        may[tuple(places[label][inside] for label in labels)] = True
+    chosen = tuple(label for label in labels if label.size != 1)
+    may = may.reshape(arrays.sizes(chosen))
+    return Factor(may, chosen) if layout(may, is_answer=True).pieces is not None else None
 
 
 def _over(mask: Factor, labels: Sequence[Label]) -> np.ndarray:
