@@ -225,11 +225,11 @@ def _matrix_product(given: _Patterns) -> Pattern | None:
     if counts[0].size * counts[1].size > LARGEST * 2**10:
         return None
     with jax.ensure_compile_time_eval():
-        return np.asarray(jax.lax.dot_general(*counts, (inner, batch))) != 0
+        return np.asarray(jax.lax.dot_general(counts[0], counts[1], (inner, batch))) != 0
 
 
 def _any_along(given: _Patterns) -> Pattern | None:
-    return given.full(0).any(axis=tuple(given.params["axes"]))
+    return np.asarray(given.full(0).any(axis=tuple(given.params["axes"])))
 
 
 def _any_before(given: _Patterns) -> Pattern | None:

@@ -131,7 +131,7 @@ def _pieces(places: np.ndarray) -> list[np.ndarray]:
     new = np.ones(len(along), bool)
     new[1:] = (np.diff(along) != 0) | (np.diff(ordered[0]) != 1)
     starts = np.flatnonzero(new)
-    lengths = np.diff([*starts, len(along)])
+    lengths = np.diff(np.append(starts, len(along)))
     longest = np.argsort(-lengths, kind="stable")[:MOST_RUNS]
     worth = NUMBERS_A_RUN + SHARE_A_RUN * len(along)
     chosen = sorted(int(run) for run in longest if 2 * lengths[run] > worth)
