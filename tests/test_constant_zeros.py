@@ -225,7 +225,7 @@ def _random_step(rng: np.random.Generator, size: int) -> Callable[[jax.Array], j
     sparse, full = few(size, size, 0.2, int(rng.integers(99))), rng.uniform(0.5, 1.5, (size, size))
     mask, places = rng.random(size) < 0.5, rng.integers(0, size, 4)
     steps: list[Callable[[jax.Array], jax.Array]] = [
-        lambda x: sparse @ x + x,
+        lambda x: jnp.asarray(sparse) @ x + x,
         lambda x: jnp.where(mask, jnp.sin(x), x[::-1]),
         lambda x: jnp.tril(full) @ x,
         lambda x: jnp.cumsum(x) * mask + x,
