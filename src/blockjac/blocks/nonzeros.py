@@ -9,6 +9,7 @@ stays dense, with a mask of the places, which the answer may still make a list o
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -71,6 +72,14 @@ def layout(may: np.ndarray, is_answer: bool = False) -> Layout:
         may: where the array may hold another number than zero.
         is_answer: whether places that the array has for nothing count as well.
     """
+    return _layout(np.packbits(may).tobytes(), may.shape, is_answer)
+
+
+@functools.lru_cache(maxsize=64)
+def _layout(bits: bytes, shape: tuple[int, ...], is_answer: bool) -> Layout:
+    """The same, found once for a pattern: a program is asked about again and again."""
+    whole = np.unpackbits(np.frombuffer(bits, np.uint8), count=math.prod(shape))
+    may = whole.astype(bool).reshape(shape)
     found = [_of_digits(may, split, is_answer) for split in _splits(may.shape)]
     dense = Layout(
         tuple((size,) for size in may.shape),
