@@ -40,12 +40,23 @@ def zeros_of(graph: Graph, known: Mapping[int, Any]) -> dict[int, Pattern]:
         graph: the traced function.
         known: integers and booleans of it that are known.
     """
+    if not (graph.captured or known or _has_zeros(graph)):
+        return {}
     wanted = _multipliers(graph)
     if not wanted:
         return {}
     found = _followed(graph, known, _needed(graph, wanted))
     chosen = {value: found[value] for value in wanted if value in found}
     return {value: may for value, may in chosen.items() if _pays(may)}
+
+
+def _has_zeros(graph: Graph) -> bool:
+    """Whether zeros are written in the program, as in `jnp.zeros` and paddings."""
+    return any(
+        isinstance(operand, Literal) and not np.all(operand.array)
+        for equation in graph.equations
+        for operand in equation.operands
+    )
 
 
 def _pays(may: Pattern) -> bool:
