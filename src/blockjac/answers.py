@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import blockjac.nested  # noqa: F401  (its passes must be registered)
 from blockjac import compat
 from blockjac.blocks import Block
+from blockjac.blocks.nonzeros import without_masks
 from blockjac.blocks.operators import Edge, written
 from blockjac.blocks.star import compact
 from blockjac.eliminate import Edges, eliminate, forward_order, reverse_order
@@ -37,6 +38,7 @@ from blockjac.planner.one_way import (
     goes_forwards,
     has_one_way,
 )
+from blockjac.promises import keeping_structure
 from blockjac.rules.complex_numbers import complex_dtype, complexified, is_complex
 from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
 from blockjac.trace import is_inexact
@@ -101,6 +103,10 @@ class Jacobian:
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(results, rows)`: a row of arrays or Blocks for each differentiated result."""
         del extra
+        with keeping_structure(self.keeps_structure):
+            return self._answer(graph, arguments, captured)
+
+    def _answer(self, graph: Graph, arguments: Arrays, captured: Arrays) -> Any:
         outputs = graph.outputs[: self.count]
         useful, point, edges = linked(graph, arguments, captured, outputs)
         unasked = {(self.wrt[number], ("out", place)) for place, number in self.unasked}
@@ -119,7 +125,7 @@ class Jacobian:
                 row.append(
                     _dense(block, result, graph.avals[leaf], self.holomorphic)
                     if self.dense
-                    else compact(block)
+                    else compact(without_masks(block))
                 )
             rows.append(row)
         return results(graph, point.values)[0 if self.values else self.count :], rows

@@ -16,10 +16,12 @@ from blockjac import compat
 from blockjac.blocks import Block
 from blockjac.blocks.block import rebuilt
 from blockjac.blocks.losses import at_equation
+from blockjac.blocks.nonzeros import pattern_over, without_zeros
 from blockjac.blocks.operators import Edge, Operator
 from blockjac.blocks.repeated import RepeatedGroup
 from blockjac.eliminate import Edges, Vertex
 from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.known_zeros import FACTORS
 from blockjac.rules import PASSES, RULES, ZERO, Pass
 from blockjac.rules.complex_numbers import complex_rule
 from blockjac.rules.fallback import ONE_EQUATION, real_dtype, vertex_shape
@@ -212,6 +214,8 @@ def elemental(graph: Graph, point: Point, useful: Set[int], in_place: bool = Fal
             else:
                 rows = _rows(equation, inputs, outs, active, point.residuals.get(equation))
                 rows = applied(equation, inputs, rows) if in_place else rows
+            if graph.zeros and equation.primitive.name in FACTORS:
+                rows = [_without_zeros(equation, rows[0], graph)]
         if not point.whole:
             _backwards_only(rows)
         rows = _without_repeated(rows, tails)
@@ -224,6 +228,21 @@ def elemental(graph: Graph, point: Point, useful: Set[int], in_place: bool = Fal
                             edge.group.equation = equation
                         edges.add(tail, head, _named(edge, names))
     return edges
+
+
+def _without_zeros(equation: Equation, row: list[Any], graph: Graph) -> list[Any]:
+    """The blocks of a product without the places where the other operand is known to be zero."""
+    made = list(row)
+    for place, other in enumerate(reversed(equation.operands)):
+        block = row[place]
+        may = graph.zeros.get(other.value) if isinstance(other, Operand) else None
+        if may is None or not isinstance(block, Block) or len(block.terms) != 1:
+            continue
+        factors = block.terms[0].factors
+        pattern = pattern_over(may, factors[0]) if len(factors) == 1 else None
+        if pattern is not None:
+            made[place] = without_zeros(block, 0, pattern)
+    return made
 
 
 def _without_repeated(rows: list[list[Any]], tails: Sequence[Vertex | None]) -> list[list[Any]]:

@@ -102,6 +102,32 @@ def replaced(equation: Any) -> Any:
     return jax.make_jaxpr(function)(*(compat.struct(one.aval) for one in equation.invars))
 
 
+INSIDE_KERNELS = frozenset({"mosaic"})
+"""Platforms of code inside the kernels of Pallas: no program of an array's computation."""
+
+
+def ordinary_branch(params: dict[str, Any]) -> Any:
+    """The branch, a closed jaxpr, of a choice between platforms of which one alone is possible.
+
+    `jnp.diagonal` is written in two ways, one of them for kernels.
+
+    Args:
+        params: of a `cond`.
+
+    Returns:
+        None where the choice is not one between platforms, or is open.
+    """
+    platforms = params.get("branches_platforms")
+    if platforms is None:
+        return None
+    possible = [
+        branch
+        for branch, names in zip(params["branches"], platforms, strict=True)
+        if names is None or not INSIDE_KERNELS.issuperset(names)
+    ]
+    return possible[0] if len(possible) == 1 else None
+
+
 def _in_front(array: Any, axes: Sequence[int]) -> Any:
     """The array with some axes moved to the front, and joined to one."""
     moved = jnp.moveaxis(array, axes, range(len(axes)))

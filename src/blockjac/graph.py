@@ -74,6 +74,7 @@ class Graph:
         names: names of values that have one; inputs have those of the function's arguments, such as
             `params['W1']`.
         known: values of places that are constants, where the structure may depend on them.
+        zeros: where values that multiply tangents may be other numbers than zero, likewise.
     """
 
     avals: list[Any] = field(default_factory=list)
@@ -85,6 +86,7 @@ class Graph:
     active: tuple[int, ...] = ()
     names: dict[int, str] = field(default_factory=dict)
     known: dict[int, Any] = field(default_factory=dict)
+    zeros: dict[int, np.ndarray] = field(default_factory=dict)
 
     def new_value(self, aval: Any) -> int:
         """Number a new value."""

@@ -1,13 +1,13 @@
 """Places that are known while a program is traced: constant indices of gathers and scatters.
 
 The structure of a Jacobian depends on which entries a gather reads. Where these are constants of
-the program (captured arrays, and what is computed of them, in numbers of any kind), they are
-computed once, before the program is, and the Jacobian's structure may look at them.
+the program (captured index arrays, and what is computed of them), they are computed once, before
+the program is, and the Jacobian's structure may look at them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +17,14 @@ import numpy as np
 
 from blockjac import compat
 from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.known_zeros import LARGEST as LARGEST_READ
+from blockjac.known_zeros import zeros_of
 
 LARGEST = 2**22
 """Arrays of more entries than this stay values of the program."""
+
+LARGEST_MASK = LARGEST_READ
+"""The same of masks, which have as many entries as what they mask."""
 
 FIRST_INDEX: Mapping[str, int] = {
     "gather": 1,
@@ -40,7 +45,8 @@ ONE_INDEX = frozenset(name for name in FIRST_INDEX if not name.startswith("dynam
 
 def with_known_places(graph: Graph) -> Graph:
     """The graph with the places that are constants in `known`."""
-    wanted = _wanted(graph)
+    places = _wanted(graph, _place_operands)
+    wanted = places | _wanted(graph, _mask_operands)
     captured = {
         value: np.asarray(array)
         for value, array in zip(graph.constants, graph.captured, strict=False)
@@ -52,27 +58,71 @@ def with_known_places(graph: Graph) -> Graph:
     for equation in graph.equations:
         if wanted.isdisjoint(equation.results) or not _is_computed(equation, known, graph):
             continue
+        if places.isdisjoint(equation.results) and not _is_small_mask(equation, graph):
+            continue
         with jax.ensure_compile_time_eval():
             operands = [_value(operand, known) for operand in equation.operands]
             results = compat.bind(equation.primitive, operands, equation.params)
         for value, result in zip(equation.results, results, strict=True):
             known[value] = np.asarray(result)
-    places = (value for value in wanted & set(known) if _is_index(graph.avals[value]))
-    return replace(graph, known={value: known[value] for value in places})
+    masks = {
+        value
+        for equation in graph.equations
+        if _is_choice(equation)
+        for value in _values(equation.operands[:1])
+        if graph.avals[value].size <= LARGEST_MASK
+    }
+    kept = {value for value in (places | masks) & set(known) if _is_index(graph.avals[value])}
+    return replace(
+        graph,
+        known={value: known[value] for value in sorted(kept)},
+        zeros=zeros_of(graph, known),
+    )
 
 
-def _wanted(graph: Graph) -> set[int]:
-    """The values that places are computed from."""
+def _wanted(graph: Graph, chosen: Callable[[Equation], Sequence[Any]]) -> set[int]:
+    """The values that the chosen operands of equations are computed from."""
     wanted: set[int] = set()
     for equation in reversed(graph.equations):
-        name = equation.primitive.name
-        operands = equation.operands
-        if name in FIRST_INDEX:
-            first = FIRST_INDEX[name]
-            wanted.update(_values(operands[first : first + 1 if name in ONE_INDEX else None]))
+        wanted.update(_values(chosen(equation)))
         if not wanted.isdisjoint(equation.results):
-            wanted.update(_values(operands))
+            wanted.update(_values(equation.operands))
     return wanted
+
+
+def _place_operands(equation: Equation) -> Sequence[Any]:
+    """The operands that say where an equation reads or writes."""
+    name = equation.primitive.name
+    if name not in FIRST_INDEX:
+        return ()
+    first = FIRST_INDEX[name]
+    return equation.operands[first : first + 1 if name in ONE_INDEX else None]
+
+
+def _mask_operands(equation: Equation) -> Sequence[Any]:
+    """The operands that say which entries are chosen, or become zeros and ones."""
+    name, first = equation.primitive.name, equation.operands[:1]
+    if name == "select_n":
+        return first
+    if name == "convert_element_type" and isinstance(first[0], Operand):
+        return first if _is_smooth(equation.params["new_dtype"]) else ()
+    return ()
+
+
+def _is_smooth(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.inexact)
+
+
+def _is_choice(equation: Equation) -> bool:
+    """Whether an equation chooses among differentiated values."""
+    return equation.primitive.name == "select_n" and any(
+        isinstance(operand, Operand) and operand.vertex is not None
+        for operand in equation.operands[1:]
+    )
+
+
+def _is_small_mask(equation: Equation, graph: Graph) -> bool:
+    return all(graph.avals[value].size <= LARGEST_MASK for value in equation.results)
 
 
 def _values(operands: Any) -> set[int]:
@@ -80,10 +130,16 @@ def _values(operands: Any) -> set[int]:
 
 
 def _is_computed(equation: Equation, known: Mapping[int, Any], graph: Graph) -> bool:
-    """Whether an equation computes few numbers, of nothing but constants."""
+    """Whether an equation computes few numbers, of nothing but constants of one device."""
+    if "axis_name" in equation.params or not (equation.operands or _is_iota(equation)):
+        return False
     return all(_is_small(graph.avals[value]) for value in equation.results) and all(
         isinstance(operand, Literal) or operand.value in known for operand in equation.operands
     )
+
+
+def _is_iota(equation: Equation) -> bool:
+    return equation.primitive.name == "iota"
 
 
 def _is_small(aval: Any) -> bool:

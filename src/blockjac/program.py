@@ -174,6 +174,7 @@ def graph_key(graph: Graph) -> Any:
         tuple(_equation_key(equation, graph) for equation in graph.equations),
         tuple(map(_operand_key, graph.outputs)),
         tuple((value, _frozen(array)) for value, array in sorted(graph.known.items())),
+        tuple((value, np.packbits(may).tobytes()) for value, may in sorted(graph.zeros.items())),
     )
 
 

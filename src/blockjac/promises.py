@@ -15,6 +15,8 @@ from typing import Any
 
 _forwards: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_forwards", default=False)
 
+_kept: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_kept", default=False)
+
 FORWARDS = frozenset({"jvp", "hessian", "block_hessian", "hessian_diagonal", "laplacian"})
 """The transforms that JAX's namesakes, or what they stand for, take forwards last."""
 
@@ -22,6 +24,21 @@ FORWARDS = frozenset({"jvp", "hessian", "block_hessian", "hessian_diagonal", "la
 def is_forwards() -> bool:
     """Whether derivatives are taken as tangents are: at the nearest entry."""
     return _forwards.get()
+
+
+def is_structure_kept() -> bool:
+    """Whether the answer keeps its structure, so that constant masks are worth to be known."""
+    return _kept.get()
+
+
+@contextlib.contextmanager
+def keeping_structure(wanted: bool) -> Iterator[None]:
+    """Say whether the answer keeps its structure."""
+    token = _kept.set(wanted)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 @dataclass(frozen=True)

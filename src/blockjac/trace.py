@@ -19,7 +19,7 @@ from jax.extend import core
 
 from blockjac import compat
 from blockjac.errors import NoDerivativeError
-from blockjac.expansions import expanded, replaced
+from blockjac.expansions import expanded, ordinary_branch, replaced
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.linearity import OWN_RULES, is_linear
 from blockjac.tracing import tracing
@@ -143,6 +143,10 @@ class _Inliner:
             isinstance(operand, Operand) and operand.vertex is not None for operand in operands
         ]
         active = any(moving)
+        if active and name == "cond":
+            branch = ordinary_branch(equation.params)
+            if branch is not None:
+                return self.inline_closed(branch, operands[1:])
         if active and (name in CALLS or name == "custom_jvp_call"):
             by_another_rule = replaced(equation)
             if by_another_rule is not None and not self.by_value:

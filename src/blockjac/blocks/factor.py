@@ -189,6 +189,11 @@ def is_mask(factor: Factor) -> bool:
     return factor.array.dtype == np.dtype(bool)
 
 
+def is_known_mask(factor: Factor) -> bool:
+    """Whether a factor is a mask that is known while the program is traced."""
+    return isinstance(factor.array, np.ndarray) and is_mask(factor)
+
+
 def check_fits(labels: Sequence[Label], dtype: Any) -> None:
     """Refuse an array that is larger than the machine's share allows; a plan refuses none.
 
@@ -275,6 +280,8 @@ def restrict(factor: Factor, label: Label, new: Label, start: int, stride: int) 
             other.size if place != axis else new.size for place, other in enumerate(factor.labels)
         ]
         sliced = priced([Label(size) for size in trimmed], factor.array.dtype, []).array
+    elif is_known_mask(factor):
+        sliced = np.take(factor.array, start + stride * np.arange(new.size), axis)
     elif stride > 0:
         sliced = lax.slice_in_dim(
             factor.array, start, start + stride * (new.size - 1) + 1, stride, axis
@@ -287,6 +294,8 @@ def restrict(factor: Factor, label: Label, new: Label, start: int, stride: int) 
     labels = tuple(other for other in factor.labels if other is not label and other is not new)
     if is_planning():
         return priced((*labels, new), factor.array.dtype, [])
+    if is_known_mask(factor):
+        return Factor(np.diagonal(sliced, 0, axis, factor.labels.index(new)), (*labels, new))
     return Factor(jnp.diagonal(sliced, axis1=axis, axis2=factor.labels.index(new)), (*labels, new))
 
 
@@ -296,6 +305,8 @@ def pick(factor: Factor, label: Label, place: int) -> Factor:
     labels = tuple(other for other in factor.labels if other is not label)
     if is_planning():
         return priced(labels, factor.array.dtype, [])
+    if is_known_mask(factor):
+        return Factor(np.take(factor.array, place, axis), labels, factor.name)
     return Factor(lax.index_in_dim(factor.array, place, axis, keepdims=False), labels, factor.name)
 
 
@@ -303,6 +314,8 @@ def reshaped(array: Any, labels: Sequence[Label]) -> Any:
     """The array with one axis a label, in row-major order."""
     if is_planning():
         return Abstract(sizes(labels), array.dtype)
+    if isinstance(array, np.ndarray) and array.dtype == np.dtype(bool):
+        return np.reshape(array, sizes(labels))
     return jnp.reshape(array, sizes(labels))
 
 

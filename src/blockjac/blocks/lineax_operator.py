@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from blockjac.blocks.as_matrix import AsMatrix
 from blockjac.blocks.bands import offsets, on_diagonal
 from blockjac.blocks.block import Block
-from blockjac.blocks.entries import check_no_batch, shape_of
+from blockjac.blocks.entries import Grid, check_no_batch, is_static, pieces, shape_of
+from blockjac.blocks.pattern import EXACT_PLACES, pattern
 from blockjac.errors import MissingExtraError
 
 try:
@@ -78,8 +79,26 @@ def _reaches(operator: BlockLinearOperator, below: int, above: int) -> bool:
         return False
     grid = operator.block.grid
     rows, columns = shape_of(grid)
-    found = offsets(grid) if rows == columns else None
-    return found is not None and all(-below <= offset <= above for offset in found)
+    if rows != columns:
+        return False
+    found = offsets(grid)
+    if found is not None:
+        return all(-below <= offset <= above for offset in found)
+    return _is_listed(grid) and _is_within(pattern(grid).bandwidth, below, above)
+
+
+def _is_within(bandwidth: tuple[int, int], below: int, above: int) -> bool:
+    return bandwidth[0] <= below and bandwidth[1] <= above
+
+
+def _is_listed(grid: Grid) -> bool:
+    """Whether places that are not on diagonals are known, and few enough to look at."""
+    found = pieces(grid)
+    return (
+        any(index.lookup is not None for piece in found for index in piece.term.indices)
+        and is_static(grid)
+        and sum(piece.count for piece in found) <= EXACT_PLACES
+    )
 
 
 FAR = 2**62

@@ -25,12 +25,13 @@ from blockjac.blocks.dense import (
     with_one_window,
 )
 from blockjac.blocks.entries import are_distinct
-from blockjac.blocks.factor import Factor
+from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import is_known
 from blockjac.blocks.listed import MOST_LISTED, count_listed, in_a_list, listing
 from blockjac.blocks.losses import is_following, is_recording, note_excess, note_sum, term_places
 from blockjac.blocks.network import Contradiction, Network, follows_digit
+from blockjac.blocks.nonzeros import joint_mask
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.placed import parted
 from blockjac.blocks.recall import recalled
@@ -455,27 +456,38 @@ def _in_fewer(block: Block) -> Block:
     if count > 1:
         deltas = delta_pairs(block)
         entries = block.size // math.prod(block.wrt_shape[j] for _, j in deltas)
-        if entries <= block.stored:
-            return _rewritten(block, in_one(block, deltas))
+        if entries <= _numbers(block):
+            return _rewritten(block, _in_one_known(block, deltas))
     elif not _is_listed(block.terms[0]):
         return block
     further = max(count - MAX_TERMS, 0)
     if not further and not any(map(_is_listed, block.terms)):
         return block
-    apart = block.stored + NUMBERS_A_TERM * further * (1 + count / MAX_TERMS)
+    apart = _numbers(block) + NUMBERS_A_TERM * further * (1 + count / MAX_TERMS)
     listed = count_listed(block)
     if listed is None:
         return _of_unknown_places(block, deltas, apart, entries) if further else block
     found = listing(block) if listed <= min(apart, MOST_LISTED) else None
     if found is None:
-        return _rewritten(block, in_one(block, deltas)) if entries < apart else block
+        return _rewritten(block, _in_one_known(block, deltas)) if entries < apart else block
     multiple = arrays.numel(found.kept)
     if entries <= found.numbers * multiple:
-        return _rewritten(block, in_one(block, deltas))
+        return _rewritten(block, _in_one_known(block, deltas))
     written = 0 if count == 1 or any(map(_is_listed, block.terms)) else listed
     if found.numbers + written < apart:
         return _rewritten(block, in_a_list(block, found))
     return block
+
+
+def _numbers(block: Block) -> int:
+    """How many numbers a block stores; a mask that is known is structure and none."""
+    masks = {
+        id(factor.array): factor.numel
+        for term in block.terms
+        for factor in term.factors
+        if is_known_mask(factor)
+    }
+    return block.stored - sum(masks.values())
 
 
 def compact(block: Block) -> Block:
@@ -508,8 +520,22 @@ def _of_unknown_places(
             block.out_shape, block.wrt_shape, block.dtype, [*_in_fewer(parts).terms, *unknown]
         )
     if entries <= max(apart, MAX_MERGED_ENTRIES):
-        return _rewritten(block, in_one(block, deltas))
+        return _rewritten(block, _in_one_known(block, deltas))
     return block
+
+
+def _in_one_known(block: Block, deltas: Sequence[tuple[int, int]]) -> Term:
+    """All terms of a block as one, with a mask of their places where these are known."""
+    term = in_one(block, deltas)
+    rank = len(block.out_shape)
+    target = [Label(size) for size in block.shape]
+    for axis, index in enumerate(term.indices):
+        if index.labels:
+            target[axis] = index.labels[0]
+    for i, j in deltas:
+        target[rank + j] = target[i]
+    mask = joint_mask(block, target)
+    return term if mask is None else replace(term, factors=(*term.factors, mask))
 
 
 def _rewritten(block: Block, term: Term | None) -> Block:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
@@ -59,7 +58,7 @@ def select_n(out: Any, which: Any, *cases: Any, **_: Any) -> tuple[Block | None,
     for place, case in enumerate(cases):
         mask = _where_chosen(which, place)
         if not known(mask):
-            mask = jnp.reshape(mask, tuple(label.size for label in carried))
+            mask = mask.reshape(tuple(label.size for label in carried))
         blocks.append(
             made(
                 out.shape, case.shape, case.dtype, Term((Factor(mask, carried),), indices, indices)

@@ -15,8 +15,11 @@ from blockjac.blocks import factor as arrays
 from blockjac.blocks.cost import Abstract, charge, is_planning
 from blockjac.blocks.dense import as_dense_axes
 from blockjac.blocks.factor import check_fits
+from blockjac.blocks.known import is_known, known_values
 from blockjac.blocks.operators import Operator, OperatorGroup
 from blockjac.blocks.star import summed
+from blockjac.known_zeros import LARGEST
+from blockjac.promises import is_structure_kept
 from blockjac.rules.registry import labels_of, made, over, plain, rule
 
 MAX_WRITTEN = 128
@@ -73,8 +76,31 @@ def cummin(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) -> Any
 def _precedes(size: int, reverse: bool) -> Any:
     """The mask over (i, j) of which entries j take part in the running result i."""
     check_fits([Label(size), Label(size)], np.dtype(bool))
+    if is_structure_kept() and size**2 <= LARGEST:
+        triangle = np.tri(size, dtype=bool)
+        return triangle.T if reverse else triangle
     i, j = (lax.broadcasted_iota(jnp.int32, (size, size), place) for place in (0, 1))
     return j >= i if reverse else j <= i
+
+
+def _is_row_known(index: Index, size: int) -> bool:
+    """Whether it is known, and worth to know, in which rows of the triangle an index stands."""
+    return (
+        is_structure_kept()
+        and bool(index.labels)
+        and is_known(index)
+        and index.within(size)
+        and arrays.numel(index.labels) * size <= LARGEST
+    )
+
+
+def _rows(index: Index, j: Label, from_end: bool) -> Factor:
+    """The rows of the triangle in which an index stands, a mask."""
+    labels = (*index.labels, j)
+    if is_planning():
+        return arrays.written(labels, jnp.dtype(bool))
+    rows = np.broadcast_to(known_values(index, index.labels), arrays.sizes(index.labels))
+    return Factor(np.asarray(_precedes(j.size, from_end))[rows], labels)
 
 
 def _triangle(out: Any, operand: Any, axis: int, reverse: bool, values: Any = None) -> Block:
@@ -213,12 +239,12 @@ class RunningSum(OperatorGroup):
     def _term_through(self, term: Term, block: Block, from_end: bool) -> Term:
         index, size = term.wrt[self.axis], block.wrt_shape[self.axis]
         elsewhere = [one for place, one in enumerate(term.wrt) if place != self.axis]
-        if index.is_plain(size) and any(
-            index.labels[0] in other.labels for other in (*term.out, *elsewhere)
-        ):
-            # The label stays, in another axis: only a triangle of ones comes to it.
+        others = {label for other in (*term.out, *elsewhere) for label in other.labels}
+        plain = index.is_plain(size)
+        if (plain or _is_row_known(index, size)) and others.issuperset(index.labels):
+            # The labels stay, in another axis: only a triangle of ones comes to them.
             j = Label(size)
-            mask = self._mask(index.labels[0], j, from_end)
+            mask = self._mask(index.labels[0], j, from_end) if plain else _rows(index, j, from_end)
             return Term(
                 (*term.factors, mask), term.out, self._replaced(term.wrt, j), term.coefficient
             )

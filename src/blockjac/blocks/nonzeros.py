@@ -1,0 +1,285 @@
+"""Terms whose factors are known to be zero in places: what is left of them, in the cheapest form.
+
+Where the zeros of a factor are constants of the program, a term need not run over them. It becomes
+one or more terms over the other places: runs of diagonals, which need no lookup, and a list with a
+lookup on each axis for the rest; a factor whose labels are joint digits, as in a Kronecker product
+with an identity, is split into them first. Where writing it dense stores fewer numbers, the term
+stays dense, with a mask of the places, which the answer may still make a list of.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from blockjac.blocks import factor as arrays
+from blockjac.blocks.block import Block, Term, rebuilt, tidy
+from blockjac.blocks.cost import is_planning
+from blockjac.blocks.factor import Factor, is_known_mask
+from blockjac.blocks.index import Index, Label
+from blockjac.blocks.known import index_along, is_known, known_values
+from blockjac.blocks.network import Network
+
+NUMBERS_A_RUN = 8
+"""What a further term costs, in numbers stored, where its numbers might stand in a list."""
+
+SHARE_A_RUN = 1 / 8
+"""The same of each of a block's numbers: every term is contracted and added to the others."""
+
+NUMBERS_A_PLACE = 3
+"""What a place of an answer costs beside what is stored: a sparse matrix of it holds a value, a row
+and a column, whether or not the value is always zero."""
+
+LARGEST = 2**20
+"""Patterns of more entries than this are not put together from those of terms."""
+
+MOST_RUNS = 15
+"""Up to so many runs of diagonals are terms of their own; the others stand in the list."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How the places of an array that may hold other numbers than zero are written.
+
+    Attributes:
+        split: for each axis the sizes of the digits that it is split into first; `(size,)` where
+            it is not.
+        axes: of the digits those that are not whole, on which places are told.
+        pieces: the runs and the list, each the coordinates of its places, `(axes, count)`; None
+            where the array stays dense.
+        cost: in numbers.
+    """
+
+    split: tuple[tuple[int, ...], ...]
+    axes: tuple[int, ...]
+    pieces: tuple[np.ndarray, ...] | None
+    cost: float
+
+
+def layout(may: np.ndarray, is_answer: bool = False) -> Layout:
+    """The cheapest way to write an array.
+
+    What counts is the numbers stored, lookups included. A dense array with a mask tells its places
+    as well as a list does, until it is an answer: there every place counts, needed or not.
+
+    Args:
+        may: where the array may hold another number than zero.
+        is_answer: whether places that the array has for nothing count as well.
+    """
+    return _layout(np.packbits(may).tobytes(), may.shape, is_answer)
+
+
+@functools.lru_cache(maxsize=64)
+def _layout(bits: bytes, shape: tuple[int, ...], is_answer: bool) -> Layout:
+    """The same, found once for a pattern: a program is asked about again and again."""
+    whole = np.unpackbits(np.frombuffer(bits, np.uint8), count=math.prod(shape))
+    may = whole.astype(bool).reshape(shape)
+    found = [_of_digits(may, split, is_answer) for split in _splits(may.shape)]
+    dense = Layout(
+        tuple((size,) for size in may.shape),
+        (),
+        None,
+        may.size * (1 + NUMBERS_A_PLACE * is_answer),
+    )
+    best = min(found, key=lambda one: one.cost)
+    return best if best.cost < dense.cost else dense
+
+
+def _splits(shape: Sequence[int]) -> Iterator[tuple[tuple[int, ...], ...]]:
+    """The axes as they are, and those of a matrix as two digits each, in all ways that fit."""
+    yield tuple((size,) for size in shape)
+    if len(shape) == 2 and all(size > 1 for size in shape):
+        for parts in _divisors(math.gcd(*shape)):
+            rows, columns = (size // parts for size in shape)
+            if rows * columns > 1:
+                yield (parts, rows), (parts, columns)
+                yield (rows, parts), (columns, parts)
+
+
+def _divisors(number: int) -> list[int]:
+    return [one for one in range(2, number + 1) if number % one == 0]
+
+
+def _of_digits(may: np.ndarray, split: tuple[tuple[int, ...], ...], is_answer: bool) -> Layout:
+    """The cheapest way after axes are split."""
+    digits = may.reshape([size for sizes in split for size in sizes])
+    axes = tuple(axis for axis in range(digits.ndim) if not _is_constant_along(digits, axis))
+    is_split = any(len(sizes) > 1 for sizes in split)
+    if is_split and len(axes) == digits.ndim:  # no digit is whole: no better than before
+        return Layout(split, axes, None, math.inf)
+    whole = math.prod(size for axis, size in enumerate(digits.shape) if axis not in axes)
+    rest = digits[tuple(slice(None) if axis in axes else 0 for axis in range(digits.ndim))]
+    places = np.stack(np.nonzero(rest)) if rest.ndim else np.zeros((0, int(rest)), np.int64)
+    pieces = _pieces(places)
+    count = places.shape[1] * whole
+    lookups = sum(_lookups(piece) for piece in pieces)
+    terms = max(len(pieces) - 1, 0)
+    worth = NUMBERS_A_RUN + SHARE_A_RUN * places.shape[1]
+    cost = count * (1 + NUMBERS_A_PLACE * is_answer) + lookups + worth * terms
+    return Layout(split, axes, tuple(pieces), cost)
+
+
+def _is_constant_along(array: np.ndarray, axis: int) -> bool:
+    first = np.take(array, [0], axis) if array.shape[axis] else array
+    return bool((array == first).all())
+
+
+def _pieces(places: np.ndarray) -> list[np.ndarray]:
+    """Runs along diagonals of a matrix that are cheaper than a list, and the list of the others."""
+    if len(places) != 2 or places.shape[1] < 2:
+        return [places] if places.shape[1] else []
+    offsets = places[1] - places[0]
+    order = np.lexsort((places[0], offsets))
+    ordered, along = places[:, order], offsets[order]
+    new = np.ones(len(along), bool)
+    new[1:] = (np.diff(along) != 0) | (np.diff(ordered[0]) != 1)
+    starts = np.flatnonzero(new)
+    lengths = np.diff(np.append(starts, len(along)))
+    longest = np.argsort(-lengths, kind="stable")[:MOST_RUNS]
+    worth = NUMBERS_A_RUN + SHARE_A_RUN * len(along)
+    chosen = sorted(int(run) for run in longest if 2 * lengths[run] > worth)
+    runs = [ordered[:, starts[run] : starts[run] + lengths[run]] for run in chosen]
+    listed = np.ones(len(along), bool)
+    for run in chosen:
+        listed[starts[run] : starts[run] + lengths[run]] = False
+    rest = ordered[:, listed]
+    rest = rest[:, np.lexsort(rest[::-1])]
+    return [*runs, rest] if rest.shape[1] else runs
+
+
+def _lookups(piece: np.ndarray) -> int:
+    """How many numbers the lookups of a piece are."""
+    label = Label(piece.shape[1])
+    return sum(label.size for values in piece if index_along(values, label).lookup is not None)
+
+
+def without_zeros(block: Block, place: int, may: np.ndarray) -> Block:
+    """A block of one term without the places where one of its factors is known to be zero.
+
+    Args:
+        block: of one term.
+        place: of the factor.
+        may: where the factor may hold another number than zero, over its labels.
+    """
+    (term,) = block.terms
+    factor = term.factors[place]
+    chosen = layout(may)
+    if chosen.pieces is not None:
+        return rebuilt(
+            block.out_shape, block.wrt_shape, block.dtype, _written(block, term, factor, chosen)
+        )
+    if layout(may, is_answer=True).pieces is None:
+        return block
+    mask = Factor(may, factor.labels)
+    return rebuilt(
+        block.out_shape,
+        block.wrt_shape,
+        block.dtype,
+        [replace(term, factors=(*term.factors, mask))],
+    )
+
+
+def without_masks(block: Block) -> Block:
+    """A block whose terms run over the places that their known masks leave, where that is best."""
+    terms: list[Term] = []
+    for term in block.terms:
+        masks = [factor for factor in term.factors if is_known_mask(factor)]
+        if not masks:
+            terms.append(term)
+            continue
+        labels = arrays.unique([label for mask in masks for label in mask.labels])
+        may = np.ones(arrays.sizes(labels), bool)
+        for mask in masks:
+            may = may & _over(mask, labels)
+        chosen = layout(may, is_answer=True)
+        if chosen.pieces is None:
+            terms.append(term)
+            continue
+        kept = replace(term, factors=tuple(one for one in term.factors if one not in masks))
+        terms.extend(_written(block, kept, Factor(may, labels), chosen))
+    return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
+
+
+def joint_mask(block: Block, target: Sequence[Label]) -> Factor | None:
+    """Where a block has entries whose terms are added up in one dense array, if that is known.
+
+    Args:
+        block: any.
+        target: the label of the array that each axis of the block is.
+
+    Returns:
+        A mask over the labels of the target; None where it is not known or not worth to know.
+    """
+    labels = arrays.unique(target)
+    masks = [any(map(is_known_mask, term.factors)) for term in block.terms]
+    if is_planning() or not any(masks) or arrays.numel(labels) > LARGEST:
+        return None
+    may = np.zeros(arrays.sizes(labels), bool)
+    for term in block.terms:
+        own = term.labels
+        shape = arrays.sizes(own)
+        if math.prod(shape) > LARGEST or not all(map(is_known, term.indices)):
+            return None
+        inside = np.ones(shape, bool)
+        for factor in term.factors:
+            if is_known_mask(factor):
+                inside &= _over(factor, own)
+        places: dict[Label, np.ndarray] = {}
+        for index, label in zip(term.indices, target, strict=True):
+            values = np.broadcast_to(known_values(index, own), shape)
+            inside &= (values >= 0) & (values < label.size)
+            places.setdefault(label, values)
+        may[tuple(places[label][inside] for label in labels)] = True
+    chosen = tuple(label for label in labels if label.size != 1)
+    may = may.reshape(arrays.sizes(chosen))
+    return Factor(may, chosen) if layout(may, is_answer=True).pieces is not None else None
+
+
+def _over(mask: Factor, labels: Sequence[Label]) -> np.ndarray:
+    order = [mask.labels.index(label) for label in labels if label in mask.labels]
+    shape = [label.size if label in mask.labels else 1 for label in labels]
+    return np.transpose(mask.array, order).reshape(shape)
+
+
+def _written(block: Block, term: Term, factor: Factor, chosen: Layout) -> list[Term]:
+    """The terms of a layout, of a term with the labels of a factor."""
+    rank = len(block.out_shape)
+    digits: list[Label] = []
+    numbers: dict[Label, Index] = {}
+    for label, sizes in zip(factor.labels, chosen.split, strict=True):
+        own = [label] if len(sizes) == 1 else [Label(size) for size in sizes]
+        digits.extend(own)
+        if len(own) > 1:
+            numbers[label] = Index(
+                0, tuple((one, _weight(own, one)) for one in own if one.size > 1)
+            )
+    found: list[Term] = []
+    for piece in chosen.pieces or ():
+        along = Label(piece.shape[1])
+        network = Network(term.factors, term.indices, block.shape, [*term.labels], term.coefficient)
+        for label, number in numbers.items():
+            network.substitute(label, number)
+        for axis, values in zip(chosen.axes, piece, strict=True):
+            network.substitute(digits[axis], index_along(values, along))
+        made = tidy(network.term(rank), block.out_shape, block.wrt_shape)
+        if made is not None:
+            found.append(made.relabelled())
+    return found
+
+
+def _weight(digits: Sequence[Label], digit: Label) -> int:
+    after = itertools.dropwhile(lambda one: one is not digit, digits)
+    return math.prod(one.size for one in list(after)[1:])
+
+
+def pattern_over(may: Any, factor: Factor) -> np.ndarray | None:
+    """A pattern with the axes of a factor, which leaves out those of size 1."""
+    sizes = arrays.sizes(factor.labels)
+    squeezed = tuple(size for size in np.shape(may) if size != 1)
+    return np.reshape(may, sizes) if squeezed == sizes else None
