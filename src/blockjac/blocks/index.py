@@ -7,6 +7,8 @@ labels stand for.
 
 from __future__ import annotations
 
+import hashlib
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,11 +47,29 @@ class Lookup:
     multiple: int = 1
     constant: bool = False
 
-    def has_array_of(self, other: Lookup) -> bool:
-        """Whether both hold one array; constants are one where their values are equal."""
-        if self.array is other.array:
-            return True
-        return self.constant and other.constant and np.array_equal(self.array, other.array)
+    def __post_init__(self) -> None:
+        if self.constant and isinstance(self.array, np.ndarray):
+            object.__setattr__(self, "array", interned(self.array))
+
+
+_interned: weakref.WeakValueDictionary[Any, np.ndarray] = weakref.WeakValueDictionary()
+_places: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
+
+
+def interned(array: np.ndarray) -> np.ndarray:
+    """The one array with these values, so that equal constants count once, and terms meet in them.
+
+    Example:
+        >>> one, other = np.arange(3), np.arange(3)
+        >>> interned(one) is interned(other)
+        True
+    """
+    if _places.get(id(array)) is array:
+        return array
+    content = hashlib.sha256(np.ascontiguousarray(array)).digest()
+    found = _interned.setdefault((array.shape, array.dtype.str, content), array)
+    _places[id(found)] = found
+    return found
 
 
 @dataclass(frozen=True)

@@ -619,7 +619,7 @@ def correspondence(one: Sequence[Index], other: Sequence[Index]) -> dict[Label, 
                 return None
             pairs.append((a, b))
         if mine.lookup is not None and theirs.lookup is not None:
-            if not mine.lookup.has_array_of(theirs.lookup):
+            if mine.lookup.array is not theirs.lookup.array:
                 return None
             pairs += zip(mine.lookup.labels, theirs.lookup.labels, strict=True)
         for a, b in pairs:
