@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sampling import sampled
 
 import blockjac
 
@@ -77,7 +78,7 @@ MATRICES = {
 }
 
 
-@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("name", sampled(MATRICES, 14))
 def test_constants_and_vectors(name):
     fun, size = MATRICES[name]
     check(fun, jnp.asarray(numbers(size)))
@@ -113,7 +114,7 @@ SQUARES = {
 }
 
 
-@pytest.mark.parametrize("name", SQUARES)
+@pytest.mark.parametrize("name", sampled(SQUARES, 6))
 def test_constants_and_matrices(name):
     check(SQUARES[name], jnp.asarray(numbers(5, 5)))
 

@@ -15,7 +15,7 @@ from blockjac.blocks.dense import along
 from blockjac.blocks.star import chain_along, star_along
 
 QUICK = settings(max_examples=min(40, settings.default.max_examples))
-THOROUGH = settings(max_examples=2 * settings.default.max_examples)
+THOROUGH = settings(max_examples=max(50, settings.default.max_examples // 2))
 
 
 def check_dense(data):

@@ -12,11 +12,19 @@ import blockjac
 from blockjac import evaluation
 from blockjac.rules.registry import Pass
 
+EVERY = 2
+"""Each so many rows are tried in every run, the others by `--thorough`."""
+
+
+def _marks(row, place):
+    marks = [pytest.mark.slow] if row.slow else []
+    return [*marks, pytest.mark.thorough] if place % EVERY else marks
+
 
 def rows(table):
     return [
-        pytest.param(row, id=name, marks=pytest.mark.slow if row.slow else ())
-        for name, row in table.items()
+        pytest.param(row, id=name, marks=_marks(row, place))
+        for place, (name, row) in enumerate(table.items())
     ]
 
 

@@ -370,7 +370,7 @@ def test_random_programs(program, order, shapes, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=2 * settings.default.max_examples)
+@settings(max_examples=settings.default.max_examples)
 @given(programs(OPERATIONS), orders, shape_pairs, seeds)
 def test_many_random_programs(program, order, shapes, seed):
     compare(program, order, shapes, seed)

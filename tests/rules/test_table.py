@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from precision import assert_close
 from rules.cases import CASES
+from sampling import sampled
 
 import blockjac
 from blockjac import compat
@@ -13,6 +14,7 @@ from blockjac.rules import RULES, ZERO
 
 ORACLES = {"forward": jax.jacfwd, "reverse": jax.jacrev}
 ORDERS = ("forward", "reverse")
+SMOOTH = [name for name, case in CASES.items() if case.smooth]
 
 
 def differentiated(arguments):
@@ -66,7 +68,7 @@ def by_operand(jacobians, place):
     return type(jacobians)(by_operand(one, place) for one in jacobians)
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.smooth])
+@pytest.mark.parametrize("name", sampled(SMOOTH, 80))
 def test_second_order(name):
     case = CASES[name]
     arguments = case.values()
@@ -85,7 +87,7 @@ def test_second_order(name):
     agree(ours, theirs, case.holes, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sampled(CASES, 100))
 def test_single_precision_stays(name):
     case = CASES[name]
     arguments = [
