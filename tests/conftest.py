@@ -14,11 +14,13 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiling is what takes time here
-os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 import hypothesis
 import jax
 import pytest
+
+# Not by the environment: programs that tests start run as JAX is by default.
+jax.config.update("jax_enable_x64", os.environ.get("JAX_ENABLE_X64", "1") != "0")
 
 hypothesis.settings.register_profile(
     "blockjac",
