@@ -52,18 +52,43 @@ def no_operations():
         yield
 
 
-def abstract(block):
-    """The block with shapes and dtypes in place of its arrays; an array shared stays shared.
-
-    Constant lookups are part of the structure and stay.
-    """
+def parts(block):
+    """The structure of a block, its arrays, and which of them are constants of the structure."""
     arrays, structure = flatten(block)
     lookups = [index.lookup for term in block.terms for index in term.indices if index.lookup]
     constants = {id(lookup.array) for lookup in lookups if lookup.constant}
-    return unflatten(
-        structure,
-        [x if id(x) in constants else Abstract(tuple(x.shape), np.dtype(x.dtype)) for x in arrays],
-    )
+    return structure, arrays, [id(array) in constants for array in arrays]
+
+
+def abstract(block):
+    """The block with shapes and dtypes in place of its arrays; an array shared stays shared."""
+    structure, arrays, constant = parts(block)
+    stand_ins = [
+        x if stays else Abstract(tuple(x.shape), np.dtype(x.dtype))
+        for x, stays in zip(arrays, constant, strict=True)
+    ]
+    return unflatten(structure, stand_ins)
+
+
+def emitted(operation, made):
+    """The program of an operation, of which the arrays of blocks are arguments."""
+    every = [parts(block) for block in made]
+    arguments = [
+        [None if stays else x for x, stays in zip(arrays, constant, strict=True)]
+        for _, arrays, constant in every
+    ]
+
+    def program(arguments):
+        blocks = [
+            unflatten(
+                structure,
+                [x if given is None else given for x, given in zip(arrays, own, strict=True)],
+            )
+            for (structure, arrays, _), own in zip(every, arguments, strict=True)
+        ]
+        return operation(*blocks)
+
+    return jax.make_jaxpr(program)(arguments)
 
 
 def outline(block):
@@ -86,11 +111,11 @@ def check_foretold(operation, *made):
 
 def check_counts(operation, made):
     """The operations that are predicted are those of the program that is emitted."""
-    emitted = operations(jax.make_jaxpr(operation)(*made))
+    run = operations(emitted(operation, made))
     with planning() as predicted:
         operation(*map(abstract, made))
     found = predicted.multiplications, predicted.additions, predicted.operator_operations
-    assert found == (emitted.multiplications, emitted.additions, emitted.operator_operations)
+    assert found == (run.multiplications, run.additions, run.operator_operations)
 
 
 def check_star(data):
