@@ -28,6 +28,7 @@ from blockjac.blocks import (
 from blockjac.blocks.block import flatten, rebuilt, unflatten
 from blockjac.blocks.cost import Abstract, planning
 from blockjac.blocks.dense import as_dense_axes
+from blockjac.blocks.factor import is_known_mask
 from blockjac.planner.emitted import operations
 
 star_module = importlib.import_module("blockjac.blocks.star")
@@ -57,6 +58,9 @@ def parts(block):
     arrays, structure = flatten(block)
     lookups = [index.lookup for term in block.terms for index in term.indices if index.lookup]
     constants = {id(lookup.array) for lookup in lookups if lookup.constant}
+    constants.update(
+        id(one.array) for term in block.terms for one in term.factors if is_known_mask(one)
+    )
     return structure, arrays, [id(array) in constants for array in arrays]
 
 
