@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import blockjac.nested  # noqa: F401  (its passes must be registered)
 from blockjac import compat
 from blockjac.blocks import Block
-from blockjac.blocks.nonzeros import without_masks
+from blockjac.blocks.nonzeros import NUMBERS_A_PLACE, without_masks
 from blockjac.blocks.operators import Edge, written
 from blockjac.blocks.star import compact
 from blockjac.eliminate import Edges, eliminate, forward_order, reverse_order
@@ -89,6 +89,8 @@ class Jacobian:
             is then computed.
         unasked: pairs of the number of a result and of an input whose block is not asked for and
             comes as zero.
+        listed: whether the Blocks become a sparse matrix, of which each place costs a row, a column
+            and a value.
     """
 
     count: int
@@ -99,6 +101,7 @@ class Jacobian:
     values: bool = False
     symmetric: bool = False
     unasked: frozenset[tuple[int, int]] = frozenset()
+    listed: bool = False
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(results, rows)`: a row of arrays or Blocks for each differentiated result."""
@@ -125,7 +128,7 @@ class Jacobian:
                 row.append(
                     _dense(block, result, graph.avals[leaf], self.holomorphic)
                     if self.dense
-                    else compact(without_masks(block))
+                    else compact(without_masks(block, NUMBERS_A_PLACE if self.listed else 1))
                 )
             rows.append(row)
         return results(graph, point.values)[0 if self.values else self.count :], rows

@@ -119,7 +119,8 @@ def sparse_jacobian(
             )
         if format == "dense":
             check_dense(call, None, call.graph_name)
-        blocks = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
+        order = fitted(wanted, call)
+        blocks = Jacobian(call.count, call.smooth, order, dense=False, listed=True)
         question = blocks if format in JAX_FORMATS else Entries(blocks)
         aux, found = answered(
             question, call, call.arguments, require_structure=bool(require_structure)

@@ -185,8 +185,14 @@ def without_zeros(block: Block, place: int, may: np.ndarray) -> Block:
     )
 
 
-def without_masks(block: Block) -> Block:
-    """A block whose terms run over the places that their known masks leave, where that is best."""
+def without_masks(block: Block, numbers_a_place: float = 1) -> Block:
+    """A block whose terms run over the places that their known masks leave, where that is best.
+
+    Args:
+        block: any.
+        numbers_a_place: what a place costs beside the numbers that are stored; `NUMBERS_A_PLACE`
+            where the block becomes a sparse matrix.
+    """
     terms: list[Term] = []
     for term in block.terms:
         masks = [factor for factor in term.factors if is_known_mask(factor)]
@@ -198,12 +204,33 @@ def without_masks(block: Block) -> Block:
         for mask in masks:
             may = may & _over(mask, labels)
         chosen = layout(may, is_answer=True)
-        if chosen.pieces is None:
+        kept = replace(term, factors=tuple(one for one in term.factors if one not in masks))
+        if not _is_worth(chosen, kept, Factor(may, labels), numbers_a_place):
             terms.append(term)
             continue
-        kept = replace(term, factors=tuple(one for one in term.factors if one not in masks))
         terms.extend(_written(block, kept, Factor(may, labels), chosen))
     return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
+
+
+def _is_worth(chosen: Layout, term: Term, mask: Factor, numbers_a_place: float) -> bool:
+    """Whether a term costs less over the places of a layout than masked.
+
+    A factor that shares labels with the mask is stored once for each place, which may be far more
+    numbers: those of a vector become those of a triangle.
+    """
+    if chosen.pieces is None:
+        return False
+    count, told = int(np.sum(mask.array)), set(mask.labels)
+    places = arrays.numel(term.labels)
+    masked = mask.numel + numbers_a_place * places
+    listed = numbers_a_place * places * count / max(mask.numel, 1) + sum(
+        map(_lookups, chosen.pieces)
+    )
+    for factor in term.factors:
+        masked += factor.numel
+        others = arrays.numel([label for label in factor.labels if label not in told])
+        listed += factor.numel if told.isdisjoint(factor.labels) else count * others
+    return listed <= masked
 
 
 def joint_mask(block: Block, target: Sequence[Label]) -> Factor | None:
