@@ -55,33 +55,16 @@ def unrolled(x: jax.Array) -> jax.Array:
     return a * b
 
 
-def gradient(n: int) -> harness.Task:
-    """The gradient of the process's likelihood."""
+def derivative(n: int, name: str, ours: Callable, theirs: Callable) -> harness.Task:
+    """A derivative of the process's likelihood, by ours and by JAX's transform of one name."""
     likelihood, logs = process(n)
+    way = f"jax.{name}"
     return harness.Task(
-        title=f"Gradient of a Gaussian process's log likelihood, {n} points",
+        title=f"{name} of a Gaussian process's log likelihood, {n} points",
         arguments=(logs,),
-        contenders={
-            harness.OURS: blockjac.grad(likelihood),
-            "jax.grad": jax.grad(likelihood),
-        },
-        alike=(harness.OURS, "jax.grad"),
-        claims=(harness.Claim(1.05, ("jax.grad",)),),
-    )
-
-
-def hessian(n: int) -> harness.Task:
-    """The Hessian of the process's likelihood."""
-    likelihood, logs = process(n)
-    return harness.Task(
-        title=f"Hessian of a Gaussian process's log likelihood, {n} points",
-        arguments=(logs,),
-        contenders={
-            harness.OURS: blockjac.hessian(likelihood),
-            "jax.hessian": jax.hessian(likelihood),
-        },
-        alike=(harness.OURS, "jax.hessian"),
-        claims=(harness.Claim(1.05, ("jax.hessian",)),),
+        contenders={harness.OURS: ours(likelihood), way: theirs(likelihood)},
+        alike=(harness.OURS, way),
+        claims=(harness.Claim(1.05, (way,)),),
     )
 
 
@@ -120,10 +103,10 @@ def product() -> harness.Task:
 
 
 TASKS: dict[str, Callable[[], harness.Task]] = {
-    "process-gradient-40": partial(gradient, 40),
-    "process-gradient-200": partial(gradient, 200),
-    "process-hessian-40": partial(hessian, 40),
-    "process-hessian-200": partial(hessian, 200),
+    "process-gradient-40": partial(derivative, 40, "grad", blockjac.grad, jax.grad),
+    "process-gradient-200": partial(derivative, 200, "grad", blockjac.grad, jax.grad),
+    "process-hessian-40": partial(derivative, 40, "hessian", blockjac.hessian, jax.hessian),
+    "process-hessian-200": partial(derivative, 200, "hessian", blockjac.hessian, jax.hessian),
     "coupling-16": partial(volume, 16),
     "coupling-64": partial(volume, 64),
     "unrolled-product": product,
