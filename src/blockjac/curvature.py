@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,7 +153,7 @@ def block_hessian(
 
     def hessian_of(*args: Any, **kwargs: Any) -> Any:
         inner = grad(fun, argnums, has_aux)
-        with keeping_lines() if require_structure else contextlib.nullcontext():
+        with keeping_lines(require_structure):
             call = traced_call("block_hessian", inner, argnums, args, kwargs, has_aux=has_aux)
         call.check_real_inputs()
         symmetric = _is_symmetric(call.inputs, call.results)
@@ -168,7 +167,7 @@ def block_hessian(
         )
         tree = jax.tree.structure(call.argument_tree(range(call.count)))
         asked = UpperHalf(question) if symmetric else question
-        aux, rows = answered(asked, call, call.arguments, require_structure=bool(require_structure))
+        aux, rows = answered(asked, call, call.arguments, require_structure=require_structure)
         matrix = BlockMatrix.symmetric(rows, tree) if symmetric else BlockMatrix(rows, tree, tree)
         return matrix, call.auxiliary(aux)
 

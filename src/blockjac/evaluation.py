@@ -216,11 +216,10 @@ def elemental(graph: Graph, point: Point, useful: Set[int], in_place: bool = Fal
                 rows = applied(equation, inputs, rows) if in_place else rows
             if graph.zeros and equation.primitive.name in FACTORS:
                 rows = [_without_zeros(equation, rows[0], graph)]
-        if not point.whole:
-            _backwards_only(rows)
-        rows = _without_repeated(rows, tails)
-        edges.equations.update(dict.fromkeys(equation.results, equation))
-        with at_equation(equation):
+            if not point.whole:
+                _backwards_only(rows)
+            rows = _without_repeated(rows, tails)
+            edges.equations.update(dict.fromkeys(equation.results, equation))
             for head, row in zip(heads, rows, strict=True):
                 for tail, edge in zip(tails, row, strict=True):
                     if head is not None and tail is not None and edge is not None:

@@ -18,7 +18,7 @@ import numpy as np
 from blockjac import compat
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.known_zeros import LARGEST as LARGEST_READ
-from blockjac.known_zeros import zeros_of
+from blockjac.known_zeros import is_number, zeros_of
 
 LARGEST = 2**22
 """Arrays of more entries than this stay values of the program."""
@@ -143,10 +143,7 @@ def _is_iota(equation: Equation) -> bool:
 
 
 def _is_small(aval: Any) -> bool:
-    dtype = getattr(aval, "dtype", None)
-    if dtype is None or getattr(aval, "size", LARGEST + 1) > LARGEST:
-        return False
-    return jnp.issubdtype(dtype, jnp.number) or dtype == np.dtype(bool)
+    return is_number(aval) and aval.size <= LARGEST
 
 
 def _is_index(aval: Any) -> bool:

@@ -89,10 +89,11 @@ def _vertex(operand: Operand | Literal) -> int | None:
 
 def _is_small(aval: Any) -> bool:
     shape = getattr(aval, "shape", ())
-    return bool(shape) and 0 < aval.size <= LARGEST and _is_number(aval)
+    return bool(shape) and 0 < aval.size <= LARGEST and is_number(aval)
 
 
-def _is_number(aval: Any) -> bool:
+def is_number(aval: Any) -> bool:
+    """Whether a value holds numbers or booleans."""
     dtype = getattr(aval, "dtype", None)
     return dtype is not None and (jnp.issubdtype(dtype, jnp.number) or dtype == np.dtype(bool))
 

@@ -7,11 +7,13 @@ taken the way that JAX's transform of the same name goes, whatever the order of 
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
+
+from blockjac.setting import setting
 
 _forwards: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_forwards", default=False)
 
@@ -31,14 +33,9 @@ def is_structure_kept() -> bool:
     return _kept.get()
 
 
-@contextlib.contextmanager
-def keeping_structure(wanted: bool) -> Iterator[None]:
+def keeping_structure(wanted: bool) -> AbstractContextManager[None]:
     """Say whether the answer keeps its structure."""
-    token = _kept.set(wanted)
-    try:
-        yield
-    finally:
-        _kept.reset(token)
+    return setting(_kept, wanted)
 
 
 @dataclass(frozen=True)
@@ -66,14 +63,5 @@ class Read:
         extra: Sequence[Any],
     ) -> Any:
         """What the question returns."""
-        with _reading(self.forwards):
+        with setting(_forwards, self.forwards):
             return self.question(graph, arguments, captured, extra)
-
-
-@contextlib.contextmanager
-def _reading(forwards: bool) -> Iterator[None]:
-    token = _forwards.set(forwards)
-    try:
-        yield
-    finally:
-        _forwards.reset(token)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -107,7 +106,7 @@ def sparse_jacobian(
     check_require_structure(require_structure)
 
     def found_of(*args: Any, **kwargs: Any) -> Any:
-        with keeping_lines() if require_structure else contextlib.nullcontext():
+        with keeping_lines(require_structure):
             call = traced_call("sparse_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
         call.check_real_inputs()
         call.check_results(holomorphic=False, complex_of_real=True)
@@ -122,9 +121,7 @@ def sparse_jacobian(
         order = fitted(wanted, call)
         blocks = Jacobian(call.count, call.smooth, order, dense=False, listed=True)
         question = blocks if format in JAX_FORMATS else Entries(blocks)
-        aux, found = answered(
-            question, call, call.arguments, require_structure=bool(require_structure)
-        )
+        aux, found = answered(question, call, call.arguments, require_structure=require_structure)
         return found, call.auxiliary(aux)
 
     made = transformed(found_of, wanted, fun, has_aux=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+from blockjac.setting import setting
 
 _tracing: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_trace", default=False)
 
@@ -14,11 +15,6 @@ def is_tracing() -> bool:
     return _tracing.get()
 
 
-@contextlib.contextmanager
-def tracing() -> Iterator[None]:
+def tracing() -> AbstractContextManager[None]:
     """Within, `is_tracing()`."""
-    token = _tracing.set(True)
-    try:
-        yield
-    finally:
-        _tracing.reset(token)
+    return setting(_tracing, True)

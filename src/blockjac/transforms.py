@@ -266,14 +266,12 @@ def block_jacobian(
     check_require_structure(require_structure)
 
     def block_jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        with keeping_lines() if require_structure else contextlib.nullcontext():
+        with keeping_lines(require_structure):
             call = traced_call("block_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
         call.check_results(holomorphic=False, complex_of_real=True)
         call.check_real_inputs()
         question = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
-        aux, rows = answered(
-            question, call, call.arguments, require_structure=bool(require_structure)
-        )
+        aux, rows = answered(question, call, call.arguments, require_structure=require_structure)
         return call.jacobian_tree(rows), call.auxiliary(aux)
 
     made = transformed(block_jacobian_of, wanted, fun, has_aux)

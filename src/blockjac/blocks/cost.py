@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from blockjac.setting import setting
+
 OPERATIONS_PER_SECOND = 16e9
 BYTES_PER_SECOND = 10e9
 SECONDS_A_CONTRACTION = 0.5e-6
@@ -120,11 +122,8 @@ def planning(limit: int | None = None) -> Iterator[Cost]:
         limit: how much effort may be spent before `OverBudget` is raised.
     """
     cost = Cost(limit=limit)
-    token = _plan.set(cost)
-    try:
+    with setting(_plan, cost):
         yield cost
-    finally:
-        _plan.reset(token)
 
 
 def is_planning() -> bool:

@@ -253,15 +253,19 @@ def with_one_window(term: Term, axis: int, dtype: Any) -> Term:
     return Term(written.factors, term.out, tuple(wrt), term.coefficient)
 
 
-def _own_strides(term: Term, axis: int) -> list[tuple[Label, int]]:
-    """The labels, with strides, that stand in no other index of a term, and in no lookup."""
-    index = term.wrt[axis]
-    others = {
+def labels_beside(term: Term, axis: int) -> set[Label]:
+    """The labels that stand in other indices of a term than that of an input axis."""
+    return {
         label
         for place, other in enumerate(term.indices)
         if place != len(term.out) + axis
         for label in other.labels
     }
+
+
+def _own_strides(term: Term, axis: int) -> list[tuple[Label, int]]:
+    """The labels, with strides, that stand in no other index of a term, and in no lookup."""
+    index, others = term.wrt[axis], labels_beside(term, axis)
     if index.lookup is not None:
         others.update(index.lookup.labels)
     return [(label, stride) for label, stride in index.strides if label not in others]

@@ -27,6 +27,7 @@ from blockjac.blocks.block import Block, Term
 from blockjac.blocks.cost import Cost, current, is_planning
 from blockjac.blocks.entries import are_distinct, pieces, places
 from blockjac.blocks.known import is_known
+from blockjac.setting import setting
 
 TOLERANCE = 2
 """How many times the places of its parts a result may be stored over without a loss."""
@@ -129,11 +130,8 @@ _record: contextvars.ContextVar[Record | None] = contextvars.ContextVar(
 def recording() -> Iterator[Record]:
     """Within, losses of structure are noted in the record that this yields."""
     record = Record()
-    token = _record.set(record)
-    try:
+    with setting(_record, record):
         yield record
-    finally:
-        _record.reset(token)
 
 
 def is_recording() -> bool:
@@ -168,18 +166,13 @@ def following(cost: Cost) -> Iterator[None]:
 _lines: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_lines", default=False)
 
 
-@contextlib.contextmanager
-def keeping_lines() -> Iterator[None]:
+def keeping_lines(wanted: bool = True) -> contextlib.AbstractContextManager[None]:
     """Within, derivatives that are traced come from the lines of what they are derivatives of.
 
     A Hessian is the Jacobian of a gradient that this library writes: its losses are to be told by
     lines of the function.
     """
-    token = _lines.set(True)
-    try:
-        yield
-    finally:
-        _lines.reset(token)
+    return setting(_lines, wanted)
 
 
 def at_equation(equation: Any) -> contextlib.AbstractContextManager[Any]:

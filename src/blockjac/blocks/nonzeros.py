@@ -54,12 +54,14 @@ class Layout:
         pieces: the runs and the list, each the coordinates of its places, `(axes, count)`; None
             where the array stays dense.
         cost: in numbers.
+        lookups: how many of them say where the pieces are.
     """
 
     split: tuple[tuple[int, ...], ...]
     axes: tuple[int, ...]
     pieces: tuple[np.ndarray, ...] | None
     cost: float
+    lookups: int = 0
 
 
 def layout(may: np.ndarray, is_answer: bool = False) -> Layout:
@@ -122,7 +124,7 @@ def _of_digits(may: np.ndarray, split: tuple[tuple[int, ...], ...], is_answer: b
     terms = max(len(pieces) - 1, 0)
     worth = NUMBERS_A_RUN + SHARE_A_RUN * places.shape[1]
     cost = count * (1 + NUMBERS_A_PLACE * is_answer) + lookups + worth * terms
-    return Layout(split, axes, tuple(pieces), cost)
+    return Layout(split, axes, tuple(pieces), cost, lookups)
 
 
 def _is_constant_along(array: np.ndarray, axis: int) -> bool:
@@ -223,9 +225,7 @@ def _is_worth(chosen: Layout, term: Term, mask: Factor, numbers_a_place: float) 
     count, told = int(np.sum(mask.array)), set(mask.labels)
     places = arrays.numel(term.labels)
     masked = mask.numel + numbers_a_place * places
-    listed = numbers_a_place * places * count / max(mask.numel, 1) + sum(
-        map(_lookups, chosen.pieces)
-    )
+    listed = numbers_a_place * places * count / max(mask.numel, 1) + chosen.lookups
     for factor in term.factors:
         masked += factor.numel
         others = arrays.numel([label for label in factor.labels if label not in told])

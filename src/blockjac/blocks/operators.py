@@ -316,7 +316,9 @@ def pulled_through(group: OperatorGroup, cotangents: Sequence[Block | None]) -> 
     with at_equation(group.equation):
         found = _by_parts(cotangents, group.pullback, group.whole)
         if is_recording() and not group.whole:
-            _note_pulled(group, cotangents, found)
+            _note_applied(
+                cotangents, found, lambda row, block, column: star(block, group.block(row, column))
+            )
     return found
 
 
@@ -337,7 +339,9 @@ def pushed_through(group: OperatorGroup, tangents: Sequence[Block | None]) -> li
             )
         )
         if is_recording() and not group.whole:
-            _note_pushed(group, tangents, found)
+            _note_applied(
+                tangents, found, lambda column, block, row: star(group.block(row, column), block)
+            )
     return found
 
 
@@ -350,33 +354,24 @@ CHOOSE = (
 )
 
 
-def _note_pulled(
-    group: OperatorGroup, cotangents: Sequence[Block | None], found: Sequence[Block | None]
+def _note_applied(
+    given: Sequence[Block | None],
+    found: Sequence[Block | None],
+    product: Callable[[int, Block, int], Block],
 ) -> None:
-    """Note where an operator's answer is stored over more places than its blocks would give."""
-    given = present(cotangents)
-    for column, answer in enumerate(found):
+    """Note where an operator's answer is stored over more places than its blocks would give.
+
+    Args:
+        given: what it was applied to.
+        found: what came out.
+        product: of the number of a block that went in, the block, and the number of a result.
+    """
+    parts = present(given)
+    for place, answer in enumerate(found):
         if answer is None or not (several(answer.out_shape) and several(answer.wrt_shape)):
             continue
         with planning():
-            places = sum(
-                places_of(star(block, group.block(row, column))) for row, block in given.items()
-            )
-        note_excess(places_of(answer), places, APPLIED, CHOOSE)
-
-
-def _note_pushed(
-    group: OperatorGroup, tangents: Sequence[Block | None], found: Sequence[Block | None]
-) -> None:
-    """The same forwards."""
-    given = present(tangents)
-    for row, answer in enumerate(found):
-        if answer is None or not (several(answer.out_shape) and several(answer.wrt_shape)):
-            continue
-        with planning():
-            places = sum(
-                places_of(star(group.block(row, column), block)) for column, block in given.items()
-            )
+            places = sum(places_of(product(own, block, place)) for own, block in parts.items())
         note_excess(places_of(answer), places, APPLIED, CHOOSE)
 
 

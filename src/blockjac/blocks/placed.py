@@ -127,8 +127,12 @@ class Places:
             return Factor(Abstract(arrays.sizes(self.dims), dtype), self.dims)
         array = jnp.broadcast_to(arrays.aligned(base, self.dims), arrays.sizes(self.dims))
         array = array.astype(dtype)
-        add = self._in_window if self.is_window else self._scattered
-        return Factor(add(array, values, labels), self.dims)
+        added = (
+            self._in_window(array, values, labels)
+            if self.is_window
+            else self._scattered(array, values)
+        )
+        return Factor(added, self.dims)
 
     def _values(self, labels: Sequence[Label], dtype: Any) -> Any:
         term = self.term
@@ -166,7 +170,7 @@ class Places:
         start = jnp.asarray(index.offset, jnp.int32)
         return start if index.lookup is None else start + index.lookup.array.astype(jnp.int32)
 
-    def _scattered(self, array: Any, values: Any, _: Sequence[Label]) -> Any:
+    def _scattered(self, array: Any, values: Any) -> Any:
         over = arrays.sizes(self.grid)
         places = []
         for dim in self.looked_up:

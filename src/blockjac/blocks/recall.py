@@ -155,8 +155,8 @@ def _kind(structure: Structure, arrays: Sequence[Any]) -> Kind:
     shapes = tuple(tuple(array.shape) for array in arrays)
     dtypes = tuple(np.dtype(array.dtype) for array in arrays)
     known = _known(structure, arrays)
-    contents = tuple(None if one is None else one.tobytes() for one in known)
-    key = (structure, shapes, dtypes, contents)
+    # Constants are interned, and live as long as the kind that is found by them.
+    key = (structure, shapes, dtypes, tuple(None if one is None else id(one) for one in known))
     found = _kinds.get(key)
     if found is None:
         found = _kinds[key] = Kind(structure, shapes, dtypes, known)

@@ -19,6 +19,7 @@ from blockjac.blocks.cost import count_contraction, count_edge_products, is_plan
 from blockjac.blocks.dense import (
     Axis,
     as_dense_axes,
+    labels_beside,
     materialise,
     unpaired,
     window_size,
@@ -346,13 +347,8 @@ def _prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, 
         gathered = arrays.numel(index.labels) * (
             1 if one else arrays.numel([label for label in meeting.labels if label not in tied])
         )
-        other_labels = {
-            label
-            for place, other in enumerate(left.indices)
-            if place != len(left.out) + axis
-            for label in other.labels
-        }
-        shared = arrays.numel([label for label in index.labels if label in other_labels])
+        beside = labels_beside(left, axis)
+        shared = arrays.numel([label for label in index.labels if label in beside])
         window = window_size(left, axis)
         if window is not None and shared * window < min(gathered, shared * size):
             windows.append(axis)
@@ -457,7 +453,7 @@ def _in_fewer(block: Block) -> Block:
         deltas = delta_pairs(block)
         entries = block.size // math.prod(block.wrt_shape[j] for _, j in deltas)
         if entries <= _numbers(block):
-            return _rewritten(block, _in_one_known(block, deltas))
+            return _rewritten(block, in_one(block, deltas, masked=True))
     elif not _is_listed(block.terms[0]):
         return block
     further = max(count - MAX_TERMS, 0)
@@ -469,10 +465,10 @@ def _in_fewer(block: Block) -> Block:
         return _of_unknown_places(block, deltas, apart, entries) if further else block
     found = listing(block) if listed <= min(apart, MOST_LISTED) else None
     if found is None:
-        return _rewritten(block, _in_one_known(block, deltas)) if entries < apart else block
+        return _rewritten(block, in_one(block, deltas, masked=True)) if entries < apart else block
     multiple = arrays.numel(found.kept)
     if entries <= found.numbers * multiple:
-        return _rewritten(block, _in_one_known(block, deltas))
+        return _rewritten(block, in_one(block, deltas, masked=True))
     written = 0 if count == 1 or any(map(_is_listed, block.terms)) else listed
     if found.numbers + written < apart:
         return _rewritten(block, in_a_list(block, found))
@@ -520,22 +516,8 @@ def _of_unknown_places(
             block.out_shape, block.wrt_shape, block.dtype, [*_in_fewer(parts).terms, *unknown]
         )
     if entries <= max(apart, MAX_MERGED_ENTRIES):
-        return _rewritten(block, _in_one_known(block, deltas))
+        return _rewritten(block, in_one(block, deltas, masked=True))
     return block
-
-
-def _in_one_known(block: Block, deltas: Sequence[tuple[int, int]]) -> Term:
-    """All terms of a block as one, with a mask of their places where these are known."""
-    term = in_one(block, deltas)
-    rank = len(block.out_shape)
-    target = [Label(size) for size in block.shape]
-    for axis, index in enumerate(term.indices):
-        if index.labels:
-            target[axis] = index.labels[0]
-    for i, j in deltas:
-        target[rank + j] = target[i]
-    mask = joint_mask(block, target)
-    return term if mask is None else replace(term, factors=(*term.factors, mask))
 
 
 def _rewritten(block: Block, term: Term | None) -> Block:
@@ -634,8 +616,14 @@ def _by_stride(index: Index) -> Sequence[tuple[Label, int]]:
     return sorted(index.strides, key=lambda pair: pair[1])
 
 
-def in_one(block: Block, deltas: Sequence[tuple[int, int]]) -> Term:
-    """All terms of a block as one: the deltas that all of them have, dense along other axes."""
+def in_one(block: Block, deltas: Sequence[tuple[int, int]], masked: bool = False) -> Term:
+    """All terms of a block as one: the deltas that all of them have, dense along other axes.
+
+    Args:
+        block: any.
+        deltas: pairs of an output and an input axis that are kept.
+        masked: whether to add a mask of the places, where these are known.
+    """
     rank = len(block.out_shape)
     target = [Label(size) for size in block.shape]
     for i, j in deltas:
@@ -650,7 +638,9 @@ def in_one(block: Block, deltas: Sequence[tuple[int, int]]) -> Term:
     else:
         total = joined(block.terms, axis, target, block.shape, block.dtype)
     indices = [Index.of(label) for label in target]
-    return Term((total,), tuple(indices[:rank]), tuple(indices[rank:]))
+    mask = joint_mask(block, target) if masked else None
+    factors = (total,) if mask is None else (total, mask)
+    return Term(factors, tuple(indices[:rank]), tuple(indices[rank:]))
 
 
 def _over(term: Term, kept: Sequence[int], target: Sequence[Label], block: Block) -> Factor:

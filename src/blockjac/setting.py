@@ -1,0 +1,29 @@
+"""What holds within a `with` block, told by a context variable."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def setting(variable: ContextVar[T], value: T) -> Iterator[None]:
+    """Within, the variable has the value.
+
+    Example:
+        >>> depth = ContextVar("depth", default=0)
+        >>> with setting(depth, 1):
+        ...     depth.get()
+        1
+        >>> depth.get()
+        0
+    """
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
