@@ -172,7 +172,7 @@ def test_a_plan_foretells_the_run(check, data):
     check(data)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @settings(max_examples=max(50, settings.default.max_examples // 2))
 @given(data=st.data())

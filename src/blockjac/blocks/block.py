@@ -457,7 +457,7 @@ def tidy(term: Term, out_shape: Shape, wrt_shape: Shape) -> Term | None:
 
         return trimmed(Term(factors, out, wrt, term.coefficient), out_shape, wrt_shape)
     if any(label.size == 1 for factor in factors for label in factor.labels):
-        factors = tuple(map(_tidy_factor, factors))
+        factors = tuple(map(tidy_factor, factors))
     return Term(factors, out, wrt, term.coefficient)
 
 
@@ -468,7 +468,7 @@ def _tidy_index(index: Index, lookups: dict[int, Lookup]) -> Index:
     lookup = index.lookup
     if lookup is not None and any(label.size == 1 for label in lookup.labels):
         if id(lookup) not in lookups:
-            squeezed = _tidy_factor(Factor(lookup.array, lookup.labels))
+            squeezed = tidy_factor(Factor(lookup.array, lookup.labels))
             array = squeezed.array
             if lookup.constant and isinstance(lookup.array, np.ndarray):
                 array = np.reshape(lookup.array, tuple(label.size for label in squeezed.labels))
@@ -479,7 +479,8 @@ def _tidy_index(index: Index, lookups: dict[int, Lookup]) -> Index:
     return Index(index.offset, collect(index.strides), lookup)
 
 
-def _tidy_factor(factor: Factor) -> Factor:
+def tidy_factor(factor: Factor) -> Factor:
+    """A factor without labels of size 1, which no index names."""
     labels = tuple(label for label in factor.labels if label.size != 1)
     if len(labels) == len(factor.labels):
         return factor

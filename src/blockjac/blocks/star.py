@@ -14,7 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.blocks import factor as arrays
-from blockjac.blocks.block import Block, Term, as_array, delta_pairs, rebuilt, tidy
+from blockjac.blocks.block import (
+    Block,
+    Term,
+    as_array,
+    delta_pairs,
+    rebuilt,
+    tidy,
+    tidy_factor,
+)
 from blockjac.blocks.cost import count_contraction, count_edge_products, is_planning
 from blockjac.blocks.dense import (
     Axis,
@@ -635,6 +643,7 @@ def in_one(block: Block, deltas: Sequence[tuple[int, int]], masked: bool = False
         total = functools.reduce(arrays.add, [_over(term, kept, target, block) for term in whole])
         for _, places in few:
             total = places.added(total, block.dtype)
+        total = tidy_factor(total)
     else:
         total = joined(block.terms, axis, target, block.shape, block.dtype)
     indices = [Index.of(label) for label in target]
