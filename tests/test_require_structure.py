@@ -135,7 +135,7 @@ def rule_in_a_map(x):
 
 
 def a_band_through_a_loop(x):
-    return jax.lax.fori_loop(0, 2, lambda _, y: smooth(y), x)  # LOST
+    return jax.lax.fori_loop(0, 60, lambda _, y: smooth(y), x)  # LOST
 
 
 def a_permutation_through_a_long_loop(x):
@@ -412,7 +412,7 @@ def test_two_functions_of_one_program_are_told_by_their_own_lines():
 
 
 def hessian_of_a_band(x):
-    moved = jax.lax.fori_loop(0, 2, lambda _, y: smooth(y) ** 2, x)  # LOST
+    moved = jax.lax.fori_loop(0, 60, lambda _, y: smooth(y) ** 2, x)  # LOST
     return jnp.sum(moved**3)
 
 

@@ -370,14 +370,14 @@ def test_random_programs(program, order, shapes, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=settings.default.max_examples)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(programs(OPERATIONS), orders, shape_pairs, seeds)
 def test_many_random_programs(program, order, shapes, seed):
     compare(program, order, shapes, seed)
 
 
 @pytest.mark.slow
-@settings(max_examples=settings.default.max_examples // 2)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(
     programs(OPERATIONS, 3),
     programs(BACKWARDS_ONLY, 2),

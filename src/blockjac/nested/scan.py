@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -38,6 +39,7 @@ from blockjac.nested.form import (
     note_stacked,
     written_cost,
 )
+from blockjac.nested.one_by_one import Shares, Walked, cost_one_by_one, walked
 from blockjac.nested.slices import Slices, aligned_axis, cut_all
 from blockjac.nested.spread import start_of
 from blockjac.rules.fallback import real_dtype, vertex_shape
@@ -233,7 +235,7 @@ class ScanGroup(NestedGroup):
 
     def _sweep(
         self, act: Act, carry: Blocks, cut: Sequence[Slices | None], backwards: bool
-    ) -> Swept:
+    ) -> Swept | Walked:
         """Carry blocks over all steps, in the structure that lasts.
 
         Args:
@@ -253,7 +255,7 @@ class ScanGroup(NestedGroup):
                 break
             forms = grown
         summed, stacked = (list(map(form_of, part)) for part in (shares.summed, shares.slices))
-        if cost is not None and is_planning():
+        if cost is not None:
             written = written_cost(
                 zip(
                     (*forms, *summed, *stacked),
@@ -262,6 +264,11 @@ class ScanGroup(NestedGroup):
                 )
             )
             cost.add(written)
+            carried = sum(form.numel for form in forms if form is not None)
+            found = self._one_by_one(act, carry, cut, backwards, cost.seconds(), carried)
+            if found is not None:
+                return found
+        if cost is not None and is_planning():
             charge(cost.flops * self.loop.length, cost.bytes * self.loop.length)
             return Swept(
                 _blocks(forms, [form and form.abstract() for form in forms]),
@@ -293,6 +300,42 @@ class ScanGroup(NestedGroup):
             backwards,
         )
         return Swept(_blocks(forms, carried), _blocks(summed, totals), stacked, shares_of_steps)
+
+    def _one_by_one(
+        self,
+        act: Act,
+        carry: Blocks,
+        cut: Sequence[Slices | None],
+        backwards: bool,
+        seconds_a_step: float,
+        carried: int,
+    ) -> Walked | None:
+        """What the steps give outside a loop; None where a loop is the better way."""
+        body, length = self.loop.body, self.loop.length
+        steps = range(length)[:: -1 if self.loop.reverse != backwards else 1]
+        any_slices = [one and one.any_step() for one in cut]
+
+        def planned(_: int, carry: Blocks) -> Shares:
+            return act(body.abstract_edges(whole=not backwards), carry, any_slices)
+
+        cost = cost_one_by_one(planned, steps, carry, seconds_a_step, carried)
+        if cost is None:
+            return None
+        if is_planning():
+            charge(cost.flops, cost.bytes)
+            with planning():
+                return walked(planned, steps, carry)
+        points, point_of = self._points(backwards)
+
+        def taken(number: int, carry: Blocks) -> Shares:
+            at, parts = jax.tree.map(
+                lambda array: lax.index_in_dim(array, number, keepdims=False),
+                (points, [[] if one is None else one.arrays for one in cut]),
+            )
+            slices = [one and one.step(part) for one, part in zip(cut, parts, strict=True)]
+            return act(body.edges(point_of(at)), carry, slices)
+
+        return walked(taken, steps, carry)
 
     def _note_losses(
         self,
@@ -366,15 +409,6 @@ class ScanGroup(NestedGroup):
         if backwards:
             return of_steps, restored
         return (of_steps, (ahead["slices"], ahead["steps"])), restored_ahead
-
-
-@dataclass(frozen=True)
-class Shares:
-    """What one step gives: blocks to carry on, to sum over the steps, to keep apart."""
-
-    carry: Blocks
-    summed: Blocks
-    slices: Blocks
 
 
 Act = Callable[[Edges, Blocks, Blocks], Shares]

@@ -1,0 +1,161 @@
+"""The steps of a loop one by one, each with blocks of the structure that they have just then.
+
+What a loop carries has one shape in every step. A band that grows from step to step is therefore
+carried dense, although after a few steps of a stencil most of it is still zero. Such steps are
+applied one after the other, outside a loop, where that costs far less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from blockjac.blocks import Block, Index, add
+from blockjac.blocks.cost import Cost, OverBudget, planning
+from blockjac.blocks.star import summed
+from blockjac.nested.body import Blocks
+
+SECONDS_A_CONTRACTION = 0.2e-6
+"""What one more contraction in the program counts for, since it has to be compiled."""
+
+CONTRACTIONS = 200
+"""After so many a contraction counts twice, after twice as many three times, and so on."""
+
+SECONDS_A_NUMBER = 100e-9
+"""What one more number counts for that is carried to the end, where something is done with it."""
+
+WORTH = 0.5
+"""The share of the loop's cost that steps one by one may cost, which take longer to compile."""
+
+EFFORT = 200_000
+"""The effort of planning that may be spent on the steps: seconds where many places are listed."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What one step gives: blocks to carry on, to sum over the steps, to keep apart."""
+
+    carry: Blocks
+    summed: Blocks
+    slices: Blocks
+
+
+Step = Callable[[int, Blocks], Shares]
+"""What the step of a number gives, from the carried blocks."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What all steps gave, one by one.
+
+    Attributes:
+        carry: carried to the end.
+        totals: summed over the steps.
+        slices: of each step what it keeps apart, by its number.
+    """
+
+    carry: Blocks
+    totals: Blocks
+    slices: dict[int, Blocks]
+
+    def stacked(
+        self, length: int, places: Sequence[int | None], partner: int | None = None
+    ) -> list[Block | None]:
+        """The shares of all steps as blocks.
+
+        Args:
+            length: how many steps.
+            places: where in the input axes the steps go; None for nowhere.
+            partner: where in the output axes, if each step has its own result.
+        """
+        return [
+            _stacked(
+                {step: blocks[slot] for step, blocks in self.slices.items()}, length, place, partner
+            )
+            for slot, place in enumerate(places)
+        ]
+
+
+def walked(
+    step: Step,
+    steps: Sequence[int],
+    carry: Blocks,
+    heed: Callable[[int, Blocks], None] = lambda count, carry: None,
+) -> Walked:
+    """Apply the steps in turn.
+
+    Args:
+        step: one of them.
+        steps: their numbers, in the order in which they are applied.
+        carry: what is carried at the start.
+        heed: called after each step with how many there were, and what is carried.
+    """
+    totals: Blocks | None = None
+    slices = {}
+    for count, number in enumerate(steps, 1):
+        shares = step(number, carry)
+        carry, slices[number] = shares.carry, shares.slices
+        totals = shares.summed if totals is None else list(map(_plus, totals, shares.summed))
+        heed(count, carry)
+    return Walked(carry, totals or [], slices)
+
+
+def cost_one_by_one(
+    step: Step, steps: Sequence[int], carry: Blocks, seconds_a_step: float, carried: int
+) -> Cost | None:
+    """What the steps cost one by one; None where a loop is the better way.
+
+    Args:
+        step: one of them, as a plan sees it.
+        steps: their numbers, in the order in which they are applied.
+        carry: what is carried at the start.
+        seconds_a_step: what each costs in a loop.
+        carried: how many numbers a loop carries.
+    """
+
+    def heed(count: int, carry: Blocks) -> None:
+        numbers = sum(block.stored for block in carry if block is not None)
+        compiled = cost.contractions * (1 + cost.contractions / CONTRACTIONS)
+        seconds = cost.seconds() + compiled * SECONDS_A_CONTRACTION
+        seconds_in_loop = seconds_a_step * count + carried * SECONDS_A_NUMBER
+        if seconds + numbers * SECONDS_A_NUMBER > WORTH * seconds_in_loop:
+            raise OverBudget
+
+    try:
+        with planning(EFFORT) as cost:
+            walked(step, steps, carry, heed)
+    except OverBudget:
+        return None
+    return cost
+
+
+def _plus(one: Block | None, other: Block | None) -> Block | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return add(one, other)
+
+
+def _stacked(
+    blocks: dict[int, Block | None], length: int, place: int | None, partner: int | None
+) -> Block | None:
+    """The blocks of the steps as one, in which the number of the step is one more index."""
+    present = {step: block for step, block in blocks.items() if block is not None}
+    if not present:
+        return None
+    any_block = next(iter(present.values()))
+    terms = [
+        replace(
+            term,
+            out=_with(term.out, partner, Index(step)),
+            wrt=_with(term.wrt, place, Index(step)),
+        )
+        for step, block in present.items()
+        for term in block.terms
+    ]
+    out_shape = _with(any_block.out_shape, partner, length)
+    return summed(out_shape, _with(any_block.wrt_shape, place, length), any_block.dtype, terms)
+
+
+def _with(values: Sequence[Any], place: int | None, value: Any) -> tuple[Any, ...]:
+    return tuple(values) if place is None else (*values[:place], value, *values[place:])
