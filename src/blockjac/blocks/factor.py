@@ -376,42 +376,61 @@ class View:
                 factor = split(factor, place, digits)
             else:
                 gathered[place] = axis
-        return gather(factor, gathered) if gathered else factor
+        for group in _connected(gathered):
+            factor = gather(factor, group)
+        return factor
 
     def _only_here(self, axis: Index) -> bool:
         others = {label for other in self.axes if other is not axis for label in other.labels}
         return not others & set(axis.labels)
 
 
+def _connected(indices: Mapping[Label, Index]) -> list[dict[Label, Index]]:
+    """The indices in groups that share no label: each group is gathered with small index arrays.
+
+    A label that is replaced may stand in the expression of another; that one is gathered first.
+    """
+    groups: list[dict[Label, Index]] = []
+    for place, index in indices.items():
+        joint = {place: index}
+        apart = []
+        for group in groups:
+            if any(_meet(one, other) for one in joint.items() for other in group.items()):
+                joint = {**group, **joint}
+            else:
+                apart.append(group)
+        groups = [*apart, joint]
+    return groups
+
+
+def _meet(one: tuple[Label, Index], other: tuple[Label, Index]) -> bool:
+    labels = [{place, *index.labels} for place, index in (one, other)]
+    return not labels[0].isdisjoint(labels[1])
+
+
 def gather(factor: Factor, indices: Mapping[Label, Index]) -> Factor:
     """Replace labels by expressions of other labels: `result[m, ...] = factor[index(m), ..., ...]`.
 
-    Values of an index outside its label give 0.
+    Values of an index outside its label give 0. Axes that no index has to do with are slices.
     """
     own = [label for label in factor.labels if label not in indices]
     over = unique([label for index in indices.values() for label in index.labels])
-    labels = (*(label for label in over if label not in own), *own)
+    tied = [label for label in own if label in over]
+    dims = (*(label for label in over if label not in own), *tied)
+    labels = (*dims, *(label for label in own if label not in tied))
     if is_planning():
         return priced(labels, factor.array.dtype, [Factor(None, labels)])
     check_fits(labels, factor.array.dtype)
     safe = all(index.within(label.size) for label, index in indices.items())
     mode, fill = ("promise_in_bounds", None) if safe else ("fill", 0)
-    shared = any(label in own for label in over)
-    dims = labels if shared else tuple(label for label in labels if label not in own)
-    places = {}
+    selectors = []
     for label, index in indices.items():
         values = aligned(index_values(index), dims)
-        places[label] = values if safe else jnp.where(values < 0, label.size, values)
-    array = jnp.asarray(factor.array)
-    if not shared:
-        first = [factor.labels.index(label) for label in indices]
-        array = jnp.moveaxis(array, first, range(len(first)))
-        selectors = tuple(places.values())
-    else:
-        selectors = tuple(
-            places[label] if label in indices else _along(label, dims) for label in factor.labels
-        )
-    return Factor(array.at[selectors].get(mode=mode, fill_value=fill), labels)
+        selectors.append(values if safe else jnp.where(values < 0, label.size, values))
+    selectors += [_along(label, dims) for label in tied]
+    first = [factor.labels.index(label) for label in (*indices, *tied)]
+    array = jnp.moveaxis(jnp.asarray(factor.array), first, range(len(first)))
+    return Factor(array.at[tuple(selectors)].get(mode=mode, fill_value=fill), labels)
 
 
 def _along(label: Label, dims: Sequence[Label]) -> Any:

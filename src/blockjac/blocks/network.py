@@ -482,12 +482,17 @@ def _substitution(network: Network, left: Index, right: Index, size: int) -> boo
     if not found:
         return False
     _, label, value = min(found, key=lambda entry: entry[0])
-    if len(value.labels) > 1 and network.is_digit(label):
-        # What is no digit itself would hide the other digits: rather a window of some factor.
+    if len(value.labels) > 1 and network.is_placed(label):
+        # What is no digit itself would hide the other digits, and what stands for labels that could
+        # be summed keeps them all in the answer: rather a window of some factor.
+        is_digit = network.is_digit(label)
+        least = label.size if is_digit else label.size / 2
         free = [
             (rank, other, rest)
             for rank, other, rest in found
-            if other.size >= label.size and not network.is_placed(other)
+            if other.size >= least
+            and not network.is_placed(other)
+            and (is_digit or not all(map(network.is_placed, rest.labels)))
         ]
         _, label, value = min(free, key=lambda entry: entry[0], default=(0, label, value))
     if left.single is None and right.single is None and not right.within(size):

@@ -126,7 +126,10 @@ def _selection(params: dict[str, Any]) -> tuple[Any, float]:
 def _chosen_block(
     out: Any, moving: Any, operand: Any, choose: Any, nothing: float, params: dict[str, Any]
 ) -> Any:
-    """`out[o] = moving[chosen(o)]`, where each window of the operand chooses one of its places."""
+    """`out[o] = moving[chosen(o)]`, where each window of the operand chooses one of its places.
+
+    On an axis with windows of one place, as examples and channels have, there is no choice.
+    """
     if 0 in out.shape:
         return (Block.zeros(out.shape, moving.shape, moving.dtype),)
     config = {name: params.get(name) for name in _PARAMETERS}
@@ -139,7 +142,12 @@ def _chosen_block(
     labels = labels_of(out.shape)
     carried = tuple(label for label in labels if label.size != 1)
     sizes = tuple(label.size for label in carried)
-    wrt = tuple(Index(0, (), Lookup(jnp.reshape(one, sizes), carried, None)) for one in places)
+    wrt = tuple(
+        _met(axis, label)
+        if axis.window == 1
+        else Index(0, (), Lookup(jnp.reshape(one, sizes), carried, None))
+        for axis, label, one in zip(axes, labels, places, strict=True)
+    )
     return (Block(out.shape, moving.shape, moving.dtype, [Term((), plain(labels), wrt)]),)
 
 
