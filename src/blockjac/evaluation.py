@@ -235,6 +235,8 @@ def _without_zeros(equation: Equation, row: list[Any], graph: Graph) -> list[Any
     for place, other in enumerate(reversed(equation.operands)):
         block = row[place]
         may = graph.zeros.get(other.value) if isinstance(other, Operand) else None
+        if may is not None and isinstance(block, Operator):
+            block.group.without_zeros(place, may)
         if may is None or not isinstance(block, Block) or len(block.terms) != 1:
             continue
         factors = block.terms[0].factors

@@ -26,7 +26,7 @@ from blockjac.graph import Equation, Graph, Literal, Operand
 LARGEST = 2**20
 """Constants and values of more entries than this are not looked into."""
 
-FACTORS = frozenset({"mul", "dot_general"})
+FACTORS = frozenset({"mul", "dot_general", "conv_general_dilated"})
 """Primitives that multiply one operand's tangent by the other operand."""
 
 Pattern = np.ndarray
@@ -47,7 +47,23 @@ def zeros_of(graph: Graph, known: Mapping[int, Any]) -> dict[int, Pattern]:
         return {}
     found = _followed(graph, known, _needed(graph, wanted))
     chosen = {value: found[value] for value in wanted if value in found}
-    return {value: may for value, may in chosen.items() if _pays(may)}
+    slid = _slid(graph)
+    return {
+        value: may
+        for value, may in chosen.items()
+        if (not may.all() if value in slid else _pays(may))
+    }
+
+
+def _slid(graph: Graph) -> set[int]:
+    """The values that are convolved: an entry of theirs stands for many places."""
+    return {
+        operand.value
+        for equation in graph.equations
+        if equation.primitive.name == "conv_general_dilated"
+        for operand in equation.operands
+        if isinstance(operand, Operand)
+    }
 
 
 def _has_zeros(graph: Graph) -> bool:

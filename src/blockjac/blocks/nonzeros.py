@@ -64,7 +64,7 @@ class Layout:
     lookups: int = 0
 
 
-def layout(may: np.ndarray, is_answer: bool = False) -> Layout:
+def layout(may: np.ndarray, is_answer: bool = False, times: int = 1) -> Layout:
     """The cheapest way to write an array.
 
     What counts is the numbers stored, lookups included. A dense array with a mask tells its places
@@ -73,16 +73,18 @@ def layout(may: np.ndarray, is_answer: bool = False) -> Layout:
     Args:
         may: where the array may hold another number than zero.
         is_answer: whether places that the array has for nothing count as well.
+        times: how many places of the answer an entry stands for, as one of a convolution's kernel
+            does: lookups and terms are as many whatever that number is.
     """
-    return _layout(np.packbits(may).tobytes(), may.shape, is_answer)
+    return _layout(np.packbits(may).tobytes(), may.shape, is_answer, times)
 
 
 @functools.lru_cache(maxsize=64)
-def _layout(bits: bytes, shape: tuple[int, ...], is_answer: bool) -> Layout:
+def _layout(bits: bytes, shape: tuple[int, ...], is_answer: bool, times: int) -> Layout:
     """The same, found once for a pattern: a program is asked about again and again."""
     whole = np.unpackbits(np.frombuffer(bits, np.uint8), count=math.prod(shape))
     may = whole.astype(bool).reshape(shape)
-    found = [_of_digits(may, split, is_answer) for split in _splits(may.shape)]
+    found = [_of_digits(may, split, is_answer, times) for split in _splits(may.shape)]
     dense = Layout(
         tuple((size,) for size in may.shape),
         (),
@@ -108,7 +110,9 @@ def _divisors(number: int) -> list[int]:
     return [one for one in range(2, number + 1) if number % one == 0]
 
 
-def _of_digits(may: np.ndarray, split: tuple[tuple[int, ...], ...], is_answer: bool) -> Layout:
+def _of_digits(
+    may: np.ndarray, split: tuple[tuple[int, ...], ...], is_answer: bool, times: int
+) -> Layout:
     """The cheapest way after axes are split."""
     digits = may.reshape([size for sizes in split for size in sizes])
     axes = tuple(axis for axis in range(digits.ndim) if not _is_constant_along(digits, axis))
@@ -123,7 +127,7 @@ def _of_digits(may: np.ndarray, split: tuple[tuple[int, ...], ...], is_answer: b
     lookups = sum(_lookups(piece) for piece in pieces)
     terms = max(len(pieces) - 1, 0)
     worth = NUMBERS_A_RUN + SHARE_A_RUN * places.shape[1]
-    cost = count * (1 + NUMBERS_A_PLACE * is_answer) + lookups + worth * terms
+    cost = count * (1 + NUMBERS_A_PLACE * is_answer) + (lookups + worth * terms) / times
     return Layout(split, axes, tuple(pieces), cost, lookups)
 
 
@@ -176,7 +180,8 @@ def without_zeros(block: Block, place: int, may: np.ndarray) -> Block:
         return rebuilt(
             block.out_shape, block.wrt_shape, block.dtype, _written(block, term, factor, chosen)
         )
-    if layout(may, is_answer=True).pieces is None:
+    times = max(arrays.numel(term.labels) // max(may.size, 1), 1)
+    if layout(may, is_answer=True, times=times).pieces is None:
         return block
     mask = Factor(may, factor.labels)
     return rebuilt(
@@ -205,7 +210,8 @@ def without_masks(block: Block, numbers_a_place: float = 1) -> Block:
         may = np.ones(arrays.sizes(labels), bool)
         for mask in masks:
             may = may & _over(mask, labels)
-        chosen = layout(may, is_answer=True)
+        times = max(arrays.numel(term.labels) // max(may.size, 1), 1)
+        chosen = layout(may, is_answer=True, times=times)
         kept = replace(term, factors=tuple(one for one in term.factors if one not in masks))
         if not _is_worth(chosen, kept, Factor(may, labels), numbers_a_place):
             terms.append(term)

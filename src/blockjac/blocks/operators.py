@@ -89,6 +89,14 @@ class OperatorGroup:
         """The arrays that a rule has made this of, as a pytree; a pass keeps its own."""
         return ()
 
+    def without_zeros(self, place: int, may: Any) -> None:
+        """Take note of where what multiplies an operand is known to be zero; no use here.
+
+        Args:
+            place: of the operand that is differentiated.
+            may: where the other one may hold another number than zero.
+        """
+
     def edges(self) -> list[list[Operator]]:
         """One operator for each output and input."""
         return [

@@ -16,13 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac import compat
-from blockjac.blocks import Block, Index, Label, Lookup, Term
+from blockjac.blocks import Block, Index, Label, Term
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.applying import LinearMap, Side, through
 from blockjac.blocks.block import delta_pairs, rebuilt
 from blockjac.blocks.cost import charge, planning
-from blockjac.blocks.factor import View
+from blockjac.blocks.factor import Factor, View, is_known_mask
 from blockjac.blocks.index import collect
+from blockjac.blocks.known import known_lookup, known_values
+from blockjac.blocks.nonzeros import without_zeros
 from blockjac.blocks.operators import OperatorGroup
 from blockjac.blocks.star import star, summed
 from blockjac.graph import Equation
@@ -80,8 +82,8 @@ class Window:
         met = (places % self.base == 0) & (places >= 0)
         places = np.where(met, places // self.base, self.size)
         carried = tuple(label for label in (o, k) if label.size != 1)
-        table = jnp.asarray(places.reshape(arrays.sizes(carried)), jnp.int32)
-        return Index(0, (), Lookup(table, carried)), Index.of(k), Index.of(o)
+        table = known_lookup(places.reshape(arrays.sizes(carried)), carried)
+        return Index(0, (), table), Index.of(k), Index.of(o)
 
     def indices(self, input_is_stored: bool) -> tuple[Index, Index, Index]:
         """Input, kernel and result, so that the stored one of the operands is not copied."""
@@ -113,15 +115,25 @@ class Convolution:
         taps = math.prod(size for axis, size in enumerate(self.rhs.shape) if axis != feature)
         return 2 * math.prod(self.out.shape) * taps
 
-    def block(self, operand: int, other: Any) -> Block:
-        """The block with respect to the left (0) or right (1) operand, over the other one."""
+    def block(self, operand: int, other: Any, may: np.ndarray | None = None) -> Block:
+        """The block with respect to the left (0) or right (1) operand, over the other one.
+
+        Args:
+            operand: which.
+            other: the other one.
+            may: where that one may hold another number than zero; None for everywhere.
+        """
         variable = (self.lhs, self.rhs)[operand]
         if 0 in (*self.out.shape, *self.lhs.shape, *self.rhs.shape):
             return Block.zeros(self.out.shape, variable.shape, variable.dtype)
         places = self.places(input_is_stored=operand == 1)
         wrt, stored = (places.lhs, places.rhs) if operand == 0 else (places.rhs, places.lhs)
-        term = Term((View(other, stored).read(),), places.out, wrt)
-        return Block(self.out.shape, variable.shape, variable.dtype, [term])
+        factors = [View(other, stored).read()]
+        if may is not None:
+            factors.append(_mask(may, stored))
+        term = Term(tuple(factors), places.out, wrt)
+        block = Block(self.out.shape, variable.shape, variable.dtype, [term])
+        return block if may is None else _without_mask(block)
 
     def places(self, input_is_stored: bool) -> Places:
         """Where labels meet the three arrays.
@@ -193,6 +205,34 @@ class Convolution:
         ]
 
 
+def _mask(may: np.ndarray, axes: Sequence[Index]) -> Factor:
+    """A pattern read through indices that are known, as a mask; off its axes it is False."""
+    labels = arrays.unique([label for index in axes for label in index.labels if label.size != 1])
+    places = [known_values(index, labels) for index in axes]
+    inside = np.ones(arrays.sizes(labels), bool)
+    for values, size in zip(places, may.shape, strict=True):
+        inside &= (values >= 0) & (values < size)
+    read = may[
+        tuple(np.clip(values, 0, size - 1) for values, size in zip(places, may.shape, strict=True))
+    ]
+    return Factor(inside & read, labels)
+
+
+def _without_mask(block: Block) -> Block:
+    """The block over the places that its mask leaves, in the cheapest form."""
+    if not block.terms:
+        return block
+    (term,) = block.terms
+    masks = [one for one in term.factors if is_known_mask(one)]
+    numbers = tuple(one for one in term.factors if one not in masks)
+    if len(masks) != 1 or len(numbers) != 1 or set(masks[0].labels) != set(numbers[0].labels):
+        return block
+    (mask,), (number,) = masks, numbers
+    may = np.transpose(mask.array, [mask.labels.index(label) for label in number.labels])
+    bare = rebuilt(block.out_shape, block.wrt_shape, block.dtype, [replace(term, factors=numbers)])
+    return without_zeros(bare, 0, may)
+
+
 def _arranged(axes: Sequence[int], indices: Sequence[Index]) -> tuple[Index, ...]:
     """The indices of batch, feature and spatial axes in the order of an array's own axes."""
     own = dict(zip(axes, indices, strict=True))
@@ -222,6 +262,12 @@ class OneOperand(OperatorGroup):
             structured=True,
         )
         self.convolution, self.operand, self.other = convolution, operand, other
+        self.may: np.ndarray | None = None
+
+    def without_zeros(self, place: int, may: np.ndarray) -> None:
+        """Leave out the places where the other operand is known to be zero, once written down."""
+        if place == self.operand:
+            self.may = may
 
     def pushed(self, tangents: Sequence[Any]) -> list[Any]:
         """The convolution of one tangent with the other operand."""
@@ -236,7 +282,7 @@ class OneOperand(OperatorGroup):
 
     def _written(self, row: int, column: int) -> Block:
         del row, column
-        return self.convolution.block(self.operand, self.other)
+        return self.convolution.block(self.operand, self.other, self.may)
 
     def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
         """`cotangent star J`."""
