@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 import blockjac
 import harness
@@ -154,6 +155,60 @@ def network_hessian() -> harness.Task:
             harness.Claim(1 / 8, ("jax.hessian", "jacrev")),
             harness.Claim(1.05, ("torch", "asdex")),
         ),
+    )
+
+
+def convolved(X: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A convolution of images, as large as they are."""
+    return jax.lax.conv_general_dilated(
+        X, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def denoised(params: Arrays, X: jax.Array) -> jax.Array:
+    """A network of two convolutions, from images to images."""
+    w, b, v = params
+    return convolved(jnp.tanh(convolved(X, w) + b), v)
+
+
+def our_convolved_diagonal(params: Arrays, X: jax.Array, Y: jax.Array) -> Arrays:
+    """The diagonal of the Gauss-Newton matrix of half the squared error."""
+    half = lambda Y, Q: 0.5 * jnp.sum((Q - Y) ** 2)  # noqa: E731
+    return blockjac.ggn(denoised, half)(params, X, Y).diagonal()
+
+
+def column_a_pass(params: Arrays, X: jax.Array, Y: jax.Array) -> Arrays:
+    """The same in little memory: the derivative by one parameter after the other, squared."""
+    del Y
+    flat, tree = ravel_pytree(params)
+    push = jax.linearize(lambda flat: denoised(tree(flat), X), flat)[1]
+    one = lambda place: jnp.sum(push(jnp.zeros_like(flat).at[place].set(1.0)) ** 2)  # noqa: E731
+    return tree(jax.lax.map(one, jnp.arange(flat.size)))
+
+
+def squared_jacobian(params: Arrays, X: jax.Array, Y: jax.Array) -> Arrays:
+    """The same from the dense Jacobian, all columns at a time."""
+    del Y
+    dense = jax.jacfwd(lambda params: denoised(params, X))(params)
+    return jax.tree.map(lambda block: jnp.sum(block**2, axis=(0, 1, 2, 3)), dense)
+
+
+def convolved_diagonal() -> harness.Task:
+    """The diagonal of a Gauss-Newton matrix where there are more outputs than parameters."""
+    generator = np.random.default_rng(0)
+    channels, side, images = 8, 24, 4
+    shapes = ((3, 3, 1, channels), (channels,), (3, 3, channels, 1), (images, side, side, 1))
+    *params, X = (jnp.asarray(0.3 * generator.normal(size=shape)) for shape in shapes)
+    return harness.Task(
+        title=f"Diagonal of a GGN of two convolutions, {images} images of {side} x {side}",
+        arguments=(tuple(params), X, jnp.zeros_like(X)),
+        contenders={
+            harness.OURS: our_convolved_diagonal,
+            "a column a pass": column_a_pass,
+            "jacfwd": squared_jacobian,
+        },
+        alike=(harness.OURS, "a column a pass", "jacfwd"),
+        claims=(harness.Claim(1, ("a column a pass", "jacfwd")),),
     )
 
 
@@ -351,6 +406,7 @@ def softmax_blocks() -> harness.Task:
 TASKS = {
     "network": network_hessian,
     "gauss-newton": gauss_newton,
+    "convolutions": convolved_diagonal,
     "logistic": logistic_regression,
     "quadratic": quadratic_form,
     "softmax": softmax_blocks,
