@@ -165,8 +165,9 @@ def test_diagonal_of_the_ggn(name):
     for key in params:
         np.testing.assert_allclose(found[key], wanted[key], rtol=1e-9, atol=1e-12)
     entries = case.model(params, X).size * sum(one.size for one in params.values())
-    temporaries = compiled.memory_analysis().temp_size_in_bytes
-    assert temporaries <= TIMES * 8 * (entries + PATCHES * X.size)
+    analysis = compiled.memory_analysis()
+    assert analysis is not None
+    assert analysis.temp_size_in_bytes <= TIMES * 8 * (entries + PATCHES * X.size)
 
 
 @pytest.mark.parametrize("name", sampled(CASES, 3))

@@ -1,6 +1,7 @@
 """Convolutions with constants that have zeros: the pattern has the other taps alone."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,7 @@ NOTHING = np.zeros((3, 3))
 Function = Callable[[jax.Array], jax.Array]
 
 
-def plane(
-    x: jax.Array, kernel: np.ndarray, padding: object = "SAME", **params: object
-) -> jax.Array:
+def plane(x: jax.Array, kernel: np.ndarray, padding: Any = "SAME", **params: Any) -> jax.Array:
     """The convolution of one image of one channel."""
     strides = params.pop("strides", (1, 1))
     made = jax.lax.conv_general_dilated(
@@ -58,7 +57,7 @@ CASES: dict[str, tuple[Function, tuple[int, ...]]] = {
     "groups": (lambda x: channels(x, [[CROSS], [COLUMNS]], 2), (2, 6, 6)),
     "examples": (lambda x: jax.vmap(lambda one: plane(one, CROSS))(x), (3, 5, 5)),
     "signal with zeros": (lambda w: jnp.convolve(SPARSE, w, "valid"), (3,)),
-    "scipy": (lambda x: jax.scipy.signal.convolve2d(x, CROSS, mode="same"), (6, 6)),
+    "scipy": (lambda x: jax.scipy.signal.convolve2d(x, jnp.asarray(CROSS), mode="same"), (6, 6)),
 }
 
 

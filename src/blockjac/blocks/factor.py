@@ -356,7 +356,7 @@ class View:
         )
 
     def read(self) -> Factor:
-        """The array over the labels: sliced, split into digits, and gathered once for the rest."""
+        """The array over the labels: sliced, split into digits, and gathered for the rest."""
         labels = self.labels
         if len(labels) == len(self.axes) and all(
             axis.is_plain(size) for axis, size in zip(self.axes, self.array.shape, strict=True)
@@ -386,10 +386,7 @@ class View:
 
 
 def _connected(indices: Mapping[Label, Index]) -> list[dict[Label, Index]]:
-    """The indices in groups that share no label: each group is gathered with small index arrays.
-
-    A label that is replaced may stand in the expression of another; that one is gathered first.
-    """
+    """The indices in groups that share no label: each is gathered with index arrays of its own."""
     groups: list[dict[Label, Index]] = []
     for place, index in indices.items():
         joint = {place: index}
