@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.blocks.as_matrix import AsMatrix
+from blockjac.blocks.cost import is_planning
 from blockjac.blocks.factor import Factor, cast, is_mask, reshaped
 from blockjac.blocks.index import Index, Label, Lookup, collect
 from blockjac.errors import BlockShapeError, BlockTypeError
@@ -96,7 +97,7 @@ class Structure:
     wrt_shape: Shape
     dtype: Any
     terms: tuple[Any, ...]
-    names: _Names
+    names: Names
 
     def __hash__(self) -> int:
         return self._hash
@@ -106,13 +107,13 @@ class Structure:
         return hash((self.out_shape, self.wrt_shape, self.dtype, self.terms))
 
 
-class _Names(tuple):
+class Names(tuple):
     """Names that ride along with a structure: equal to any other names."""
 
     __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Names)
+        return isinstance(other, Names)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -120,9 +121,9 @@ class _Names(tuple):
     def __hash__(self) -> int:
         return 0
 
-    def without(self) -> _Names:
+    def without(self) -> Names:
         """As many empty names."""
-        return _Names(("",) * len(names) for names in self)
+        return Names(("",) * len(names) for names in self)
 
 
 class Block(AsMatrix):
@@ -594,7 +595,7 @@ def flatten(block: Block) -> tuple[list[Any], Structure]:
         )
         names.append(tuple(factor.name for factor in term.factors))
     return arrays, Structure(
-        block.out_shape, block.wrt_shape, block.dtype, tuple(terms), _Names(names)
+        block.out_shape, block.wrt_shape, block.dtype, tuple(terms), Names(names)
     )
 
 
@@ -658,8 +659,14 @@ jax.tree_util.register_pytree_node(Block, flat_parts, unflatten)
 
 def _dense(block: Block, max_bytes: int | None) -> Any:
     from blockjac.blocks.dense import dense
+    from blockjac.blocks.replay import replayed_array
 
-    return mapped(block, lambda one: dense(one, max_bytes=max_bytes))
+    def written(one: Block) -> Any:
+        return dense(one, max_bytes=max_bytes)
+
+    if is_planning() or block.batch_shape:
+        return mapped(block, written)
+    return replayed_array(("dense", max_bytes), written, block)
 
 
 def _diagonal(block: Block) -> Any:

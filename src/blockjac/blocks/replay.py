@@ -2,7 +2,7 @@
 
 What two blocks contract to, and by which operations, depends on their structure and on the types of
 their arrays alone, and so does what a rule makes of an equation. A program unrolled in Python has
-thousands of both, of a few kinds: the second of a kind is traced by itself, and from then on its
+thousands of both, of a few kinds: a frequent kind is traced by itself, and from then on its
 operations are bound to the arrays at hand, without solving for indices and without the Python of
 `jax.numpy` around each product.
 
@@ -13,22 +13,37 @@ in a batch of `jax.vmap` or over several devices, where products are laid out fo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 
 from blockjac import compat
-from blockjac.blocks.block import Block, Structure, flat_parts, flatten, unflatten
+from blockjac.blocks.block import (
+    Block,
+    Names,
+    Structure,
+    Term,
+    flat_parts,
+    flatten,
+    rebuilt,
+    unflatten,
+)
+from blockjac.blocks.factor import Factor
+from blockjac.blocks.index import Index, Label
 from blockjac.promises import is_forwards, is_structure_kept
 from blockjac.tracing import is_tracing
 
 MAX_KEPT = 20_000
-"""How many kinds of pairs are remembered; past that all are forgotten."""
+"""How many kinds are remembered; past that all are forgotten."""
 
 LARGEST_CONSTANT = 4096
 """Bytes of the constants that may be kept with a list of operations."""
+
+
+NamesOfFactors = tuple[tuple[str, ...], ...]
+"""By term; empty for those without one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +51,7 @@ class Form:
     """A kind of block: all that the operations on it depend on. Equal ones are one object.
 
     Attributes:
-        structure: the terms, with arrays by number.
+        structure: the terms, with arrays by number, without names.
         types: of the arrays, as JAX has them.
     """
 
@@ -66,13 +81,13 @@ class Score:
     Attributes:
         constants: values that stand behind the arrays that it is given.
         operations: whose results stand behind those, in order.
-        results: of each block its kind and the places of its arrays among all of these values;
-            None for one that is not there.
+        results: of each block its kind, the places of its arrays among all of these values, and
+            the names of its factors; None for one that is not there.
     """
 
     constants: tuple[Any, ...]
     operations: tuple[Operation, ...]
-    results: tuple[tuple[Form, tuple[int, ...]] | None, ...]
+    results: tuple[tuple[Form, tuple[int, ...], NamesOfFactors] | None, ...]
 
     def played(self, arrays: Sequence[Any]) -> list[Block | None]:
         """The blocks from the arrays, each of these once."""
@@ -81,7 +96,7 @@ class Score:
             operands = [values[place] for place in one.operands]
             values.extend(compat.bind(one.primitive, operands, one.params))
         return [
-            None if one is None else _block(one[0], [values[place] for place in one[1]])
+            None if one is None else _block(one[0], [values[place] for place in one[1]], one[2])
             for one in self.results
         ]
 
@@ -90,8 +105,11 @@ _forms: dict[Any, Form] = {}
 _scores: dict[Any, Score | None] = {}
 """By all that decides what is emitted; None for what cannot be replayed."""
 
-_met: set[Any] = set()
-"""What was emitted once, and not yet traced by itself."""
+_met: dict[Any, int] = {}
+"""How often what is not yet traced by itself was emitted."""
+
+FREQUENT = 4
+"""From so many times on: to trace takes about as long as to emit four times."""
 
 
 def replayed(operation: Callable[[Block, Block], Block], left: Block, right: Block) -> Block:
@@ -105,15 +123,66 @@ def replayed(operation: Callable[[Block, Block], Block], left: Block, right: Blo
     first, second = _form(left), _form(right)
     if first is None or second is None:
         return operation(left, right)
-    (one, own), (other, others) = first, second
+    (one, own, names), (other, others, more) = first, second
+    called, numbered = _numbered((*names, *more))
 
     def again(arrays: Sequence[Any]) -> list[Block | None]:
+        parts = (
+            replace(one.structure, names=Names(numbered[: len(names)])),
+            replace(other.structure, names=Names(numbered[len(names) :])),
+        )
         count = len(own)
-        parts = unflatten(one.structure, arrays[:count]), unflatten(other.structure, arrays[count:])
-        return [operation(*parts)]
+        return [operation(unflatten(parts[0], arrays[:count]), unflatten(parts[1], arrays[count:]))]
 
-    (found,) = played((operation, one, other), [*own, *others], again) or (None,)
-    return operation(left, right) if found is None else found
+    key = operation, one, other, numbered if called else None
+    (found,) = played(key, [*own, *others], again) or (None,)
+    if found is None:
+        return operation(left, right)
+    return _called(found, called) if called else found
+
+
+def replayed_array(key: Any, function: Callable[[Block], Any], block: Block) -> Any:
+    """The array `function(block)`, which looks at structure and types alone.
+
+    Args:
+        key: what tells the function; hashable.
+        function: of a block, emitted in JAX.
+        block: the block.
+    """
+    formed = _form(block)
+    if formed is None:
+        return function(block)
+    form, arrays, _ = formed
+
+    def again(parts: Sequence[Any]) -> list[Block | None]:
+        array = function(unflatten(form.structure, parts))
+        labels = tuple(map(Label, array.shape))
+        term = Term((Factor(array, labels),), (), tuple(map(Index.of, labels)))
+        return [rebuilt((), array.shape, array.dtype, [term])]
+
+    (found,) = played((key, form), arrays, again) or (None,)
+    return function(block) if found is None else found.form[1][0]
+
+
+def _numbered(
+    names: Sequence[Sequence[str]],
+) -> tuple[list[str], tuple[tuple[str, ...], ...]]:
+    """The names, each once, and numbers in their place: a kind does not depend on what they are."""
+    numbers: dict[str, str] = {}
+    numbered = tuple(
+        [
+            tuple([numbers.setdefault(name, str(len(numbers))) if name else "" for name in own])
+            for own in names
+        ]
+    )
+    return list(numbers), numbered
+
+
+def _called(block: Block, names: Sequence[str]) -> Block:
+    """A block with names in place of their numbers."""
+    form, arrays, numbered = block.form
+    called = tuple(tuple(names[int(one)] if one else "" for one in own) for own in numbered)
+    return _block(form, arrays, called)
 
 
 def played(
@@ -126,11 +195,11 @@ def played(
     Args:
         key: with the types of the arrays, all that decides what is emitted; hashable.
         arrays: of a `type_of`; the same array may stand there twice.
-        again: the computation, which is traced by itself at the second time; None for what must not
-            be replayed.
+        again: the computation, which is traced by itself when it is frequent; None for what must
+            not be replayed.
 
     Returns:
-        The blocks; None where it has to be computed now, as at the first time.
+        The blocks; None where it has to be computed now, as at the first times.
     """
     number: dict[int, int] = {}
     distinct: list[Any] = []
@@ -141,15 +210,15 @@ def played(
             distinct.append(array)
         pattern.append(place)
     key = (key, tuple(pattern), _surroundings())
-    if key not in _scores:
-        if key not in _met:  # it may be the only one of its kind
-            _met.add(key)
-            return None
-        if len(_scores) >= MAX_KEPT:
+    score = _scores.get(key)
+    if score is None and key not in _scores:
+        met = _met.pop(key, 0) + 1
+        if max(len(_scores), len(_met), len(_forms)) >= MAX_KEPT:
             forget()
+        if met < FREQUENT:  # there may be few of its kind
+            _met[key] = met
             return None
-        _scores[key] = _traced(again, pattern, distinct)
-    score = _scores[key]
+        score = _scores[key] = _traced(again, pattern, distinct)
     return None if score is None else score.played(distinct)
 
 
@@ -175,30 +244,33 @@ def _surroundings() -> tuple[Any, ...]:
     )
 
 
-def _block(form: Form, arrays: list[Any]) -> Block:
-    block = unflatten(form.structure, arrays)
-    block.form = form, arrays
+def _block(form: Form, arrays: list[Any], names: NamesOfFactors) -> Block:
+    structure = form.structure
+    if any(map(any, names)):
+        structure = replace(structure, names=Names(names))
+    block = unflatten(structure, arrays)
+    block.form = form, arrays, names
     return block
 
 
-def _form(block: Block) -> tuple[Form, Sequence[Any]] | None:
-    """The kind of a block and its arrays; None where more than types count."""
+def _form(block: Block) -> tuple[Form, Sequence[Any], NamesOfFactors] | None:
+    """The kind of a block, its arrays and their names; None where more than types count."""
     if block.form is None:
         arrays, structure = flat_parts(block)
         types = tuple(map(type_of, arrays))
         if None in types:
             return None
-        block.form = _form_of(structure, types), arrays
+        block.form = _form_of(structure, types), arrays, tuple(structure.names)
     return block.form
 
 
 def _form_of(structure: Structure, types: tuple[Any, ...]) -> Form:
-    # 1, 1.0 and True are equal, and are emitted differently; names ride along with the factors.
-    numbers = tuple(type(term[1]) for term in structure.terms)
-    key = (structure, tuple(map(tuple, structure.names)), numbers, types)
+    # 1, 1.0 and True are equal, and are emitted differently.
+    key = (structure, tuple(type(term[1]) for term in structure.terms), types)
     found = _forms.get(key)
     if found is None:
-        found = _forms[key] = Form(structure, types)
+        bare = replace(structure, names=structure.names.without())
+        found = _forms[key] = Form(bare, types)
     return found
 
 
@@ -268,5 +340,6 @@ def _written(closed: Any, found: Sequence[tuple[Structure, Sequence[int]] | None
     for one in found:
         outs = [] if one is None else [jaxpr.outvars[place] for place in one[1]]
         form = None if one is None else _form_of(one[0], tuple(atom.aval for atom in outs))
-        results.append(None if form is None else (form, tuple(map(slot, outs))))
+        names = () if one is None else tuple(one[0].names)
+        results.append(None if form is None else (form, tuple(map(slot, outs)), names))
     return Score(tuple(constants), tuple(operations), tuple(results))
