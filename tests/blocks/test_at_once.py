@@ -8,6 +8,7 @@ import pytest
 import blockjac
 from blockjac import Block
 from blockjac.blocks import at_once, prototypes
+from blockjac.blocks.cost import Abstract, planning
 
 
 @pytest.fixture
@@ -184,3 +185,11 @@ def test_an_operator_of_scipy_multiplies_by_one_program(monkeypatch):
             operator.T @ np.ones(10), wanted_at(0.5).T @ np.ones(10), rtol=1e-12
         )
     assert len(flattened) == before
+
+
+def test_in_a_plan_nothing_is_compiled(runs):
+    block = Block.diag(jnp.arange(3.0))
+    with planning():
+        assert isinstance(block.dense(), Abstract)
+        assert isinstance(Block.identity(3).dense(), Abstract)
+    assert not runs

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from blockjac.blocks.block import Block, flat_parts, unflatten
+from blockjac.blocks.cost import is_planning
 from blockjac.compat import Tracer
 from blockjac.recent import made_once
 
@@ -36,7 +37,9 @@ def at_once(function: Callable[..., Any], block: Block, *given: Any, **static: A
         static: further arguments, hashable.
     """
     arrays, structure = flat_parts(block)
-    if not all(map(_is_at_hand, (*arrays, *given))) or not all(map(_is_of_jax, arrays)):
+    used = (*arrays, *given)  # of a block without any, a trace may be under way
+    at_hand = bool(used) and all(map(_is_at_hand, used)) and all(map(_is_of_jax, arrays))
+    if is_planning() or not at_hand:
         return function(block, *given, **static)
 
     def made() -> Callable[..., Any]:
