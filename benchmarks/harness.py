@@ -91,6 +91,8 @@ class Task:
         alike: contenders whose results must agree before anything is timed.
         claims: what should hold.
         note: a sentence for the page, where the numbers need one.
+        jitted: whether the contenders are jitted; otherwise they are called as they are, with all
+            that they do in Python.
     """
 
     title: str
@@ -102,6 +104,7 @@ class Task:
     alike: Sequence[str] = ()
     claims: Sequence[Claim] = ()
     note: str = ""
+    jitted: bool = True
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,9 @@ def all_ready(task: Task) -> dict[str, Ready | Failure]:
     """Call every contender once, the floor too, and check that those that should agree do."""
     contenders: dict[str, Ready | Failure] = {}
     for name, function in task.contenders.items():
-        contenders[name] = attempted(compiled, function, task.arguments)
+        contenders[name] = attempted(
+            compiled if task.jitted else as_it_is, function, task.arguments
+        )
     if task.dense is not None:
         shapes = jax.eval_shape(arrays_of(task.contenders[task.dense]), *task.arguments)
         contenders[FLOOR] = attempted(

@@ -13,6 +13,7 @@ import jax
 
 import blockjac
 import chains
+import first_answers
 import gradients
 import harness
 import kernels
@@ -92,6 +93,7 @@ SCRIPTS: Mapping[str, Mapping[str, Callable[[], harness.Task]]] = {
     "sizes": sizes.TASKS,
     "loops": loops.TASKS,
     "likelihoods": likelihoods.TASKS,
+    "first_answers": first_answers.TASKS,
 }
 
 

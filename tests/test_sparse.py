@@ -9,7 +9,8 @@ from scipy import integrate, linalg, optimize
 from scipy.sparse import linalg as sparse_linalg
 
 import blockjac
-from blockjac import Block, sparse, sparse_jacobian
+from blockjac import Block, sparse_jacobian
+from blockjac.blocks import prototypes
 from blockjac.errors import (
     ArgumentError,
     BlockShapeError,
@@ -167,17 +168,17 @@ def test_a_closure_is_fresh():
 
 
 def test_patterns_are_kept_within_bounds(monkeypatch):
-    monkeypatch.setattr(sparse, "_prototypes", type(sparse._prototypes)())
-    monkeypatch.setattr(sparse, "MAX_PATTERNS", 3)
+    monkeypatch.setattr(prototypes, "_prototypes", type(prototypes._prototypes)())
+    monkeypatch.setattr(prototypes, "MAX_PATTERNS", 3)
     for size in range(2, 8):
         sparse_jacobian(stencil)(np.ones(size))
-    assert len(sparse._prototypes) == 3
-    monkeypatch.setattr(sparse, "MAX_PATTERN_BYTES", 2500)
+    assert len(prototypes._prototypes) == 3
+    monkeypatch.setattr(prototypes, "MAX_PATTERN_BYTES", 2500)
     for size in (20, 21, 22):  # about 1 kB each
         sparse_jacobian(stencil)(np.ones(size))
-    assert len(sparse._prototypes) == 2
+    assert len(prototypes._prototypes) == 2
     sparse_jacobian(stencil)(np.ones(1000))
-    assert len(sparse._prototypes) == 1
+    assert len(prototypes._prototypes) == 1
     again = sparse_jacobian(stencil)(np.arange(1000.0))
     np.testing.assert_allclose(again.sum(), oracle(stencil, np.arange(1000.0)).sum())
 

@@ -100,7 +100,7 @@ def reduced(task: Task, ways: Sequence[str]) -> Task:
         contenders={name: task.contenders[name] for name in (OURS, *ways)},
         uncompiled={},
         others={},
-        dense=ways[0],
+        dense=ways[0] if task.jitted else None,
         alike=tuple(name for name in task.alike if name in (OURS, *ways)),
         claims=(),
     )

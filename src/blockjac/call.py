@@ -355,6 +355,11 @@ def is_array(leaf: Any) -> bool:
     )
 
 
+def dtype_of(leaf: Any) -> Any:
+    """The dtype that JAX gives an array or a number; of its own arrays without a detour."""
+    return leaf.dtype if isinstance(leaf, jax.Array) else jnp.result_type(leaf)
+
+
 def float0_zeros(shape: Sequence[int]) -> np.ndarray:
     """The derivative by an integer, or of one: zeros of JAX's dtype for "no derivative"."""
     return np.zeros(tuple(shape), jax.dtypes.float0)
@@ -434,7 +439,7 @@ def _check_input(
     if abstract and isinstance(leaf, jax.ShapeDtypeStruct):
         dtype = leaf.dtype
     elif is_array(leaf):
-        dtype = jnp.result_type(leaf)
+        dtype = dtype_of(leaf)
     else:
         raise DifferentiationTypeError(
             f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type, as {where()}: "
@@ -480,7 +485,7 @@ def check_inputs(name: str, fun: Callable[..., Any], argnums: ArgNums, args: Seq
     for place in _leaves_of(tree, _positions(argnums, len(args))):
         where = partial(leaf_name, fun, args, place)
         _check_input(leaves[place], where, name)
-        _check_real(jnp.result_type(leaves[place]), where, name)
+        _check_real(dtype_of(leaves[place]), where, name)
 
 
 def leaf_name(fun: Callable[..., Any], args: Sequence[Any], place: int) -> str:

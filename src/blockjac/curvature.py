@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from blockjac.answers import Arrays, Jacobian
 from blockjac.blocks import BlockMatrix
 from blockjac.blocks.losses import keeping_lines
-from blockjac.call import ArgNums, check_inputs, traced_call
+from blockjac.call import ArgNums, Auxiliary, check_inputs, traced_call
 from blockjac.chunks import in_chunks
 from blockjac.errors import ArgumentError
 from blockjac.graph import Graph
@@ -205,10 +205,14 @@ def hvp(
     check_callable(fun, "hvp")
     check_tangents("hvp", fun, (params,), (vector,))
     check_inputs("hvp", fun, 0, (params,))
-    gradient = grad(fun, has_aux=has_aux)
-    moved = named_as(fun, lambda params: gradient(params, *args))
-    _, product, *aux = jvp(moved, (params,), (vector,), has_aux)
-    return (product, *aux) if has_aux else product
+
+    def product_of(params: Any, vector: Any, args: tuple[Any, ...]) -> Any:
+        gradient = grad(fun, has_aux=has_aux)
+        moved = named_as(fun, lambda params: gradient(params, *args))
+        _, product, *aux = jvp(moved, (params,), (vector,), has_aux)
+        return product, Auxiliary.of(aux[0] if aux else None)
+
+    return transformed(product_of, "forward", fun, has_aux)(params, vector, args)
 
 
 # What is asked of the gradient's graph

@@ -14,18 +14,20 @@ from jax.extend import core
 
 from blockjac import compat
 from blockjac.blocks import Block
-from blockjac.blocks.block import rebuilt
-from blockjac.blocks.losses import at_equation
+from blockjac.blocks.block import arrays_of, rebuilt
+from blockjac.blocks.cost import is_planning
+from blockjac.blocks.losses import at_equation, is_following
 from blockjac.blocks.nonzeros import pattern_over, without_zeros
 from blockjac.blocks.operators import Edge, Operator
 from blockjac.blocks.repeated import RepeatedGroup
+from blockjac.blocks.replay import played, type_of
 from blockjac.eliminate import Edges, Vertex
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.known_zeros import FACTORS
 from blockjac.rules import PASSES, RULES, ZERO, Pass
 from blockjac.rules.complex_numbers import complex_rule
 from blockjac.rules.fallback import ONE_EQUATION, real_dtype, vertex_shape
-from blockjac.rules.registry import Residuals
+from blockjac.rules.registry import Residuals, Rule, known
 from blockjac.rules.updating import applied
 from blockjac.trace import has_linear_rule
 from blockjac.waves import Waves, is_wave
@@ -369,9 +371,7 @@ def needed_values(graph: Graph, useful: Set[int]) -> list[int]:
 
 def _named(edge: Edge, names: dict[int, str]) -> Edge:
     """The edge with the factors that are arguments of the function called by their names."""
-    if isinstance(edge, Operator) or not any(
-        id(factor.array) in names for term in edge.terms for factor in term.factors
-    ):
+    if isinstance(edge, Operator) or not any(id(array) in names for array in arrays_of(edge)):
         return edge
     terms = [
         replace(
@@ -427,7 +427,51 @@ def _rule(
     name = equation.primitive.name
     if any(jnp.issubdtype(value.dtype, jnp.complexfloating) for value in involved):
         return complex_rule(name, outs, inputs, equation.params, active)
-    return RULES[name].apply(outs, inputs, equation.params, active)
+    rule, params = RULES[name], equation.params
+    found = None
+    if not is_following() and not is_planning():
+        found = _replayed(rule, outs, inputs, params, active)
+    return rule.apply(outs, inputs, params, active) if found is None else found
+
+
+def _replayed(
+    rule: Rule,
+    outs: Sequence[Any],
+    inputs: Sequence[Any],
+    params: dict[str, Any],
+    active: Sequence[bool],
+) -> list[list[Any]] | None:
+    """What a rule gave for an equation of this kind before, of these arrays; None if unknown."""
+    operands = [*outs, *inputs]
+    types = [_number(one) if known(one) else type_of(one) for one in operands]
+    key = (rule, tuple(types), tuple(params.items()), tuple(active), len(outs))
+    try:
+        hash(key)
+    except TypeError:  # a parameter that is no plain value
+        return None
+    if None in types or any(map(compat.is_jaxpr, params.values())):
+        return None
+    places = [place for place, one in enumerate(operands) if not known(one)]
+
+    def again(arrays: Sequence[Any]) -> list[Any] | None:
+        full = list(operands)
+        for place, array in zip(places, arrays, strict=True):
+            full[place] = array
+        rows = rule.apply(full[: len(outs)], full[len(outs) :], params, active)
+        edges = [edge for row in rows or () for edge in row]
+        fit = rows is not None and not any(map(_is_operator, edges))
+        return edges if fit else None
+
+    edges = played(key, [operands[place] for place in places], again)
+    if edges is None:
+        return None
+    width = len(inputs)
+    return [edges[row * width : (row + 1) * width] for row in range(len(outs))]
+
+
+def _number(value: Any) -> Any:
+    """A number that is known while tracing, as part of a key."""
+    return value.dtype, value.tobytes()
 
 
 def identity_edges(

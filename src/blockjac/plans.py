@@ -141,7 +141,7 @@ def transformed(
     Returns:
         A function of the same arguments that gives the answer; with `has_aux`, `(answer, aux)`.
     """
-    once = isinstance(order, Plan) or isinstance(fun, jax.stages.Wrapped)
+    once = isinstance(order, Plan) or compat.is_jitted(fun)
     found: dict[int, Callable[..., Any]] = {}
 
     def program(args: Any, kwargs: Any) -> Callable[..., tuple[Any, Auxiliary]]:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
 
 from blockjac.answers import Arrays, Jacobian
-from blockjac.blocks import Block
-from blockjac.blocks.block import Term, flatten, rebuilt, unflatten
-from blockjac.blocks.entries import Grid, values
-from blockjac.blocks.export import SCIPY_FORMATS, assembled, numpy_values, to_bcoo, to_bcsr
+from blockjac.blocks.entries import values
+from blockjac.blocks.export import SCIPY_FORMATS, to_bcoo, to_bcsr
 from blockjac.blocks.losses import keeping_lines
-from blockjac.blocks.pattern import Arrangement, arrangement
+from blockjac.blocks.prototypes import layout_of, prototype
 from blockjac.call import ArgNums, traced_call
 from blockjac.compat import is_traced
 from blockjac.errors import BlockTypeError
@@ -34,10 +29,6 @@ from blockjac.transforms import (
 
 JAX_FORMATS = {"bcoo": to_bcoo, "bcsr": to_bcsr}
 FORMATS = (*SCIPY_FORMATS, *JAX_FORMATS, "dense")
-
-MAX_PATTERNS = 64
-MAX_PATTERN_BYTES = 2**30
-"""How many patterns are kept, and bytes of them; the least recently used is dropped."""
 
 
 def sparse_jacobian(
@@ -154,18 +145,12 @@ class Entries:
         return self.jacobian.keeps_structure
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
-        """`(auxiliary results, (values, lookups, structure))`."""
+        """`(auxiliary results, (values, lookups, layouts))`."""
         aux, rows = self.jacobian(graph, arguments, captured, extra)
-        parts = [[flatten(_without_factors(block)) for block in row] for row in rows]
-        lookups = [[arrays for arrays, _ in row] for row in parts]
-        structures = tuple(tuple(structure for _, structure in row) for row in parts)
-        return aux, (values(rows), lookups, Static(structures))
-
-
-def _without_factors(block: Block) -> Block:
-    """The block's indices alone."""
-    terms = [Term((), term.out, term.wrt) for term in block.terms]
-    return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
+        parts = [[layout_of(block) for block in row] for row in rows]
+        lookups = [[arrays for _, arrays in row] for row in parts]
+        layouts = tuple(tuple(layout for layout, _ in row) for row in parts)
+        return aux, (values(rows), lookups, Static(layouts))
 
 
 @dataclass(frozen=True)
@@ -180,95 +165,19 @@ jax.tree_util.register_pytree_node(
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Prototype:
-    """A matrix of a format whose stored numbers tell which value goes where.
-
-    Attributes:
-        matrix: of integers: 0 for nothing, k for the k-th value of the pattern.
-        arranged: how the entries come to stand in the pattern's order; None where the matrix holds
-            one entry a place and nothing else: it then tells which entry goes where, from 0.
-    """
-
-    matrix: Any
-    arranged: Arrangement | None
-
-    @property
-    def nbytes(self) -> int:
-        """About how many bytes this keeps."""
-        entries = 0 if self.arranged is None else len(self.arranged.order)
-        return 16 * self.matrix.data.size + 32 * entries + 8 * sum(self.matrix.shape)
-
-    def filled(self, found: Any) -> Any:
-        """The matrix of the values; its index arrays are its own."""
-        numbers = numpy_values(found)
-        if self.arranged is None:
-            return self._with(numbers[self.matrix.data])
-        ordered = self.arranged.arranged(numbers)
-        return self._with(np.concatenate([np.zeros(1, ordered.dtype), ordered])[self.matrix.data])
-
-    def _with(self, data: np.ndarray) -> Any:
-        matrix = self.matrix
-        kind = type(matrix)
-        if matrix.format == "coo":
-            made = kind((data, tuple(place.copy() for place in matrix.coords)), matrix.shape)
-            made.has_canonical_format = True
-        elif matrix.format == "dia":
-            made = kind((data, matrix.offsets.copy()), matrix.shape)
-        else:
-            parts = (data, matrix.indices.copy(), matrix.indptr.copy())
-            made = kind(parts, matrix.shape)
-            made.has_sorted_indices = made.has_canonical_format = True
-        return made
-
-
-_prototypes: OrderedDict[Any, Prototype] = OrderedDict()
-_lock = threading.Lock()
-
-
 def _scipy_matrix(format: str) -> Callable[[Any], Any]:
     """What makes a matrix of scipy, or a dense one, of what `Entries` gives."""
 
     def matrix_of(found: Any) -> Any:
-        numbers, lookups, structures = found
-        kept = _prototype(lookups, structures.value, "csr" if format == "dense" else format)
-        matrix = kept.filled(numbers)
+        numbers, lookups, layouts = found
+        given = [
+            [(layout, arrays) for layout, arrays in zip(row, own, strict=True)]
+            for row, own in zip(layouts.value, lookups, strict=True)
+        ]
+        matrix = prototype(given, "csr" if format == "dense" else format).filled(numbers)
         return matrix.toarray() if format == "dense" else matrix
 
     return matrix_of
-
-
-def _prototype(lookups: Any, structures: Any, format: str) -> Prototype:
-    """The matrix whose numbers are to be filled in, made once for a pattern."""
-    places = tuple(np.asarray(array).tobytes() for array in jax.tree.leaves(lookups))
-    key = (structures, places, format)
-    with _lock:
-        made = _prototypes.get(key)
-        if made is not None:
-            _prototypes.move_to_end(key)
-            return made
-    grid: Grid = [
-        [unflatten(structure, arrays) for structure, arrays in zip(row, own, strict=True)]
-        for row, own in zip(structures, lookups, strict=True)
-    ]
-    made = _made(arrangement(grid), format)
-    with _lock:
-        _prototypes[key] = made
-        while len(_prototypes) > MAX_PATTERNS or (
-            len(_prototypes) > 1
-            and sum(kept.nbytes for kept in _prototypes.values()) > MAX_PATTERN_BYTES
-        ):
-            _prototypes.popitem(last=False)
-    return made
-
-
-def _made(arranged: Arrangement, format: str) -> Prototype:
-    if arranged.starts is None and format != "dia":
-        whole = Arrangement(arranged.pattern, np.arange(len(arranged.order)), None)
-        return Prototype(assembled(whole, arranged.order, format), None)
-    numbered = Arrangement(arranged.pattern, np.arange(arranged.pattern.nnz), None)
-    matrix = assembled(numbered, np.arange(1, arranged.pattern.nnz + 1), format)
-    return Prototype(matrix, arranged)
 
 
 def _check_untraced(tree: Any, format: str) -> None:

@@ -23,6 +23,7 @@ from blockjac.call import (
     Call,
     check_argnums,
     check_callable,
+    dtype_of,
     float0_zeros,
     is_array,
     leaf_name,
@@ -454,18 +455,20 @@ def jvp(
         )
     primals, tangents = tuple(primals), tuple(tangents)
     check_tangents("jvp", fun, primals, tangents)
-    everything = tuple(range(len(primals)))
-    call = traced_call("jvp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
-    given = _moving(jax.tree.leaves(tangents), call.inputs)
-    outs, rates = answered(Pushforward(call.count, call.smooth), call, call.arguments, given)
-    moving = iter(rates)
-    tangent = call.value(
-        [next(moving) if is_inexact(out) else float0_zeros(out.shape) for out in call.results]
-    )
-    value = call.value(outs)
-    if not has_aux:
-        return value, tangent
-    return value, tangent, call.auxiliary(outs[call.count :]).tree()
+
+    def moved(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+        everything = tuple(range(len(primals)))
+        call = traced_call("jvp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
+        given = _moving(jax.tree.leaves(tangents), call.inputs)
+        outs, rates = answered(Pushforward(call.count, call.smooth), call, call.arguments, given)
+        moving = iter(rates)
+        tangent = call.value(
+            [next(moving) if is_inexact(out) else float0_zeros(out.shape) for out in call.results]
+        )
+        return (call.value(outs), tangent), call.auxiliary(outs[call.count :])
+
+    (value, tangent), *aux = transformed(moved, "forward", fun, has_aux=True)(primals, tangents)
+    return (value, tangent, *aux) if has_aux else (value, tangent)
 
 
 def chain_rule(Dg: Any, Df: Any, var_shape: int | Sequence[int]) -> jax.Array:
@@ -611,7 +614,7 @@ def check_tangents(
     for place, (leaf, point) in enumerate(zip(leaves, points, strict=True)):
         if not is_array(point):
             continue  # the call names it
-        primal = jax.ShapeDtypeStruct(np.shape(point), jnp.result_type(point))
+        primal = jax.ShapeDtypeStruct(np.shape(point), dtype_of(point))
         if not _same_type(leaf, primal):
             wanted = primal.dtype.name if is_inexact(primal) else "float0"
             raise DifferentiationTypeError(
@@ -639,7 +642,7 @@ def _same_type(leaf: Any, wanted: Any) -> bool:
         return getattr(leaf, "dtype", None) == jax.dtypes.float0
     if isinstance(leaf, float | complex) and not isinstance(leaf, np.generic):
         return jnp.result_type(leaf, wanted.dtype) == wanted.dtype
-    return jnp.result_type(leaf) == wanted.dtype
+    return dtype_of(leaf) == wanted.dtype
 
 
 def _described(value: Any) -> str:

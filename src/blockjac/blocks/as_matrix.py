@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import abc
 import math
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+
+from blockjac.recent import made_once
 
 
 class AsMatrix(abc.ABC):
@@ -152,10 +156,11 @@ class AsMatrix(abc.ABC):
         """
         from blockjac.blocks import export
 
+        leaves, tree = jax.tree.flatten(self)  # once, and not for each vector
         return export.to_scipy_operator(
             self,
-            lambda vector: _matvec(self, vector),
-            lambda vector: _vecmat(self, vector),
+            partial(_product_of("flat_matvec", tree), leaves),
+            partial(_product_of("flat_vecmat", tree), leaves),
         )
 
     def as_linear_operator(self, tags: Any = ()) -> Any:
@@ -177,11 +182,18 @@ class AsMatrix(abc.ABC):
         return operator_of(self, tags)
 
 
-@jax.jit
-def _matvec(matrix: AsMatrix, vector: Any) -> Any:
-    return matrix.flat_matvec(jnp.asarray(vector))
+MAX_PRODUCTS = 128
+"""How many compiled products are kept; the least recently used is dropped."""
+
+_products: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
 
 
-@jax.jit
-def _vecmat(matrix: AsMatrix, vector: Any) -> Any:
-    return matrix.flat_vecmat(jnp.asarray(vector))
+def _product_of(method: str, tree: Any) -> Callable[..., Any]:
+    """The compiled product with a flat vector, of the leaves of a matrix and the vector."""
+
+    def made() -> Callable[..., Any]:
+        return jax.jit(
+            lambda leaves, vector: getattr(jax.tree.unflatten(tree, leaves), method)(vector)
+        )
+
+    return made_once(_products, (method, tree), made, MAX_PRODUCTS)

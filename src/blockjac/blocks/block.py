@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.blocks.as_matrix import AsMatrix
+from blockjac.blocks.cost import is_planning
 from blockjac.blocks.factor import Factor, cast, is_mask, reshaped
 from blockjac.blocks.index import Index, Label, Lookup, collect
 from blockjac.errors import BlockShapeError, BlockTypeError
@@ -95,16 +97,23 @@ class Structure:
     wrt_shape: Shape
     dtype: Any
     terms: tuple[Any, ...]
-    names: _Names
+    names: Names
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:  # programs are found by it, again and again
+        return hash((self.out_shape, self.wrt_shape, self.dtype, self.terms))
 
 
-class _Names(tuple):
+class Names(tuple):
     """Names that ride along with a structure: equal to any other names."""
 
     __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Names)
+        return isinstance(other, Names)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -112,9 +121,9 @@ class _Names(tuple):
     def __hash__(self) -> int:
         return 0
 
-    def without(self) -> _Names:
+    def without(self) -> Names:
         """As many empty names."""
-        return _Names(("",) * len(names) for names in self)
+        return Names(("",) * len(names) for names in self)
 
 
 class Block(AsMatrix):
@@ -133,7 +142,9 @@ class Block(AsMatrix):
         dtype: dtype of the entries.
         terms: the structured summands; none for the zero block.
         outline: what a plan has noted of the block; None before one has.
-        flattened: leaves and structure of a block that JAX has put together; None of others.
+        form: what has been noted for emitting it again, see `replay`; None before.
+        flattened: leaves and structure of a block that was put together from them, whose terms are
+            made when something asks for them; None of others.
 
     Example:
         >>> import jax.numpy as jnp
@@ -147,7 +158,7 @@ class Block(AsMatrix):
         Array([1., 4., 9.], dtype=float32)
     """
 
-    __slots__ = ("dtype", "flattened", "out_shape", "outline", "terms", "wrt_shape")
+    __slots__ = ("_terms", "dtype", "flattened", "form", "out_shape", "outline", "wrt_shape")
 
     def __init__(
         self, out_shape: Sequence[int], wrt_shape: Sequence[int], dtype: Any, terms: Iterable[Term]
@@ -163,8 +174,9 @@ class Block(AsMatrix):
                     f"not fit a block of {self.out_shape} with respect to {self.wrt_shape}"
                 )
             kept.append(tidy(term, self.out_shape, self.wrt_shape))
-        self.terms: tuple[Term, ...] = tuple(term for term in kept if term is not None)
+        self._terms: tuple[Term, ...] | None = tuple(term for term in kept if term is not None)
         self.outline: Any = None
+        self.form: Any = None
         self.flattened: tuple[list[Any], Structure] | None = None
 
     # Construction
@@ -223,6 +235,14 @@ class Block(AsMatrix):
     # What is known without touching an array
 
     @property
+    def terms(self) -> tuple[Term, ...]:
+        """The structured summands; none for the zero block."""
+        if self._terms is None and self.flattened is not None:
+            arrays, structure = self.flattened
+            self._terms = _terms_of(structure, arrays)
+        return self._terms or ()
+
+    @property
     def shape(self) -> Shape:
         """Output shape and input shape joined: the shape of the dense Jacobian."""
         return self.out_shape + self.wrt_shape
@@ -235,12 +255,14 @@ class Block(AsMatrix):
     @property
     def is_zero(self) -> bool:
         """Whether there is no term: every entry is known to be 0."""
-        return not self.terms
+        return not (self if self.flattened is None else self.flattened[1]).terms
 
     @property
     def batch_shape(self) -> Shape:
         """Leading axes that an outer `vmap` has put in front of every leaf; usually ()."""
-        for array, labels in leaves(self):
+        if self.form is not None:
+            return ()
+        for array, labels in _carried(self):
             shape = getattr(array, "shape", None)
             if shape is not None and len(shape) > len(labels):
                 return tuple(shape[: len(shape) - len(labels)])
@@ -287,9 +309,9 @@ class Block(AsMatrix):
         Raises:
             DenseTooLargeError: with what it would need and what to call instead.
         """
-        from blockjac.blocks.dense import dense
+        from blockjac.blocks.at_once import at_once
 
-        return mapped(self, lambda block: dense(block, max_bytes=max_bytes))
+        return at_once(_dense, self, max_bytes=max_bytes)
 
     def diagonal(self) -> jax.Array:
         """The entries `block[i, i]`, of `out_shape`, at the structure's cost.
@@ -297,9 +319,9 @@ class Block(AsMatrix):
         Raises:
             BlockShapeError: if out and wrt shapes differ.
         """
-        from blockjac.blocks.dense import diagonal
+        from blockjac.blocks.at_once import at_once
 
-        return mapped(self, diagonal)
+        return at_once(_diagonal, self)
 
     def matvec(self, tangent: Any) -> jax.Array:
         """`block star tangent`: a tangent of `wrt_shape` to one of `out_shape`."""
@@ -430,7 +452,7 @@ def rebuilt(out_shape: Shape, wrt_shape: Shape, dtype: Any, terms: Iterable[Term
     """A block from terms that are tidy already."""
     block = object.__new__(Block)
     block.out_shape, block.wrt_shape, block.dtype = out_shape, wrt_shape, dtype
-    block.terms, block.outline, block.flattened = tuple(terms), None, None
+    block._terms, block.outline, block.form, block.flattened = tuple(terms), None, None, None
     return block
 
 
@@ -513,6 +535,27 @@ def leaves(block: Block) -> list[tuple[Any, tuple[Label, ...]]]:
     return list(found.values())
 
 
+def _carried(block: Block) -> Iterable[tuple[Any, Sequence[Any]]]:
+    """The arrays of a block with their labels, or with numbers of these."""
+    if block.flattened is None:
+        yield from leaves(block)
+        return
+    arrays, structure = block.flattened
+    for _, _, factors, out, wrt in structure.terms:
+        for place, numbers in factors:
+            yield arrays[place], numbers
+        for _, _, lookup in (*out, *wrt):
+            if lookup is not None:
+                yield arrays[lookup[0]], lookup[1]
+
+
+def arrays_of(block: Block) -> list[Any]:
+    """The arrays of a block: factors first, then lookups."""
+    if block.flattened is not None:
+        return block.flattened[0]
+    return [array for array, _ in leaves(block)]
+
+
 def flatten(block: Block) -> tuple[list[Any], Structure]:
     """The leaves and the structure, with labels numbered by first occurrence."""
     arrays = [array for array, _ in leaves(block)]
@@ -552,12 +595,21 @@ def flatten(block: Block) -> tuple[list[Any], Structure]:
         )
         names.append(tuple(factor.name for factor in term.factors))
     return arrays, Structure(
-        block.out_shape, block.wrt_shape, block.dtype, tuple(terms), _Names(names)
+        block.out_shape, block.wrt_shape, block.dtype, tuple(terms), Names(names)
     )
 
 
 def unflatten(structure: Structure, arrays: Sequence[Any]) -> Block:
     """The inverse of `flatten`; looks at no leaf."""
+    block = object.__new__(Block)
+    block.out_shape, block.wrt_shape = structure.out_shape, structure.wrt_shape
+    block.dtype = structure.dtype
+    block._terms, block.outline, block.form = None, None, None
+    block.flattened = list(arrays), structure
+    return block
+
+
+def _terms_of(structure: Structure, arrays: Sequence[Any]) -> tuple[Term, ...]:
     terms = []
     for (label_sizes, coefficient, factors, out, wrt), names in zip(
         structure.terms, structure.names, strict=True
@@ -591,20 +643,36 @@ def unflatten(structure: Structure, arrays: Sequence[Any]) -> Block:
                 coefficient,
             )
         )
-    block = rebuilt(structure.out_shape, structure.wrt_shape, structure.dtype, terms)
-    block.flattened = list(arrays), structure
-    return block
+    return tuple(terms)
 
 
-def _flatten_for_jax(block: Block) -> tuple[list[Any], Structure]:
-    """Of a block that JAX has put together, what it was put together from.
+def flat_parts(block: Block) -> tuple[list[Any], Structure]:
+    """Leaves and structure; of a block that was put together, what it was put together from.
 
     Its leaves may be any objects, and one and the same object twice.
     """
     return flatten(block) if block.flattened is None else block.flattened
 
 
-jax.tree_util.register_pytree_node(Block, _flatten_for_jax, unflatten)
+jax.tree_util.register_pytree_node(Block, flat_parts, unflatten)
+
+
+def _dense(block: Block, max_bytes: int | None) -> Any:
+    from blockjac.blocks.dense import dense
+    from blockjac.blocks.replay import replayed_array
+
+    def written(one: Block) -> Any:
+        return dense(one, max_bytes=max_bytes)
+
+    if is_planning() or block.batch_shape:
+        return mapped(block, written)
+    return replayed_array(("dense", max_bytes), written, block)
+
+
+def _diagonal(block: Block) -> Any:
+    from blockjac.blocks.dense import diagonal
+
+    return mapped(block, diagonal)
 
 
 def mapped(block: Block, function: Callable[[Block], Any]) -> Any:

@@ -60,11 +60,13 @@ def to_scipy(grid: Grid, format: str = "csr") -> Any:
     _check_format(format)
     if is_traced(grid):
         raise _traced_error()
+    from blockjac.blocks.prototypes import scipy_prototype
+
     check_one(grid)
-    arranged = arrangement(grid)
+    kept = scipy_prototype(grid, format)  # which refuses what does not fit before it is computed
     with jax.ensure_compile_time_eval():  # of a Block that is a constant of a program
         found = numpy_values(_values([list(row) for row in grid]))
-    return assembled(arranged, found, format)
+    return kept.filled(found)
 
 
 def _traced_error() -> BlockTypeError:
@@ -169,23 +171,31 @@ def to_bcoo(grid: Grid) -> Any:
     check_one(grid)
     shape = shape_of(grid)
     dtype = _jax_index_type(shape)
+    if not is_traced(grid):
+        from blockjac.blocks.prototypes import jax_prototype
+
+        return jax_prototype(grid, shape, dtype).filled(grid)
     found = pieces(grid)
-    count = sum(piece.count for piece in found)
-    check_room(2 * count, f"the places of the {count:,} entries of this Jacobian")
+    check_places(found)
     if not is_static(grid):
         return _at_run_time(grid, found, dtype)
-    if is_traced(grid) and are_distinct(grid) and all_inside(found):
+    if are_distinct(grid) and all_inside(found):
         indices = _computed_places(found, dtype)
         return sparse.BCOO((values(grid), indices), shape=shape, unique_indices=True)
     arranged = arrangement(grid)
-    indices = np.stack([arranged.pattern.rows, arranged.pattern.columns], axis=1).astype(dtype)
-    numbers = values(grid) if is_traced(grid) else _values(list(grid))
-    runs = _runs(arranged) if is_traced(grid) else None
+    indices, numbers = sorted_places(arranged, dtype), values(grid)
+    runs = _runs(arranged)
     if runs is None:
-        parts = _arranged(numbers, arranged), jnp.asarray(indices)
+        parts = ordered_values(numbers, arranged), jnp.asarray(indices)
         return sparse.BCOO(parts, shape=shape, indices_sorted=True, unique_indices=True)
     parts = _added(numbers, runs), jnp.asarray(indices[runs.places])
     return sparse.BCOO(parts, shape=shape, unique_indices=True)
+
+
+def check_places(found: list[Piece]) -> None:
+    """Refuse entries whose places do not fit."""
+    count = sum(piece.count for piece in found)
+    check_room(2 * count, f"the places of the {count:,} entries of this Jacobian")
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +251,12 @@ def _added(found: Any, runs: Runs) -> Any:
     return jnp.concatenate(parts)
 
 
-def _arranged(found: Any, arranged: Arrangement) -> Any:
+def sorted_places(arranged: Arrangement, dtype: Any) -> np.ndarray:
+    """Rows and columns `(count, 2)` of a pattern."""
+    return np.stack([arranged.pattern.rows, arranged.pattern.columns], axis=1).astype(dtype)
+
+
+def ordered_values(found: Any, arranged: Arrangement) -> Any:
     """The value of each place; those of one place add up."""
     if np.array_equal(arranged.order, np.arange(len(found))):
         ordered = found
@@ -328,19 +343,20 @@ def to_scipy_operator(
     if is_traced(matrix):
         raise _traced_error()
     check_no_batch(matrix, "a linear operator")
-    dtype = matrix.dtype
+    dtype = np.dtype(matrix.dtype)
+    numbers = dtype if dtype.itemsize > 2 else np.dtype(np.float32)
 
     def product(function: Callable[[Any], Any], vector: Any) -> np.ndarray:
         if np.iscomplexobj(vector) and not jnp.issubdtype(dtype, jnp.complexfloating):
             vector = np.asarray(vector)
             return product(function, vector.real) + 1j * product(function, vector.imag)
+        flat = np.ravel(vector).astype(numbers, copy=False)
         with jax.ensure_compile_time_eval():
-            return numpy_values(function(jnp.asarray(np.ravel(vector), dtype)))
+            return numpy_values(function(flat if numbers == dtype else jnp.asarray(flat, dtype)))
 
     def adjoint(vector: Any) -> np.ndarray:
         return np.conj(product(vecmat, np.conj(vector)))
 
-    numbers = np.dtype(dtype) if np.dtype(dtype).itemsize > 2 else np.dtype(np.float32)
     made: Any = linalg.LinearOperator  # its stub has the constructor of a subclass
     return made(
         matrix.matrix_shape, matvec=partial(product, matvec), rmatvec=adjoint, dtype=numbers

@@ -42,6 +42,8 @@ def known_lookup(values: np.ndarray, labels: Sequence[Label]) -> Lookup:
 
 def index_along(values: np.ndarray, label: Label) -> Index:
     """The index with these values over one label: affine where they are, else a lookup."""
+    if len(values) == 0:
+        return Index(0, ((label, 1),))  # of no value; the label tells that there is none
     if len(values) == 1:
         return Index(int(values[0]))
     step = int(values[1]) - int(values[0])

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from blockjac.blocks.block import Block, Shape, Structure, Term, flatten, unflatten
+from blockjac.blocks.block import Block, Shape, Structure, flatten, unflatten
 from blockjac.blocks.cost import Abstract, Cost, current, planning
 
 MAX_PAIRS = 100_000
@@ -41,26 +41,15 @@ class Kind:
 class Outline(Block):
     """A block in a plan, known by its kind; its terms are made when something asks for them."""
 
-    __slots__ = ("_terms", "arrays", "kind")
+    __slots__ = ("arrays", "kind")
 
     def __init__(self, kind: Kind, arrays: Sequence[Any]) -> None:
         self.kind, self.arrays = kind, arrays
         self.out_shape = kind.structure.out_shape
         self.wrt_shape = kind.structure.wrt_shape
         self.dtype = kind.structure.dtype
-        self._terms: tuple[Term, ...] | None = None
-
-    @property
-    def terms(self) -> tuple[Term, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The structured summands."""
-        if self._terms is None:
-            self._terms = unflatten(self.kind.structure, self.arrays).terms
-        return self._terms
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether there is no term."""
-        return not self.kind.structure.terms
+        self._terms = self.outline = self.form = None
+        self.flattened = list(arrays), kind.structure
 
     @property
     def batch_shape(self) -> Shape:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.blocks import factor as arrays
+from blockjac.blocks.at_once import at_once
 from blockjac.blocks.block import (
     Block,
     Term,
@@ -44,6 +45,7 @@ from blockjac.blocks.nonzeros import joint_mask
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.placed import parted
 from blockjac.blocks.recall import recalled
+from blockjac.blocks.replay import replayed
 from blockjac.errors import BlockShapeError
 
 MAX_TERMS = 16
@@ -101,24 +103,32 @@ def star(left: Any, right: Any) -> Any:
     if isinstance(left, Block):
         tangent = as_array(right)
         _check_array(tangent, left.wrt_shape, "wrt_shape", left, "right")
-        return _batched(
-            lambda block, array: _star_blocks(block, Block.from_dense(array, array.ndim)).dense(),
-            left,
-            tangent,
-            len(left.wrt_shape),
-        )
+        return at_once(_pushed, left, tangent)
     if isinstance(right, Block):
         cotangent = as_array(left)
         _check_array(cotangent, right.out_shape, "out_shape", right, "left")
-        return _batched(
-            lambda block, array: _star_blocks(Block.from_dense(array, 0), block).dense(),
-            right,
-            cotangent,
-            len(right.out_shape),
-        )
+        return at_once(_pulled, right, cotangent)
     raise BlockShapeError(
         f"star contracts Blocks, but found {type(left).__name__} and {type(right).__name__}; "
         "for two dense Jacobians use blockjac.chain_rule(Dg, Df, var_shape)"
+    )
+
+
+def _pushed(block: Block, tangent: Any) -> Any:
+    return _batched(
+        lambda one, array: _star_blocks(one, Block.from_dense(array, array.ndim)).dense(),
+        block,
+        tangent,
+        len(block.wrt_shape),
+    )
+
+
+def _pulled(block: Block, cotangent: Any) -> Any:
+    return _batched(
+        lambda one, array: _star_blocks(Block.from_dense(array, 0), one).dense(),
+        block,
+        cotangent,
+        len(block.out_shape),
     )
 
 
@@ -230,7 +240,7 @@ def _batched(function: Callable[[Any, Any], Any], block: Block, other: Any, rank
 
 
 def _star_blocks(left: Block, right: Block) -> Block:
-    return recalled(_contracted, left, right) if _is_recalled() else _contracted(left, right)
+    return _found(_contracted, left, right)
 
 
 def _contracted(left: Block, right: Block) -> Block:
@@ -244,9 +254,11 @@ def _contracted(left: Block, right: Block) -> Block:
     return summed(left.out_shape, right.wrt_shape, dtype, terms)
 
 
-def _is_recalled() -> bool:
-    """Whether sums and products are those of a plan, which need be planned only once."""
-    return is_planning() and not is_following()
+def _found(operation: Callable[[Block, Block], Block], left: Block, right: Block) -> Block:
+    """A sum or product: of a plan, and of a program, only the first of a kind is worked out."""
+    if is_following():  # what is lost is noted at each
+        return operation(left, right)
+    return (recalled if is_planning() else replayed)(operation, left, right)
 
 
 def _product_dtype(blocks: Sequence[Block]) -> Any:
@@ -410,7 +422,7 @@ def add(left: Block, right: Block) -> Block:
 
 
 def _add_blocks(left: Block, right: Block) -> Block:
-    return recalled(_joined, left, right) if _is_recalled() else _joined(left, right)
+    return _found(_joined, left, right)
 
 
 def _joined(left: Block, right: Block) -> Block:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from blockjac.planner.game import State, Structured
 
 LONGEST = 64
 """How many vertices of a chain are ordered together; a longer chain is cut."""
+
+STEPS = 40_000
+"""About how many splits of chains are compared in all, a microsecond each: the more vertices there
+are in chains, the fewer are ordered together."""
 
 
 def chain_moves(game: Structured, count: int) -> tuple[list[int], State, float]:
@@ -46,8 +51,12 @@ def _chains(state: State, count: int) -> list[list[int]]:
         run = [vertex]
         while is_link(following := next(iter(leaving[run[-1]]))):
             run.append(following)
-        chains += [run[first : first + LONGEST] for first in range(0, len(run), LONGEST)]
-    return [chain for chain in chains if len(chain) > 1]
+        chains.append(run)
+    # Of n vertices ordered together, n^3 / 6 splits are compared.
+    linked = sum(map(len, chains))
+    longest = min(LONGEST, max(2, math.isqrt(6 * STEPS // max(linked, 1))))
+    parts = [run[at : at + longest] for run in chains for at in range(0, len(run), longest)]
+    return [part for part in parts if len(part) > 1]
 
 
 def _best(game: Structured, chain: Sequence[int]) -> list[int]:

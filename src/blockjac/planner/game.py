@@ -9,6 +9,7 @@ price of the order that is taken is worked out again, exactly, by the eliminatio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from blockjac.blocks import Block, add, star
@@ -44,6 +45,21 @@ class Game(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What two structures contract or add up to.
+
+    Attributes:
+        kind: of the result; None for no edge.
+        arrays: for each of its arrays its place among those of the two, or None, and its mark then.
+        price: of the operation.
+    """
+
+    kind: Kind | None
+    arrays: tuple[tuple[int | None, int], ...]
+    price: float
+
+
 class Pairs:
     """Structures by number, and what two of them contract or add up to, with the price.
 
@@ -61,6 +77,8 @@ class Pairs:
         self._arrays: list[Any] = [None]
         self._products: dict[tuple[int, int], tuple[int, float]] = {}
         self._sums: dict[tuple[int, int], tuple[int, float]] = {}
+        self._answers: dict[Any, Answer] = {}
+        self._writings: dict[Any, float] = {}
 
     def number(self, edge: Any) -> int:
         """The number of an edge of the graph, whose arrays are known from now on."""
@@ -77,7 +95,9 @@ class Pairs:
             return ZERO
         kind, arrays = outlined(block)
         marks = tuple([self._marks.get(id(array), 0) for array in arrays])
-        key = (kind, marks)
+        return self._entered((kind, marks))
+
+    def _entered(self, key: tuple[Kind, tuple[int, ...]]) -> int:
         if key not in self._numbers:
             self._numbers[key] = len(self._kinds)
             self._kinds.append(key)
@@ -123,17 +143,59 @@ class Pairs:
 
     def writing(self, number: int) -> float:
         """The price of an edge written out dense."""
-        before = self.price(current())
-        if number not in (SAME, OPAQUE, ZERO):
+        found = self._kinds[number]
+        if found is None:
+            return 0.0
+        kind, marks = found
+        key = kind, _pattern(marks)
+        if key not in self._writings:
+            before = self.price(current())
             dense(self._block(number), max_bytes=NO_LIMIT)
-        return self.price(current()) - before
+            self._writings[key] = self.price(current()) - before
+        return self._writings[key]
 
     def _priced(
         self, operation: Callable[[Block, Block], Block], one: int, other: int
     ) -> tuple[int, float]:
-        before = self.price(current())
-        number = self._number_of(operation(self._block(one), self._block(other)))
-        return number, self.price(current()) - before
+        """What an operation gives; worked out once of edges that differ in their arrays alone.
+
+        Arrays without a mark are computed on the way, and each is its own.
+        """
+        first, second = self._kinds[one], self._kinds[other]
+        if first is None or second is None:
+            raise ValueError("neither an operator nor the identity of a result has a structure")
+        marks = (*first[1], *second[1])
+        key = operation, first[0], second[0], _pattern(marks)
+        cost = current()
+        if key in self._answers:
+            cost.spend(1)
+        else:
+            before = self.price(cost)
+            left, right = self._block(one), self._block(other)
+            made = operation(left, right)
+            self._answers[key] = self._answer(made, left, right, self.price(cost) - before)
+        answer = self._answers[key]
+        if answer.kind is None:
+            return ZERO, answer.price
+        own = tuple([mark if place is None else marks[place] for place, mark in answer.arrays])
+        return self._entered((answer.kind, own)), answer.price
+
+    def _answer(self, made: Block, left: Block, right: Block, price: float) -> Answer:
+        if made.is_zero:
+            return Answer(None, (), price)
+        given = [*outlined(left)[1], *outlined(right)[1]]
+        place_of = {id(array): place for place, array in reversed(list(enumerate(given)))}
+        kind, arrays = outlined(made)
+        places = [(place_of.get(id(one)), self._marks.get(id(one), 0)) for one in arrays]
+        return Answer(kind, tuple(places), price)
+
+
+def _pattern(marks: Sequence[int]) -> tuple[int, ...]:
+    """Which of the marks are equal; arrays without one are computed on the way, each its own."""
+    number: dict[int, int] = {}
+    return tuple(
+        [number.setdefault(mark or -place - 1, len(number)) for place, mark in enumerate(marks)]
+    )
 
 
 class Structured:
