@@ -307,6 +307,22 @@ def _read_at(given: _Patterns) -> Pattern | None:
         return np.asarray(compat.bind(given.equation.primitive, operands, given.params)[0])
 
 
+def _written_into(given: _Patterns) -> Pattern | None:
+    """Of a write at places that are known: patterns as numbers, of which no two cancel."""
+    name = given.equation.primitive.name
+    first, last = (2, len(given)) if name == "dynamic_update_slice" else (1, 2)
+    values = 1 if name == "dynamic_update_slice" else 2
+    places = [given.value(place) for place in range(first, last)]
+    if any(place is None for place in places):
+        return None
+    dtype = given.graph.avals[given.equation.results[0]].dtype
+    with jax.ensure_compile_time_eval():
+        operands: list[Any] = [jnp.asarray(given.full(0), dtype), *map(jnp.asarray, places)]
+        operands.insert(values, jnp.asarray(given.full(values), dtype))
+        result = compat.bind(given.equation.primitive, operands, given.params)[0]
+        return np.asarray(result) != 0
+
+
 _AT_ZERO = """
     abs asin asinh atan atanh cbrt ceil conj convert_element_type copy copy_p erf expm1 floor imag
     log1p neg real reduce_precision round sign sin sinh sqrt square tan tanh
@@ -318,6 +334,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("reduce_sum", "reduce_max", "reduce_min", "reduce_or"), _any_along),
     **dict.fromkeys(("pad", "concatenate", "slice", "rev", "squeeze", "expand_dims"), _moved),
     **dict.fromkeys(("gather", "dynamic_slice"), _read_at),
+    **dict.fromkeys(("scatter", "scatter-add", "dynamic_update_slice"), _written_into),
     "integer_pow": _power,
     "mul": _product,
     "and": _product,
