@@ -109,14 +109,22 @@ def diagonals_of_a_constant(count: int) -> Program:
     n = 200
     offsets = np.sort(rng.choice(n, count, replace=False)) - n // 2
     matrix = sum(np.diag(rng.uniform(0.5, 1.5, n - abs(k)), k) for k in map(int, offsets))
-    return Program(lambda x: matrix @ jnp.sin(x), (_entries(rng, n),), np.count_nonzero(matrix))
+    return Program(
+        lambda x: jnp.asarray(matrix) @ jnp.sin(x),
+        (_entries(rng, n),),
+        int(np.count_nonzero(matrix)),
+    )
 
 
 def a_large_constant(n: int) -> Program:
     """A product with a constant matrix of three diagonals."""
     rng = np.random.default_rng(5)
     matrix = sum(np.diag(rng.uniform(0.5, 1.5, n - k), k) for k in (0, 1, 3))
-    return Program(lambda x: matrix @ jnp.sin(x), (_entries(rng, n),), np.count_nonzero(matrix))
+    return Program(
+        lambda x: jnp.asarray(matrix) @ jnp.sin(x),
+        (_entries(rng, n),),
+        int(np.count_nonzero(matrix)),
+    )
 
 
 def a_running_product(n: int) -> Program:
