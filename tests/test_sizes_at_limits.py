@@ -5,6 +5,7 @@ above one of the library's limits: the places are those of the pattern, and the 
 no faster than it does.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,10 @@ def _entries(rng: np.random.Generator, count: int) -> jax.Array:
     return jnp.asarray(rng.uniform(0.5, 1.5, count))
 
 
+def _total(terms: list[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, terms)
+
+
 def _places(*maps: np.ndarray) -> int:
     """How many places the maps of rows to columns have, those of several counted once."""
     rows = np.arange(len(maps[0]))
@@ -61,7 +66,7 @@ def shifted_terms(count: int) -> Program:
     n = 200
 
     def fun(x: jax.Array) -> jax.Array:
-        return sum((1 + k) * jnp.sin(x[k : k + n]) for k in map(int, starts))
+        return _total([(1 + k) * jnp.sin(x[k : k + n]) for k in map(int, starts)])
 
     return Program(fun, (_entries(rng, n + 3 * MAX_TERMS),), count * n)
 
@@ -73,7 +78,7 @@ def gathers_at_constants(count: int) -> Program:
     reads = rng.integers(0, n, (count, n))
 
     def fun(x: jax.Array) -> jax.Array:
-        return sum((1 + k) * jnp.sin(x[each]) for k, each in enumerate(reads))
+        return _total([(1 + k) * jnp.sin(x[each]) for k, each in enumerate(reads)])
 
     return Program(fun, (_entries(rng, n),), _places(*reads))
 
@@ -85,7 +90,7 @@ def gathers_at_run_time(count: int) -> Program:
     reads = rng.integers(0, n, (count, n))
 
     def fun(x: jax.Array, reads: jax.Array) -> jax.Array:
-        return sum((1 + k) * jnp.sin(x[reads[k]]) for k in range(count))
+        return _total([(1 + k) * jnp.sin(x[reads[k]]) for k in range(count)])
 
     return Program(fun, (_entries(rng, n), jnp.asarray(reads)), _places(*reads))
 
@@ -97,7 +102,7 @@ def shifts_and_gathers_at_run_time(count: int) -> Program:
     reads = rng.integers(0, n, (count, n))
 
     def fun(x: jax.Array, reads: jax.Array) -> jax.Array:
-        return sum(jnp.sin(x[reads[k]]) * jnp.roll(x, -k) for k in range(count))
+        return _total([jnp.sin(x[reads[k]]) * jnp.roll(x, -k) for k in range(count)])
 
     shifts = [(np.arange(n) + k) % n for k in range(count)]
     return Program(fun, (_entries(rng, n), jnp.asarray(reads)), _places(*reads, *shifts))
