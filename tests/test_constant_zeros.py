@@ -18,6 +18,17 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(0.5, 1.5, shape)
 
 
+def _written_entry_by_entry() -> jax.Array:
+    matrix = jnp.zeros((9, 9))
+    for k in range(9):
+        matrix = matrix.at[k, 2 * k % 9].set(1.0 + k)
+    return matrix.at[3].set(0.0).at[4:6, 7:].add(2.0).at[jnp.arange(3), jnp.arange(3)].set(0.5)
+
+
+def _written_in_a_window() -> jax.Array:
+    return jax.lax.dynamic_update_slice(jnp.zeros((9, 9)), jnp.ones((2, 3)), (4, 5))
+
+
 def check(fun: Callable[..., jax.Array], x: Any) -> blockjac.Block:
     """The pattern is that of the true Jacobian, and its numbers are right."""
     exact = np.asarray(jax.jacfwd(fun)(x))
@@ -58,6 +69,8 @@ MATRICES = {
     "a quadratic form's parts": (lambda x: x * (BANDED @ x), 9),
     "a gradient": (jax.grad(lambda x: x @ (BANDED @ x)), 9),
     "identity": (lambda x: jnp.eye(9) @ x, 9),
+    "written entry by entry": (lambda x: _written_entry_by_entry() @ jnp.sin(x), 9),
+    "written in a window": (lambda x: _written_in_a_window() @ jnp.sin(x), 9),
     "where": (lambda x: jnp.where(THIRD, x, 0.0), 9),
     "mask": (lambda x: x * THIRD, 9),
     "both sides of where": (lambda x: jnp.where(THIRD, x[::-1], jnp.sin(x)), 9),

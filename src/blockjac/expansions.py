@@ -22,9 +22,6 @@ from blockjac import compat, sparse_operands
 from blockjac.determinants import determinant
 from blockjac.removable import bessel_i0, sinc, x_log1p_y, x_log_y
 
-MAX_WINDOW = 128
-"""Windows with more places are not written as one slice a place."""
-
 
 def expanded(equation: Any, active: Sequence[bool]) -> Any:
     """The closed jaxpr of an equation in terms of other primitives; None where there is none.
@@ -41,8 +38,6 @@ def expanded(equation: Any, active: Sequence[bool]) -> Any:
             return None
     elif name not in EXPANSIONS or any(active[len(active) // 2 :]):
         return None
-    if name == "reduce_window" and math.prod(params["window_dimensions"]) > MAX_WINDOW:
-        return None
     shapes = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in operands]
     return jax.make_jaxpr(partial(EXPANSIONS[name], **params))(*shapes)
 
@@ -57,12 +52,58 @@ def reduce(*operands: Any, jaxpr: Any, dimensions: Sequence[int], **_: Any) -> l
 def reduce_window(
     *operands: Any, jaxpr: Any, consts: Sequence[Any], **config: Sequence[Any]
 ) -> list[Any]:
-    """As `reduce`, of the entries of each window."""
+    """As `reduce`, of the entries of each window: one slice a place, or by doubling.
+
+    Windows of `2 k` places are two of `k` side by side, so that wide windows take a few steps. What
+    costs less is taken, counted in entries that are joined.
+    """
     entries, starts = operands[: len(operands) // 2], operands[len(operands) // 2 :]
-    windows = [
-        patches(array, start, **config) for array, start in zip(entries, starts, strict=True)
-    ]
-    return _joined(windows, starts, partial(eval_jaxpr, jaxpr, consts))
+    function = partial(eval_jaxpr, jaxpr, consts)
+    sizes = config["window_dimensions"]
+    padded = [_padded(array, start, **config) for array, start in zip(entries, starts, strict=True)]
+    reach = _reach(padded[0].ndim, **config)
+    ends = zip(padded[0].shape, reach, config["window_strides"], strict=True)
+    results = math.prod(-(-(size - far) // stride) for size, far, stride in ends)
+    doubled = 2 * padded[0].size * sum(max(size, 1).bit_length() - 1 for size in sizes)
+    if math.prod(sizes) * results <= doubled or 0 in sizes:
+        windows = [
+            patches(array, start, **config) for array, start in zip(entries, starts, strict=True)
+        ]
+        return _joined(windows, starts, function)
+    for _ in padded[0].shape:
+        function = jax.vmap(function)
+    steps = config.get("window_dilation") or (1,) * len(sizes)
+    for axis in reversed(range(len(sizes))):
+        stride = config["window_strides"][axis]
+        padded = _windows_along(padded, axis, sizes[axis], steps[axis], stride, function)
+    return list(padded)
+
+
+def _windows_along(
+    arrays: Sequence[Any],
+    axis: int,
+    size: int,
+    step: int,
+    stride: int,
+    function: Callable[..., Sequence[Any]],
+) -> Sequence[Any]:
+    """Windows along one axis, of the windows of 1, 2, 4, ... places that make up their size."""
+    last = arrays[0].shape[axis] - step * (size - 1)
+    joint: Sequence[Any] | None = None
+    taken, width = 0, 1
+    while True:
+        if size & width:
+            start = step * taken
+            part = [lax.slice_in_dim(one, start, start + last, stride, axis) for one in arrays]
+            joint = part if joint is None else function(*joint, *part)
+            taken += width
+        if joint is not None and taken == size:
+            return joint
+        far = arrays[0].shape[axis] - step * width
+        lower = [lax.slice_in_dim(one, 0, far, 1, axis) for one in arrays]
+        upper = [lax.slice_in_dim(one, step * width, None, 1, axis) for one in arrays]
+        arrays = function(*lower, *upper)
+        width *= 2
 
 
 SPARSE: dict[str, Callable[..., list[Any]]] = {
@@ -174,14 +215,36 @@ def patches(
         base_dilation: steps from one entry to the next, 1 if not given.
         window_dilation: steps from one place in the window to the next, 1 if not given.
     """
-    ones = (1,) * operand.ndim
-    steps, dilation = base_dilation or ones, window_dilation or ones
-    config = [(low, high, step - 1) for (low, high), step in zip(padding, steps, strict=True)]
-    padded = lax.pad(operand, jnp.asarray(outside, operand.dtype), config)
-    reach = [d * (size - 1) for d, size in zip(dilation, window_dimensions, strict=True)]
+    dilation = window_dilation or (1,) * operand.ndim
+    padded = _padded(operand, outside, padding, base_dilation)
+    reach = _reach(operand.ndim, window_dimensions, window_dilation)
     slices = []
     for inside in itertools.product(*map(range, window_dimensions)):
         start = [d * place for d, place in zip(dilation, inside, strict=True)]
         stop = [s - r + low for s, r, low in zip(padded.shape, reach, start, strict=True)]
         slices.append(lax.slice(padded, start, stop, window_strides))
     return jnp.stack(slices)
+
+
+def _padded(
+    operand: Any,
+    outside: Any,
+    padding: Sequence[tuple[int, int]],
+    base_dilation: Sequence[int] | None = None,
+    **_: Any,
+) -> Any:
+    """An array with a value around and between its entries."""
+    steps = base_dilation or (1,) * operand.ndim
+    config = [(low, high, step - 1) for (low, high), step in zip(padding, steps, strict=True)]
+    return lax.pad(operand, jnp.asarray(outside, operand.dtype), config)
+
+
+def _reach(
+    rank: int,
+    window_dimensions: Sequence[int],
+    window_dilation: Sequence[int] | None = None,
+    **_: Any,
+) -> list[int]:
+    """From the first place of a window to the last, on each axis."""
+    dilation = window_dilation or (1,) * rank
+    return [d * (size - 1) for d, size in zip(dilation, window_dimensions, strict=True)]

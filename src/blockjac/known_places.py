@@ -17,14 +17,12 @@ import numpy as np
 
 from blockjac import compat
 from blockjac.graph import Equation, Graph, Literal, Operand
-from blockjac.known_zeros import LARGEST as LARGEST_READ
+from blockjac.known_zeros import LARGEST as LARGEST_MASK
 from blockjac.known_zeros import is_number, zeros_of
 
 LARGEST = 2**22
-"""Arrays of more entries than this stay values of the program."""
-
-LARGEST_MASK = LARGEST_READ
-"""The same of masks, which have as many entries as what they mask."""
+"""Arrays of more entries than this stay values of the program; of masks, which have as many entries
+as what they mask, those of more than `LARGEST_MASK`."""
 
 FIRST_INDEX: Mapping[str, int] = {
     "gather": 1,

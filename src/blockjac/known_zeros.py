@@ -5,8 +5,9 @@ Zeros of constant matrices, of masks and of what is computed of them, such as th
 forwards to the products of differentiated values, which leave their places out. The numbers stay
 values of the program: one compiled program serves all constants with zeros at the same places.
 
-A constant is read where a product needs its zeros, once a call (arrays of JAX once for good), up to
-`LARGEST` entries; a larger one counts as full.
+A constant is read where a product needs its zeros, once a call (arrays of JAX once for good). Of
+one of more than `LARGEST` entries a sample is read first: it is read whole where much of it is
+zero, up to `LARGEST_READ` entries, and counts as full elsewhere.
 """
 
 from __future__ import annotations
@@ -24,7 +25,17 @@ from blockjac.blocks.nonzeros import layout
 from blockjac.graph import Equation, Graph, Literal, Operand
 
 LARGEST = 2**20
-"""Constants and values of more entries than this are not looked into."""
+"""Values of more entries than this are not followed, and of constants a sample is read first."""
+
+LARGEST_READ = 2**26
+"""Constants of more entries than this count as full."""
+
+SAMPLED = 2**12
+"""Entries of a sample."""
+
+SHARE_OF_ZEROS = 1 / 4
+"""A large constant of fewer zeros than this share is not read whole: a list of its other entries
+would be no smaller than the array."""
 
 FACTORS = frozenset({"mul", "dot_general", "conv_general_dilated"})
 """Primitives that multiply one operand's tangent by the other operand."""
@@ -85,6 +96,7 @@ def _pays(may: Pattern) -> bool:
 def _multipliers(graph: Graph) -> set[int]:
     """The values that a differentiated operand is multiplied by."""
     found: set[int] = set()
+    constants = {value for value in graph.constants if _is_small(graph.avals[value], LARGEST_READ)}
     for equation in graph.equations:
         if equation.primitive.name not in FACTORS:
             continue
@@ -93,7 +105,7 @@ def _multipliers(graph: Graph) -> set[int]:
             if (
                 _vertex(moving) is not None
                 and isinstance(still, Operand)
-                and _is_small(graph.avals[still.value])
+                and (_is_small(graph.avals[still.value]) or still.value in constants)
             ):
                 found.add(still.value)
     return found
@@ -103,9 +115,9 @@ def _vertex(operand: Operand | Literal) -> int | None:
     return operand.vertex if isinstance(operand, Operand) else None
 
 
-def _is_small(aval: Any) -> bool:
+def _is_small(aval: Any, most: int = LARGEST) -> bool:
     shape = getattr(aval, "shape", ())
-    return bool(shape) and 0 < aval.size <= LARGEST and is_number(aval)
+    return bool(shape) and 0 < aval.size <= most and is_number(aval)
 
 
 def is_number(aval: Any) -> bool:
@@ -127,7 +139,7 @@ def _followed(graph: Graph, known: Mapping[int, Any], needed: set[int]) -> dict[
     """The patterns of all values that are needed and not full."""
     found: dict[int, Pattern] = {}
     for value, array in zip(graph.constants, graph.captured, strict=False):
-        if value in needed and _is_small(graph.avals[value]):
+        if value in needed and _is_small(graph.avals[value], LARGEST_READ):
             may = _read(array)
             if may is not None:
                 found[value] = may
@@ -155,7 +167,7 @@ def _is_told(operand: Operand | Literal, found: Mapping[int, Pattern]) -> bool:
     return operand.value in found
 
 
-_patterns: dict[int, Pattern] = {}
+_patterns: dict[int, Pattern | None] = {}
 """Of arrays of JAX, which never change, by identity, as long as they live."""
 
 
@@ -164,14 +176,24 @@ def _read(array: Any) -> Pattern | None:
     if isinstance(array, compat.Tracer):
         return None
     if not isinstance(array, jax.Array):
-        return np.asarray(array) != 0
+        return _looked_into(np.asarray(array))
     if not array.is_fully_addressable:
         return None
     key = id(array)
     if key not in _patterns:
         weakref.finalize(array, _patterns.pop, key, None)
-        _patterns[key] = np.asarray(array) != 0
+        _patterns[key] = _looked_into(np.asarray(array))
     return _patterns[key]
+
+
+def _looked_into(array: np.ndarray) -> Pattern | None:
+    """The pattern of an array; None of a large one of which a sample has few zeros."""
+    if array.size > LARGEST:
+        places = np.random.default_rng(0).integers(0, array.size, SAMPLED)
+        sample = array[np.unravel_index(places, array.shape)]
+        if np.mean(sample == 0) < SHARE_OF_ZEROS:
+            return None
+    return array != 0
 
 
 # How zeros of operands make zeros of a result
@@ -301,6 +323,22 @@ def _read_at(given: _Patterns) -> Pattern | None:
         return np.asarray(compat.bind(given.equation.primitive, operands, given.params)[0])
 
 
+def _written_into(given: _Patterns) -> Pattern | None:
+    """Of a write at places that are known: patterns as numbers, of which no two cancel."""
+    name = given.equation.primitive.name
+    first, last = (2, len(given)) if name == "dynamic_update_slice" else (1, 2)
+    values = 1 if name == "dynamic_update_slice" else 2
+    places = [given.value(place) for place in range(first, last)]
+    if any(place is None for place in places):
+        return None
+    dtype = given.graph.avals[given.equation.results[0]].dtype
+    with jax.ensure_compile_time_eval():
+        operands: list[Any] = [jnp.asarray(given.full(0), dtype), *map(jnp.asarray, places)]
+        operands.insert(values, jnp.asarray(given.full(values), dtype))
+        result = compat.bind(given.equation.primitive, operands, given.params)[0]
+        return np.asarray(result) != 0
+
+
 _AT_ZERO = """
     abs asin asinh atan atanh cbrt ceil conj convert_element_type copy copy_p erf expm1 floor imag
     log1p neg real reduce_precision round sign sin sinh sqrt square tan tanh
@@ -312,6 +350,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("reduce_sum", "reduce_max", "reduce_min", "reduce_or"), _any_along),
     **dict.fromkeys(("pad", "concatenate", "slice", "rev", "squeeze", "expand_dims"), _moved),
     **dict.fromkeys(("gather", "dynamic_slice"), _read_at),
+    **dict.fromkeys(("scatter", "scatter-add", "dynamic_update_slice"), _written_into),
     "integer_pow": _power,
     "mul": _product,
     "and": _product,

@@ -270,12 +270,23 @@ class Block(AsMatrix):
 
     @property
     def stored(self) -> int:
-        """How many numbers are stored; an array that several terms share counts once."""
-        return sum(math.prod(array.shape) for array, _ in leaves(self))
+        """How many numbers are stored; an array that several terms share counts once.
+
+        Lookups that only the running program knows count as well. Where entries stand that is known
+        while the program is traced is structure, as strides are: `nbytes` counts its lookups, in
+        integers as small as they can be.
+        """
+        known = {
+            id(index.lookup.array)
+            for term in self.terms
+            for index in term.indices
+            if index.lookup is not None and index.lookup.constant
+        }
+        return sum(math.prod(array.shape) for array, _ in leaves(self) if id(array) not in known)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is stored, lookup arrays included; a shared array counts once."""
+        """Bytes of all arrays, those of lookups included; a shared array counts once."""
         return sum(
             math.prod(array.shape) * np.dtype(array.dtype).itemsize for array, _ in leaves(self)
         )

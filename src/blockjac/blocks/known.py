@@ -6,11 +6,15 @@ computed at once, by NumPy, so that it stays one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
-from blockjac.blocks.index import Index, Label, Lookup, collect
+from blockjac.blocks.index import Index, Label, Lookup, collect, interned
+
+SMALLEST = (np.uint8, np.int8, np.uint16, np.int16, np.int32)
+"""Dtypes of constant lookups, the first that holds all values is taken."""
 
 
 def is_known(index: Index) -> bool:
@@ -37,7 +41,39 @@ def known_lookup(values: np.ndarray, labels: Sequence[Label]) -> Lookup:
     """The constant lookup of these values, with the bounds and the divisor that they have."""
     bounds = (int(values.min()), int(values.max())) if values.size else None
     multiple = int(np.gcd.reduce(np.abs(values), axis=None)) if values.size else 1
-    return Lookup(values.astype(np.int32), tuple(labels), bounds, multiple or 1, constant=True)
+    return Lookup(compactly(values, bounds), tuple(labels), bounds, multiple or 1, constant=True)
+
+
+def compactly(values: np.ndarray, bounds: tuple[int, int] | None) -> np.ndarray:
+    """Integers in the smallest dtype that holds them: what they are used for casts them first.
+
+    Args:
+        values: integers.
+        bounds: the least and the greatest of them.
+    """
+    low, high = bounds or (0, 0)
+    for dtype in SMALLEST:
+        info = np.iinfo(dtype)
+        if info.min <= low and high <= info.max:
+            return values.astype(dtype)
+    return values
+
+
+@functools.lru_cache(maxsize=256)
+def digit_values(count: int, weight: int, base: int) -> np.ndarray:
+    """`flat // weight % base` for all numbers below a count: one digit of each, found once."""
+    digits = np.arange(count, dtype=np.int64) // weight % base
+    return interned(compactly(digits, (0, base - 1)))
+
+
+def digit(flat: Label, weight: int, base: int) -> Index:
+    """The digit of a label with a weight and a base, as an index: a constant lookup."""
+    if base == 1:
+        return Index()
+    if flat.size <= weight * base and weight == 1:
+        return Index.of(flat)
+    values = digit_values(flat.size, weight, base)
+    return Index(0, (), Lookup(values, (flat,), (0, base - 1), constant=True))
 
 
 def index_along(values: np.ndarray, label: Label) -> Index:
@@ -56,7 +92,7 @@ def index_plus(index: Index, lookup: Lookup) -> Index:
     """An index without a lookup plus one: affine where it is a constant that is."""
     if not isinstance(lookup.array, np.ndarray | np.generic):
         return Index(index.offset, index.strides, lookup)
-    values = np.asarray(lookup.array)
+    values = np.asarray(lookup.array).astype(np.int64)
     if not lookup.labels:
         return index.shifted(int(values))
     if len(lookup.labels) == 1:

@@ -21,7 +21,7 @@ from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term, delta_pairs, tidy
 from blockjac.blocks.cost import is_planning
 from blockjac.blocks.factor import Factor
-from blockjac.blocks.index import Index, Label
+from blockjac.blocks.index import Index, Label, Lookup
 from blockjac.blocks.known import index_along, is_known, known_values
 
 MOST_LISTED = 2**24
@@ -150,6 +150,49 @@ def in_a_list(block: Block, found: Listing) -> Term | None:
     factors = () if numbers is None else (numbers,)
     term = Term(factors, found.indices[:rank], found.indices[rank:], coefficient)
     return tidy(term, block.out_shape, block.wrt_shape)
+
+
+def running_listing(block: Block) -> Listing:
+    """How the terms of a block become one where the running program decides where they stand.
+
+    Their entries follow each other, and so do their places: none are added up.
+    """
+    target = _target(block)
+    own = tuple(_own_labels(term, target) for term in block.terms)
+    label = Label(sum(map(arrays.numel, own)))
+    indices = tuple(
+        _joint_index([term.indices[axis] for term in block.terms], own, label)
+        if kept is None
+        else Index.of(kept)
+        for axis, kept in enumerate(target)
+    )
+    kept = arrays.unique([one for one in target if one is not None])
+    positions = np.arange(label.size)
+    return Listing(tuple(target), kept, own, positions, indices, label, (), is_permutation=True)
+
+
+def _joint_index(indices: Sequence[Index], own: Sequence[Sequence[Label]], label: Label) -> Index:
+    """The places of several terms on an axis, one term after the other."""
+    sizes = [arrays.sizes(labels) for labels in own]
+    if all(map(is_known, indices)):
+        parts = [
+            np.broadcast_to(known_values(index, labels), shape).ravel()
+            for index, labels, shape in zip(indices, own, sizes, strict=True)
+        ]
+        return index_along(np.concatenate(parts), label)
+    bounds = [index.bounds() for index in indices]
+    known = [each for each in bounds if each is not None]
+    joint = (min(low for low, _ in known), max(high for _, high in known)) if known else None
+    if is_planning():
+        values: Any = arrays.written((label,), np.dtype(np.int32)).array
+    else:
+        values = jnp.concatenate(
+            [
+                jnp.broadcast_to(arrays.aligned(arrays.index_values(index), labels), shape).ravel()
+                for index, labels, shape in zip(indices, own, sizes, strict=True)
+            ]
+        )
+    return Index(0, (), Lookup(values, (label,), joint if len(known) == len(bounds) else None))
 
 
 def _numbers(block: Block, found: Listing, carried: Sequence[Label]) -> tuple[Factor | None, Any]:

@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jax import lax
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Term, tidy
@@ -25,6 +24,7 @@ from blockjac.blocks.factor import Factor, View
 from blockjac.blocks.index import Index, Label, Lookup, collect, radix
 from blockjac.blocks.known import (
     composed,
+    digit,
     index_along,
     is_known,
     known_lookup,
@@ -526,7 +526,7 @@ def _flattening(network: Network, left: Index, right: Index, size: int) -> bool:
     for digits in (one, other):
         weight = 1
         for label in reversed(digits):
-            network.substitute(label, _digit(flat, weight, label.size))
+            network.substitute(label, digit(flat, weight, label.size))
             weight *= label.size
     return True
 
@@ -545,15 +545,6 @@ def _division(network: Network, left: Index, right: Index, size: int) -> bool:
             network.substitute(label, Index(0, (), arrays.quotient(value, stride, None)))
             return True
     return False
-
-
-def _digit(flat: Label, weight: int, base: int) -> Index:
-    """`flat // weight % base` as a lookup."""
-    if is_planning():
-        values: Any = Abstract((flat.size,), np.dtype(np.int32))
-    else:
-        values = lax.iota(np.int32, flat.size) // weight % base
-    return Index(0, (), Lookup(values, (flat,), (0, base - 1)))
 
 
 # Helpers of substitution
@@ -617,24 +608,31 @@ def _scaled_lookup(lookup: Lookup, stride: int) -> Lookup:
     if stride == 1:
         return lookup
     if is_known(Index(0, (), lookup)):
-        return known_lookup(lookup.array * stride, lookup.labels)
+        return known_lookup(lookup.array.astype(np.int64) * stride, lookup.labels)
     bounds = (
         None if lookup.bounds is None else tuple(sorted(stride * bound for bound in lookup.bounds))
     )
-    array = (
-        Abstract(lookup.array.shape, lookup.array.dtype) if is_planning() else lookup.array * stride
-    )
+    array = _integers(lookup.array)
+    array = array if is_planning() else array * stride
     multiple = lookup.multiple * abs(stride)
     return Lookup(array, lookup.labels, bounds, multiple)  # pyright: ignore[reportArgumentType]
+
+
+def _integers(array: Any) -> Any:
+    """A lookup's numbers in a dtype that can be computed in: constants come in smaller ones."""
+    dtype = np.result_type(array.dtype, np.int32)
+    if is_planning():
+        return Abstract(array.shape, dtype)
+    return array if array.dtype == dtype else array.astype(dtype)
 
 
 def _divided_lookup(lookup: Lookup, divisor: int) -> Lookup:
     """The lookup over a number that divides all its values."""
     if is_known(Index(0, (), lookup)):
-        return known_lookup(lookup.array // divisor, lookup.labels)
+        return known_lookup(lookup.array.astype(np.int64) // divisor, lookup.labels)
     low, high = lookup.bounds or (0, 0)
     return Lookup(
-        lookup.array if is_planning() else lookup.array // divisor,
+        _integers(lookup.array) if is_planning() else _integers(lookup.array) // divisor,
         lookup.labels,
         None if lookup.bounds is None else (low // divisor, high // divisor),
         lookup.multiple // divisor,

@@ -20,6 +20,7 @@ from blockjac.blocks.block import (
     Term,
     as_array,
     delta_pairs,
+    leaves,
     rebuilt,
     tidy,
     tidy_factor,
@@ -38,7 +39,7 @@ from blockjac.blocks.entries import are_distinct
 from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import is_known
-from blockjac.blocks.listed import MOST_LISTED, count_listed, in_a_list, listing
+from blockjac.blocks.listed import MOST_LISTED, count_listed, in_a_list, listing, running_listing
 from blockjac.blocks.losses import is_following, is_recording, note_excess, note_sum, term_places
 from blockjac.blocks.network import Contradiction, Network, follows_digit
 from blockjac.blocks.nonzeros import joint_mask
@@ -54,10 +55,6 @@ MAX_TERMS = 16
 NUMBERS_A_TERM = 256
 """What a further term of a block costs, in numbers stored: it is contracted by equations of its
 own, with each term of the blocks that it meets."""
-
-MAX_MERGED_ENTRIES = 2**27
-"""Terms at places that the running program decides are not written out to more entries than this:
-1 GiB of float64."""
 
 
 def star(left: Any, right: Any) -> Any:
@@ -496,23 +493,29 @@ def _in_fewer(block: Block) -> Block:
 
 
 def _numbers(block: Block) -> int:
-    """How many numbers a block stores; a mask that is known is structure and none."""
+    """How many numbers a block takes, lookups included; a mask that is known is none."""
     masks = {
         id(factor.array): factor.numel
         for term in block.terms
         for factor in term.factors
         if is_known_mask(factor)
     }
-    return block.stored - sum(masks.values())
+    return _held(block) - sum(masks.values())
+
+
+def _held(block: Block) -> int:
+    """How many numbers a block takes, those of all its lookups included."""
+    return sum(math.prod(array.shape) for array, _ in leaves(block))
 
 
 def compact(block: Block) -> Block:
     """A block for an answer: terms that overlap in one list, where that stores fewer numbers."""
-    if not block.stored or block.batch_shape or are_distinct([[block]]):
+    held = _held(block)
+    if not held or block.batch_shape or are_distinct([[block]]):
         return block
     listed = count_listed(block)
     found = listing(block) if listed is not None and listed <= MOST_LISTED else None
-    if found is None or found.numbers * arrays.numel(found.kept) >= block.stored:
+    if found is None or found.numbers * arrays.numel(found.kept) >= held:
         return block
     return _rewritten(block, in_a_list(block, found))
 
@@ -531,13 +534,26 @@ def _of_unknown_places(
     known = [term for term in block.terms if all(is_known(index) for index in term.indices)]
     unknown = [term for term in block.terms if term not in known]
     if len(unknown) <= MAX_TERMS and len(known) > 1:
-        parts = rebuilt(block.out_shape, block.wrt_shape, block.dtype, known)
-        return rebuilt(
-            block.out_shape, block.wrt_shape, block.dtype, [*_in_fewer(parts).terms, *unknown]
-        )
-    if entries <= max(apart, MAX_MERGED_ENTRIES):
+        return _joined_parts(block, _in_fewer(_part_of(block, known)).terms, unknown)
+    rest = _part_of(block, unknown)
+    found = running_listing(rest)
+    listed = found.numbers * arrays.numel(found.kept)
+    if entries <= min(apart, listed + (_numbers(_part_of(block, known)) if known else 0)):
         return _rewritten(block, in_one(block, deltas, masked=True))
-    return block
+    if listed >= apart:
+        return block
+    list_of_unknown = in_a_list(rest, found)
+    terms = _in_fewer(_part_of(block, known)).terms if known else ()
+    return _joined_parts(block, terms, () if list_of_unknown is None else (list_of_unknown,))
+
+
+def _part_of(block: Block, terms: Sequence[Term]) -> Block:
+    """Some of the terms of a block as a block of their own."""
+    return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
+
+
+def _joined_parts(block: Block, known: Sequence[Term], unknown: Sequence[Term]) -> Block:
+    return rebuilt(block.out_shape, block.wrt_shape, block.dtype, [*known, *unknown])
 
 
 def _rewritten(block: Block, term: Term | None) -> Block:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from jax import lax
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.blocks import factor as arrays
+from blockjac.blocks.block import delta_pairs, rebuilt
 from blockjac.blocks.cost import Abstract, charge, is_planning
 from blockjac.blocks.dense import as_dense_axes
 from blockjac.blocks.factor import check_fits
@@ -190,6 +192,42 @@ class Running(OperatorGroup):
             structured=True,
         )
         self.operand = operand
+        self.axis, self.from_end = axis, reverse
+
+    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
+        """`cotangent star J`; of a cotangent with a delta in the axis a triangle."""
+        (cotangent,), (answer,) = cotangents, super().pullback(cotangents)
+        if cotangent is None or answer is None:
+            return [answer]
+        rows = [i for i, j in delta_pairs(cotangent) if j == self.axis]
+        return [self._triangular(answer, [(i, self.axis) for i in rows])]
+
+    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
+        """`J star tangent`; of a tangent with a delta in the axis a triangle."""
+        (tangent,), (answer,) = tangents, super().pushforward(tangents)
+        if tangent is None or answer is None:
+            return [answer]
+        columns = [j for i, j in delta_pairs(tangent) if i == self.axis]
+        return [self._triangular(answer, [(self.axis, j) for j in columns])]
+
+    def _triangular(self, block: Block, pairs: Sequence[tuple[int, int]]) -> Block:
+        """A block without the entries of which it is known that they take no part."""
+        size = self.operand.shape[self.axis]
+        if not pairs or not is_structure_kept() or size**2 > LARGEST:
+            return block
+        terms = [self._masked(term, *pairs[0], size) for term in block.terms]
+        return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
+
+    def _masked(self, term: Term, row: int, column: int, size: int) -> Term:
+        i, j = term.out[row], term.wrt[column]
+        if not (i.is_plain(size) and j.is_plain(size)) or i.labels == j.labels:
+            return term
+        labels = (*i.labels, *j.labels)
+        if is_planning():
+            mask = arrays.written(labels, jnp.dtype(bool))
+        else:
+            mask = Factor(_precedes(size, self.from_end), labels)
+        return replace(term, factors=(*term.factors, mask))
 
     @property
     def held(self) -> Any:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import jax.numpy as jnp
-
-from blockjac.blocks import Block, Index, Label, Lookup, Term
+from blockjac.blocks import Block, Index, Label, Term
 from blockjac.blocks.index import collect
+from blockjac.blocks.known import digit
 from blockjac.rules.registry import labels_of, made, plain, rule
 
 
@@ -106,13 +105,9 @@ def _numbers(sizes: Sequence[int], digits: Sequence[Label]) -> list[Index]:
 
 def _digits_of(flat: Label, sizes: Sequence[int]) -> list[Index]:
     """An index for each axis: its digit of a flat label, as a constant lookup."""
-    indices = []
-    for size, weight in zip(sizes, _weights(sizes)[1:], strict=True):
-        digits = jnp.arange(flat.size, dtype=jnp.int32) // weight % size
-        indices.append(
-            Index() if size == 1 else Index(0, (), Lookup(digits, (flat,), (0, size - 1)))
-        )
-    return indices
+    return [
+        digit(flat, weight, size) for size, weight in zip(sizes, _weights(sizes)[1:], strict=True)
+    ]
 
 
 @rule("slice")

@@ -13,7 +13,7 @@ from jax import lax
 
 from blockjac.blocks import Block, Index, Label, Lookup, Term
 from blockjac.blocks.index import collect
-from blockjac.expansions import MAX_WINDOW, patches
+from blockjac.expansions import patches
 from blockjac.rules.registry import labels_of, plain, rule
 
 
@@ -150,6 +150,9 @@ def _chosen_block(
     )
     return (Block(out.shape, moving.shape, moving.dtype, [Term((), plain(labels), wrt)]),)
 
+
+MAX_WINDOW = 128
+"""Of windows with more places the chosen one is searched for; of others all are compared."""
 
 _PARAMETERS = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
 
