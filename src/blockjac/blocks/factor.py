@@ -275,13 +275,13 @@ def restrict(factor: Factor, label: Label, new: Label, start: int, stride: int) 
     axis = factor.labels.index(label)
     if start == 0 and stride == 1 and new.size == label.size:
         sliced = factor.array
+    elif is_known_mask(factor):
+        sliced = np.take(factor.array, start + stride * np.arange(new.size), axis)
     elif is_planning():
         trimmed = [
             other.size if place != axis else new.size for place, other in enumerate(factor.labels)
         ]
         sliced = priced([Label(size) for size in trimmed], factor.array.dtype, []).array
-    elif is_known_mask(factor):
-        sliced = np.take(factor.array, start + stride * np.arange(new.size), axis)
     elif stride > 0:
         sliced = lax.slice_in_dim(
             factor.array, start, start + stride * (new.size - 1) + 1, stride, axis
@@ -292,10 +292,10 @@ def restrict(factor: Factor, label: Label, new: Label, start: int, stride: int) 
     if new not in factor.labels:
         return renamed(Factor(sliced, factor.labels, factor.name), label, new)
     labels = tuple(other for other in factor.labels if other is not label and other is not new)
-    if is_planning():
-        return priced((*labels, new), factor.array.dtype, [])
     if is_known_mask(factor):
         return Factor(np.diagonal(sliced, 0, axis, factor.labels.index(new)), (*labels, new))
+    if is_planning():
+        return priced((*labels, new), factor.array.dtype, [])
     return Factor(jnp.diagonal(sliced, axis1=axis, axis2=factor.labels.index(new)), (*labels, new))
 
 
@@ -303,10 +303,11 @@ def pick(factor: Factor, label: Label, place: int) -> Factor:
     """The entries at one place of a label, which disappears."""
     axis = factor.labels.index(label)
     labels = tuple(other for other in factor.labels if other is not label)
+    if is_known_mask(factor):
+        # NumPy gives one and the same object for all scalars that are true; arrays are told apart.
+        return Factor(np.asarray(np.take(factor.array, place, axis)), labels, factor.name)
     if is_planning():
         return priced(labels, factor.array.dtype, [])
-    if is_known_mask(factor):
-        return Factor(np.take(factor.array, place, axis), labels, factor.name)
     return Factor(lax.index_in_dim(factor.array, place, axis, keepdims=False), labels, factor.name)
 
 
