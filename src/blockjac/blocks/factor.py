@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ from blockjac.errors import DenseTooLargeError
 
 MEMORY_SHARE = 0.5
 """The share of the machine's memory that one array may take when no limit is given."""
+
+LARGEST_KNOWN = 2**20
+"""Up to so many entries a mask that is made of constants is computed while tracing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,10 +316,10 @@ def pick(factor: Factor, label: Label, place: int) -> Factor:
 
 def reshaped(array: Any, labels: Sequence[Label]) -> Any:
     """The array with one axis a label, in row-major order."""
-    if is_planning():
-        return Abstract(sizes(labels), array.dtype)
     if isinstance(array, np.ndarray) and array.dtype == np.dtype(bool):
         return np.reshape(array, sizes(labels))
+    if is_planning():
+        return Abstract(sizes(labels), array.dtype)
     return jnp.reshape(array, sizes(labels))
 
 
@@ -416,6 +419,8 @@ def gather(factor: Factor, indices: Mapping[Label, Index]) -> Factor:
     tied = [label for label in own if label in over]
     dims = (*(label for label in over if label not in own), *tied)
     labels = (*dims, *(label for label in own if label not in tied))
+    if is_known_mask(factor) and _are_known(indices.values(), labels):
+        return _gathered_by_numpy(factor, indices, dims, labels)
     if is_planning():
         return priced(labels, factor.array.dtype, [Factor(None, labels)])
     check_fits(labels, factor.array.dtype)
@@ -429,6 +434,28 @@ def gather(factor: Factor, indices: Mapping[Label, Index]) -> Factor:
     first = [factor.labels.index(label) for label in (*indices, *tied)]
     array = jnp.moveaxis(jnp.asarray(factor.array), first, range(len(first)))
     return Factor(array.at[tuple(selectors)].get(mode=mode, fill_value=fill), labels)
+
+
+def _are_known(indices: Iterable[Index], labels: Sequence[Label]) -> bool:
+    """Whether what depends on indices alone is known, and small enough to be looked at."""
+    return numel(tuple(labels)) <= LARGEST_KNOWN and all(map(is_known, indices))
+
+
+def _gathered_by_numpy(
+    mask: Factor, indices: Mapping[Label, Index], dims: Sequence[Label], labels: tuple[Label, ...]
+) -> Factor:
+    """`gather` of a mask that is known, at places that are known: it stays known."""
+    tied = [label for label in dims if label in mask.labels]
+    places = {label: known_values(index, dims) for label, index in indices.items()}
+    inside = np.asarray(True)
+    for label, values in places.items():
+        inside = inside & (values >= 0) & (values < label.size)
+    selectors = [np.where(inside, values, 0) for values in places.values()]
+    selectors += [known_values(Index.of(label), dims) for label in tied]
+    first = [mask.labels.index(label) for label in (*indices, *tied)]
+    array = np.moveaxis(np.asarray(mask.array), first, range(len(first)))[tuple(selectors)]
+    inside = np.reshape(inside, (*np.shape(inside), *(1,) * (array.ndim - np.ndim(inside))))
+    return Factor(np.ascontiguousarray(np.broadcast_to(array & inside, sizes(labels))), labels)
 
 
 def _along(label: Label, dims: Sequence[Label]) -> Any:
@@ -470,22 +497,34 @@ def _index_dtype(index: Index) -> Any:
 
 def in_range(index: Index, size: int, divisor: int = 1) -> Factor:
     """The mask of where `divisor` divides the expression and the quotient is in `0 .. size - 1`."""
-    if is_planning():
+    if _is_made_known(index.labels, index):
+        values: Any = np.broadcast_to(known_values(index, index.labels), sizes(index.labels))
+    elif is_planning():
         return written(index.labels, np.dtype(bool))
-    values = index_values(index).array
+    else:
+        values = index_values(index).array
     allowed = (
         (values >= 0) & (values < size * abs(divisor))
         if divisor > 0
         else (values <= 0) & (values > size * divisor)
     )
     if abs(divisor) != 1:
-        allowed &= values % divisor == 0
+        allowed = allowed & (values % divisor == 0)
     return Factor(allowed, index.labels)
+
+
+def _is_made_known(labels: Sequence[Label], *indices: Index) -> bool:
+    """Whether a mask of indices is made of constants; of labels alone it costs nothing to emit."""
+    return any(index.lookup is not None for index in indices) and _are_known(indices, labels)
 
 
 def equal(left: Index, right: Index, size: int) -> Factor:
     """The mask of where two expressions agree on a place of an axis of the given size."""
     labels = unique([*left.labels, *right.labels])
+    if _is_made_known(labels, left, right):
+        here, there = known_values(left, labels), known_values(right, labels)
+        agree = (here == there) & (here >= 0) & (here < size)
+        return Factor(np.ascontiguousarray(np.broadcast_to(agree, sizes(labels))), labels)
     if is_planning():
         return written(labels, np.dtype(bool))
     one, other = aligned(index_values(left), labels), aligned(index_values(right), labels)

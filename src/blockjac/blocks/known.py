@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,11 +31,16 @@ def known_values(index: Index, labels: Sequence[Label]) -> np.ndarray:
         shape = tuple(label.size if other is label else 1 for other in labels)
         total = total + np.reshape(stride * np.arange(label.size, dtype=np.int64), shape)
     if index.lookup is not None:
-        lookup = index.lookup
-        order = [lookup.labels.index(label) for label in labels if label in lookup.labels]
-        shape = tuple(label.size if label in lookup.labels else 1 for label in labels)
-        total = total + np.reshape(np.transpose(lookup.array, order), shape).astype(np.int64)
+        entries = known_entries(index.lookup.array, index.lookup.labels, labels)
+        total = total + entries.astype(np.int64)
     return total
+
+
+def known_entries(array: Any, own: Sequence[Label], labels: Sequence[Label]) -> np.ndarray:
+    """An array of NumPy over its own labels, shaped to broadcast over those that are asked for."""
+    order = [own.index(label) for label in labels if label in own]
+    shape = tuple(label.size if label in own else 1 for label in labels)
+    return np.reshape(np.transpose(array, order), shape)
 
 
 def known_lookup(values: np.ndarray, labels: Sequence[Label]) -> Lookup:

@@ -20,9 +20,9 @@ import numpy as np
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term, delta_pairs, tidy
 from blockjac.blocks.cost import is_planning
-from blockjac.blocks.factor import Factor
+from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label, Lookup
-from blockjac.blocks.known import index_along, is_known, known_values
+from blockjac.blocks.known import index_along, is_known, known_entries, known_values
 
 MOST_LISTED = 2**24
 """Up to so many entries are listed; more stay in their terms, which store them as well."""
@@ -303,7 +303,10 @@ def _own_labels(term: Term, target: Sequence[Label | None]) -> tuple[Label, ...]
 def _flat(
     term: Term, labels: Sequence[Label], rest: Sequence[int], sizes: Sequence[int]
 ) -> np.ndarray:
-    """The place of each entry on the axes that are looked up, as one number; -1 off the block."""
+    """The place of each entry on the axes that are looked up, as one number; -1 where none is.
+
+    That is off the block, and where a mask that is known takes it out.
+    """
     shape = arrays.sizes(labels)
     total, inside = np.zeros((1,) * len(shape), np.int64), None
     for axis, size in zip(rest, sizes, strict=True):
@@ -312,6 +315,10 @@ def _flat(
         total = total * size + values
         if not index.within(size):
             here = (values >= 0) & (values < size)
+            inside = here if inside is None else inside & here
+    for factor in term.factors:
+        if is_known_mask(factor) and set(labels).issuperset(factor.labels):
+            here = known_entries(factor.array, factor.labels, labels)
             inside = here if inside is None else inside & here
     if inside is not None:
         total = np.where(inside, total, -1)

@@ -77,7 +77,7 @@ class Network:
         if left == right:
             self._require(left, size)
             return
-        for attempt in (_constants, _singles, _digits, _flattening, _substitution, _division):
+        for attempt in ATTEMPTS:
             if attempt(self, left, right, size):
                 return
         self._compare(left, right, size)
@@ -531,6 +531,27 @@ def _flattening(network: Network, left: Index, right: Index, size: int) -> bool:
     return True
 
 
+def _known_digits(network: Network, left: Index, right: Index, size: int) -> bool:
+    """A complete mixed radix at places that are known: each of its digits is a lookup."""
+    for one, other in ((left, right), (right, left)):
+        digits, labels = radix(other), one.labels
+        if one.lookup is None or not is_known(one) or digits is None or len(digits) == 1:
+            continue
+        if set(digits) & set(labels) or arrays.numel(labels) > arrays.LARGEST_KNOWN:
+            continue
+        limit = min(arrays.numel(digits), size)
+        if not one.within(limit):
+            network.views.append(View.of(arrays.in_range(one, limit)))
+        values = np.broadcast_to(known_values(one, labels), arrays.sizes(labels))
+        values, weight = np.clip(values, 0, limit - 1), 1
+        for label in reversed(digits):
+            places = known_lookup(values // weight % label.size, labels)
+            network.substitute(label, Index(0, (), places))
+            weight *= label.size
+        return True
+    return False
+
+
 def _division(network: Network, left: Index, right: Index, size: int) -> bool:
     """Strided labels against anything: an integer division, and a mask of where it is exact."""
     for index, rest in ((left, right), (right, left)):
@@ -545,6 +566,9 @@ def _division(network: Network, left: Index, right: Index, size: int) -> bool:
             network.substitute(label, Index(0, (), arrays.quotient(value, stride, None)))
             return True
     return False
+
+
+ATTEMPTS = (_constants, _singles, _digits, _flattening, _known_digits, _substitution, _division)
 
 
 # Helpers of substitution

@@ -39,7 +39,14 @@ from blockjac.blocks.entries import are_distinct
 from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import is_known
-from blockjac.blocks.listed import MOST_LISTED, count_listed, in_a_list, listing, running_listing
+from blockjac.blocks.listed import (
+    MOST_LISTED,
+    Listing,
+    count_listed,
+    in_a_list,
+    listing,
+    running_listing,
+)
 from blockjac.blocks.losses import is_following, is_recording, note_excess, note_sum, term_places
 from blockjac.blocks.network import Contradiction, Network, follows_digit
 from blockjac.blocks.nonzeros import joint_mask
@@ -55,6 +62,12 @@ MAX_TERMS = 16
 NUMBERS_A_TERM = 256
 """What a further term of a block costs, in numbers stored: it is contracted by equations of its
 own, with each term of the blocks that it meets."""
+
+FEW_ENTRIES = 1000
+"""A dense array of so many entries is not worth looking for zeros in it."""
+
+FEWER = 4 / 3
+"""By so much a dense array must exceed a list, which holds two places with each number."""
 
 
 def star(left: Any, right: Any) -> Any:
@@ -470,6 +483,9 @@ def _in_fewer(block: Block) -> Block:
         deltas = delta_pairs(block)
         entries = block.size // math.prod(block.wrt_shape[j] for _, j in deltas)
         if entries <= _numbers(block):
+            places = _far_fewer(block, entries)
+            if places is not None:
+                return _rewritten(block, in_a_list(block, places))
             return _rewritten(block, in_one(block, deltas, masked=True))
     elif not _is_listed(block.terms[0]):
         return block
@@ -490,6 +506,17 @@ def _in_fewer(block: Block) -> Block:
     if found.numbers + written < apart:
         return _rewritten(block, in_a_list(block, found))
     return block
+
+
+def _far_fewer(block: Block, entries: float) -> Listing | None:
+    """The list of the places of terms that overlap, where a dense array is not a quarter full."""
+    if entries <= FEW_ENTRIES:
+        return None
+    listed = count_listed(block)
+    found = listing(block) if listed is not None and listed <= MOST_LISTED else None
+    if found is None or FEWER * found.numbers * arrays.numel(found.kept) > entries:
+        return None
+    return found
 
 
 def _numbers(block: Block) -> int:
