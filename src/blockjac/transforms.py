@@ -251,16 +251,16 @@ def block_jacobian(
         >>> block.shape, block.stored
         ((5, 2, 5, 3), 6)
 
-        A step over a ring, carried through a loop, keeps no band:
+        A step over a ring keeps no band in a loop whose number of steps is not known:
 
         >>> import jax
-        >>> smooth = lambda _, x: x + 0.1 * (jnp.roll(x, 1) - x)
-        >>> several = lambda x: jax.lax.fori_loop(0, 3, smooth, x)
+        >>> smooth = lambda x: x + 0.1 * (jnp.roll(x, 1) - x)
+        >>> several = lambda x: jax.lax.while_loop(lambda x: x[0] < 3, smooth, x)
         >>> try:
         ...     blockjac.block_jacobian(several, require_structure=True)(jnp.ones(100))
         ... except blockjac.errors.StructureLostError as error:
         ...     [(loss.primitive, loss.stored) for loss in error.losses]
-        [('scan', 10000)]
+        [('while', 10000)]
     """
     wanted = check_order(order)
     check_callable(fun, "block_jacobian")

@@ -262,7 +262,7 @@ def greedy_order(
 def _greedy_moves(
     game: Structured | Scalars, state: State, moves: Sequence[int], bound: float = math.inf
 ) -> tuple[list[int], float]:
-    prices = {move: game.price_of(state, move) for move in moves}
+    prices = {move: _to_ten_digits(game.price_of(state, move)) for move in moves}
     queue = [(price, move) for move, price in prices.items()]
     heapq.heapify(queue)
     order: list[int] = []
@@ -280,9 +280,14 @@ def _greedy_moves(
             raise OverBudget
         for one in around:
             if one in prices:
-                prices[one] = game.price_of(state, one)
+                prices[one] = _to_ten_digits(game.price_of(state, one))
                 heapq.heappush(queue, (prices[one], one))
     return order, spent
+
+
+def _to_ten_digits(price: float) -> float:
+    """Equal prices that were added up in another order differ in their last digits, and tie."""
+    return float(f"{price:.10g}")
 
 
 def chain_order(
