@@ -97,7 +97,7 @@ def listing(block: Block) -> Listing | None:
         [_flat(term, labels, rest, sizes) for term, labels in zip(block.terms, own, strict=True)]
     )
     inside = flat >= 0
-    found, inverse = np.unique(flat[inside], return_inverse=True)
+    found, inverse = _each_once(flat[inside], math.prod(sizes))
     if not len(found):
         return None
     full = _full_axes(found, sizes)
@@ -206,7 +206,7 @@ def _numbers(block: Block, found: Listing, carried: Sequence[Label]) -> tuple[Fa
         _part(term, own, found, carried, block.dtype)
         for term, own in zip(block.terms, found.own, strict=True)
     ]
-    repeated = len(np.unique(found.positions)) < len(found.positions)
+    repeated = len(found.positions) > 0 and int(np.bincount(found.positions).max()) > 1
     if is_planning():
         added = len(found.positions) * arrays.numel(carried) if repeated else 0
         return arrays.written(labels, block.dtype, additions=added), 1
@@ -323,6 +323,27 @@ def _flat(
     if inside is not None:
         total = np.where(inside, total, -1)
     return np.broadcast_to(total, shape).ravel()
+
+
+TABLE = 64
+"""A table of so many times the numbers is faster than to sort them."""
+
+
+def _each_once(numbers: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers in order, each once, and for each as it came its place among those.
+
+    Args:
+        numbers: integers from 0 on.
+        limit: all of them are below.
+    """
+    if limit > TABLE * len(numbers):
+        return np.unique(numbers, return_inverse=True)
+    is_there = np.zeros(limit, bool)
+    is_there[numbers] = True
+    found = np.flatnonzero(is_there)
+    place = np.empty(limit, np.int64)
+    place[found] = np.arange(len(found))
+    return found, place[numbers]
 
 
 def _full_axes(found: np.ndarray, sizes: Sequence[int]) -> list[int]:

@@ -28,8 +28,18 @@ SECONDS_A_NUMBER = 100e-9
 WORTH = 0.5
 """The share of the loop's cost that steps one by one may cost, which take longer to compile."""
 
-EFFORT = 200_000
-"""The effort of planning that may be spent on the steps: seconds where many places are listed."""
+FULL = 0.5
+"""Past this share of what a loop carries there is no structure to be kept; a band is expected to
+grow on as it does."""
+
+NUMBERS_AN_EFFORT = 6
+"""So many numbers that are listed at their places take as long to plan as one effort."""
+
+EFFORT = 10_000
+"""The effort of planning that may be spent on the steps of any loop, a tenth of a second or two."""
+
+EFFORT_A_SECOND = 500_000
+"""And for each second that the loop takes, about as much time as some ten runs of it."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +123,28 @@ def cost_one_by_one(
         seconds_a_step: what each costs in a loop.
         carried: how many numbers a loop carries.
     """
+    whole = seconds_a_step * len(steps) + carried * SECONDS_A_NUMBER
+    limit = EFFORT + round(EFFORT_A_SECOND * whole)
+    before = handled = 0
 
     def heed(count: int, carry: Blocks) -> None:
+        nonlocal before, handled
         numbers = sum(block.stored for block in carry if block is not None)
+        grown, before = max(numbers - before, 0), numbers
+        handled += numbers
+        left = len(steps) - count
+        last = numbers + left * grown
+        expected = handled + left * (numbers + last) / 2
+        if count > 1 and (last > FULL * carried or expected > NUMBERS_AN_EFFORT * limit):
+            raise OverBudget
         compiled = cost.contractions * (1 + cost.contractions / CONTRACTIONS)
         seconds = cost.seconds() + compiled * SECONDS_A_CONTRACTION
-        seconds_in_loop = seconds_a_step * count + carried * SECONDS_A_NUMBER
-        if seconds + numbers * SECONDS_A_NUMBER > WORTH * seconds_in_loop:
+        in_loop = seconds_a_step * count + carried * SECONDS_A_NUMBER
+        if seconds + numbers * SECONDS_A_NUMBER > WORTH * in_loop:
             raise OverBudget
 
     try:
-        with planning(EFFORT) as cost:
+        with planning(limit) as cost:
             walked(step, steps, carry, heed)
     except OverBudget:
         return None
