@@ -35,11 +35,17 @@ grow on as it does."""
 NUMBERS_AN_EFFORT = 6
 """So many numbers that are listed at their places take as long to plan as one effort."""
 
-EFFORT = 10_000
-"""The effort of planning that may be spent on the steps of any loop, a tenth of a second or two."""
+EFFORT = 20_000
+"""The effort of planning that may be spent on the steps of any loop, some tenths of a second."""
 
 EFFORT_A_SECOND = 500_000
 """And for each second that the loop takes, about as much time as some ten runs of it."""
+
+MOST_EFFORT = 60_000
+"""No more than that: a second or two."""
+
+EFFORT_A_STEP = 300
+"""What each step takes beside its contractions."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,7 @@ def cost_one_by_one(
     """
     whole = seconds_a_step * len(steps) + carried * SECONDS_A_NUMBER
     limit = EFFORT + round(EFFORT_A_SECOND * whole)
+    most = min(limit, MOST_EFFORT)
     before = handled = 0
 
     def heed(count: int, carry: Blocks) -> None:
@@ -137,6 +144,9 @@ def cost_one_by_one(
         expected = handled + left * (numbers + last) / 2
         if count > 1 and (last > FULL * carried or expected > NUMBERS_AN_EFFORT * limit):
             raise OverBudget
+        cost.spend(EFFORT_A_STEP)
+        if cost.effort * len(steps) > most * count:
+            raise OverBudget
         compiled = cost.contractions * (1 + cost.contractions / CONTRACTIONS)
         seconds = cost.seconds() + compiled * SECONDS_A_CONTRACTION
         in_loop = seconds_a_step * count + carried * SECONDS_A_NUMBER
@@ -144,7 +154,7 @@ def cost_one_by_one(
             raise OverBudget
 
     try:
-        with planning(limit) as cost:
+        with planning(most) as cost:
             walked(step, steps, carry, heed)
     except OverBudget:
         return None
