@@ -41,10 +41,10 @@ EFFORT = 20_000
 EFFORT_A_SECOND = 500_000
 """And for each second that the loop takes, about as much time as some ten runs of it."""
 
-MOST_EFFORT = 60_000
+MOST_EFFORT = 100_000
 """No more than that: a second or two."""
 
-EFFORT_A_STEP = 300
+EFFORT_A_STEP = 500
 """What each step takes beside its contractions."""
 
 
