@@ -20,7 +20,7 @@ from jax import lax
 
 from blockjac.blocks.cost import Abstract, current, is_planning
 from blockjac.blocks.index import Index, Label, Lookup, radix
-from blockjac.blocks.known import is_known, known_lookup, known_values
+from blockjac.blocks.known import is_known, known_lookup, known_values, mask_at
 from blockjac.errors import DenseTooLargeError
 
 MEMORY_SHARE = 0.5
@@ -420,7 +420,8 @@ def gather(factor: Factor, indices: Mapping[Label, Index]) -> Factor:
     dims = (*(label for label in over if label not in own), *tied)
     labels = (*dims, *(label for label in own if label not in tied))
     if is_known_mask(factor) and _are_known(indices.values(), labels):
-        return _gathered_by_numpy(factor, indices, dims, labels)
+        axes = [indices.get(label) or Index.of(label) for label in factor.labels]
+        return Factor(mask_at(factor.array, axes, labels), labels)
     if is_planning():
         return priced(labels, factor.array.dtype, [Factor(None, labels)])
     check_fits(labels, factor.array.dtype)
@@ -439,23 +440,6 @@ def gather(factor: Factor, indices: Mapping[Label, Index]) -> Factor:
 def _are_known(indices: Iterable[Index], labels: Sequence[Label]) -> bool:
     """Whether what depends on indices alone is known, and small enough to be looked at."""
     return numel(tuple(labels)) <= LARGEST_KNOWN and all(map(is_known, indices))
-
-
-def _gathered_by_numpy(
-    mask: Factor, indices: Mapping[Label, Index], dims: Sequence[Label], labels: tuple[Label, ...]
-) -> Factor:
-    """`gather` of a mask that is known, at places that are known: it stays known."""
-    tied = [label for label in dims if label in mask.labels]
-    places = {label: known_values(index, dims) for label, index in indices.items()}
-    inside = np.asarray(True)
-    for label, values in places.items():
-        inside = inside & (values >= 0) & (values < label.size)
-    selectors = [np.where(inside, values, 0) for values in places.values()]
-    selectors += [known_values(Index.of(label), dims) for label in tied]
-    first = [mask.labels.index(label) for label in (*indices, *tied)]
-    array = np.moveaxis(np.asarray(mask.array), first, range(len(first)))[tuple(selectors)]
-    inside = np.reshape(inside, (*np.shape(inside), *(1,) * (array.ndim - np.ndim(inside))))
-    return Factor(np.ascontiguousarray(np.broadcast_to(array & inside, sizes(labels))), labels)
 
 
 def _along(label: Label, dims: Sequence[Label]) -> Any:

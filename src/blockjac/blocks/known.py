@@ -43,6 +43,17 @@ def known_entries(array: Any, own: Sequence[Label], labels: Sequence[Label]) -> 
     return np.reshape(np.transpose(array, order), shape)
 
 
+def mask_at(mask: np.ndarray, axes: Sequence[Index], labels: Sequence[Label]) -> np.ndarray:
+    """A mask read through an index that is known on each axis, over labels; off its axes False."""
+    shape = tuple(label.size for label in labels)
+    places = [known_values(index, labels) for index in axes]
+    inside = np.ones(shape, bool)
+    for values, size in zip(places, mask.shape, strict=True):
+        inside &= (values >= 0) & (values < size)
+    within = [np.clip(one, 0, size - 1) for one, size in zip(places, mask.shape, strict=True)]
+    return inside & mask[tuple(within)]
+
+
 def known_lookup(values: np.ndarray, labels: Sequence[Label]) -> Lookup:
     """The constant lookup of these values, with the bounds and the divisor that they have."""
     bounds = (int(values.min()), int(values.max())) if values.size else None

@@ -80,15 +80,12 @@ def count_listed(block: Block) -> int | None:
 
 
 def listing(block: Block) -> Listing | None:
-    """How the terms of a block become one; None where they cannot.
-
-    Args:
-        block: with places that are known, as `count_listed` says.
-    """
+    """How the terms of a block become one; None where places are not known, or too many."""
+    listed = count_listed(block)
+    if listed is None or listed > MOST_LISTED:
+        return None
     target = _target(block)
     own = tuple(_own_labels(term, target) for term in block.terms)
-    if sum(map(arrays.numel, own)) > MOST_LISTED:
-        return None
     rest = [axis for axis, label in enumerate(target) if label is None]
     sizes = [block.shape[axis] for axis in rest]
     if math.prod(sizes) > 2**62:

@@ -23,7 +23,7 @@ from blockjac.blocks.block import Block, Term, rebuilt, tidy
 from blockjac.blocks.cost import is_planning
 from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
-from blockjac.blocks.known import index_along, is_known, known_values
+from blockjac.blocks.known import index_along, is_known, known_entries, known_values
 from blockjac.blocks.network import Network
 
 NUMBERS_A_RUN = 8
@@ -213,7 +213,7 @@ def without_masks(block: Block, numbers_a_place: float = 1) -> Block:
         labels = arrays.unique([label for mask in masks for label in mask.labels])
         may = np.ones(arrays.sizes(labels), bool)
         for mask in masks:
-            may = may & _over(mask, labels)
+            may = may & known_entries(mask.array, mask.labels, labels)
         times = max(arrays.numel(term.labels) // max(may.size, 1), 1)
         chosen = layout(may, is_answer=True, times=times)
         kept = replace(term, factors=tuple(one for one in term.factors if one not in masks))
@@ -266,7 +266,7 @@ def joint_mask(block: Block, target: Sequence[Label]) -> Factor | None:
         inside = np.ones(shape, bool)
         for factor in term.factors:
             if is_known_mask(factor):
-                inside &= _over(factor, own)
+                inside &= known_entries(factor.array, factor.labels, own)
         places: dict[Label, np.ndarray] = {}
         for index, label in zip(term.indices, target, strict=True):
             values = np.broadcast_to(known_values(index, own), shape)
@@ -276,12 +276,6 @@ def joint_mask(block: Block, target: Sequence[Label]) -> Factor | None:
     chosen = tuple(label for label in labels if label.size != 1)
     may = may.reshape(arrays.sizes(chosen))
     return Factor(may, chosen) if layout(may, is_answer=True).pieces is not None else None
-
-
-def _over(mask: Factor, labels: Sequence[Label]) -> np.ndarray:
-    order = [mask.labels.index(label) for label in labels if label in mask.labels]
-    shape = [label.size if label in mask.labels else 1 for label in labels]
-    return np.transpose(mask.array, order).reshape(shape)
 
 
 def _written(block: Block, term: Term, factor: Factor, chosen: Layout) -> list[Term]:

@@ -40,7 +40,6 @@ from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import is_known
 from blockjac.blocks.listed import (
-    MOST_LISTED,
     Listing,
     count_listed,
     in_a_list,
@@ -496,7 +495,7 @@ def _in_fewer(block: Block) -> Block:
     listed = count_listed(block)
     if listed is None:
         return _of_unknown_places(block, deltas, apart, entries) if further else block
-    found = listing(block) if listed <= min(apart, MOST_LISTED) else None
+    found = listing(block) if listed <= apart else None
     if found is None:
         return _rewritten(block, in_one(block, deltas, masked=True)) if entries < apart else block
     multiple = arrays.numel(found.kept)
@@ -512,8 +511,7 @@ def _far_fewer(block: Block, entries: float) -> Listing | None:
     """The list of the places of terms that overlap, where a dense array is not a quarter full."""
     if entries <= FEW_ENTRIES:
         return None
-    listed = count_listed(block)
-    found = listing(block) if listed is not None and listed <= MOST_LISTED else None
+    found = listing(block)
     if found is None or FEWER * found.numbers * arrays.numel(found.kept) > entries:
         return None
     return found
@@ -540,8 +538,7 @@ def compact(block: Block) -> Block:
     held = _held(block)
     if not held or block.batch_shape or are_distinct([[block]]):
         return block
-    listed = count_listed(block)
-    found = listing(block) if listed is not None and listed <= MOST_LISTED else None
+    found = listing(block)
     if found is None or found.numbers * arrays.numel(found.kept) >= held:
         return block
     return _rewritten(block, in_a_list(block, found))

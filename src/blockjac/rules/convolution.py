@@ -23,7 +23,7 @@ from blockjac.blocks.block import delta_pairs, rebuilt
 from blockjac.blocks.cost import charge, planning
 from blockjac.blocks.factor import Factor, View, is_known_mask
 from blockjac.blocks.index import collect
-from blockjac.blocks.known import known_lookup, known_values
+from blockjac.blocks.known import known_lookup, mask_at
 from blockjac.blocks.nonzeros import without_zeros
 from blockjac.blocks.operators import OperatorGroup
 from blockjac.blocks.star import star, summed
@@ -130,7 +130,8 @@ class Convolution:
         wrt, stored = (places.lhs, places.rhs) if operand == 0 else (places.rhs, places.lhs)
         factors = [View(other, stored).read()]
         if may is not None:
-            factors.append(_mask(may, stored))
+            labels = arrays.unique([label for index in stored for label in index.labels])
+            factors.append(Factor(mask_at(may, stored, labels), labels))
         term = Term(tuple(factors), places.out, wrt)
         block = Block(self.out.shape, variable.shape, variable.dtype, [term])
         return block if may is None else _without_mask(block)
@@ -203,19 +204,6 @@ class Convolution:
             )
             for axis in range(len(params["window_strides"]))
         ]
-
-
-def _mask(may: np.ndarray, axes: Sequence[Index]) -> Factor:
-    """A pattern read through indices that are known, as a mask; off its axes it is False."""
-    labels = arrays.unique([label for index in axes for label in index.labels if label.size != 1])
-    places = [known_values(index, labels) for index in axes]
-    inside = np.ones(arrays.sizes(labels), bool)
-    for values, size in zip(places, may.shape, strict=True):
-        inside &= (values >= 0) & (values < size)
-    read = may[
-        tuple(np.clip(values, 0, size - 1) for values, size in zip(places, may.shape, strict=True))
-    ]
-    return Factor(inside & read, labels)
 
 
 def _without_mask(block: Block) -> Block:
