@@ -8,13 +8,15 @@ applied one after the other, outside a loop, where that costs far less.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from blockjac.blocks import Block, Index, add
 from blockjac.blocks.cost import Cost, OverBudget, planning
 from blockjac.blocks.star import summed
 from blockjac.nested.body import Blocks
+from blockjac.nested.shares import Shares, Swept
 
 SECONDS_A_CONTRACTION = 0.2e-6
 """What one more contraction in the program counts for, since it has to be compiled."""
@@ -48,79 +50,40 @@ EFFORT_A_STEP = 500
 """What each step takes beside its contractions."""
 
 
-@dataclass(frozen=True)
-class Shares:
-    """What one step gives: blocks to carry on, to sum over the steps, to keep apart."""
-
-    carry: Blocks
-    summed: Blocks
-    slices: Blocks
-
-
 Step = Callable[[int, Blocks], Shares]
 """What the step of a number gives, from the carried blocks."""
 
 
-@dataclass(frozen=True)
-class Walked:
-    """What all steps gave, one by one.
-
-    Attributes:
-        carry: carried to the end.
-        totals: summed over the steps.
-        slices: of each step what it keeps apart, by its number.
-    """
-
-    carry: Blocks
-    totals: Blocks
-    slices: dict[int, Blocks]
-
-    def stacked(
-        self, length: int, places: Sequence[int | None], partner: int | None = None
-    ) -> list[Block | None]:
-        """The shares of all steps as blocks.
-
-        Args:
-            length: how many steps.
-            places: where in the input axes the steps go; None for nowhere.
-            partner: where in the output axes, if each step has its own result.
-        """
-        return [
-            _stacked(
-                {step: blocks[slot] for step, blocks in self.slices.items()}, length, place, partner
-            )
-            for slot, place in enumerate(places)
-        ]
-
-
-def walked(
+def one_by_one(
     step: Step,
     steps: Sequence[int],
     carry: Blocks,
     heed: Callable[[int, Blocks], None] = lambda count, carry: None,
-) -> Walked:
+) -> Swept:
     """Apply the steps in turn.
 
     Args:
         step: one of them.
-        steps: their numbers, in the order in which they are applied.
+        steps: their numbers, one or more, in the order in which they are applied.
         carry: what is carried at the start.
         heed: called after each step with how many there were, and what is carried.
     """
     totals: Blocks | None = None
-    slices = {}
+    slices: list[Blocks] = []
     for count, number in enumerate(steps, 1):
         shares = step(number, carry)
-        carry, slices[number] = shares.carry, shares.slices
+        carry = shares.carry
+        slices.append(shares.slices)
         totals = shares.summed if totals is None else list(map(_plus, totals, shares.summed))
         heed(count, carry)
-    return Walked(carry, totals or [], slices)
+    kept = [dict(zip(steps, own, strict=True)) for own in zip(*slices, strict=True)]
+    return Swept(carry, totals or [], [partial(_stacked, blocks) for blocks in kept])
 
 
-def cost_one_by_one(
+def planned_one_by_one(
     step: Step, steps: Sequence[int], carry: Blocks, seconds_a_step: float, carried: int
-) -> Cost | None:
-    """What the steps cost one by one; None where a loop is the better way.
+) -> tuple[Swept, Cost] | None:
+    """What the steps give one by one, and cost; None where a loop is the better way.
 
     Args:
         step: one of them, as a plan sees it.
@@ -129,6 +92,8 @@ def cost_one_by_one(
         seconds_a_step: what each costs in a loop.
         carried: how many numbers a loop carries.
     """
+    if not steps:
+        return None
     whole = seconds_a_step * len(steps) + carried * SECONDS_A_NUMBER
     limit = EFFORT + round(EFFORT_A_SECOND * whole)
     most = min(limit, MOST_EFFORT)
@@ -155,10 +120,9 @@ def cost_one_by_one(
 
     try:
         with planning(most) as cost:
-            walked(step, steps, carry, heed)
+            return one_by_one(step, steps, carry, heed), cost
     except OverBudget:
         return None
-    return cost
 
 
 def _plus(one: Block | None, other: Block | None) -> Block | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -39,7 +39,8 @@ from blockjac.nested.form import (
     note_stacked,
     written_cost,
 )
-from blockjac.nested.one_by_one import Shares, Walked, cost_one_by_one, walked
+from blockjac.nested.one_by_one import one_by_one, planned_one_by_one
+from blockjac.nested.shares import Shares, Stack, Swept
 from blockjac.nested.slices import Slices, aligned_axis, cut_all
 from blockjac.nested.spread import start_of
 from blockjac.rules.fallback import real_dtype, vertex_shape
@@ -235,7 +236,7 @@ class ScanGroup(NestedGroup):
 
     def _sweep(
         self, act: Act, carry: Blocks, cut: Sequence[Slices | None], backwards: bool
-    ) -> Swept | Walked:
+    ) -> Swept:
         """Carry blocks over all steps, in the structure that lasts.
 
         Args:
@@ -273,8 +274,7 @@ class ScanGroup(NestedGroup):
             return Swept(
                 _blocks(forms, [form and form.abstract() for form in forms]),
                 _blocks(summed, [form and form.abstract() for form in summed]),
-                stacked,
-                [form and form.abstract(self.loop.length) for form in stacked],
+                _stacks(stacked, [form and form.abstract(self.loop.length) for form in stacked]),
             )
         if is_recording() and cost is not None:
             self._note_losses(act, forms, carry, cut, backwards)
@@ -299,7 +299,8 @@ class ScanGroup(NestedGroup):
             (points, [[] if one is None else one.arrays for one in cut]),
             backwards,
         )
-        return Swept(_blocks(forms, carried), _blocks(summed, totals), stacked, shares_of_steps)
+        stacks = _stacks(stacked, shares_of_steps)
+        return Swept(_blocks(forms, carried), _blocks(summed, totals), stacks)
 
     def _one_by_one(
         self,
@@ -309,7 +310,7 @@ class ScanGroup(NestedGroup):
         backwards: bool,
         seconds_a_step: float,
         carried: int,
-    ) -> Walked | None:
+    ) -> Swept | None:
         """What the steps give outside a loop; None where a loop is the better way."""
         body, length = self.loop.body, self.loop.length
         steps = range(length)[:: -1 if self.loop.reverse != backwards else 1]
@@ -318,13 +319,13 @@ class ScanGroup(NestedGroup):
         def planned(_: int, carry: Blocks) -> Shares:
             return act(body.abstract_edges(whole=not backwards), carry, any_slices)
 
-        cost = cost_one_by_one(planned, steps, carry, seconds_a_step, carried)
-        if cost is None:
+        found = planned_one_by_one(planned, steps, carry, seconds_a_step, carried)
+        if found is None:
             return None
         if is_planning():
+            swept, cost = found
             charge(cost.flops, cost.bytes)
-            with planning():
-                return walked(planned, steps, carry)
+            return swept
         points, point_of = self._points(backwards)
 
         def taken(number: int, carry: Blocks) -> Shares:
@@ -335,7 +336,7 @@ class ScanGroup(NestedGroup):
             slices = [one and one.step(part) for one, part in zip(cut, parts, strict=True)]
             return act(body.edges(point_of(at)), carry, slices)
 
-        return walked(taken, steps, carry)
+        return one_by_one(taken, steps, carry)
 
     def _note_losses(
         self,
@@ -415,36 +416,12 @@ Act = Callable[[Edges, Blocks, Blocks], Shares]
 """One step: from its elemental Jacobians, the carried blocks and those that come in."""
 
 
-@dataclass(frozen=True)
-class Swept:
-    """What all steps gave.
-
-    Attributes:
-        carry: carried to the end.
-        totals: summed over the steps.
-        forms: of what each step gave.
-        arrays: of these forms, stacked over the steps.
-    """
-
-    carry: Blocks
-    totals: Blocks
-    forms: Sequence[Form | None]
-    arrays: Sequence[Any]
-
-    def stacked(
-        self, length: int, places: Sequence[int | None], partner: int | None = None
-    ) -> list[Block | None]:
-        """The shares of all steps as blocks.
-
-        Args:
-            length: how many steps.
-            places: where in the input axes the steps go; None for nowhere.
-            partner: where in the output axes, if each step has its own result.
-        """
-        return [
-            None if form is None else form.stacked(array, length, place, partner)
-            for form, array, place in zip(self.forms, self.arrays, places, strict=True)
-        ]
+def _stacks(forms: Sequence[Form | None], arrays: Sequence[Any]) -> list[Stack | None]:
+    """What stacks the blocks of all steps, of forms whose arrays are stacked."""
+    return [
+        None if form is None else partial(form.stacked, array)
+        for form, array in zip(forms, arrays, strict=True)
+    ]
 
 
 def _any(blocks: Blocks) -> bool:
