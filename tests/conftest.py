@@ -10,6 +10,7 @@ The environment is set before JAX and matplotlib are imported; pytest imports th
 
 import itertools
 import os
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -44,19 +45,55 @@ def pytest_addoption(parser):
     parser.addoption(
         "--every", type=int, default=1, metavar="N", help="run each N-th test of those selected"
     )
+    parser.addoption(
+        "--slow-every", type=int, default=1, metavar="N", help="run each N-th of the slow tests"
+    )
+
+
+COMPILED = pytest.StashKey()
+"""Where the processes of a run keep what they compile, so that no program is compiled twice."""
+
+
+def pytest_configure(config):
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    inherited = getattr(config, "workerinput", {}).get("compiled")
+    if inherited is None:
+        made = tempfile.TemporaryDirectory(prefix="blockjac-tests-", ignore_cleanup_errors=True)
+        config.add_cleanup(made.cleanup)
+        inherited = made.name
+    config.stash[COMPILED] = inherited
+    # Not by the environment: programs that tests start run as JAX is by default.
+    jax.config.update("jax_compilation_cache_dir", inherited)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    node.workerinput["compiled"] = node.config.stash.get(COMPILED, None)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    every = config.getoption("--every")
-    if every < 1:
-        raise pytest.UsageError(f"--every takes a number from 1 on, but found {every}")
-    kept = [
-        item for item in items if config.getoption("--thorough") or "thorough" not in item.keywords
-    ][::every]
+    every, slow_every = _stride(config, "--every"), _stride(config, "--slow-every")
+    if not config.getoption("--thorough"):
+        kept = [item for item in items if "thorough" not in item.keywords]
+    else:
+        kept = list(items)
+    slow = [item for item in kept if "slow" in item.keywords]
+    left_out = {item for number, item in enumerate(slow) if number % slow_every}
+    kept = [item for item in kept if item not in left_out][::every]
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=list(set(items) - set(kept)))
         items[:] = kept
+
+
+def _stride(config, option):
+    stride = config.getoption(option)
+    if stride < 1:
+        raise pytest.UsageError(f"{option} takes a number from 1 on, but found {stride}")
+    return stride
 
 
 TESTS_A_CACHE = 100

@@ -149,7 +149,7 @@ def test_maps(name, order):
 def test_numbers(name):
     function, x = NUMBERS[name]
     compare(jax.jit(blockjac.value_and_grad(function))(x), jax.value_and_grad(function)(x))
-    hessian = jax.hessian(function)(x)
+    hessian = jax.jit(jax.hessian(function))(x)
     compare(jax.jit(blockjac.hessian(function))(x), hessian, 1e-10)
     compare(blockjac.hvp(function, x, x), jnp.tensordot(hessian, x, x.ndim), 1e-10)
 
@@ -162,17 +162,19 @@ def test_a_network_on_a_table():
         return jax.vmap(lambda x, y: loss(parameters, x[None], y[None]))(table, labels)
 
     rows = blockjac.per_example_grad(losses)(NETWORK, *data)
-    wanted = jax.jacrev(losses)(NETWORK, *data)
+    wanted = jax.jit(jax.jacrev(losses))(NETWORK, *data)
     is_block = lambda leaf: isinstance(leaf, blockjac.Block)  # noqa: E731
     compare(jax.tree.map(lambda row: row.dense(), rows, is_leaf=is_block), wanted)
     x = TABLE[0]
     laplacian = blockjac.laplacian(lambda x: jnp.sum(network(NETWORK, x)))(x)
-    compare(laplacian, jnp.trace(jax.hessian(lambda x: jnp.sum(network(NETWORK, x)))(x)), 1e-10)
+    compare(
+        laplacian, jnp.trace(jax.jit(jax.hessian(lambda x: jnp.sum(network(NETWORK, x))))(x)), 1e-10
+    )
 
 
 def test_a_sparse_jacobian():
     found = blockjac.sparse_jacobian(forces)(POINTS)
-    compare(jnp.reshape(found.todense(), (9, 2, 9, 2)), jax.jacfwd(forces)(POINTS))
+    compare(jnp.reshape(found.todense(), (9, 2, 9, 2)), jax.jit(jax.jacfwd(forces))(POINTS))
 
 
 def test_the_defaults_of_jax_are_what_this_file_is_about():

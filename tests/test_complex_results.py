@@ -8,6 +8,8 @@ from sampling import sampled
 
 import blockjac
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(11)
 V = jnp.asarray(RNG.normal(size=6))
 M = jnp.asarray(RNG.normal(size=(6, 6)))
@@ -43,7 +45,7 @@ def fun(request):
 
 @pytest.mark.parametrize("order", ["auto", "reverse", "forward", "greedy"])
 def test_dense_and_in_blocks(fun, order):
-    wanted = jax.jacfwd(fun)(V)
+    wanted = jax.jit(jax.jacfwd(fun))(V)
     found = blockjac.jacobian(fun, order=order)(V)
     assert found.dtype == wanted.dtype
     np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-13)
@@ -54,7 +56,7 @@ def test_dense_and_in_blocks(fun, order):
 
 @pytest.mark.parametrize("format", sampled(["csr", "csc", "coo", "bcoo", "bcsr", "dense"], 3))
 def test_sparse(fun, format):
-    wanted = np.reshape(jax.jacfwd(fun)(V), (-1, 6))
+    wanted = np.reshape(jax.jit(jax.jacfwd(fun))(V), (-1, 6))
     matrix = blockjac.sparse_jacobian(fun, format=format)(V)
     written = matrix if format == "dense" else getattr(matrix, "toarray", None)
     written = matrix.todense() if written is None else written if format == "dense" else written()
@@ -63,7 +65,7 @@ def test_sparse(fun, format):
 
 
 def test_under_jit_in_chunks_and_with_values(fun):
-    wanted = jax.jacfwd(fun)(V)
+    wanted = jax.jit(jax.jacfwd(fun))(V)
     for found in (
         jax.jit(blockjac.jacobian(fun))(V),
         blockjac.jacobian(fun, chunk_size=2)(V),
@@ -78,7 +80,7 @@ def test_under_jit_in_chunks_and_with_values(fun):
 @pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - ONCE_ONLY))
 def test_second_order(name):
     fun = FUNCTIONS[name]
-    wanted = jax.jacfwd(jax.jacfwd(fun))(V)
+    wanted = jax.jit(jax.jacfwd(jax.jacfwd(fun)))(V)
     for inner in (blockjac.jacobian, jax.jacfwd):
         found = blockjac.jacobian(inner(fun))(V)
         np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-12)
@@ -89,7 +91,7 @@ def test_a_batch_and_a_tree():
         return {"f": jnp.fft.rfft(params["a"] * x), "g": params["b"] * x}
 
     params = {"a": V, "b": jnp.float64(2.0)}
-    found, wanted = blockjac.jacobian(fun)(params, V), jax.jacfwd(fun)(params, V)
+    found, wanted = blockjac.jacobian(fun)(params, V), jax.jit(jax.jacfwd(fun))(params, V)
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
     for own, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         assert own.dtype == other.dtype
@@ -116,7 +118,7 @@ def test_products_with_real_blocks_and_vectors(fun):
     if jnp.ndim(fun(V)) != 1:
         return
     block = blockjac.block_jacobian(fun)(V)
-    J = np.asarray(jax.jacfwd(fun)(V))
+    J = np.asarray(jax.jit(jax.jacfwd(fun))(V))
     inner = blockjac.block_jacobian(lambda x: M @ jnp.sin(x))(V)
     cotangent = RNG.normal(size=J.shape[0])
     np.testing.assert_allclose(block.matvec(V), J @ V, rtol=1e-12, atol=1e-13)
@@ -132,7 +134,11 @@ def test_products_with_real_blocks_and_vectors(fun):
 
 def test_single_precision():
     found = blockjac.jacobian(jnp.fft.rfft)(V.astype(jnp.float32))
-    assert found.dtype == jax.jacfwd(jnp.fft.rfft)(V.astype(jnp.float32)).dtype == jnp.complex64
+    assert (
+        found.dtype
+        == jax.jit(jax.jacfwd(jnp.fft.rfft))(V.astype(jnp.float32)).dtype
+        == jnp.complex64
+    )
 
 
 def test_complex_inputs_still_need_the_promise():

@@ -11,6 +11,8 @@ from sampling import sampled
 
 import blockjac
 
+pytestmark = pytest.mark.slow
+
 lineax = pytest.importorskip("lineax")
 
 
@@ -31,7 +33,7 @@ def _written_in_a_window() -> jax.Array:
 
 def check(fun: Callable[..., jax.Array], x: Any) -> blockjac.Block:
     """The pattern is that of the true Jacobian, and its numbers are right."""
-    exact = np.asarray(jax.jacfwd(fun)(x))
+    exact = np.asarray(jax.jit(jax.jacfwd(fun))(x))
     block = blockjac.block_jacobian(fun)(x)
     matrix = exact.reshape((block.out_shape and int(np.prod(block.out_shape))) or 1, -1)
     places = int(np.count_nonzero(exact))
@@ -224,13 +226,13 @@ def check_composition(seed: int, steps: int) -> None:
         return x
 
     x = jnp.asarray(rng.uniform(0.5, 1.5, 12))
-    exact = np.asarray(jax.jacfwd(fun)(x))
+    exact = np.asarray(jax.jit(jax.jacfwd(fun))(x))
     for order in ("auto", "reverse", "forward"):
         block = blockjac.block_jacobian(fun, order=order)(x)
         np.testing.assert_allclose(block.dense(), exact, rtol=1e-10, atol=1e-12)
     matrix = blockjac.sparse_jacobian(fun)(x)
     np.testing.assert_allclose(matrix.toarray(), exact, rtol=1e-10, atol=1e-12)
-    hessian = jax.hessian(lambda x: fun(x) @ fun(x))(x)
+    hessian = jax.jit(jax.hessian(lambda x: fun(x) @ fun(x)))(x)
     found = blockjac.block_hessian(lambda x: fun(x) @ fun(x))(x)
     np.testing.assert_allclose(found.dense(), hessian, rtol=1e-9, atol=1e-10)
 

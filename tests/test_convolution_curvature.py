@@ -149,8 +149,8 @@ CASES = {
 def wanted_ggn(case: Case, params: Any, X: jax.Array, Y: jax.Array) -> Any:
     """The diagonal of `J' H J` from dense matrices."""
     Q = case.model(params, X)
-    H = jax.hessian(lambda q: case.loss(Y, q.reshape(Q.shape)))(Q.ravel())
-    J = jax.jacfwd(lambda p: case.model(p, X).ravel())(params)
+    H = jax.jit(jax.hessian(lambda q: case.loss(Y, q.reshape(Q.shape))))(Q.ravel())
+    J = jax.jit(jax.jacfwd(lambda p: case.model(p, X).ravel()))(params)
     return jax.tree.map(lambda j: jnp.sum(j * jnp.tensordot(H, j, 1), axis=0), J)
 
 
@@ -198,10 +198,10 @@ def test_windowed_extrema_keep_examples_and_channels_apart(extremum):
     x = array(3, 6, 6, 2)
     pool = lambda x: pooled(x, start, extremum) ** 2  # noqa: E731
     block = blockjac.block_jacobian(pool)(x)
-    dense = jax.jacfwd(pool)(x)
+    dense = jax.jit(jax.jacfwd(pool))(x)
     np.testing.assert_allclose(block.dense(), dense)
     assert block.nnz == np.count_nonzero(dense)
     by_channel = lambda w: pool(x * w)  # noqa: E731
     weighted = blockjac.block_jacobian(by_channel)(jnp.ones(2))
-    np.testing.assert_allclose(weighted.dense(), jax.jacfwd(by_channel)(jnp.ones(2)))
+    np.testing.assert_allclose(weighted.dense(), jax.jit(jax.jacfwd(by_channel))(jnp.ones(2)))
     assert weighted.stored <= dense[..., 0, 0, 0, 0].size

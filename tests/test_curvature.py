@@ -13,6 +13,8 @@ from blockjac.blocks import Block
 from blockjac.errors import DenseTooLargeError, DifferentiationTypeError
 from blockjac.planner.emitted import operations
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(4)
 
 
@@ -58,14 +60,14 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_hessians(name):
     function, argnums, arguments = CASES[name]
-    wanted = jax.hessian(function, argnums)(*arguments)
+    wanted = jax.jit(jax.hessian(function, argnums))(*arguments)
     same(blockjac.hessian(function, argnums)(*arguments), wanted)
     same(jax.jit(blockjac.hessian(function, argnums))(*arguments), wanted)
 
 
 @pytest.mark.parametrize("order", ["reverse", "forward", "greedy", Search(steps=50)], ids=str)
 def test_any_order(order):
-    wanted = jax.hessian(loss)(PARAMS, X, Y)
+    wanted = jax.jit(jax.hessian(loss))(PARAMS, X, Y)
     same(blockjac.hessian(loss, order=order)(PARAMS, X, Y), wanted)
 
 
@@ -107,7 +109,9 @@ def test_aux_and_complex():
         return jnp.sum(jnp.sin(z) * z)
 
     found = blockjac.hessian(function, holomorphic=True)(z)
-    np.testing.assert_allclose(found, jax.hessian(function, holomorphic=True)(z), rtol=1e-10)
+    np.testing.assert_allclose(
+        found, jax.jit(jax.hessian(function, holomorphic=True))(z), rtol=1e-10
+    )
 
 
 def test_chunks_and_limits():
@@ -124,7 +128,7 @@ def test_mixed_dtypes():
         return jnp.sum(x) ** 2 * jnp.sum(y**2)
 
     found = blockjac.hessian(function, (0, 1))(x, y)
-    wanted = jax.jacrev(jax.jacrev(function, (0, 1)), (0, 1))(x, y)
+    wanted = jax.jit(jax.jacrev(jax.jacrev(function, (0, 1)), (0, 1)))(x, y)
     assert [leaf.dtype for leaf in jax.tree.leaves(found)] == [
         leaf.dtype for leaf in jax.tree.leaves(wanted)
     ]
@@ -171,7 +175,7 @@ def products(function, *arguments):
 @pytest.mark.parametrize("name", SCALARS)
 def test_block_hessians(name):
     function, argnums, arguments = SCALARS[name]
-    wanted = jax.hessian(function, argnums)(*arguments)
+    wanted = jax.jit(jax.hessian(function, argnums))(*arguments)
     matrix = block_hessian(function, argnums)(*arguments)
     assert isinstance(matrix, BlockMatrix)
     same(dense_tree(matrix), wanted)
@@ -230,7 +234,7 @@ def test_blocks_that_are_not_asked_for_cost_nothing():
         return products(block_hessian(loss, pairs=pairs), PARAMS, X, Y)
 
     assert everything("diagonal") < everything([(0, 0), (1, 1), (2, 2), (0, 1)]) < everything("all")
-    wanted = jax.hessian(loss)(PARAMS, X, Y)
+    wanted = jax.jit(jax.hessian(loss))(PARAMS, X, Y)
     diagonal = block_hessian(loss, pairs="diagonal")(PARAMS, X, Y)
     names = sorted(PARAMS)
     for i, row in enumerate(names):
@@ -266,7 +270,7 @@ def test_blocks_of_mixed_dtypes():
         return jnp.sum(x) ** 2 * jnp.sum(y**2)
 
     matrix = block_hessian(function, (0, 1))(x, y)
-    wanted = jax.jacrev(jax.jacrev(function, (0, 1)), (0, 1))(x, y)
+    wanted = jax.jit(jax.jacrev(jax.jacrev(function, (0, 1)), (0, 1)))(x, y)
     for i in range(2):
         for j in range(2):
             np.testing.assert_allclose(matrix[i, j].dense(), wanted[i][j], rtol=1e-6)
@@ -334,7 +338,7 @@ def test_products_under_vmap_and_grad():
     def function(x):
         return jnp.sum(jnp.sin(x) * x[0])
 
-    H = jax.hessian(function)(x)
+    H = jax.jit(jax.hessian(function))(x)
     found = jax.vmap(lambda v: hvp(function, x, v))(vs)
     np.testing.assert_allclose(found, vs @ H, rtol=1e-10)
     slope = jax.grad(lambda x: vs[0] @ hvp(function, x, vs[0]))(x)

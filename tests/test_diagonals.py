@@ -14,6 +14,8 @@ from blockjac import Search
 from blockjac.errors import ArgumentError, BlockShapeError, DifferentiationTypeError, OrderError
 from blockjac.planner.emitted import operations
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(7)
 
 
@@ -73,7 +75,7 @@ def dense_diagonal(fun):
     def diagonal(x):
         shape = jnp.shape(x)
         size = math.prod(shape)
-        return jnp.diagonal(jax.jacfwd(fun)(x).reshape(size, size)).reshape(shape)
+        return jnp.diagonal(jax.jit(jax.jacfwd(fun))(x).reshape(size, size)).reshape(shape)
 
     return diagonal
 
@@ -151,7 +153,7 @@ def test_a_backward_rule_that_is_not_linear_sees_whole_cotangents():
     def fun(x):
         return A @ clipping(jnp.sin(B @ clipping(x)) + x)
 
-    wanted = jnp.diagonal(jax.jacrev(fun)(V))
+    wanted = jnp.diagonal(jax.jit(jax.jacrev(fun))(V))
     assert not np.allclose(
         wanted, dense_diagonal(lambda x: A @ jnp.sin(jnp.sin(B @ jnp.sin(x))))(V)
     )
@@ -171,7 +173,7 @@ def test_trees():
         return {"q": p * q**2 + m, "p": (jnp.sin(p) * q[0], m**2 * jnp.sum(p))}
 
     state = {"q": V, "p": (array(5), jnp.array(0.5))}
-    jacobian = jax.jacfwd(fun)(state)
+    jacobian = jax.jit(jax.jacfwd(fun))(state)
     wanted = {
         "q": jnp.diagonal(jacobian["q"]["q"]),
         "p": (jnp.diagonal(jacobian["p"][0]["p"][0]), jacobian["p"][1]["p"][1]),
@@ -223,7 +225,7 @@ SCALARS = {
 
 def dense_hessian_diagonal(fun):
     def diagonal(x):
-        shape, hessian = jnp.shape(x), jax.hessian(fun)(x)
+        shape, hessian = jnp.shape(x), jax.jit(jax.hessian(fun))(x)
         out = hessian.shape[: hessian.ndim - 2 * len(shape)]
         flat = hessian.reshape(*out, math.prod(shape), math.prod(shape))
         return jnp.diagonal(flat, axis1=-2, axis2=-1).reshape(*out, *shape)

@@ -191,7 +191,7 @@ def test_under_jit_vmap_and_grad():
 
     def trace_by_hand(params):
         p = jax.nn.softmax(network(params, X))
-        J = jax.tree.leaves(jax.jacrev(lambda params: network(params, X))(params))
+        J = jax.tree.leaves(jax.jit(jax.jacrev(lambda params: network(params, X)))(params))
         J = jnp.concatenate([jnp.reshape(one, (N, C, -1)) for one in J], axis=2)
         inner = jax.vmap(lambda p: jnp.diag(p) - jnp.outer(p, p))(p) / N
         return jnp.einsum("ncp,ncd,ndp->", J, inner, J)

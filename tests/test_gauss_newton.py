@@ -107,7 +107,7 @@ def test_of_a_linear_model_it_is_the_hessian(model, loss, params, Y):
     matrix = ggn(model, loss)(params, X, Y)
     hessian = blockjac.block_hessian(lambda params: loss(Y, model(params, X)))(params)
     close(matrix.dense(), hessian.dense())
-    wanted = jax.hessian(lambda params: loss(Y, model(params, X)))(params)
+    wanted = jax.jit(jax.hessian(lambda params: loss(Y, model(params, X))))(params)
     blocks = jax.tree.map(Block.dense, matrix.tree(), is_leaf=lambda one: isinstance(one, Block))
     assert jax.tree.structure(blocks) == jax.tree.structure(wanted)
     for one, other in zip(jax.tree.leaves(blocks), jax.tree.leaves(wanted), strict=True):
@@ -122,7 +122,7 @@ def test_argnums_and_more_arguments():
 
     matrix = ggn(model, squares, argnums=(1, 0))(W, b, X, 2, Y)  # the power stays an int
     J = np.concatenate(
-        [np.reshape(one, (8, -1)) for one in jax.jacrev(model, (1, 0))(W, b, X, 2)], axis=1
+        [np.reshape(one, (8, -1)) for one in jax.jit(jax.jacrev(model, (1, 0)))(W, b, X, 2)], axis=1
     )
     close(matrix.dense(), J.T @ J)
     assert jax.tree.structure(matrix.matvec((b, W))) == jax.tree.structure((0, 0))
@@ -375,10 +375,13 @@ def test_gradients_pass_through(differentiate):
             return problem.model(params, problem.X)
 
         def inner(Q):
-            return jax.hessian(lambda Q: problem.loss(problem.Y, Q))(Q).reshape(15, 15)
+            return jax.jit(jax.hessian(lambda Q: problem.loss(problem.Y, Q)))(Q).reshape(15, 15)
 
         J = jnp.concatenate(
-            [jnp.reshape(leaf, (15, -1)) for leaf in jax.tree.leaves(jax.jacrev(outputs)(params))],
+            [
+                jnp.reshape(leaf, (15, -1))
+                for leaf in jax.tree.leaves(jax.jit(jax.jacrev(outputs))(params))
+            ],
             axis=1,
         )
         G = J.T @ inner(outputs(params)) @ J

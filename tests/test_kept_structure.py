@@ -11,6 +11,8 @@ from sampling import sampled
 import blockjac
 from blockjac.blocks.star import MAX_TERMS
 
+pytestmark = pytest.mark.slow
+
 Step = tuple[Callable[[jax.Array], jax.Array], np.ndarray]
 """A map, and the pattern of its Jacobian."""
 
@@ -33,7 +35,7 @@ def check_pattern(fun: Callable[..., jax.Array], x: jax.Array, wanted: np.ndarra
     if 4 * places <= wanted.size:
         assert not (got & ~wanted).any()
         assert block.stored <= 2 * places + 1000
-    exact = np.asarray(jax.jacfwd(fun)(x)).reshape(wanted.shape)
+    exact = np.asarray(jax.jit(jax.jacfwd(fun))(x)).reshape(wanted.shape)
     np.testing.assert_allclose(block.to_scipy().toarray(), exact, rtol=1e-10, atol=1e-12)
     vector = np.random.default_rng(0).normal(size=x.shape)
     product = np.asarray(block.matvec(vector)).ravel()
@@ -177,7 +179,7 @@ def test_an_assembled_stiffness_matrix():
         H = blockjac.block_hessian(energy)(R)[0, 0]
         assert H.nnz == wanted
         assert H.stored <= 2 * wanted + 1000
-        exact = jax.hessian(energy)(R)
+        exact = jax.jit(jax.hessian(energy))(R)
         np.testing.assert_allclose(H.dense(), exact, rtol=1e-9, atol=1e-11)
         np.testing.assert_allclose(
             H.diagonal(), np.einsum("ijij->ij", exact), rtol=1e-9, atol=1e-11
@@ -237,7 +239,7 @@ def test_arrays_filled_entry_by_entry(name, order):
     The blocks of both meet on an axis where neither has a label left.
     """
     fun, y = FILLED[name], jnp.arange(1.0, 15.0) / 7
-    exact = np.asarray(jax.jacfwd(fun)(y))
+    exact = np.asarray(jax.jit(jax.jacfwd(fun))(y))
     block = blockjac.block_jacobian(fun, order=order)(y)
     np.testing.assert_allclose(block.dense(), exact, rtol=1e-12, atol=1e-14)
     assert block.nnz == np.count_nonzero(exact)
@@ -251,7 +253,7 @@ def test_hessians_of_arrays_filled_entry_by_entry(name):
     def total(y: jax.Array) -> jax.Array:
         return jnp.sum(FILLED[name](y) ** 2)
 
-    exact = np.asarray(jax.hessian(total)(y))
+    exact = np.asarray(jax.jit(jax.hessian(total))(y))
     block = blockjac.block_hessian(total)(y)[0, 0]
     np.testing.assert_allclose(block.dense(), exact, rtol=1e-11, atol=1e-13)
     assert block.nnz == np.count_nonzero(exact)
@@ -270,7 +272,7 @@ def test_places_that_are_computed_in_floating_point(captured):
         return jnp.sum(0.5 * i * total**2)
 
     y = jnp.asarray(np.random.default_rng(0).normal(size=size))
-    exact = np.asarray(jax.hessian(fun)(y))
+    exact = np.asarray(jax.jit(jax.hessian(fun))(y))
     block = blockjac.block_hessian(fun)(y)[0, 0]
     assert block.nnz == np.count_nonzero(exact)
     np.testing.assert_allclose(block.dense(), exact, rtol=1e-10, atol=1e-12)
@@ -286,7 +288,7 @@ def test_windows_of_windows(size, width):
         return jnp.sum(jnp.sin(sums[:size]))
 
     y = jnp.linspace(0.1, 1, size)
-    exact = np.asarray(jax.hessian(fun)(y))
+    exact = np.asarray(jax.jit(jax.hessian(fun))(y))
     block = blockjac.block_hessian(fun)(y)[0, 0]
     assert block.nnz == np.count_nonzero(exact)
     np.testing.assert_allclose(block.dense(), exact, rtol=1e-9, atol=1e-9)

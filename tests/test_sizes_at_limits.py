@@ -21,6 +21,8 @@ from blockjac.blocks import nonzeros
 from blockjac.blocks.star import MAX_TERMS
 from blockjac.rules.cumulative import MAX_WRITTEN
 
+pytestmark = pytest.mark.slow
+
 GROWTH = 1.3
 """So much faster than the pattern the numbers stored may grow between neighbouring sizes."""
 

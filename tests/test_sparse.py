@@ -57,7 +57,7 @@ def oracle(fun, *args, argnums=0):
             given[place] = value
         return ravel_pytree(fun(*given))[0]
 
-    return jax.jacfwd(raveled)(flat)
+    return jax.jit(jax.jacfwd(raveled))(flat)
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -342,7 +342,7 @@ def test_a_banded_newton_solve():
         assert sorted(matrix.offsets) == [-1, 0, 1]
         bands = matrix.data[np.argsort(-matrix.offsets)]
         u = u - linalg.solve_banded((1, 1), bands, equation(u))
-        step_of_jax = jnp.linalg.solve(jax.jacfwd(equation)(u), equation(u))
+        step_of_jax = jnp.linalg.solve(jax.jit(jax.jacfwd(equation))(u), equation(u))
     assert np.abs(equation(u)).max() < 1e-10
     assert np.abs(step_of_jax).max() < 1e-12
     dense = optimize.root(equation, np.zeros(size), jac=jax.jacfwd(equation))

@@ -69,7 +69,7 @@ def test_moving_entries_stores_nothing(function, stored):
     x = jnp.linspace(0.0, 1.0, 64)
     block = blockjac.block_jacobian(function)(x)
     assert block.stored == stored
-    np.testing.assert_allclose(block.dense(), jax.jacfwd(function)(x), rtol=1e-12)
+    np.testing.assert_allclose(block.dense(), jax.jit(jax.jacfwd(function))(x), rtol=1e-12)
 
 
 def test_no_array_of_the_jacobians_size_is_captured():
@@ -98,4 +98,4 @@ def test_the_derivative_of_a_thin_jacobian_keeps_its_deltas():
     block = blockjac.block_jacobian(blockjac.jacobian(reaction))(x)
     assert block.stored < 4 * len(x) ** 2  # masks of the places; the dense array has 8 million
     small = jnp.linspace(1.0, 2.0, 20)
-    np.testing.assert_allclose(inner(small), jax.hessian(reaction)(small), rtol=1e-12)
+    np.testing.assert_allclose(inner(small), jax.jit(jax.hessian(reaction))(small), rtol=1e-12)

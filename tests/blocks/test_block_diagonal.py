@@ -9,6 +9,8 @@ import blockjac
 from blockjac import Block, BlockMatrix
 from blockjac.blocks.block_diagonal import families, groups
 
+pytestmark = pytest.mark.slow
+
 RANDOM = np.random.default_rng(0)
 
 

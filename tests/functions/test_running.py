@@ -8,6 +8,8 @@ from jax import lax
 
 import blockjac
 
+pytestmark = pytest.mark.slow
+
 ROWS, LENGTH = 3, 150
 RUNNING = [lax.cumprod, lax.cumlogsumexp, lax.cummax, lax.cummin]
 
@@ -31,5 +33,5 @@ def test_a_block_keeps_the_deltas_of_other_axes(running):
     assert block.nnz == block.stored == places
     assert block.nbytes <= places * 8 + 2 * LENGTH * (LENGTH + 1) // 2
     np.testing.assert_allclose(
-        block.dense(), jax.jacfwd(lambda x: running(x, 1))(x), rtol=1e-12, atol=1e-14
+        block.dense(), jax.jit(jax.jacfwd(lambda x: running(x, 1)))(x), rtol=1e-12, atol=1e-14
     )

@@ -11,6 +11,8 @@ from jax import lax
 import blockjac
 from blockjac.errors import NoWayBackError
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(3)
 N = 4
 A = jnp.asarray(RNG.normal(size=(N, N)) / 3)
@@ -133,7 +135,7 @@ PROGRAMS = {
 
 def check_forwards(program, x):
     """All transforms that go forwards agree with JAX."""
-    wanted = jax.jacfwd(program)(x)
+    wanted = jax.jit(jax.jacfwd(program))(x)
     for order in ("auto", "forward", "greedy"):
         same(blockjac.jacobian(program, order=order)(x), wanted)
     same(blockjac.block_jacobian(program)(x).dense(), wanted)
@@ -178,9 +180,9 @@ def test_a_linear_rule_goes_backwards_too_and_has_a_second_derivative(stage):
     A loop of unknown length has no way back, and a backward rule no second derivative forwards.
     """
     program = around(with_rule([stage]))
-    same(blockjac.jacobian(program, order="reverse")(X), jax.jacfwd(program)(X))
+    same(blockjac.jacobian(program, order="reverse")(X), jax.jit(jax.jacfwd(program))(X))
     same(blockjac.grad(lambda x: program(x) @ V)(X), V @ jax.jacfwd(program)(X))
-    wanted = jax.jacfwd(jax.jacfwd(program))(X)
+    wanted = jax.jit(jax.jacfwd(jax.jacfwd(program)))(X)
     same(blockjac.jacobian(blockjac.jacobian(program))(X), wanted, rtol=1e-8, atol=1e-9)
 
 
@@ -273,7 +275,7 @@ SOLVERS = ("conjugate gradients", "fixed point")
 )
 def test_whole_tangents_go_through_any_rule(name, place):
     program = PROGRAMS[place](ODD[name])
-    wanted = jax.jacfwd(program)(X)
+    wanted = jax.jit(jax.jacfwd(program))(X)
     for order in ("auto", "forward", "greedy"):
         same(blockjac.jacobian(program, order=order)(X), wanted)
     same(blockjac.block_jacobian(program)(X).dense(), wanted)
@@ -286,7 +288,7 @@ def test_whole_tangents_go_through_any_rule(name, place):
 @pytest.mark.parametrize("name", SOLVERS)
 def test_second_derivatives_of_solvers(name):
     scalar = lambda x: jnp.sum(ODD[name](x) ** 2 * x)  # noqa: E731
-    wanted = jax.jacfwd(jax.jacfwd(scalar))(X)
+    wanted = jax.jit(jax.jacfwd(jax.jacfwd(scalar)))(X)
     same(blockjac.jacobian(blockjac.jacobian(scalar))(X), wanted, rtol=1e-7, atol=1e-8)
     same(blockjac.hessian(scalar)(X), wanted, rtol=1e-7, atol=1e-8)
     same(blockjac.hessian_diagonal(scalar)(X), jnp.diagonal(wanted), rtol=1e-7, atol=1e-8)
@@ -307,7 +309,7 @@ def test_without_a_way_back_the_function_and_its_line_are_named(place):
 
 def test_a_rule_that_only_jax_can_transpose_has_a_way_back():
     program = around(with_rule(["not-proved"]))
-    wanted = jax.jacfwd(program)(X)
+    wanted = jax.jit(jax.jacfwd(program))(X)
     for order in ("auto", "reverse", "forward", "greedy"):
         same(blockjac.jacobian(program, order=order)(X), wanted)
     same(blockjac.grad(lambda x: program(x) @ V)(X), V @ wanted)
@@ -316,7 +318,7 @@ def test_a_rule_that_only_jax_can_transpose_has_a_way_back():
 def test_vertices_by_hand_are_refused_where_whole_tangents_are_needed():
     program = around(ODD["clipped"])
     plan = blockjac.plan(program)(X)
-    same(blockjac.jacobian(program, order=plan)(X), jax.jacfwd(program)(X))
+    same(blockjac.jacobian(program, order=plan)(X), jax.jit(jax.jacfwd(program))(X))
     with pytest.raises(blockjac.errors.OrderError, match=r"whole tangents.*order='forward'"):
         blockjac.jacobian(program, order=plan.order[::-1])(X)
 
@@ -353,7 +355,7 @@ def test_symbolic_zeros():
     function.defjvp(rule, symbolic_zeros=True)
     for argnums in (0, 1, (0, 1)):
         found = blockjac.jacobian(function, argnums)(X, V)
-        wanted = jax.jacfwd(function, argnums)(X, V)
+        wanted = jax.jit(jax.jacfwd(function, argnums))(X, V)
         jax.tree.map(same, found, wanted)
 
 

@@ -35,7 +35,7 @@ def test_programs_put_together_at_random(seed):
     def theirs(*point):
         return (
             jax.jvp(function, point, direction)[1],
-            jax.jacfwd(function, (0, 1))(*point),
+            jax.jit(jax.jacfwd(function, (0, 1)))(*point),
             jax.grad(loss, (0, 1))(*point),
             jax.jvp(jax.grad(loss, (0, 1)), point, direction)[1],
         )
@@ -172,5 +172,5 @@ def test_what_the_write_leaves_apart_stays_apart():
         return lax.scan(step, x, jnp.arange(1, 10))[0]
 
     block = blockjac.block_jacobian(loop)(batch)
-    np.testing.assert_allclose(block.dense(), jax.jacfwd(loop)(batch), rtol=1e-12)
+    np.testing.assert_allclose(block.dense(), jax.jit(jax.jacfwd(loop))(batch), rtol=1e-12)
     assert block.stored == 4 * 10 * 10

@@ -12,6 +12,8 @@ from sampling import sampled
 import blockjac
 from blockjac.nested import one_by_one
 
+pytestmark = pytest.mark.slow
+
 RATES = np.random.default_rng(0).normal(size=2000)
 
 
@@ -74,7 +76,7 @@ def test_the_jacobian_of_a_few_steps(case):
     function, y = loop(step, 3), point(120)
     found = blockjac.jacobian(function, order=order)(y)
     for one, other in zip(
-        jax.tree.leaves(found), jax.tree.leaves(jax.jacfwd(function)(y)), strict=True
+        jax.tree.leaves(found), jax.tree.leaves(jax.jit(jax.jacfwd(function))(y)), strict=True
     ):
         np.testing.assert_allclose(one, other, atol=1e-12)
 
@@ -85,14 +87,14 @@ def test_a_band_that_grows_stays_a_band(loop, size):
     for steps in (1, 3, 6):
         y = point(size)
         block = blockjac.block_jacobian(loop(flux, steps))(y)
-        true = np.count_nonzero(jax.jacfwd(loop(flux, steps))(y))
+        true = np.count_nonzero(jax.jit(jax.jacfwd(loop(flux, steps)))(y))
         assert block.stored <= 3 * true + 1500, (steps, block.stored, true)
 
 
 def test_the_path_of_a_band_that_grows():
     y = point(300)
     block = blockjac.block_jacobian(path(flux, 4))(y)
-    true = np.count_nonzero(jax.jacfwd(path(flux, 4))(y))
+    true = np.count_nonzero(jax.jit(jax.jacfwd(path(flux, 4)))(y))
     assert block.nnz <= 1.5 * true
     assert block.stored <= 4 * true
 
@@ -103,7 +105,7 @@ def test_second_order_of_a_few_steps():
 
     y = point(200)
     block = blockjac.block_hessian(energy)(y)[0, 0]
-    wanted = jax.hessian(energy)(y)
+    wanted = jax.jit(jax.hessian(energy))(y)
     np.testing.assert_allclose(block.dense(), wanted, atol=1e-12)
     assert block.stored <= 4 * np.count_nonzero(wanted)
 
@@ -125,7 +127,7 @@ def test_many_steps_of_a_band_stay_in_their_loop(monkeypatch):
     monkeypatch.setattr(one_by_one, "EFFORT_A_SECOND", 0)
     y = point(150)
     block = blockjac.block_jacobian(counted(flux, 40))(y)
-    np.testing.assert_allclose(block.dense(), jax.jacfwd(counted(flux, 40))(y), atol=1e-12)
+    np.testing.assert_allclose(block.dense(), jax.jit(jax.jacfwd(counted(flux, 40)))(y), atol=1e-12)
 
 
 def test_a_plan_foretells_the_steps_one_by_one():

@@ -28,7 +28,7 @@ def test_affine(place, n, k, h, bias):
     closed = (jacobians.affine_X, jacobians.affine_W, jacobians.affine_b)[place]
     operands = (draw(n, k), draw(k, h), draw(1, h) if bias == 2 else draw(h))
     block = closed(*operands)
-    expected = jax.jacfwd(nn.affine, argnums=place)(*operands)
+    expected = jax.jit(jax.jacfwd(nn.affine, argnums=place))(*operands)
     assert block.shape == expected.shape
     np.testing.assert_allclose(block.dense(), expected, rtol=1e-12)
 
@@ -50,17 +50,17 @@ def test_logistic_keeps_its_digits_far_out():
 def test_softmax(shape):
     Z = draw(*shape)
     np.testing.assert_allclose(
-        jacobians.softmax_Z(Z).dense(), jax.jacfwd(nn.softmax)(Z), rtol=1e-12, atol=1e-16
+        jacobians.softmax_Z(Z).dense(), jax.jit(jax.jacfwd(nn.softmax))(Z), rtol=1e-12, atol=1e-16
     )
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (1, 3), (5, 1)])
 def test_cross_entropy(shape):
     Y, Q, Z = probabilities(*shape), probabilities(*shape), draw(*shape)
-    expected = jax.jacfwd(nn.cross_entropy, argnums=1)(Y, Q)
+    expected = jax.jit(jax.jacfwd(nn.cross_entropy, argnums=1))(Y, Q)
     np.testing.assert_allclose(jacobians.cross_entropy_Q(Y, Q).dense(), expected, rtol=1e-12)
     block = jacobians.softmax_cross_entropy_Z(2 * Y, Z)
-    expected = jax.jacfwd(nn.softmax_cross_entropy, argnums=1)(2 * Y, Z)
+    expected = jax.jit(jax.jacfwd(nn.softmax_cross_entropy, argnums=1))(2 * Y, Z)
     np.testing.assert_allclose(block.dense(), expected, rtol=1e-12, atol=1e-15)
 
 

@@ -14,6 +14,8 @@ from blockjac.rules import RULES
 from blockjac.rules.complex_numbers import HOLOMORPHIC, REAL_LINEAR, REAL_ONLY
 from blockjac.rules.fallback import packed, unpacked
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(1)
 ORDERS = ("reverse", "forward", "greedy")
 
@@ -143,7 +145,9 @@ THROUGH_COMPLEX = {
 @pytest.mark.parametrize("name", [*ELEMENTWISE, *STRUCTURED])
 def test_holomorphic(name):
     fun = {**ELEMENTWISE, **STRUCTURED}[name]
-    agree(blockjac.jacobian(fun, holomorphic=True)(Z), jax.jacrev(fun, holomorphic=True)(Z))
+    agree(
+        blockjac.jacobian(fun, holomorphic=True)(Z), jax.jit(jax.jacrev(fun, holomorphic=True))(Z)
+    )
 
 
 def test_the_larger_of_two_complex_numbers():
@@ -153,7 +157,10 @@ def test_the_larger_of_two_complex_numbers():
     def chosen(z):  # JAX 0.11 has no derivative of `larger`
         return jnp.where(larger(lax.stop_gradient(z)) == z, z, z[::-1])
 
-    agree(blockjac.jacobian(larger, holomorphic=True)(Z), jax.jacrev(chosen, holomorphic=True)(Z))
+    agree(
+        blockjac.jacobian(larger, holomorphic=True)(Z),
+        jax.jit(jax.jacrev(chosen, holomorphic=True))(Z),
+    )
 
 
 def test_acosh_left_of_its_cut():
@@ -167,13 +174,13 @@ def test_acosh_left_of_its_cut():
 @pytest.mark.parametrize("name", REAL_RESULTS)
 def test_real_results(name):
     fun = REAL_RESULTS[name]
-    agree(blockjac.jacobian(fun)(Z), jax.jacrev(fun)(Z))
+    agree(blockjac.jacobian(fun)(Z), jax.jit(jax.jacrev(fun))(Z))
 
 
 @pytest.mark.parametrize("name", THROUGH_COMPLEX)
 def test_through_complex_numbers(name):
     fun = THROUGH_COMPLEX[name]
-    agree(blockjac.jacobian(fun)(X), jax.jacfwd(fun)(X))
+    agree(blockjac.jacobian(fun)(X), jax.jit(jax.jacfwd(fun))(X))
 
 
 MIXED = {
@@ -193,7 +200,7 @@ def numbers_of(*shape):
 @pytest.mark.parametrize("name", MIXED)
 def test_any_order_gives_the_jacobian_of_the_parts(name, order):
     fun = MIXED[name]
-    wanted = jax.jacfwd(on_parts(fun, Z))(packed(Z))
+    wanted = jax.jit(jax.jacfwd(on_parts(fun, Z)))(packed(Z))
     agree(parts_block(fun, Z, order=order).dense(), wanted)
 
 
@@ -219,7 +226,7 @@ def test_second_order_holomorphic(name):
 @pytest.mark.parametrize("name", THROUGH_COMPLEX)
 def test_second_order_through_complex_numbers(name):
     loss = lambda x: jnp.sum(jnp.sin(THROUGH_COMPLEX[name](x)))  # noqa: E731
-    agree(blockjac.jacobian(blockjac.grad(loss))(X), jax.hessian(loss)(X))
+    agree(blockjac.jacobian(blockjac.grad(loss))(X), jax.jit(jax.hessian(loss))(X))
 
 
 @pytest.mark.parametrize("name", ["abs-squared", "fft-magnitude", "log-abs", "norm"])
@@ -254,12 +261,12 @@ def test_another_precision():
     def fun(z):
         return jnp.abs(jnp.sin(z.astype(jnp.complex64)).astype(complex)) * 2
 
-    agree(blockjac.jacobian(fun)(Z), jax.jacrev(fun)(Z), rtol=1e-5)
+    agree(blockjac.jacobian(fun)(Z), jax.jit(jax.jacrev(fun))(Z), rtol=1e-5)
 
 
 def test_the_magnitude_of_zero():
     z = Z.at[0].set(0)
-    agree(blockjac.jacobian(jnp.abs)(z), jax.jacrev(jnp.abs)(z))
+    agree(blockjac.jacobian(jnp.abs)(z), jax.jit(jax.jacrev(jnp.abs))(z))
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (0, 3), (1, 2)])
@@ -269,7 +276,7 @@ def test_shapes(shape):
     def fun(z):
         return jnp.abs(jnp.conj(z) * jnp.exp(z) + z**2)
 
-    agree(blockjac.jacobian(fun)(z), jax.jacrev(fun)(z))
+    agree(blockjac.jacobian(fun)(z), jax.jit(jax.jacrev(fun))(z))
 
 
 @pytest.mark.parametrize("size", [1, 2])
@@ -279,7 +286,7 @@ def test_transforms_of_short_axes(size):
         return jnp.abs(spectrum) + jnp.sum(jnp.fft.irfft(spectrum * 1j, n=size, axis=0))
 
     x = X[:size]
-    agree(blockjac.jacobian(fun)(x), jax.jacfwd(fun)(x))
+    agree(blockjac.jacobian(fun)(x), jax.jit(jax.jacfwd(fun))(x))
 
 
 def test_under_vmap_and_jit():
@@ -322,7 +329,7 @@ def test_what_is_stored(name, order):
     fun, most = STORED[name]
     block = parts_block(fun, Z, order=order)
     assert block.stored <= most
-    agree(block.dense(), jax.jacfwd(on_parts(fun, Z))(packed(Z)))
+    agree(block.dense(), jax.jit(jax.jacfwd(on_parts(fun, Z)))(packed(Z)))
 
 
 def test_deltas_between_parts():

@@ -16,6 +16,8 @@ from rules.test_table import agree, primitives_of
 
 import blockjac
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Case:
@@ -121,7 +123,7 @@ def test_convolution(name):
         ours = [[block.dense() for block in blocks]]
         for order in ("forward", "reverse"):
             ours.append(list(blockjac.jacobian(case.function, (0, 1), order=order)(*operands)))
-        return ours, list(jax.jacfwd(case.function, (0, 1))(*operands))
+        return ours, list(jax.jit(jax.jacfwd(case.function, (0, 1)))(*operands))
 
     ours, theirs = ours_and_theirs(*operands)
     for own in ours:
@@ -144,7 +146,7 @@ def test_second_order(name):
     @jax.jit
     def both(*operands):
         ours = blockjac.jacobian(blockjac.grad(number, (0, 1)), (0, 1))(*operands)
-        return ours, jax.jacfwd(jax.jacrev(number, (0, 1)), (0, 1))(*operands)
+        return ours, jax.jit(jax.jacfwd(jax.jacrev(number, (0, 1)), (0, 1)))(*operands)
 
     ours, theirs = both(*case.operands())
     agree(ours, theirs, holes=False, rtol=1e-9, atol=1e-11)
@@ -187,7 +189,7 @@ def test_any_convolution(case):
     def both(*operands):
         blocks = blockjac.block_jacobian(case.function, (0, 1))(*operands)
         ours = [block.dense() for block in blocks]
-        return ours, list(jax.jacfwd(case.function, (0, 1))(*operands))
+        return ours, list(jax.jit(jax.jacfwd(case.function, (0, 1)))(*operands))
 
     ours, theirs = both(*case.operands())
     agree(ours, theirs, holes=False)
@@ -200,7 +202,7 @@ def test_dtypes_are_those_of_jax(dtype, result):
     operands = case.operands(dtype)
     function = partial(case.function, preferred_element_type=result)
     ours = blockjac.jacobian(function, (0, 1))(*operands)
-    theirs = jax.jacrev(function, (0, 1))(*operands)
+    theirs = jax.jit(jax.jacrev(function, (0, 1)))(*operands)
     agree(jax.tree.map(_wide, ours), jax.tree.map(_wide, theirs), holes=False, rtol=1e-2)
     assert [one.dtype for one in ours] == [one.dtype for one in theirs]
     number = lambda *operands: jnp.sum(function(*operands) ** 2)  # noqa: E731
@@ -219,7 +221,7 @@ def test_complex_numbers(name):
     lhs, rhs = case.operands()
     operands = (lhs + 0.5j * lhs[::-1], rhs - 2j * rhs)
     ours = blockjac.jacobian(case.function, (0, 1), holomorphic=True)(*operands)
-    theirs = jax.jacrev(case.function, (0, 1), holomorphic=True)(*operands)
+    theirs = jax.jit(jax.jacrev(case.function, (0, 1), holomorphic=True))(*operands)
     agree(ours, theirs, holes=False)
 
 
@@ -270,7 +272,7 @@ def test_functions_that_convolve(name):
     @jax.jit
     def both(*operands):
         ours = blockjac.jacobian(function, (0, 1))(*operands)
-        return ours, jax.jacfwd(function, (0, 1))(*operands)
+        return ours, jax.jit(jax.jacfwd(function, (0, 1)))(*operands)
 
     ours, theirs = both(*operands)
     agree(ours, theirs, holes=False)
@@ -330,7 +332,11 @@ def test_examples_stay_apart():
     blocks = blockjac.block_jacobian(losses, (0, 1))(*operands)
     assert blocks[0].stored == operands[0].size
     assert blocks[1].stored == len(operands[0]) * operands[1].size
-    agree(tuple(one.dense() for one in blocks), jax.jacrev(losses, (0, 1))(*operands), holes=False)
+    agree(
+        tuple(one.dense() for one in blocks),
+        jax.jit(jax.jacrev(losses, (0, 1)))(*operands),
+        holes=False,
+    )
 
 
 def test_a_jacobian_through_two_layers():
@@ -343,7 +349,7 @@ def test_a_jacobian_through_two_layers():
         strides = (2, 2)
         return lax.conv_general_dilated(inner, last, strides, "SAME", dimension_numbers=NHWC)
 
-    wanted = jax.jacrev(layers, (0, 1))(lhs, rhs)
+    wanted = jax.jit(jax.jacrev(layers, (0, 1)))(lhs, rhs)
     for order in ("auto", "forward", "reverse", "greedy"):
         found = blockjac.jacobian(layers, (0, 1), order=order)(lhs, rhs)
         agree(found, wanted, holes=False)

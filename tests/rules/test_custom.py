@@ -208,7 +208,7 @@ def squares(function):
 @pytest.mark.parametrize("name", BACKWARDS)
 def test_backward_rules_count(name):
     function = BACKWARDS[name]
-    wanted = jax.jacrev(function)(X)
+    wanted = jax.jit(jax.jacrev(function))(X)
     for order in ("auto", "greedy", "reverse"):
         close(blockjac.jacobian(function, order=order)(X), wanted)
     close(blockjac.grad(squares(function))(X), jax.grad(squares(function))(X))
@@ -224,7 +224,7 @@ NOT_AGAIN = ("optimize_remat", "checkpoint")
 @pytest.mark.parametrize("name", [name for name in BACKWARDS if name not in NOT_AGAIN])
 def test_backward_rules_count_again(name):
     loss = squares(BACKWARDS[name])
-    close(blockjac.jacobian(blockjac.grad(loss))(X), jax.jacrev(jax.grad(loss))(X))
+    close(blockjac.jacobian(blockjac.grad(loss))(X), jax.jit(jax.jacrev(jax.grad(loss)))(X))
 
 
 @pytest.mark.parametrize("name", ["plain", "scan", "cond", "clipped gradients"])
@@ -259,13 +259,13 @@ def test_a_forward_pass_runs_once():
 @pytest.mark.parametrize("name", EITHER_WAY)
 def test_both_orders_and_derivatives_of_derivatives(name):
     function = EITHER_WAY[name]
-    wanted = jax.jacrev(function)(X)
+    wanted = jax.jit(jax.jacrev(function))(X)
     for order in ("forward", "reverse"):
         close(blockjac.jacobian(function, order=order)(X), wanted)
     close(blockjac.jvp(function, (X,), (X,))[1], jax.jvp(function, (X,), (X,))[1])
     if name != "scan":  # where JAX's second derivative is not that of the loop written out
         loss = squares(function)
-        close(blockjac.jacobian(blockjac.grad(loss))(X), jax.jacrev(jax.grad(loss))(X))
+        close(blockjac.jacobian(blockjac.grad(loss))(X), jax.jit(jax.jacrev(jax.grad(loss)))(X))
 
 
 def test_a_rule_counts_again_in_a_loop_as_in_the_loop_written_out():
@@ -277,7 +277,7 @@ def test_a_rule_counts_again_in_a_loop_as_in_the_loop_written_out():
         second = sine(first * x[0])
         return first**2 + second**2 + sine(second * x[1]) ** 2
 
-    close(blockjac.jacobian(blockjac.grad(looped))(X), jax.jacrev(jax.grad(unrolled))(X))
+    close(blockjac.jacobian(blockjac.grad(looped))(X), jax.jit(jax.jacrev(jax.grad(unrolled)))(X))
 
 
 @pytest.mark.parametrize("name", ["plain", "nested", "symbolic zeros", "booleans"])
@@ -291,7 +291,7 @@ def test_third_order(name):
 def test_a_composite_function_is_differentiated_where_jax_refuses():
     tripled = lax.composite(lambda x: jnp.sin(x) * 3, name="tests.tripled")
     with pytest.raises(ValueError, match="JVP rule for composite"):
-        jax.jacfwd(tripled)(X)
+        jax.jit(jax.jacfwd(tripled))(X)
     close(blockjac.jacobian(tripled)(X), jnp.diag(3 * jnp.cos(X)))
 
 
@@ -339,7 +339,7 @@ def test_a_custom_jvp_may_call_itself_on_its_tangent():
     both = lambda x: jnp.sum(scaled(x, 2 * x) ** 2)  # noqa: E731
     close(blockjac.grad(both)(X), jax.grad(both)(X))
     by_both = blockjac.jacobian(scaled, (0, 1))(X, 2 * X)
-    close(by_both, jax.jacfwd(scaled, (0, 1))(X, 2 * X))
+    close(by_both, jax.jit(jax.jacfwd(scaled, (0, 1)))(X, 2 * X))
 
 
 def test_symbolic_zeros_tell_what_is_differentiated():

@@ -171,8 +171,8 @@ def test_jacobian(name):
         ours = [blockjac.jacobian(function, every, order=order)(*arguments) for order in ORDERS]
         return (
             ours,
-            jax.jacfwd(function, every)(*arguments),
-            jax.jacrev(function, every)(*arguments),
+            jax.jit(jax.jacfwd(function, every))(*arguments),
+            jax.jit(jax.jacrev(function, every))(*arguments),
         )
 
     ours, forward, reverse = both(*arguments)

@@ -10,6 +10,8 @@ from sampling import sampled
 
 import blockjac
 
+pytestmark = pytest.mark.slow
+
 ORDERS = ("forward", "reverse", "greedy")
 
 
@@ -26,8 +28,8 @@ def written_out(answer):
 
 def theirs(function, number, x, places, v, q):
     """What JAX's transforms give, by the name of what ours give."""
-    jacobian = jax.jacrev(function)(x, *places)
-    hessian = jax.hessian(number)(x, *places)
+    jacobian = jax.jit(jax.jacrev(function))(x, *places)
+    hessian = jax.jit(jax.hessian(number))(x, *places)
     square = hessian.reshape(x.size, x.size)
     return {
         "jacobian": jacobian,
@@ -121,7 +123,7 @@ def test_batches_of_random_programs(seed):
         wanted = (
             jax.vmap(jax.jacrev(program))(xs, *batches),
             jax.vmap(jax.hessian(program.number))(xs, *batches),
-            jax.jacrev(losses)(x, *batches),
+            jax.jit(jax.jacrev(losses))(x, *batches),
         )
         found = (
             jax.vmap(blockjac.jacobian(program))(xs, *batches),
@@ -160,9 +162,9 @@ def test_plain_indexing(name, constant):
     with_vector = (lambda x: number(x, places)), (x,), (v,)
     close(blockjac.grad(number)(x, places), jax.grad(number)(x, places), rtol=1e-12)
     for order in (*ORDERS, "auto"):
-        wanted = jax.jacrev(number)(x, places)
+        wanted = jax.jit(jax.jacrev(number))(x, places)
         close(blockjac.jacobian(number, order=order)(x, places), wanted, rtol=1e-12)
-    wanted = jax.hessian(number)(x, places)
+    wanted = jax.jit(jax.hessian(number))(x, places)
     close(blockjac.hessian(number)(x, places), wanted, rtol=1e-11, atol=1e-13)
     block = written_out(blockjac.block_hessian(number)(x, places))
     close(block, wanted, rtol=1e-11, atol=1e-13)

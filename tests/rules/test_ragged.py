@@ -61,7 +61,7 @@ def test_jacobian_in_both_orders(name):
     for order in ("forward", "reverse"):
         close(
             blockjac.jacobian(function, (0, 1), order=order)(*arguments),
-            jax.jacrev(wanted, (0, 1))(*arguments),
+            jax.jit(jax.jacrev(wanted, (0, 1)))(*arguments),
         )
 
 
@@ -73,7 +73,10 @@ def test_gradient_and_what_comes_after(name):
     )
     gradient = blockjac.grad(ours, (0, 1))
     close(gradient(*arguments), jax.grad(theirs, (0, 1))(*arguments))
-    close(blockjac.jacobian(gradient)(*arguments), jax.jacfwd(jax.grad(theirs, (0, 1)))(*arguments))
+    close(
+        blockjac.jacobian(gradient)(*arguments),
+        jax.jit(jax.jacfwd(jax.grad(theirs, (0, 1))))(*arguments),
+    )
     tangents = tuple(jnp.ones(one.shape) for one in arguments)
     close(blockjac.jvp(function, arguments, tangents), jax.jvp(wanted, arguments, tangents))
 

@@ -343,7 +343,7 @@ def compare(program, order, shapes, seed, jax_jacobian=jax.jacfwd):
             blockjac.jacobian(function, (0, 1), order=order)(x, y),
             jax_jacobian(function, (0, 1))(x, y),
             blockjac.jacobian(blockjac.grad(number))(x, y),
-            jax.jacfwd(jax.grad(number))(x, y),
+            jax.jit(jax.jacfwd(jax.grad(number)))(x, y),
         )
 
     first, wanted, second, wanted_second = all_of_them(*arguments)

@@ -19,6 +19,8 @@ from sampling import sampled
 
 import blockjac
 
+pytestmark = pytest.mark.slow
+
 SIZE = 3
 X = jnp.array([0.5, -0.7, 1.2])
 MATRIX = np.random.default_rng(0).normal(size=(SIZE, SIZE)) / 2
@@ -181,8 +183,8 @@ def compare_backwards(function, x=X, twice=True):
         return (*first, blockjac.jacobian(blockjac.grad(number))(x)) if twice else first
 
     def by_jax():
-        first = jax.jacrev(function)(x), jax.grad(number)(x)
-        return (*first, jax.jacfwd(jax.grad(number))(x)) if twice else first
+        first = jax.jit(jax.jacrev(function))(x), jax.grad(number)(x)
+        return (*first, jax.jit(jax.jacfwd(jax.grad(number)))(x)) if twice else first
 
     agree(by_us, by_jax)
 
@@ -337,14 +339,14 @@ def test_a_rule_that_is_not_linear_anywhere(place):
 
 def test_a_rule_on_the_host():
     function = forwards(jnp.sin, lambda p, t: (jnp.sin(p[0]), on_the_host(t[0], p[0])))
-    close(blockjac.jacobian(function)(X), jax.jacfwd(function)(X))
+    close(blockjac.jacobian(function)(X), jax.jit(jax.jacfwd(function))(X))
     close(blockjac.jvp(function, (X,), (X,))[1], jax.jvp(function, (X,), (X,))[1])
 
 
 @pytest.mark.parametrize("order", ["auto", "forward", "greedy", "search"])
 def test_no_order_contracts_what_a_rule_has_to_see(order):
     function = PLACES["middle"](bent("clip"))
-    close(blockjac.jacobian(function, order=order)(X), jax.jacfwd(function)(X))
+    close(blockjac.jacobian(function, order=order)(X), jax.jit(jax.jacfwd(function))(X))
 
 
 def test_several_operands_are_pushed_together():
@@ -360,23 +362,23 @@ def test_several_operands_are_pushed_together():
     ):
         compare_forwards(function)
     by_both = blockjac.jacobian(product, (0, 1))(X, X + 1)
-    close(by_both, jax.jacfwd(product, (0, 1))(X, X + 1))
+    close(by_both, jax.jit(jax.jacfwd(product, (0, 1)))(X, X + 1))
 
 
 def test_chunks_of_columns():
     function = PLACES["middle"](bent("clip"))
-    close(blockjac.jacobian(function, chunk_size=2)(X), jax.jacfwd(function)(X))
+    close(blockjac.jacobian(function, chunk_size=2)(X), jax.jit(jax.jacfwd(function))(X))
 
 
 def test_diagonals_and_traces_of_second_derivatives():
     function = lambda x: jnp.sum(jnp.sin(bent("fixed point")(x)))  # noqa: E731
-    hessian = jax.jacfwd(jax.jacfwd(function))(X)
+    hessian = jax.jit(jax.jacfwd(jax.jacfwd(function)))(X)
     close(blockjac.hessian(function)(X), hessian, 1e-7)
     close(blockjac.hessian_diagonal(function)(X), jnp.diag(hessian), 1e-7)
     close(blockjac.laplacian(function)(X), jnp.trace(hessian), 1e-7)
     for place in ("alone", "middle"):
         placed = PLACES[place](bent("clip"))
-        close(blockjac.jacobian_diagonal(placed)(X), jnp.diag(jax.jacfwd(placed)(X)))
+        close(blockjac.jacobian_diagonal(placed)(X), jnp.diag(jax.jit(jax.jacfwd(placed))(X)))
 
 
 def test_symbolic_zeros():
@@ -392,7 +394,7 @@ def test_complex_tangents():
     rule = lambda p, t: (p[0] ** 2, t[0] * jnp.abs(t[0]) * p[0])  # noqa: E731
     function = forwards(lambda z: z**2, rule)
     of_real = lambda x: jnp.abs(function(x + 1j * x[::-1]))  # noqa: E731
-    close(blockjac.jacobian(of_real)(X), jax.jacfwd(of_real)(X))
+    close(blockjac.jacobian(of_real)(X), jax.jit(jax.jacfwd(of_real))(X))
     close(blockjac.jvp(of_real, (X,), (X,)), jax.jvp(of_real, (X,), (X,)))
 
 
@@ -487,7 +489,7 @@ def test_a_backward_rule_with_loops_keeps_its_structure():
     function.defvjp(lambda x: (jnp.sin(x), x), lambda x, q: (elementwise(q, x),))
     x = jnp.linspace(-1, 1, 100)
     assert blockjac.block_jacobian(function)(x).stored == 100
-    close(blockjac.jacobian(function)(x), jax.jacrev(function)(x))
+    close(blockjac.jacobian(function)(x), jax.jit(jax.jacrev(function))(x))
 
 
 def test_a_backward_rule_is_not_differentiated_by_the_rules_of_its_steps():
@@ -496,4 +498,4 @@ def test_a_backward_rule_is_not_differentiated_by_the_rules_of_its_steps():
         return jnp.sin(x)
 
     function.defvjp(lambda x: (jnp.sin(x), x), lambda x, q: (doubled(q) * x,))
-    close(blockjac.jacobian(function)(X), jax.jacrev(function)(X))
+    close(blockjac.jacobian(function)(X), jax.jit(jax.jacrev(function))(X))

@@ -1,5 +1,6 @@
 """Determinants of singular matrices, and vectors that are isolated beside equal values."""
 
+import functools
 import itertools
 
 import jax
@@ -9,6 +10,8 @@ import pytest
 from jax import lax
 
 import blockjac
+
+pytestmark = pytest.mark.slow
 
 ORDERS = ("forward", "reverse", "auto")
 
@@ -73,7 +76,7 @@ def test_determinants_of_a_batch_and_inside_functions():
         return jnp.sum(jnp.sin(leibniz(batch) + batch[:, 0, 0]))
 
     v = real(*batch.shape, seed=3)
-    wanted = jax.hessian(theirs)(batch)
+    wanted = jax.jit(jax.hessian(theirs))(batch)
     np.testing.assert_allclose(blockjac.hessian(ours)(batch), wanted, atol=1e-8)
     block = blockjac.block_hessian(ours)(batch)[0, 0]
     np.testing.assert_allclose(block.dense(), wanted, atol=1e-8)
@@ -84,7 +87,7 @@ def test_determinants_of_a_batch_and_inside_functions():
 def test_determinants_of_complex_matrices():
     regular = real(4, 4) + 1j * real(4, 4, seed=1)
     for point in (regular, regular.at[3].set(1j * regular[0]), jnp.ones((4, 4), complex)):
-        wanted = jax.jacfwd(jax.jacfwd(leibniz, holomorphic=True), holomorphic=True)(point)
+        wanted = jax.jit(jax.jacfwd(jax.jacfwd(leibniz, holomorphic=True), holomorphic=True))(point)
         inner = blockjac.jacobian(jnp.linalg.det, holomorphic=True)
         found = blockjac.jacobian(inner, holomorphic=True)(point)
         np.testing.assert_allclose(found, wanted, atol=1e-8)
@@ -100,7 +103,7 @@ def test_determinants_in_single_precision():
 def test_third_derivatives_of_determinants_are_right_or_unknown():
     third = jax.jit(blockjac.jacobian(blockjac.hessian(jnp.linalg.det)))
     for name in ("regular", "identity"):
-        wanted = jax.jacfwd(jax.hessian(leibniz))(matrices(4)[name])
+        wanted = jax.jit(jax.jacfwd(jax.hessian(leibniz)))(matrices(4)[name])
         np.testing.assert_allclose(third(matrices(4)[name]), wanted, atol=1e-8)
     assert np.all(np.isnan(third(jnp.ones((4, 4)))))
 
@@ -111,7 +114,7 @@ def test_logarithms_of_determinants():
         lambda a: jnp.linalg.slogdet(a)[1],
         lambda a: jnp.log(jnp.abs(jnp.linalg.det(a))),
     ):
-        wanted = jax.hessian(lambda a: jnp.log(jnp.abs(leibniz(a))))(matrix)
+        wanted = jax.jit(jax.hessian(lambda a: jnp.log(jnp.abs(leibniz(a)))))(matrix)
         np.testing.assert_allclose(blockjac.hessian(function)(matrix), wanted, atol=1e-9)
 
 
@@ -141,15 +144,18 @@ def test_an_isolated_eigenvector(name, order):
         return jnp.linalg.eigh(matrix)[1][:, place]
 
     direction = real(len(matrix), seed=2)
-    wanted = oracle_derivatives(matrix, place, direction)
+    wanted = oracle_derivatives(name)
     found = blockjac.jacobian(ours, order=order)(matrix)
     np.testing.assert_allclose(found, wanted[0], atol=1e-10)
     number = blockjac.hessian(lambda m: jnp.sin(ours(m)) @ direction, order=order)(matrix)
     np.testing.assert_allclose(number, wanted[1], atol=1e-9)
 
 
-def oracle_derivatives(matrix, place, direction):
+@functools.cache
+def oracle_derivatives(name):
     """First derivatives of the vector, and second ones of a number made of it."""
+    matrix, place = with_exact_ties(name)
+    direction = real(len(matrix), seed=2)
     values, vectors = np.linalg.eigh(np.asarray(matrix))
     start = jnp.concatenate([vectors[:, place], values[[place]]])
 
@@ -163,8 +169,8 @@ def oracle_derivatives(matrix, place, direction):
             z = z - jnp.linalg.solve(jax.jacfwd(equations)(z, matrix), equations(z, matrix))
         return z[:-1]
 
-    second = jax.hessian(lambda m: jnp.sin(vector(m)) @ direction)(matrix)
-    return jax.jacfwd(vector)(matrix), second
+    second = jax.jit(jax.hessian(lambda m: jnp.sin(vector(m)) @ direction))(matrix)
+    return jax.jit(jax.jacfwd(vector))(matrix), second
 
 
 def test_eigenvalues_beside_equal_ones():
@@ -217,28 +223,29 @@ def test_what_equal_vectors_do_not_tell_is_not_made_up(name, order):
     assert np.any(np.isnan(found))
     known = ~np.isnan(found)
     apart = matrix + jnp.diag(jnp.array([0.0, 1e-6, 0.0]))
-    nearly = jax.jacfwd(function)(apart)
+    nearly = jax.jit(jax.jacfwd(function))(apart)
     np.testing.assert_allclose(found[known], nearly[known], atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(3, 3), (5, 3), (3, 4)])
-@pytest.mark.parametrize("order", ORDERS)
-def test_isolated_singular_vectors(shape, order):
-    rows, columns = shape
-    matrix = jnp.zeros(shape).at[0, 0].set(4.0).at[1, 1].set(1.0).at[2, 2].set(1.0)
-    left, right = real(rows, seed=5), real(columns, seed=6)
+def with_equal_singular_values(shape):
+    return jnp.zeros(shape).at[0, 0].set(4.0).at[1, 1].set(1.0).at[2, 2].set(1.0)
 
-    def number(function):
-        def of(matrix):
-            u, v = function(matrix)
-            return jnp.sin(u @ left) * (v @ right) + jnp.sum(u**3)
 
-        return of
+def number_of_vectors(function, shape):
+    """A number made of a pair of singular vectors."""
+    left, right = real(shape[0], seed=5), real(shape[1], seed=6)
 
-    def ours(matrix):
-        u, _, vt = jnp.linalg.svd(matrix, full_matrices=False)
-        return u[:, 0], vt[0]
+    def of(matrix):
+        u, v = function(matrix)
+        return jnp.sin(u @ left) * (v @ right) + jnp.sum(u**3)
 
+    return of
+
+
+@functools.cache
+def oracle_of_singular_vectors(shape):
+    """First derivatives of the first pair of vectors, and second ones of a number made of it."""
+    rows, matrix = shape[0], with_equal_singular_values(shape)
     u0, s0, vt0 = np.linalg.svd(np.asarray(matrix), full_matrices=False)
     start = jnp.concatenate([u0[:, 0], vt0[0], s0[:1]])
 
@@ -247,17 +254,30 @@ def test_isolated_singular_vectors(shape, order):
         norm = (u @ u + v @ v - 2)[None] / 4
         return jnp.concatenate([matrix @ v - s * u, matrix.T @ u - s * v, norm])
 
-    def theirs(matrix):
+    def vectors(matrix):
         z = start
         for _ in range(4):
             z = z - jnp.linalg.solve(jax.jacfwd(equations)(z, matrix), equations(z, matrix))
         return z[:rows], z[rows:-1]
 
-    found = blockjac.jacobian(ours, order=order)(matrix)
-    for one, wanted in zip(found, jax.jacfwd(theirs)(matrix), strict=True):
+    second = jax.jit(jax.hessian(number_of_vectors(vectors, shape)))(matrix)
+    return jax.jit(jax.jacfwd(vectors))(matrix), second
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (5, 3), (3, 4)])
+@pytest.mark.parametrize("order", ORDERS)
+def test_isolated_singular_vectors(shape, order):
+    def vectors(matrix):
+        u, _, vt = jnp.linalg.svd(matrix, full_matrices=False)
+        return u[:, 0], vt[0]
+
+    matrix = with_equal_singular_values(shape)
+    first, second = oracle_of_singular_vectors(shape)
+    found = blockjac.jacobian(vectors, order=order)(matrix)
+    for one, wanted in zip(found, first, strict=True):
         np.testing.assert_allclose(one, wanted, atol=1e-10)
-    found = blockjac.hessian(number(ours), order=order)(matrix)
-    np.testing.assert_allclose(found, jax.hessian(number(theirs))(matrix), atol=1e-9)
+    found = blockjac.hessian(number_of_vectors(vectors, shape), order=order)(matrix)
+    np.testing.assert_allclose(found, second, atol=1e-9)
 
 
 def invariants(function):
@@ -288,7 +308,7 @@ def test_complex_factors_at_second_order(name):
     def number(re, im):
         return sum(jnp.sum(jnp.sin(one)) for one in invariants(COMPLEX[name])(re, im))
 
-    wanted = jax.hessian(number, (0, 1))(*point)
+    wanted = jax.jit(jax.hessian(number, (0, 1)))(*point)
     found = blockjac.hessian(number, (0, 1))(*point)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-8), found, wanted)
 
@@ -302,5 +322,5 @@ def test_functions_of_these_beside_equal_values():
     np.testing.assert_allclose(found, largest, atol=1e-12)
     found = blockjac.grad(lambda m: jnp.linalg.norm(m, "nuc"))(matrix)
     np.testing.assert_allclose(found, np.eye(3), atol=1e-12)
-    wanted = jax.jacfwd(jnp.linalg.inv)(matrix)
+    wanted = jax.jit(jax.jacfwd(jnp.linalg.inv))(matrix)
     np.testing.assert_allclose(blockjac.jacobian(jnp.linalg.pinv)(matrix), wanted, atol=1e-9)

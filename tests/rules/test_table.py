@@ -79,7 +79,7 @@ def test_second_order(name):
 
     @jax.jit
     def both(*arguments):
-        theirs = jax.jacfwd(jax.jacrev(number, every), every)(*arguments)
+        theirs = jax.jit(jax.jacfwd(jax.jacrev(number, every), every))(*arguments)
         ours = blockjac.jacobian(blockjac.grad(number, every), every)(*arguments)
         return ours, theirs
 
