@@ -116,7 +116,7 @@ def argument_names(jaxpr: Any) -> tuple[str, ...]:
 def function_source(jaxpr: Any) -> str:
     """Name, file and line of the function that a jaxpr was traced from; empty where JAX has none.
 
-    Example:
+    Examples:
         >>> import jax
         >>> function_source(jax.make_jaxpr(jax.numpy.sin)(1.0)).split(" at ")[0]
         'sin'

@@ -70,7 +70,7 @@ def hessian(
         ValueError: as `jacobian`.
         DenseTooLargeError: as `jacobian`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> blockjac.hessian(lambda x: x[0] ** 2 * x[1])(jnp.array([1.0, 2.0]))
@@ -137,7 +137,7 @@ def block_hessian(
         StructureLostError: with `require_structure`; names the equations, their lines, and what to
             do.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> matrix = blockjac.block_hessian(lambda x: jnp.sum(x[1:] * x[:-1] ** 2))(jnp.ones(1000))
@@ -195,7 +195,7 @@ def hvp(
             trees or dtypes differ.
         ValueError: if shapes differ.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> x, v = jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])

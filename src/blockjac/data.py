@@ -44,7 +44,7 @@ def wisconsin() -> Examples:
     Source:
         W. Wolberg et al., Breast Cancer Wisconsin (Diagnostic), UCI repository, 1993.
 
-    Example:
+    Examples:
         >>> wisconsin().X.shape
         (569, 30)
     """
@@ -76,7 +76,7 @@ def checked_examples(X: ArrayLike, labels: ArrayLike) -> Examples:
         InvalidDataError: If the data are empty, not finite, or all of one class, or a label is
             not a whole number from 0 on.
 
-    Example:
+    Examples:
         >>> checked_examples([[0.5], [1.5]], [0, 1]).labels
         array([0, 1])
     """
@@ -120,7 +120,7 @@ def one_hot(labels: ArrayLike, classes: int) -> NDArray[np.float64]:
     Raises:
         InvalidDataError: If a label is outside its range.
 
-    Example:
+    Examples:
         >>> one_hot([1, 0], 2)
         array([[0., 1.],
                [1., 0.]])
@@ -148,7 +148,7 @@ def split(examples: Examples, train: int) -> Split:
         InvalidOptionError: If one of the parts would be empty.
         InvalidDataError: If the rows to train on are all of one class.
 
-    Example:
+    Examples:
         >>> len(split(wisconsin(), 400).test.labels)
         169
     """

@@ -60,7 +60,7 @@ def jacobian_diagonal(
         ValueError: if a result's shape is not that of the argument; both are named.
         TypeError: for integer and complex inputs or results.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> A = jnp.array([[1.0, 2.0], [3.0, 4.0]])
@@ -89,7 +89,7 @@ def divergence(
         ValueError: as `jacobian_diagonal`.
         TypeError: as `jacobian_diagonal`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> float(blockjac.divergence(lambda x: x * jnp.sum(x))(jnp.array([1.0, 2.0])))
@@ -116,7 +116,7 @@ def hessian_diagonal(
     Raises:
         TypeError: for integer and complex inputs or results.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> blockjac.hessian_diagonal(lambda x: jnp.sum(x**3))(jnp.array([1.0, 2.0]))
@@ -143,7 +143,7 @@ def laplacian(
     Raises:
         TypeError: as `hessian_diagonal`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> float(blockjac.laplacian(lambda x: jnp.sum(x**2) ** 2)(jnp.array([1.0, 2.0])))

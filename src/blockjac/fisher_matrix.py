@@ -64,7 +64,7 @@ def fisher(
         Martens, "New insights and perspectives on the natural gradient method", JMLR 21 (2020);
         Kunstner, Balles and Hennig, "Limitations of the empirical Fisher approximation", 2019.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> import blockjac

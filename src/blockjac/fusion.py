@@ -46,7 +46,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     Args:
         function: of trees of arrays, giving a tree of arrays.
 
-    Example:
+    Examples:
         >>> def twice(x):
         ...     _, squares = lax.scan(lambda c, v: (c, v * v), 0, x)
         ...     return lax.scan(lambda total, v: (total + v, None), 0.0, squares)[0]

@@ -150,7 +150,7 @@ def ggn(
         Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent",
         Neural Computation 14 (2002).
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> model = lambda W, X: jnp.tanh(X @ W)

@@ -187,7 +187,7 @@ def kfac(
         Martens and Grosse, "Optimizing neural networks with Kronecker-factored approximate
         curvature", ICML 2015; for Gauss-Newton: Botev, Ritter and Barber, ICML 2017.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> model = lambda p, X: jnp.tanh(X @ p["W"] + p["b"])

@@ -72,7 +72,7 @@ def is_linear(closed: Any, chosen: Sequence[bool], first: int = 0) -> bool:
     Returns:
         True where it is proved; False where it is not so, or not known.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> rule = jax.make_jaxpr(lambda x, t: (jnp.cos(x) * t, jnp.clip(t, -1.0, 1.0)))(1.0, 1.0)

@@ -54,7 +54,7 @@ def per_example_grad(
         ValueError: if the losses are not one array of shape `(N,)`.
         TypeError: for integer and complex parameters or losses.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> X, W = jnp.ones((8, 3)), jnp.ones((3, 4))
@@ -101,7 +101,7 @@ def per_example_norms(
         For a layer `X W` the square is the product of the squared norms of `X[n]` and `Q[n]`:
         Goodfellow, "Efficient per-example gradient computations", arXiv 1510.01799, 2015.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> X, w = jnp.array([[3.0, 4.0], [0.0, 1.0]]), jnp.zeros(2)
@@ -131,7 +131,7 @@ def per_example_gram(
         ValueError: as `per_example_grad`.
         TypeError: as `per_example_grad`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> X, w = jnp.array([[3.0, 4.0], [0.0, 1.0]]), jnp.zeros(2)
@@ -163,7 +163,7 @@ def batch_jacobian(
         ValueError: if the first axes differ, or one example's result depends on another's input.
         TypeError: for integer and complex inputs or results.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> W = jnp.array([[1.0, 2.0], [0.0, 1.0]])

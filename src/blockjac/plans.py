@@ -84,7 +84,7 @@ def plan(
         TypeError: for integer inputs and results.
         ValueError: for `argnums` that do not fit the arguments, and an order that does not exist.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> x = jnp.ones(400)

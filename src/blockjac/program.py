@@ -142,7 +142,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     Returns:
         The function of the same arguments.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> print(compiled(lambda x, y: {"sum": x + y})(jnp.ones(2), 1.0))
         {'sum': Array([2., 2.], dtype=float32)}

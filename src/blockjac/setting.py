@@ -14,7 +14,7 @@ T = TypeVar("T")
 def setting(variable: ContextVar[T], value: T) -> Iterator[None]:
     """Within, the variable has the value.
 
-    Example:
+    Examples:
         >>> depth = ContextVar("depth", default=0)
         >>> with setting(depth, 1):
         ...     depth.get()

@@ -73,7 +73,7 @@ def sparse_jacobian(
         StructureLostError: with `require_structure`; names the equations, their lines, and what to
             do.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import numpy as np
         >>> import blockjac

@@ -85,7 +85,7 @@ def jacobian(
         ValueError: for `argnums` that do not fit the arguments.
         DenseTooLargeError: for what does not fit in the limit; says what it needs.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> blockjac.jacobian(lambda x: x[1:] * x[:-1])(jnp.array([1.0, 2.0, 3.0]))
@@ -130,7 +130,7 @@ def value_and_jacobian(
         ValueError: as `jacobian`.
         DenseTooLargeError: as `jacobian`.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> value, J = blockjac.value_and_jacobian(lambda x: x[1:] * x[:-1])(jnp.arange(3.0))
@@ -243,7 +243,7 @@ def block_jacobian(
         StructureLostError: with `require_structure`; names the equations, their lines, and what to
             do.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> X, W = jnp.ones((5, 3)), jnp.ones((3, 2))
@@ -303,7 +303,7 @@ def value_and_grad(
         TypeError: if the result is no real scalar, or an input is an integer.
         ValueError: for `argnums` that do not fit the arguments.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> blockjac.value_and_grad(lambda x: jnp.sum(x**2))(jnp.array([1.0, 2.0]))
@@ -371,7 +371,7 @@ def grad(
         TypeError: if the result is no real scalar, or an input is an integer.
         ValueError: for `argnums` that do not fit the arguments.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> blockjac.grad(lambda x: jnp.sum(jnp.sin(x)))(jnp.zeros(2))
@@ -402,7 +402,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         TypeError: for primals and results that are no arrays.
         ValueError: from the pullback, if a cotangent's tree, shape or dtype differs.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> value, pullback = blockjac.vjp(lambda x, y: x * y, 2.0, 3.0)
@@ -441,7 +441,7 @@ def jvp(
     Raises:
         TypeError: if primals and tangents differ in tree or shape.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> blockjac.jvp(jnp.sin, (0.0,), (2.0,))
@@ -485,7 +485,7 @@ def chain_rule(Dg: Any, Df: Any, var_shape: int | Sequence[int]) -> jax.Array:
     Raises:
         BlockShapeError: if an array does not carry the variable's axes; both shapes are named.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> blockjac.chain_rule(jnp.ones((2, 3, 4)), jnp.ones((3, 4, 5)), (3, 4)).shape

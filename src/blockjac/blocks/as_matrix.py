@@ -60,7 +60,7 @@ class AsMatrix(abc.ABC):
                 a batch of blocks whose places differ.
             DenseTooLargeError: if the list of places does not fit.
 
-        Example:
+        Examples:
             >>> import jax.numpy as jnp
             >>> from blockjac import Block
             >>> Block.diag(jnp.ones(3)).pattern()
@@ -99,7 +99,7 @@ class AsMatrix(abc.ABC):
             BlockShapeError: for "dia" where whole diagonals would hold far more than the entries.
             DenseTooLargeError: if entries, or what the format stores a row or column, do not fit.
 
-        Example:
+        Examples:
             >>> import jax.numpy as jnp
             >>> import blockjac
             >>> block = blockjac.block_jacobian(lambda x: x[1:] * x[:-1])(jnp.arange(1.0, 4.0))
@@ -124,7 +124,7 @@ class AsMatrix(abc.ABC):
             BlockTypeError: for a batch of blocks.
             DenseTooLargeError: if the places of the entries do not fit.
 
-        Example:
+        Examples:
             >>> import jax.numpy as jnp
             >>> from blockjac import Block
             >>> Block.diag(jnp.array([1.0, 2.0])).to_bcoo().indices.tolist()
@@ -148,7 +148,7 @@ class AsMatrix(abc.ABC):
         Raises:
             BlockTypeError: for a batch of blocks, and while JAX traces.
 
-        Example:
+        Examples:
             >>> import jax.numpy as jnp
             >>> from blockjac import Block
             >>> Block.diag(jnp.array([1.0, 2.0])).to_scipy_operator() @ [1.0, 1.0]

@@ -146,7 +146,7 @@ class Block(AsMatrix):
         flattened: leaves and structure of a block that was put together from them, whose terms are
             made when something asks for them; None of others.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from blockjac import Block
         >>> block = Block.diag(jnp.array([1.0, 2.0, 3.0]))
@@ -192,7 +192,7 @@ class Block(AsMatrix):
     def identity(shape: int | Sequence[int], dtype: Any = None) -> Block:
         """The identity on tensors of a shape: deltas alone; as in NumPy, a shape `n` is `(n,)`.
 
-        Example:
+        Examples:
             >>> from blockjac import Block
             >>> Block.identity((2, 3)).structure
             "δ[i,i'] δ[j,j']"

@@ -47,7 +47,7 @@ def solved(rows: Rows, right: Sequence[Any], damping: Any) -> list[Any]:
 def groups(rows: Rows) -> list[list[int]]:
     """The numbers of the variables, those that meet together.
 
-    Example:
+    Examples:
         >>> one, none = Block.identity(2), Block.zeros(2, 2)
         >>> groups([[one, none, one], [none, one, none], [none, none, one]])
         [[0, 2], [1]]
@@ -71,7 +71,7 @@ def groups(rows: Rows) -> list[list[int]]:
 def families(rows: Rows, group: Sequence[int]) -> list[Family]:
     """The axes that number independent systems among variables that meet.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> weights, bias = jnp.ones((3, 4)), jnp.ones(4)

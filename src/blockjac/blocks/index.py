@@ -59,7 +59,7 @@ _places: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDiction
 def interned(array: np.ndarray) -> np.ndarray:
     """The one array with these values, so that equal constants count once, and terms meet in them.
 
-    Example:
+    Examples:
         >>> one, other = np.arange(3), np.arange(3)
         >>> interned(one) is interned(other)
         True

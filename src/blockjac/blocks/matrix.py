@@ -36,7 +36,7 @@ class BlockMatrix(AsMatrix):
         BlockShapeError: if the rows differ in length, or a block does not fit its row or column.
         BlockTypeError: if an entry is neither a Block nor None.
 
-    Example:
+    Examples:
         >>> from blockjac import Block, BlockMatrix
         >>> swap = BlockMatrix([[None, Block.identity((2,))], [Block.identity((3,)), None]])
         >>> swap.out_shapes, swap.wrt_shapes
@@ -90,7 +90,7 @@ class BlockMatrix(AsMatrix):
             upper: of each row the blocks from the diagonal on.
             tree: of the outputs, which are the inputs.
 
-        Example:
+        Examples:
             >>> import jax.numpy as jnp
             >>> from blockjac import Block, BlockMatrix
             >>> side = Block.from_dense(jnp.ones((2, 3)), 1)
@@ -276,7 +276,7 @@ class BlockMatrix(AsMatrix):
             InvalidOptionError: for a damping that is no number, or below 0.
             DenseTooLargeError: if the matrices of the systems do not fit.
 
-        Example:
+        Examples:
             >>> import jax.numpy as jnp
             >>> import blockjac
             >>> energy = lambda t: jnp.sum(jnp.cosh(t["a"])) + jnp.sum(t["b"] ** 2)

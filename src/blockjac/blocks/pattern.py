@@ -42,7 +42,7 @@ class Pattern:
         columns: likewise for the inputs.
         shape: rows and columns of the whole matrix.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> block = blockjac.block_jacobian(lambda x: x[1:] - x[:-1])(jnp.ones(5))

@@ -88,7 +88,7 @@ def star(left: Any, right: Any) -> Any:
     Source:
         The chain rule for block Jacobians on products of tensor spaces.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from blockjac import Block, star
         >>> rotate = Block.from_dense(jnp.array([[0.0, 1.0], [-1.0, 0.0]]), out_ndim=1)
@@ -155,7 +155,7 @@ def star_along(left: Block, right: Block, pairs: Sequence[tuple[int, int]]) -> B
     Returns:
         A Block of `left.out_shape` with respect to the input axes that are in no pair.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from blockjac import Block
         >>> A, B = jnp.ones((2, 3)), jnp.ones((3, 2))

@@ -58,7 +58,7 @@ def check_jacobian(
         TypeError: if `fun` is no function, what was given is no array, or as `jacobian`.
         ValueError: for `argnums` that do not fit the arguments.
 
-    Example:
+    Examples:
         >>> import jax, numpy as np
         >>> import blockjac
         >>> def D_softmax(x):

@@ -128,7 +128,7 @@ class JacobianReport:
         leaves: what was found, by output and then by variable; none where the trees differ.
         tree: how the given tree differs; None where it does not.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import blockjac
         >>> report = blockjac.check_jacobian(lambda x: x**2, lambda x: 2 * x, np.arange(3.0))

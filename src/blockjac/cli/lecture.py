@@ -66,7 +66,7 @@ def run_lecture(options: argparse.Namespace) -> None:
         BlockjacError: If a file cannot be written or a package is missing; before the training
             wherever that can be known.
 
-    Example:
+    Examples:
         >>> from blockjac.cli.parser import parse_arguments
         >>> run_lecture(parse_arguments(["lecture", "--steps", "1"]))
         Step: 0, Avg Cross Entropy: 0.655622, ... Training Accuracy: 77.0 percent
@@ -103,7 +103,7 @@ def train(
     Returns:
         What was printed, and the result of the descent.
 
-    Example:
+    Examples:
         >>> from blockjac.cli.parser import parse_arguments
         >>> parts = split(wisconsin(), TRAINING_ROWS)
         >>> options = parse_arguments(["lecture", "--steps", "1", "--hidden", "3"])
@@ -140,7 +140,7 @@ def percent(mistakes: Any, rows: int) -> float:
     Returns:
         A number from 0 to 100.
 
-    Example:
+    Examples:
         >>> percent(1, 4)
         75.0
     """
@@ -157,7 +157,7 @@ def accuracy_on(params: nn.NetworkParams, examples: Examples) -> float:
     Returns:
         A number from 0 to 100.
 
-    Example:
+    Examples:
         >>> params = nn.initial_params(1, 1, 2, sigma=0.0)
         >>> accuracy_on(params, Examples(np.ones((2, 1)), np.array([0, 1])))
         50.0
@@ -175,7 +175,7 @@ def line(row: dict[str, Any]) -> str:
     Returns:
         The line, without its end.
 
-    Example:
+    Examples:
         >>> numbers = {"loss": 0.5, "gradient_norm": 2.0, "training_accuracy_percent": 92.25}
         >>> line({"step": 3, **numbers}).partition(", Gradient")[0]
         'Step: 3, Avg Cross Entropy: 0.500000'
@@ -197,7 +197,7 @@ def picture(options: argparse.Namespace, name: str) -> Path:
     Returns:
         Its path in the folder of the pictures.
 
-    Example:
+    Examples:
         >>> picture(argparse.Namespace(plots=Path("plots"), plot_format="png"), "loss").name
         'loss.png'
     """

@@ -16,7 +16,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     Returns:
         The options of one command, whose name is `command`.
 
-    Example:
+    Examples:
         >>> parse_arguments(["lecture", "--steps", "5"]).steps
         5
     """

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, or 1 after an error, 130 after Ctrl-C, 141 when the reader of the output
         has gone away.
 
-    Example:
+    Examples:
         >>> main(["--version"])
         Traceback (most recent call last):
         SystemExit: 0

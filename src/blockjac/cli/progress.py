@@ -15,7 +15,7 @@ class Reporter:
     Args:
         total: How many steps there will be.
 
-    Example:
+    Examples:
         >>> with Reporter(2) as reporter:
         ...     reporter.lines(["one", "two"])
         one

@@ -40,7 +40,7 @@ def composition_blocks(
         A function of `(V, W, X, Y)`, tensors of any order, that gives the four blocks, each of the
         shape of `phi` followed by the variable's.
 
-    Example:
+    Examples:
         >>> blocks = composition_blocks(lambda F, G: F * G, lambda V, W: V + W, lambda X, Y: X * Y)
         >>> print(*(float(block.dense()) for block in blocks(1.0, 2.0, 3.0, 4.0)))
         12.0 12.0 12.0 9.0

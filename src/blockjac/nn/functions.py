@@ -27,7 +27,7 @@ def affine(X: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
     Raises:
         ShapeMismatchError: If `X` has not one column for each row of `W`, or `b` is no row.
 
-    Example:
+    Examples:
         >>> print(affine(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [4.0]]), jnp.array([0.5])))
         [[11.5]]
     """
@@ -47,7 +47,7 @@ def check_affine_shapes(X: Array, W: Array, b: Array) -> None:
     Raises:
         ShapeMismatchError: If `X` has not one column for each row of `W`, or `b` is no row.
 
-    Example:
+    Examples:
         >>> check_affine_shapes(jnp.ones((5, 3)), jnp.ones((3, 2)), jnp.ones((1, 2)))
     """
     if X.ndim != 2 or W.ndim != 2 or X.shape[1] != W.shape[0]:
@@ -72,7 +72,7 @@ def logistic(Z: ArrayLike) -> Array:
     Returns:
         Array of the shape of `Z`, with values in [0, 1].
 
-    Example:
+    Examples:
         >>> print(logistic(jnp.array([-1000.0, 0.0, 1000.0])))
         [0.  0.5 1. ]
     """
@@ -95,7 +95,7 @@ def log_softmax(Z: ArrayLike) -> Array:
     Raises:
         ShapeMismatchError: If `Z` has no last axis, or an empty one.
 
-    Example:
+    Examples:
         >>> print(log_softmax(jnp.array([[0.0, -2000.0]])))
         [[    0. -2000.]]
     """
@@ -117,7 +117,7 @@ def softmax(Z: ArrayLike) -> Array:
     Raises:
         ShapeMismatchError: If `Z` has no last axis, or an empty one.
 
-    Example:
+    Examples:
         >>> print(softmax(jnp.array([[1e30, -1e30], [3.0, 3.0]])))
         [[1.  0. ]
          [0.5 0.5]]
@@ -156,7 +156,7 @@ def cross_entropy(Y: ArrayLike, Q: ArrayLike) -> Array:
         ShapeMismatchError: If the shapes of `Y` and `Q` differ or are no matrices.
         InvalidDataError: If there is no row to take the mean over.
 
-    Example:
+    Examples:
         >>> round(float(cross_entropy(jnp.array([[1.0, 0.0]]), jnp.array([[0.25, 0.75]]))), 4)
         1.3863
     """
@@ -185,7 +185,7 @@ def softmax_cross_entropy(Y: ArrayLike, Z: ArrayLike) -> Array:
         ShapeMismatchError: If the shapes of `Y` and `Z` differ or are no matrices.
         InvalidDataError: If there is no row to take the mean over.
 
-    Example:
+    Examples:
         >>> print(softmax_cross_entropy(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 2000.0]])))
         2000.0
     """
@@ -207,7 +207,7 @@ def check_rows(name: str, Y: Array, other: Array, other_name: str) -> None:
         ShapeMismatchError: If the shapes differ or are no matrices.
         InvalidDataError: If there is no row.
 
-    Example:
+    Examples:
         >>> check_rows("loss", jnp.ones((5, 2)), jnp.ones((5, 2)), "Q")
     """
     if Y.ndim != 2 or Y.shape != other.shape:

@@ -32,7 +32,7 @@ def affine_X(X: ArrayLike, W: ArrayLike, b: ArrayLike) -> Block:
     Raises:
         ShapeMismatchError: If the shapes do not fit.
 
-    Example:
+    Examples:
         >>> affine_X(jnp.ones((5, 3)), jnp.ones((3, 2)), jnp.ones(2)).stored
         6
     """
@@ -57,7 +57,7 @@ def affine_W(X: ArrayLike, W: ArrayLike, b: ArrayLike) -> Block:
     Raises:
         ShapeMismatchError: If the shapes do not fit.
 
-    Example:
+    Examples:
         >>> affine_W(jnp.ones((5, 3)), jnp.ones((3, 2)), jnp.ones(2)).stored
         15
     """
@@ -82,7 +82,7 @@ def affine_b(X: ArrayLike, W: ArrayLike, b: ArrayLike) -> Block:
     Raises:
         ShapeMismatchError: If the shapes do not fit.
 
-    Example:
+    Examples:
         >>> affine_b(jnp.ones((5, 3)), jnp.ones((3, 2)), jnp.ones((1, 2))).shape
         (5, 2, 1, 2)
     """
@@ -106,7 +106,7 @@ def logistic_Z(Z: ArrayLike) -> Block:
     Returns:
         Block of shape `Z.shape` + `Z.shape` that stores one number for each entry.
 
-    Example:
+    Examples:
         >>> print(logistic_Z(jnp.zeros(2)).dense())
         [[0.25 0.  ]
          [0.   0.25]]
@@ -127,7 +127,7 @@ def softmax_Z(Z: ArrayLike) -> Block:
     Raises:
         ShapeMismatchError: If `Z` has no last axis, or an empty one.
 
-    Example:
+    Examples:
         >>> print(softmax_Z(jnp.zeros(2)).dense())
         [[ 0.25 -0.25]
          [-0.25  0.25]]
@@ -157,7 +157,7 @@ def cross_entropy_Q(Y: ArrayLike, Q: ArrayLike) -> Block:
         ShapeMismatchError: If the shapes of `Y` and `Q` differ or are no matrices.
         InvalidDataError: If there is no row to take the mean over.
 
-    Example:
+    Examples:
         >>> print(cross_entropy_Q(jnp.array([[0.5, 0.5]]), jnp.array([[0.25, 0.5]])).dense())
         [[-2. -1.]]
     """
@@ -185,7 +185,7 @@ def softmax_cross_entropy_Z(Y: ArrayLike, Z: ArrayLike) -> Block:
         ShapeMismatchError: If the shapes of `Y` and `Z` differ or are no matrices.
         InvalidDataError: If there is no row to take the mean over.
 
-    Example:
+    Examples:
         >>> Y, Z = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 2000.0]])
         >>> print(softmax_cross_entropy_Z(Y, Z).dense())
         [[-1.  1.]]
@@ -219,7 +219,7 @@ def network_gradient(params: NetworkParams, X: ArrayLike, Y: ArrayLike) -> Netwo
         ShapeMismatchError: If the shapes do not fit.
         InvalidDataError: If there are no examples.
 
-    Example:
+    Examples:
         >>> from blockjac.nn import initial_params
         >>> gradient = network_gradient(initial_params(3, 4, 2), jnp.ones((1, 3)), jnp.eye(2)[:1])
         >>> gradient.W1.shape, gradient.b2.shape

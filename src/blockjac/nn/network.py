@@ -45,7 +45,7 @@ def initial_params(
     Raises:
         InvalidOptionError: If a size is less than 1, or the seed is outside its range.
 
-    Example:
+    Examples:
         >>> initial_params(30, 20, 2).W1.shape
         (30, 20)
     """
@@ -74,7 +74,7 @@ def scores(params: NetworkParams, X: ArrayLike) -> Array:
     Raises:
         ShapeMismatchError: If `X` has other than `k` columns.
 
-    Example:
+    Examples:
         >>> scores(initial_params(3, 4, 2), jnp.ones((5, 3))).shape
         (5, 2)
     """
@@ -94,7 +94,7 @@ def probabilities(params: NetworkParams, X: ArrayLike) -> Array:
     Raises:
         ShapeMismatchError: If `X` has other than `k` columns.
 
-    Example:
+    Examples:
         >>> print(probabilities(initial_params(3, 4, 2, sigma=0.0), jnp.ones((1, 3))))
         [[0.5 0.5]]
     """
@@ -119,7 +119,7 @@ def loss(params: NetworkParams, X: ArrayLike, Y: ArrayLike) -> Array:
         ShapeMismatchError: If the shapes do not fit.
         InvalidDataError: If there are no examples.
 
-    Example:
+    Examples:
         >>> X, Y = jnp.ones((1, 3)), jnp.array([[0.0, 1.0]])
         >>> float(loss(initial_params(3, 4, 2, sigma=0.0), X, Y)) == float(jnp.log(2.0))
         True
@@ -141,7 +141,7 @@ def mistakes(params: NetworkParams, X: ArrayLike, labels: ArrayLike) -> Array:
     Raises:
         ShapeMismatchError: If `X` has other than `k` columns.
 
-    Example:
+    Examples:
         >>> int(mistakes(initial_params(3, 4, 2, sigma=0.0), jnp.ones((5, 3)), jnp.ones(5, int)))
         5
     """

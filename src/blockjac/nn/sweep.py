@@ -46,7 +46,7 @@ def sweep(
         ParameterTypeError: If a parameter is not real.
         NonScalarLossError: If the last layer gives anything but one real number.
 
-    Example:
+    Examples:
         >>> layers = [lambda x, theta: x * theta, lambda x, theta: (x - theta) ** 2]
         >>> [float(theta) for theta in sweep(layers, [3.0, 1.0], 2.0, 0.1)]
         [1.0, 2.0]
@@ -105,7 +105,7 @@ def stage_jacobians(layers: Sequence[Layer], params: Sequence[Any], x: Any) -> l
         ParameterTypeError: If a parameter is not real.
         NonScalarLossError: If the last layer gives anything but one real number.
 
-    Example:
+    Examples:
         >>> layers = [lambda x, theta: x * theta, lambda x, theta: (x - theta) ** 2]
         >>> first, last = stage_jacobians(layers, [3.0, 1.0], 2.0)
         >>> print((last @ first).dense())

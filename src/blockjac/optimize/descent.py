@@ -76,7 +76,7 @@ class DescentResult:
     def message(self) -> str:
         """How the descent went, as a sentence to print.
 
-        Example:
+        Examples:
             >>> descent(lambda x: x**2, 3.0, steps=5).message
             'stopped at step 1, where the gradient is 0; the params are the best so far'
         """
@@ -136,7 +136,7 @@ def descent(
             status says so).
         ParameterTypeError: If a parameter is not real.
 
-    Example:
+    Examples:
         >>> found = descent(lambda x, a: jnp.sum((x - a) ** 2), jnp.zeros(2), jnp.ones(2), steps=3)
         >>> print(found.params, found.trace.step[:1])
         [1. 1.] [0.5]

@@ -18,7 +18,7 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     Raises:
         OutputPathError: If the folder cannot be made, or no file can be written in it.
 
-    Example:
+    Examples:
         >>> check_folder(".")
         PosixPath('.')
     """
@@ -48,7 +48,7 @@ def check_file(file: str | os.PathLike[str]) -> Path:
     Raises:
         OutputPathError: If it is a folder, or its folder cannot be written in.
 
-    Example:
+    Examples:
         >>> check_file("result.json")
         PosixPath('result.json')
     """
@@ -72,7 +72,7 @@ def write_whole(file: str | os.PathLike[str], content: bytes) -> Path:
     Raises:
         OutputPathError: If it cannot be written; an old file is then as it was.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_whole(Path(folder) / "note.txt", b"all of it").read_bytes()

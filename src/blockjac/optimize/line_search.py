@@ -40,7 +40,7 @@ class Status(IntEnum):
     def message(self) -> str:
         """What happened, as a sentence to print.
 
-        Example:
+        Examples:
             >>> Status.STATIONARY.message
             'the gradient is 0'
         """
@@ -78,7 +78,7 @@ class Backtracking:
     Raises:
         InvalidOptionError: If an option is outside its range.
 
-    Example:
+    Examples:
         >>> Backtracking(beta=0.25).alpha
         0.1
     """
@@ -153,7 +153,7 @@ def backtrack(
         NonScalarLossError: If the loss gives anything but one real number.
         ShapeMismatchError: If the three trees are not alike.
 
-    Example:
+    Examples:
         >>> found = backtrack(lambda x: x**2, 1.0, -2.0, 2.0)
         >>> float(found.params), float(found.step), int(found.trials)
         (0.0, 0.5, 2)
@@ -230,7 +230,7 @@ def move(params: Params, step: ArrayLike, direction: Params) -> Params:
     Returns:
         The same tree, in the dtypes of `params`.
 
-    Example:
+    Examples:
         >>> print(move({"w": jnp.zeros(2)}, 0.5, {"w": jnp.array([2.0, 4.0])})["w"])
         [1. 2.]
     """
@@ -252,7 +252,7 @@ def inner_product(left: Any, right: Any) -> Array:
     Returns:
         Scalar array; 0 for trees without leaves.
 
-    Example:
+    Examples:
         >>> print(inner_product((jnp.ones(3), 2.0), (jnp.ones(3), 4.0)))
         11.0
     """
@@ -271,7 +271,7 @@ def check_alike(params: Any, other: Any, name: str) -> None:
     Raises:
         ShapeMismatchError: If the trees or a leaf's shapes differ.
 
-    Example:
+    Examples:
         >>> check_alike([jnp.ones(2)], [jnp.zeros(2)], "gradient")
     """
     wanted, found = jax.tree.structure(params), jax.tree.structure(other)
@@ -297,7 +297,7 @@ def check_scalar(loss: Callable[..., ArrayLike], params: Any, *data: Any) -> Non
     Raises:
         NonScalarLossError: If the loss gives anything but one real number.
 
-    Example:
+    Examples:
         >>> check_scalar(jnp.sum, jnp.ones(3))
     """
     given = jax.eval_shape(loss, params, *data)

@@ -92,7 +92,7 @@ def line_profile(
         NonScalarLossError: If the loss gives anything but one real number.
         ShapeMismatchError: If the direction's tree is not that of the parameters.
 
-    Example:
+    Examples:
         >>> profile = line_profile(lambda x: x**2, 3.0)
         >>> print(profile.slope, profile.accepted_step, profile.rejected_step)
         -36.0 0.5 1.0
@@ -159,7 +159,7 @@ def plot_line_search(
         OutputPathError: If the file cannot be written.
         MissingExtraError: If matplotlib is not installed.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> profile = line_profile(lambda x: x**2, 3.0)
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -226,7 +226,7 @@ def plot_history(
         OutputPathError: If the file cannot be written.
         MissingExtraError: If matplotlib is not installed.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder) / "loss.png"
@@ -264,7 +264,7 @@ def check_picture(file: str | os.PathLike[str]) -> Path:
         OutputPathError: If the file cannot be written.
         MissingExtraError: If matplotlib is not installed.
 
-    Example:
+    Examples:
         >>> check_picture("loss.png")
         PosixPath('loss.png')
     """

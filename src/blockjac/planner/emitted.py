@@ -31,7 +31,7 @@ def operations(jaxpr: Any) -> Cost:
     Returns:
         The counts; `bytes` are those of all operands and results.
 
-    Example:
+    Examples:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> cost = operations(jax.make_jaxpr(lambda x: x @ x * 2.0)(jnp.ones((3, 3))))

@@ -97,7 +97,7 @@ class Plan:
         blocks: the answer's tree with Blocks that hold shapes in place of arrays; None in a plan
             that was loaded from a file.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import blockjac
         >>> x = jax.ShapeDtypeStruct((3,), jnp.float32)

@@ -44,7 +44,7 @@ class Search:
     Raises:
         OrderError: for steps or seconds below 0 and for an objective that does not exist.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> f = lambda x: jnp.sin(jnp.sum(x[:, None] * x) * x)

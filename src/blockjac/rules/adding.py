@@ -52,7 +52,7 @@ def define(
     Raises:
         RuleError: unless exactly one kind of rule is given.
 
-    Example:
+    Examples:
         >>> from blockjac import rules
         >>> import jax.numpy as jnp
         >>> rules.define("sin", elementwise=lambda y, x: jnp.cos(x))

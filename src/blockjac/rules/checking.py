@@ -40,7 +40,7 @@ def check(function: Any, *args: Any, rtol: float = 1e-10, **params: Any) -> None
         WrongRuleError: names the first entry that differs, with both values.
         RuleError: if the primitive has no rule, or none of the arguments is a float.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from blockjac import rules
         >>> rules.check("tanh", jnp.array([-1.0, 0.0, 30.0]))

@@ -151,7 +151,7 @@ def realified(jacobian: Block) -> Block:
 
     A term without complex numbers becomes a Kronecker delta between the parts and stores no more.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from blockjac.blocks import Block
         >>> realified(Block.diag(jnp.array([1j, 2 + 1j]))).dense().shape
@@ -171,7 +171,7 @@ def complexified(block: Block) -> Block:
     The inverse of taking a complex result apart, for a variable that is real. Terms that store no
     complex number, as those of a real part alone, store none here either.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> from blockjac.blocks import Block
         >>> complexified(Block.from_dense(jnp.array([[1.0, 0.0], [0.0, 1.0]]), 1)).dense()

@@ -218,7 +218,7 @@ def edition() -> int:
 def kept() -> Iterator[None]:
     """Put all rules back as they were when the block ends, for trying a rule out.
 
-    Example:
+    Examples:
         >>> from blockjac import rules
         >>> with rules.kept():
         ...     rules.zero("tanh")
