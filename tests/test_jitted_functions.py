@@ -108,7 +108,7 @@ def test_errors_are_those_of_the_plain_function():
 
 
 def test_few_programs_are_kept(monkeypatch):
-    monkeypatch.setattr(plans, "MAX_COMPILED", 2)
+    monkeypatch.setattr(plans._functions, "max_entries", 2)
     plans._functions.clear()
     for _ in range(4):
         blockjac.grad(jax.jit(lambda x: x * x))(1.0)

@@ -127,7 +127,7 @@ def test_other_python_floats_do_not_compile():
 )
 def test_what_differs_gets_its_own_program(other):
     wanted = blockjac.jacobian(lambda x: x**2 * 2.5)(V)
-    program._programs.clear()
+    blockjac.clear_caches()
     np.testing.assert_allclose(blockjac.jacobian(lambda x: x**2 * 2.5)(V), wanted)
     other()
     assert len(program._programs) == 2
@@ -196,11 +196,74 @@ def test_arguments_are_let_go():
 
 
 def test_the_number_of_programs_is_bounded(monkeypatch):
-    monkeypatch.setattr(program, "MAX_PROGRAMS", 2)
-    program._programs.clear()
+    monkeypatch.setattr(program._programs, "max_entries", 2)
+    blockjac.clear_caches()
     for size in (1, 2, 3, 4):
         blockjac.jacobian(lambda x: jnp.sin(x))(V[:size])
     assert len(program._programs) == 2
+
+
+CHANGING = {
+    "jacobian": lambda library, f: library.jacobian(f)(V),
+    "gradient": lambda library, f: library.grad(lambda x: jnp.sum(f(x)))(V),
+    "hessian": lambda library, f: library.hessian(lambda x: jnp.sum(f(x)))(V),
+    "jvp": lambda library, f: library.jvp(f, (V,), (V,))[1],
+    "vjp": lambda library, f: library.vjp(f, V)[1](V)[0],
+}
+"""Transforms of a function that closes over a number."""
+
+
+class Jax:
+    """JAX's functions by our names."""
+
+    jacobian, grad, hessian = staticmethod(jax.jacrev), staticmethod(jax.grad), jax.hessian
+    jvp, vjp = staticmethod(jax.jvp), staticmethod(jax.vjp)
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_a_number_that_changes_compiles_twice_and_no_more(name):
+    blockjac.clear_caches()
+    entries = []
+    for c in (1.6, 2.7, 2, 0.3, 1.6, -3.2):
+
+        def f(x, c=c):
+            return jnp.tanh(c * x) + abs(x) ** (c + 0.5) / (4 - c)
+
+        np.testing.assert_allclose(
+            CHANGING[name](blockjac, f), CHANGING[name](Jax, f), rtol=1e-12, atol=1e-14
+        )
+        entries.append(blockjac.cache_info()["programs"].entries)
+    assert entries[1] == entries[-1] <= 2 * entries[0]
+
+
+def test_numbers_that_structure_depends_on_are_told_apart():
+    """With 0 a term is gone, with 1 and -1 a product."""
+    for c in (2.5, 3.5, 0.0, 1.0, -1.0, 4.5):
+        found = blockjac.jacobian(lambda x, c=c: c * x + x[::-1])(V)
+        wanted = jax.jacfwd(lambda x, c=c: c * x + x[::-1])(V)
+        np.testing.assert_allclose(found, wanted)
+
+
+def test_blocks_keep_their_numbers_as_structure():
+    for c in (2.5, 3.5, 4.5):
+        assert blockjac.block_jacobian(lambda x, c=c: c * x)(V).stored == 0
+
+
+def test_sparse_matrices_of_a_step_that_changes():
+    blockjac.clear_caches()
+    for step in (0.1, 0.2, 0.05, 0.025):
+        found = blockjac.sparse_jacobian(lambda y, h=step: y - h * (y[::-1] ** 2))(V)
+        wanted = jax.jacfwd(lambda y, h=step: y - h * (y[::-1] ** 2))(V)
+        np.testing.assert_allclose(found.toarray(), wanted, rtol=1e-12)
+    assert blockjac.cache_info()["programs"].entries == 2
+
+
+def test_numbers_of_a_narrow_type_stay_of_it():
+    x = V.astype(jnp.bfloat16)
+    for c in (1.5, 2.5, 3.5):
+        found = blockjac.grad(lambda x, c=c: jnp.sum(c * x))(x)
+        assert found.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(found, c)
 
 
 def test_threads_get_their_own_answers():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blockjac import blocks, errors, nn, optimize, rules
     from blockjac.blocks import Block, BlockMatrix, star
+    from blockjac.caches import cache_info, clear_caches
     from blockjac.checking import JacobianReport, check_jacobian
     from blockjac.curvature import block_hessian, hessian, hvp
     from blockjac.diagonals import divergence, hessian_diagonal, jacobian_diagonal, laplacian
@@ -50,8 +51,10 @@ __all__ = [
     "block_hessian",
     "block_jacobian",
     "blocks",
+    "cache_info",
     "chain_rule",
     "check_jacobian",
+    "clear_caches",
     "divergence",
     "errors",
     "fisher",
@@ -90,8 +93,10 @@ _HOME = {
     "batch_jacobian": "blockjac.per_example",
     "block_hessian": "blockjac.curvature",
     "block_jacobian": "blockjac.transforms",
+    "cache_info": "blockjac.caches",
     "chain_rule": "blockjac.transforms",
     "check_jacobian": "blockjac.checking",
+    "clear_caches": "blockjac.caches",
     "divergence": "blockjac.diagonals",
     "fisher": "blockjac.fisher_matrix",
     "ggn": "blockjac.gauss_newton",

@@ -62,6 +62,11 @@ class Values:
     count: int
     keep: bool = False
 
+    @property
+    def takes_any_numbers(self) -> bool:
+        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
+        return True
+
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(results, kept values)`."""
         del extra
@@ -139,6 +144,11 @@ class Jacobian:
         return not self.dense
 
     @property
+    def takes_any_numbers(self) -> bool:
+        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
+        return self.dense
+
+    @property
     def skipped(self) -> frozenset[tuple[Any, Any]]:
         """The pairs of an input and a result whose block is the transpose of another."""
         size = len(self.wrt)
@@ -192,6 +202,11 @@ class Pullback:
     count: int
     wrt: tuple[int, ...]
 
+    @property
+    def takes_any_numbers(self) -> bool:
+        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
+        return True
+
     def __call__(self, graph: Graph, kept: Arrays, captured: Arrays, cotangents: Arrays) -> Any:
         """One cotangent an input; `cotangents` are those of the float and complex results."""
         del captured
@@ -219,6 +234,11 @@ class Pushforward:
 
     count: int
     wrt: tuple[int, ...]
+
+    @property
+    def takes_any_numbers(self) -> bool:
+        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
+        return True
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, tangents: Arrays) -> Any:
         """`(results, tangents)`, a tangent for each float or complex result."""

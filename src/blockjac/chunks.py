@@ -49,6 +49,11 @@ class Chunked:
     side: str
     size: int
 
+    @property
+    def takes_any_numbers(self) -> bool:
+        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
+        return True
+
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(results, rows)`, as the `Jacobian` gives them."""
         del extra

@@ -290,6 +290,11 @@ class Diagonal:
     order: Order
     pairs: tuple[Wanted, ...]
 
+    @property
+    def takes_any_numbers(self) -> bool:
+        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
+        return True
+
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """The auxiliary results; and the diagonals, of the shapes of the results."""
         del extra

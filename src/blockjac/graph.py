@@ -75,6 +75,8 @@ class Graph:
             `params['W1']`.
         known: values of places that are constants, where the structure may depend on them.
         zeros: where values that multiply tangents may be other numbers than zero, likewise.
+        numbers_are_open: whether its programs take the Python numbers in it as arguments; None
+            until the first of them runs, which all others then follow.
     """
 
     avals: list[Any] = field(default_factory=list)
@@ -87,6 +89,7 @@ class Graph:
     names: dict[int, str] = field(default_factory=dict)
     known: dict[int, Any] = field(default_factory=dict)
     zeros: dict[int, np.ndarray] = field(default_factory=dict)
+    numbers_are_open: bool | None = None
 
     def new_value(self, aval: Any) -> int:
         """Number a new value."""

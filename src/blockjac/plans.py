@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +20,7 @@ from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.losses import keeping_lines, recording
 from blockjac.blocks.operators import Edge, Operator
+from blockjac.caches import Cache
 from blockjac.call import (
     TRACED,
     ArgNums,
@@ -49,7 +49,6 @@ from blockjac.planner.memory import peak_bytes
 from blockjac.planner.orders import price
 from blockjac.planner.plan import Figures, Plan, Step
 from blockjac.program import emission
-from blockjac.recent import made_once
 from blockjac.rules.registry import edition
 from blockjac.trace import named_as
 
@@ -160,10 +159,7 @@ def transformed(
     return call
 
 
-MAX_COMPILED = 256
-"""How many compiled transformed functions are kept; the least recently used is dropped."""
-
-_functions: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
+_functions: Cache[Callable[..., Any]] = Cache("transformed functions", 256)
 
 
 def _compiled(function: Any) -> Callable[..., Any]:
@@ -178,7 +174,7 @@ def _compiled(function: Any) -> Callable[..., Any]:
     except TypeError:  # closes over a list, say: then it is the function itself that counts
         key = (edition(), function)
     # A function of its own is jitted: JAX finds the trace of one that it has met before.
-    return made_once(_functions, key, lambda: jax.jit(partial(function)), MAX_COMPILED)
+    return _functions.made(key, lambda: jax.jit(partial(function)))
 
 
 def _method(order: Any) -> str:

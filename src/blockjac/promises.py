@@ -55,6 +55,11 @@ class Read:
         """Whether the answer's structure may depend on constants of the program."""
         return getattr(self.question, "keeps_structure", False)
 
+    @property
+    def takes_any_numbers(self) -> bool:
+        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
+        return getattr(self.question, "takes_any_numbers", False)
+
     def __call__(
         self,
         graph: Any,

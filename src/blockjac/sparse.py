@@ -144,6 +144,11 @@ class Entries:
         """Whether the answer's structure may depend on constants of the program."""
         return self.jacobian.keeps_structure
 
+    @property
+    def takes_any_numbers(self) -> bool:
+        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
+        return True
+
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(auxiliary results, (values, lookups, layouts))`."""
         aux, rows = self.jacobian(graph, arguments, captured, extra)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import abc
 import math
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 
-from blockjac.recent import made_once
+from blockjac.caches import Cache
 
 
 class AsMatrix(abc.ABC):
@@ -182,10 +181,7 @@ class AsMatrix(abc.ABC):
         return operator_of(self, tags)
 
 
-MAX_PRODUCTS = 128
-"""How many compiled products are kept; the least recently used is dropped."""
-
-_products: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
+_products: Cache[Callable[..., Any]] = Cache("products with vectors", 128)
 
 
 def _product_of(method: str, tree: Any) -> Callable[..., Any]:
@@ -196,4 +192,4 @@ def _product_of(method: str, tree: Any) -> Callable[..., Any]:
             lambda leaves, vector: getattr(jax.tree.unflatten(tree, leaves), method)(vector)
         )
 
-    return made_once(_products, (method, tree), made, MAX_PRODUCTS)
+    return _products.made((method, tree), made)

@@ -6,7 +6,6 @@ solver of scipy pays at every step.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +14,10 @@ import numpy as np
 
 from blockjac.blocks.block import Block, flat_parts, unflatten
 from blockjac.blocks.cost import is_planning
+from blockjac.caches import Cache
 from blockjac.compat import Tracer
-from blockjac.recent import made_once
 
-MAX_PROGRAMS = 512
-"""How many compiled programs are kept; the least recently used is dropped."""
-
-_programs: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
+_programs: Cache[Callable[..., Any]] = Cache("programs of blocks", 256)
 
 
 def at_once(function: Callable[..., Any], block: Block, *given: Any, **static: Any) -> Any:
@@ -48,7 +44,7 @@ def at_once(function: Callable[..., Any], block: Block, *given: Any, **static: A
         )
 
     key = (function, structure, tuple(static.items()))
-    return made_once(_programs, key, made, MAX_PROGRAMS)(arrays, *given)
+    return _programs.made(key, made)(arrays, *given)
 
 
 def _is_at_hand(array: Any) -> bool:
