@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import blockjac
 from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term, add, star
 from blockjac.errors import BlockShapeError, DenseTooLargeError
 
@@ -295,3 +296,31 @@ def test_trees_of_masks_and_axes_keep_every_leaf():
     axes = jax.tree.map(lambda _: 0, block)
     found = jax.vmap(lambda block: block.dense(), in_axes=(axes,))(stacked)
     np.testing.assert_array_equal(found, [block.dense(), 2 * block.dense()])
+
+
+def test_numpy_gets_the_entries_written_out():
+    block = blockjac.block_jacobian(lambda x: x[1:] * x[:-1])(jnp.arange(1.0, 5.0))
+    array = np.asarray(block)
+    assert array.shape == (3, 4)
+    assert array.dtype == block.dtype
+    np.testing.assert_array_equal(array, block.dense())
+    assert np.allclose(block, array)
+    assert np.asarray(block, np.float32).dtype == np.float32
+    np.testing.assert_array_equal(jnp.asarray(block), array)
+    with pytest.raises(ValueError, match="copy=False"):
+        np.asarray(block, copy=False)
+    with pytest.raises(jax.errors.TracerArrayConversionError):
+        jax.jit(lambda x: np.asarray(blockjac.block_jacobian(jnp.sin)(x)))(jnp.ones(3))
+
+
+def test_numpy_gets_the_entries_of_a_grid():
+    matrix = blockjac.block_hessian(lambda p: jnp.sum(p["a"] * p["b"] ** 2))(
+        {"a": jnp.ones(2), "b": jnp.full(2, 3.0)}
+    )
+    np.testing.assert_array_equal(np.asarray(matrix), matrix.dense())
+
+
+def test_numpy_is_refused_what_does_not_fit():
+    block = blockjac.block_jacobian(jnp.sin)(jnp.ones((2000, 3000)))
+    with pytest.raises(blockjac.errors.DenseTooLargeError):
+        np.asarray(block)

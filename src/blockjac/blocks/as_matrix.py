@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from blockjac.caches import Cache
 
@@ -36,6 +37,21 @@ class AsMatrix(abc.ABC):
     @abc.abstractmethod
     def flat_vecmat(self, vector: Any) -> Any:
         """The product of one flat vector of all outputs with this."""
+
+    @abc.abstractmethod
+    def dense(self, max_bytes: int | None = None) -> Any:
+        """The entries written out as one array."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The entries written out, where NumPy asks for an array.
+
+        Raises:
+            ValueError: if `copy` is False, as the entries have to be written.
+            DenseTooLargeError: if they do not fit.
+        """
+        if copy is False:
+            raise ValueError("a block is written out as an array: copy=False cannot be granted")
+        return np.asarray(self.dense(), dtype=dtype)
 
     @property
     def is_multiplied(self) -> bool:
