@@ -25,7 +25,7 @@ SAVED = ("SaveableType", "Offloadable")
 
 
 def _body_of(equation: Equation, active: Sequence[bool]) -> Body:
-    return Body(equation.params["jaxpr"], tuple(active))
+    return Body(equation.params["jaxpr"], tuple(active), told=equation.told)
 
 
 def saved_values(body: Body, policy: Any) -> list[int]:
@@ -94,9 +94,13 @@ class RecomputedGroup(NestedGroup):
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
         """After the values once more; a barrier keeps the compiler from reusing the first ones."""
         if is_planning():
-            return self.body.pulled(self.body.abstract_edges(whole=True), cotangents)
+            return self.body.pulled(
+                self.body.abstract_edges(whole=True, structured=True), cotangents
+            )
         inputs, saved, given = self._behind_barrier(list(cotangents))
-        return self.body.pulled(self.body.edges(self._point_again(inputs, saved)), given)
+        return self.body.pulled(
+            self.body.edges(self._point_again(inputs, saved), structured=True), given
+        )
 
     def _behind_barrier(self, cotangents: Any) -> tuple[Arrays, Arrays, Blocks]:
         """The operands that the user wants a barrier for, the saved values, and the cotangents."""
@@ -115,9 +119,9 @@ class RecomputedGroup(NestedGroup):
     def pushed(self, tangents: Blocks) -> list[Block | None]:
         """Alongside the values, which need not be computed again for it."""
         if is_planning():
-            return self.body.pushed(self.body.abstract_edges(whole=True), tangents)
+            return self.body.pushed(self.body.abstract_edges(whole=True, structured=True), tangents)
         point = self.body.restored_ahead(*self.residuals.ahead)
-        return self.body.pushed(self.body.edges(point), tangents)
+        return self.body.pushed(self.body.edges(point, structured=True), tangents)
 
     def _point_again(self, inputs: Arrays, saved: Arrays) -> Point:
         body = self.body
