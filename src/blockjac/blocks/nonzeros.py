@@ -20,7 +20,7 @@ import numpy as np
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term, rebuilt, tidy
-from blockjac.blocks.cost import is_following_places, is_planning
+from blockjac.blocks.cost import is_only_priced
 from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import index_along, is_known, known_entries, known_values
@@ -267,7 +267,7 @@ def joint_mask(block: Block, target: Sequence[Label]) -> Factor | None:
     labels = arrays.unique(target)
     if not any(map(_tells_places, block.terms)) or arrays.numel(labels) > LARGEST:
         return None
-    if is_planning() and not is_following_places():
+    if is_only_priced():
         return None
     may = np.zeros(arrays.sizes(labels), bool)
     for term in block.terms:

@@ -18,7 +18,7 @@ from jax import lax
 
 from blockjac import compat
 from blockjac.blocks import Block
-from blockjac.blocks.cost import charge, following_places, is_planning, planning
+from blockjac.blocks.cost import charge, following_places, is_only_priced, is_planning, planning
 from blockjac.blocks.losses import is_recording
 from blockjac.eliminate import Edges
 from blockjac.evaluation import Point
@@ -252,7 +252,7 @@ class SwitchGroup(NestedGroup):
     ) -> list[Pattern | None]:
         """Where the blocks of one branch or another may hold other numbers than zero."""
         seen: list[Pattern | None] = [None] * len(forms)
-        if any(body.told is None for body in self.bodies):
+        if any(body.told is None for body in self.bodies) or is_only_priced():
             return seen
         with planning(), following_places():
             given = [

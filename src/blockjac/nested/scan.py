@@ -25,7 +25,14 @@ from jax import lax
 
 from blockjac import compat
 from blockjac.blocks import Block
-from blockjac.blocks.cost import charge, is_planning, planning
+from blockjac.blocks.cost import (
+    charge,
+    following_places,
+    is_following_places,
+    is_only_priced,
+    is_planning,
+    planning,
+)
 from blockjac.blocks.losses import is_recording
 from blockjac.eliminate import Edges
 from blockjac.evaluation import Point
@@ -273,7 +280,7 @@ class ScanGroup(NestedGroup):
                 break
             forms = grown
         summed, stacked = (list(map(form_of, part)) for part in (shares.summed, shares.slices))
-        if cost is not None:
+        if cost is not None and not is_following_places():
             written = written_cost(
                 zip(
                     (*forms, *summed, *stacked),
@@ -345,7 +352,7 @@ class ScanGroup(NestedGroup):
             edges = body.abstract_edges(whole=not backwards, structured=True)
             return act(edges, carry, any_slices)
 
-        if body.told is None:
+        if body.told is None or is_only_priced():
             return Seen.nothing(forms)
         return followed(step, carry, forms, self.loop.length)
 
@@ -428,7 +435,7 @@ class ScanGroup(NestedGroup):
         backwards: bool,
     ) -> tuple[Shares, Any]:
         """What one step gives, and costs, by structure alone."""
-        with planning() as cost:
+        with planning() as cost, following_places(False):
             carry = [form and form.block(form.abstract()) for form in forms]
             slices = [one and one.any_step() for one in cut]
             edges = self.loop.body.abstract_edges(whole=not backwards)

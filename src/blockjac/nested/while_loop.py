@@ -10,7 +10,7 @@ from jax import lax
 
 from blockjac import compat
 from blockjac.blocks import Block
-from blockjac.blocks.cost import charge, is_planning, planning
+from blockjac.blocks.cost import charge, is_only_priced, is_planning, planning
 from blockjac.blocks.losses import is_recording
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
@@ -135,7 +135,7 @@ class WhileGroup(NestedGroup):
     ) -> Sequence[Pattern | None]:
         """Where what is carried may hold other numbers than zero, after any number of steps."""
         given = FormsOfShares(forms, [], [])
-        if self.body.told is None:
+        if self.body.told is None or is_only_priced():
             return Seen.nothing(given).carry
 
         def step(blocks: Blocks) -> Shares:
