@@ -24,7 +24,7 @@ from blockjac.eliminate import Edges
 from blockjac.evaluation import Point
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
-from blockjac.nested.followed import union
+from blockjac.nested.followed import union, unknown
 from blockjac.nested.form import Form, Pattern, form_of, joined, note_branches, written_cost
 from blockjac.nested.spread import alike
 from blockjac.rules.registry import PASSES, Pass
@@ -236,7 +236,7 @@ class SwitchGroup(NestedGroup):
             return run
 
         if is_recording():
-            note_branches(forms, given)
+            note_branches(unknown(forms, seen), given)
         branches = alike([branch(k) for k in range(len(self.bodies))])
         arrays = _run_one(self.platforms, self.kept.index, branches)
         return [

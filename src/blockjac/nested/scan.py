@@ -39,7 +39,7 @@ from blockjac.evaluation import Point
 from blockjac.graph import Equation, Known
 from blockjac.known_inside import of_slices
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
-from blockjac.nested.followed import FormsOfShares, Seen, followed
+from blockjac.nested.followed import FormsOfShares, Seen, followed, unknown
 from blockjac.nested.form import (
     Form,
     Pattern,
@@ -309,8 +309,11 @@ class ScanGroup(NestedGroup):
                 ),
             )
         if is_recording() and cost is not None:
-            self._note_losses(act, forms, carry, cut, backwards)
-            note_stacked([*summed, *stacked], [*shares.summed, *shares.slices])
+            self._note_losses(act, unknown(forms, seen.carry), carry, cut, backwards)
+            note_stacked(
+                [*unknown(summed, seen.summed), *unknown(stacked, seen.slices)],
+                [*shares.summed, *shares.slices],
+            )
         points, point_of = self._points(backwards)
 
         def step(state: Any, given: Any) -> Any:

@@ -14,7 +14,7 @@ from blockjac.blocks.cost import charge, is_only_priced, is_planning, planning
 from blockjac.blocks.losses import is_recording
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
-from blockjac.nested.followed import FormsOfShares, Seen, followed
+from blockjac.nested.followed import FormsOfShares, Seen, followed, unknown
 from blockjac.nested.form import Form, Pattern, form_of, joined, note_carried, written_cost
 from blockjac.nested.scan import grown_body
 from blockjac.nested.shares import Shares
@@ -89,7 +89,7 @@ class WhileGroup(NestedGroup):
 
         if is_recording():
             note_carried(
-                forms,
+                unknown(forms, seen),
                 carry,
                 lambda blocks: self.body.pushed(
                     self.body.abstract_edges(whole=True), [*fixed, *blocks]

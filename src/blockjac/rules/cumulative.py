@@ -301,7 +301,7 @@ class RunningSum(OperatorGroup):
         masks = [one for one in term.factors if arrays.is_known_mask(one)] if plain else []
         term = as_dense_axes(term, [self.axis], block.wrt_shape, block.dtype)
         (j,) = term.wrt[self.axis].labels
-        masks = [arrays.renamed(one, *index.labels, j) for one in masks]
+        masks = [arrays.renamed(one, index.labels[0], j) for one in masks]
         inside = [factor for factor in term.factors if j in factor.labels]
         outside = [factor for factor in term.factors if j not in factor.labels]
         total = self._sums(inside, j, from_end, block.dtype)
