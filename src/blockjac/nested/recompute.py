@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from blockjac import compat
 from blockjac.blocks import Block
@@ -111,7 +112,10 @@ class RecomputedGroup(NestedGroup):
             return inputs, saved, cotangents
         chosen = [one for one, own in zip(inputs, wanted, strict=True) if own]
         arrays, tree = jax.tree.flatten([chosen, saved, cotangents])
-        chosen, saved, cotangents = jax.tree.unflatten(tree, barrier(arrays))
+        # Constants, as the places in lists are, stay known.
+        passed = iter(barrier([one for one in arrays if not isinstance(one, np.ndarray)]))
+        arrays = [one if isinstance(one, np.ndarray) else next(passed) for one in arrays]
+        chosen, saved, cotangents = jax.tree.unflatten(tree, arrays)
         behind = iter(chosen)
         inputs = [next(behind) if own else one for one, own in zip(inputs, wanted, strict=True)]
         return inputs, saved, cotangents
