@@ -93,6 +93,26 @@ MATRICES = {
 }
 
 
+TRIANGLE = np.tril(numbers(30, 30))
+EVERY_THIRD = np.arange(30) % 3 == 0
+
+CHAINS = {
+    "triangle after triangle": lambda x: TRIANGLE @ jnp.sin(TRIANGLE @ x),
+    "three triangles": lambda x: TRIANGLE @ jnp.exp(TRIANGLE @ jnp.sin(TRIANGLE @ x) / 900),
+    "running sum twice": lambda x: jnp.cumsum(jnp.sin(jnp.cumsum(x) / 30)),
+    "running sum of a triangle": lambda x: jnp.cumsum(jnp.exp(TRIANGLE @ x / 30)),
+    "triangle of a masked one": lambda x: TRIANGLE @ jnp.where(EVERY_THIRD, TRIANGLE @ x, 0.0),
+    "triangle plus mask": lambda x: TRIANGLE @ jnp.sin(TRIANGLE @ x + jnp.where(EVERY_THIRD, x, 0)),
+    "mask of masks": lambda x: jnp.where(EVERY_THIRD, jnp.sin(x * EVERY_THIRD), 0.0),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_of_constants(name):
+    """Patterns of products: those of zeros that are masks in between, too."""
+    check(CHAINS[name], jnp.asarray(numbers(30)))
+
+
 @pytest.mark.parametrize("name", sampled(MATRICES, 14))
 def test_constants_and_vectors(name):
     fun, size = MATRICES[name]

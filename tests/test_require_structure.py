@@ -139,7 +139,7 @@ def a_band_through_a_loop(x):
 
 
 def a_permutation_through_a_long_loop(x):
-    return jax.lax.fori_loop(0, 1000, lambda _, y: 1.1 * y[::-1], x)  # LOST
+    return jax.lax.fori_loop(0, 1000, lambda _, y: 1.1 * jnp.roll(y, 7), x)  # LOST
 
 
 def a_band_through_a_while_loop(x):
@@ -152,13 +152,25 @@ def lookups_through_a_loop(x, i):
     return jax.lax.fori_loop(0, 1000, lambda _, y: jnp.sin(y[i]), x)  # LOST
 
 
-def branches_that_differ(x):
-    return jax.lax.cond(x[0] > 0, lambda y: 2 * y, lambda y: y[::-1], x)  # LOST
+def branches_that_differ(x, i):
+    return jax.lax.cond(x[0] > 0, lambda y: 2 * y, lambda y: y[i], x)  # LOST
 
 
-def many_branches(x, k):
-    shifts = [lambda y, s=s: jnp.roll(y, s) for s in range(4)]
+def many_branches(x, k, i):
+    shifts = [lambda y, s=s: y[(i + s) % SIZE] for s in range(4)]
     return jax.lax.switch(k, shifts, x)  # LOST
+
+
+def branches_of_known_places(x):
+    return jax.lax.cond(x[0] > 0, lambda y: 2 * y, lambda y: y[::-1], x)
+
+
+def many_branches_of_known_places(x, k):
+    return jax.lax.switch(k, [lambda y, s=s: jnp.roll(y, s) for s in range(4)], x)
+
+
+def a_turn_through_a_long_loop(x):
+    return jax.lax.fori_loop(0, 1000, lambda _, y: 1.1 * y[::-1], x)
 
 
 def lookups_of_additions(x, i, j):
@@ -196,8 +208,8 @@ LOSING: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (a_permutation_through_a_long_loop, X),
         (a_band_through_a_while_loop, LONG),
         (lookups_through_a_loop, X, PLACES),
-        (branches_that_differ, X),
-        (many_branches, X, jnp.int32(1)),
+        (branches_that_differ, X, PLACES),
+        (many_branches, X, jnp.int32(1), PLACES),
         (lookups_of_additions, X, PLACES, OTHERS),
         (segments_looked_up, X, PLACES, OTHERS),
     )
@@ -379,9 +391,23 @@ def test_the_error_names_equation_line_numbers_and_what_to_do():
         again(X)  # found again, and refused again
 
 
+@pytest.mark.parametrize(
+    ("function", "arguments", "places"),
+    [
+        (branches_of_known_places, (X,), 2 * SIZE),
+        (many_branches_of_known_places, (X, jnp.int32(1)), 4 * SIZE),
+        (a_turn_through_a_long_loop, (X,), SIZE),
+    ],
+)
+def test_places_that_all_branches_and_steps_reach_are_kept(function, arguments, places):
+    block = blockjac.block_jacobian(function, require_structure=True)(*arguments)
+    assert block.nnz == places
+    np.testing.assert_allclose(block.dense(), jax.jacfwd(function)(*arguments))
+
+
 def test_the_error_counts_the_places():
     with pytest.raises(StructureLostError, match=r"\(1,600 numbers for at most 80 places\)"):
-        blockjac.block_jacobian(branches_that_differ, require_structure=True)(X)
+        blockjac.block_jacobian(branches_that_differ, require_structure=True)(X, PLACES)
 
 
 def test_it_is_refused_under_jit_and_vmap_and_with_a_plan():
@@ -422,8 +448,8 @@ def hessian_of_lookups(x, i, j):
     return jnp.sum(summed[j] ** 3)
 
 
-def hessian_of_branches(x):
-    found = jax.lax.cond(x[0] > 0, lambda y: y**3, lambda y: (y + y[::-1]) ** 3, x)  # LOST
+def hessian_of_branches(x, i):
+    found = jax.lax.cond(x[0] > 0, lambda y: y**3, lambda y: (y + y[i]) ** 3, x)  # LOST
     return jnp.sum(found)
 
 
@@ -433,7 +459,7 @@ def hessian_of_branches(x):
         (hessian_of_a_band, (LONG,)),
         (hessian_of_lookups, (X, PLACES, OTHERS)),
         (jax.jit(hessian_of_lookups), (X, PLACES, OTHERS)),
-        (hessian_of_branches, (X,)),
+        (hessian_of_branches, (X, PLACES)),
     ],
 )
 def test_a_hessian_names_the_line_of_the_function(function, arguments):

@@ -41,6 +41,19 @@ class Operand:
 
 
 @dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of an operand while a program is traced.
+
+    Attributes:
+        numbers: the operand itself, where it decides on structure; None where it is not known.
+        may: where it may be another number than zero, boolean; None where that may be anywhere.
+    """
+
+    numbers: np.ndarray | None = None
+    may: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Equation:
     """One primitive applied to operands.
 
@@ -50,6 +63,8 @@ class Equation:
         results: numbers of the values that it computes.
         params: the primitive's parameters.
         source: file, line and function of the user's code, for explanations.
+        told: of an equation with a program inside, what is known of each operand; None where
+            structure is not asked for.
     """
 
     primitive: Any
@@ -57,6 +72,7 @@ class Equation:
     results: tuple[int, ...]
     params: dict[str, Any]
     source: Any = None
+    told: tuple[Known | None, ...] | None = None
 
 
 @dataclass(eq=False)

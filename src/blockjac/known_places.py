@@ -16,35 +16,36 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac import compat
-from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.graph import Equation, Graph, Known, Literal, Operand
+from blockjac.known_inside import has_inside, mask_operands, place_operands, read_inside
+from blockjac.known_inside import told as told_of
 from blockjac.known_zeros import LARGEST as LARGEST_MASK
-from blockjac.known_zeros import is_number, zeros_of
+from blockjac.known_zeros import is_number, patterns_of, zeros_of
 
 LARGEST = 2**22
 """Arrays of more entries than this stay values of the program; of masks, which have as many entries
 as what they mask, those of more than `LARGEST_MASK`."""
 
-FIRST_INDEX: Mapping[str, int] = {
-    "gather": 1,
-    "scatter": 1,
-    "scatter-add": 1,
-    "scatter-sub": 1,
-    "scatter-mul": 1,
-    "scatter-min": 1,
-    "scatter-max": 1,
-    "dynamic_slice": 1,
-    "dynamic_update_slice": 2,
-}
-"""From which operand on a primitive's operands say where it reads or writes."""
 
-ONE_INDEX = frozenset(name for name in FIRST_INDEX if not name.startswith("dynamic"))
-"""Primitives of which one operand alone is an index array."""
+def with_known_places(graph: Graph, told: Sequence[Known | None] = ()) -> Graph:
+    """The graph with the places that are constants in `known`.
 
-
-def with_known_places(graph: Graph) -> Graph:
-    """The graph with the places that are constants in `known`."""
-    places = _wanted(graph, _place_operands)
-    wanted = places | _wanted(graph, _mask_operands)
+    Args:
+        graph: the traced function, or the program inside of an equation.
+        told: what is known of each of its inputs.
+    """
+    inside = {one: read_inside(one) for one in graph.equations if has_inside(one)}
+    places = _wanted(
+        graph,
+        lambda one: (
+            *place_operands(one.primitive.name, one.operands),
+            *(_operands_of(one, inside[one].numbers) if one in inside else ()),
+        ),
+    )
+    wanted = places | _wanted(
+        graph, lambda one: mask_operands(one.primitive.name, one.params, one.operands)
+    )
+    given = {value: one for value, one in zip(graph.inputs, told, strict=False) if one is not None}
     captured = {
         value: np.asarray(array)
         for value, array in zip(graph.constants, graph.captured, strict=False)
@@ -53,6 +54,7 @@ def with_known_places(graph: Graph) -> Graph:
         and _is_small(graph.avals[value])
     }
     known: dict[int, np.ndarray] = dict(captured)
+    known.update((value, one.numbers) for value, one in given.items() if one.numbers is not None)
     for equation in graph.equations:
         if wanted.isdisjoint(equation.results) or not _is_computed(equation, known, graph):
             continue
@@ -71,11 +73,29 @@ def with_known_places(graph: Graph) -> Graph:
         if graph.avals[value].size <= LARGEST_MASK
     }
     kept = {value for value in (places | masks) & set(known) if _is_index(graph.avals[value])}
+    patterns = patterns_of(
+        graph,
+        known,
+        {value: one.may for value, one in given.items() if one.may is not None},
+        {
+            value
+            for equation, decides in inside.items()
+            for value in _values(_operands_of(equation, decides.zeros))
+        },
+    )
     return replace(
         graph,
+        equations=[
+            replace(one, told=told_of(one, inside[one], known, patterns)) if one in inside else one
+            for one in graph.equations
+        ],
         known={value: known[value] for value in sorted(kept)},
-        zeros=zeros_of(graph, known),
+        zeros=zeros_of(graph, patterns),
     )
+
+
+def _operands_of(equation: Equation, chosen: Sequence[bool]) -> list[Operand | Literal]:
+    return [one for one, wanted in zip(equation.operands, chosen, strict=True) if wanted]
 
 
 def _wanted(graph: Graph, chosen: Callable[[Equation], Sequence[Any]]) -> set[int]:
@@ -86,29 +106,6 @@ def _wanted(graph: Graph, chosen: Callable[[Equation], Sequence[Any]]) -> set[in
         if not wanted.isdisjoint(equation.results):
             wanted.update(_values(equation.operands))
     return wanted
-
-
-def _place_operands(equation: Equation) -> Sequence[Any]:
-    """The operands that say where an equation reads or writes."""
-    name = equation.primitive.name
-    if name not in FIRST_INDEX:
-        return ()
-    first = FIRST_INDEX[name]
-    return equation.operands[first : first + 1 if name in ONE_INDEX else None]
-
-
-def _mask_operands(equation: Equation) -> Sequence[Any]:
-    """The operands that say which entries are chosen, or become zeros and ones."""
-    name, first = equation.primitive.name, equation.operands[:1]
-    if name == "select_n":
-        return first
-    if name == "convert_element_type" and isinstance(first[0], Operand):
-        return first if _is_smooth(equation.params["new_dtype"]) else ()
-    return ()
-
-
-def _is_smooth(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jnp.inexact)
 
 
 def _is_choice(equation: Equation) -> bool:

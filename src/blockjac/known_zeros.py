@@ -13,7 +13,8 @@ zero, up to `LARGEST_READ` entries, and counts as full elsewhere.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -44,25 +45,41 @@ Pattern = np.ndarray
 """Where a value may be another number than zero; boolean, of the value's shape."""
 
 
-def zeros_of(graph: Graph, known: Mapping[int, Any]) -> dict[int, Pattern]:
-    """Patterns of the values that multiply tangents, where leaving out their zeros is worth it.
+def patterns_of(
+    graph: Graph,
+    known: Mapping[int, Any],
+    told: Mapping[int, Pattern] = MappingProxyType({}),
+    beside: Set[int] = frozenset(),
+) -> dict[int, Pattern]:
+    """Patterns of the values that multiply tangents, as far as these are known to have zeros.
 
     Args:
         graph: the traced function.
         known: integers and booleans of it that are known.
+        told: patterns of its inputs that are known.
+        beside: values whose patterns are wanted as well.
     """
-    if not (graph.captured or known or _has_zeros(graph)):
+    if not (graph.captured or known or told or _has_zeros(graph)):
         return {}
-    wanted = _multipliers(graph)
+    wanted = _multipliers(graph) | beside
     if not wanted:
         return {}
-    found = _followed(graph, known, _needed(graph, wanted))
-    chosen = {value: found[value] for value in wanted if value in found}
-    slid = _slid(graph)
+    found = _followed(graph, known, told, _needed(graph, wanted))
+    return {value: found[value] for value in sorted(wanted) if value in found}
+
+
+def zeros_of(graph: Graph, patterns: Mapping[int, Pattern]) -> dict[int, Pattern]:
+    """Those of the patterns whose zeros it is worth to leave out of products.
+
+    Args:
+        graph: the traced function.
+        patterns: from `patterns_of`.
+    """
+    slid, wanted = _slid(graph), _multipliers(graph) if patterns else set()
     return {
         value: may
-        for value, may in chosen.items()
-        if (not may.all() if value in slid else _pays(may))
+        for value, may in patterns.items()
+        if value in wanted and (not may.all() if value in slid else _pays(may))
     }
 
 
@@ -96,7 +113,11 @@ def _pays(may: Pattern) -> bool:
 def _multipliers(graph: Graph) -> set[int]:
     """The values that a differentiated operand is multiplied by."""
     found: set[int] = set()
-    constants = {value for value in graph.constants if _is_small(graph.avals[value], LARGEST_READ)}
+    constants = {
+        value
+        for value in (*graph.constants, *graph.inputs)
+        if _is_small(graph.avals[value], LARGEST_READ)
+    }
     for equation in graph.equations:
         if equation.primitive.name not in FACTORS:
             continue
@@ -135,9 +156,11 @@ def _needed(graph: Graph, wanted: set[int]) -> set[int]:
     return needed
 
 
-def _followed(graph: Graph, known: Mapping[int, Any], needed: set[int]) -> dict[int, Pattern]:
+def _followed(
+    graph: Graph, known: Mapping[int, Any], told: Mapping[int, Pattern], needed: set[int]
+) -> dict[int, Pattern]:
     """The patterns of all values that are needed and not full."""
-    found: dict[int, Pattern] = {}
+    found = {value: may for value, may in told.items() if value in needed}
     for value, array in zip(graph.constants, graph.captured, strict=False):
         if value in needed and _is_small(graph.avals[value], LARGEST_READ):
             may = _read(array)

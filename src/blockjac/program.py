@@ -7,6 +7,7 @@ arguments, so that a fresh lambda of the same text does not compile again.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from blockjac.answers import Values
 from blockjac.blocks.losses import Loss, recording
 from blockjac.caches import Cache
 from blockjac.fusion import with_fused_loops
-from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.graph import Equation, Graph, Known, Literal, Operand
 from blockjac.known_places import with_known_places
 from blockjac.open_numbers import with_open_numbers
 from blockjac.rules.registry import edition
@@ -218,6 +219,19 @@ def _equation_key(equation: Equation, graph: Graph) -> Any:
         tuple(map(_operand_key, equation.operands)),
         equation.results,
         params,
+        equation.told and tuple(map(_known_key, equation.told)),
+    )
+
+
+def _known_key(known: Known | None) -> Any:
+    """What a program inside an equation may depend on, small: an array may have many entries."""
+    if known is None:
+        return None
+    return tuple(
+        None
+        if array is None
+        else (array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).digest())
+        for array in (known.numbers, known.may)
     )
 
 

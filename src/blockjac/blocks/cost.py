@@ -131,6 +131,27 @@ def is_planning() -> bool:
     return _plan.get() is not None
 
 
+_following: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_places", default=False)
+
+
+def following_places(wanted: bool = True) -> contextlib.AbstractContextManager[None]:
+    """Within, plans know the places of masks, as what they plan for does, and not the price alone.
+
+    That takes longer, since a mask counts with all its entries.
+    """
+    return setting(_following, wanted)
+
+
+def is_following_places() -> bool:
+    """Whether plans know the places of masks."""
+    return _following.get()
+
+
+def is_only_priced() -> bool:
+    """Whether a plan is made for its price alone, for which places that are known do not count."""
+    return is_planning() and not is_following_places()
+
+
 def current() -> Cost:
     """The cost that a plan under way adds to.
 

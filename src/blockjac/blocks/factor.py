@@ -20,7 +20,7 @@ from jax import lax
 
 from blockjac.blocks.cost import Abstract, current, is_planning
 from blockjac.blocks.index import Index, Label, Lookup, radix
-from blockjac.blocks.known import is_known, known_lookup, known_values, mask_at
+from blockjac.blocks.known import is_known, known_entries, known_lookup, known_values, mask_at
 from blockjac.errors import DenseTooLargeError
 
 MEMORY_SHARE = 0.5
@@ -134,6 +134,8 @@ def product(
     if len(factors) == 1 and _is_one(coefficient):
         return factors[0]
     labels = union(factors) if order is None else tuple(order)
+    if _is_one(coefficient) and all(map(is_known_mask, factors)):
+        return _joint(factors, labels)
     masks = [factor for factor in factors if is_mask(factor)]
     numbers = [factor for factor in factors if not is_mask(factor)]
     if numbers:
@@ -166,6 +168,14 @@ def product(
     elif allowed is not None:
         result = jnp.where(allowed, result, jnp.zeros((), dtype))
     return Factor(result, labels)
+
+
+def _joint(masks: Sequence[Factor], labels: Sequence[Label]) -> Factor:
+    """Masks that are known as one that is."""
+    entries = [known_entries(mask.array, mask.labels, labels) for mask in masks]
+    return Factor(
+        np.broadcast_to(functools.reduce(np.logical_and, entries), sizes(labels)), tuple(labels)
+    )
 
 
 def _priced_product(

@@ -32,6 +32,12 @@ from blockjac.blocks.known import (
     meetings,
 )
 
+LARGEST_MASK = 2**20
+"""Masks of more entries than this are not followed through a sum."""
+
+MOST_LABELS = 26
+"""Nor those over more labels."""
+
 
 class Contradiction(Exception):
     """The equations have no solution: the term is zero."""
@@ -285,7 +291,32 @@ def contracted(
             grew = bool(joining)
         own = [label for label in summed if label in reach]
         untouched.append(sum_out(group, own, wanted))
+        mask = _mask_of_sum(group, own)
+        untouched.extend([] if mask is None else [mask])
     return untouched
+
+
+def _mask_of_sum(group: Sequence[Factor], summed: Sequence[Label]) -> Factor | None:
+    """Where a sum of products of masked numbers may be another number than zero, if that is known.
+
+    Args:
+        group: the factors that are multiplied.
+        summed: the labels that disappear.
+    """
+    masks = [factor for factor in group if arrays.is_known_mask(factor)]
+    if not any(set(mask.labels) & set(summed) for mask in masks):
+        return None
+    labels = arrays.unique([label for mask in masks for label in mask.labels])
+    kept = tuple(label for label in labels if label not in summed)
+    if arrays.numel(kept) > LARGEST_MASK or len(labels) > MOST_LABELS:
+        return None
+    number = {label: place for place, label in enumerate(labels)}
+    operands: list[Any] = []
+    for mask in masks:
+        operands += [mask.array.astype(np.float32), [number[label] for label in mask.labels]]
+    counts = np.einsum(*operands, [number[label] for label in kept], optimize=True)
+    may = np.asarray(counts != 0)
+    return None if may.all() else Factor(may, kept)
 
 
 def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], Any]:

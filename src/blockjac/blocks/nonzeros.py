@@ -20,7 +20,7 @@ import numpy as np
 
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term, rebuilt, tidy
-from blockjac.blocks.cost import is_planning
+from blockjac.blocks.cost import is_only_priced
 from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import index_along, is_known, known_entries, known_values
@@ -177,17 +177,21 @@ def without_zeros(block: Block, place: int, may: np.ndarray) -> Block:
         place: of the factor.
         may: where the factor may hold another number than zero, over its labels.
     """
+    return only_at(block, Factor(may, block.terms[0].factors[place].labels))
+
+
+def only_at(block: Block, mask: Factor) -> Block:
+    """A block of one term without the places where a mask over some of its labels is False."""
     (term,) = block.terms
-    factor = term.factors[place]
+    may = mask.array
     chosen = layout(may)
     if chosen.pieces is not None:
         return rebuilt(
-            block.out_shape, block.wrt_shape, block.dtype, _written(block, term, factor, chosen)
+            block.out_shape, block.wrt_shape, block.dtype, _written(block, term, mask, chosen)
         )
     times = max(arrays.numel(term.labels) // max(may.size, 1), 1)
     if layout(may, is_answer=True, times=times).pieces is None:
         return block
-    mask = Factor(may, factor.labels)
     return rebuilt(
         block.out_shape,
         block.wrt_shape,
@@ -243,6 +247,13 @@ def _is_worth(chosen: Layout, term: Term, mask: Factor, numbers_a_place: float) 
     return listed <= masked
 
 
+def _tells_places(term: Term) -> bool:
+    """Whether a term has been cut to places that are known: by a mask, or in a list."""
+    return any(map(is_known_mask, term.factors)) or all(
+        any(index.lookup is not None for index in side) for side in (term.out, term.wrt)
+    )
+
+
 def joint_mask(block: Block, target: Sequence[Label]) -> Factor | None:
     """Where a block has entries whose terms are added up in one dense array, if that is known.
 
@@ -254,8 +265,9 @@ def joint_mask(block: Block, target: Sequence[Label]) -> Factor | None:
         A mask over the labels of the target; None where it is not known or not worth to know.
     """
     labels = arrays.unique(target)
-    masks = [any(map(is_known_mask, term.factors)) for term in block.terms]
-    if is_planning() or not any(masks) or arrays.numel(labels) > LARGEST:
+    if not any(map(_tells_places, block.terms)) or arrays.numel(labels) > LARGEST:
+        return None
+    if is_only_priced():
         return None
     may = np.zeros(arrays.sizes(labels), bool)
     for term in block.terms:

@@ -16,7 +16,7 @@ from typing import Any
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.applying import LinearMap, Side, through, through_jointly
 from blockjac.blocks.block import Block, Term, rebuilt
-from blockjac.blocks.cost import is_planning, planning
+from blockjac.blocks.cost import following_places, is_planning, planning
 from blockjac.blocks.losses import (
     Unknown,
     at_equation,
@@ -421,7 +421,7 @@ def cheapest(*ways: Callable[[], list[Block | None]]) -> list[Block | None]:
     """What the way gives whose plan takes the least time; the first of equals."""
 
     def seconds(way: Callable[[], list[Block | None]]) -> float:
-        with planning() as cost:
+        with planning() as cost, following_places(False):
             way()
         return cost.seconds()
 

@@ -38,7 +38,7 @@ from blockjac.blocks.dense import (
 from blockjac.blocks.entries import are_distinct
 from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
-from blockjac.blocks.known import is_known
+from blockjac.blocks.known import is_known, known_entries
 from blockjac.blocks.listed import (
     Listing,
     count_listed,
@@ -47,7 +47,7 @@ from blockjac.blocks.listed import (
     running_listing,
 )
 from blockjac.blocks.losses import is_following, is_recording, note_excess, note_sum, term_places
-from blockjac.blocks.network import Contradiction, Network, follows_digit
+from blockjac.blocks.network import LARGEST_MASK, Contradiction, Network, follows_digit
 from blockjac.blocks.nonzeros import joint_mask
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.placed import parted
@@ -628,7 +628,20 @@ def _merged_pair(one: Term, other: Term, dtype: Any) -> Term | None:
     total = arrays.add(
         arrays.product(rest_one, scale[0], dtype), arrays.product(rest_other, scale[1], dtype)
     )
-    return Term((*shared, total), one.out, one.wrt, coefficient)
+    either = _either_mask(rest_one, rest_other)
+    return Term((*shared, total, *either), one.out, one.wrt, coefficient)
+
+
+def _either_mask(one: Sequence[Factor], other: Sequence[Factor]) -> list[Factor]:
+    """Where a sum of two products may be another number than zero, if masks of both are known."""
+    masks = [list(filter(is_known_mask, factors)) for factors in (one, other)]
+    labels = arrays.unique([label for own in masks for mask in own for label in mask.labels])
+    if not all(masks) or arrays.numel(labels) > LARGEST_MASK:
+        return []
+    joint = [arrays.product(own) for own in masks]
+    first, second = (known_entries(mask.array, mask.labels, labels) for mask in joint)
+    may = np.broadcast_to(first | second, arrays.sizes(labels))
+    return [] if may.all() else [Factor(may, tuple(labels))]
 
 
 def _plus_constant(

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from blockjac import compat
 from blockjac.blocks import Block
@@ -33,7 +34,8 @@ from blockjac.evaluation import (
     useful_passes,
     useful_vertices,
 )
-from blockjac.graph import Equation, Graph, Operand
+from blockjac.graph import Equation, Graph, Known, Operand
+from blockjac.known_places import with_known_places
 from blockjac.nested.form import may_lose
 from blockjac.rules.fallback import placed, real_dtype, vertex_shape
 from blockjac.rules.registry import Residuals, edition
@@ -52,16 +54,23 @@ class Body:
         active: which of its inputs are differentiated.
         by_value: whether functions with a rule of their own are differentiated as what they
             compute.
+        told: what is known of each of its inputs; None where structure is not asked for.
     """
 
     jaxpr: Any
     active: Sequence[bool]
     by_value: bool = False
+    told: Sequence[Known | None] | None = None
 
     @cached_property
     def graph(self) -> Graph:
         """Its equations, flat."""
         return graph_of(self.jaxpr, self.active, self.by_value)
+
+    @cached_property
+    def structured(self) -> Graph:
+        """The same equations, with what is known of their places and zeros."""
+        return self.graph if self.told is None else with_known_places(self.graph, self.told)
 
     @cached_property
     def useful(self) -> set[int]:
@@ -175,32 +184,49 @@ class Body:
         """Whether cotangents can be pulled back through it."""
         return is_reversible(self.graph, self.useful)
 
-    def edges(self, point: Point) -> Edges:
-        """The elemental Jacobians at a point."""
-        return elemental(self.graph, point, self.useful, in_place=True)
+    def edges(self, point: Point, structured: bool = False) -> Edges:
+        """The elemental Jacobians at a point.
 
-    def abstract_edges(self, whole: bool) -> Edges:
+        Args:
+            point: where the body was evaluated.
+            structured: whether what is known of places and zeros is made use of, for blocks in
+                the structure that they have; else writes and reads are made in place.
+        """
+        if not structured or self.told is None:
+            return elemental(self.graph, point, self.useful, in_place=True)
+        graph, values = self.structured, list(point.values)
+        for value, array in graph.known.items():
+            values[value] = array
+        residuals = {
+            own: point.residuals[equation]
+            for equation, own in zip(self.graph.equations, graph.equations, strict=True)
+            if equation in point.residuals
+        }
+        return elemental(graph, replace(point, values=values, residuals=residuals), self.useful)
+
+    def abstract_edges(self, whole: bool, structured: bool = False) -> Edges:
         """The elemental Jacobians as a plan sees them: shapes instead of arrays.
 
         Args:
             whole: at a point with all values, not at one that was restored.
+            structured: as for `edges`.
         """
-        return (self._abstract_whole if whole else self._abstract_restored).copy()
+        key = (whole, structured and self.told is not None)
+        if key not in self._abstract_edges:
+            self._abstract_edges[key] = self._abstract(*key)
+        return self._abstract_edges[key].copy()
 
     @cached_property
-    def _abstract_whole(self) -> Edges:
-        return self._abstract(lambda point: point)
+    def _abstract_edges(self) -> dict[tuple[bool, bool], Edges]:
+        return {}
 
-    @cached_property
-    def _abstract_restored(self) -> Edges:
-        return self._abstract(lambda point: self.restored(self.kept(point)))
-
-    def _abstract(self, seen: Callable[[Point], Point]) -> Edges:
+    def _abstract(self, whole: bool, structured: bool) -> Edges:
         found: list[Edges] = []
 
         def at(inputs: Sequence[Any], captured: Sequence[Any]) -> None:
             point = evaluate(self.graph, inputs, captured, self.useful)
-            found.append(self.edges(seen(point)))
+            seen = point if whole else self.restored(self.kept(point))
+            found.append(self.edges(seen, structured))
 
         structs = [compat.struct(self.graph.avals[one]) for one in self.graph.inputs]
         jax.eval_shape(at, structs, self.graph.captured)
@@ -248,7 +274,9 @@ def _block(edge: Edge | None) -> Block | None:
 def _abstract(edges: Edges) -> Edges:
     shown: dict[int, tuple[Any, Abstract]] = {}  # one array of several blocks stays one
 
-    def shape_of(leaf: Any) -> Abstract:
+    def shape_of(leaf: Any) -> Any:
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iub":  # structure, which is known
+            return leaf
         return shown.setdefault(id(leaf), (leaf, Abstract(tuple(leaf.shape), leaf.dtype)))[1]
 
     made = Edges(whole=edges.whole, equations=edges.equations)

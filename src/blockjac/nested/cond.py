@@ -18,13 +18,14 @@ from jax import lax
 
 from blockjac import compat
 from blockjac.blocks import Block
-from blockjac.blocks.cost import charge, is_planning, planning
+from blockjac.blocks.cost import charge, following_places, is_only_priced, is_planning, planning
 from blockjac.blocks.losses import is_recording
 from blockjac.eliminate import Edges
 from blockjac.evaluation import Point
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
-from blockjac.nested.form import Form, form_of, joined, note_branches, written_cost
+from blockjac.nested.followed import union, unknown
+from blockjac.nested.form import Form, Pattern, form_of, joined, note_branches, written_cost
 from blockjac.nested.spread import alike
 from blockjac.rules.registry import PASSES, Pass
 
@@ -61,7 +62,8 @@ def branches_of(equation: Equation, active: Sequence[bool]) -> list[Body]:
 
 
 def _branches_of(equation: Equation, active: Sequence[bool]) -> list[Body]:
-    return [Body(branch, tuple(active[1:])) for branch in equation.params["branches"]]
+    told = None if equation.told is None else equation.told[1:]
+    return [Body(branch, tuple(active[1:]), told=told) for branch in equation.params["branches"]]
 
 
 def operand_places(body: Body) -> list[int | None]:
@@ -211,12 +213,16 @@ class SwitchGroup(NestedGroup):
             found.append([*map(form_of, given[-1])])
             costs.append(cost)
         forms: list[Form | None] = [joined(each) for each in zip(*found, strict=True)]
+        seen = self._seen(act, backwards, forms)
         if is_planning():
             for cost, blocks in zip(costs, given, strict=True):
                 cost.add(written_cost(zip(forms, blocks, strict=True)))
             dearest = max(costs, key=lambda cost: cost.seconds())
             charge(dearest.flops, dearest.bytes)
-            return [None if form is None else form.block(form.abstract()) for form in forms]
+            return [
+                None if form is None else form.block(form.abstract(), may)
+                for form, may in zip(forms, seen, strict=True)
+            ]
 
         def branch(number: int) -> Callable[[], list[Any]]:
             def run() -> list[Any]:
@@ -230,13 +236,33 @@ class SwitchGroup(NestedGroup):
             return run
 
         if is_recording():
-            note_branches(forms, given)
+            note_branches(unknown(forms, seen), given)
         branches = alike([branch(k) for k in range(len(self.bodies))])
         arrays = _run_one(self.platforms, self.kept.index, branches)
         return [
-            None if form is None else form.block(array)
-            for form, array in zip(forms, arrays, strict=True)
+            None if form is None else form.block(array, may)
+            for form, array, may in zip(forms, arrays, seen, strict=True)
         ]
+
+    def _seen(
+        self,
+        act: Callable[[Body, Edges], list[Block | None]],
+        backwards: bool,
+        forms: Sequence[Form | None],
+    ) -> list[Pattern | None]:
+        """Where the blocks of one branch or another may hold other numbers than zero."""
+        seen: list[Pattern | None] = [None] * len(forms)
+        if any(body.told is None for body in self.bodies) or is_only_priced():
+            return seen
+        with planning(), following_places():
+            given = [
+                act(body, body.abstract_edges(_is_whole(body, backwards), structured=True))
+                for body in self.bodies
+            ]
+        for place, form in enumerate(forms):
+            if form is not None:
+                seen[place] = union([form.places(blocks[place]) for blocks in given])
+        return seen
 
     def _point(self, number: int, backwards: bool) -> Point:
         body = self.bodies[number]

@@ -61,7 +61,8 @@ def edges(
     closed = jax.make_jaxpr(rule)(*leaves, *cotangents)
     chosen = (*(False for _ in leaves), *(True for _ in cotangents))
     if is_linear(closed, chosen) and not compat.effects(closed):
-        body = Body(closed, chosen, by_value=True)
+        told = None if equation.told is None else ()
+        body = Body(closed, chosen, by_value=True, told=told)
         return RuleGroup(body, leaves, cotangents, outs, inputs, active).placed()
     rows = [place for place, out in enumerate(outs) if is_inexact(out)]
     group = CompleteGroup(
@@ -99,9 +100,9 @@ class RuleGroup(NestedGroup):
         """`q star J` is the transpose of `bwd star q.T`."""
         body, given = self.body, [cotangents[row] for row in self.rows]
         if is_planning():
-            point_edges = body.abstract_edges(whole=True)
+            point_edges = body.abstract_edges(whole=True, structured=True)
         else:
-            point_edges = body.edges(body.evaluate([*self.residuals, *self.zeros]))
+            point_edges = body.edges(body.evaluate([*self.residuals, *self.zeros]), structured=True)
         tangents = [None if block is None else block.T for block in given]
         found = body.pushed(point_edges, [*(None for _ in self.residuals), *tangents])
         answers: list[Block | None] = [None] * self._counts[1]

@@ -15,16 +15,22 @@ from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import rebuilt
 from blockjac.blocks.cost import Abstract, Cost, is_planning, planning
 from blockjac.blocks.digits import Digit, Pair, Pairs, block_pairs, digits_of, meet, numbers, places
+from blockjac.blocks.known import is_known, known_entries, known_values
 from blockjac.blocks.losses import following, note_excess, note_joined, places_of
+from blockjac.blocks.nonzeros import LARGEST, only_at
 from blockjac.blocks.star import star
 
 Shape = tuple[int, ...]
+Pattern = np.ndarray
+"""Where an array may hold another number than zero; boolean, of its shape."""
+
 Digits = tuple[tuple[Digit, ...], ...]
 """For each axis its digits, most significant first."""
 
@@ -87,13 +93,61 @@ class Form:
         """The array as a plan sees it, or of several blocks stacked."""
         return Abstract((*length, *self.shape), self.dtype)
 
-    def block(self, array: Any) -> Block:
-        """The block of an array of this shape."""
+    def places(self, block: Block | None) -> Pattern | None:
+        """Where the array of a block may hold another number than zero; None if that is not known.
+
+        Args:
+            block: of these shapes, in whatever structure.
+        """
+        found = np.zeros(self.shape, bool)
+        if self.numel > LARGEST:
+            return None
+        for term in () if block is None else block.terms:
+            if not all(map(is_known, term.indices)) or arrays.numel(term.labels) > LARGEST:
+                return None
+            found[self._coordinates(term)] = True
+        return found
+
+    def _coordinates(self, term: Term) -> tuple[np.ndarray, ...]:
+        """For each axis of the array where a term, of known places, has entries."""
+        labels = term.labels
+        shape = arrays.sizes(labels)
+        inside = np.ones(shape, bool)
+        for factor in term.factors:
+            if arrays.is_known_mask(factor):
+                inside &= known_entries(factor.array, factor.labels, labels)
+        sizes, digits = self.out_shape + self.wrt_shape, self._out_digits + self._wrt_digits
+        values = [np.broadcast_to(known_values(index, labels), shape) for index in term.indices]
+        for own, size in zip(values, sizes, strict=True):
+            inside &= (own >= 0) & (own < size)
+        coordinates = []
+        for axis, (own, parts) in enumerate(zip(values, digits, strict=True)):
+            weight, chosen = math.prod(digit.size for digit in parts), own[inside]
+            for digit in parts:
+                weight //= digit.size
+                if axis < len(self.out_shape) or digit.pair is None:
+                    coordinates.append(chosen // weight % digit.size)
+        return tuple(coordinates)
+
+    def block(self, array: Any, may: Pattern | None = None) -> Block:
+        """The block of an array of this shape.
+
+        Args:
+            array: of this shape.
+            may: where it may hold another number than zero, if that is known.
+        """
         out, wrt, labels = self._labels()
-        return Block(self.out_shape, self.wrt_shape, self.dtype, [_term(array, labels, out, wrt)])
+        block = Block(self.out_shape, self.wrt_shape, self.dtype, [_term(array, labels, out, wrt)])
+        return block if may is None else _at_places(block, labels, may)
 
     def stacked(
-        self, array: Any, length: int, place: int | None, partner: int | None = None
+        self,
+        array: Any,
+        length: int,
+        place: int | None,
+        partner: int | None = None,
+        *,
+        may: Pattern | None = None,
     ) -> Block:
         """The block of arrays stacked along a leading axis.
 
@@ -102,6 +156,7 @@ class Form:
             length: of the leading axis.
             place: where among the input axes it goes; None for nowhere.
             partner: where among the output axes; None for nowhere.
+            may: where the array of a step may hold another number than zero, if that is known.
         """
         out, wrt, labels = self._labels()
         step = Label(length)
@@ -112,7 +167,8 @@ class Form:
         if partner is not None:
             out.insert(partner, Index.of(step))
             out_shape.insert(partner, length)
-        return Block(out_shape, wrt_shape, self.dtype, [_term(array, [step, *labels], out, wrt)])
+        block = Block(out_shape, wrt_shape, self.dtype, [_term(array, [step, *labels], out, wrt)])
+        return block if may is None else _at_places(block, labels, may)
 
     @cached_property
     def _out_digits(self) -> Digits:
@@ -148,6 +204,14 @@ class Form:
             if digit.pair is None
         ]
         return [*numbers(out)], [*numbers(wrt)], [*(one for own in out for one in own), *kept]
+
+
+def _at_places(block: Block, labels: Sequence[Label], may: Pattern) -> Block:
+    """A block of one term over those places of labels where there may be other numbers than 0."""
+    kept = tuple(label for label in labels if label.size != 1)
+    if not may.any():
+        return rebuilt(block.out_shape, block.wrt_shape, block.dtype, [])
+    return only_at(block, Factor(may.reshape(arrays.sizes(kept)), kept))
 
 
 def _term(array: Any, labels: list[Label], out: list[Index], wrt: list[Index]) -> Term:

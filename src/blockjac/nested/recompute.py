@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from blockjac import compat
 from blockjac.blocks import Block
@@ -25,7 +26,7 @@ SAVED = ("SaveableType", "Offloadable")
 
 
 def _body_of(equation: Equation, active: Sequence[bool]) -> Body:
-    return Body(equation.params["jaxpr"], tuple(active))
+    return Body(equation.params["jaxpr"], tuple(active), told=equation.told)
 
 
 def saved_values(body: Body, policy: Any) -> list[int]:
@@ -94,9 +95,13 @@ class RecomputedGroup(NestedGroup):
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
         """After the values once more; a barrier keeps the compiler from reusing the first ones."""
         if is_planning():
-            return self.body.pulled(self.body.abstract_edges(whole=True), cotangents)
+            return self.body.pulled(
+                self.body.abstract_edges(whole=True, structured=True), cotangents
+            )
         inputs, saved, given = self._behind_barrier(list(cotangents))
-        return self.body.pulled(self.body.edges(self._point_again(inputs, saved)), given)
+        return self.body.pulled(
+            self.body.edges(self._point_again(inputs, saved), structured=True), given
+        )
 
     def _behind_barrier(self, cotangents: Any) -> tuple[Arrays, Arrays, Blocks]:
         """The operands that the user wants a barrier for, the saved values, and the cotangents."""
@@ -107,7 +112,10 @@ class RecomputedGroup(NestedGroup):
             return inputs, saved, cotangents
         chosen = [one for one, own in zip(inputs, wanted, strict=True) if own]
         arrays, tree = jax.tree.flatten([chosen, saved, cotangents])
-        chosen, saved, cotangents = jax.tree.unflatten(tree, barrier(arrays))
+        # Constants, as the places in lists are, stay known.
+        passed = iter(barrier([one for one in arrays if not isinstance(one, np.ndarray)]))
+        arrays = [one if isinstance(one, np.ndarray) else next(passed) for one in arrays]
+        chosen, saved, cotangents = jax.tree.unflatten(tree, arrays)
         behind = iter(chosen)
         inputs = [next(behind) if own else one for one, own in zip(inputs, wanted, strict=True)]
         return inputs, saved, cotangents
@@ -115,9 +123,9 @@ class RecomputedGroup(NestedGroup):
     def pushed(self, tangents: Blocks) -> list[Block | None]:
         """Alongside the values, which need not be computed again for it."""
         if is_planning():
-            return self.body.pushed(self.body.abstract_edges(whole=True), tangents)
+            return self.body.pushed(self.body.abstract_edges(whole=True, structured=True), tangents)
         point = self.body.restored_ahead(*self.residuals.ahead)
-        return self.body.pushed(self.body.edges(point), tangents)
+        return self.body.pushed(self.body.edges(point, structured=True), tangents)
 
     def _point_again(self, inputs: Arrays, saved: Arrays) -> Point:
         body = self.body

@@ -25,14 +25,24 @@ from jax import lax
 
 from blockjac import compat
 from blockjac.blocks import Block
-from blockjac.blocks.cost import charge, is_planning, planning
+from blockjac.blocks.cost import (
+    charge,
+    following_places,
+    is_following_places,
+    is_only_priced,
+    is_planning,
+    planning,
+)
 from blockjac.blocks.losses import is_recording
 from blockjac.eliminate import Edges
 from blockjac.evaluation import Point
-from blockjac.graph import Equation
+from blockjac.graph import Equation, Known
+from blockjac.known_inside import of_slices
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
+from blockjac.nested.followed import FormsOfShares, Seen, followed, unknown
 from blockjac.nested.form import (
     Form,
+    Pattern,
     form_of,
     joined,
     note_carried,
@@ -111,15 +121,29 @@ def loop_of(equation: Equation, active: Sequence[bool]) -> Loop:
 def _loop_of(equation: Equation, active: Sequence[bool]) -> Loop:
     params = equation.params
     consts, carry = compat.scan_counts(params)
-    body = grown_body(params["jaxpr"], active, consts, carry)
+    body = grown_body(params["jaxpr"], active, consts, carry, _told(equation, consts, carry))
     return Loop(body, consts, carry, params["length"], params["reverse"], params["unroll"])
 
 
-def grown_body(jaxpr: Any, active: Sequence[bool], consts: int, carry: int) -> Body:
+def _told(equation: Equation, consts: int, carry: int) -> Sequence[Known | None] | None:
+    """What is known of the inputs of every step."""
+    if equation.told is None:
+        return None
+    slices = map(of_slices, equation.told[consts + carry :])
+    return (*equation.told[:consts], *[None] * carry, *slices)
+
+
+def grown_body(
+    jaxpr: Any,
+    active: Sequence[bool],
+    consts: int,
+    carry: int,
+    told: Sequence[Known | None] | None,
+) -> Body:
     """A loop's body with all of the carry active that depends on what is active."""
     flags = list(active)
     while True:
-        body = Body(jaxpr, tuple(flags))
+        body = Body(jaxpr, tuple(flags), told=told)
         grown = list(flags)
         for place in range(carry):
             grown[consts + place] |= body.moving[place]
@@ -256,7 +280,7 @@ class ScanGroup(NestedGroup):
                 break
             forms = grown
         summed, stacked = (list(map(form_of, part)) for part in (shares.summed, shares.slices))
-        if cost is not None:
+        if cost is not None and not is_following_places():
             written = written_cost(
                 zip(
                     (*forms, *summed, *stacked),
@@ -269,16 +293,27 @@ class ScanGroup(NestedGroup):
             found = self._one_by_one(act, carry, cut, backwards, cost.seconds(), carried)
             if found is not None:
                 return found
+        given = FormsOfShares(forms, summed, stacked)
+        seen = Seen.nothing(given)
+        if cost is not None:
+            seen = self._seen(act, carry, cut, backwards, given)
         if cost is not None and is_planning():
             charge(cost.flops * self.loop.length, cost.bytes * self.loop.length)
             return Swept(
-                _blocks(forms, [form and form.abstract() for form in forms]),
-                _blocks(summed, [form and form.abstract() for form in summed]),
-                _stacks(stacked, [form and form.abstract(self.loop.length) for form in stacked]),
+                _blocks(forms, [form and form.abstract() for form in forms], seen.carry),
+                _blocks(summed, [form and form.abstract() for form in summed], seen.summed),
+                _stacks(
+                    stacked,
+                    [form and form.abstract(self.loop.length) for form in stacked],
+                    seen.slices,
+                ),
             )
         if is_recording() and cost is not None:
-            self._note_losses(act, forms, carry, cut, backwards)
-            note_stacked([*summed, *stacked], [*shares.summed, *shares.slices])
+            self._note_losses(act, unknown(forms, seen.carry), carry, cut, backwards)
+            note_stacked(
+                [*unknown(summed, seen.summed), *unknown(stacked, seen.slices)],
+                [*shares.summed, *shares.slices],
+            )
         points, point_of = self._points(backwards)
 
         def step(state: Any, given: Any) -> Any:
@@ -299,8 +334,30 @@ class ScanGroup(NestedGroup):
             (points, [[] if one is None else one.arrays for one in cut]),
             backwards,
         )
-        stacks = _stacks(stacked, shares_of_steps)
-        return Swept(_blocks(forms, carried), _blocks(summed, totals), stacks)
+        stacks = _stacks(stacked, shares_of_steps, seen.slices)
+        return Swept(
+            _blocks(forms, carried, seen.carry), _blocks(summed, totals, seen.summed), stacks
+        )
+
+    def _seen(
+        self,
+        act: Act,
+        carry: Blocks,
+        cut: Sequence[Slices | None],
+        backwards: bool,
+        forms: FormsOfShares,
+    ) -> Seen:
+        """Where what all steps give may hold other numbers than zero."""
+        body = self.loop.body
+        any_slices = [one and one.any_step() for one in cut]
+
+        def step(carry: Blocks) -> Shares:
+            edges = body.abstract_edges(whole=not backwards, structured=True)
+            return act(edges, carry, any_slices)
+
+        if body.told is None or is_only_priced():
+            return Seen.nothing(forms)
+        return followed(step, carry, forms, self.loop.length)
 
     def _one_by_one(
         self,
@@ -317,7 +374,8 @@ class ScanGroup(NestedGroup):
         any_slices = [one and one.any_step() for one in cut]
 
         def planned(_: int, carry: Blocks) -> Shares:
-            return act(body.abstract_edges(whole=not backwards), carry, any_slices)
+            edges = body.abstract_edges(whole=not backwards, structured=True)
+            return act(edges, carry, any_slices)
 
         found = planned_one_by_one(planned, steps, carry, seconds_a_step, carried)
         if found is None:
@@ -334,7 +392,7 @@ class ScanGroup(NestedGroup):
                 (points, [[] if one is None else one.arrays for one in cut]),
             )
             slices = [one and one.step(part) for one, part in zip(cut, parts, strict=True)]
-            return act(body.edges(point_of(at)), carry, slices)
+            return act(body.edges(point_of(at), structured=True), carry, slices)
 
         return one_by_one(taken, steps, carry)
 
@@ -380,7 +438,7 @@ class ScanGroup(NestedGroup):
         backwards: bool,
     ) -> tuple[Shares, Any]:
         """What one step gives, and costs, by structure alone."""
-        with planning() as cost:
+        with planning() as cost, following_places(False):
             carry = [form and form.block(form.abstract()) for form in forms]
             slices = [one and one.any_step() for one in cut]
             edges = self.loop.body.abstract_edges(whole=not backwards)
@@ -416,11 +474,13 @@ Act = Callable[[Edges, Blocks, Blocks], Shares]
 """One step: from its elemental Jacobians, the carried blocks and those that come in."""
 
 
-def _stacks(forms: Sequence[Form | None], arrays: Sequence[Any]) -> list[Stack | None]:
+def _stacks(
+    forms: Sequence[Form | None], arrays: Sequence[Any], seen: Sequence[Pattern | None]
+) -> list[Stack | None]:
     """What stacks the blocks of all steps, of forms whose arrays are stacked."""
     return [
-        None if form is None else partial(form.stacked, array)
-        for form, array in zip(forms, arrays, strict=True)
+        None if form is None else partial(form.stacked, array, may=may)
+        for form, array, may in zip(forms, arrays, seen, strict=True)
     ]
 
 
@@ -432,10 +492,14 @@ def _turned(blocks: Blocks) -> list[Block | None]:
     return [None if block is None else block.T for block in blocks]
 
 
-def _blocks(forms: Sequence[Form | None], arrays: Sequence[Any]) -> list[Block | None]:
+def _blocks(
+    forms: Sequence[Form | None],
+    arrays: Sequence[Any],
+    seen: Sequence[Pattern | None] | None = None,
+) -> list[Block | None]:
     return [
-        None if form is None else form.block(array)
-        for form, array in zip(forms, arrays, strict=True)
+        None if form is None else form.block(array, may)
+        for form, array, may in zip(forms, arrays, seen or [None] * len(forms), strict=True)
     ]
 
 

@@ -10,12 +10,14 @@ from jax import lax
 
 from blockjac import compat
 from blockjac.blocks import Block
-from blockjac.blocks.cost import charge, is_planning, planning
+from blockjac.blocks.cost import charge, is_only_priced, is_planning, planning
 from blockjac.blocks.losses import is_recording
 from blockjac.graph import Equation
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
-from blockjac.nested.form import Form, form_of, joined, note_carried, written_cost
+from blockjac.nested.followed import FormsOfShares, Seen, followed, unknown
+from blockjac.nested.form import Form, Pattern, form_of, joined, note_carried, written_cost
 from blockjac.nested.scan import grown_body
+from blockjac.nested.shares import Shares
 from blockjac.nested.spread import start_of
 from blockjac.rules.fallback import vertex_shape
 from blockjac.rules.registry import PASSES, Pass
@@ -44,7 +46,8 @@ def _body_of(equation: Equation, active: Sequence[bool]) -> Body:
     params = equation.params
     consts, before = params["body_nconsts"], params["cond_nconsts"]
     carry = len(active) - consts - before
-    return grown_body(params["body_jaxpr"], active[before:], consts, carry)
+    told = equation.told and (*equation.told[before : before + consts], *[None] * carry)
+    return grown_body(params["body_jaxpr"], active[before:], consts, carry, told)
 
 
 class WhileGroup(NestedGroup):
@@ -75,14 +78,18 @@ class WhileGroup(NestedGroup):
             if grown == forms:
                 break
             forms = grown
+        seen = self._seen(fixed, carry, forms)
         if is_planning():
             cost.add(written_cost(zip(forms, found, strict=True)))
             charge(cost.flops * STEPS_PLANNED, cost.bytes * STEPS_PLANNED)
-            return [None if form is None else form.block(form.abstract()) for form in forms]
+            return [
+                None if form is None else form.block(form.abstract(), may)
+                for form, may in zip(forms, seen, strict=True)
+            ]
 
         if is_recording():
             note_carried(
-                forms,
+                unknown(forms, seen),
                 carry,
                 lambda blocks: self.body.pushed(
                     self.body.abstract_edges(whole=True), [*fixed, *blocks]
@@ -119,9 +126,23 @@ class WhileGroup(NestedGroup):
             start_all,
         )
         return [
-            None if form is None else form.block(array)
-            for form, array in zip(forms, arrays, strict=True)
+            None if form is None else form.block(array, may)
+            for form, array, may in zip(forms, arrays, seen, strict=True)
         ]
+
+    def _seen(
+        self, fixed: Blocks, carry: Blocks, forms: Sequence[Form | None]
+    ) -> Sequence[Pattern | None]:
+        """Where what is carried may hold other numbers than zero, after any number of steps."""
+        given = FormsOfShares(forms, [], [])
+        if self.body.told is None or is_only_priced():
+            return Seen.nothing(given).carry
+
+        def step(blocks: Blocks) -> Shares:
+            edges = self.body.abstract_edges(whole=True, structured=True)
+            return Shares(self.body.pushed(edges, [*fixed, *blocks]), [], [])
+
+        return followed(step, carry, given, None).carry
 
 
 def _where_on(holds: Any, new: Any, old: Any) -> Any:

@@ -14,7 +14,7 @@ from jax import lax
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import delta_pairs, rebuilt
-from blockjac.blocks.cost import Abstract, charge, is_planning
+from blockjac.blocks.cost import Abstract, charge, is_only_priced, is_planning
 from blockjac.blocks.dense import as_dense_axes
 from blockjac.blocks.factor import check_fits
 from blockjac.blocks.known import is_known, known_values
@@ -99,7 +99,7 @@ def _is_row_known(index: Index, size: int) -> bool:
 def _rows(index: Index, j: Label, from_end: bool) -> Factor:
     """The rows of the triangle in which an index stands, a mask."""
     labels = (*index.labels, j)
-    if is_planning():
+    if is_only_priced():
         return arrays.written(labels, jnp.dtype(bool))
     rows = np.broadcast_to(known_values(index, index.labels), arrays.sizes(index.labels))
     return Factor(np.asarray(_precedes(j.size, from_end))[rows], labels)
@@ -223,7 +223,7 @@ class Running(OperatorGroup):
         if not (i.is_plain(size) and j.is_plain(size)) or i.labels == j.labels:
             return term
         labels = (*i.labels, *j.labels)
-        if is_planning():
+        if is_only_priced():
             mask = arrays.written(labels, jnp.dtype(bool))
         else:
             mask = Factor(_precedes(size, self.from_end), labels)
@@ -233,6 +233,18 @@ class Running(OperatorGroup):
     def held(self) -> Any:
         """The values that the combination is taken at."""
         return self.operand
+
+
+def _reached(masks: Sequence[Factor], j: Label, from_end: bool) -> list[Factor]:
+    """Where running sums along a label of what is masked may be other numbers than zero."""
+    if not masks:
+        return []
+    mask = arrays.product(masks)
+    axis = mask.labels.index(j)
+    towards = mask.array if from_end else np.flip(mask.array, axis)
+    may = np.logical_or.accumulate(towards, axis)
+    may = may if from_end else np.flip(may, axis)
+    return [] if may.all() else [Factor(np.asarray(may), mask.labels)]
 
 
 class RunningSum(OperatorGroup):
@@ -286,18 +298,21 @@ class RunningSum(OperatorGroup):
             return Term(
                 (*term.factors, mask), term.out, self._replaced(term.wrt, j), term.coefficient
             )
+        masks = [one for one in term.factors if arrays.is_known_mask(one)] if plain else []
         term = as_dense_axes(term, [self.axis], block.wrt_shape, block.dtype)
         (j,) = term.wrt[self.axis].labels
+        masks = [arrays.renamed(one, index.labels[0], j) for one in masks]
         inside = [factor for factor in term.factors if j in factor.labels]
         outside = [factor for factor in term.factors if j not in factor.labels]
         total = self._sums(inside, j, from_end, block.dtype)
-        return Term((*outside, total), term.out, term.wrt, term.coefficient)
+        reached = _reached([one for one in masks if j in one.labels], j, from_end)
+        return Term((*outside, total, *reached), term.out, term.wrt, term.coefficient)
 
     def _replaced(self, wrt: tuple[Index, ...], label: Label) -> tuple[Index, ...]:
         return (*wrt[: self.axis], Index.of(label), *wrt[self.axis + 1 :])
 
     def _mask(self, i: Label, j: Label, from_end: bool) -> Factor:
-        if is_planning():
+        if is_only_priced():
             return arrays.written((i, j), jnp.dtype(bool))
         return Factor(_precedes(i.size, from_end), (i, j))
 
