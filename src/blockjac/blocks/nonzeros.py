@@ -25,6 +25,7 @@ from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import index_along, is_known, known_entries, known_values
 from blockjac.blocks.network import Network
+from blockjac.promises import is_structure_kept
 
 NUMBERS_A_RUN = 8
 """What a further term costs, in numbers stored, where its numbers might stand in a list."""
@@ -243,22 +244,22 @@ def _is_worth(chosen: Layout, term: Term, mask: Factor, numbers_a_place: float) 
     return listed <= masked
 
 
-def joint_mask(block: Block, target: Sequence[Label]) -> Factor | None:
-    """Where a block has entries whose terms are added up in one dense array, if that is known.
+def joint_mask(terms: Sequence[Term], target: Sequence[Label]) -> Factor | None:
+    """Where terms have entries that are added up in one dense array, if that is known.
 
     Args:
-        block: any.
-        target: the label of the array that each axis of the block is.
+        terms: with equally many indices.
+        target: the label of the array that each of their axes is.
 
     Returns:
         A mask over the labels of the target; None where it is not known or not worth to know.
     """
     labels = arrays.unique(target)
-    masks = [any(map(is_known_mask, term.factors)) for term in block.terms]
-    if is_planning() or not any(masks) or arrays.numel(labels) > LARGEST:
+    has_masks = any(is_known_mask(factor) for term in terms for factor in term.factors)
+    if is_planning() or not (is_structure_kept() or has_masks) or arrays.numel(labels) > LARGEST:
         return None
     may = np.zeros(arrays.sizes(labels), bool)
-    for term in block.terms:
+    for term in terms:
         own = term.labels
         shape = arrays.sizes(own)
         if math.prod(shape) > LARGEST or not all(map(is_known, term.indices)):
