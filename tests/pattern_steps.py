@@ -5,7 +5,7 @@ alone which entries of its result depend on which of its argument. No two terms 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -433,19 +433,22 @@ def composition(
 ) -> Composition:
     """A program of so many random steps of some kinds."""
     rng = np.random.default_rng(seed)
-    pattern, steps, names = np.eye(size, dtype=bool), [], []
-    for _ in range(depth):
+    return composed(rng, size, [kinds[int(one)] for one in rng.integers(0, len(kinds), depth)])
+
+
+def composed(rng: np.random.Generator, size: int, kinds: Sequence[Kind]) -> Composition:
+    """A program of one step of each kind after the other, as long as some entries are left."""
+    pattern, steps = np.eye(size, dtype=bool), []
+    for kind in kinds:
         if len(pattern) < 8:
             break
-        kind = kinds[int(rng.integers(len(kinds)))]
-        step = kind(rng, len(pattern))
-        pattern = step.pattern @ pattern
-        steps.append(step)
-        names.append(kind.__name__)
+        steps.append(kind(rng, len(pattern)))
+        pattern = steps[-1].pattern @ pattern
 
     def apply(x: jax.Array) -> jax.Array:
         for step in steps:
             x = step.apply(x)
         return x
 
-    return Composition(tuple(names), apply, pattern, jnp.asarray(rng.uniform(0.5, 1.5, size)))
+    names = tuple(kind.__name__ for kind in kinds)
+    return Composition(names, apply, pattern, jnp.asarray(rng.uniform(0.5, 1.5, size)))

@@ -3,7 +3,19 @@
 import jax
 import numpy as np
 import pytest
-from pattern_steps import KINDS, Composition, composition, steps_of_a_scan
+from pattern_steps import (
+    KINDS,
+    Composition,
+    composed,
+    composition,
+    pieces,
+    put,
+    rows_taken,
+    segments,
+    sliced,
+    steps_of_a_scan,
+    windows,
+)
 from sampling import sampled
 
 import blockjac
@@ -48,6 +60,13 @@ def test_one_step(kind):
 def test_two_steps(seed):
     """Each kind after each other, by and by."""
     check_kept(composition(1000 + seed, 120, 2))
+
+
+@pytest.mark.parametrize("before", [segments, put, sliced, rows_taken, pieces])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_windows_of_what_is_read_at_constant_places(before, seed):
+    """What windows with strides and holes read of lists is a list, and no window written out."""
+    check_kept(composed(np.random.default_rng(seed), 120, [before, windows]))
 
 
 @pytest.mark.parametrize("seed", sampled(range(100), 5))
