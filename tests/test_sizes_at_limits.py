@@ -17,7 +17,7 @@ import pytest
 
 import blockjac
 from blockjac import known_zeros
-from blockjac.blocks import nonzeros
+from blockjac.blocks import factor, listed, masks, nonzeros
 from blockjac.blocks.star import MAX_TERMS
 from blockjac.rules.cumulative import MAX_WRITTEN
 
@@ -150,6 +150,52 @@ def products_of_windows(width: int) -> Program:
     return Program(fun, (_entries(np.random.default_rng(7), n),), (n - width + 1) * width)
 
 
+def overlapping_elements(count: int) -> Program:
+    """Gradients of elements of four nodes each, many between the same nodes."""
+    rng = np.random.default_rng(9)
+    n = 300
+    ends = (rng.integers(0, n, (count, 1)) + 3 * np.arange(4)) % n
+
+    def energy(x: jax.Array) -> jax.Array:
+        nodes = [x[ends[:, k]] for k in range(4)]
+        return jnp.sum(jnp.sin(nodes[0] * nodes[1] + nodes[2] * nodes[3]))
+
+    pairs = {(row, column) for element in ends for row in element for column in element}
+    return Program(jax.grad(energy), (_entries(rng, n),), len(pairs))
+
+
+def windows_of_a_gather(n: int) -> Program:
+    """Sums of windows with strides and holes over entries at constant places."""
+    reads = np.random.default_rng(10).integers(0, n, n)
+
+    def fun(x: jax.Array) -> jax.Array:
+        return jax.lax.reduce_window(
+            jnp.sin(x)[reads], 0.0, jax.lax.add, (3,), (2,), ((1, 1),), window_dilation=(2,)
+        )
+
+    padded = np.pad(reads, 1, constant_values=-1)
+    rows = 2 * np.arange((n + 2 - 5) // 2 + 1)
+    places = {
+        (row, padded[row + 2 * k]) for row in rows for k in range(3) if padded[row + 2 * k] >= 0
+    }
+    return Program(fun, (_entries(np.random.default_rng(11), n),), len(places))
+
+
+def shifts_of_gathers(n: int) -> Program:
+    """Shifts that leave the array at its ends, read at constant places."""
+    rng = np.random.default_rng(12)
+    first, second = rng.integers(0, n, (2, n))
+
+    def fun(x: jax.Array) -> jax.Array:
+        late = jnp.pad(jnp.sin(x), (3, 0))[:n]
+        return jnp.concatenate([late[2:], x[:2]])[first] * jnp.sin(x)[second]
+
+    moved = np.concatenate([np.arange(n)[2:] - 3, [0, 1]])[first]
+    rows = np.arange(n)
+    read = {(row, place) for row, place in zip(rows, moved, strict=True) if place >= 0}
+    return Program(fun, (_entries(rng, n),), len(read | set(zip(rows, second, strict=True))))
+
+
 SWEEPS: dict[str, tuple[Family, int]] = {
     "shifted terms": (shifted_terms, MAX_TERMS),
     "gathers at constants": (gathers_at_constants, MAX_TERMS),
@@ -162,11 +208,39 @@ SWEEPS: dict[str, tuple[Family, int]] = {
 }
 
 
+LOWERED: dict[str, tuple[Family, tuple[int, ...], Any, str, int]] = {
+    "entries of a list": (
+        overlapping_elements,
+        (890, 900, 901, 1000),
+        listed,
+        "MOST_LISTED",
+        14400,
+    ),
+    "a pattern of terms": (windows_of_a_gather, (98, 100, 102), nonzeros, "LARGEST", 5000),
+    "a mask of a product": (windows_of_a_gather, (106, 108, 110), masks, "LARGEST", 330),
+    "a mask of places": (windows_of_a_gather, (118, 120, 122), factor, "LARGEST_KNOWN", 360),
+    "a mask of shifts": (shifts_of_gathers, (399, 400, 401), factor, "LARGEST_KNOWN", 400),
+}
+"""Limits that programs of a size for tests do not reach, lowered to where the sizes pass them."""
+
+
+@pytest.mark.parametrize("name", LOWERED)
+def test_stored_numbers_do_not_jump_at_a_lowered_limit(name, monkeypatch):
+    family, sizes, module, limit, value = LOWERED[name]
+    monkeypatch.setattr(module, limit, value)
+    check_sizes(family, sizes)
+
+
 @pytest.mark.parametrize("name", SWEEPS)
 def test_stored_numbers_do_not_jump_at_a_limit(name):
     family, limit = SWEEPS[name]
+    check_sizes(family, (limit - 1, limit, limit + 1, limit + 2))
+
+
+def check_sizes(family: Family, sizes: tuple[int, ...]) -> None:
+    """What is stored of programs of these sizes grows as their patterns do, and products agree."""
     before: tuple[int, int] | None = None
-    for size in (limit - 1, limit, limit + 1, limit + 2):
+    for size in sizes:
         program = family(size)
         block = blockjac.block_jacobian(program.fun)(*program.arguments)
         entries = int(np.prod(block.shape))

@@ -16,15 +16,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac import compat
+from blockjac.blocks.factor import machine_limit
 from blockjac.graph import Equation, Graph, Known, Literal, Operand
 from blockjac.known_inside import has_inside, mask_operands, place_operands, read_inside
 from blockjac.known_inside import told as told_of
 from blockjac.known_zeros import LARGEST as LARGEST_MASK
 from blockjac.known_zeros import is_number, patterns_of, zeros_of
 
-LARGEST = 2**22
-"""Arrays of more entries than this stay values of the program; of masks, which have as many entries
-as what they mask, those of more than `LARGEST_MASK`."""
+BYTES_A_PLACE = 32
+"""What a place takes that is known: as the program has it, in the structure, and in lists of it.
+
+Arrays of places stay values of the program where that is more than the machine's share of memory.
+No fewer, since places that are not known cost far more: where two arrays of them meet, each pair of
+places is compared. Masks, which have as many entries as what they mask, are known up to
+`LARGEST_MASK` entries.
+"""
 
 
 def with_known_places(graph: Graph, told: Sequence[Known | None] = ()) -> Graph:
@@ -138,7 +144,7 @@ def _is_iota(equation: Equation) -> bool:
 
 
 def _is_small(aval: Any) -> bool:
-    return is_number(aval) and aval.size <= LARGEST
+    return is_number(aval) and BYTES_A_PLACE * aval.size <= machine_limit()
 
 
 def _is_index(aval: Any) -> bool:

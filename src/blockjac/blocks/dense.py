@@ -20,9 +20,11 @@ from blockjac.blocks.entries import are_distinct, pieces, places, values
 from blockjac.blocks.factor import Factor, check_fits, in_bytes, machine_limit
 from blockjac.blocks.index import Index, Label, radix
 from blockjac.blocks.network import Contradiction, Network
+from blockjac.blocks.nonzeros import joint_mask
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.placed import parted
 from blockjac.errors import ArgumentError, BlockShapeError, DenseTooLargeError
+from blockjac.promises import is_structure_kept
 from blockjac.tracing import is_tracing
 
 THIN = 16
@@ -212,7 +214,19 @@ def as_dense_axes(
         wrt[place] = Index.of(axis.target)
     is_one = not inside and not written.labels and all(x.index.is_plain(x.size) for x in axes)
     factors = tuple(outside) if is_one else (*outside, written)
+    mask = _mask_of(inside, axes, [label for label in kept if label in involved])
+    factors = factors if mask is None else (*factors, mask)
     return Term(factors, term.out, tuple(wrt), term.coefficient)
+
+
+def _mask_of(
+    factors: Sequence[Factor], axes: Sequence[Axis], kept: Sequence[Label]
+) -> Factor | None:
+    """Where axes that are written out have entries for each value of the labels that stay."""
+    if not kept or not is_structure_kept():
+        return None
+    term = Term(tuple(factors), tuple(map(Index.of, kept)), tuple(axis.index for axis in axes), 1)
+    return joint_mask([term], [*kept, *(axis.target for axis in axes)])
 
 
 def window_size(term: Term, axis: int) -> int | None:

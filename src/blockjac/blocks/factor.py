@@ -489,9 +489,17 @@ def _index_dtype(index: Index) -> Any:
     return np.dtype(np.int32)
 
 
-def in_range(index: Index, size: int, divisor: int = 1) -> Factor:
-    """The mask of where `divisor` divides the expression and the quotient is in `0 .. size - 1`."""
-    if _is_made_known(index.labels, index):
+def in_range(index: Index, size: int, divisor: int = 1, known: bool = False) -> Factor:
+    """The mask of where `divisor` divides the expression and the quotient is in `0 .. size - 1`.
+
+    Args:
+        index: the expression.
+        size: of the axis that the quotient stands on.
+        divisor: of the expression, not 0.
+        known: whether to compute the mask now if that can be done, which of labels alone is done
+            only where it is structure: it costs nothing to emit.
+    """
+    if (known and _are_known([index], index.labels)) or _is_made_known(index.labels, index):
         values: Any = np.broadcast_to(known_values(index, index.labels), sizes(index.labels))
     elif is_planning():
         return written(index.labels, np.dtype(bool))

@@ -25,7 +25,7 @@ from blockjac.blocks.index import Index, Label, Lookup
 from blockjac.blocks.known import index_along, is_known, known_entries, known_values
 
 MOST_LISTED = 2**24
-"""Up to so many entries are listed; more stay in their terms, which store them as well."""
+"""Up to so many entries are listed at a time; of more, some terms are listed after each other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +79,33 @@ def count_listed(block: Block) -> int | None:
     return total
 
 
+def is_listable(block: Block) -> bool:
+    """Whether the places of a block are known and few enough for one list."""
+    listed = count_listed(block)
+    return listed is not None and listed <= MOST_LISTED
+
+
+def parts_to_list(block: Block) -> list[list[Term]]:
+    """The terms of a block in groups, in their order, that can be listed at a time.
+
+    A term of too many entries is a group of its own.
+    """
+    target = _target(block)
+    groups: list[list[Term]] = []
+    reached = MOST_LISTED
+    for term in block.terms:
+        count = arrays.numel(_own_labels(term, target))
+        if reached + count > MOST_LISTED:
+            groups.append([])
+            reached = 0
+        groups[-1].append(term)
+        reached += count
+    return groups
+
+
 def listing(block: Block) -> Listing | None:
     """How the terms of a block become one; None where places are not known, or too many."""
-    listed = count_listed(block)
-    if listed is None or listed > MOST_LISTED:
+    if not is_listable(block):
         return None
     target = _target(block)
     own = tuple(_own_labels(term, target) for term in block.terms)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from blockjac.blocks import factor as arrays
+from blockjac.blocks import masks
 from blockjac.blocks.block import Term, tidy
 from blockjac.blocks.contraction import sum_out
 from blockjac.blocks.cost import Abstract, is_planning
@@ -31,12 +32,7 @@ from blockjac.blocks.known import (
     known_values,
     meetings,
 )
-
-LARGEST_MASK = 2**20
-"""Masks of more entries than this are not followed through a sum."""
-
-MOST_LABELS = 26
-"""Nor those over more labels."""
+from blockjac.promises import is_structure_kept
 
 
 class Contradiction(Exception):
@@ -114,7 +110,20 @@ class Network:
         if index.constant and not index.within(size):
             raise Contradiction
         if not index.within(size):
-            self.views.append(View.of(arrays.in_range(index, size)))
+            self.mask(index, size)
+
+    def mask(self, index: Index, size: int, divisor: int = 1) -> None:
+        """Keep, by a factor, the label values for which an index's quotient lies on an axis."""
+        mask = arrays.in_range(index, size, divisor, self._is_structure(index))
+        self.views.append(View.of(mask))
+
+    def _is_structure(self, index: Index, is_placed: bool = False) -> bool:
+        """Whether an index is known and stays: where it lies says which places the answer has."""
+        return (
+            is_structure_kept()
+            and is_known(index)
+            and (is_placed or any(map(self.is_placed, index.labels)))
+        )
 
     def _trim(self, index: Index, size: int) -> None:
         """Restrict the one label of an index to the values for which the index lies on the axis."""
@@ -165,20 +174,25 @@ class Network:
             fresh = Index.of(Label(last - first + 1), 1, first)
             self.substitute(kept, fresh)
             value = _index_substituted(value, kept, fresh, {})
-        elif not value.within(label.size) and not self._guards(label):
-            self.views.append(View.of(arrays.in_range(value, label.size)))
+        is_masked = not value.within(label.size) and not self._guards(label, value)
         self.substitute(label, value)
+        if is_masked:
+            self.mask(value, label.size)
 
-    def _guards(self, label: Label) -> bool:
+    def _guards(self, label: Label, value: Index) -> bool:
         """Whether a value outside the label's range counts for nothing anyway.
 
-        It does where a factor has the label as an axis, which reads 0 there, and where an axis of
-        the answer is the label, since a place off the axis is no entry.
+        It does where an axis of the answer is the label, since a place off the axis is no entry,
+        and where a factor has the label as an axis, which reads 0 there. Places that are known and
+        stay in the answer are left out all the same: a 0 that is read is an entry like any other.
         """
-        return any(view.guards(label) for view in self.views) or any(
+        if any(
             index.is_plain(size) and index.labels == (label,)
             for index, size in zip(self.indices, self.axis_sizes, strict=True)
-        )
+        ):
+            return True
+        is_structure = self._is_structure(value, self.is_placed(label))
+        return not is_structure and any(view.guards(label) for view in self.views)
 
     def is_digit(self, label: Label) -> bool:
         """Whether a label stands beside others in an index of the answer, or of an equation."""
@@ -291,32 +305,10 @@ def contracted(
             grew = bool(joining)
         own = [label for label in summed if label in reach]
         untouched.append(sum_out(group, own, wanted))
-        mask = _mask_of_sum(group, own)
-        untouched.extend([] if mask is None else [mask])
+        mask = masks.summed(group, own)
+        if mask is not None:
+            untouched.append(mask)
     return untouched
-
-
-def _mask_of_sum(group: Sequence[Factor], summed: Sequence[Label]) -> Factor | None:
-    """Where a sum of products of masked numbers may be another number than zero, if that is known.
-
-    Args:
-        group: the factors that are multiplied.
-        summed: the labels that disappear.
-    """
-    masks = [factor for factor in group if arrays.is_known_mask(factor)]
-    if not any(set(mask.labels) & set(summed) for mask in masks):
-        return None
-    labels = arrays.unique([label for mask in masks for label in mask.labels])
-    kept = tuple(label for label in labels if label not in summed)
-    if arrays.numel(kept) > LARGEST_MASK or len(labels) > MOST_LABELS:
-        return None
-    number = {label: place for place, label in enumerate(labels)}
-    operands: list[Any] = []
-    for mask in masks:
-        operands += [mask.array.astype(np.float32), [number[label] for label in mask.labels]]
-    counts = np.einsum(*operands, [number[label] for label in kept], optimize=True)
-    may = np.asarray(counts != 0)
-    return None if may.all() else Factor(may, kept)
 
 
 def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], Any]:
@@ -324,19 +316,20 @@ def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], A
 
     A lone scalar takes the coefficient too: it is one number, and may be used often. Masks are
     multiplied with masks alone: what they drop may still become inf or nan, and is dropped when all
-    of it is known.
+    of it is known. Those that are known now stay so.
     """
-    groups: dict[tuple[frozenset[Label], bool], list[Factor]] = {}
+    groups: dict[tuple[frozenset[Label], bool, bool], list[Factor]] = {}
     for factor in factors:
-        key = (frozenset(factor.labels), arrays.is_mask(factor))
-        groups.setdefault(key, []).append(factor)
+        kind = arrays.is_mask(factor), arrays.is_known_mask(factor)
+        groups.setdefault((frozenset(factor.labels), *kind), []).append(factor)
     result = []
-    for (labels, masks), group in groups.items():
-        if not masks and (len(group) > 1 or not labels):
+    for (labels, are_masks, are_known), group in groups.items():
+        if not are_masks and (len(group) > 1 or not labels):
             result.append(arrays.product(group, coefficient))
             coefficient = 1
         else:
-            result.append(arrays.product(group))
+            joint = masks.both(group) if are_known and len(group) > 1 else None
+            result.append(arrays.product(group) if joint is None else joint)
     return result, coefficient
 
 
@@ -593,8 +586,8 @@ def _division(network: Network, left: Index, right: Index, size: int) -> bool:
             if value is None:
                 continue
             network._require(index, size)
-            network.views.append(View.of(arrays.in_range(value, label.size, stride)))
             network.substitute(label, Index(0, (), arrays.quotient(value, stride, None)))
+            network.mask(value, label.size, stride)
             return True
     return False
 
@@ -718,16 +711,10 @@ def _difficulty(equation: tuple[Index, Index, int]) -> int:
     return 4 if _is_countable(left, right) else 3
 
 
-MOST_COUNTED = 2**24
-"""Up to so many label values on a side, meetings of known indices are counted."""
-
-
 def _is_countable(left: Index, right: Index) -> bool:
     """Whether two indices meet at places that are known, and no label of theirs can be solved for.
 
-    Then the meetings are listed, once all that can be solved is.
+    Then the meetings are listed, once all that can be solved is. That takes a time that grows as
+    the places of both sides do; to compare each with each takes that of all their pairs.
     """
-    return all(
-        not index.strides and is_known(index) and arrays.numel(index.labels) <= MOST_COUNTED
-        for index in (left, right)
-    )
+    return all(not index.strides and is_known(index) for index in (left, right))

@@ -25,6 +25,7 @@ from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import index_along, is_known, known_entries, known_values
 from blockjac.blocks.network import Network
+from blockjac.promises import is_structure_kept
 
 NUMBERS_A_RUN = 8
 """What a further term costs, in numbers stored, where its numbers might stand in a list."""
@@ -254,23 +255,22 @@ def _tells_places(term: Term) -> bool:
     )
 
 
-def joint_mask(block: Block, target: Sequence[Label]) -> Factor | None:
-    """Where a block has entries whose terms are added up in one dense array, if that is known.
+def joint_mask(terms: Sequence[Term], target: Sequence[Label]) -> Factor | None:
+    """Where terms have entries that are added up in one dense array, if that is known.
 
     Args:
-        block: any.
-        target: the label of the array that each axis of the block is.
+        terms: with equally many indices.
+        target: the label of the array that each of their axes is.
 
     Returns:
         A mask over the labels of the target; None where it is not known or not worth to know.
     """
     labels = arrays.unique(target)
-    if not any(map(_tells_places, block.terms)) or arrays.numel(labels) > LARGEST:
-        return None
-    if is_only_priced():
+    is_told = is_structure_kept() or any(map(_tells_places, terms))
+    if is_only_priced() or not is_told or arrays.numel(labels) > LARGEST:
         return None
     may = np.zeros(arrays.sizes(labels), bool)
-    for term in block.terms:
+    for term in terms:
         own = term.labels
         shape = arrays.sizes(own)
         if math.prod(shape) > LARGEST or not all(map(is_known, term.indices)):

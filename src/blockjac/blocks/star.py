@@ -38,16 +38,19 @@ from blockjac.blocks.dense import (
 from blockjac.blocks.entries import are_distinct
 from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
-from blockjac.blocks.known import is_known, known_entries
+from blockjac.blocks.known import is_known
 from blockjac.blocks.listed import (
     Listing,
     count_listed,
     in_a_list,
+    is_listable,
     listing,
+    parts_to_list,
     running_listing,
 )
 from blockjac.blocks.losses import is_following, is_recording, note_excess, note_sum, term_places
-from blockjac.blocks.network import LARGEST_MASK, Contradiction, Network, follows_digit
+from blockjac.blocks.masks import either
+from blockjac.blocks.network import Contradiction, Network, follows_digit
 from blockjac.blocks.nonzeros import joint_mask
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.placed import parted
@@ -485,6 +488,9 @@ def _in_fewer(block: Block) -> Block:
             places = _far_fewer(block, entries)
             if places is not None:
                 return _rewritten(block, in_a_list(block, places))
+            lists = _in_lists(block)
+            if FEWER * _numbers(lists) <= entries:
+                return lists
             return _rewritten(block, in_one(block, deltas, masked=True))
     elif not _is_listed(block.terms[0]):
         return block
@@ -497,7 +503,9 @@ def _in_fewer(block: Block) -> Block:
         return _of_unknown_places(block, deltas, apart, entries) if further else block
     found = listing(block) if listed <= apart else None
     if found is None:
-        return _rewritten(block, in_one(block, deltas, masked=True)) if entries < apart else block
+        lists = _in_lists(block)
+        is_dense = entries < (apart if lists is block else FEWER * _numbers(lists))
+        return _rewritten(block, in_one(block, deltas, masked=True)) if is_dense else lists
     multiple = arrays.numel(found.kept)
     if entries <= found.numbers * multiple:
         return _rewritten(block, in_one(block, deltas, masked=True))
@@ -515,6 +523,25 @@ def _far_fewer(block: Block, entries: float) -> Listing | None:
     if found is None or FEWER * found.numbers * arrays.numel(found.kept) > entries:
         return None
     return found
+
+
+def _in_lists(block: Block) -> Block:
+    """A block of too many known places for one list with its terms listed group by group.
+
+    What falls on one place in a group is added up, and so on while there are fewer terms by it.
+    """
+    if count_listed(block) is None or is_listable(block):
+        return block
+    terms: list[Term] = []
+    for group in parts_to_list(block):
+        part = _part_of(block, group)
+        found = listing(part) if len(group) > 1 else None
+        if found is None or found.numbers * arrays.numel(found.kept) >= _numbers(part):
+            terms.extend(group)
+        else:
+            terms.extend(_rewritten(part, in_a_list(part, found)).terms)
+    made = _part_of(block, terms)
+    return _in_fewer(made) if len(terms) < len(block.terms) else block
 
 
 def _numbers(block: Block) -> int:
@@ -540,7 +567,7 @@ def compact(block: Block) -> Block:
         return block
     found = listing(block)
     if found is None or found.numbers * arrays.numel(found.kept) >= held:
-        return block
+        return _in_lists(block)
     return _rewritten(block, in_a_list(block, found))
 
 
@@ -628,20 +655,9 @@ def _merged_pair(one: Term, other: Term, dtype: Any) -> Term | None:
     total = arrays.add(
         arrays.product(rest_one, scale[0], dtype), arrays.product(rest_other, scale[1], dtype)
     )
-    either = _either_mask(rest_one, rest_other)
-    return Term((*shared, total, *either), one.out, one.wrt, coefficient)
-
-
-def _either_mask(one: Sequence[Factor], other: Sequence[Factor]) -> list[Factor]:
-    """Where a sum of two products may be another number than zero, if masks of both are known."""
-    masks = [list(filter(is_known_mask, factors)) for factors in (one, other)]
-    labels = arrays.unique([label for own in masks for mask in own for label in mask.labels])
-    if not all(masks) or arrays.numel(labels) > LARGEST_MASK:
-        return []
-    joint = [arrays.product(own) for own in masks]
-    first, second = (known_entries(mask.array, mask.labels, labels) for mask in joint)
-    may = np.broadcast_to(first | second, arrays.sizes(labels))
-    return [] if may.all() else [Factor(may, tuple(labels))]
+    mask = either(rest_one, rest_other)
+    factors = (*shared, total) if mask is None else (*shared, total, mask)
+    return Term(factors, one.out, one.wrt, coefficient)
 
 
 def _plus_constant(
@@ -712,7 +728,7 @@ def in_one(block: Block, deltas: Sequence[tuple[int, int]], masked: bool = False
     else:
         total = joined(block.terms, axis, target, block.shape, block.dtype)
     indices = [Index.of(label) for label in target]
-    mask = joint_mask(block, target) if masked else None
+    mask = joint_mask(block.terms, target) if masked else None
     factors = (total,) if mask is None else (total, mask)
     return Term(factors, tuple(indices[:rank]), tuple(indices[rank:]))
 
