@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from blockjac.blocks import factor as arrays
@@ -47,7 +46,7 @@ from blockjac.blocks.listed import (
     running_listing,
 )
 from blockjac.blocks.losses import is_following, is_recording, note_excess, note_sum, term_places
-from blockjac.blocks.network import Contradiction, Network, follows_digit
+from blockjac.blocks.network import Contradiction, Network, answered, follows_digit
 from blockjac.blocks.nonzeros import joint_mask
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.placed import parted
@@ -257,10 +256,46 @@ def _contracted(left: Block, right: Block) -> Block:
     terms: list[Term] = []
     for one in (_cast(term, dtype) for term in left.terms):
         for other in right.terms:
-            term = _star_terms(one, other.relabelled(), left, right)
+            term = _straight(one, other, left.wrt_shape)
+            if term is None:
+                term = _star_terms(one, other.relabelled(), left, right)
             if term is not None:
                 terms.append(term)
     return summed(left.out_shape, right.wrt_shape, dtype, terms)
+
+
+def _straight(left: Term, right: Term, middle: Sequence[int]) -> Term | None:
+    """The product of two terms each of whose axes in between is one whole label on both sides.
+
+    Nearly all are: nothing is to be solved there, the labels on the right are those on the left.
+    None for others.
+    """
+    if is_following():
+        return None
+    names: dict[Label, Label] = {}
+    for one, other, size in zip(left.wrt, right.out, middle, strict=True):
+        if not one.is_plain(size) or not other.is_plain(size):
+            return None
+        if size != 1:
+            names[other.strides[0][0]] = one.strides[0][0]
+    wide = sum(size != 1 for size in middle)
+    if len(names) != wide or len(set(names.values())) != wide:  # a diagonal
+        return None
+    count_contraction()
+    _count_constant(left, right)
+    right = right.relabelled(names)
+    factors = [*left.factors, *right.factors]
+    if left.coefficient in (1, -1) and len(factors) == 2:
+        # The side that brings a coefficient is multiplied by it: that product is found again where
+        # the same block meets others.
+        factors.reverse()
+    return answered(
+        factors,
+        [*left.out, *right.wrt],
+        dict.fromkeys([*left.labels, *right.labels]),
+        left.coefficient * right.coefficient,
+        len(left.out),
+    )
 
 
 def _found(operation: Callable[[Block, Block], Block], left: Block, right: Block) -> Block:
@@ -435,7 +470,7 @@ def _add_blocks(left: Block, right: Block) -> Block:
 
 
 def _joined(left: Block, right: Block) -> Block:
-    dtype = np.dtype(jnp.result_type(left.dtype, right.dtype))
+    dtype = np.dtype(arrays.joint_dtype([left.dtype, right.dtype]))
     return summed(left.out_shape, left.wrt_shape, dtype, [*left.terms, *right.terms])
 
 
@@ -642,7 +677,7 @@ def _plus_constant(
     varying = arrays.cast(arrays.product(rest, scale, dtype), dtype)
     if is_planning():
         return arrays.add(varying, varying)
-    return Factor(varying.array + jnp.asarray(constant, varying.array.dtype), varying.labels)
+    return Factor(arrays.shifted(varying.array, constant), varying.labels)
 
 
 def correspondence(one: Sequence[Index], other: Sequence[Index]) -> dict[Label, Label] | None:
