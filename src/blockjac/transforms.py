@@ -26,6 +26,7 @@ from blockjac.call import (
     dtype_of,
     float0_zeros,
     is_array,
+    is_real_array,
     leaf_name,
     traced_call,
 )
@@ -612,6 +613,9 @@ def check_tangents(
             f"primals have {wanted_tree} whereas tangents have {tree}."
         )
     for place, (leaf, point) in enumerate(zip(leaves, points, strict=True)):
+        both_real = is_real_array(point) and is_real_array(leaf)
+        if both_real and (point.dtype, point.shape) == (leaf.dtype, leaf.shape):
+            continue
         if not is_array(point):
             continue  # the call names it
         primal = jax.ShapeDtypeStruct(np.shape(point), dtype_of(point))
