@@ -425,7 +425,7 @@ def _rule(
     """By the primitive's rule; None where it leaves the equation to JAX."""
     involved = [*outs, *(value for value, wanted in zip(inputs, active, strict=True) if wanted)]
     name = equation.primitive.name
-    if any(jnp.issubdtype(value.dtype, jnp.complexfloating) for value in involved):
+    if any(getattr(value.dtype, "kind", "") == "c" for value in involved):
         return complex_rule(name, outs, inputs, equation.params, active)
     rule, params = RULES[name], equation.params
     found = None

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from blockjac import compat
 from blockjac.blocks.cost import Abstract, current, is_planning
 from blockjac.blocks.index import Index, Label, Lookup, radix
 from blockjac.blocks.known import is_known, known_lookup, known_values, mask_at
@@ -289,6 +290,19 @@ def _are_alike(left: Any, right: Any) -> bool:
         and left.dtype == right.dtype
         and left.dtype != np.dtype(bool)
     )
+
+
+def where(condition: Any, array: Any, dtype: Any) -> Any:
+    """The array where a condition of its rank holds, and 0 elsewhere."""
+    is_plain = isinstance(array, jax.Array) and array.dtype == dtype
+    if not is_plain or compat.mesh_axes() or compat.is_placed(jax.typeof(array)):
+        return jnp.where(condition, array, jnp.zeros((), dtype))
+    shape = np.broadcast_shapes(condition.shape, array.shape)
+    spread = [
+        one if one.shape == shape else lax.broadcast_in_dim(one, shape, range(len(shape)))
+        for one in (condition, array)
+    ]
+    return lax.select(*spread, lax.full(shape, 0, dtype))
 
 
 def joint_dtype(dtypes: Sequence[Any]) -> Any:

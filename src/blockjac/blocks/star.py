@@ -95,10 +95,6 @@ def star(left: Any, right: Any) -> Any:
         Array([[-1.,  0.],
                [ 0., -1.]], dtype=float32)
     """
-    from blockjac.blocks.matrix import BlockMatrix
-
-    if isinstance(left, BlockMatrix) or isinstance(right, BlockMatrix):
-        return BlockMatrix.contract(left, right)
     if isinstance(left, Block) and isinstance(right, Block):
         if left.wrt_shape != right.out_shape:
             raise BlockShapeError(
@@ -108,6 +104,10 @@ def star(left: Any, right: Any) -> Any:
                 f"{right.wrt_shape}"
             )
         return _batched(_star_blocks, left, right)
+    from blockjac.blocks.matrix import BlockMatrix
+
+    if isinstance(left, BlockMatrix) or isinstance(right, BlockMatrix):
+        return BlockMatrix.contract(left, right)
     if isinstance(left, Block):
         tangent = as_array(right)
         _check_array(tangent, left.wrt_shape, "wrt_shape", left, "right")
