@@ -285,9 +285,9 @@ def _straight(left: Term, right: Term, middle: Sequence[int]) -> Term | None:
     _count_constant(left, right)
     right = right.relabelled(names)
     factors = [*left.factors, *right.factors]
-    if left.coefficient in (1, -1) and len(factors) == 2:
-        # The side that brings a coefficient is multiplied by it: that product is found again where
-        # the same block meets others.
+    if _brings_coefficient(right, left) and len({factor.labels for factor in factors}) == 1:
+        # The side that brings a coefficient is multiplied by it: the compiler finds that product
+        # again where the same block meets others.
         factors.reverse()
     return answered(
         factors,
@@ -296,6 +296,11 @@ def _straight(left: Term, right: Term, middle: Sequence[int]) -> Term | None:
         left.coefficient * right.coefficient,
         len(left.out),
     )
+
+
+def _brings_coefficient(term: Term, other: Term) -> bool:
+    """Whether a product is to be multiplied by a coefficient that is one term's alone."""
+    return other.coefficient in (1, -1) and term.coefficient not in (1, -1)
 
 
 def _found(operation: Callable[[Block, Block], Block], left: Block, right: Block) -> Block:
