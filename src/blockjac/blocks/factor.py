@@ -298,11 +298,11 @@ def where(condition: Any, array: Any, dtype: Any) -> Any:
     if not is_plain or compat.mesh_axes() or compat.is_placed(jax.typeof(array)):
         return jnp.where(condition, array, jnp.zeros((), dtype))
     shape = np.broadcast_shapes(condition.shape, array.shape)
-    spread = [
+    allowed, spread = [
         one if one.shape == shape else lax.broadcast_in_dim(one, shape, range(len(shape)))
         for one in (condition, array)
     ]
-    return lax.select(*spread, lax.full(shape, 0, dtype))
+    return lax.select(allowed, spread, lax.full(shape, 0, dtype))
 
 
 def joint_dtype(dtypes: Sequence[Any]) -> Any:
