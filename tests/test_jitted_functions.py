@@ -113,3 +113,27 @@ def test_few_programs_are_kept(monkeypatch):
     for _ in range(4):
         blockjac.grad(jax.jit(lambda x: x * x))(1.0)
     assert len(plans._functions) == 2
+
+
+def test_a_gradient_called_from_python_does_not_compute_the_value():
+    """A solver that asks for both apart would pay for the value twice."""
+    seen = []
+
+    def noted(x):
+        seen.append(x)
+        return x
+
+    @jax.jit
+    def function(x):
+        shape = jax.ShapeDtypeStruct((), x.dtype)
+        beside = jax.pure_callback(noted, shape, jax.lax.stop_gradient(x[0]))
+        return jnp.sum(jnp.sin(x)) + beside
+
+    x = jnp.arange(3.0)
+    found = jax.block_until_ready(blockjac.grad(function)(x))
+    np.testing.assert_allclose(found, np.cos(x), rtol=1e-6)
+    assert not seen
+    value, found = jax.block_until_ready(blockjac.value_and_grad(function)(x))
+    np.testing.assert_allclose(value, np.sum(np.sin(x)), rtol=1e-6)
+    np.testing.assert_allclose(found, np.cos(x), rtol=1e-6)
+    assert seen

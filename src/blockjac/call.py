@@ -360,6 +360,11 @@ def dtype_of(leaf: Any) -> Any:
     return leaf.dtype if isinstance(leaf, jax.Array) else jnp.result_type(leaf)
 
 
+def is_real_array(leaf: Any) -> bool:
+    """Whether a leaf is one of JAX's own arrays, of one of NumPy's real dtypes: most are."""
+    return isinstance(leaf, jax.Array) and leaf.dtype.kind == "f"
+
+
 def float0_zeros(shape: Sequence[int]) -> np.ndarray:
     """The derivative by an integer, or of one: zeros of JAX's dtype for "no derivative"."""
     return np.zeros(tuple(shape), jax.dtypes.float0)
@@ -481,8 +486,11 @@ def check_inputs(name: str, fun: Callable[..., Any], argnums: ArgNums, args: Seq
         DifferentiationTypeError: names the transform and the leaf.
         ArgumentError: for argnums out of range.
     """
+    positions = _positions(argnums, len(args))
+    if all(map(is_real_array, jax.tree.leaves([args[place] for place in positions]))):
+        return
     leaves, tree = jax.tree.flatten((tuple(args), {}))
-    for place in _leaves_of(tree, _positions(argnums, len(args))):
+    for place in _leaves_of(tree, positions):
         where = partial(leaf_name, fun, args, place)
         _check_input(leaves[place], where, name)
         _check_real(dtype_of(leaves[place]), where, name)

@@ -20,7 +20,7 @@ from blockjac.blocks.losses import at_equation, is_following
 from blockjac.blocks.nonzeros import pattern_over, without_zeros
 from blockjac.blocks.operators import Edge, Operator
 from blockjac.blocks.repeated import RepeatedGroup
-from blockjac.blocks.replay import played, type_of
+from blockjac.blocks.replay import note, played, type_of
 from blockjac.eliminate import Edges, Vertex
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.known_zeros import FACTORS
@@ -425,13 +425,12 @@ def _rule(
     """By the primitive's rule; None where it leaves the equation to JAX."""
     involved = [*outs, *(value for value, wanted in zip(inputs, active, strict=True) if wanted)]
     name = equation.primitive.name
-    if any(jnp.issubdtype(value.dtype, jnp.complexfloating) for value in involved):
+    if any(getattr(value.dtype, "kind", "") == "c" for value in involved):
         return complex_rule(name, outs, inputs, equation.params, active)
     rule, params = RULES[name], equation.params
-    found = None
-    if not is_following() and not is_planning():
-        found = _replayed(rule, outs, inputs, params, active)
-    return rule.apply(outs, inputs, params, active) if found is None else found
+    if is_following() or is_planning():
+        return rule.apply(outs, inputs, params, active)
+    return _replayed(rule, outs, inputs, params, active)
 
 
 def _replayed(
@@ -441,16 +440,16 @@ def _replayed(
     params: dict[str, Any],
     active: Sequence[bool],
 ) -> list[list[Any]] | None:
-    """What a rule gave for an equation of this kind before, of these arrays; None if unknown."""
+    """What a rule gives, by what it gave for equations of this kind before."""
     operands = [*outs, *inputs]
     types = [_number(one) if known(one) else type_of(one) for one in operands]
     key = (rule, tuple(types), tuple(params.items()), tuple(active), len(outs))
     try:
         hash(key)
     except TypeError:  # a parameter that is no plain value
-        return None
+        return rule.apply(outs, inputs, params, active)
     if None in types or any(map(compat.is_jaxpr, params.values())):
-        return None
+        return rule.apply(outs, inputs, params, active)
     places = [place for place, one in enumerate(operands) if not known(one)]
 
     def again(arrays: Sequence[Any]) -> list[Any] | None:
@@ -462,9 +461,14 @@ def _replayed(
         fit = rows is not None and not any(map(_is_operator, edges))
         return edges if fit else None
 
-    edges = played(key, [operands[place] for place in places], again)
+    arrays = [operands[place] for place in places]
+    edges = played(key, arrays, again)
     if edges is None:
-        return None
+        rows = rule.apply(outs, inputs, params, active)
+        made = [edge for row in rows or () for edge in row]
+        if rows is not None and not any(map(_is_operator, made)):
+            note(key, arrays, made)
+        return rows
     width = len(inputs)
     return [edges[row * width : (row + 1) * width] for row in range(len(outs))]
 

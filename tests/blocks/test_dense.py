@@ -393,3 +393,12 @@ def test_diagonals_of_a_batch_of_blocks():
     values = numbers(3, 5, 5)
     batch = jax.vmap(lambda array: Block.from_dense(array, 1))(values)
     np.testing.assert_array_equal(batch.diagonal(), np.diagonal(values, axis1=1, axis2=2))
+
+
+def test_a_diagonal_is_written_without_sums_and_products_that_change_nothing():
+    traced = jax.make_jaxpr(lambda values: Block.diag(values).dense())(jnp.ones(4))
+    names = [equation.primitive.name for equation in traced.jaxpr.eqns]
+    assert sorted(names) == [
+        *("broadcast_in_dim", "broadcast_in_dim"),
+        *("eq", "iota", "iota", "reshape", "select_n"),
+    ]

@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+import blockjac
 from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term, add
+from blockjac.blocks.pattern import Arrangement, Pattern
 
 
 def over(*labels):
@@ -62,3 +65,33 @@ def test_equal_batch_axes_are_set_aside():
         Term((Factor(values[0], (i,)), Factor(values[0], (j,))), over(n, i), over(n, j), -1),
     ]
     assert Block(shape, shape, np.float64, terms).nnz == rows * classes**2
+
+
+@pytest.mark.parametrize("counts", [[1, 1, 1, 1], [2, 1, 3, 1, 1], [1, 40, 1, 2], [2] * 900])
+def test_the_entries_of_each_place_add_up_in_any_order_of_the_places(counts):
+    generator = np.random.default_rng(0)
+    places = np.arange(len(counts))
+    place = np.repeat(places, counts)
+    order = generator.permutation(len(place))
+    starts = None if max(counts) == 1 else np.cumsum(counts) - counts
+    given = Arrangement(Pattern(places, 2 * places, (1000, 2000)), order, starts)
+    values = generator.normal(size=len(place))
+    expected = np.zeros(len(counts))
+    np.add.at(expected, place, values[order])
+    np.testing.assert_allclose(given.arranged(values), expected, rtol=1e-14, atol=1e-14)
+
+    turned = generator.permutation(len(counts))
+    other = given.permuted(turned)
+    np.testing.assert_allclose(other.arranged(values), expected[turned], rtol=1e-14, atol=1e-14)
+    np.testing.assert_array_equal(other.pattern.columns, 2 * turned)
+
+
+@pytest.mark.parametrize("format", ["csr", "csc", "coo", "dia"])
+def test_overlapping_terms_add_up_in_every_format(format):
+    def function(x):
+        return x[1:] * x[:-1] + jnp.sum(x[:2]) * x[1:] + x[jnp.array([3, 1, 0, 2])]
+
+    x = np.linspace(0.5, 1.5, 5)
+    for point in (x, x + 1):
+        found = blockjac.sparse_jacobian(function, format=format)(point)
+        np.testing.assert_allclose(found.toarray(), jax.jacfwd(function)(point), rtol=1e-12)

@@ -1,5 +1,6 @@
 """The contraction at the places where it is easy to get wrong, and the structure that it keeps."""
 
+import importlib
 import time
 
 import jax
@@ -397,3 +398,60 @@ def test_a_chain_begins_in_the_middle_where_that_is_cheaper():
     np.testing.assert_allclose(chain(above, weight).dense(), wanted, rtol=1e-12)
     cost = multiplications(chain, above, weight)
     assert cost.multiplications <= 5 * 2 * 2 * (30 + 40 + 1) < 5 * 2 * 30 * 40
+
+
+def straight_pairs():
+    """Blocks that meet in whole labels, alike, transposed, summed, repeated and masked."""
+    square, wide = numbers(4, 4), numbers(4, 3)
+    mask = Block.diag(jnp.arange(4) % 2 == 0)
+    turned = Block.from_dense(numbers(4, 3, 4), 2)
+    n, m = Label(4), Label(3)
+    spread = block_of((4,), (4, 3), Term((), (Index.of(n),), (Index.of(n), Index.of(m)), 0.5))
+    diagonal = block_of((4,), (4, 4), Term((), (Index.of(n),), (Index.of(n), Index.of(n)), 2))
+    half = Block.diag(numbers(4)) + Block.from_dense(square, 1)
+    return {
+        "diagonals": (Block.diag(numbers(4)), Block.diag(numbers(4) + 1)),
+        "itself": (half, half),
+        "matrices": (Block.from_dense(square, 1), Block.from_dense(wide, 1)),
+        "row": (Block.from_dense(numbers(4), 0), half),
+        "mask": (mask, Block.diag(numbers(4))),
+        "number of values": (spread, Block.from_dense(numbers(4, 3), 2)),
+        "nothing carried": (spread, spread.T),
+        "several axes": (Block.from_dense(numbers(4, 4, 3), 1), turned),
+        "a diagonal in between": (diagonal, diagonal.T),
+        "size one": (Block.from_dense(numbers(4, 1), 1), Block.from_dense(numbers(1, 4), 1)),
+        "scalars": (Block.from_dense(numbers(), 0), Block.from_dense(numbers(4), 0)),
+    }
+
+
+@pytest.mark.parametrize("name", straight_pairs())
+def test_labels_that_meet_whole_need_no_solving(name, monkeypatch):
+    left, right = straight_pairs()[name]
+    found = star(left, right)
+    rank = len(left.wrt_shape)
+    expected = jnp.tensordot(left.dense() * 1.0, right.dense() * 1.0, rank)
+    np.testing.assert_allclose(found.dense(), expected, rtol=1e-13, atol=1e-14)
+
+    module = importlib.import_module("blockjac.blocks.star")
+    monkeypatch.setattr(module, "_straight", lambda *given: None)
+    solved = star(left, right)
+    assert found.structure == solved.structure
+    np.testing.assert_allclose(found.dense(), solved.dense(), rtol=1e-15, atol=0)
+
+
+def test_the_side_with_a_coefficient_is_multiplied_by_it():
+    """Then the compiler finds the product again, where the same block meets others."""
+
+    def products(a, b, x):
+        tangent = Block.diag(x) * 0.5
+        return [star(Block.diag(one), tangent).dense() for one in (a, b)]
+
+    program = jax.make_jaxpr(products)(numbers(4), numbers(4), numbers(4))
+    point = program.jaxpr.invars[2]
+    scaled = [
+        equation
+        for equation in program.jaxpr.eqns
+        if equation.primitive.name == "mul" and equation.invars[0] is point
+    ]
+    assert len(scaled) == 2
+    assert all(float(equation.invars[1].val) == 0.5 for equation in scaled)

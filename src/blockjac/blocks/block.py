@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,9 +66,10 @@ class Term:
             and sum(label in index.labels for index in self.indices) == 2
         )
 
-    def relabelled(self) -> Term:
-        """The same term over fresh labels."""
+    def relabelled(self, given: Mapping[Label, Label] | None = None) -> Term:
+        """The same term over fresh labels, or over those that are given for some of its own."""
         fresh = {label: Label(label.size) for label in self.labels}
+        fresh.update(given or {})
         lookups: dict[int, Lookup] = {}
 
         def index_over_fresh(index: Index) -> Index:

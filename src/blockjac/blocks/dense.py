@@ -314,7 +314,7 @@ def materialise(
     value, padded = plan.value(factors, coefficient, dtype)
     condition = plan.condition(padded)
     if condition is not None:
-        value = jnp.where(condition, value, jnp.zeros((), dtype))
+        value = arrays.where(condition, value, dtype)
     return plan.finish(value)
 
 
@@ -483,9 +483,10 @@ class _Layout:
         return lax.broadcasted_iota(jnp.int32, shape, self.dims.index(dim))
 
     def _index(self, index: Index) -> Any:
-        total = jnp.full((1,) * len(self.dims), index.offset, jnp.int32)
+        parts = []
         for label, step in index.strides:
-            total = total + step * self._label(label)
+            value = self._label(label)
+            parts.append(value if step == 1 else step * value)
         if index.lookup is not None:
             lookup = index.lookup
             places = [self._label(label) for label in lookup.labels]
@@ -494,8 +495,10 @@ class _Layout:
                 values = arrays.aligned(Factor(jnp.asarray(lookup.array), tuple(dims)), self.dims)
             else:
                 values = jnp.asarray(lookup.array).at[tuple(places)].get(mode="clip")
-            total = total + values
-        return total
+            parts.append(values)
+        if index.offset or not parts:
+            parts.append(jnp.full((1,) * len(self.dims), index.offset, jnp.int32))
+        return functools.reduce(operator.add, parts)
 
     def _identical(self, label: Label) -> bool:
         if label in self.derived:

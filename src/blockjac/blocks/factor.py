@@ -14,10 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from blockjac import compat
 from blockjac.blocks.cost import Abstract, current, is_planning
 from blockjac.blocks.index import Index, Label, Lookup, radix
 from blockjac.blocks.known import is_known, known_entries, known_lookup, known_values, mask_at
@@ -133,13 +135,17 @@ def product(
     """
     if len(factors) == 1 and _is_one(coefficient):
         return factors[0]
+    if order is None and len(factors) == 2 and not is_planning():
+        found = _product_of_two(factors[0], factors[1], coefficient)
+        if found is not None:
+            return found
     labels = union(factors) if order is None else tuple(order)
     if _is_one(coefficient) and all(map(is_known_mask, factors)):
         return _joint(factors, labels)
     masks = [factor for factor in factors if is_mask(factor)]
     numbers = [factor for factor in factors if not is_mask(factor)]
     if numbers:
-        dtype = jnp.result_type(*(factor.array.dtype for factor in numbers))
+        dtype = joint_dtype([factor.array.dtype for factor in numbers])
     elif _is_one(coefficient):
         dtype = np.dtype(bool)
     elif dtype is None:
@@ -154,7 +160,7 @@ def product(
     result: Any = None
     for factor in numbers:
         array = aligned(factor, labels)
-        result = scaled(array, coefficient, dtype) if result is None else result * array
+        result = scaled(array, coefficient, dtype) if result is None else times(result, array)
     allowed: Any = None
     for factor in masks:
         array = aligned(factor, labels)
@@ -176,6 +182,16 @@ def _joint(masks: Sequence[Factor], labels: Sequence[Label]) -> Factor:
     return Factor(
         np.broadcast_to(functools.reduce(np.logical_and, entries), sizes(labels)), tuple(labels)
     )
+
+
+def _product_of_two(one: Factor, other: Factor, coefficient: Any) -> Factor | None:
+    """The same of two arrays of JAX of one type over the same labels, as most are; else None."""
+    if one.labels != other.labels or not _are_alike(one.array, other.array):
+        return None
+    if isinstance(coefficient, complex):
+        return None
+    first = scaled(one.array, coefficient, one.array.dtype)
+    return Factor(times(first, other.array), one.labels)
 
 
 def _priced_product(
@@ -249,9 +265,60 @@ def scaled(array: Any, coefficient: Any, dtype: Any) -> Any:
     """An array times a static scalar, without an operation for 1 and with a negation for -1."""
     if coefficient == 1:
         return array
+    is_of_jax = isinstance(array, jax.Array)
     if coefficient == -1:
-        return -array
+        return lax.neg(array) if is_of_jax and array.dtype != np.dtype(bool) else -array
+    if is_of_jax and array.dtype == dtype and isinstance(coefficient, int | float | complex):
+        return lax.mul(array, np.asarray(coefficient, dtype))
     return array * jnp.asarray(coefficient, dtype)
+
+
+def times(left: Any, right: Any) -> Any:
+    """`left * right`, past the promotion of `jax.numpy` where nothing is to be promoted."""
+    return lax.mul(left, right) if _are_alike(left, right) else left * right
+
+
+def plus(left: Any, right: Any) -> Any:
+    """`left + right`, likewise."""
+    return lax.add(left, right) if _are_alike(left, right) else left + right
+
+
+def shifted(array: Any, constant: Any) -> Any:
+    """An array plus a static scalar."""
+    is_number = isinstance(constant, int | float | complex) and array.dtype != np.dtype(bool)
+    if is_number and isinstance(array, jax.Array):
+        return lax.add(array, np.asarray(constant, array.dtype))
+    return array + jnp.asarray(constant, array.dtype)
+
+
+def _are_alike(left: Any, right: Any) -> bool:
+    """Whether both are arrays of JAX of one type, of numbers."""
+    return (
+        isinstance(left, jax.Array)
+        and isinstance(right, jax.Array)
+        and left.shape == right.shape
+        and left.dtype == right.dtype
+        and left.dtype != np.dtype(bool)
+    )
+
+
+def where(condition: Any, array: Any, dtype: Any) -> Any:
+    """The array where a condition of its rank holds, and 0 elsewhere."""
+    is_plain = isinstance(array, jax.Array) and array.dtype == dtype
+    if not is_plain or compat.mesh_axes() or compat.is_placed(jax.typeof(array)):
+        return jnp.where(condition, array, jnp.zeros((), dtype))
+    shape = np.broadcast_shapes(condition.shape, array.shape)
+    allowed, spread = [
+        one if one.shape == shape else lax.broadcast_in_dim(one, shape, range(len(shape)))
+        for one in (condition, array)
+    ]
+    return lax.select(allowed, spread, lax.full(shape, 0, dtype))
+
+
+def joint_dtype(dtypes: Sequence[Any]) -> Any:
+    """The dtype that arrays of these dtypes are promoted to."""
+    first = dtypes[0]
+    return first if all(one == first for one in dtypes) else jnp.result_type(*dtypes)
 
 
 def add(left: Factor, right: Factor) -> Factor:
@@ -261,10 +328,12 @@ def add(left: Factor, right: Factor) -> Factor:
         dtype = jnp.result_type(float) if dtype == np.dtype(bool) else dtype
         left, right = cast(left, dtype), cast(right, dtype)
     labels = union([left, right])
-    dtype = jnp.result_type(left.array.dtype, right.array.dtype)
     if is_planning():
+        dtype = joint_dtype([left.array.dtype, right.array.dtype])
         return priced(labels, dtype, [left, right], additions=numel(labels))
-    return Factor(aligned(left, labels) + aligned(right, labels), labels)
+    # What was computed last comes first: the compiler for CPUs writes code in this order, and takes
+    # a third longer over a long function where short operands come before deep ones.
+    return Factor(plus(aligned(right, labels), aligned(left, labels)), labels)
 
 
 def cast(factor: Factor, dtype: Any) -> Factor:

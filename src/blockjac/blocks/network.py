@@ -10,7 +10,7 @@ entry is counted that lies outside.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -210,22 +210,38 @@ class Network:
 
     def term(self, out_axes: int) -> Term:
         """Sum the labels that no index carries and return the term."""
-        used = dict.fromkeys(label for index in self.indices for label in index.labels)
         factors = [view.read() for view in self.views]
-        carried = {label for factor in factors for label in factor.labels}
-        coefficient = self.coefficient
-        for label in self.labels:
-            if label not in used and label not in carried:
-                coefficient = coefficient * label.size
-        summed = [label for label in self.labels if label in carried and label not in used]
-        factors, coefficient = absorbed(factors, summed, coefficient)
-        factors, coefficient = merged(contracted(factors, summed, list(used)), coefficient)
-        return Term(
-            tuple(factors),
-            tuple(self.indices[:out_axes]),
-            tuple(self.indices[out_axes:]),
-            coefficient,
-        )
+        return answered(factors, self.indices, self.labels, self.coefficient, out_axes)
+
+
+def answered(
+    factors: Sequence[Factor],
+    indices: Sequence[Index],
+    labels: Iterable[Label],
+    coefficient: Any,
+    out_axes: int,
+) -> Term:
+    """The term of solved indices: the labels that none of them carries are summed.
+
+    Args:
+        factors: over the labels.
+        indices: of the answer's axes.
+        labels: all of them, each once.
+        coefficient: a static scalar.
+        out_axes: how many of the indices are the output's.
+    """
+    used = dict.fromkeys(label for index in indices for label in index.labels)
+    carried = {label for factor in factors for label in factor.labels}
+    for label in labels:
+        if label not in used and label not in carried:
+            coefficient = coefficient * label.size
+    summed = [label for label in labels if label in carried and label not in used]
+    kept = list(factors)
+    if summed:
+        kept, coefficient = absorbed(kept, summed, coefficient)
+        kept = contracted(kept, summed, list(used))
+    kept, coefficient = merged(kept, coefficient)
+    return Term(tuple(kept), tuple(indices[:out_axes]), tuple(indices[out_axes:]), coefficient)
 
 
 def trimmed(term: Term, out_shape: Sequence[int], wrt_shape: Sequence[int]) -> Term | None:

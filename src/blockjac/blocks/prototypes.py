@@ -114,8 +114,9 @@ class Prototype:
 
     Attributes:
         matrix: of integers: 0 for nothing, k for the k-th value of the pattern.
-        arranged: how the entries come to stand in the pattern's order; None where the matrix holds
-            one entry a place and nothing else: it then tells which entry goes where, from 0.
+        arranged: how the entries come to stand in the pattern's order, or in that of the numbers of
+            a matrix without any zeros; None where the matrix holds one entry a place and nothing
+            else: it then tells which entry goes where, from 0.
     """
 
     matrix: Any
@@ -131,8 +132,10 @@ class Prototype:
         """The matrix of the values; its index arrays are its own."""
         numbers = numpy_values(found)
         if self.arranged is None:
-            return self._with(numbers[self.matrix.data])
+            return self._with(numbers.take(self.matrix.data))
         ordered = self.arranged.arranged(numbers)
+        if self.matrix.format != "dia":
+            return self._with(ordered)
         return self._with(np.concatenate([np.zeros(1, ordered.dtype), ordered])[self.matrix.data])
 
     def _with(self, data: np.ndarray) -> Any:
@@ -245,4 +248,6 @@ def _made(arranged: Arrangement, format: str) -> Prototype:
         return Prototype(assembled(whole, arranged.order, format), None)
     numbered = Arrangement(arranged.pattern, np.arange(arranged.pattern.nnz), None)
     matrix = assembled(numbered, np.arange(1, arranged.pattern.nnz + 1), format)
-    return Prototype(matrix, arranged)
+    if format == "dia":
+        return Prototype(matrix, arranged)
+    return Prototype(matrix, arranged.permuted(matrix.data - 1))

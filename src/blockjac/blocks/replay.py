@@ -25,6 +25,7 @@ from blockjac.blocks.block import (
     Names,
     Structure,
     Term,
+    arrays_of,
     flat_parts,
     flatten,
     rebuilt,
@@ -135,9 +136,13 @@ def replayed(operation: Callable[[Block, Block], Block], left: Block, right: Blo
         return [operation(unflatten(parts[0], arrays[:count]), unflatten(parts[1], arrays[count:]))]
 
     key = operation, one, other, numbered if called else None
-    (found,) = played(key, [*own, *others], again) or (None,)
+    given = [*own, *others]
+    (found,) = played(key, given, again) or (None,)
     if found is None:
-        return operation(left, right)
+        made = operation(left, right)
+        if not called:
+            note(key, given, [made])
+        return made
     return _called(found, called) if called else found
 
 
@@ -201,14 +206,7 @@ def played(
     Returns:
         The blocks; None where it has to be computed now, as at the first times.
     """
-    number: dict[int, int] = {}
-    distinct: list[Any] = []
-    pattern = []
-    for array in arrays:
-        place = number.setdefault(id(array), len(distinct))
-        if place == len(distinct):
-            distinct.append(array)
-        pattern.append(place)
+    distinct, pattern = _distinct(arrays)
     key = (key, tuple(pattern), _surroundings())
     score = _scores.get(key)
     if score is None and key not in _scores:
@@ -220,6 +218,51 @@ def played(
             return None
         score = _scores[key] = _traced(again, pattern, distinct)
     return None if score is None else score.played(distinct)
+
+
+def note(key: Any, arrays: Sequence[Any], blocks: Sequence[Block | None]) -> None:
+    """Remember a computation that has just been made, if it only put its arrays in other places.
+
+    Most do: a coefficient, a delta or a transposed operand takes no operation. Nothing is to be
+    traced then.
+
+    Args:
+        key: as in `played`, which has given None for it.
+        arrays: likewise.
+        blocks: what was computed.
+    """
+    distinct, pattern = _distinct(arrays)
+    key = (key, tuple(pattern), _surroundings())
+    if key in _scores:
+        return
+    place = {id(array): number for number, array in enumerate(distinct)}
+    results = []
+    for block in blocks:
+        if block is None:
+            results.append(None)
+            continue
+        if any(id(array) not in place for array in arrays_of(block)):
+            return
+        formed = _form(block)
+        places = [] if formed is None else [place.get(id(array)) for array in formed[1]]
+        if formed is None or None in places:  # a lookup may be a constant
+            return
+        results.append((formed[0], tuple(places), formed[2]))
+    _met.pop(key, None)
+    _scores[key] = Score((), (), tuple(results))
+
+
+def _distinct(arrays: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """Each array once, and for each of those given its place among them."""
+    number: dict[int, int] = {}
+    distinct: list[Any] = []
+    pattern = []
+    for array in arrays:
+        place = number.setdefault(id(array), len(distinct))
+        if place == len(distinct):
+            distinct.append(array)
+        pattern.append(place)
+    return distinct, pattern
 
 
 def forget() -> None:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from blockjac.blocks import factor as arrays
@@ -50,7 +49,7 @@ from blockjac.blocks.listed import (
 )
 from blockjac.blocks.losses import is_following, is_recording, note_excess, note_sum, term_places
 from blockjac.blocks.masks import either
-from blockjac.blocks.network import Contradiction, Network, follows_digit
+from blockjac.blocks.network import Contradiction, Network, answered, follows_digit
 from blockjac.blocks.nonzeros import joint_mask
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.placed import parted
@@ -99,10 +98,6 @@ def star(left: Any, right: Any) -> Any:
         Array([[-1.,  0.],
                [ 0., -1.]], dtype=float32)
     """
-    from blockjac.blocks.matrix import BlockMatrix
-
-    if isinstance(left, BlockMatrix) or isinstance(right, BlockMatrix):
-        return BlockMatrix.contract(left, right)
     if isinstance(left, Block) and isinstance(right, Block):
         if left.wrt_shape != right.out_shape:
             raise BlockShapeError(
@@ -112,6 +107,10 @@ def star(left: Any, right: Any) -> Any:
                 f"{right.wrt_shape}"
             )
         return _batched(_star_blocks, left, right)
+    from blockjac.blocks.matrix import BlockMatrix
+
+    if isinstance(left, BlockMatrix) or isinstance(right, BlockMatrix):
+        return BlockMatrix.contract(left, right)
     if isinstance(left, Block):
         tangent = as_array(right)
         _check_array(tangent, left.wrt_shape, "wrt_shape", left, "right")
@@ -260,10 +259,51 @@ def _contracted(left: Block, right: Block) -> Block:
     terms: list[Term] = []
     for one in (_cast(term, dtype) for term in left.terms):
         for other in right.terms:
-            term = _star_terms(one, other.relabelled(), left, right)
+            term = _straight(one, other, left.wrt_shape)
+            if term is None:
+                term = _star_terms(one, other.relabelled(), left, right)
             if term is not None:
                 terms.append(term)
     return summed(left.out_shape, right.wrt_shape, dtype, terms)
+
+
+def _straight(left: Term, right: Term, middle: Sequence[int]) -> Term | None:
+    """The product of two terms each of whose axes in between is one whole label on both sides.
+
+    Nearly all are: nothing is to be solved there, the labels on the right are those on the left.
+    None for others.
+    """
+    if is_following():
+        return None
+    names: dict[Label, Label] = {}
+    for one, other, size in zip(left.wrt, right.out, middle, strict=True):
+        if not one.is_plain(size) or not other.is_plain(size):
+            return None
+        if size != 1:
+            names[other.strides[0][0]] = one.strides[0][0]
+    wide = sum(size != 1 for size in middle)
+    if len(names) != wide or len(set(names.values())) != wide:  # a diagonal
+        return None
+    count_contraction()
+    _count_constant(left, right)
+    right = right.relabelled(names)
+    factors = [*left.factors, *right.factors]
+    if _brings_coefficient(right, left) and len({factor.labels for factor in factors}) == 1:
+        # The side that brings a coefficient is multiplied by it: the compiler finds that product
+        # again where the same block meets others.
+        factors.reverse()
+    return answered(
+        factors,
+        [*left.out, *right.wrt],
+        dict.fromkeys([*left.labels, *right.labels]),
+        left.coefficient * right.coefficient,
+        len(left.out),
+    )
+
+
+def _brings_coefficient(term: Term, other: Term) -> bool:
+    """Whether a product is to be multiplied by a coefficient that is one term's alone."""
+    return other.coefficient in (1, -1) and term.coefficient not in (1, -1)
 
 
 def _found(operation: Callable[[Block, Block], Block], left: Block, right: Block) -> Block:
@@ -438,7 +478,7 @@ def _add_blocks(left: Block, right: Block) -> Block:
 
 
 def _joined(left: Block, right: Block) -> Block:
-    dtype = np.dtype(jnp.result_type(left.dtype, right.dtype))
+    dtype = np.dtype(arrays.joint_dtype([left.dtype, right.dtype]))
     return summed(left.out_shape, left.wrt_shape, dtype, [*left.terms, *right.terms])
 
 
@@ -671,7 +711,7 @@ def _plus_constant(
     varying = arrays.cast(arrays.product(rest, scale, dtype), dtype)
     if is_planning():
         return arrays.add(varying, varying)
-    return Factor(varying.array + jnp.asarray(constant, varying.array.dtype), varying.labels)
+    return Factor(arrays.shifted(varying.array, constant), varying.labels)
 
 
 def correspondence(one: Sequence[Index], other: Sequence[Index]) -> dict[Label, Label] | None:
