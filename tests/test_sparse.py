@@ -168,12 +168,12 @@ def test_a_closure_is_fresh():
 
 
 def test_patterns_are_kept_within_bounds(monkeypatch):
-    monkeypatch.setattr(prototypes, "_prototypes", type(prototypes._prototypes)())
-    monkeypatch.setattr(prototypes, "MAX_PATTERNS", 3)
+    prototypes._prototypes.clear()
+    monkeypatch.setattr(prototypes._prototypes, "max_entries", 3)
     for size in range(2, 8):
         sparse_jacobian(stencil)(np.ones(size))
     assert len(prototypes._prototypes) == 3
-    monkeypatch.setattr(prototypes, "MAX_PATTERN_BYTES", 2500)
+    monkeypatch.setattr(prototypes._prototypes, "max_bytes", 2500)
     for size in (20, 21, 22):  # about 1 kB each
         sparse_jacobian(stencil)(np.ones(size))
     assert len(prototypes._prototypes) == 2

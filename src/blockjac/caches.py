@@ -6,12 +6,14 @@ several threads, and stands in one registry, so that all can be looked at and em
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 Value = TypeVar("Value")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _MISSING = object()
 
@@ -57,15 +59,13 @@ class Cache(Generic[Value]):
         max_bytes: int | None = None,
         size: Callable[[Value], int] | None = None,
     ) -> None:
-        if name in _registry:
-            raise ValueError(f"two caches are called {name!r}; every cache needs a name of its own")
         self.max_entries, self.max_bytes = max_entries, max_bytes
         self._size = size
         self._lock = threading.RLock()
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
         self._sizes: dict[Hashable, int] = {}
         self._nbytes = self._hits = self._misses = 0
-        _registry[name] = self
+        _register(name, self)
 
     def get(self, key: Hashable, default: Any = None) -> Any:
         """The value of a key, which counts as used; `default` if it is not there."""
@@ -137,7 +137,66 @@ class Cache(Generic[Value]):
         return too_large or len(self._values) > self.max_entries
 
 
-_registry: dict[str, Cache[Any]] = {}
+class Table(dict[Any, Any]):
+    """Values by key, which are forgotten together when there are too many.
+
+    For what is asked so often that to note each use would cost more than it saves; the owner calls
+    `clear` when it is full.
+
+    Args:
+        name: what it is called in `blockjac.cache_info`.
+        max_entries: how many values are kept.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+
+    def __init__(self, name: str, max_entries: int) -> None:
+        super().__init__()
+        self.max_entries = max_entries
+        _register(name, self)
+
+    def info(self) -> CacheInfo:
+        """What it holds; nobody counts how often it was asked."""
+        return CacheInfo(0, 0, len(self), self.max_entries, 0, None)
+
+
+class _Remembered:
+    """What `functools.lru_cache` keeps for a function."""
+
+    def __init__(self, function: Any) -> None:
+        self.clear = function.cache_clear
+        self._function = function
+
+    def info(self) -> CacheInfo:
+        told = self._function.cache_info()
+        return CacheInfo(told.hits, told.misses, told.currsize, told.maxsize, 0, None)
+
+
+def remembering(name: str, max_entries: int) -> Callable[[Function], Function]:
+    """A decorator: `functools.lru_cache` for a function of few values, in the registry."""
+
+    def decorated(function: Function) -> Function:
+        kept: Any = functools.lru_cache(maxsize=max_entries)(function)
+        _register(name, _Remembered(kept))
+        return kept
+
+    return decorated
+
+
+class _Registered(Protocol):
+    def clear(self) -> None: ...
+
+    def info(self) -> CacheInfo: ...
+
+
+_registry: dict[str, _Registered] = {}
+
+
+def _register(name: str, cache: _Registered) -> None:
+    if name in _registry:
+        raise ValueError(f"two caches are called {name!r}; every cache needs a name of its own")
+    _registry[name] = cache
 
 
 def clear_caches() -> None:

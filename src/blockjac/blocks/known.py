@@ -6,13 +6,13 @@ computed at once, by NumPy, so that it stays one.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from blockjac.blocks.index import Index, Label, Lookup, collect, interned
+from blockjac.caches import remembering
 
 SMALLEST = (np.uint8, np.int8, np.uint16, np.int16, np.int32)
 """Dtypes of constant lookups, the first that holds all values is taken."""
@@ -76,7 +76,7 @@ def compactly(values: np.ndarray, bounds: tuple[int, int] | None) -> np.ndarray:
     return values
 
 
-@functools.lru_cache(maxsize=256)
+@remembering("digits of numbers", 256)
 def digit_values(count: int, weight: int, base: int) -> np.ndarray:
     """`flat // weight % base` for all numbers below a count: one digit of each, found once."""
     digits = np.arange(count, dtype=np.int64) // weight % base

@@ -9,7 +9,6 @@ stays dense, with a mask of the places, which the answer may still make a list o
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from blockjac.blocks.factor import Factor, is_known_mask
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.known import index_along, is_known, known_entries, known_values
 from blockjac.blocks.network import Network
+from blockjac.caches import remembering
 from blockjac.promises import is_structure_kept
 
 NUMBERS_A_RUN = 8
@@ -80,7 +80,7 @@ def layout(may: np.ndarray, is_answer: bool = False, times: int = 1) -> Layout:
     return _layout(np.packbits(may).tobytes(), may.shape, is_answer, times)
 
 
-@functools.lru_cache(maxsize=64)
+@remembering("layouts of patterns", 64)
 def _layout(bits: bytes, shape: tuple[int, ...], is_answer: bool, times: int) -> Layout:
     """The same, found once for a pattern: a program is asked about again and again."""
     whole = np.unpackbits(np.frombuffer(bits, np.uint8), count=math.prod(shape))

@@ -7,9 +7,6 @@ are constants of the program are known by identity; those that the program compu
 from __future__ import annotations
 
 import copy
-import functools
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,10 +25,7 @@ from blockjac.blocks.export import (
     sorted_places,
 )
 from blockjac.blocks.pattern import Arrangement, arrangement
-
-MAX_PATTERNS = 64
-MAX_PATTERN_BYTES = 2**30
-"""How many patterns are kept, and bytes of them; the least recently used is dropped."""
+from blockjac.caches import Cache, remembering
 
 
 class Held:
@@ -84,7 +78,7 @@ def layout_of(block: Block) -> tuple[Layout, list[Any]]:
     ]
 
 
-@functools.lru_cache(maxsize=512)
+@remembering("structures of indices", 512)
 def _indices(structure: Structure) -> tuple[tuple[int, ...], Structure]:
     """The structure of the indices alone, and the places of its lookups among the arrays."""
     arrays = [object() for _ in range(_count(structure))]
@@ -175,8 +169,7 @@ class JaxPrototype:
         return jax.tree.unflatten(self.tree, (numbers, self.places))
 
 
-_prototypes: OrderedDict[Any, Prototype | JaxPrototype] = OrderedDict()
-_lock = threading.Lock()
+_prototypes: Cache[Any] = Cache("patterns", 64, max_bytes=2**30, size=lambda kept: kept.nbytes)
 
 
 def prototype(given: Parts, format: str) -> Any:
@@ -226,20 +219,9 @@ def _made_once(given: Parts, further: tuple[Any, ...], make: Callable[[Grid], An
         np.asarray(array).tobytes() for row in given for _, arrays in row for array in arrays
     )
     key = (layouts, places, further)
-    with _lock:
-        found = _prototypes.get(key)
-        if found is not None:
-            _prototypes.move_to_end(key)
-            return found
-    found = make([[layout.block(arrays) for layout, arrays in row] for row in given])
-    with _lock:
-        _prototypes[key] = found
-        while len(_prototypes) > MAX_PATTERNS or (
-            len(_prototypes) > 1
-            and sum(kept.nbytes for kept in _prototypes.values()) > MAX_PATTERN_BYTES
-        ):
-            _prototypes.popitem(last=False)
-    return found
+    return _prototypes.made(
+        key, lambda: make([[layout.block(arrays) for layout, arrays in row] for row in given])
+    )
 
 
 def _made(arranged: Arrangement, format: str) -> Prototype:

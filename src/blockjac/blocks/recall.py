@@ -16,6 +16,7 @@ import numpy as np
 
 from blockjac.blocks.block import Block, Shape, Structure, flatten, unflatten
 from blockjac.blocks.cost import Abstract, Cost, current, is_following_places, planning
+from blockjac.caches import Table
 
 MAX_PAIRS = 100_000
 """How many pairs are remembered; past that all are forgotten."""
@@ -83,8 +84,8 @@ class _Answer:
     cost: Cost
 
 
-_kinds: dict[Any, Kind] = {}
-_answers: dict[Any, _Answer] = {}
+_kinds = Table("structures in plans", MAX_PAIRS)
+_answers = Table("pairs of structures in plans", MAX_PAIRS)
 
 
 def recalled(operation: Callable[[Block, Block], Block], left: Block, right: Block) -> Block:

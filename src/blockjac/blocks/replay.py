@@ -33,6 +33,7 @@ from blockjac.blocks.block import (
 )
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
+from blockjac.caches import Table
 from blockjac.promises import is_forwards, is_structure_kept
 from blockjac.tracing import is_tracing
 
@@ -102,11 +103,11 @@ class Score:
         ]
 
 
-_forms: dict[Any, Form] = {}
-_scores: dict[Any, Score | None] = {}
+_forms = Table("structures that were emitted", MAX_KEPT)
+_scores = Table("operations that were emitted", MAX_KEPT)
 """By all that decides what is emitted; None for what cannot be replayed."""
 
-_met: dict[Any, int] = {}
+_met = Table("operations that were met", MAX_KEPT)
 """How often what is not yet traced by itself was emitted."""
 
 FREQUENT = 4
