@@ -29,8 +29,8 @@ def runs(monkeypatch):
         count(at_once, name)
     for name in ("arrangement", "values", "assembled"):
         count(prototypes, name)
-    monkeypatch.setattr(at_once, "_programs", type(at_once._programs)())
-    monkeypatch.setattr(prototypes, "_prototypes", type(prototypes._prototypes)())
+    at_once._programs.clear()
+    prototypes._prototypes.clear()
     return counted
 
 
