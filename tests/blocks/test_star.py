@@ -419,6 +419,8 @@ def straight_pairs():
         "nothing carried": (spread, spread.T),
         "several axes": (Block.from_dense(numbers(4, 4, 3), 1), turned),
         "a diagonal in between": (diagonal, diagonal.T),
+        "a diagonal on the left": (diagonal, Block.from_dense(numbers(4, 4, 3), 2)),
+        "a diagonal on the right": (Block.from_dense(numbers(3, 4, 4), 1), diagonal.T),
         "size one": (Block.from_dense(numbers(4, 1), 1), Block.from_dense(numbers(1, 4), 1)),
         "scalars": (Block.from_dense(numbers(), 0), Block.from_dense(numbers(4), 0)),
     }
