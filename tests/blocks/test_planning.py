@@ -202,3 +202,10 @@ def test_a_renaming_costs_nothing():
     with planning() as cost:
         star(star(Block.identity((20, 5)), block), Block.identity((30, 5)))
     assert (cost.multiplications, cost.additions, cost.bytes) == (0, 0, 0)
+
+
+def test_a_diagonal_that_is_looked_up_multiplies_nothing():
+    """JAX writes it in two ways, of which one multiplies, inside kernels alone."""
+    label = Label(2)
+    row = Block((), (2, 2), float, [Term((), (), (Index.of(label), Index.of(label)))])
+    check_counts(star, (row, Block.from_dense(jnp.arange(4.0).reshape(2, 2), 2)))

@@ -15,6 +15,7 @@ from jax.extend import core
 
 from blockjac import compat
 from blockjac.blocks.cost import Cost
+from blockjac.expansions import ordinary_branch
 
 
 def operations(jaxpr: Any) -> Cost:
@@ -65,8 +66,11 @@ def _of_equation(equation: Any) -> Cost:
 
 
 def _of_call(name: str, params: Mapping[str, Any], inner: list[Cost]) -> Cost:
-    """A call once, a loop as often as it runs, of branches the dearest."""
+    """A call once, a loop as often as it runs, of branches the dearest that this machine has."""
     if name == "cond":
+        own = ordinary_branch(dict(params))
+        if own is not None:
+            return operations(own)
         return max(inner, key=lambda cost: cost.flops)
     times = params.get("length", 1) if name == "scan" else 1
     total = Cost()
