@@ -58,7 +58,7 @@ def one_by_one(
     step: Step,
     steps: Sequence[int],
     carry: Blocks,
-    heed: Callable[[int, Blocks], None] = lambda count, carry: None,
+    heed: Callable[[int, Shares], None] = lambda count, shares: None,
 ) -> Swept:
     """Apply the steps in turn.
 
@@ -66,7 +66,7 @@ def one_by_one(
         step: one of them.
         steps: their numbers, one or more, in the order in which they are applied.
         carry: what is carried at the start.
-        heed: called after each step with how many there were, and what is carried.
+        heed: called after each step with how many there were, and what it gave.
     """
     totals: Blocks | None = None
     slices: list[Blocks] = []
@@ -75,13 +75,18 @@ def one_by_one(
         carry = shares.carry
         slices.append(shares.slices)
         totals = shares.summed if totals is None else list(map(_plus, totals, shares.summed))
-        heed(count, carry)
+        heed(count, shares)
     kept = [dict(zip(steps, own, strict=True)) for own in zip(*slices, strict=True)]
     return Swept(carry, totals or [], [partial(_stacked, blocks) for blocks in kept])
 
 
 def planned_one_by_one(
-    step: Step, steps: Sequence[int], carry: Blocks, seconds_a_step: float, carried: int
+    step: Step,
+    steps: Sequence[int],
+    carry: Blocks,
+    seconds_a_step: float,
+    carried: int,
+    kept_a_step: int = 0,
 ) -> tuple[Swept, Cost] | None:
     """What the steps give one by one, and cost; None where a loop is the better way.
 
@@ -91,17 +96,19 @@ def planned_one_by_one(
         carry: what is carried at the start.
         seconds_a_step: what each costs in a loop.
         carried: how many numbers a loop carries.
+        kept_a_step: how many numbers of each of its steps stay in the answer.
     """
     if not steps:
         return None
-    whole = seconds_a_step * len(steps) + carried * SECONDS_A_NUMBER
+    whole = seconds_a_step * len(steps) + (carried + kept_a_step * len(steps)) * SECONDS_A_NUMBER
     limit = EFFORT + round(EFFORT_A_SECOND * whole)
     most = min(limit, MOST_EFFORT)
-    before = handled = 0
+    before = handled = kept = 0
 
-    def heed(count: int, carry: Blocks) -> None:
-        nonlocal before, handled
-        numbers = sum(block.stored for block in carry if block is not None)
+    def heed(count: int, shares: Shares) -> None:
+        nonlocal before, handled, kept
+        numbers = _numbers(shares.carry)
+        kept += _numbers(shares.slices) if kept_a_step else 0
         grown, before = max(numbers - before, 0), numbers
         handled += numbers
         left = len(steps) - count
@@ -114,8 +121,8 @@ def planned_one_by_one(
             raise OverBudget
         compiled = cost.contractions * (1 + cost.contractions / CONTRACTIONS)
         seconds = cost.seconds() + compiled * SECONDS_A_CONTRACTION
-        in_loop = seconds_a_step * count + carried * SECONDS_A_NUMBER
-        if seconds + numbers * SECONDS_A_NUMBER > WORTH * in_loop:
+        in_loop = seconds_a_step * count + (carried + kept_a_step * count) * SECONDS_A_NUMBER
+        if seconds + (numbers + kept) * SECONDS_A_NUMBER > WORTH * in_loop:
             raise OverBudget
 
     try:
@@ -123,6 +130,10 @@ def planned_one_by_one(
             return one_by_one(step, steps, carry, heed), cost
     except OverBudget:
         return None
+
+
+def _numbers(blocks: Blocks) -> int:
+    return sum(block.stored for block in blocks if block is not None)
 
 
 def _plus(one: Block | None, other: Block | None) -> Block | None:

@@ -53,6 +53,7 @@ from blockjac.nested.one_by_one import one_by_one, planned_one_by_one
 from blockjac.nested.shares import Shares, Stack, Swept
 from blockjac.nested.slices import Slices, aligned_axis, cut_all
 from blockjac.nested.spread import start_of
+from blockjac.promises import is_structure_kept
 from blockjac.rules.fallback import real_dtype, vertex_shape
 from blockjac.rules.registry import PASSES, Pass, Residuals
 
@@ -290,7 +291,8 @@ class ScanGroup(NestedGroup):
             )
             cost.add(written)
             carried = sum(form.numel for form in forms if form is not None)
-            found = self._one_by_one(act, carry, cut, backwards, cost.seconds(), carried)
+            kept = sum(form.numel for form in stacked if form and is_structure_kept())
+            found = self._one_by_one(act, carry, cut, backwards, cost.seconds(), carried, kept)
             if found is not None:
                 return found
         given = FormsOfShares(forms, summed, stacked)
@@ -367,17 +369,17 @@ class ScanGroup(NestedGroup):
         backwards: bool,
         seconds_a_step: float,
         carried: int,
+        kept: int,
     ) -> Swept | None:
         """What the steps give outside a loop; None where a loop is the better way."""
         body, length = self.loop.body, self.loop.length
         steps = range(length)[:: -1 if self.loop.reverse != backwards else 1]
-        any_slices = [one and one.any_step() for one in cut]
 
-        def planned(_: int, carry: Blocks) -> Shares:
+        def planned(number: int, carry: Blocks) -> Shares:
             edges = body.abstract_edges(whole=not backwards, structured=True)
-            return act(edges, carry, any_slices)
+            return act(edges, carry, [one and one.at(number) for one in cut])
 
-        found = planned_one_by_one(planned, steps, carry, seconds_a_step, carried)
+        found = planned_one_by_one(planned, steps, carry, seconds_a_step, carried, kept)
         if found is None:
             return None
         if is_planning():
@@ -387,11 +389,8 @@ class ScanGroup(NestedGroup):
         points, point_of = self._points(backwards)
 
         def taken(number: int, carry: Blocks) -> Shares:
-            at, parts = jax.tree.map(
-                lambda array: lax.index_in_dim(array, number, keepdims=False),
-                (points, [[] if one is None else one.arrays for one in cut]),
-            )
-            slices = [one and one.step(part) for one, part in zip(cut, parts, strict=True)]
+            at = jax.tree.map(lambda array: lax.index_in_dim(array, number, keepdims=False), points)
+            slices = [one and one.at(number) for one in cut]
             return act(body.edges(point_of(at), structured=True), carry, slices)
 
         return one_by_one(taken, steps, carry)

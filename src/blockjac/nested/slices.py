@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 
 from blockjac.blocks import Block, Factor, Term
 from blockjac.blocks.block import delta_pairs, rebuilt
 from blockjac.blocks.cost import Abstract, is_planning
 from blockjac.blocks.dense import as_dense_axes
 from blockjac.blocks.index import Index, Label
+from blockjac.blocks.star import star
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,14 @@ class Slices:
     """A block along one input axis.
 
     Attributes:
-        whole: the block; in each of its terms the axis is a label of factors alone.
+        block: the block as it was given.
+        whole: the same; in each of its terms the axis is a label of factors alone.
         axis: the input axis.
         partner: the output axis that is the same delta in every term and is cut as well, or None.
         arrays: of those factors that have the axis, with the axis first.
     """
 
+    block: Block
     whole: Block
     axis: int
     partner: int | None
@@ -48,6 +52,17 @@ class Slices:
         out_shape = _dropped(self.whole.out_shape, self.partner)
         wrt_shape = _dropped(self.whole.wrt_shape, self.axis)
         return rebuilt(out_shape, wrt_shape, self.whole.dtype, terms)
+
+    def at(self, number: int) -> Block:
+        """The block of the step of that number, in the structure that it has just there."""
+        if self.partner is not None:
+            if is_planning():
+                return self.any_step()
+            return self.step([lax.index_in_dim(a, number, keepdims=False) for a in self.arrays])
+        shape = _dropped(self.block.wrt_shape, self.axis)
+        others = tuple(Index.of(Label(size)) for size in shape)
+        chosen = Term((), (*others[: self.axis], Index(number), *others[self.axis :]), others)
+        return star(self.block, Block(self.block.wrt_shape, shape, self.block.dtype, [chosen]))
 
     def any_step(self) -> Block:
         """The block of a step as a plan sees it."""
@@ -73,7 +88,7 @@ def sliced(block: Block, axis: int, partner: int | None = None) -> Slices:
         if label in factor.labels
     ]
     whole = rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
-    return Slices(whole, axis, partner, arrays)
+    return Slices(block, whole, axis, partner, arrays)
 
 
 def cut_all(
