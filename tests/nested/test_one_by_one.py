@@ -134,3 +134,43 @@ def test_a_plan_foretells_the_steps_one_by_one():
     shown = blockjac.plan(counted(flux, 2))(point(400))
     assert "scan" not in "".join(loss.reason for loss in shown.losses)
     blockjac.block_jacobian(counted(flux, 2), require_structure=True)(point(400))
+
+
+def over_rows(steps, shift):
+    """Each step adds its row to what the others left, moved by some places."""
+
+    def program(x):
+        def body(carry, row):
+            new = jnp.roll(carry, shift) + jnp.sin(row)
+            return new, new * row
+
+        rows = x.reshape(steps, -1)
+        return lax.scan(body, jnp.zeros_like(rows[0]), rows)[1].ravel()
+
+    return program
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("steps", "size"), [(4, 15), (8, 10), (8, 100), (3, 200)])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_rows_that_are_added_keep_the_band_of_each(order, steps, size, shift):
+    """Sizes through those from which a loop costs more than its steps one by one."""
+    program = over_rows(steps, shift)
+    x = jnp.linspace(0.1, 1, steps * size)
+    wanted = jax.jit(jax.jacfwd(program))(x)
+    block = blockjac.block_jacobian(program, order=order)(x)
+    np.testing.assert_allclose(block.dense(), wanted, atol=1e-12)
+    true = np.count_nonzero(wanted)
+    # Unmoved, the steps that reach a step are the triangle of a small matrix, stored whole.
+    assert block.stored <= (1.1 * true + 10 if shift else 2 * true)
+
+
+def test_the_hessian_of_what_rows_leave_keeps_its_places():
+    def energy(x):
+        return jnp.sum(over_rows(4, 1)(x) ** 2)
+
+    x = jnp.linspace(0.1, 1, 200)
+    wanted = jax.jit(jax.hessian(energy))(x)
+    block = blockjac.block_hessian(energy)(x)[0, 0]
+    np.testing.assert_allclose(block.dense(), wanted, atol=1e-10)
+    assert block.nnz <= 1.1 * np.count_nonzero(wanted) + 100
