@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -62,10 +62,8 @@ class Values:
     count: int
     keep: bool = False
 
-    @property
-    def takes_any_numbers(self) -> bool:
-        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
-        return True
+    takes_any_numbers: ClassVar[bool] = True
+    """The answer is arrays alone: Python numbers of the program may be open."""
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(results, kept values)`."""
@@ -202,10 +200,8 @@ class Pullback:
     count: int
     wrt: tuple[int, ...]
 
-    @property
-    def takes_any_numbers(self) -> bool:
-        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
-        return True
+    takes_any_numbers: ClassVar[bool] = True
+    """The answer is arrays alone: Python numbers of the program may be open."""
 
     def __call__(self, graph: Graph, kept: Arrays, captured: Arrays, cotangents: Arrays) -> Any:
         """One cotangent an input; `cotangents` are those of the float and complex results."""
@@ -235,10 +231,8 @@ class Pushforward:
     count: int
     wrt: tuple[int, ...]
 
-    @property
-    def takes_any_numbers(self) -> bool:
-        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
-        return True
+    takes_any_numbers: ClassVar[bool] = True
+    """The answer is arrays alone: Python numbers of the program may be open."""
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, tangents: Arrays) -> Any:
         """`(results, tangents)`, a tangent for each float or complex result."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -49,10 +49,8 @@ class Chunked:
     side: str
     size: int
 
-    @property
-    def takes_any_numbers(self) -> bool:
-        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
-        return True
+    takes_any_numbers: ClassVar[bool] = True
+    """The answer is arrays alone: Python numbers of the program may be open."""
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(results, rows)`, as the `Jacobian` gives them."""

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -290,10 +290,8 @@ class Diagonal:
     order: Order
     pairs: tuple[Wanted, ...]
 
-    @property
-    def takes_any_numbers(self) -> bool:
-        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
-        return True
+    takes_any_numbers: ClassVar[bool] = True
+    """The answer is arrays alone: Python numbers of the program may be open."""
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """The auxiliary results; and the diagonals, of the shapes of the results."""

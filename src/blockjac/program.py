@@ -68,14 +68,17 @@ def run(
     # jax.jit itself tells apart the settings that it depends on, such as x64 and matmul precision.
     further = (question, edition(), shapes)
     key = (further, graph_key(graph))
-    if getattr(question, "takes_any_numbers", False) and graph.numbers_are_open is not False:
-        opened, numbers = with_open_numbers(graph)
-        open_key = (further, graph_key(opened))
-        if graph.numbers_are_open is None:
-            graph.numbers_are_open = bool(numbers) and key not in _programs and open_key in _met
-            _met.put(open_key, True)
-        if graph.numbers_are_open:
-            graph, key, captured = opened, open_key, [*captured, *numbers]
+    if getattr(question, "takes_any_numbers", False):
+        if graph.numbers_are_open is None and key in _programs:
+            graph.numbers_are_open = False
+        if graph.numbers_are_open is not False:
+            opened, numbers = with_open_numbers(graph)
+            open_key = (further, graph_key(opened))
+            if graph.numbers_are_open is None:
+                graph.numbers_are_open = bool(numbers) and open_key in _met
+                _met.put(open_key, True)
+            if graph.numbers_are_open:
+                graph, key, captured = opened, open_key, [*captured, *numbers]
     program = _programs.made(key, partial(_compiled, question, graph), _program_bytes(graph))
     return program(list(arguments), list(captured), list(extra))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -144,10 +144,8 @@ class Entries:
         """Whether the answer's structure may depend on constants of the program."""
         return self.jacobian.keeps_structure
 
-    @property
-    def takes_any_numbers(self) -> bool:
-        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
-        return True
+    takes_any_numbers: ClassVar[bool] = True
+    """The answer is arrays alone: Python numbers of the program may be open."""
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(auxiliary results, (values, lookups, layouts))`."""

@@ -29,14 +29,16 @@ FEWER = 4 / 3
 is stored as it is."""
 
 
-def both(factors: Sequence[Factor]) -> Factor | None:
-    """The known masks of a product as one; None where there are none, or too large a one.
-
-    Nor where no structure is kept: there a mask is a factor like any other.
-    """
+def _known(factors: Sequence[Factor]) -> list[Factor]:
+    """The masks whose places count: none where no structure is kept."""
     if is_only_priced() or not is_structure_kept():
-        return None
-    masks = [factor for factor in factors if is_known_mask(factor)]
+        return []
+    return [factor for factor in factors if is_known_mask(factor)]
+
+
+def both(factors: Sequence[Factor]) -> Factor | None:
+    """The known masks of a product as one; None where there are none, or too large a one."""
+    masks = _known(factors)
     labels = arrays.unique([label for mask in masks for label in mask.labels])
     if not masks or arrays.numel(labels) > LARGEST:
         return None
@@ -65,9 +67,7 @@ def summed(factors: Sequence[Factor], labels: Sequence[Label]) -> Factor | None:
 
     None where that is nearly anywhere or not known.
     """
-    if is_only_priced() or not is_structure_kept():
-        return None
-    masks = [factor for factor in factors if is_known_mask(factor)]
+    masks = _known(factors)
     if not any(set(mask.labels) & set(labels) for mask in masks):
         return None
     met = arrays.unique([label for mask in masks for label in mask.labels])
