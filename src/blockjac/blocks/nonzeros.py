@@ -255,6 +255,30 @@ def _tells_places(term: Term) -> bool:
     )
 
 
+def entry_places(term: Term, sizes: Sequence[int]) -> list[np.ndarray] | None:
+    """Where a term has entries, as far as masks and the ends of the axes tell.
+
+    Args:
+        term: any.
+        sizes: of its axes.
+
+    Returns:
+        For each axis the place of each entry; None where places are not known, or too many.
+    """
+    labels = term.labels
+    shape = arrays.sizes(labels)
+    if math.prod(shape) > LARGEST or not all(map(is_known, term.indices)):
+        return None
+    inside = np.ones(shape, bool)
+    for factor in term.factors:
+        if is_known_mask(factor):
+            inside &= known_entries(factor.array, factor.labels, labels)
+    found = [np.broadcast_to(known_values(index, labels), shape) for index in term.indices]
+    for values, size in zip(found, sizes, strict=True):
+        inside &= (values >= 0) & (values < size)
+    return [values[inside] for values in found]
+
+
 def joint_mask(terms: Sequence[Term], target: Sequence[Label]) -> Factor | None:
     """Where terms have entries that are added up in one dense array, if that is known.
 
@@ -271,20 +295,13 @@ def joint_mask(terms: Sequence[Term], target: Sequence[Label]) -> Factor | None:
         return None
     may = np.zeros(arrays.sizes(labels), bool)
     for term in terms:
-        own = term.labels
-        shape = arrays.sizes(own)
-        if math.prod(shape) > LARGEST or not all(map(is_known, term.indices)):
+        found = entry_places(term, arrays.sizes(target))
+        if found is None:
             return None
-        inside = np.ones(shape, bool)
-        for factor in term.factors:
-            if is_known_mask(factor):
-                inside &= known_entries(factor.array, factor.labels, own)
         places: dict[Label, np.ndarray] = {}
-        for index, label in zip(term.indices, target, strict=True):
-            values = np.broadcast_to(known_values(index, own), shape)
-            inside &= (values >= 0) & (values < label.size)
+        for label, values in zip(target, found, strict=True):
             places.setdefault(label, values)
-        may[tuple(places[label][inside] for label in labels)] = True
+        may[tuple(places[label] for label in labels)] = True
     chosen = tuple(label for label in labels if label.size != 1)
     may = may.reshape(arrays.sizes(chosen))
     return Factor(may, chosen) if layout(may, is_answer=True).pieces is not None else None

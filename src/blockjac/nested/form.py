@@ -22,9 +22,8 @@ from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import rebuilt
 from blockjac.blocks.cost import Abstract, Cost, is_planning, planning
 from blockjac.blocks.digits import Digit, Pair, Pairs, block_pairs, digits_of, meet, numbers, places
-from blockjac.blocks.known import is_known, known_entries, known_values
 from blockjac.blocks.losses import following, note_excess, note_joined, places_of
-from blockjac.blocks.nonzeros import LARGEST, only_at
+from blockjac.blocks.nonzeros import LARGEST, entry_places, only_at
 from blockjac.blocks.star import star
 
 Shape = tuple[int, ...]
@@ -103,30 +102,23 @@ class Form:
         if self.numel > LARGEST:
             return None
         for term in () if block is None else block.terms:
-            if not all(map(is_known, term.indices)) or arrays.numel(term.labels) > LARGEST:
+            entries = entry_places(term, self.out_shape + self.wrt_shape)
+            if entries is None:
                 return None
-            found[self._coordinates(term)] = True
+            found[self._coordinates(entries)] = True
         return found
 
-    def _coordinates(self, term: Term) -> tuple[np.ndarray, ...]:
-        """For each axis of the array where a term, of known places, has entries."""
-        labels = term.labels
-        shape = arrays.sizes(labels)
-        inside = np.ones(shape, bool)
-        for factor in term.factors:
-            if arrays.is_known_mask(factor):
-                inside &= known_entries(factor.array, factor.labels, labels)
-        sizes, digits = self.out_shape + self.wrt_shape, self._out_digits + self._wrt_digits
-        values = [np.broadcast_to(known_values(index, labels), shape) for index in term.indices]
-        for own, size in zip(values, sizes, strict=True):
-            inside &= (own >= 0) & (own < size)
+    def _coordinates(self, entries: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """For each axis of the array where entries stand, from their places in the block."""
         coordinates = []
-        for axis, (own, parts) in enumerate(zip(values, digits, strict=True)):
-            weight, chosen = math.prod(digit.size for digit in parts), own[inside]
+        for axis, (own, parts) in enumerate(
+            zip(entries, self._out_digits + self._wrt_digits, strict=True)
+        ):
+            weight = math.prod(digit.size for digit in parts)
             for digit in parts:
                 weight //= digit.size
                 if axis < len(self.out_shape) or digit.pair is None:
-                    coordinates.append(chosen // weight % digit.size)
+                    coordinates.append(own // weight % digit.size)
         return tuple(coordinates)
 
     def block(self, array: Any, may: Pattern | None = None) -> Block:
