@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -84,14 +85,34 @@ def io_effects(jaxpr: Any) -> list[str]:
     return sorted(names & {"IOEffect", "OrderedIOEffect"})
 
 
-def used_inputs(closed: Any) -> list[bool]:
-    """Which inputs of a jaxpr its results depend on."""
+@dataclass(frozen=True)
+class Made:
+    """What a result of a jaxpr is made of: which inputs, and whether by more than cheap steps."""
+
+    inputs: frozenset[int] = frozenset()
+    is_costly: bool = False
+
+
+def dependence(closed: Any, cheap: Set[str]) -> list[Made]:
+    """What each result of a jaxpr is made of.
+
+    Args:
+        closed: the jaxpr.
+        cheap: names of primitives that cost next to nothing.
+    """
     jaxpr = open_jaxpr(closed)
-    used = {atom for atom in jaxpr.outvars if not hasattr(atom, "val")}
-    for equation in reversed(jaxpr.eqns):
-        if not used.isdisjoint(equation.outvars):
-            used.update(atom for atom in equation.invars if not hasattr(atom, "val"))
-    return [variable in used for variable in jaxpr.invars]
+    nothing = Made()
+    made = {variable: Made(frozenset([place])) for place, variable in enumerate(jaxpr.invars)}
+
+    def of(atom: Any) -> Made:
+        return nothing if hasattr(atom, "val") else made.get(atom, nothing)
+
+    for equation in jaxpr.eqns:
+        operands = list(map(of, equation.invars))
+        inputs = frozenset[int]().union(*(one.inputs for one in operands))
+        is_costly = equation.primitive.name not in cheap or any(one.is_costly for one in operands)
+        made.update(dict.fromkeys(equation.outvars, Made(inputs, is_costly)))
+    return list(map(of, jaxpr.outvars))
 
 
 def called(params: dict[str, Any]) -> Any:

@@ -19,20 +19,23 @@ from blockjac.blocks.cost import Abstract, is_planning
 from blockjac.blocks.operators import Edge, OperatorGroup, cheapest, present, written
 from blockjac.eliminate import Edges, eliminate, forward_order, reverse_order
 from blockjac.evaluation import (
+    Needs,
     Point,
     around_passes,
+    early_partials,
     elemental,
     evaluate,
     identity_edges,
     is_reversible,
     kept_of,
-    needed_values,
+    needs_of,
     point_from,
     read,
     tails_of,
     useful_equations,
     useful_passes,
     useful_vertices,
+    values_needed_for,
 )
 from blockjac.graph import Equation, Graph, Known, Operand
 from blockjac.known_places import with_known_places
@@ -55,12 +58,15 @@ class Body:
         by_value: whether functions with a rule of their own are differentiated as what they
             compute.
         told: what is known of each of its inputs; None where structure is not asked for.
+        carried: which of its inputs change from run to run and are kept for the way back where it
+            needs them; the others are there in any case.
     """
 
     jaxpr: Any
     active: Sequence[bool]
     by_value: bool = False
     told: Sequence[Known | None] | None = None
+    carried: range = range(0)
 
     @cached_property
     def graph(self) -> Graph:
@@ -122,16 +128,31 @@ class Body:
 
     def kept(self, point: Point) -> list[Any]:
         """What `restored` needs of a point: arrays, and the pytrees of passes after them."""
-        return kept_of(self.graph, point, self.useful, self.kept_values)
+        return kept_of(self.graph, point, self.useful, self.kept_values, self.early)
 
     @cached_property
     def kept_values(self) -> list[int]:
-        """The values that the first entries of `kept` are; the others are residuals."""
-        return needed_values(self.graph, self.useful)
+        """The values that the first entries of `kept` are; derivatives and residuals follow."""
+        return values_needed_for(self._needs, self.early)
+
+    @cached_property
+    def early(self) -> list[Equation]:
+        """The equations whose derivatives are computed with the values, and kept."""
+        inputs, carried = self.graph.inputs, self.carried
+        fixed = {*inputs[: carried.start], *self.graph.constants}
+        for equation in self.graph.equations:  # what the constants of a loop alone decide
+            operands = [one.value for one in equation.operands if isinstance(one, Operand)]
+            if carried and operands and fixed.issuperset(operands):
+                fixed.update(equation.results)
+        return early_partials(self._needs, fixed.union(inputs[carried.stop :]))
+
+    @cached_property
+    def _needs(self) -> dict[Equation, Needs]:
+        return needs_of(self.graph, self.useful)
 
     def restored(self, kept: Sequence[Any]) -> Point:
         """The point again, as far as a pullback needs it."""
-        return point_from(self.graph, kept, self.useful, self.kept_values)
+        return point_from(self.graph, kept, self.useful, self.kept_values, self.early)
 
     def ahead(self, point: Point) -> tuple[list[Any], list[Any]]:
         """What a pushforward needs beside `kept`: values, and parts of the residuals of passes."""
@@ -197,12 +218,14 @@ class Body:
         graph, values = self.structured, list(point.values)
         for value, array in graph.known.items():
             values[value] = array
-        residuals = {
-            own: point.residuals[equation]
-            for equation, own in zip(self.graph.equations, graph.equations, strict=True)
-            if equation in point.residuals
-        }
-        return elemental(graph, replace(point, values=values, residuals=residuals), self.useful)
+        own = dict(zip(self.graph.equations, graph.equations, strict=True))
+        seen = replace(
+            point,
+            values=values,
+            residuals={own[one]: residuals for one, residuals in point.residuals.items()},
+            partials={own[one]: array for one, array in point.partials.items()},
+        )
+        return elemental(graph, seen, self.useful)
 
     def abstract_edges(self, whole: bool, structured: bool = False) -> Edges:
         """The elemental Jacobians as a plan sees them: shapes instead of arrays.

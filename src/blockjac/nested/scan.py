@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -49,6 +49,7 @@ from blockjac.nested.form import (
     note_stacked,
     written_cost,
 )
+from blockjac.nested.kept import run_keeping
 from blockjac.nested.one_by_one import one_by_one, planned_one_by_one
 from blockjac.nested.shares import Shares, Stack, Swept
 from blockjac.nested.slices import Slices, aligned_axis, cut_all
@@ -96,19 +97,6 @@ class Loop:
             unroll=self.unroll,
         )
 
-    def known(self, consts: Sequence[Any]) -> dict[int, Any]:
-        """Values that no step changes: the constants, and what they alone decide."""
-        graph = self.body.graph
-        captured = dict(zip(graph.constants, graph.captured, strict=True))
-        given = dict(zip(self.parted(graph.inputs)[0], consts, strict=True))
-        return {**captured, **given, **self.body.values_of({**captured, **given})}
-
-    @cached_property
-    def slots(self) -> dict[int, int]:
-        """Of each value that is a slice, its place among the slices."""
-        slices = self.parted(self.body.graph.inputs)[2]
-        return {value: place for place, value in enumerate(slices)}
-
     def carry_dtypes(self) -> list[Any]:
         """The dtypes of what is carried."""
         return [self.body.graph.avals[one].dtype for one in self.parted(self.body.graph.inputs)[1]]
@@ -144,7 +132,7 @@ def grown_body(
     """A loop's body with all of the carry active that depends on what is active."""
     flags = list(active)
     while True:
-        body = Body(jaxpr, tuple(flags), told=told)
+        body = Body(jaxpr, tuple(flags), told=told, carried=range(consts, consts + carry))
         grown = list(flags)
         for place in range(carry):
             grown[consts + place] |= body.moving[place]
@@ -157,36 +145,20 @@ def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tupl
     """The results, and what the steps need on their way, back and ahead."""
     loop = loop_of(equation, active)
     consts, init, xs = loop.parted(inputs)
-    known = loop.known(consts)
-    needed, beside = loop.body.kept_values, loop.body.ahead_values
-
-    def kept(values: Sequence[int], arrays: Arrays) -> list[Any]:
-        """The arrays of those values that neither all steps share nor slices are."""
-        return [
-            array
-            for value, array in zip(values, arrays, strict=True)
-            if value not in known and value not in loop.slots
-        ]
+    inputs_of_step = [compat.struct(loop.body.graph.avals[one]) for one in loop.body.graph.inputs]
+    _, *types = loop.parted(inputs_of_step)
 
     def step(carry: Arrays, slices: Arrays) -> Any:
-        point = loop.body.evaluate([*consts, *carry, *slices], known)
-        results, all_kept = loop.body.results(point), loop.body.kept(point)
-        values, parts = loop.body.ahead(point)
-        back = kept(needed, all_kept[: len(needed)]), all_kept[len(needed) :]
-        ahead = kept(beside, values), parts, THREAD
-        return results[: loop.carry], (results[loop.carry :], back, ahead)
+        point = loop.body.evaluate([*consts, *carry, *slices])
+        results = [*loop.body.results(point), THREAD]
+        kept = loop.body.kept(point), loop.body.ahead(point)
+        return results[: loop.carry], results[loop.carry :], kept
 
     init = [jnp.asarray(one, dtype) for one, dtype in zip(init, loop.carry_dtypes(), strict=True)]
-    final, (ys, back, ahead) = loop.run(step, init, xs)
-
-    def beside_steps(values: Sequence[int], of_steps: Any) -> dict[str, Any]:
-        return {
-            "known": {value: known[value] for value in values if value in known},
-            "slices": {value: xs[loop.slots[value]] for value in values if value in loop.slots},
-            "steps": of_steps,
-        }
-
-    return [*final, *ys], Residuals(beside_steps(needed, back), beside_steps(beside, ahead))
+    final, (*ys, thread), (back, ahead) = run_keeping(
+        lambda lean: loop.run(lean, init, xs), step, types, xs
+    )
+    return [*final, *ys], Residuals(back, (ahead, thread))
 
 
 def edges(
@@ -446,27 +418,16 @@ class ScanGroup(NestedGroup):
 
     def _points(self, backwards: bool) -> tuple[Any, Callable[[Any], Point]]:
         """How a step gets its point: what is cut for it, and the function."""
-        body, back, ahead = self.loop.body, self.residuals.back, self.residuals.ahead
-
-        def values(kept: Any, numbers: Sequence[int], slices: Any, stacked: Arrays) -> list[Any]:
-            known = {**kept["known"], **slices}
-            rest = iter(stacked)
-            return [known[value] if value in known else next(rest) for value in numbers]
-
-        def restored(given: Any) -> Point:
-            slices, (stacked, passes) = given
-            return body.restored([*values(back, body.kept_values, slices, stacked), *passes])
+        body, back = self.loop.body, self.residuals.back
+        if backwards:
+            return back.arrays, lambda given: body.restored(back.at(given))
+        ahead, thread = self.residuals.ahead
 
         def restored_ahead(given: Any) -> Point:
-            (slices, (stacked, passes)), (own_slices, (own, parts, _)) = given
-            kept = [*values(back, body.kept_values, slices, stacked), *passes]
-            beside = values(ahead, body.ahead_values, own_slices, own)
-            return body.restored_ahead(kept, beside, parts)
+            own, beside, _ = given
+            return body.restored_ahead(back.at(own), *ahead.at(beside))
 
-        of_steps = back["slices"], back["steps"]
-        if backwards:
-            return of_steps, restored
-        return (of_steps, (ahead["slices"], ahead["steps"])), restored_ahead
+        return (back.arrays, ahead.arrays, thread), restored_ahead
 
 
 Act = Callable[[Edges, Blocks, Blocks], Shares]
