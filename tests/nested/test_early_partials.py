@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
-from jax.extend import core
 from numpy.testing import assert_allclose
+from stacks import stacked
 
 import blockjac
 
@@ -36,21 +36,6 @@ def iterated(step: Function) -> Function:
         return jnp.sum(last**2) + jnp.sum(given)
 
     return run
-
-
-def stacked(fun: Function, *arguments: Any) -> int:
-    """How many floating-point numbers the loops of a program stack, those in loops too."""
-    total = 0
-    pending = [jax.make_jaxpr(fun)(*arguments).jaxpr]
-    while pending:
-        jaxpr = pending.pop()
-        for equation in jaxpr.eqns:
-            if equation.primitive.name == "scan":
-                carried = equation.params["num_carry"]
-                avals = [one.aval for one in equation.outvars[carried:]]
-                total += sum(one.size for one in avals if jnp.issubdtype(one.dtype, jnp.floating))
-            pending += core.jaxprs_in_params(equation.params)
-    return total
 
 
 def last_loop(fun: Function, *arguments: Any) -> list[str]:
