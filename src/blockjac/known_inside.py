@@ -50,13 +50,15 @@ class Inside:
         jaxpr: open.
         first: which operand of the equation its first input is.
         fixed: how many inputs are operands as they are.
-        carried: how many inputs come after these of which nothing is known.
+        carried: how many inputs come after these, which are what the last run gave.
+        counts: whether the runs are counted, so that what is carried may be known at each.
     """
 
     jaxpr: Any
     first: int
     fixed: int
     carried: int
+    counts: bool = False
 
 
 def programs(name: str, params: Mapping[str, Any], count: int) -> list[Inside]:
@@ -69,7 +71,7 @@ def programs(name: str, params: Mapping[str, Any], count: int) -> list[Inside]:
     """
     if name == "scan":
         consts, carry = compat.scan_counts(dict(params))
-        return [Inside(compat.open_jaxpr(params["jaxpr"]), 0, consts, carry)]
+        return [Inside(compat.open_jaxpr(params["jaxpr"]), 0, consts, carry, counts=True)]
     if name == "while":
         first, consts = params["cond_nconsts"], params["body_nconsts"]
         carried = count - first - consts
@@ -124,29 +126,75 @@ def _deciding_operands(name: str, params: Mapping[str, Any], given: Sequence[boo
     """
     numbers, zeros = [False] * len(given), [False] * len(given)
     for inside in programs(name, params, len(given)):
-        own = list(given[inside.first :])
-        for place in range(inside.fixed, inside.fixed + inside.carried):
-            own[place] = False
-        found = deciding(inside.jaxpr, own)
+        own = _may_be_known(inside, given[inside.first :])
+        found = _deciding_runs(inside, own)
         for place, may in enumerate(own):
             numbers[inside.first + place] |= found.numbers[place] and may
             zeros[inside.first + place] |= found.zeros[place] and may
     return Deciding(numbers, zeros)
 
 
-def deciding(jaxpr: Any, given: Sequence[bool]) -> Deciding:
-    """Which inputs of a program decide on the structure of its Jacobian, if they are known.
+def _may_be_known(inside: Inside, given: Sequence[bool]) -> list[bool]:
+    """Which inputs of a program may be known in every run.
 
     Args:
-        jaxpr: open.
-        given: which inputs may be known.
+        inside: the program.
+        given: which inputs may be known in the first run.
     """
+    own = list(given)
+    carried = range(inside.fixed, inside.fixed + inside.carried)
+    for place in carried:
+        own[place] &= inside.counts and is_index(inside.jaxpr.invars[place].aval)
+    while True:
+        known = _decided(inside.jaxpr, own)
+        outs = inside.jaxpr.outvars[: inside.carried]
+        lost = [
+            place
+            for place, out in zip(carried, outs, strict=True)
+            if own[place] and not (hasattr(out, "val") or out in known)
+        ]
+        if not lost:
+            return own
+        for place in lost:
+            own[place] = False
+
+
+def _deciding_runs(inside: Inside, given: Sequence[bool]) -> Deciding:
+    """Which inputs of a program decide in one of its runs."""
+    wanted: set[int] = set()
+    while True:
+        outs = [out for place, out in enumerate(inside.jaxpr.outvars) if place in wanted]
+        found = deciding(inside.jaxpr, given, outs)
+        grown = {
+            place
+            for place in range(inside.carried)
+            if found.numbers[inside.fixed + place] and given[inside.fixed + place]
+        }
+        if grown <= wanted:
+            return found
+        wanted |= grown
+
+
+def _decided(jaxpr: Any, given: Sequence[bool]) -> set[Any]:
+    """The variables that are known if some of the inputs are."""
     known = set(jaxpr.constvars)
     known.update(one for one, may in zip(jaxpr.invars, given, strict=True) if may)
     for equation in jaxpr.eqns:
         if not equation.effects and all(one in known for one in _variables(equation.invars)):
             known.update(equation.outvars)
-    numbers: set[Any] = set()
+    return known
+
+
+def deciding(jaxpr: Any, given: Sequence[bool], wanted: Sequence[Any] = ()) -> Deciding:
+    """Which inputs of a program decide on the structure of its Jacobian, if they are known.
+
+    Args:
+        jaxpr: open.
+        given: which inputs may be known.
+        wanted: results whose numbers decide, outside of the program.
+    """
+    known = _decided(jaxpr, given)
+    numbers = set(_variables(wanted))
     zeros: set[Any] = set()
     for equation in reversed(jaxpr.eqns):
         name, params, operands = equation.primitive.name, equation.params, equation.invars
@@ -175,6 +223,11 @@ def _chosen(values: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
 
 def _variables(atoms: Iterable[Any]) -> list[Any]:
     return [atom for atom in atoms if not hasattr(atom, "val")]
+
+
+def is_index(aval: Any) -> bool:
+    """Whether a type is one of integers or booleans."""
+    return jnp.issubdtype(aval.dtype, jnp.integer) or aval.dtype == np.dtype(bool)
 
 
 def place_operands(name: str, operands: Sequence[Any]) -> Sequence[Any]:

@@ -18,7 +18,7 @@ import numpy as np
 from blockjac import compat
 from blockjac.blocks.factor import machine_limit
 from blockjac.graph import Equation, Graph, Known, Literal, Operand
-from blockjac.known_inside import has_inside, mask_operands, place_operands, read_inside
+from blockjac.known_inside import has_inside, is_index, mask_operands, place_operands, read_inside
 from blockjac.known_inside import told as told_of
 from blockjac.known_zeros import LARGEST as LARGEST_MASK
 from blockjac.known_zeros import is_number, patterns_of, zeros_of
@@ -33,12 +33,15 @@ places is compared. Masks, which have as many entries as what they mask, are kno
 """
 
 
-def with_known_places(graph: Graph, told: Sequence[Known | None] = ()) -> Graph:
+def with_known_places(
+    graph: Graph, told: Sequence[Known | None] = (), beside: Sequence[int] = ()
+) -> Graph:
     """The graph with the places that are constants in `known`.
 
     Args:
         graph: the traced function, or the program inside of an equation.
         told: what is known of each of its inputs.
+        beside: integers and booleans that are wanted as well, where they are known.
     """
     inside = {one: read_inside(one) for one in graph.equations if has_inside(one)}
     places = _wanted(
@@ -47,6 +50,7 @@ def with_known_places(graph: Graph, told: Sequence[Known | None] = ()) -> Graph:
             *place_operands(one.primitive.name, one.operands),
             *(_operands_of(one, inside[one].numbers) if one in inside else ()),
         ),
+        beside,
     )
     wanted = places | _wanted(
         graph, lambda one: mask_operands(one.primitive.name, one.params, one.operands)
@@ -78,7 +82,7 @@ def with_known_places(graph: Graph, told: Sequence[Known | None] = ()) -> Graph:
         for value in _values(equation.operands[:1])
         if graph.avals[value].size <= LARGEST_MASK
     }
-    kept = {value for value in (places | masks) & set(known) if _is_index(graph.avals[value])}
+    kept = {value for value in (places | masks) & set(known) if is_index(graph.avals[value])}
     patterns = patterns_of(
         graph,
         known,
@@ -104,9 +108,11 @@ def _operands_of(equation: Equation, chosen: Sequence[bool]) -> list[Operand | L
     return [one for one, wanted in zip(equation.operands, chosen, strict=True) if wanted]
 
 
-def _wanted(graph: Graph, chosen: Callable[[Equation], Sequence[Any]]) -> set[int]:
-    """The values that the chosen operands of equations are computed from."""
-    wanted: set[int] = set()
+def _wanted(
+    graph: Graph, chosen: Callable[[Equation], Sequence[Any]], beside: Sequence[int] = ()
+) -> set[int]:
+    """The values that the chosen operands of equations, and others, are computed from."""
+    wanted = set(beside)
     for equation in reversed(graph.equations):
         wanted.update(_values(chosen(equation)))
         if not wanted.isdisjoint(equation.results):
@@ -145,10 +151,6 @@ def _is_iota(equation: Equation) -> bool:
 
 def _is_small(aval: Any) -> bool:
     return is_number(aval) and BYTES_A_PLACE * aval.size <= machine_limit()
-
-
-def _is_index(aval: Any) -> bool:
-    return jnp.issubdtype(aval.dtype, jnp.integer) or aval.dtype == np.dtype(bool)
 
 
 def _value(operand: Operand | Literal, known: Mapping[int, Any]) -> Any:

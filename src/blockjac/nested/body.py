@@ -205,51 +205,51 @@ class Body:
         """Whether cotangents can be pulled back through it."""
         return is_reversible(self.graph, self.useful)
 
-    def edges(self, point: Point, structured: bool = False) -> Edges:
+    def edges(self, point: Point, known: Graph | None = None) -> Edges:
         """The elemental Jacobians at a point.
 
         Args:
             point: where the body was evaluated.
-            structured: whether what is known of places and zeros is made use of, for blocks in
-                the structure that they have; else writes and reads are made in place.
+            known: the same equations with what is known of places and zeros, for blocks in the
+                structure that they have; if None, writes and reads are made in place.
         """
-        if not structured or self.told is None:
+        if known is None or known is self.graph:
             return elemental(self.graph, point, self.useful, in_place=True)
-        graph, values = self.structured, list(point.values)
-        for value, array in graph.known.items():
+        values = list(point.values)
+        for value, array in known.known.items():
             values[value] = array
-        own = dict(zip(self.graph.equations, graph.equations, strict=True))
+        own = dict(zip(self.graph.equations, known.equations, strict=True))
         seen = replace(
             point,
             values=values,
             residuals={own[one]: residuals for one, residuals in point.residuals.items()},
             partials={own[one]: array for one, array in point.partials.items()},
         )
-        return elemental(graph, seen, self.useful)
+        return elemental(known, seen, self.useful)
 
-    def abstract_edges(self, whole: bool, structured: bool = False) -> Edges:
+    def abstract_edges(self, whole: bool, known: Graph | None = None) -> Edges:
         """The elemental Jacobians as a plan sees them: shapes instead of arrays.
 
         Args:
             whole: at a point with all values, not at one that was restored.
-            structured: as for `edges`.
+            known: as for `edges`.
         """
-        key = (whole, structured and self.told is not None)
+        key = (whole, known or self.graph)
         if key not in self._abstract_edges:
             self._abstract_edges[key] = self._abstract(*key)
         return self._abstract_edges[key].copy()
 
     @cached_property
-    def _abstract_edges(self) -> dict[tuple[bool, bool], Edges]:
+    def _abstract_edges(self) -> dict[tuple[bool, Graph], Edges]:
         return {}
 
-    def _abstract(self, whole: bool, structured: bool) -> Edges:
+    def _abstract(self, whole: bool, known: Graph) -> Edges:
         found: list[Edges] = []
 
         def at(inputs: Sequence[Any], captured: Sequence[Any]) -> None:
             point = evaluate(self.graph, inputs, captured, self.useful)
             seen = point if whole else self.restored(self.kept(point))
-            found.append(self.edges(seen, structured))
+            found.append(self.edges(seen, known))
 
         structs = [compat.struct(self.graph.avals[one]) for one in self.graph.inputs]
         jax.eval_shape(at, structs, self.graph.captured)

@@ -256,7 +256,7 @@ class SwitchGroup(NestedGroup):
             return seen
         with planning(), following_places():
             given = [
-                act(body, body.abstract_edges(_is_whole(body, backwards), structured=True))
+                act(body, body.abstract_edges(_is_whole(body, backwards), body.structured))
                 for body in self.bodies
             ]
         for place, form in enumerate(forms):

@@ -100,9 +100,9 @@ class RuleGroup(NestedGroup):
         """`q star J` is the transpose of `bwd star q.T`."""
         body, given = self.body, [cotangents[row] for row in self.rows]
         if is_planning():
-            point_edges = body.abstract_edges(whole=True, structured=True)
+            point_edges = body.abstract_edges(whole=True, known=body.structured)
         else:
-            point_edges = body.edges(body.evaluate([*self.residuals, *self.zeros]), structured=True)
+            point_edges = body.edges(body.evaluate([*self.residuals, *self.zeros]), body.structured)
         tangents = [None if block is None else block.T for block in given]
         found = body.pushed(point_edges, [*(None for _ in self.residuals), *tangents])
         answers: list[Block | None] = [None] * self._counts[1]

@@ -103,6 +103,8 @@ def planned_one_by_one(
     whole = seconds_a_step * len(steps) + (carried + kept_a_step * len(steps)) * SECONDS_A_NUMBER
     limit = EFFORT + round(EFFORT_A_SECOND * whole)
     most = min(limit, MOST_EFFORT)
+    if EFFORT_A_STEP * len(steps) > most:
+        return None
     before = handled = kept = 0
 
     def heed(count: int, shares: Shares) -> None:

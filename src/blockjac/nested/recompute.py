@@ -96,11 +96,11 @@ class RecomputedGroup(NestedGroup):
         """After the values once more; a barrier keeps the compiler from reusing the first ones."""
         if is_planning():
             return self.body.pulled(
-                self.body.abstract_edges(whole=True, structured=True), cotangents
+                self.body.abstract_edges(whole=True, known=self.body.structured), cotangents
             )
         inputs, saved, given = self._behind_barrier(list(cotangents))
         return self.body.pulled(
-            self.body.edges(self._point_again(inputs, saved), structured=True), given
+            self.body.edges(self._point_again(inputs, saved), self.body.structured), given
         )
 
     def _behind_barrier(self, cotangents: Any) -> tuple[Arrays, Arrays, Blocks]:
@@ -123,9 +123,11 @@ class RecomputedGroup(NestedGroup):
     def pushed(self, tangents: Blocks) -> list[Block | None]:
         """Alongside the values, which need not be computed again for it."""
         if is_planning():
-            return self.body.pushed(self.body.abstract_edges(whole=True, structured=True), tangents)
+            return self.body.pushed(
+                self.body.abstract_edges(whole=True, known=self.body.structured), tangents
+            )
         point = self.body.restored_ahead(*self.residuals.ahead)
-        return self.body.pushed(self.body.edges(point, structured=True), tangents)
+        return self.body.pushed(self.body.edges(point, self.body.structured), tangents)
 
     def _point_again(self, inputs: Arrays, saved: Arrays) -> Point:
         body = self.body

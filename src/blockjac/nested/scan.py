@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -50,6 +50,7 @@ from blockjac.nested.form import (
     written_cost,
 )
 from blockjac.nested.kept import run_keeping
+from blockjac.nested.known_steps import KnownSteps
 from blockjac.nested.one_by_one import one_by_one, planned_one_by_one
 from blockjac.nested.shares import Shares, Stack, Swept
 from blockjac.nested.slices import Slices, aligned_axis, cut_all
@@ -72,6 +73,7 @@ class Loop:
         length: how many steps.
         reverse: whether it runs from the last slice to the first.
         unroll: as in `jax.lax.scan`.
+        told: what is known of its operands; None where structure is not asked for.
     """
 
     body: Body
@@ -80,6 +82,13 @@ class Loop:
     length: int
     reverse: bool
     unroll: Any
+    told: Sequence[Known | None] | None
+
+    @cached_property
+    def steps(self) -> KnownSteps:
+        """What is known at each step."""
+        order = range(self.length)[:: -1 if self.reverse else 1]
+        return KnownSteps(self.body, self.told or (), self.consts, self.carry, order)
 
     def parted(self, operands: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
         """Constants, carry and slices apart."""
@@ -111,7 +120,8 @@ def _loop_of(equation: Equation, active: Sequence[bool]) -> Loop:
     params = equation.params
     consts, carry = compat.scan_counts(params)
     body = grown_body(params["jaxpr"], active, consts, carry, _told(equation, consts, carry))
-    return Loop(body, consts, carry, params["length"], params["reverse"], params["unroll"])
+    length, reverse, unroll = (params[name] for name in ("length", "reverse", "unroll"))
+    return Loop(body, consts, carry, length, reverse, unroll, equation.told)
 
 
 def _told(equation: Equation, consts: int, carry: int) -> Sequence[Known | None] | None:
@@ -326,7 +336,7 @@ class ScanGroup(NestedGroup):
         any_slices = [one and one.any_step() for one in cut]
 
         def step(carry: Blocks) -> Shares:
-            edges = body.abstract_edges(whole=not backwards, structured=True)
+            edges = body.abstract_edges(not backwards, body.structured)
             return act(edges, carry, any_slices)
 
         if body.told is None or is_only_priced():
@@ -348,7 +358,7 @@ class ScanGroup(NestedGroup):
         steps = range(length)[:: -1 if self.loop.reverse != backwards else 1]
 
         def planned(number: int, carry: Blocks) -> Shares:
-            edges = body.abstract_edges(whole=not backwards, structured=True)
+            edges = body.abstract_edges(not backwards, self.loop.steps.at(number))
             return act(edges, carry, [one and one.at(number) for one in cut])
 
         found = planned_one_by_one(planned, steps, carry, seconds_a_step, carried, kept)
@@ -363,7 +373,8 @@ class ScanGroup(NestedGroup):
         def taken(number: int, carry: Blocks) -> Shares:
             at = jax.tree.map(lambda array: lax.index_in_dim(array, number, keepdims=False), points)
             slices = [one and one.at(number) for one in cut]
-            return act(body.edges(point_of(at), structured=True), carry, slices)
+            edges = body.edges(point_of(at), self.loop.steps.at(number))
+            return act(edges, carry, slices)
 
         return one_by_one(taken, steps, carry)
 

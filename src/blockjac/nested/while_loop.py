@@ -139,7 +139,7 @@ class WhileGroup(NestedGroup):
             return Seen.nothing(given).carry
 
         def step(blocks: Blocks) -> Shares:
-            edges = self.body.abstract_edges(whole=True, structured=True)
+            edges = self.body.abstract_edges(whole=True, known=self.body.structured)
             return Shares(self.body.pushed(edges, [*fixed, *blocks]), [], [])
 
         return followed(step, carry, given, None).carry
