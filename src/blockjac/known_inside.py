@@ -126,7 +126,7 @@ def _deciding_operands(name: str, params: Mapping[str, Any], given: Sequence[boo
     """
     numbers, zeros = [False] * len(given), [False] * len(given)
     for inside in programs(name, params, len(given)):
-        own = _may_be_known(inside, given[inside.first :])
+        own = may_be_known(inside, given[inside.first :])
         found = _deciding_runs(inside, own)
         for place, may in enumerate(own):
             numbers[inside.first + place] |= found.numbers[place] and may
@@ -134,7 +134,7 @@ def _deciding_operands(name: str, params: Mapping[str, Any], given: Sequence[boo
     return Deciding(numbers, zeros)
 
 
-def _may_be_known(inside: Inside, given: Sequence[bool]) -> list[bool]:
+def may_be_known(inside: Inside, given: Sequence[bool]) -> list[bool]:
     """Which inputs of a program may be known in every run.
 
     Args:

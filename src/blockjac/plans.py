@@ -13,6 +13,7 @@ import numpy as np
 
 from blockjac import compat
 from blockjac.answers import Jacobian
+from blockjac.batching import with_batched_steps
 from blockjac.blocks import Block
 from blockjac.blocks.block import Term
 from blockjac.blocks.cost import Abstract, Cost, planning
@@ -196,7 +197,10 @@ class _Draft:
 
 
 def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
-    graph, wrt = call.graph if dense else with_known_places(call.graph), call.smooth
+    graph, wrt = (
+        call.graph if dense else with_known_places(with_batched_steps(call.graph)),
+        call.smooth,
+    )
     outputs = graph.outputs[: call.count]
     useful = useful_vertices(graph, outputs)
     structs = [compat.struct(graph.avals[value]) for value in graph.inputs]

@@ -20,6 +20,7 @@ from jax.extend import core
 
 from blockjac import compat
 from blockjac.answers import Values
+from blockjac.batching import with_batched_steps
 from blockjac.blocks.losses import Loss, recording
 from blockjac.caches import Cache
 from blockjac.fusion import with_fused_loops
@@ -57,9 +58,9 @@ def run(
     Returns:
         What the question returns.
     """
-    captured = graph.captured
     if getattr(question, "keeps_structure", False):
-        graph = with_known_places(graph)
+        graph = with_known_places(with_batched_steps(graph))
+    captured = graph.captured
     if compat.is_traced((arguments, captured, extra)):
         return emission(question, graph)(arguments, captured, extra)
     shapes = tuple(
@@ -103,9 +104,9 @@ def losses(question: Question, graph: Graph, arguments: Sequence[Any]) -> tuple[
         graph: the traced function.
         arguments: values of the graph's inputs.
     """
-    captured = graph.captured
     if getattr(question, "keeps_structure", False):
-        graph = with_known_places(graph)
+        graph = with_known_places(with_batched_steps(graph))
+    captured = graph.captured
 
     def found() -> tuple[Loss, ...]:
         with recording() as record:

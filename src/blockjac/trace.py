@@ -9,7 +9,7 @@ primitives, it is inlined beside the values and differentiated like everything e
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import jax
@@ -63,11 +63,16 @@ def trace(
     known = set(graph.active)
     operands = [Operand(value, value if value in known else None) for value in graph.inputs]
     constants = [Operand(value, None) for value in graph.constants]
-    graph.outputs = tuple(_Inliner(graph).inline(jaxpr, constants, operands))
+    graph.outputs = tuple(Inliner(graph).inline(jaxpr, constants, operands))
     return graph
 
 
-def graph_of(closed: Any, differentiated: Sequence[bool], by_value: bool = False) -> Graph:
+def graph_of(
+    closed: Any,
+    differentiated: Sequence[bool],
+    by_value: bool = False,
+    calls: Set[str] = frozenset(),
+) -> Graph:
     """The graph of a jaxpr inside an equation: a loop's body, a branch.
 
     Args:
@@ -76,6 +81,7 @@ def graph_of(closed: Any, differentiated: Sequence[bool], by_value: bool = False
             float nor complex are left out.
         by_value: whether functions with a rule of their own are differentiated as what they
             compute, as in the program of a rule.
+        calls: names of primitives that are taken for calls as well.
     """
     jaxpr = compat.open_jaxpr(closed)
     graph = Graph()
@@ -87,7 +93,7 @@ def graph_of(closed: Any, differentiated: Sequence[bool], by_value: bool = False
     )
     known = set(graph.active)
     operands = [Operand(value, value if value in known else None) for value in graph.inputs]
-    graph.outputs = tuple(_Inliner(graph, by_value).inline_closed(closed, operands))
+    graph.outputs = tuple(Inliner(graph, by_value, calls).inline_closed(closed, operands))
     return graph
 
 
@@ -100,18 +106,20 @@ def named_as(fun: Callable[..., Any], function: Callable[..., Any]) -> Callable[
     return function
 
 
-class _Inliner:
+class Inliner:
     """Appends the equations of jaxprs to a graph."""
 
-    def __init__(self, graph: Graph, by_value: bool = False) -> None:
+    def __init__(self, graph: Graph, by_value: bool = False, calls: Set[str] = frozenset()) -> None:
         """Append to a graph.
 
         Args:
             graph: is appended to.
             by_value: whether functions with a rule of their own are differentiated as what they
                 compute. A rule's program is: JAX runs it, and differentiates nothing in it.
+            calls: names of primitives that are taken for calls as well.
         """
         self.graph = graph
+        self.calls = CALLS | calls
         self.by_value = by_value
 
     def inline(
@@ -151,7 +159,7 @@ class _Inliner:
             by_another_rule = replaced(equation)
             if by_another_rule is not None and not self.by_value:
                 return self.inline_closed(by_another_rule, operands)
-        if name in CALLS or (active and name in CALLS_WITH_RULES):
+        if name in self.calls or (active and name in CALLS_WITH_RULES):
             return self.inline_closed(compat.called(equation.params), operands)
         if active:
             _check_differentiable(equation)
