@@ -50,6 +50,21 @@ def nested(steps: int) -> Loop:
     return lambda x, w: lax.scan(lambda c, _: (ten(c, w), None), x, None, steps // 10)[0]
 
 
+def layers(steps: int) -> Loop:
+    """A layer with one matrix for all steps, recomputed backwards."""
+    matrix = np.random.default_rng(0).uniform(-0.2, 0.2, (50, 50))
+
+    @jax.checkpoint
+    def layer(c: jax.Array, weights: jax.Array) -> jax.Array:
+        return jnp.tanh(weights @ c)
+
+    def run(x: jax.Array, w: jax.Array) -> jax.Array:
+        weights = matrix * w[0]
+        return lax.scan(lambda c, _: (layer(c, weights), None), x[:50], None, steps)[0]
+
+    return run
+
+
 def entries(steps: int) -> Loop:
     """One entry is set a step, from the one before it."""
 
@@ -86,7 +101,7 @@ def table(steps: int) -> Loop:
     return run
 
 
-LOOPS = (numbers, smooth, nested, entries, windows, table)
+LOOPS = (numbers, smooth, nested, layers, entries, windows, table)
 
 
 def pushforward(loop: Loop) -> dict[str, Callable]:

@@ -93,7 +93,10 @@ SCRIPTS: Mapping[str, Mapping[str, Callable[[], harness.Task]]] = {
     "sizes": sizes.TASKS,
     "loops": loops.TASKS,
     "likelihoods": likelihoods.TASKS,
-    "first_answers": first_answers.TASKS,
+    # Programs of 1,000 equations take the compilers hours; first_answers.md has them.
+    "first_answers": {
+        name: make for name, make in first_answers.TASKS.items() if not name.endswith("1000")
+    },
 }
 
 

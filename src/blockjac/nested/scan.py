@@ -156,7 +156,7 @@ def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tupl
     loop = loop_of(equation, active)
     consts, init, xs = loop.parted(inputs)
     inputs_of_step = [compat.struct(loop.body.graph.avals[one]) for one in loop.body.graph.inputs]
-    _, *types = loop.parted(inputs_of_step)
+    _, of_carry, of_slices = loop.parted(inputs_of_step)
 
     def step(carry: Arrays, slices: Arrays) -> Any:
         point = loop.body.evaluate([*consts, *carry, *slices])
@@ -166,7 +166,7 @@ def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tupl
 
     init = [jnp.asarray(one, dtype) for one, dtype in zip(init, loop.carry_dtypes(), strict=True)]
     final, (*ys, thread), (back, ahead) = run_keeping(
-        lambda lean: loop.run(lean, init, xs), step, types, xs
+        lambda lean: loop.run(lean, init, xs), step, (of_carry, of_slices), xs
     )
     return [*final, *ys], Residuals(back, (ahead, thread))
 
