@@ -129,6 +129,24 @@ LOOPS: dict[str, Function] = {
         lambda i, y: y.at[i].set(x[i] * 2),
         fori(0, SIZE - 1, lambda i, y: y.at[i + 1].set(x[i]), ZEROS),
     ),
+    "while": lambda x: lax.while_loop(
+        lambda s: s[0] < SIZE - 1,
+        lambda s: (s[0] + 1, s[1].at[s[0]].set(x[s[0]] * x[s[0] + 1])),
+        (0, jnp.zeros(SIZE)),
+    )[1],
+    "while of two counters": lambda x: lax.while_loop(
+        lambda s: s[0] < s[1],
+        lambda s: (s[0] + 2, s[1] - 1, s[2].at[s[1]].set(x[s[0]] ** 2)),
+        (0, SIZE - 1, jnp.zeros(SIZE)),
+    )[2],
+    "while without a step": lambda x: lax.while_loop(
+        lambda s: s[0] < 0, lambda s: (s[0] + 1, s[1].at[s[0]].set(x[0])), (0, jnp.sin(x))
+    )[1],
+    "while of a stencil": lambda x: lax.while_loop(
+        lambda s: s[0] < 2,
+        lambda s: (s[0] + 1, s[1] + 0.1 * jnp.sin(jnp.roll(s[1], 1))),
+        (0, x),
+    )[1],
     "vmap": lambda x: jax.vmap(
         lambda r: fori(0, 3, lambda i, y: y.at[i].set(r[i] * r[i + 1]), jnp.zeros(4))
     )(x.reshape(3, 4)),

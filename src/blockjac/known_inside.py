@@ -146,7 +146,7 @@ def may_be_known(inside: Inside, given: Sequence[bool]) -> list[bool]:
     for place in carried:
         own[place] &= inside.counts and is_index(inside.jaxpr.invars[place].aval)
     while True:
-        known = _decided(inside.jaxpr, own)
+        known = decided(inside.jaxpr, own)
         outs = inside.jaxpr.outvars[: inside.carried]
         lost = [
             place
@@ -175,7 +175,7 @@ def _deciding_runs(inside: Inside, given: Sequence[bool]) -> Deciding:
         wanted |= grown
 
 
-def _decided(jaxpr: Any, given: Sequence[bool]) -> set[Any]:
+def decided(jaxpr: Any, given: Sequence[bool]) -> set[Any]:
     """The variables that are known if some of the inputs are."""
     known = set(jaxpr.constvars)
     known.update(one for one, may in zip(jaxpr.invars, given, strict=True) if may)
@@ -193,7 +193,7 @@ def deciding(jaxpr: Any, given: Sequence[bool], wanted: Sequence[Any] = ()) -> D
         given: which inputs may be known.
         wanted: results whose numbers decide, outside of the program.
     """
-    known = _decided(jaxpr, given)
+    known = decided(jaxpr, given)
     numbers = set(_variables(wanted))
     zeros: set[Any] = set()
     for equation in reversed(jaxpr.eqns):
@@ -207,8 +207,8 @@ def deciding(jaxpr: Any, given: Sequence[bool], wanted: Sequence[Any] = ()) -> D
         zeros.update(_variables(_chosen(operands, found.zeros)))
         is_call = _called(params) is not None
         if is_call or not numbers.isdisjoint(equation.outvars):
-            decided = all(one in known for one in equation.outvars)
-            numbers.update(_variables(operands) if decided else ())
+            is_known = all(one in known for one in equation.outvars)
+            numbers.update(_variables(operands) if is_known else ())
         if (is_call or name in ZEROS_CARRIED) and not zeros.isdisjoint(equation.outvars):
             zeros.update(_variables(operands))
     return Deciding(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac import compat
-from blockjac.batching.steps import Steps, values_of
-from blockjac.batching.writes import Atom, Entries, Write
+from blockjac.batching.counted import as_scan
+from blockjac.batching.demanded import Atom, computed, values_of
+from blockjac.batching.steps import Steps
+from blockjac.batching.writes import Entries, Write
 from blockjac.blocks.factor import machine_limit
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.known_inside import is_index
@@ -47,17 +50,26 @@ def _with_batches(graph: Graph) -> Graph | None:
     renamed: dict[int, Atom] = {}
 
     def current(atom: Atom) -> Atom:
-        return renamed.get(atom.value, atom) if isinstance(atom, Operand) else atom
+        while isinstance(atom, Operand) and atom.value in renamed:
+            atom = renamed[atom.value]
+        return atom
 
-    for equation in graph.equations:
+    waiting = list(reversed(graph.equations))
+    while waiting:
+        equation = waiting.pop()
         operands = tuple(map(current, equation.operands))
-        own = replace(equation, operands=operands) if operands != equation.operands else equation
-        batch = _batch(own, made) if _is_loop(own) else None
-        if batch is None:
-            made.equations.append(own)
+        if operands != equation.operands:
+            equation = replace(equation, operands=operands)
+        other = _other_program(equation, made) if _is_loop(equation) else None
+        if other is None:
+            made.equations.append(equation)
             continue
-        results = Inliner(made).inline_closed(batch, operands)
+        before = len(made.equations)
+        results = Inliner(made).inline_closed(other, operands)
         renamed.update(zip(equation.results, results, strict=True))
+        if equation.primitive.name == "while":  # a scan now, which may be a batch
+            waiting += reversed(made.equations[before:])
+            del made.equations[before:]
     if not renamed:
         return None
     made.outputs = tuple(map(current, graph.outputs))
@@ -66,16 +78,18 @@ def _with_batches(graph: Graph) -> Graph | None:
 
 def _is_loop(equation: Equation) -> bool:
     """Whether an equation is a loop with a derivative, of one step or more and without effects."""
-    return (
-        equation.primitive.name == "scan"
-        and equation.params["length"] > 0
-        and not compat.effects(equation.params["jaxpr"])
-        and any(isinstance(one, Operand) and one.vertex is not None for one in equation.operands)
+    name, params = equation.primitive.name, equation.params
+    if name == "scan":
+        may = params["length"] > 0 and not compat.effects(params["jaxpr"])
+    else:
+        may = name == "while"
+    return may and any(
+        isinstance(one, Operand) and one.vertex is not None for one in equation.operands
     )
 
 
-def _batch(equation: Equation, before: Graph) -> Any:
-    """A loop as a closed jaxpr of its operands, without the loop; None where it cannot be.
+def _other_program(equation: Equation, before: Graph) -> Any:
+    """A loop as a closed jaxpr of its operands, written otherwise; None where it stays as it is.
 
     Args:
         equation: the loop.
@@ -89,12 +103,17 @@ def _batch(equation: Equation, before: Graph) -> Any:
             return atom.array if is_index(atom.aval) else None
         return known.get(atom.value)
 
-    steps = Steps(equation, [number(atom) for atom in equation.operands])
-    if not _may_be_at_once(steps):
+    numbers = [number(atom) for atom in equation.operands]
+    if equation.primitive.name == "while":
+        run = as_scan(equation, numbers)
+    else:
+        steps = Steps(equation, numbers)
+        run = partial(_all_steps, steps) if _may_be_at_once(steps) else None
+    if run is None:
         return None
     shapes = [compat.struct(before.aval(atom)) for atom in equation.operands]
     try:
-        return jax.make_jaxpr(lambda *operands: _all_steps(steps, operands))(*shapes)
+        return jax.make_jaxpr(run)(*shapes)
     except NotImplementedError:  # a primitive that knows no batches
         return None
 
@@ -114,7 +133,7 @@ def _may_be_at_once(steps: Steps) -> bool:
     return steps.length * nbytes <= machine_limit()
 
 
-def _all_steps(steps: Steps, operands: Sequence[Any]) -> list[Any]:
+def _all_steps(steps: Steps, *operands: Any) -> list[Any]:
     """The results of a loop.
 
     Args:
@@ -133,7 +152,8 @@ def _all_steps(steps: Steps, operands: Sequence[Any]) -> list[Any]:
     varying = {**counts, **{value: given[value] for value in steps.incoming}}
     cleared = {value: mask for chain in chains.values() for value, mask in chain.cleared.items()}
     found = jax.vmap(
-        lambda own, masks: steps.computed(wanted, {**same, **own}, masks), axis_size=steps.length
+        lambda own, masks: computed(steps.graph, wanted, {**same, **own}, masks),
+        axis_size=steps.length,
     )(varying, cleared)
     own = iter(found[: len(writes)])
     final = [last.get(value, given[value]) for value in steps.carried]

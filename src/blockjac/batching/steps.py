@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from types import MappingProxyType
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -15,7 +14,8 @@ import numpy as np
 from jax import lax
 
 from blockjac import compat
-from blockjac.batching.writes import SUMS, WRITTEN, Atom, Write, at_all_steps, numbered
+from blockjac.batching.demanded import Atom, computed, values_of
+from blockjac.batching.writes import SUMS, WRITTEN, Write, at_all_steps, numbered
 from blockjac.graph import Equation, Known, Literal, Operand
 from blockjac.known_inside import Inside, mask_operands, may_be_known, place_operands
 from blockjac.known_places import with_known_places
@@ -119,7 +119,7 @@ class Steps:
 
         def step(counts: Any, slices: Any) -> Any:
             given = {**self.constants, **dict(zip(values, counts, strict=True)), **slices}
-            return self.computed(wanted, given), counts
+            return computed(self.graph, wanted, given), counts
 
         with jax.ensure_compile_time_eval():
             init = [jnp.asarray(self._numbers[value]) for value in values]
@@ -169,13 +169,11 @@ class Steps:
         """
         slices = {one: self._numbers[one] for one in self.incoming if one in self._numbers}
         varying = {**self.counts[0], **slices} or {-1: np.zeros(self.length)}
-        return [
-            at_all_steps(
-                lambda given, atom=atom: self.computed([atom], {**self.constants, **given})[0],
-                varying,
-            )
-            for atom in atoms
-        ]
+
+        def at(atom: Atom, given: Any) -> Any:
+            return computed(self.graph, [atom], {**self.constants, **given})[0]
+
+        return [at_all_steps(partial(at, atom), varying) for atom in atoms]
 
     def gains(self) -> bool:
         """Whether a step reads, writes or chooses at places of its own."""
@@ -381,46 +379,6 @@ class Steps:
             return False
         before, after = self.graph.aval(equation.operands[0]), self.graph.avals[equation.results[0]]
         return before.shape == after.shape and before.dtype == after.dtype
-
-    # What is computed
-
-    def computed(
-        self,
-        wanted: Sequence[Atom],
-        given: Mapping[int, Any],
-        cleared: Mapping[int, Any] = MappingProxyType({}),
-    ) -> list[Any]:
-        """Some values of a step.
-
-        Args:
-            wanted: the values.
-            given: those that are there, by number.
-            cleared: masks of values that are zero in places.
-        """
-        values = {**dict(zip(self.graph.constants, self.graph.captured, strict=True)), **given}
-        needed = {value for value in values_of(wanted) if value not in values}
-        equations = []
-        for equation in reversed(self.graph.equations):
-            if not needed.isdisjoint(equation.results):
-                equations.append(equation)
-                needed.update(one for one in values_of(equation.operands) if one not in values)
-
-        def read(atom: Atom) -> Any:
-            return values[atom.value] if isinstance(atom, Operand) else jnp.asarray(atom.array)
-
-        for equation in reversed(equations):
-            operands = [read(atom) for atom in equation.operands]
-            with compat.as_if_at(equation.source):
-                results = compat.bind(equation.primitive, operands, equation.params)
-            for value, result in zip(equation.results, results, strict=True):
-                mask = cleared.get(value)
-                values[value] = result if mask is None else jnp.where(mask, 0, result)
-        return [read(atom) for atom in wanted]
-
-
-def values_of(atoms: Iterable[Atom]) -> list[int]:
-    """The numbers of the values among operands."""
-    return [atom.value for atom in atoms if isinstance(atom, Operand)]
 
 
 def _is_value(atom: Atom, value: int) -> bool:

@@ -12,10 +12,9 @@ import jax
 import numpy as np
 from jax import lax
 
-from blockjac.graph import Equation, Literal, Operand
+from blockjac.batching.demanded import Atom
+from blockjac.graph import Equation
 from blockjac.known_inside import place_operands
-
-Atom = Operand | Literal
 
 WRITTEN: Mapping[str, int] = {
     "dynamic_update_slice": 1,
