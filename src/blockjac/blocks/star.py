@@ -761,7 +761,9 @@ def in_one(block: Block, deltas: Sequence[tuple[int, int]], masked: bool = False
     axis = joint_axis(block.terms, block.shape, kept)
     if axis is None:
         whole, few = parted(block.terms, target)
-        total = functools.reduce(arrays.add, [_over(term, kept, target, block) for term in whole])
+        order = _layout(block)
+        dense = [_over(term, kept, target, order, block) for term in whole]
+        total = functools.reduce(arrays.add, dense)
         for _, places in few:
             total = places.added(total, block.dtype)
         total = tidy_factor(total)
@@ -773,14 +775,37 @@ def in_one(block: Block, deltas: Sequence[tuple[int, int]], masked: bool = False
     return Term(factors, tuple(indices[:rank]), tuple(indices[rank:]))
 
 
-def _over(term: Term, kept: Sequence[int], target: Sequence[Label], block: Block) -> Factor:
-    """A term's entries over the target labels: its own deltas along the kept axes, else dense."""
+def _layout(block: Block) -> list[int]:
+    """The axes in the order in which the largest factor has them: it need not be transposed."""
+    found = [(factor, term) for term in block.terms for factor in term.factors]
+    if not found:
+        return list(range(len(block.shape)))
+    largest, term = max(found, key=lambda pair: pair[0].numel)
+    position = {label: place for place, label in enumerate(largest.labels)}
+
+    def place(axis: int) -> tuple[int, int]:
+        own = [position[label] for label in term.indices[axis].labels if label in position]
+        return (min(own) if own else -1, axis)
+
+    return sorted(range(len(block.shape)), key=place)
+
+
+def _over(
+    term: Term, kept: Sequence[int], target: Sequence[Label], order: Sequence[int], block: Block
+) -> Factor:
+    """A term's entries over the target labels: its own deltas along the kept axes, else dense.
+
+    Args:
+        term: of the block.
+        kept: the axes of deltas.
+        target: a label for each axis.
+        order: the axes in the order of the result.
+        block: the term is one of.
+    """
     mapping = {term.indices[axis].labels[0]: target[axis] for axis in kept}
     axes = [
-        Axis(index, size, label)
-        for axis, (index, size, label) in enumerate(
-            zip(term.indices, block.shape, target, strict=True)
-        )
+        Axis(term.indices[axis], block.shape[axis], target[axis])
+        for axis in order
         if axis not in kept
     ]
     factor = materialise(term.factors, axes, list(mapping), block.dtype, term.coefficient)
