@@ -603,7 +603,8 @@ def _held(block: Block) -> int:
 def compact(block: Block) -> Block:
     """A block for an answer: terms that overlap in one list, where that costs less.
 
-    What counts is the numbers stored, and the places that masks leave empty.
+    What counts is the numbers stored, and the places that masks leave empty: where these are more
+    than a tenth of the others, a list is worth as many times the numbers as a place of it is.
     """
     held = _held(block)
     if not held or block.batch_shape or are_distinct([[block]]):
@@ -612,7 +613,12 @@ def compact(block: Block) -> Block:
     if found is None:
         return _in_lists(block)
     listed = found.numbers * arrays.numel(found.kept)
-    if listed < held or listed < held + NUMBERS_A_PLACE * _empty_places(block, found):
+    if listed < held:
+        return _rewritten(block, in_a_list(block, found))
+    empty = _empty_places(block, found)
+    places = found.places * arrays.numel(found.kept)
+    is_far_emptier = empty > places // 10 and listed < NUMBERS_A_PLACE * held
+    if is_far_emptier or listed < held + NUMBERS_A_PLACE * empty:
         return _rewritten(block, in_a_list(block, found))
     return _in_lists(block)
 
