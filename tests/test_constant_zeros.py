@@ -1,5 +1,6 @@
 """Zeros that are constants of a program are structure: the pattern has none of their places."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -272,3 +273,73 @@ def _random_step(rng: np.random.Generator, size: int) -> Callable[[jax.Array], j
         lambda x: jnp.cumprod(x)[::-1],
     ]
     return steps[rng.integers(len(steps))]
+
+
+# Matrices that stand in a Jacobian many times
+
+
+def _of_counts(rows: int, columns: int) -> jax.Array:
+    """A matrix of floats that a program forms of counts: zero where `3 i` is `2 j`."""
+    i, j = jnp.arange(1.0, rows + 1), jnp.arange(1.0, columns + 1)
+    return (3 * i[:, None] - 2 * j) / (rows + columns)
+
+
+MANY_TIMES = {
+    "rows": lambda M, X: X @ M.T,
+    "columns": lambda M, X: M @ X.T,
+    "steps": lambda M, X: jnp.diff(X @ M.T, axis=0),
+    "three axes": lambda M, X: jnp.einsum("ij,btj->bti", M, X[None] * jnp.ones((2, 1, 1))),
+    "after a sine": lambda M, X: jnp.sin(jnp.cos(X) @ M.T),
+}
+
+
+@pytest.mark.parametrize("count", [1, 2, 20, 300])
+@pytest.mark.parametrize("form", MANY_TIMES)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_matrix_that_multiplies_many_columns(seed, form, count):
+    """Whatever its share of zeros, the places are those of the other entries, or a tenth more."""
+    rng = np.random.default_rng(seed)
+    rows, columns = (int(size) for size in rng.integers(2, 8, 2))
+    share = float(rng.uniform(0.3, 1.0))
+    captured = numbers(rows, columns, seed=seed) * (rng.random((rows, columns)) < share)
+    X = jnp.asarray(numbers(count, columns, seed=seed + 1))
+    formed = functools.partial(_of_counts, rows, columns)
+    for matrix in (lambda: captured, lambda: jnp.asarray(captured), formed):
+
+        def program(X, matrix=matrix):
+            return MANY_TIMES[form](matrix(), X)
+
+        block = blockjac.block_jacobian(program)(X)
+        exact = np.asarray(jax.jacfwd(program)(X))
+        np.testing.assert_allclose(block.dense(), exact, rtol=1e-10, atol=1e-12)
+        true = np.count_nonzero(exact)
+        assert block.nnz <= 1.1 * true + 100, (block.nnz, true, block.structure)
+
+
+# Answers whose masks leave places empty
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_sums_of_squares_of_guarded_products(seed):
+    """Residuals that read before the beginning of an array as 0, as a causal filter does."""
+    rng = np.random.default_rng(seed)
+    taps, length, ahead = (int(size) for size in rng.integers((3, 12, 0), (12, 40, 12)))
+    weights = jnp.asarray(rng.uniform(0.5, 1.5, length))
+
+    def squares(y):
+        signal, kernel = y[: length + ahead], y[length + ahead :]
+
+        def residual(k):
+            places = k - jnp.arange(taps)
+            read = jnp.where(places >= 0, signal[places + ahead], 0.0)
+            return jnp.dot(kernel, read) - weights[k]
+
+        return jnp.sum(jax.vmap(residual)(jnp.arange(length)) ** 2)
+
+    y = jnp.asarray(rng.uniform(0.5, 1.5, length + ahead + taps))
+    block = blockjac.block_hessian(squares)(y)[0, 0]
+    exact = np.asarray(jax.hessian(squares)(y))
+    np.testing.assert_allclose(block.dense(), exact, rtol=1e-10, atol=1e-10)
+    true = np.count_nonzero(exact)
+    assert block.nnz <= 1.1 * true + 100, (block.nnz, true, block.structure)
+    assert block.to_scipy().nnz <= 1.1 * true + 100

@@ -18,6 +18,7 @@ import numpy as np
 from blockjac import compat
 from blockjac.blocks.factor import machine_limit
 from blockjac.graph import Equation, Graph, Known, Literal, Operand
+from blockjac.known_counts import patterns_of_counts
 from blockjac.known_inside import has_inside, is_index, mask_operands, place_operands, read_inside
 from blockjac.known_inside import told as told_of
 from blockjac.known_zeros import LARGEST as LARGEST_MASK
@@ -86,7 +87,10 @@ def with_known_places(
     patterns = patterns_of(
         graph,
         known,
-        {value: one.may for value, one in given.items() if one.may is not None},
+        {
+            **patterns_of_counts(graph),
+            **{value: one.may for value, one in given.items() if one.may is not None},
+        },
         {
             value
             for equation, decides in inside.items()

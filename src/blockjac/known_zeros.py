@@ -12,6 +12,7 @@ zero, up to `LARGEST_READ` entries, and counts as full elsewhere.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Mapping, Set
 from types import MappingProxyType
@@ -37,6 +38,10 @@ SAMPLED = 2**12
 SHARE_OF_ZEROS = 1 / 4
 """A large constant of fewer zeros than this share is not read whole: a list of its other entries
 would be no smaller than the array."""
+
+NEARLY_FULL = 1.1
+"""A matrix that stands in a Jacobian many times is written with its zeros where it is no more than
+so many times its other entries: it is applied faster than a list."""
 
 FACTORS = frozenset({"mul", "dot_general", "conv_general_dilated"})
 """Primitives that multiply one operand's tangent by the other operand."""
@@ -76,10 +81,12 @@ def zeros_of(graph: Graph, patterns: Mapping[int, Pattern]) -> dict[int, Pattern
         patterns: from `patterns_of`.
     """
     slid, wanted = _slid(graph), _multipliers(graph) if patterns else set()
+    repeated = _repeated(graph) if patterns else {}
     return {
         value: may
         for value, may in patterns.items()
-        if value in wanted and (not may.all() if value in slid else _pays(may))
+        if value in wanted
+        and (not may.all() if value in slid else _pays(may, repeated.get(value, 1)))
     }
 
 
@@ -103,11 +110,34 @@ def _has_zeros(graph: Graph) -> bool:
     )
 
 
-def _pays(may: Pattern) -> bool:
+def _repeated(graph: Graph) -> dict[int, int]:
+    """How many places of a Jacobian an entry of a matrix stands for, at the most.
+
+    A matrix that multiplies many columns stands there once for each of them.
+    """
+    found: dict[int, int] = {}
+    for equation in graph.equations:
+        if equation.primitive.name != "dot_general":
+            continue
+        inner, batch = equation.params["dimension_numbers"]
+        shapes = [graph.aval(operand).shape for operand in equation.operands]
+        for place, still in enumerate(equation.operands):
+            if isinstance(still, Operand):
+                joint = {*inner[1 - place], *batch[1 - place]}
+                free = [size for axis, size in enumerate(shapes[1 - place]) if axis not in joint]
+                found[still.value] = max(found.get(still.value, 1), math.prod(free))
+    return found
+
+
+def _pays(may: Pattern, repeated: int) -> bool:
+    """Whether it is worth to leave zeros out, of an entry that stands for so many places."""
+    if may.all():
+        return False
     squeezed = np.reshape(may, [size for size in may.shape if size != 1])
-    return not may.all() and (
-        layout(squeezed).pieces is not None or layout(squeezed, is_answer=True).pieces is not None
-    )
+    if any(layout(squeezed, is_answer).pieces is not None for is_answer in (False, True)):
+        return True
+    is_nearly_full = NEARLY_FULL * np.count_nonzero(may) > may.size
+    return not is_nearly_full and layout(squeezed, True, repeated).pieces is not None
 
 
 def _multipliers(graph: Graph) -> set[int]:

@@ -50,7 +50,7 @@ from blockjac.blocks.listed import (
 from blockjac.blocks.losses import is_following, is_recording, note_excess, note_sum, term_places
 from blockjac.blocks.masks import either
 from blockjac.blocks.network import Contradiction, Network, answered, follows_digit
-from blockjac.blocks.nonzeros import joint_mask
+from blockjac.blocks.nonzeros import NUMBERS_A_PLACE, joint_mask
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.placed import parted
 from blockjac.blocks.recall import recalled
@@ -601,14 +601,33 @@ def _held(block: Block) -> int:
 
 
 def compact(block: Block) -> Block:
-    """A block for an answer: terms that overlap in one list, where that stores fewer numbers."""
+    """A block for an answer: terms that overlap in one list, where that costs less.
+
+    What counts is the numbers stored, and the places that masks leave empty: where these are more
+    than a tenth of the others, a list is worth as many times the numbers as a place of it is.
+    """
     held = _held(block)
     if not held or block.batch_shape or are_distinct([[block]]):
         return block
     found = listing(block)
-    if found is None or found.numbers * arrays.numel(found.kept) >= held:
+    if found is None:
         return _in_lists(block)
-    return _rewritten(block, in_a_list(block, found))
+    listed = found.numbers * arrays.numel(found.kept)
+    if listed < held:
+        return _rewritten(block, in_a_list(block, found))
+    empty = _empty_places(block, found)
+    places = found.places * arrays.numel(found.kept)
+    is_far_emptier = empty > places // 10 and listed < NUMBERS_A_PLACE * held
+    if is_far_emptier or listed < held + NUMBERS_A_PLACE * empty:
+        return _rewritten(block, in_a_list(block, found))
+    return _in_lists(block)
+
+
+def _empty_places(block: Block, found: Listing) -> int:
+    """How many places a block has beside those of its list: those at which all masks are False."""
+    if not any(is_known_mask(factor) for term in block.terms for factor in term.factors):
+        return 0
+    return block.nnz - found.places * arrays.numel(found.kept)
 
 
 def _is_listed(term: Term) -> bool:
