@@ -55,6 +55,7 @@ __all__ = [
     "chain_rule",
     "check_jacobian",
     "clear_caches",
+    "devices",
     "divergence",
     "errors",
     "fisher",

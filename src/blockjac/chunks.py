@@ -19,7 +19,8 @@ from jax import lax
 from blockjac import compat
 from blockjac.answers import NO_LIMIT, Arrays, Jacobian, finished, left_over, results
 from blockjac.blocks import Block
-from blockjac.blocks.factor import in_bytes, machine_limit
+from blockjac.blocks.factor import in_bytes
+from blockjac.devices import memory_limit
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.errors import ArgumentError, DenseTooLargeError
 from blockjac.evaluation import (
@@ -222,7 +223,7 @@ def in_chunks(
         DenseTooLargeError: where even one row or column at a time needs more.
         ArgumentError: for a chunk size that is none.
     """
-    limit = machine_limit() if max_bytes is None else max_bytes
+    limit = memory_limit() if max_bytes is None else max_bytes
     sides = _sides(question, graph)
     if isinstance(chunk_size, int) and not isinstance(chunk_size, bool):
         if chunk_size < 1:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac import compat
-from blockjac.blocks.factor import machine_limit
+from blockjac.devices import host_limit
 from blockjac.graph import Equation, Graph, Known, Literal, Operand
 from blockjac.known_counts import patterns_of_counts
 from blockjac.known_inside import has_inside, is_index, mask_operands, place_operands, read_inside
@@ -154,7 +154,7 @@ def _is_iota(equation: Equation) -> bool:
 
 
 def _is_small(aval: Any) -> bool:
-    return is_number(aval) and BYTES_A_PLACE * aval.size <= machine_limit()
+    return is_number(aval) and BYTES_A_PLACE * aval.size <= host_limit()
 
 
 def _value(operand: Operand | Literal, known: Mapping[int, Any]) -> Any:

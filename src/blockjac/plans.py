@@ -32,6 +32,7 @@ from blockjac.call import (
     traced_call,
 )
 from blockjac.compat import Tracer
+from blockjac.devices import kind
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.errors import BlockjacError
 from blockjac.evaluation import (
@@ -255,6 +256,7 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
         comparison={**draft.comparison, f"this plan ({method})": figures},
         fingerprint=fingerprint(graph),
         losses=record.losses,
+        device=kind(),
         blocks=call.jacobian_tree(blocks),
     )
 

@@ -17,7 +17,7 @@ from blockjac.batching.counted import as_scan
 from blockjac.batching.demanded import Atom, computed, values_of
 from blockjac.batching.steps import Steps
 from blockjac.batching.writes import Entries, Write
-from blockjac.blocks.factor import machine_limit
+from blockjac.devices import memory_limit
 from blockjac.graph import Equation, Graph, Literal, Operand
 from blockjac.known_inside import is_index
 from blockjac.known_places import with_known_places
@@ -130,7 +130,7 @@ def _may_be_at_once(steps: Steps) -> bool:
     ):
         return False
     nbytes = sum(8 * steps.graph.avals[value].size for value in varying)
-    return steps.length * nbytes <= machine_limit()
+    return steps.length * nbytes <= memory_limit()
 
 
 def _all_steps(steps: Steps, *operands: Any) -> list[Any]:

@@ -13,9 +13,10 @@ from jax import lax
 
 from blockjac import compat
 from blockjac.blocks import factor as arrays
-from blockjac.blocks.cost import BYTES_PER_SECOND, OPERATIONS_PER_SECOND, is_planning
+from blockjac.blocks.cost import is_planning
 from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Label
+from blockjac.devices import current, rates
 
 
 def _unmasked(factors: Sequence[Factor]) -> list[Factor]:
@@ -114,6 +115,7 @@ def _cheapest_pair(
     carried: Sequence[frozenset[Label]], summed: frozenset[Label]
 ) -> tuple[float, tuple[int, int]]:
     """The least seconds to contract factors over these labels, and the pair to begin with."""
+    device = rates()
     best, pair = math.inf, (0, 1)
     for first in range(len(carried)):
         for second in range(first + 1, len(carried)):
@@ -124,7 +126,8 @@ def _cheapest_pair(
             entries = sum(
                 arrays.numel(tuple(one)) for one in (carried[first], carried[second], kept)
             )
-            seconds = operations / OPERATIONS_PER_SECOND + 8 * entries / BYTES_PER_SECOND
+            seconds = operations / device.operations_per_second
+            seconds += 8 * entries / device.bytes_per_second
             if rest and seconds < best:
                 seconds += _cheapest_pair([*rest, kept], summed)[0]
             if seconds < best:
@@ -263,7 +266,7 @@ def _laid_out(
     """The product of two factors whose summed labels come last, if a matrix product follows.
 
     A matrix product reads its left operand at twice the speed where the summed axis is the last.
-    Without the barrier the compiler would put the transpose back behind the product.
+    Without the barrier the compiler for CPUs would put the transpose back behind the product.
     """
     labels = arrays.union([left, right])
     ends = [label for label in labels if label in later]
@@ -271,7 +274,7 @@ def _laid_out(
     if list(labels) == order or not _is_matrix_product(labels, ends, readers):
         return arrays.product([left, right])
     made = arrays.product([left, right], order=order)
-    if is_planning():
+    if is_planning() or current().platform != "cpu":
         return made
     return Factor(lax.optimization_barrier(made.array), made.labels)
 

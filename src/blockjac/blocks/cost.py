@@ -13,11 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from blockjac.devices import rates
 from blockjac.setting import setting
-
-OPERATIONS_PER_SECOND = 16e9
-BYTES_PER_SECOND = 10e9
-SECONDS_A_CONTRACTION = 0.5e-6
 
 NEW = 20
 """The effort of planning a contraction of two terms; to recall one is 1, a few microseconds."""
@@ -66,11 +63,12 @@ class Cost:
         return self.multiplications + self.additions + self.operator_operations
 
     def seconds(self) -> float:
-        """A rough time: arithmetic, memory traffic, half a microsecond for each contraction."""
+        """A rough time on the current device: arithmetic, memory, a little a contraction."""
+        device = rates()
         return (
-            self.flops / OPERATIONS_PER_SECOND
-            + self.bytes / BYTES_PER_SECOND
-            + self.contractions * SECONDS_A_CONTRACTION
+            self.flops / device.operations_per_second
+            + self.bytes / device.bytes_per_second
+            + self.contractions * device.seconds_a_contraction
         )
 
     def add(self, other: Cost) -> None:

@@ -17,12 +17,13 @@ from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term
 from blockjac.blocks.cost import Abstract, current, is_planning
 from blockjac.blocks.entries import are_distinct, pieces, places, values
-from blockjac.blocks.factor import Factor, check_fits, in_bytes, machine_limit
+from blockjac.blocks.factor import Factor, check_fits, in_bytes
 from blockjac.blocks.index import Index, Label, radix
 from blockjac.blocks.network import Contradiction, Network
 from blockjac.blocks.nonzeros import joint_mask
 from blockjac.blocks.pieces import joined, joint_axis
 from blockjac.blocks.placed import parted
+from blockjac.devices import memory_limit
 from blockjac.errors import ArgumentError, BlockShapeError, DenseTooLargeError
 from blockjac.promises import is_structure_kept
 from blockjac.tracing import is_tracing
@@ -181,7 +182,7 @@ def check_size(
         DenseTooLargeError: names shape, need and limit, and what to do instead.
         ArgumentError: for a limit that is no number of bytes.
     """
-    limit = machine_limit() if max_bytes is None else max_bytes
+    limit = memory_limit() if max_bytes is None else max_bytes
     if not isinstance(limit, int | float | np.number) or isinstance(limit, bool) or not limit >= 0:
         raise ArgumentError(
             f"max_bytes is {max_bytes!r}, but must be a number of bytes, such as 2**30 for 1 GiB, "

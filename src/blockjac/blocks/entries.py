@@ -22,9 +22,10 @@ from blockjac import compat
 from blockjac.blocks import factor as arrays
 from blockjac.blocks.block import Block, Term
 from blockjac.blocks.cost import planning
-from blockjac.blocks.factor import in_bytes, machine_limit
+from blockjac.blocks.factor import in_bytes
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.network import Contradiction, Network
+from blockjac.devices import host_limit
 from blockjac.errors import BlockShapeError, BlockTypeError, DenseTooLargeError
 
 Grid = Sequence[Sequence[Block]]
@@ -245,9 +246,9 @@ def check_room(numbers: int, what: str) -> None:
         DenseTooLargeError: says what needs them, and what needs none.
     """
     needed = 8 * numbers
-    if needed > machine_limit():
+    if needed > host_limit():
         raise DenseTooLargeError(
-            f"{what} need {in_bytes(needed)}, over the limit of {in_bytes(machine_limit())}; "
+            f"{what} need {in_bytes(needed)}, over the limit of {in_bytes(host_limit())}; "
             ".matvec, .vecmat and the linear operators need none of them"
         )
 

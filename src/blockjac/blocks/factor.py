@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +22,8 @@ from blockjac import compat
 from blockjac.blocks.cost import Abstract, current, is_planning
 from blockjac.blocks.index import Index, Label, Lookup, radix
 from blockjac.blocks.known import is_known, known_entries, known_lookup, known_values, mask_at
+from blockjac.devices import memory_limit
 from blockjac.errors import DenseTooLargeError
-
-MEMORY_SHARE = 0.5
-"""The share of the machine's memory that one array may take when no limit is given."""
 
 LARGEST_KNOWN = 2**20
 """Up to so many entries a mask that is made of constants is computed while tracing."""
@@ -230,22 +227,13 @@ def check_fits(labels: Sequence[Label], dtype: Any) -> None:
         DenseTooLargeError: says what it would need, and what to do instead.
     """
     needed = 0 if is_planning() else numel(labels) * np.dtype(dtype).itemsize
-    if needed > machine_limit():
+    if needed > memory_limit():
         raise DenseTooLargeError(
             f"an array of shape {sizes(labels)} on the way to this Jacobian needs "
-            f"{in_bytes(needed)}, over the limit of {in_bytes(machine_limit())}; "
+            f"{in_bytes(needed)}, over the limit of {in_bytes(memory_limit())}; "
             "ask for less at once: a product with one "
             "vector (blockjac.vjp, blockjac.jvp), or the Jacobian with respect to fewer entries"
         )
-
-
-@functools.cache
-def machine_limit() -> int:
-    """The default limit of an array, in bytes: a share of the machine's memory."""
-    try:
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE)
-    except (ValueError, OSError, AttributeError):  # not every system tells
-        return 8 * 2**30
 
 
 def in_bytes(count: int) -> str:

@@ -94,6 +94,8 @@ class Plan:
         fingerprint: of the traced function that the plan is for.
         losses: the equations at which structure is lost that the Jacobian as Blocks would have
             kept, each with its source line, the reason and what to do; the largest first.
+        device: the kind of device whose rates the predicted times are by; "" in a plan that was
+            saved by an earlier version.
         blocks: the answer's tree with Blocks that hold shapes in place of arrays; None in a plan
             that was loaded from a file.
 
@@ -121,6 +123,7 @@ class Plan:
     comparison: Mapping[str, Figures]
     fingerprint: str
     losses: tuple[Loss, ...] = ()
+    device: str = ""
     blocks: Any = field(default=None, repr=False, compare=False, hash=False)
 
     def __hash__(self) -> int:
@@ -211,7 +214,8 @@ class Plan:
         head = [
             f"Plan of {self.function} with respect to {', '.join(self.inputs)}: "
             f"{'dense' if self.dense else 'blocks'} of {', '.join(self.results)}",
-            f"order: {self.method}, {len(self.order)} vertices",
+            f"order: {self.method}, {len(self.order)} vertices"
+            + (f", for {self.device}" if self.device else ""),
             f"{self.multiplications:,} multiplications, {self.additions:,} additions, "
             f"{self.edge_products:,} edge products, {in_bytes(self.bytes)} moved, "
             f"{in_bytes(self.peak_bytes)} at most",
