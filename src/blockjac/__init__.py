@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blockjac import blocks, errors, nn, optimize, rules
+    from blockjac import blocks, devices, errors, nn, optimize, rules
     from blockjac.blocks import Block, BlockMatrix, star
     from blockjac.caches import cache_info, clear_caches
     from blockjac.checking import JacobianReport, check_jacobian

@@ -25,8 +25,6 @@ from blockjac.evaluation import (
     elemental,
     evaluate,
     identity_edges,
-    kept_of,
-    point_from,
     read,
     useful_vertices,
 )
@@ -39,6 +37,7 @@ from blockjac.planner.one_way import (
     has_one_way,
 )
 from blockjac.promises import keeping_structure
+from blockjac.residuals import kept_of, point_from
 from blockjac.rules.complex_numbers import complex_dtype, complexified, is_complex
 from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
 from blockjac.trace import is_inexact

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -28,7 +25,7 @@ from blockjac.known_zeros import FACTORS
 from blockjac.rules import PASSES, RULES, ZERO, Pass
 from blockjac.rules.complex_numbers import complex_rule
 from blockjac.rules.fallback import ONE_EQUATION, real_dtype, vertex_shape
-from blockjac.rules.registry import Residuals, Rule, known, scaling
+from blockjac.rules.registry import Rule, known, scaling
 from blockjac.rules.updating import applied
 from blockjac.trace import has_linear_rule
 from blockjac.waves import Waves, is_wave
@@ -210,7 +207,7 @@ def elemental(graph: Graph, point: Point, useful: Set[int], in_place: bool = Fal
     for equation in useful_equations(graph, useful):
         heads = [value if value in useful else None for value in equation.results]
         tails = tails_of(equation, useful)
-        inputs = [_array(operand, values) for operand in equation.operands]
+        inputs = [operand_array(operand, values) for operand in equation.operands]
         outs = [values[value] for value in equation.results]
         active = [tail is not None for tail in tails]
         with at_equation(equation):
@@ -290,217 +287,6 @@ def _backwards_only(rows: Sequence[Sequence[Any]]) -> None:
                 edge.group.push = None
 
 
-def kept_of(
-    graph: Graph,
-    point: Point,
-    useful: Set[int],
-    needed: Sequence[int] | None = None,
-    early: Sequence[Equation] = (),
-) -> list[Any]:
-    """What of a point `point_from` needs: values, derivatives, what passes need on the way back.
-
-    Args:
-        graph: the traced function.
-        point: where it was evaluated.
-        useful: the vertices that are differentiated.
-        needed: the fewest values, if they are known: `needed_values(graph, useful)`, which traces
-            the rules.
-        early: equations of one operand whose derivatives are kept.
-    """
-    needed = needed_values(graph, useful) if needed is None else needed
-    kept = [point.values[value] for value in needed]
-    partials = [_partial(equation, point.values) for equation in early]
-    passes = useful_passes(graph, useful)
-    back = [Residuals.back_of(point.residuals[equation]) for equation in passes]
-    return [*kept, *partials, *back]
-
-
-def _partial(equation: Equation, values: Sequence[Any]) -> Any:
-    """The derivative of an equation that scales each entry, as an array of the result's shape."""
-    (operand,), (result,) = equation.operands, equation.results
-    out = values[result]
-    rows = _rule(equation, [_array(operand, values)], [out], [True])
-    assert rows is not None
-    (array,) = jax.tree.leaves(rows[0][0])
-    return jnp.reshape(array, out.shape)
-
-
-def around_passes(graph: Graph, useful: Set[int]) -> list[int]:
-    """The operands and results of passes, which their way forwards may need."""
-    found: dict[int, None] = {}
-    for equation in useful_passes(graph, useful):
-        operands = [op.value for op in equation.operands if isinstance(op, Operand)]
-        found.update(dict.fromkeys((*operands, *equation.results)))
-    return list(found)
-
-
-def point_from(
-    graph: Graph,
-    kept: Sequence[Any],
-    useful: Set[int],
-    needed: Sequence[int] | None = None,
-    early: Sequence[Equation] = (),
-) -> Point:
-    """A point to take elemental Jacobians at, from `kept_of`; zeros stand for all other values."""
-    needed = needed_values(graph, useful) if needed is None else needed
-    given = iter(kept)
-    values: list[Any] = [None] * len(graph.avals)
-    for value in needed:
-        values[value] = next(given)
-    partials = {equation: next(given) for equation in early}
-    residuals = dict(zip(useful_passes(graph, useful), given, strict=True))
-    for equation in useful_equations(graph, useful):
-        operands = [op.value for op in equation.operands if isinstance(op, Operand)]
-        for value in (*operands, *equation.results):
-            if values[value] is None:
-                values[value] = _stand_in(graph.avals[value])
-    return Point(values, residuals, whole=False, partials=partials)
-
-
-def _stand_in(aval: Any) -> Any:
-    dtype = getattr(aval, "dtype", None)
-    if dtype is not None and (jnp.issubdtype(dtype, jnp.number) or dtype == np.dtype(bool)):
-        return compat.zeros(aval)
-    return aval
-
-
-CHEAP = frozenset(
-    {
-        "abs",
-        "add",
-        "broadcast_in_dim",
-        "convert_element_type",
-        "copy",
-        "div",
-        "eq",
-        "ge",
-        "gt",
-        "integer_pow",
-        "le",
-        "lt",
-        "max",
-        "min",
-        "mul",
-        "ne",
-        "neg",
-        "reshape",
-        "rsqrt",
-        "select_n",
-        "sign",
-        "sqrt",
-        "square",
-        "squeeze",
-        "stop_gradient",
-        "sub",
-    }
-)
-"""Primitives that take no more than a few operations an entry."""
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What the elemental Jacobian of an equation is made of.
-
-    Attributes:
-        values: numbers of the values that it reads.
-        partial: whether it is one array, a derivative by the equation's one operand, which is
-            costly to compute and made of the operand alone.
-    """
-
-    values: frozenset[int]
-    partial: bool = False
-
-
-def needs_of(graph: Graph, useful: Set[int]) -> dict[Equation, Needs]:
-    """What the elemental Jacobians are made of, found by tracing the rules; passes have none."""
-    equations = [one for one in useful_equations(graph, useful) if one.primitive.name in RULES]
-    candidates: dict[int, None] = {}
-    for equation in equations:
-        candidates.update(dict.fromkeys((*_operand_values(equation), *equation.results)))
-    made: list[tuple[int | None, bool]] = []
-
-    def leaves(arrays: Sequence[Any]) -> list[Any]:
-        values: list[Any] = [None] * len(graph.avals)
-        for value, array in zip(candidates, arrays, strict=True):
-            values[value] = array
-        found: list[Any] = []
-        for equation in equations:
-            inputs = [_array(operand, values) for operand in equation.operands]
-            active = [tail is not None for tail in tails_of(equation, useful)]
-            rows = _rule(equation, inputs, [values[one] for one in equation.results], active)
-            if rows is None:
-                made.append((None, False))
-                continue
-            edges = [edge for row in rows for edge in row]
-            held = [edge.group.held if isinstance(edge, Operator) else edge for edge in edges]
-            own = jax.tree.leaves(held)
-            made.append((len(own), len(own) == len(inputs) == 1 and _is_scaling(edges[0])))
-            found.extend(own)
-        return found
-
-    shapes = [compat.struct(graph.avals[value]) for value in candidates]
-    read = iter(compat.dependence(jax.make_jaxpr(leaves)(shapes), CHEAP))
-    numbers = list(candidates)
-    needs = {}
-    for equation, (count, is_scaling) in zip(equations, made, strict=True):
-        if count is None:
-            needs[equation] = Needs(frozenset(_operand_values(equation)))
-            continue
-        own = [next(read) for _ in range(count)]
-        values = frozenset(numbers[place] for one in own for place in one.inputs)
-        of_operand = is_scaling and values == {*_operand_values(equation)}
-        needs[equation] = Needs(values, of_operand and own[0].is_costly)
-    return needs
-
-
-def needed_values(graph: Graph, useful: Set[int]) -> list[int]:
-    """The values that the rules make elemental Jacobians of."""
-    return values_needed_for(needs_of(graph, useful), ())
-
-
-def values_needed_for(needs: Mapping[Equation, Needs], early: Sequence[Equation]) -> list[int]:
-    """The values that elemental Jacobians are made of, in their order in the program.
-
-    Args:
-        needs: what each is made of.
-        early: equations whose derivative is kept itself.
-    """
-    apart = set(early)
-    rest = [own.values for equation, own in needs.items() if equation not in apart]
-    return sorted(frozenset[int]().union(*rest))
-
-
-def early_partials(needs: Mapping[Equation, Needs], fixed: Set[int]) -> list[Equation]:
-    """Equations whose derivative is kept in place of their operand, computed with the values.
-
-    The derivative of a sine takes as long as the sine. Where its operand would be kept for nothing
-    else, the derivative is as large, and the compiler makes both of them in one pass.
-
-    Args:
-        needs: what the elemental Jacobians of a program are made of.
-        fixed: values that are there later in any case.
-    """
-    candidates = [one for one, own in needs.items() if own.partial and not own.values & fixed]
-    others = set(values_needed_for(needs, candidates)) if candidates else set()
-    return [one for one in candidates if not needs[one].values & others]
-
-
-def _operand_values(equation: Equation) -> list[int]:
-    return [operand.value for operand in equation.operands if isinstance(operand, Operand)]
-
-
-def _is_scaling(edge: Any) -> bool:
-    """Whether an edge scales each entry by a real number of its own."""
-    if not isinstance(edge, Block) or edge.out_shape != edge.wrt_shape or len(edge.terms) != 1:
-        return False
-    (term,), shape = edge.terms, edge.out_shape
-    return (
-        term.coefficient == 1
-        and math.prod(term.factors[0].array.shape) == math.prod(shape)
-        and all(size == 1 or term.has_delta(i, i, size) for i, size in enumerate(shape))
-    )
-
-
 def _named(edge: Edge, names: dict[int, str]) -> Edge:
     """The edge with the factors that are arguments of the function called by their names."""
     if isinstance(edge, Operator) or not any(id(array) in names for array in arrays_of(edge)):
@@ -525,7 +311,7 @@ def short_name(path: str) -> str:
     return ".".join(own)
 
 
-def _array(operand: Operand | Literal, values: Sequence[Any]) -> Any:
+def operand_array(operand: Operand | Literal, values: Sequence[Any]) -> Any:
     """An operand as rules see it: an array, of NumPy where it is known while tracing."""
     if isinstance(operand, Literal):
         return operand.array
@@ -544,14 +330,14 @@ def _rows(
     """The elemental Jacobians of one equation, by result and operand."""
     name = equation.primitive.name
     if name in RULES:
-        rows = _rule(equation, inputs, outs, active)
+        rows = rule_edges(equation, inputs, outs, active)
         if rows is not None:
             return rows
     arrays = [compat.jax_array(value) for value in inputs]
     return pass_of(equation).edges(equation, arrays, outs, residuals, active)
 
 
-def _rule(
+def rule_edges(
     equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]
 ) -> list[list[Any]] | None:
     """By the primitive's rule; None where it leaves the equation to JAX."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,14 +142,7 @@ def product(
         return _joint(factors, labels)
     masks = [factor for factor in factors if is_mask(factor)]
     numbers = [factor for factor in factors if not is_mask(factor)]
-    if numbers:
-        dtype = joint_dtype([factor.array.dtype for factor in numbers])
-    elif _is_one(coefficient):
-        dtype = np.dtype(bool)
-    elif dtype is None:
-        dtype = jnp.result_type(float)
-    if isinstance(coefficient, complex):  # real numbers times i
-        dtype = jnp.result_type(dtype, np.complex64)
+    dtype = _dtype_of_product(numbers, coefficient, dtype)
     # Small factors first: their product is formed before it is spread over the wide ones.
     numbers.sort(key=lambda factor: factor.numel)
     if is_planning():
@@ -158,19 +152,27 @@ def product(
     for factor in numbers:
         array = aligned(factor, labels)
         result = scaled(array, coefficient, dtype) if result is None else times(result, array)
-    allowed: Any = None
-    for factor in masks:
-        array = aligned(factor, labels)
-        allowed = array if allowed is None else allowed & array
-    if result is None:
-        result = (
-            allowed
-            if _is_one(coefficient)
-            else jnp.where(allowed, jnp.asarray(coefficient, dtype), 0)
-        )
-    elif allowed is not None:
-        result = jnp.where(allowed, result, jnp.zeros((), dtype))
-    return Factor(result, labels)
+    if not masks:
+        return Factor(result, labels)
+    allowed = functools.reduce(operator.and_, [aligned(factor, labels) for factor in masks])
+    if result is not None:
+        return Factor(jnp.where(allowed, result, jnp.zeros((), dtype)), labels)
+    if not _is_one(coefficient):
+        allowed = jnp.where(allowed, jnp.asarray(coefficient, dtype), 0)
+    return Factor(allowed, labels)
+
+
+def _dtype_of_product(numbers: Sequence[Factor], coefficient: Any, dtype: Any) -> Any:
+    """The dtype of a product of these numbers and of masks, times a scalar."""
+    if numbers:
+        dtype = joint_dtype([factor.array.dtype for factor in numbers])
+    elif _is_one(coefficient):
+        dtype = np.dtype(bool)
+    elif dtype is None:
+        dtype = jnp.result_type(float)
+    if isinstance(coefficient, complex):  # real numbers times i
+        dtype = jnp.result_type(dtype, np.complex64)
+    return dtype
 
 
 def _joint(masks: Sequence[Factor], labels: Sequence[Label]) -> Factor:

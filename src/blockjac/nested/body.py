@@ -19,27 +19,29 @@ from blockjac.blocks.cost import Abstract, is_planning
 from blockjac.blocks.operators import Edge, OperatorGroup, cheapest, present, written
 from blockjac.eliminate import Edges, eliminate, forward_order, reverse_order
 from blockjac.evaluation import (
-    Needs,
     Point,
-    around_passes,
-    early_partials,
     elemental,
     evaluate,
     identity_edges,
     is_reversible,
-    kept_of,
-    needs_of,
-    point_from,
     read,
     tails_of,
     useful_equations,
     useful_passes,
     useful_vertices,
-    values_needed_for,
 )
 from blockjac.graph import Equation, Graph, Known, Operand
 from blockjac.known_places import with_known_places
 from blockjac.nested.form import may_lose
+from blockjac.residuals import (
+    Needs,
+    around_passes,
+    early_partials,
+    kept_of,
+    needs_of,
+    point_from,
+    values_needed_for,
+)
 from blockjac.rules.fallback import placed, real_dtype, vertex_shape
 from blockjac.rules.registry import Residuals, edition
 from blockjac.trace import graph_of, is_inexact
