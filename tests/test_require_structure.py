@@ -144,7 +144,9 @@ def a_permutation_through_a_long_loop(x):
 
 def a_band_through_a_while_loop(x):
     return jax.lax.while_loop(  # LOST
-        lambda state: state[1] < 3, lambda state: (smooth(state[0]), state[1] + 1), (x, 0)
+        lambda state: state[1] < 3 + (x[0] > 9),
+        lambda state: (smooth(state[0]), state[1] + 1),
+        (x, 0),
     )[0]
 
 

@@ -70,6 +70,13 @@ LOOPS: dict[str, Callable[[Function], Function]] = {
     "fori_loop": lambda action: lambda x: lax.fori_loop(0, 3, lambda i, c: jnp.cos(action(c)), x),
     "while": lambda action: (
         lambda x: lax.while_loop(
+            lambda state: state[0] < 3 + (x[0] > 9),
+            lambda state: (state[0] + 1, action(jnp.sin(state[1]))),
+            (0, x),
+        )[1]
+    ),
+    "counted while": lambda action: (
+        lambda x: lax.while_loop(
             lambda state: state[0] < 3,
             lambda state: (state[0] + 1, action(jnp.sin(state[1]))),
             (0, x),
@@ -137,7 +144,11 @@ def followed(single: np.ndarray, loop: str) -> np.ndarray:
         return np.tile(power(3), (2, 1))
     if loop == "long":  # the steps are not told apart
         return np.logical_or.reduce([power(steps) for steps in range(1, SIZE)])
-    return power(3) if loop in ("scan", "fori_loop") or "in a loop" in loop else single
+    return (
+        power(3)
+        if loop in ("scan", "fori_loop", "counted while") or "in a loop" in loop
+        else single
+    )
 
 
 @pytest.mark.parametrize("name", sampled(PROGRAMS, 24))
