@@ -20,7 +20,7 @@ from blockjac.nested.body import Blocks
 from blockjac.nested.form import Form, Pattern
 from blockjac.nested.shares import Shares
 
-MOST_STEPS = 8
+MOST_STEPS = 64
 """After so many steps places that still grow count as full."""
 
 EFFORT = 10_000
