@@ -62,7 +62,6 @@ class Values:
     keep: bool = False
 
     takes_any_numbers: ClassVar[bool] = True
-    """The answer is arrays alone: Python numbers of the program may be open."""
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(results, kept values)`."""
@@ -85,10 +84,10 @@ class Jacobian:
         order: of elimination.
         dense: arrays, not Blocks.
         holomorphic: whether complex derivatives are asked for.
-        values: whether to give the differentiated results too, not only the auxiliary ones.
+        values: whether to answer with the differentiated results too, as `(values, rows)`.
         symmetric: whether the results are derivatives by the same inputs, in their order and again
             for each result of the function below. Of two blocks that are each other's transpose one
-            is then computed.
+            is then computed; of Blocks the one below the diagonal is left out.
         unasked: pairs of the number of a result and of an input whose block is not asked for and
             comes as zero.
         listed: whether the Blocks become a sparse matrix, of which each place costs a row, a column
@@ -106,17 +105,18 @@ class Jacobian:
     listed: bool = False
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
-        """`(results, rows)`: a row of arrays or Blocks for each differentiated result."""
+        """The auxiliary results; and a row of arrays or Blocks for each differentiated one."""
         del extra
         with keeping_structure(self.keeps_structure):
             return self._answer(graph, arguments, captured)
 
     def _answer(self, graph: Graph, arguments: Arrays, captured: Arrays) -> Any:
+        """What the call gives, once it is known whether structure is kept."""
         outputs = graph.outputs[: self.count]
         useful, point, edges = linked(graph, arguments, captured, outputs)
         unasked = {(self.wrt[number], ("out", place)) for place, number in self.unasked}
-        edges.skipped = self.skipped | unasked
-        mirrored = self.skipped - unasked
+        mirrored = self.skipped
+        edges.skipped = mirrored | unasked
         self._eliminate(graph, edges, useful)
         rows = []
         for place, output in enumerate(outputs):
@@ -124,7 +124,8 @@ class Jacobian:
             row: list[Any] = []
             for number, leaf in enumerate(self.wrt):
                 if (leaf, ("out", place)) in mirrored:
-                    row.append(self._mirrored(rows, place, number, graph))
+                    if self.dense:
+                        row.append(self._mirrored(rows, place, number, graph))
                     continue
                 block = _block(edges, leaf, place, result, graph.avals[leaf])
                 row.append(
@@ -133,7 +134,11 @@ class Jacobian:
                     else compact(without_masks(block, NUMBERS_A_PLACE if self.listed else 1))
                 )
             rows.append(row)
-        return results(graph, point.values)[0 if self.values else self.count :], rows
+        return self.beside_results(results(graph, point.values), rows)
+
+    def beside_results(self, values: Sequence[Any], rows: Any) -> Any:
+        """The auxiliary results and the answer, from all results of the graph and the rows."""
+        return values[self.count :], (values[: self.count], rows) if self.values else rows
 
     @property
     def keeps_structure(self) -> bool:
@@ -159,8 +164,6 @@ class Jacobian:
         """The derivative of result `place` by input `number`, from that of its mirror image."""
         size = len(self.wrt)
         other = rows[place - place % size + number][place % size]
-        if not self.dense:  # of a function with one number as its result
-            return other.T
         value = graph.avals[self.wrt[number]]
         inner = len(graph.avals[self.wrt[place % size]].shape)
         outer = other.ndim - inner - len(value.shape)
@@ -200,7 +203,6 @@ class Pullback:
     wrt: tuple[int, ...]
 
     takes_any_numbers: ClassVar[bool] = True
-    """The answer is arrays alone: Python numbers of the program may be open."""
 
     def __call__(self, graph: Graph, kept: Arrays, captured: Arrays, cotangents: Arrays) -> Any:
         """One cotangent an input; `cotangents` are those of the float and complex results."""
@@ -231,7 +233,6 @@ class Pushforward:
     wrt: tuple[int, ...]
 
     takes_any_numbers: ClassVar[bool] = True
-    """The answer is arrays alone: Python numbers of the program may be open."""
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, tangents: Arrays) -> Any:
         """`(results, tangents)`, a tangent for each float or complex result."""

@@ -46,6 +46,7 @@ class Call:
         single: whether `argnums` is one int, so that answers are for one argument and not for a
             tuple.
         record: what the function returned.
+        holomorphic: whether complex derivatives are asked for.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Call:
     wrt_tree: Any
     single: bool
     record: _Record
+    holomorphic: bool = False
 
     @property
     def graph_name(self) -> str:
@@ -81,6 +83,17 @@ class Call:
         """The differentiated inputs that are floats or complex."""
         return tuple(value for value in self.wrt if is_inexact(self.graph.avals[value]))
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the results may be derivatives by these inputs, which are all of one real dtype.
+
+        Of complex inputs the two blocks are conjugates, and not of holomorphic functions alone.
+        """
+        if not self.inputs or self.count % len(self.inputs):
+            return False
+        dtypes = {aval.dtype for aval in (*self.inputs, *self.results)}
+        return len(dtypes) == 1 and not jnp.issubdtype(dtypes.pop(), jnp.complexfloating)
+
     # Answers put back into trees
 
     def argument_tree(self, row: Iterable[Any], out_shape: Sequence[int] = ()) -> Any:
@@ -105,6 +118,10 @@ class Call:
             for row, result in zip(rows, self.results, strict=True)
         ]
         return jax.tree.unflatten(self.record.out_tree, leaves)
+
+    def gradient_tree(self, rows: Sequence[Iterable[Any]]) -> Any:
+        """The tree of the arguments, of a function with one result."""
+        return self.argument_tree(rows[0])
 
     def value(self, outs: Sequence[Any]) -> Any:
         """The function's result from the graph's."""
@@ -143,11 +160,19 @@ class Call:
             where = partial(self.graph.names.get, value, "an argument")
             _check_real(self.graph.avals[value].dtype, where, self.name)
 
-    def check_results(self, holomorphic: bool, complex_of_real: bool = False) -> None:
+    def check_real(self, complex_results: bool = False) -> None:
+        """Raise unless the inputs are real, and the results too but where complex ones may be.
+
+        Raises:
+            DifferentiationTypeError: says what to do instead.
+        """
+        self.check_real_inputs()
+        self.check_results(complex_of_real=complex_results)
+
+    def check_results(self, complex_of_real: bool = False) -> None:
         """Raise unless the results can be differentiated.
 
         Args:
-            holomorphic: whether results must be complex.
             complex_of_real: whether results may be complex where all inputs are real.
 
         Raises:
@@ -158,12 +183,12 @@ class Call:
             dtype = result.dtype
             if is_complex(result) and complex_of_real and real_inputs:
                 continue
-            if holomorphic and not is_complex(result):
+            if self.holomorphic and not is_complex(result):
                 raise DifferentiationTypeError(
                     f"{self.name} with holomorphic=True requires outputs with complex dtype, but "
                     f"got {dtype.name}."
                 )
-            if holomorphic or jnp.issubdtype(dtype, jnp.floating):
+            if self.holomorphic or jnp.issubdtype(dtype, jnp.floating):
                 continue
             instead = (
                 "For holomorphic differentiation, pass holomorphic=True. For differentiation of "
@@ -244,6 +269,7 @@ def traced_call(
         wrt_tree=jax.tree.structure(tuple(args[position] for position in positions)),
         single=not isinstance(argnums, Sequence | np.ndarray),
         record=record,
+        holomorphic=holomorphic,
     )
 
 
@@ -388,6 +414,8 @@ def check_argnums(argnums: Any) -> None:
     Raises:
         DifferentiationTypeError: says what was found, and what may have been meant.
     """
+    if type(argnums) is int:
+        return
     if isinstance(argnums, bool):
         raise DifferentiationTypeError(
             f"argnums must be an int or a sequence of ints, but {argnums!r} was given; "

@@ -10,16 +10,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from blockjac import compat
 from blockjac.answers import NO_LIMIT, Arrays, Jacobian, finished, left_over, results
 from blockjac.blocks import Block
+from blockjac.blocks.dense import check_size
 from blockjac.blocks.factor import in_bytes
+from blockjac.call import Call
 from blockjac.devices import memory_limit
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.errors import ArgumentError, DenseTooLargeError
@@ -51,10 +54,9 @@ class Chunked:
     size: int
 
     takes_any_numbers: ClassVar[bool] = True
-    """The answer is arrays alone: Python numbers of the program may be open."""
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
-        """`(results, rows)`, as the `Jacobian` gives them."""
+        """The auxiliary results and the answer, as the `Jacobian` gives them."""
         del extra
         question = self.question
         outputs = graph.outputs[: question.count]
@@ -70,7 +72,7 @@ class Chunked:
             ]
             for row, output in zip(made, outputs, strict=True)
         ]
-        return results(graph, point.values)[0 if question.values else question.count :], rows
+        return question.beside_results(results(graph, point.values), rows)
 
 
 Part = Callable[[Any, int], list[jax.Array]]
@@ -194,6 +196,9 @@ def _filled(
 
 # How much at a time
 
+ChunkSize = int | Literal["auto"] | None
+"""Rows or columns in a pass: so many, as many as fit, or all together where they fit."""
+
 CLOSE = 2
 """A program that is foretold to take this many times less than it may is taken to fit."""
 
@@ -201,28 +206,42 @@ TRIALS = 4
 """How many sizes are tried between one row at a time and all."""
 
 
+def check_dense(call: Call, max_bytes: int | None) -> None:
+    """Refuse dense Jacobians over the limit: each leaf, then all together.
+
+    Raises:
+        DenseTooLargeError: says what it needs, and which call avoids it.
+    """
+    inputs = [call.graph.avals[value] for value in call.smooth]
+    avoided, name = "blockjac.block_jacobian keeps its structure", call.graph_name
+    arrays = [((*out.shape, *leaf.shape), leaf.dtype) for out in call.results for leaf in inputs]
+    for shape, dtype in arrays:
+        check_size(shape, dtype, max_bytes, f"the dense Jacobian of {name!r}", avoided)
+    total = sum(math.prod(shape) * dtype.itemsize for shape, dtype in arrays)
+    what = f"the dense Jacobian of {name!r} in {len(arrays)} arrays, together"
+    check_size((total,), np.dtype(np.uint8), max_bytes, what, avoided)
+
+
 def in_chunks(
-    question: Jacobian,
-    graph: Graph,
-    max_bytes: int | None,
-    chunk_size: int | str | None,
-    name: str,
+    question: Jacobian, call: Call, max_bytes: int | None, chunk_size: ChunkSize
 ) -> Jacobian | Chunked:
     """The question in chunks, where it would otherwise take more memory than it may.
 
     Args:
-        question: a dense Jacobian whose result fits.
-        graph: the traced function.
+        question: a dense Jacobian.
+        call: the traced function.
         max_bytes: of arguments, result and all that is stored on the way; None for a share of the
             machine's memory.
         chunk_size: rows or columns in a pass; "auto" for as many as fit, None for all at once
             where they fit and as many as fit otherwise.
-        name: of the function, for messages.
 
     Raises:
-        DenseTooLargeError: where even one row or column at a time needs more.
+        DenseTooLargeError: where the result alone is too large, or even one row or column at a
+            time needs more.
         ArgumentError: for a chunk size that is none.
     """
+    check_dense(call, max_bytes)
+    graph = call.graph
     limit = memory_limit() if max_bytes is None else max_bytes
     sides = _sides(question, graph)
     if isinstance(chunk_size, int) and not isinstance(chunk_size, bool):
@@ -249,8 +268,8 @@ def in_chunks(
     if found:
         return min(found, key=lambda one: one[:2])[2]
     raise DenseTooLargeError(
-        f"the dense Jacobian of {name!r} needs {in_bytes(min(needed))} with arguments and "
-        f"result, one row or column at a time, over the limit of {in_bytes(limit)}; "
+        f"the dense Jacobian of {call.graph_name!r} needs {in_bytes(min(needed))} with arguments "
+        f"and result, one row or column at a time, over the limit of {in_bytes(limit)}; "
         "blockjac.block_jacobian keeps its structure, blockjac.vjp and blockjac.jvp give a row or "
         "a column, or raise the limit with max_bytes="
     )

@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
+from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 
-from blockjac.answers import Arrays, Jacobian
+from blockjac.answers import Jacobian
 from blockjac.blocks import BlockMatrix
-from blockjac.blocks.losses import keeping_lines
-from blockjac.call import ArgNums, Auxiliary, check_inputs, traced_call
-from blockjac.chunks import in_chunks
+from blockjac.call import ArgNums, Auxiliary, Call, check_callable, check_inputs
+from blockjac.chunks import ChunkSize
 from blockjac.errors import ArgumentError
-from blockjac.graph import Graph
-from blockjac.planner import Order, Plan, check_order
-from blockjac.plans import fitted, transformed
+from blockjac.planner import Order
 from blockjac.trace import named_as
-from blockjac.transforms import (
-    answered,
-    check_callable,
-    check_dense,
-    check_require_structure,
-    check_tangents,
-    documented,
-    grad,
-    jacobian,
-    jvp,
-)
+from blockjac.transform_shell import Ask, Asked, Function, Orders, Transform, traced_once
+from blockjac.transforms import check_tangents, dense_rows, grad, jacobian, jvp
 
-Pairs = str | Collection[tuple[int, int]]
+Pairs = Literal["all", "diagonal"] | Collection[tuple[int, int]]
 """Which blocks of a Hessian: "all", "diagonal", or some by the numbers of their leaves."""
 
 
 def hessian(
-    fun: Callable[..., Any],
+    fun: Function,
     argnums: ArgNums = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     *,
-    order: Order | Plan | Sequence[int] = "auto",
+    order: Orders = "auto",
     max_bytes: int | None = None,
-    chunk_size: int | str | None = None,
-) -> Callable[..., Any]:
+    chunk_size: ChunkSize = None,
+) -> Function:
     """The Hessian of a function, as `jax.hessian` gives it.
 
     The gradient is written down by elimination, traced, and eliminated again in an order of its
@@ -77,40 +64,20 @@ def hessian(
         Array([[4., 2.],
                [2., 0.]], dtype=float32)
     """
-    wanted = check_order(order)
-    check_callable(fun, "hessian")
-
-    def hessian_of(*args: Any, **kwargs: Any) -> Any:
-        inner = jacobian(fun, argnums, has_aux, holomorphic)
-        call = traced_call(
-            "hessian", inner, argnums, args, kwargs, has_aux=has_aux, holomorphic=holomorphic
-        )
-        call.check_results(holomorphic)
-        check_dense(call, max_bytes, call.graph_name)
-        question = Jacobian(
-            call.count,
-            call.smooth,
-            fitted(wanted, call),
-            dense=True,
-            holomorphic=holomorphic,
-            symmetric=_is_symmetric(call.inputs, call.results),
-        )
-        chunked = in_chunks(question, call.graph, max_bytes, chunk_size, call.graph_name)
-        aux, rows = answered(chunked, call, call.arguments)
-        return call.jacobian_tree(rows), call.auxiliary(aux)
-
-    return documented(transformed(hessian_of, wanted, fun, has_aux), fun, "Hessian", argnums)
+    options = argnums, has_aux, order, holomorphic
+    transform = Transform("hessian", "Hessian", fun, *options, derivative=jacobian)
+    return transform(dense_rows(max_bytes, chunk_size, second=True))
 
 
 def block_hessian(
-    fun: Callable[..., Any],
+    fun: Function,
     argnums: ArgNums = 0,
     has_aux: bool = False,
     *,
     pairs: Pairs = "all",
-    order: Order | Plan | Sequence[int] = "auto",
+    order: Orders = "auto",
     require_structure: bool = False,
-) -> Callable[..., Any]:
+) -> Function:
     """The Hessian of a function with one number as its result, as a grid of Blocks.
 
     Row and column of the grid are the leaves of the differentiated arguments; each block keeps the
@@ -146,38 +113,37 @@ def block_hessian(
         >>> matrix.to_scipy().shape
         (1000, 1000)
     """
-    wanted = check_order(order)
-    check_callable(fun, "block_hessian")
     _check_pairs(pairs)
-    check_require_structure(require_structure)
+    options = argnums, has_aux, order
+    transform = Transform(
+        "block_hessian",
+        "Block Hessian",
+        fun,
+        *options,
+        derivative=grad,
+        require_structure=require_structure,
+    )
+    return transform(_grid(pairs))
 
-    def hessian_of(*args: Any, **kwargs: Any) -> Any:
-        inner = grad(fun, argnums, has_aux)
-        with keeping_lines(require_structure):
-            call = traced_call("block_hessian", inner, argnums, args, kwargs, has_aux=has_aux)
+
+def _grid(pairs: Pairs) -> Ask:
+    """Asks a gradient for the Blocks of its Jacobian, of mirror images for the upper one."""
+
+    def asked(call: Call, order: Order) -> Asked:
         call.check_real_inputs()
-        symmetric = _is_symmetric(call.inputs, call.results)
+        symmetric, unasked = call.is_symmetric, _unasked(pairs, call.count)
         question = Jacobian(
-            call.count,
-            call.smooth,
-            fitted(wanted, call),
-            dense=False,
-            symmetric=symmetric,
-            unasked=_unasked(pairs, call.count),
+            call.count, call.smooth, order, dense=False, symmetric=symmetric, unasked=unasked
         )
         tree = jax.tree.structure(call.argument_tree(range(call.count)))
-        asked = UpperHalf(question) if symmetric else question
-        aux, rows = answered(asked, call, call.arguments, require_structure=require_structure)
-        matrix = BlockMatrix.symmetric(rows, tree) if symmetric else BlockMatrix(rows, tree, tree)
-        return matrix, call.auxiliary(aux)
+        if symmetric:
+            return question, partial(BlockMatrix.symmetric, tree=tree)
+        return question, partial(BlockMatrix, out_tree=tree, wrt_tree=tree)
 
-    made = transformed(hessian_of, wanted, fun, has_aux)
-    return documented(made, fun, "Block Hessian", argnums)
+    return asked
 
 
-def hvp(
-    fun: Callable[..., Any], params: Any, vector: Any, *args: Any, has_aux: bool = False
-) -> Any:
+def hvp(fun: Function, params: Any, vector: Any, *args: Any, has_aux: bool = False) -> Any:
     """The product of a function's Hessian with a vector, forwards over the gradient.
 
     Args:
@@ -212,27 +178,8 @@ def hvp(
         _, product, *aux = jvp(moved, (params,), (vector,), has_aux)
         return product, Auxiliary.of(aux[0] if aux else None)
 
-    return transformed(product_of, "forward", fun, has_aux)(params, vector, args)
-
-
-# What is asked of the gradient's graph
-
-
-@dataclass(frozen=True)
-class UpperHalf:
-    """The blocks on and above the diagonal of a symmetric Jacobian."""
-
-    jacobian: Jacobian
-
-    @property
-    def keeps_structure(self) -> bool:
-        """Whether the answer's structure may depend on constants of the program."""
-        return self.jacobian.keeps_structure
-
-    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
-        """`(results, rows)` with, of each row, the blocks from the diagonal on."""
-        aux, rows = self.jacobian(graph, arguments, captured, extra)
-        return aux, [row[place:] for place, row in enumerate(rows)]
+    product, aux = traced_once(product_of, "forward", fun)(params, vector, args)
+    return (product, aux.tree()) if has_aux else product
 
 
 def _unasked(pairs: Pairs, count: int) -> frozenset[tuple[int, int]]:
@@ -261,14 +208,3 @@ def _no_pairs(pairs: Any, between: str) -> ArgumentError:
         f"pairs is {pairs!r}, but must be 'all', 'diagonal', or pairs (i, j) of leaves by number"
         f"{between}"
     )
-
-
-def _is_symmetric(inputs: Sequence[Any], results: Sequence[Any]) -> bool:
-    """Whether the results are derivatives by these inputs, which are all of one dtype.
-
-    Of complex inputs the two blocks are conjugates, and not of holomorphic functions alone.
-    """
-    if not inputs or len(results) % len(inputs):
-        return False
-    dtypes = {one.dtype for one in (*inputs, *results)}
-    return len(dtypes) == 1 and not jnp.issubdtype(dtypes.pop(), jnp.complexfloating)

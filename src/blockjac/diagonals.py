@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, ClassVar
 
 import jax
@@ -23,18 +23,14 @@ from blockjac.blocks.cost import Cost, OverBudget, planning
 from blockjac.blocks.dense import along, dense
 from blockjac.blocks.operators import Edge, compose, written
 from blockjac.blocks.star import star_along
-from blockjac.call import ArgNums, Call, traced_call, value_of
+from blockjac.call import ArgNums, Call
 from blockjac.eliminate import Edges, Vertex, eliminate
 from blockjac.errors import BlockShapeError
 from blockjac.graph import Graph
-from blockjac.planner import Order, Plan, check_order, choose_unfinished
+from blockjac.planner import Order, choose_unfinished
 from blockjac.planner.one_way import has_one_way
-from blockjac.plans import fitted, transformed
-from blockjac.trace import named_as
-from blockjac.transforms import answered, check_callable, documented, jacobian
-
-Function = Callable[..., Any]
-Orders = Order | Plan | Sequence[int]
+from blockjac.transform_shell import Ask, Asked, Function, Orders, Transform
+from blockjac.transforms import jacobian
 
 EFFORT = 24_000
 """What may be spent on trying vertices as the last, see `Cost.effort`: about 0.2 s."""
@@ -67,8 +63,9 @@ def jacobian_diagonal(
         >>> blockjac.jacobian_diagonal(lambda x: A @ x**2)(jnp.array([1.0, 10.0]))
         Array([ 2., 80.], dtype=float32)
     """
-    name, what = "jacobian_diagonal", "Jacobian diagonal"
-    return _transform(fun, name, what, argnums, has_aux, order, _as_input)
+    options = argnums, has_aux, order
+    transform = Transform("jacobian_diagonal", "Jacobian diagonal", fun, *options)
+    return transform(_diagonals(_as_input))
 
 
 def divergence(
@@ -95,7 +92,8 @@ def divergence(
         >>> float(blockjac.divergence(lambda x: x * jnp.sum(x))(jnp.array([1.0, 2.0])))
         9.0
     """
-    return _transform(fun, "divergence", "Divergence", argnums, has_aux, order, _summed)
+    transform = Transform("divergence", "Divergence", fun, argnums, has_aux, order)
+    return transform(_diagonals(_summed))
 
 
 def hessian_diagonal(
@@ -122,8 +120,11 @@ def hessian_diagonal(
         >>> blockjac.hessian_diagonal(lambda x: jnp.sum(x**3))(jnp.array([1.0, 2.0]))
         Array([ 6., 12.], dtype=float32)
     """
-    name, what = "hessian_diagonal", "Hessian diagonal"
-    return _transform(fun, name, what, argnums, has_aux, order, _as_result, second=True)
+    options = argnums, has_aux, order
+    transform = Transform(
+        "hessian_diagonal", "Hessian diagonal", fun, *options, derivative=jacobian
+    )
+    return transform(_diagonals(_as_result, second=True))
 
 
 def laplacian(
@@ -149,43 +150,24 @@ def laplacian(
         >>> float(blockjac.laplacian(lambda x: jnp.sum(x**2) ** 2)(jnp.array([1.0, 2.0])))
         80.0
     """
-    name, what = "laplacian", "Laplacian"
-    return _transform(fun, name, what, argnums, has_aux, order, _trace, second=True)
+    options = argnums, has_aux, order
+    transform = Transform("laplacian", "Laplacian", fun, *options, derivative=jacobian)
+    return transform(_diagonals(_trace, second=True))
 
 
-def _transform(
-    fun: Function,
-    name: str,
-    what: str,
-    argnums: ArgNums,
-    has_aux: bool,
-    order: Orders,
-    answer: Callable[[Found], Any],
-    second: bool = False,
-) -> Function:
-    """A function that gives the diagonals of a Jacobian, or of a Hessian, put into a tree."""
-    wanted = check_order(order)
-    check_callable(fun, name)
+Put = Callable[[Call, "Diagonal", Sequence[Any]], Any]
+"""Puts the arrays of some diagonals into a tree."""
 
-    def diagonal_of(*args: Any, **kwargs: Any) -> Any:
-        trees: list[Any] = []
 
-        def noted(*args: Any, **kwargs: Any) -> Any:
-            result = fun(*args, **kwargs)
-            trees.append(jax.tree.structure(value_of(result, has_aux)))
-            return result
+def _diagonals(put: Put, second: bool = False) -> Ask:
+    """Asks for the diagonals of a Jacobian, or of a Hessian, and puts them into a tree."""
 
-        named_as(fun, noted)
-        differentiated = jacobian(noted, argnums, has_aux) if second else noted
-        call = traced_call(name, differentiated, argnums, args, kwargs, has_aux=has_aux)
-        call.check_real_inputs()
-        call.check_results(holomorphic=False)
-        pairs = tuple(_pairs(call, name, second))
-        question = Diagonal(call.count, call.smooth, fitted(wanted, call), pairs)
-        aux, diagonals = answered(question, call, call.arguments)
-        return answer(Found(call, pairs, diagonals, trees[-1])), call.auxiliary(aux)
+    def asked(call: Call, order: Order) -> Asked:
+        call.check_real()
+        question = Diagonal(call.count, call.smooth, order, tuple(_pairs(call, second)))
+        return question, partial(put, call, question)
 
-    return documented(transformed(diagonal_of, wanted, fun, has_aux), fun, what, argnums)
+    return asked
 
 
 @dataclass(frozen=True)
@@ -210,7 +192,7 @@ class Wanted:
         return [(self.leading + axis, axis) for axis in range(self.rank)]
 
 
-def _pairs(call: Call, name: str, second: bool) -> Iterator[Wanted]:
+def _pairs(call: Call, second: bool) -> Iterator[Wanted]:
     """Each result with the input that it pairs with."""
     inputs, count = call.inputs, len(call.inputs)
     shapes = [tuple(aval.shape) for aval in inputs]
@@ -218,7 +200,7 @@ def _pairs(call: Call, name: str, second: bool) -> Iterator[Wanted]:
     trees = call.record.out_tree, jax.tree.structure(call.argument_tree(range(count)))
     if not second and (found != shapes or trees[0] != trees[1]):
         raise BlockShapeError(
-            f"{name} needs a function whose result has the tree and the shapes of what it is "
+            f"{call.name} needs a function whose result has the tree and the shapes of what it is "
             f"differentiated by, {shapes} in {trees[1]}, but {call.graph_name!r} gives {found} in "
             f"{trees[0]}; for the diagonal of an axis that both share use batch_jacobian"
         )
@@ -231,44 +213,30 @@ def _pairs(call: Call, name: str, second: bool) -> Iterator[Wanted]:
 # The answers
 
 
-@dataclass(frozen=True)
-class Found:
-    """Diagonals, and what is needed to put them into a tree.
-
-    Attributes:
-        call: the traced function.
-        pairs: of which blocks they are.
-        diagonals: the arrays.
-        tree: of what the user's function returns.
-    """
-
-    call: Call
-    pairs: Sequence[Wanted]
-    diagonals: Sequence[Any]
-    tree: Any
+def _as_input(call: Call, _: Diagonal, diagonals: Sequence[Any]) -> Any:
+    return call.argument_tree(diagonals)
 
 
-def _as_input(found: Found) -> Any:
-    return found.call.argument_tree(found.diagonals)
+def _as_result(call: Call, _: Diagonal, diagonals: Sequence[Any]) -> Any:
+    return call.value(diagonals)
 
 
-def _as_result(found: Found) -> Any:
-    return found.call.value(found.diagonals)
+def _summed(call: Call, _: Diagonal, diagonals: Sequence[Any]) -> Any:
+    return reduce(jnp.add, map(jnp.sum, diagonals))
 
 
-def _summed(found: Found) -> Any:
-    return reduce(jnp.add, map(jnp.sum, found.diagonals))
-
-
-def _trace(found: Found) -> Any:
+def _trace(call: Call, question: Diagonal, diagonals: Sequence[Any]) -> Any:
     """The sums over all inputs, in the tree of the function."""
-    count = len(found.call.inputs)
     sums = [
         jnp.sum(one, axis=tuple(range(pair.leading, pair.leading + pair.rank)))
-        for one, pair in zip(found.diagonals, found.pairs, strict=True)
+        for one, pair in zip(diagonals, question.pairs, strict=True)
     ]
-    totals = [reduce(jnp.add, sums[first : first + count]) for first in range(0, len(sums), count)]
-    return jax.tree.unflatten(found.tree, totals)
+    by_input = jax.tree.structure(call.argument_tree(range(len(call.inputs))))
+    return jax.tree.map(
+        lambda parts: reduce(jnp.add, jax.tree.leaves(parts)),
+        call.value(sums),
+        is_leaf=lambda node: jax.tree.structure(node) == by_input,
+    )
 
 
 # The elimination
@@ -291,7 +259,6 @@ class Diagonal:
     pairs: tuple[Wanted, ...]
 
     takes_any_numbers: ClassVar[bool] = True
-    """The answer is arrays alone: Python numbers of the program may be open."""
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """The auxiliary results; and the diagonals, of the shapes of the results."""

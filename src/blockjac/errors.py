@@ -23,7 +23,7 @@ class InvalidDataError(BlockjacError, ValueError):
 
 
 class InvalidOptionError(BlockjacError, ValueError):
-    """An option outside its range; the message names the option, its value and the range."""
+    """A bad option, and the base of all errors of one; names it, its value and the range."""
 
 
 class ParameterTypeError(BlockjacError, TypeError):
@@ -58,11 +58,15 @@ class BlockTypeError(BlockjacError, TypeError):
     """What is no block, shape or index where one is needed; says what was found and wanted."""
 
 
+class FormatError(InvalidOptionError, BlockTypeError):
+    """A format of a matrix that does not exist; the message lists those that do."""
+
+
 class DenseTooLargeError(BlockjacError, ValueError):
     """A dense result over the size limit; says what it would need and which call avoids it."""
 
 
-class OrderError(BlockjacError, ValueError):
+class OrderError(InvalidOptionError):
     """An elimination order that does not exist; the message lists those that do."""
 
 
@@ -107,8 +111,11 @@ class DifferentiationTypeError(BlockjacError, TypeError):
     """What has no derivative: an integer or non-array input, a result no float or no scalar."""
 
 
-class ArgumentError(BlockjacError, TypeError, ValueError):
-    """`argnums` that do not fit the arguments; JAX raises TypeError for some, else ValueError."""
+class ArgumentError(InvalidOptionError, TypeError):
+    """`argnums` that do not fit the arguments, or a bad option of a transform.
+
+    JAX raises TypeError for some of them and ValueError for others.
+    """
 
 
 _log = logging.getLogger("blockjac")

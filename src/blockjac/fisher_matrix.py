@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,12 @@ import numpy as np
 
 from blockjac import compat
 from blockjac.blocks import Block, BlockMatrix, Factor, Index, Label, Term
-from blockjac.call import ArgNums
+from blockjac.call import ArgNums, check_callable
 from blockjac.errors import ArgumentError, BlockShapeError, InvalidOptionError
-from blockjac.gauss_newton import Function, Orders, loss_hessian, of_model
+from blockjac.gauss_newton import loss_hessian, of_model
 from blockjac.per_example import batch_jacobian
-from blockjac.transforms import check_callable, grad
+from blockjac.transform_shell import Function, Orders
+from blockjac.transforms import grad
 
 
 def fisher(
@@ -25,7 +26,7 @@ def fisher(
     argnums: ArgNums = 0,
     has_aux: bool = False,
     *,
-    kind: str = "exact",
+    kind: Literal["exact", "empirical"] = "exact",
     mean: Function | None = None,
     order: Orders = "auto",
 ) -> Callable[..., Any]:
@@ -92,6 +93,7 @@ def fisher(
 def _expected_hessian(
     loss: Function, targets: Any, outputs: Any, mean: Function | None
 ) -> BlockMatrix:
+    """The Hessian of the loss by the outputs, in expectation over the model's own targets."""
     if mean is not None:
         return loss_hessian(loss, mean(outputs), outputs)
     if not _depends_on_targets(loss, targets, outputs):
@@ -193,6 +195,7 @@ def _outer(left: Any, right: Any) -> Block:
 
 
 def _check_examples(targets: Any, outputs: Any) -> None:
+    """Raise unless targets and outputs have equally many examples on their first axes."""
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves((targets, outputs))]
     if any(not shape for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
         raise BlockShapeError(

@@ -20,17 +20,16 @@ from blockjac.blocks import Block, BlockMatrix, add, star, vectors
 from blockjac.blocks.dense import dense
 from blockjac.blocks.matrix import Rows, Shape, mirrored
 from blockjac.blocks.star import star_along
-from blockjac.call import TRACED, ArgNums, Auxiliary, check_inputs, value_and_aux
+from blockjac.call import TRACED, ArgNums, Auxiliary, check_callable, check_inputs, value_and_aux
 from blockjac.compat import Tracer, is_traced
 from blockjac.curvature import block_hessian
 from blockjac.errors import BlockShapeError, DifferentiationTypeError, NonScalarLossError
-from blockjac.planner import Order, Plan, check_order
+from blockjac.planner import check_order
 from blockjac.program import compiled
 from blockjac.trace import named_as
-from blockjac.transforms import block_jacobian, check_callable, documented
+from blockjac.transform_shell import Function, Orders, documented
+from blockjac.transforms import block_jacobian
 
-Function = Callable[..., Any]
-Orders = Order | Plan | Sequence[int]
 Middle = Callable[[Function, Any, Any], BlockMatrix]
 """From the loss, the targets and the outputs to what stands between `J'` and `J`."""
 
@@ -63,6 +62,7 @@ class GaussNewton(BlockMatrix):
         self._hold(jacobian, inner)
 
     def _hold(self, jacobian: BlockMatrix, inner: BlockMatrix) -> None:
+        """Take the factors as they are, with the shapes and the tree that follow from them."""
         self.jacobian, self.inner = jacobian, inner
         self.out_shapes = self.wrt_shapes = jacobian.wrt_shapes
         self.out_tree = self.wrt_tree = jacobian.wrt_tree
@@ -238,6 +238,7 @@ def compiled_but_static(function: Function, args: Sequence[Any]) -> Any:
 
 
 def _check_loss(loss: Function, targets: Any, outputs: Any, name: str) -> None:
+    """Raise unless the loss of these outputs is one real number."""
     found = jax.eval_shape(lambda values: loss(targets, values), outputs)
     leaves = jax.tree.leaves(found)
     if len(leaves) != 1 or leaves[0].shape or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
@@ -350,6 +351,7 @@ def _flatten(matrix: GaussNewton) -> tuple[tuple[BlockMatrix, BlockMatrix], None
 
 
 def _unflatten(_: None, parts: Sequence[Any]) -> GaussNewton:
+    """The matrix from its factors, without the checks of the constructor."""
     matrix = object.__new__(GaussNewton)
     jacobian, inner = parts
     if isinstance(jacobian, BlockMatrix):

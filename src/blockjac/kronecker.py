@@ -23,9 +23,9 @@ import jax.numpy as jnp
 from blockjac.blocks import Block, BlockMatrix, Factor, Label, Term, star
 from blockjac.blocks.block import rebuilt
 from blockjac.blocks.matrix import Rows
-from blockjac.call import ArgNums
-from blockjac.gauss_newton import Function, GaussNewton, Orders, ggn
-from blockjac.transforms import check_callable, documented
+from blockjac.call import ArgNums, check_callable
+from blockjac.gauss_newton import GaussNewton, ggn
+from blockjac.transform_shell import Function, Orders, documented
 
 
 @dataclass(frozen=True, eq=False)

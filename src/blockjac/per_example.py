@@ -21,16 +21,12 @@ from blockjac.blocks.cost import planning
 from blockjac.blocks.dense import along, dense
 from blockjac.blocks.operators import Edge, Operator, compose, written
 from blockjac.blocks.star import chain_along
-from blockjac.call import ArgNums, Call, traced_call
+from blockjac.call import ArgNums, Call
 from blockjac.eliminate import Edges, Vertex, eliminate
 from blockjac.errors import BlockShapeError
 from blockjac.graph import Graph
-from blockjac.planner import Order, Plan, check_order, choose_unfinished
-from blockjac.plans import fitted, transformed
-from blockjac.transforms import answered, check_callable, documented
-
-Function = Callable[..., Any]
-Orders = Order | Plan | Sequence[int]
+from blockjac.planner import Order, choose_unfinished
+from blockjac.transform_shell import Ask, Asked, Function, Orders, Transform, as_found
 
 
 def per_example_grad(
@@ -64,17 +60,13 @@ def per_example_grad(
         >>> block.dense().shape
         (8, 3, 4)
     """
-    wanted = check_order(order)
-    check_callable(losses, "per_example_grad")
+    name, what = "per_example_grad", "Per-example gradient"
+    return Transform(name, what, losses, argnums, has_aux, order)(_gradients)
 
-    def gradients_of(*args: Any, **kwargs: Any) -> Any:
-        call = _traced_losses("per_example_grad", losses, argnums, has_aux, args, kwargs)
-        question = Jacobian(1, call.smooth, fitted(wanted, call), dense=False)
-        aux, (row,) = answered(question, call, call.arguments)
-        return call.argument_tree(row), call.auxiliary(aux)
 
-    made = transformed(gradients_of, wanted, losses, has_aux)
-    return documented(made, losses, "Per-example gradient", argnums)
+def _gradients(call: Call, order: Order) -> Asked:
+    _check_losses(call)
+    return Jacobian(1, call.smooth, order, dense=False), call.gradient_tree
 
 
 def per_example_norms(
@@ -109,7 +101,7 @@ def per_example_norms(
         Array([5., 1.], dtype=float32)
     """
     name, what = "per_example_norms", "Per-example norms"
-    return _products(losses, argnums, has_aux, order, name, what, norms=True)
+    return Transform(name, what, losses, argnums, has_aux, order)(_products(norms=True))
 
 
 def per_example_gram(
@@ -140,7 +132,17 @@ def per_example_gram(
                [ 4.,  1.]], dtype=float32)
     """
     name, what = "per_example_gram", "Per-example Gram matrix"
-    return _products(losses, argnums, has_aux, order, name, what, norms=False)
+    return Transform(name, what, losses, argnums, has_aux, order)(_products(norms=False))
+
+
+def _products(norms: bool) -> Ask:
+    """Asks for the products of all pairs of gradients, or of each with itself."""
+
+    def asked(call: Call, order: Order) -> Asked:
+        _check_losses(call)
+        return Products(call.smooth, order, norms), as_found
+
+    return asked
 
 
 def batch_jacobian(
@@ -174,20 +176,15 @@ def batch_jacobian(
         Array([[ 2.,  0.],
                [12.,  6.]], dtype=float32)
     """
-    wanted = check_order(order)
-    check_callable(fun, "batch_jacobian")
+    transform = Transform("batch_jacobian", "Batch Jacobian", fun, argnums, has_aux, order)
+    return transform(_batches)
 
-    def batch_of(*args: Any, **kwargs: Any) -> Any:
-        call = traced_call("batch_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
-        call.check_real_inputs()
-        call.check_results(holomorphic=False, complex_of_real=True)
-        _check_examples(call)
-        blocks = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
-        aux, rows = answered(Batches(blocks, call.graph_name), call, call.arguments)
-        return call.jacobian_tree(rows), call.auxiliary(aux)
 
-    made = transformed(batch_of, wanted, fun, has_aux)
-    return documented(made, fun, "Batch Jacobian", argnums)
+def _batches(call: Call, order: Order) -> Asked:
+    call.check_real(complex_results=True)
+    _check_examples(call)
+    blocks = Jacobian(call.count, call.smooth, order, dense=False)
+    return Batches(blocks, call.graph_name), call.jacobian_tree
 
 
 # The questions
@@ -326,6 +323,7 @@ class Batches:
         return aux, [[self._of(block) for block in row] for row in rows]
 
     def _of(self, block: Block) -> Any:
+        """The entries of a block at one example each, an array; raises where examples meet."""
         for term in block.terms:
             example, other = term.out[0], term.wrt[0]
             if example == other:
@@ -340,46 +338,21 @@ class Batches:
         return dense(along(block, [(0, 0)]), max_bytes=NO_LIMIT)
 
 
-def _products(
-    losses: Function,
-    argnums: ArgNums,
-    has_aux: bool,
-    order: Orders,
-    name: str,
-    what: str,
-    norms: bool,
-) -> Function:
-    wanted = check_order(order)
-    check_callable(losses, name)
-
-    def products_of(*args: Any, **kwargs: Any) -> Any:
-        call = _traced_losses(name, losses, argnums, has_aux, args, kwargs)
-        question = Products(call.smooth, fitted(wanted, call), norms)
-        aux, answer = answered(question, call, call.arguments)
-        return answer, call.auxiliary(aux)
-
-    made = transformed(products_of, wanted, losses, has_aux)
-    return documented(made, losses, what, argnums)
-
-
-def _traced_losses(
-    name: str, losses: Function, argnums: ArgNums, has_aux: bool, args: Any, kwargs: Any
-) -> Call:
-    """The traced losses, checked."""
-    call = traced_call(name, losses, argnums, args, kwargs, has_aux=has_aux)
-    call.check_real_inputs()
-    call.check_results(holomorphic=False)
+def _check_losses(call: Call) -> None:
+    """Raise unless the function gives one real loss an example, of real parameters."""
+    call.check_real()
     shapes = [tuple(result.shape) for result in call.results]
     if len(shapes) != 1 or len(shapes[0]) != 1:
+        found = shapes[0] if len(shapes) == 1 else f"{len(shapes)} arrays {shapes}"
         raise BlockShapeError(
-            f"{name} needs one loss an example, an array of shape (N,), but {call.graph_name!r} "
-            f"gives {shapes[0] if len(shapes) == 1 else f'{len(shapes)} arrays {shapes}'}; sum "
+            f"{call.name} needs one loss an example, an array of shape (N,), but "
+            f"{call.graph_name!r} gives {found}; sum "
             "over all other axes, and not over the examples"
         )
-    return call
 
 
 def _check_examples(call: Call) -> None:
+    """Raise unless all results and inputs have the same number of examples on their first axis."""
     shapes = [tuple(aval.shape) for aval in (*call.results, *call.inputs)]
     if any(not shape for shape in shapes) or len({shape[0] for shape in shapes}) != 1:
         count = call.count

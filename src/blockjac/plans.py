@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -21,17 +20,7 @@ from blockjac.blocks.factor import Factor
 from blockjac.blocks.index import Index, Label
 from blockjac.blocks.losses import keeping_lines, recording
 from blockjac.blocks.operators import Edge, Operator
-from blockjac.caches import Cache
-from blockjac.call import (
-    TRACED,
-    ArgNums,
-    Auxiliary,
-    Call,
-    check_argnums,
-    check_callable,
-    traced_call,
-)
-from blockjac.compat import Tracer
+from blockjac.call import ArgNums, Call, check_argnums, check_callable, traced_call
 from blockjac.devices import kind
 from blockjac.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
 from blockjac.errors import BlockjacError
@@ -51,19 +40,20 @@ from blockjac.planner.memory import peak_bytes
 from blockjac.planner.orders import price
 from blockjac.planner.plan import Figures, Plan, Step
 from blockjac.program import emission
-from blockjac.rules.registry import edition
 from blockjac.trace import named_as
+from blockjac.transform_shell import Orders, fitted, formerly_third
 
 COMPARED: tuple[Order, ...] = ("reverse", "forward", "greedy", "auto")
 """The orders that a plan is compared with."""
 
 
+@formerly_third("order")
 def plan(
     fun: Callable[..., Any],
     argnums: ArgNums = 0,
-    order: Order | Plan | Sequence[int] = "auto",
-    *,
     has_aux: bool = False,
+    *,
+    order: Orders = "auto",
     dense: bool = True,
 ) -> Callable[..., Plan]:
     """What the Jacobian of a function will cost, and by which order; nothing is computed.
@@ -71,9 +61,9 @@ def plan(
     Args:
         fun: any JAX function of real arrays and trees of them.
         argnums: which positional arguments to differentiate.
+        has_aux: whether `fun` returns `(value, aux)`.
         order: "auto" (the cheapest in predicted time of those that are tried), "reverse",
             "forward", "greedy", "search", a `Search`, another `Plan`, or vertices.
-        has_aux: whether `fun` returns `(value, aux)`.
         dense: whether the answer is written out, as by `jacobian`; False for `block_jacobian`.
 
     Returns:
@@ -102,81 +92,10 @@ def plan(
     def plan_of(*args: Any, **kwargs: Any) -> Plan:
         with keeping_lines():
             call = traced_call("plan", fun, argnums, args, kwargs, has_aux=has_aux, abstract=True)
-        call.check_results(holomorphic=False, complex_of_real=True)
+        call.check_results(complex_of_real=True)
         return _planned(call, fitted(wanted, call), _method(order), dense)
 
     return named_as(fun, plan_of)
-
-
-def fitted(order: Order | Plan, call: Call) -> Order:
-    """An order for a traced function.
-
-    Raises:
-        PlanMismatchError: for a plan that was made for another one.
-    """
-    if isinstance(order, Plan):
-        order.check_fits(fingerprint(call.graph), call.graph_name)
-        return order.order
-    return order
-
-
-def transformed(
-    function: Callable[..., tuple[Any, Auxiliary]],
-    order: Order | Plan,
-    fun: Callable[..., Any],
-    has_aux: bool = False,
-) -> Callable[..., Any]:
-    """A transform's function, traced once for its shapes where it may be, as by `jit`.
-
-    It may be where a plan was given, and where the user's function is jitted already, whose Python
-    code JAX itself runs once for its shapes. A later call then costs the compiled program and some
-    microseconds. Calls with arguments that are neither arrays nor floats, which stay Python values,
-    are traced anew.
-
-    Args:
-        function: gives the answer, a tree of arrays, and the auxiliary result.
-        order: of elimination.
-        fun: the user's function.
-        has_aux: whether the user asks for the auxiliary result.
-
-    Returns:
-        A function of the same arguments that gives the answer; with `has_aux`, `(answer, aux)`.
-    """
-    once = isinstance(order, Plan) or compat.is_jitted(fun)
-    found: dict[int, Callable[..., Any]] = {}
-
-    def program(args: Any, kwargs: Any) -> Callable[..., tuple[Any, Auxiliary]]:
-        leaves = jax.tree.leaves((args, kwargs)) if once else [None]
-        if not all(isinstance(leaf, TRACED) and not isinstance(leaf, Tracer) for leaf in leaves):
-            return function
-        now = edition()  # a rule that is defined later makes another program
-        if now not in found:
-            found[now] = _compiled(function)
-        return found[now]
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        answer, auxiliary = program(args, kwargs)(*args, **kwargs)
-        return (answer, auxiliary.tree()) if has_aux else answer
-
-    return call
-
-
-_functions: Cache[Callable[..., Any]] = Cache("transformed functions", 256)
-
-
-def _compiled(function: Any) -> Callable[..., Any]:
-    """The jitted function: one for all that have the same text and close over equal values.
-
-    `blockjac.grad(f)` made twice for one jitted `f` is then compiled once.
-    """
-    cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
-    key = (edition(), function.__code__, cells)
-    try:
-        hash(key)
-    except TypeError:  # closes over a list, say: then it is the function itself that counts
-        key = (edition(), function)
-    # A function of its own is jitted: JAX finds the trace of one that it has met before.
-    return _functions.made(key, lambda: jax.jit(partial(function)))
 
 
 def _method(order: Any) -> str:
@@ -198,6 +117,7 @@ class _Draft:
 
 
 def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
+    """The plan of a traced function: its Jacobian is traced for its costs, and never run."""
     graph, wrt = (
         call.graph if dense else with_known_places(with_batched_steps(call.graph)),
         call.smooth,
@@ -288,18 +208,11 @@ def _draw_up(
 
 
 def _figures(cost: Cost, peak: int | None = None) -> Figures:
-    return Figures(
-        cost.multiplications,
-        cost.additions,
-        cost.edge_products,
-        cost.operator_operations,
-        cost.bytes,
-        cost.seconds(),
-        peak,
-    )
+    return Figures(*_counts(cost), cost.seconds(), peak)
 
 
 def _steps(graph: Graph, edges: Edges, order: Sequence[Vertex]) -> list[Step]:
+    """What the elimination of each vertex costs, and the structure of the edges around it."""
     made = {value: equation for equation in graph.equations for value in equation.results}
     left = edges.copy()
     steps: list[Step] = []
@@ -331,6 +244,7 @@ def _steps(graph: Graph, edges: Edges, order: Sequence[Vertex]) -> list[Step]:
 
 
 def _counts(cost: Cost) -> tuple[int, int, int, int, int]:
+    """The five counts of a cost, in the order in which figures and steps hold them."""
     return (
         cost.multiplications,
         cost.additions,
@@ -387,6 +301,7 @@ def _passes(
 
 
 def _dense_vector(shape: Sequence[int], dtype: Any, backwards: bool) -> Block:
+    """A dense cotangent, or a dense tangent, without numbers."""
     labels = tuple(Label(size) for size in shape)
     factor = Factor(Abstract(tuple(shape), dtype), labels)
     indices = tuple(map(Index.of, labels))

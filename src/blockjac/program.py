@@ -41,7 +41,12 @@ _programs: Cache[Callable[..., Any]] = Cache("programs", 512, max_bytes=2**29)
 _met: Cache[bool] = Cache("programs but for their numbers", 4096)
 
 Question = Callable[[Graph, Sequence[Any], Sequence[Any], Sequence[Any]], Any]
-"""Emits a computation from a graph, its arguments, its captured and extra arrays; hashable."""
+"""Emits a computation from a graph, its arguments, its captured and extra arrays; hashable.
+
+It may have `keeps_structure`: whether the answer's structure may depend on constants of the
+program; and `takes_any_numbers`: whether the answer is arrays alone, so that Python numbers of the
+program may be open. Both are taken to be false where they are missing.
+"""
 
 
 def run(

@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 
 from blockjac.answers import Arrays, Jacobian
 from blockjac.blocks.entries import values
-from blockjac.blocks.export import SCIPY_FORMATS, to_bcoo, to_bcsr
-from blockjac.blocks.losses import keeping_lines
+from blockjac.blocks.export import to_bcoo, to_bcsr
 from blockjac.blocks.prototypes import layout_of, prototype
-from blockjac.call import ArgNums, traced_call
+from blockjac.call import ArgNums, Call
+from blockjac.chunks import check_dense
 from blockjac.compat import is_traced
-from blockjac.errors import BlockTypeError
+from blockjac.errors import BlockTypeError, FormatError
 from blockjac.graph import Graph
-from blockjac.planner import Order, Plan, check_order
-from blockjac.plans import fitted, transformed
-from blockjac.transforms import (
-    answered,
-    check_callable,
-    check_dense,
-    check_require_structure,
-    documented,
+from blockjac.planner import Order
+from blockjac.transform_shell import (
+    Ask,
+    Asked,
+    Function,
+    Orders,
+    Transform,
+    as_found,
+    formerly_third,
 )
 
+Format = Literal["csr", "csc", "coo", "dia", "bcoo", "bcsr", "dense"]
+"""Of a sparse matrix: of `scipy.sparse`, of `jax.experimental.sparse`, or NumPy's."""
+
 JAX_FORMATS = {"bcoo": to_bcoo, "bcsr": to_bcsr}
-FORMATS = (*SCIPY_FORMATS, *JAX_FORMATS, "dense")
+FORMATS = get_args(Format)
 
 
+@formerly_third("format")
 def sparse_jacobian(
-    fun: Callable[..., Any],
+    fun: Function,
     argnums: ArgNums = 0,
-    format: str = "csr",
     has_aux: bool = False,
     *,
-    order: Order | Plan | Sequence[int] = "auto",
+    format: Format = "csr",
+    order: Orders = "auto",
     require_structure: bool = False,
-) -> Callable[..., Any]:
+) -> Function:
     """The Jacobian of a function as one sparse matrix, for solvers that take one.
 
     No pattern is given, detected or coloured: places and values follow from the operations. The
@@ -50,10 +55,10 @@ def sparse_jacobian(
         fun: any JAX function of real arrays and trees of them.
         argnums: which positional arguments to differentiate by: `argnums=1` for the right hand side
             `fun(t, y)` of a differential equation.
+        has_aux: whether `fun` returns `(value, aux)`.
         format: "csr", "csc", "coo" or "dia" (where the entries lie on few diagonals) for an array
             of `scipy.sparse`; "bcoo" or "bcsr" for one of `jax.experimental.sparse`, also under
             `jax.jit`; "dense" for a NumPy matrix.
-        has_aux: whether `fun` returns `(value, aux)`.
         order: of elimination, as in `blockjac.jacobian`.
         require_structure: whether to raise where structure would be lost, so that zeros would be
             stored as entries, as in `blockjac.block_jacobian`.
@@ -89,18 +94,27 @@ def sparse_jacobian(
         True
     """
     if format not in FORMATS:
-        raise BlockTypeError(
+        raise FormatError(
             f"format must be one of {', '.join(map(repr, FORMATS))}, but is {format!r}"
         )
-    wanted = check_order(order)
-    check_callable(fun, "sparse_jacobian")
-    check_require_structure(require_structure)
 
-    def found_of(*args: Any, **kwargs: Any) -> Any:
-        with keeping_lines(require_structure):
-            call = traced_call("sparse_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
-        call.check_real_inputs()
-        call.check_results(holomorphic=False, complex_of_real=True)
+    options = argnums, has_aux, order
+    transform = Transform(
+        "sparse_jacobian",
+        "Sparse Jacobian",
+        fun,
+        *options,
+        require_structure=require_structure,
+        finish=partial(_matrix, format),
+    )
+    return transform(_entries(format))
+
+
+def _entries(format: Format) -> Ask:
+    """Asks for what a matrix of the format is made of."""
+
+    def asked(call: Call, order: Order) -> Asked:
+        call.check_real(complex_results=True)
         if not call.count or not call.smooth:
             what = "results" if not call.count else "inputs"
             raise BlockTypeError(
@@ -108,25 +122,11 @@ def sparse_jacobian(
                 f"{'rows' if not call.count else 'columns'}; an array of size 0 is one"
             )
         if format == "dense":
-            check_dense(call, None, call.graph_name)
-        order = fitted(wanted, call)
+            check_dense(call, None)
         blocks = Jacobian(call.count, call.smooth, order, dense=False, listed=True)
-        question = blocks if format in JAX_FORMATS else Entries(blocks)
-        aux, found = answered(question, call, call.arguments, require_structure=require_structure)
-        return found, call.auxiliary(aux)
+        return blocks if format in JAX_FORMATS else Entries(blocks), as_found
 
-    made = transformed(found_of, wanted, fun, has_aux=True)
-
-    def matrix_of(*args: Any, **kwargs: Any) -> Any:
-        if format not in JAX_FORMATS:
-            _check_untraced((args, kwargs), format)
-        found, aux = made(*args, **kwargs)
-        if format not in JAX_FORMATS:
-            _check_untraced(found, format)
-        matrix = JAX_FORMATS.get(format, _scipy_matrix(format))(found)
-        return (matrix, aux) if has_aux else matrix
-
-    return documented(matrix_of, fun, "Sparse Jacobian", argnums)
+    return asked
 
 
 @dataclass(frozen=True)
@@ -139,13 +139,8 @@ class Entries:
 
     jacobian: Jacobian
 
-    @property
-    def keeps_structure(self) -> bool:
-        """Whether the answer's structure may depend on constants of the program."""
-        return self.jacobian.keeps_structure
-
+    keeps_structure: ClassVar[bool] = True
     takes_any_numbers: ClassVar[bool] = True
-    """The answer is arrays alone: Python numbers of the program may be open."""
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(auxiliary results, (values, lookups, layouts))`."""
@@ -168,19 +163,18 @@ jax.tree_util.register_pytree_node(
 )
 
 
-def _scipy_matrix(format: str) -> Callable[[Any], Any]:
-    """What makes a matrix of scipy, or a dense one, of what `Entries` gives."""
-
-    def matrix_of(found: Any) -> Any:
-        numbers, lookups, layouts = found
-        given = [
-            [(layout, arrays) for layout, arrays in zip(row, own, strict=True)]
-            for row, own in zip(layouts.value, lookups, strict=True)
-        ]
-        matrix = prototype(given, "csr" if format == "dense" else format).filled(numbers)
-        return matrix.toarray() if format == "dense" else matrix
-
-    return matrix_of
+def _matrix(format: Format, found: Any, arguments: Any) -> Any:
+    """The matrix of what was found: Blocks for one of JAX, `Entries` for the others."""
+    if format in JAX_FORMATS:
+        return JAX_FORMATS[format](found)
+    _check_untraced((arguments, found), format)
+    numbers, lookups, layouts = found
+    given = [
+        [(layout, arrays) for layout, arrays in zip(row, own, strict=True)]
+        for row, own in zip(layouts.value, lookups, strict=True)
+    ]
+    matrix = prototype(given, "csr" if format == "dense" else format).filled(numbers)
+    return matrix.toarray() if format == "dense" else matrix
 
 
 def _check_untraced(tree: Any, format: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,12 +14,9 @@ from jax.extend import source_info_util
 
 from blockjac.answers import Jacobian, Pullback, Pushforward, Values
 from blockjac.blocks.block import as_shape
-from blockjac.blocks.dense import check_size
-from blockjac.blocks.losses import keeping_lines
 from blockjac.call import (
     ArgNums,
     Call,
-    check_argnums,
     check_callable,
     dtype_of,
     float0_zeros,
@@ -30,33 +25,34 @@ from blockjac.call import (
     leaf_name,
     traced_call,
 )
-from blockjac.chunks import in_chunks
-from blockjac.errors import (
-    ArgumentError,
-    BlockShapeError,
-    DifferentiationTypeError,
-    StructureLostError,
+from blockjac.chunks import ChunkSize, in_chunks
+from blockjac.errors import BlockShapeError, DifferentiationTypeError
+from blockjac.planner import Order
+from blockjac.trace import is_inexact
+from blockjac.transform_shell import (
+    Ask,
+    Asked,
+    Function,
+    Orders,
+    Transform,
+    answered,
+    traced_once,
 )
-from blockjac.planner import Order, Plan, check_order
-from blockjac.plans import fitted, transformed
-from blockjac.program import Question, losses, matmul_precision, run
-from blockjac.promises import FORWARDS, Read
-from blockjac.trace import is_inexact, named_as
 
 source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
 
 
 def jacobian(
-    fun: Callable[..., Any],
+    fun: Function,
     argnums: ArgNums = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
     *,
-    order: Order | Plan | Sequence[int] = "auto",
+    order: Orders = "auto",
     max_bytes: int | None = None,
-    chunk_size: int | str | None = None,
-) -> Callable[..., Any]:
+    chunk_size: ChunkSize = None,
+) -> Function:
     """The dense Jacobian of a function, as `jax.jacrev` and `jax.jacfwd` give it.
 
     Args:
@@ -93,23 +89,21 @@ def jacobian(
         Array([[2., 1., 0.],
                [0., 3., 2.]], dtype=float32)
     """
-    made = _dense_jacobian(
-        "jacobian", fun, argnums, has_aux, holomorphic, allow_int, order, max_bytes, chunk_size
-    )
-    return documented(made, fun, "Jacobian", argnums)
+    options = argnums, has_aux, order, holomorphic, allow_int
+    return Transform("jacobian", "Jacobian", fun, *options)(dense_rows(max_bytes, chunk_size))
 
 
 def value_and_jacobian(
-    fun: Callable[..., Any],
+    fun: Function,
     argnums: ArgNums = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
     *,
-    order: Order | Plan | Sequence[int] = "auto",
+    order: Orders = "auto",
     max_bytes: int | None = None,
-    chunk_size: int | str | None = None,
-) -> Callable[..., Any]:
+    chunk_size: ChunkSize = None,
+) -> Function:
     """The value of a function and its dense Jacobian, from one evaluation.
 
     Args:
@@ -141,88 +135,49 @@ def value_and_jacobian(
         Array([[1., 0., 0.],
                [0., 2., 1.]], dtype=float32)
     """
-    made = _dense_jacobian(
-        "value_and_jacobian",
-        fun,
-        argnums,
-        has_aux,
-        holomorphic,
-        allow_int,
-        order,
-        max_bytes,
-        chunk_size,
-        values=True,
-    )
-    made = _aux_beside_value(made) if has_aux else made
-    return documented(made, fun, "Value and Jacobian", argnums)
+    name, what = "value_and_jacobian", "Value and Jacobian"
+    options = argnums, has_aux, order, holomorphic, allow_int
+    transform = Transform(name, what, fun, *options, with_value=True)
+    return transform(dense_rows(max_bytes, chunk_size, values=True))
 
 
-def _aux_beside_value(function: Callable[..., Any]) -> Callable[..., Any]:
-    """From `((value, derivative), aux)` to JAX's `((value, aux), derivative)`."""
+def dense_rows(
+    max_bytes: int | None, chunk_size: ChunkSize, values: bool = False, second: bool = False
+) -> Ask:
+    """Asks for a dense Jacobian.
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        (value, derivative), aux = function(*args, **kwargs)
-        return (value, aux), derivative
+    Args:
+        max_bytes: as in `jacobian`.
+        chunk_size: as in `jacobian`.
+        values: whether to give the values too.
+        second: whether it is that of a first derivative, which may be symmetric.
+    """
 
-    return call
-
-
-def _dense_jacobian(
-    name: str,
-    fun: Callable[..., Any],
-    argnums: ArgNums,
-    has_aux: bool,
-    holomorphic: bool,
-    allow_int: bool,
-    order: Order | Plan | Sequence[int],
-    max_bytes: int | None,
-    chunk_size: int | str | None,
-    values: bool = False,
-) -> Callable[..., Any]:
-    """What `jacobian` and `value_and_jacobian` give, without the documentation."""
-    wanted = check_order(order)
-    check_callable(fun, name)
-
-    def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        call = traced_call(
-            name,
-            fun,
-            argnums,
-            args,
-            kwargs,
-            has_aux=has_aux,
-            holomorphic=holomorphic,
-            allow_int=allow_int,
+    def asked(call: Call, order: Order) -> Asked:
+        call.check_results(complex_of_real=not second)
+        symmetric = second and call.is_symmetric
+        question = Jacobian(
+            call.count, call.smooth, order, True, call.holomorphic, values, symmetric
         )
-        call.check_results(holomorphic, complex_of_real=True)
-        check_dense(call, max_bytes, call.graph_name)
-        chosen = fitted(wanted, call)
-        question = in_chunks(
-            Jacobian(
-                call.count, call.smooth, chosen, dense=True, holomorphic=holomorphic, values=values
-            ),
-            call.graph,
-            max_bytes,
-            chunk_size,
-            call.graph_name,
-        )
-        outs, rows = answered(question, call, call.arguments)
-        found = call.jacobian_tree(rows)
-        if not values:
-            return found, call.auxiliary(outs)
-        return (call.value(outs), found), call.auxiliary(outs[call.count :])
+        chunked = in_chunks(question, call, max_bytes, chunk_size)
+        return chunked, _put(call, call.jacobian_tree, values)
 
-    return transformed(jacobian_of, wanted, fun, has_aux)
+    return asked
+
+
+def _put(call: Call, tree_of: Callable[[Any], Any], values: bool) -> Callable[[Any], Any]:
+    """What puts rows into a tree; with the values, both `(values, rows)`."""
+    return (lambda found: (call.value(found[0]), tree_of(found[1]))) if values else tree_of
 
 
 def block_jacobian(
-    fun: Callable[..., Any],
+    fun: Function,
     argnums: ArgNums = 0,
     has_aux: bool = False,
     *,
-    order: Order | Plan | Sequence[int] = "auto",
+    order: Orders = "auto",
     require_structure: bool = False,
-) -> Callable[..., Any]:
+) -> Function:
     """The Jacobian of a function with `Block` leaves, in the structure that it has.
 
     Args:
@@ -263,30 +218,25 @@ def block_jacobian(
         ...     [(loss.primitive, loss.stored) for loss in error.losses]
         [('while', 10000)]
     """
-    wanted = check_order(order)
-    check_callable(fun, "block_jacobian")
-    check_require_structure(require_structure)
+    options = argnums, has_aux, order
+    transform = Transform(
+        "block_jacobian", "Block Jacobian", fun, *options, require_structure=require_structure
+    )
+    return transform(_blocks)
 
-    def block_jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        with keeping_lines(require_structure):
-            call = traced_call("block_jacobian", fun, argnums, args, kwargs, has_aux=has_aux)
-        call.check_results(holomorphic=False, complex_of_real=True)
-        call.check_real_inputs()
-        question = Jacobian(call.count, call.smooth, fitted(wanted, call), dense=False)
-        aux, rows = answered(question, call, call.arguments, require_structure=require_structure)
-        return call.jacobian_tree(rows), call.auxiliary(aux)
 
-    made = transformed(block_jacobian_of, wanted, fun, has_aux)
-    return documented(made, fun, "Block Jacobian", argnums)
+def _blocks(call: Call, order: Order) -> Asked:
+    call.check_real(complex_results=True)
+    return Jacobian(call.count, call.smooth, order, dense=False), call.jacobian_tree
 
 
 def value_and_grad(
-    fun: Callable[..., Any],
+    fun: Function,
     argnums: ArgNums = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-) -> Callable[..., Any]:
+) -> Function:
     """The value and the gradient of a scalar function, as `jax.value_and_grad`.
 
     Args:
@@ -310,56 +260,30 @@ def value_and_grad(
         >>> blockjac.value_and_grad(lambda x: jnp.sum(x**2))(jnp.array([1.0, 2.0]))
         (Array(5., dtype=float32), Array([2., 4.], dtype=float32))
     """
-    return _with_value("value_and_grad", fun, argnums, has_aux, holomorphic, allow_int, True)
+    name, what = "value_and_grad", "Value and gradient"
+    options = argnums, has_aux, "reverse", holomorphic, allow_int
+    return Transform(name, what, fun, *options, with_value=True)(_gradient(values=True))
 
 
-def _with_value(
-    name: str,
-    fun: Callable[..., Any],
-    argnums: ArgNums,
-    has_aux: bool,
-    holomorphic: bool,
-    allow_int: bool,
-    values: bool,
-) -> Callable[..., Any]:
-    """`value_and_grad`, under the name of the transform that was called.
+def _gradient(values: bool) -> Ask:
+    """Asks for a gradient, with or without the value."""
 
-    With `values` false the value is not computed, and None stands for it.
-    """
-    check_callable(fun, name)
-
-    def gradient_of(*args: Any, **kwargs: Any) -> Any:
-        call = traced_call(
-            name,
-            fun,
-            argnums,
-            args,
-            kwargs,
-            has_aux=has_aux,
-            holomorphic=holomorphic,
-            allow_int=allow_int,
-        )
+    def asked(call: Call, order: Order) -> Asked:
         call.check_scalar()
-        call.check_results(holomorphic)
-        question = Jacobian(
-            1, call.smooth, "reverse", dense=True, holomorphic=holomorphic, values=values
-        )
-        found, (row,) = answered(question, call, call.arguments)
-        value, *aux = found if values else (None, *found)
-        return (value, call.argument_tree(row)), call.auxiliary(aux)
+        call.check_results()
+        question = Jacobian(1, call.smooth, order, True, call.holomorphic, values)
+        return question, _put(call, call.gradient_tree, values)
 
-    made = transformed(gradient_of, "reverse", fun, has_aux)
-    made = _aux_beside_value(made) if has_aux else made
-    return documented(made, fun, "Value and gradient", argnums)
+    return asked
 
 
 def grad(
-    fun: Callable[..., Any],
+    fun: Function,
     argnums: ArgNums = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-) -> Callable[..., Any]:
+) -> Function:
     """The gradient of a scalar function, as `jax.grad`.
 
     Args:
@@ -383,16 +307,11 @@ def grad(
         >>> blockjac.grad(lambda x: jnp.sum(jnp.sin(x)))(jnp.zeros(2))
         Array([1., 1.], dtype=float32)
     """
-    both = _with_value("grad", fun, argnums, has_aux, holomorphic, allow_int, False)
-
-    def gradient(*args: Any, **kwargs: Any) -> Any:
-        value, answer = both(*args, **kwargs)
-        return (answer, value[1]) if has_aux else answer
-
-    return documented(gradient, fun, "Gradient", argnums)
+    options = argnums, has_aux, "reverse", holomorphic, allow_int
+    return Transform("grad", "Gradient", fun, *options)(_gradient(values=False))
 
 
-def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+def vjp(fun: Function, *primals: Any, has_aux: bool = False) -> Any:
     """The value of a function and its pullback, as `jax.vjp`.
 
     Args:
@@ -418,7 +337,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     check_callable(fun, "vjp")
     everything = tuple(range(len(primals)))
     call = traced_call("vjp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
-    outs, kept = answered(Values(call.count, keep=True), call, call.arguments)
+    outs, kept = answered(Values(call.count, keep=True), call)
 
     # A pytree of the kept values, as JAX's is, so that it may leave jit and vmap.
     static = replace(call, arguments=(), graph=replace(call.graph, captured=[]))
@@ -431,7 +350,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
 
 
 def jvp(
-    fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
+    fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
 ) -> Any:
     """The value of a function and its directional derivative, as `jax.jvp`.
 
@@ -466,15 +385,15 @@ def jvp(
         everything = tuple(range(len(primals)))
         call = traced_call("jvp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
         given = _moving(jax.tree.leaves(tangents), call.inputs)
-        outs, rates = answered(Pushforward(call.count, call.smooth), call, call.arguments, given)
+        outs, rates = answered(Pushforward(call.count, call.smooth), call, extra=given)
         moving = iter(rates)
         tangent = call.value(
             [next(moving) if is_inexact(out) else float0_zeros(out.shape) for out in call.results]
         )
         return (call.value(outs), tangent), call.auxiliary(outs[call.count :])
 
-    (value, tangent), *aux = transformed(moved, "forward", fun, has_aux=True)(primals, tangents)
-    return (value, tangent, *aux) if has_aux else (value, tangent)
+    (value, tangent), aux = traced_once(moved, "forward", fun)(primals, tangents)
+    return (value, tangent, aux.tree()) if has_aux else (value, tangent)
 
 
 def chain_rule(Dg: Any, Df: Any, var_shape: int | Sequence[int]) -> jax.Array:
@@ -505,64 +424,6 @@ def chain_rule(Dg: Any, Df: Any, var_shape: int | Sequence[int]) -> jax.Array:
             f"it, but Dg has shape {Dg.shape} and Df has shape {Df.shape}"
         )
     return jnp.tensordot(Dg, Df, axes=rank)
-
-
-def check_require_structure(require_structure: bool) -> None:
-    """Raise unless the option is one of its two values.
-
-    Raises:
-        ArgumentError: names the value, and those that there are.
-    """
-    if not isinstance(require_structure, bool | np.bool_):
-        raise ArgumentError(
-            f"require_structure is {require_structure!r}, but must be True (raise where structure "
-            "would be lost) or False (compute the Jacobian all the same)"
-        )
-
-
-def _refuse_losses(question: Question, call: Call, arguments: Sequence[Any]) -> None:
-    """Raise where the answer would lose structure."""
-    found = losses(question, call.graph, arguments)
-    if found:
-        lines = "\n".join(f"  - {loss}" for loss in found)
-        raise StructureLostError(
-            f"blockjac.{call.name} of {call.graph_name!r} would lose structure, which "
-            f"require_structure=True refuses:\n{lines}",
-            found,
-        )
-
-
-def answered(
-    question: Question,
-    call: Call,
-    arguments: Sequence[Any],
-    extra: Sequence[Any] = (),
-    require_structure: bool = False,
-) -> Any:
-    """Run a question in the precision that the function asks for, under JAX's default promotion.
-
-    A strict promotion is for the user's own code.
-
-    Args:
-        question: what is asked.
-        call: the traced function.
-        arguments: values of its inputs.
-        extra: further arrays.
-        require_structure: whether to raise where the answer would lose structure.
-
-    Raises:
-        StructureLostError: with `require_structure`, where it would.
-    """
-    with contextlib.ExitStack() as settings:
-        settings.enter_context(jax.numpy_dtype_promotion("standard"))
-        settings.enter_context(jax.numpy_rank_promotion("allow"))
-        precision = matmul_precision(call.graph)
-        if precision is not None:
-            settings.enter_context(jax.default_matmul_precision(precision))
-        reading = Read(question, call.name in FORWARDS)
-        if require_structure:
-            _refuse_losses(reading, call, arguments)
-        return run(reading, call.graph, arguments, extra)
 
 
 def _pulled_back(call: Call, name: str, kept: list[Any], *cotangents: Any) -> tuple[Any, ...]:
@@ -596,7 +457,7 @@ def _cotangents(call: Call, cotangent: Any) -> list[Any]:
 
 
 def check_tangents(
-    name: str, fun: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]
+    name: str, fun: Function, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> None:
     """Raise unless the tangents have the tree, dtypes and shapes of the primals.
 
@@ -658,36 +519,3 @@ def _described(value: Any) -> str:
     dtype = getattr(value, "dtype", None)
     name = type(value).__name__ if dtype is None else np.dtype(dtype).name
     return f"{name}[{','.join(map(str, np.shape(value)))}]"
-
-
-def check_dense(call: Call, max_bytes: int | None, name: str) -> None:
-    """Refuse dense Jacobians over the limit: each leaf, then all together."""
-    inputs = [call.graph.avals[value] for value in call.smooth]
-    avoided = "blockjac.block_jacobian keeps its structure"
-    shapes = [(*out.shape, *leaf.shape) for out in call.results for leaf in inputs]
-    dtypes = [leaf.dtype for _ in call.results for leaf in inputs]
-    for shape, dtype in zip(shapes, dtypes, strict=True):
-        check_size(shape, dtype, max_bytes, f"the dense Jacobian of {name!r}", avoided)
-    total = sum(
-        math.prod(shape) * dtype.itemsize for shape, dtype in zip(shapes, dtypes, strict=True)
-    )
-    what = f"the dense Jacobian of {name!r} in {len(shapes)} arrays, together"
-    check_size((total,), np.dtype(np.uint8), max_bytes, what, avoided)
-
-
-def documented(
-    function: Callable[..., Any], fun: Callable[..., Any], what: str, argnums: ArgNums
-) -> Callable[..., Any]:
-    """Give a transformed function the original's name and signature, and a docstring.
-
-    Raises:
-        DifferentiationTypeError: for `argnums` that are no ints, at once and not when it is called.
-    """
-    check_argnums(argnums)
-    named_as(fun, function)
-    name = function.__name__
-    function.__doc__ = (
-        f"{what} of {name} with respect to positional argument(s) {argnums}. Takes the same "
-        f"arguments as {name}."
-    )
-    return function

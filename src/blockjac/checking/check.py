@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from blockjac.blocks import Block
-from blockjac.call import ArgNums, Call, traced_call
+from blockjac.call import ArgNums, Call, check_callable, traced_call
 from blockjac.checking.compare import MAX_ENTRIES, Tolerance
 from blockjac.checking.leaves import compared, with_exchanges
 from blockjac.checking.names import Names
 from blockjac.checking.report import JacobianReport, Mistake
 from blockjac.checking.trees import entries, paired, size
-from blockjac.transforms import block_jacobian, check_callable, jacobian
+from blockjac.transforms import block_jacobian, jacobian
 
 
 def check_jacobian(
@@ -74,7 +74,7 @@ def check_jacobian(
     check_callable(fun, "check_jacobian")
     kwargs = kwargs or {}
     call = traced_call("check_jacobian", fun, argnums, args, kwargs, holomorphic=holomorphic)
-    call.check_results(holomorphic)
+    call.check_results()
     given = Dfun(*args, **kwargs) if callable(Dfun) else Dfun
 
     names = Names.of(fun, call, argnums, len(args))

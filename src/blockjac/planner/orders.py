@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 from blockjac.blocks.block import Block
 from blockjac.blocks.cost import Cost, OverBudget, planning
@@ -32,10 +32,13 @@ from blockjac.planner.one_way import (
 from blockjac.planner.plan import Plan
 from blockjac.planner.search import Search, annealed
 
-Order = str | Search | tuple[int, ...]
+Name = Literal["auto", "reverse", "forward", "greedy", "search"]
+"""The orders that have one."""
+
+Order = Name | Search | tuple[int, ...]
 """A name, a search, or the vertices themselves."""
 
-NAMES = ("auto", "reverse", "forward", "greedy", "search")
+NAMES: tuple[Name, ...] = get_args(Name)
 
 BUDGET = 12_000
 """The effort that "auto" spends on a candidate, see `Cost.effort`: about 0.1 s."""

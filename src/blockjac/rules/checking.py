@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +113,10 @@ def _in_double(argument: Any) -> jax.Array:
 
 
 def _ours(
-    called: Callable[..., Any], arguments: Sequence[Any], moving: Sequence[int], order: str
+    called: Callable[..., Any],
+    arguments: Sequence[Any],
+    moving: Sequence[int],
+    order: Literal["reverse", "forward"],
 ) -> Any:
     from blockjac.transforms import jacobian  # transforms are built on the rules
 
