@@ -86,6 +86,20 @@ LOOPS: dict[str, Function] = {
             jnp.arange(SIZE),
         )
     ),
+    "read off the array": lambda x: fori(
+        0,
+        SIZE + 3,
+        lambda i, s: (
+            s[0].at[i].set(0.0),
+            s[1]
+            .at[i % SIZE]
+            .add(
+                s[0].at[i + 1].get(mode="fill", fill_value=7.0) * x[0]
+                + s[0].at[i - 1].get(mode="fill", fill_value=5.0)
+            ),
+        ),
+        (jnp.sin(x), ZEROS),
+    )[1],
     "a counter of its own": lambda x: fori(
         0,
         SIZE // 2,

@@ -282,10 +282,12 @@ class Steps:
 
     def _read_entries(self, equation: Equation, shape: Sequence[int]) -> np.ndarray:
         """Which entries of an array are read at each step; below 0 for none."""
-        numbers = jnp.asarray(numbered(shape))
+        numbers, params = jnp.asarray(numbered(shape)), dict(equation.params)
+        if params.get("fill_value") is not None:  # what is read off the array is no entry
+            params["fill_value"] = -1
 
         def read(places: Sequence[Any]) -> Any:
-            return compat.bind(equation.primitive, [numbers, *places], equation.params)[0]
+            return compat.bind(equation.primitive, [numbers, *places], params)[0]
 
         return at_all_steps(
             read, self.at_all(place_operands(equation.primitive.name, equation.operands))
