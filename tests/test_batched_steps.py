@@ -13,6 +13,8 @@ from sampling import sampled
 
 import blockjac
 
+pytestmark = pytest.mark.slow
+
 Function = Callable[[jax.Array], Any]
 
 SIZE = 12
