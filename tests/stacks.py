@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from blockjac import compat
+
 
 def stacked(fun: Callable[..., Any], *arguments: Any) -> int:
     """How many floating-point numbers the loops of a program stack, in all of their runs.
@@ -15,7 +17,7 @@ def stacked(fun: Callable[..., Any], *arguments: Any) -> int:
         fun: traced with the arguments.
         arguments: of the function.
     """
-    return _stacked(jax.make_jaxpr(fun)(*arguments).jaxpr)
+    return _stacked(compat.open_jaxpr(jax.make_jaxpr(fun)(*arguments)))
 
 
 def _stacked(jaxpr: Any) -> int:
@@ -23,7 +25,7 @@ def _stacked(jaxpr: Any) -> int:
     for equation in jaxpr.eqns:
         runs = 1
         if equation.primitive.name == "scan":
-            runs, carried = equation.params["length"], equation.params["num_carry"]
+            runs, (_, carried) = equation.params["length"], compat.scan_counts(equation.params)
             avals = [one.aval for one in equation.outvars[carried:]]
             total += sum(one.size for one in avals if jnp.issubdtype(one.dtype, jnp.floating))
         total += runs * sum(map(_stacked, core.jaxprs_in_params(equation.params)))
