@@ -31,6 +31,11 @@ def open_jaxpr(jaxpr: Any) -> Any:
     return getattr(jaxpr, "jaxpr", jaxpr)
 
 
+def is_variable(atom: Any) -> bool:
+    """Whether an operand or a result in a jaxpr is a variable, and no literal."""
+    return not hasattr(atom, "val")
+
+
 def constants(jaxpr: Any) -> Sequence[Any]:
     """The values of a jaxpr's constant variables."""
     return getattr(jaxpr, "consts", ())
@@ -107,7 +112,7 @@ def dependence(closed: Any, cheap: Set[str]) -> list[Made]:
     made = {variable: Made(frozenset([place])) for place, variable in enumerate(jaxpr.invars)}
 
     def of(atom: Any) -> Made:
-        return nothing if hasattr(atom, "val") else made.get(atom, nothing)
+        return made.get(atom, nothing) if is_variable(atom) else nothing
 
     for equation in jaxpr.eqns:
         operands = list(map(of, equation.invars))

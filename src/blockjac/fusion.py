@@ -86,10 +86,6 @@ def _evaluated(closed: Any, arguments: Arrays) -> list[Any]:
     return level.run(compat.constants(closed), arguments)
 
 
-def _is_variable(atom: Any) -> bool:
-    return not hasattr(atom, "val")
-
-
 @dataclass(frozen=True)
 class _Scan:
     """The operands and results of a scan, by their kinds."""
@@ -177,7 +173,7 @@ class _Level:
     def _group(self) -> None:
         for place, scan in self.scans.items():
             for variable in scan.slices:
-                maker = self.maker.get(variable) if _is_variable(variable) else None
+                maker = self.maker.get(variable) if compat.is_variable(variable) else None
                 if maker is None or maker in self.groups[place]:
                     continue
                 if not self._may_join(maker, place):
@@ -201,8 +197,8 @@ class _Level:
         pending = []
         for place in group:
             scan = self.scans[place]
-            pending += [one for one in (*scan.consts, *scan.init) if _is_variable(one)]
-            pending += [one for one in scan.slices if _is_variable(one) and one not in stacks]
+            pending += [one for one in (*scan.consts, *scan.init) if compat.is_variable(one)]
+            pending += [one for one in scan.slices if compat.is_variable(one) and one not in stacks]
         seen: set[int] = set()
         while pending:
             maker = self.maker.get(pending.pop())
@@ -218,7 +214,10 @@ class _Level:
 
     def _operands(self, group: Iterable[int]) -> list[Any]:
         return [
-            atom for place in group for atom in self.equations[place].invars if _is_variable(atom)
+            atom
+            for place in group
+            for atom in self.equations[place].invars
+            if compat.is_variable(atom)
         ]
 
     # The computation
@@ -230,7 +229,7 @@ class _Level:
         values.update(zip(self.jaxpr.invars, arguments, strict=True))
 
         def read(atom: Any) -> Any:
-            return values[atom] if _is_variable(atom) else atom.val
+            return values[atom] if compat.is_variable(atom) else atom.val
 
         for group in self._ordered():
             with compat.as_if_at(self.equations[group[0]].source_info):
@@ -312,26 +311,26 @@ class _Level:
     def _readers(self, scans: Sequence[_Scan]) -> set[Any]:
         """The variables that something outside of these loops reads."""
         own = [scan.equation for scan in scans]
-        read = {atom for atom in self.jaxpr.outvars if _is_variable(atom)}
+        read = {atom for atom in self.jaxpr.outvars if compat.is_variable(atom)}
         for equation in self.equations:
             if not any(equation is one for one in own):
-                read.update(atom for atom in equation.invars if _is_variable(atom))
+                read.update(atom for atom in equation.invars if compat.is_variable(atom))
         return read
 
 
 def _live(jaxpr: Any) -> tuple[list[Any], set[Any]]:
     """The equations that are needed, and the variables that they and the results read."""
-    used = {atom for atom in jaxpr.outvars if _is_variable(atom)}
+    used = {atom for atom in jaxpr.outvars if compat.is_variable(atom)}
     kept = []
     for equation in reversed(jaxpr.eqns):
         if equation.effects or not used.isdisjoint(equation.outvars):
             kept.append(equation)
-            used.update(atom for atom in equation.invars if _is_variable(atom))
+            used.update(atom for atom in equation.invars if compat.is_variable(atom))
     return kept[::-1], used
 
 
 def _array(atom: Any, value: Any) -> Any:
-    return value if _is_variable(atom) else jnp.asarray(value, atom.aval.dtype)
+    return value if compat.is_variable(atom) else jnp.asarray(value, atom.aval.dtype)
 
 
 def _while_again(params: Mapping[str, Any], operands: Arrays) -> Any:

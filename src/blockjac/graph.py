@@ -8,6 +8,7 @@ to the vertices of the second.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,15 @@ class Known:
 
     numbers: np.ndarray | None = None
     may: np.ndarray | None = None
+
+
+Atom = Operand | Literal
+"""What an equation is applied to."""
+
+
+def values_of(atoms: Iterable[Atom]) -> list[int]:
+    """The numbers of the values among operands."""
+    return [atom.value for atom in atoms if isinstance(atom, Operand)]
 
 
 @dataclass(frozen=True, eq=False)

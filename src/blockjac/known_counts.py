@@ -11,12 +11,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from blockjac import compat
 from blockjac.caches import Cache
-from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.demanded import computed
+from blockjac.graph import Equation, Graph, Literal, Operand, values_of
 from blockjac.known_zeros import LARGEST, is_number
 
 _patterns: Cache[dict[int, np.ndarray]] = Cache("zeros of counts", 64)
@@ -43,7 +42,7 @@ def patterns_of_counts(graph: Graph) -> Mapping[int, np.ndarray]:
     key = (tuple(_key(step, places) for step in steps), tuple(places[value] for value in asked))
     found = _patterns.get(key)
     if found is None:
-        found = _patterns.put(key, _computed(steps, places, asked))
+        found = _patterns.put(key, _computed(graph, places, asked))
     return {value: found[places[value]] for value in asked}
 
 
@@ -71,7 +70,7 @@ def _steps(graph: Graph, matrices: set[int]) -> list[Equation]:
     wanted = set(matrices)
     for equation in reversed(graph.equations):
         if not wanted.isdisjoint(equation.results):
-            wanted.update(one.value for one in equation.operands if isinstance(one, Operand))
+            wanted.update(values_of(equation.operands))
     known: set[int] = set()
     steps = []
     for equation in graph.equations:
@@ -111,23 +110,11 @@ def _key(step: Equation, places: Mapping[int, int]) -> Hashable:
 
 
 def _computed(
-    steps: Sequence[Equation], places: Mapping[int, int], asked: Sequence[int]
+    graph: Graph, places: Mapping[int, int], asked: Sequence[int]
 ) -> dict[int, np.ndarray]:
     """The patterns of the values that are asked for, by place: one program computes them all."""
-
-    def numbers_of() -> list[Any]:
-        numbers: dict[int, Any] = {}
-        for step in steps:
-            operands = [
-                numbers[one.value] if isinstance(one, Operand) else jnp.asarray(one.value)
-                for one in step.operands
-            ]
-            results = compat.bind(step.primitive, operands, step.params)
-            numbers.update(zip(step.results, results, strict=True))
-        return [numbers[value] for value in asked]
-
     with jax.ensure_compile_time_eval():
-        found = jax.jit(numbers_of)()
+        found = jax.jit(lambda: computed(graph, [Operand(value, None) for value in asked], {}))()
     return {
         places[value]: np.asarray(numbers) != 0 for value, numbers in zip(asked, found, strict=True)
     }

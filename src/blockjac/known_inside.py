@@ -18,6 +18,7 @@ from blockjac import compat
 from blockjac.graph import Equation, Known, Literal, Operand
 from blockjac.known_zeros import FACTORS
 from blockjac.known_zeros import RULES as ZEROS_CARRIED
+from blockjac.linearity import RECOMPUTED
 
 FIRST_INDEX: Mapping[str, int] = {
     "gather": 1,
@@ -35,7 +36,7 @@ FIRST_INDEX: Mapping[str, int] = {
 ONE_INDEX = frozenset(name for name in FIRST_INDEX if not name.startswith("dynamic"))
 """Primitives of which one operand alone is an index array."""
 
-WITH_PROGRAMS = frozenset({"scan", "while", "cond", "remat2", "remat", "checkpoint"})
+WITH_PROGRAMS = RECOMPUTED | {"scan", "while", "cond"}
 """Primitives whose programs are told what is known of their operands."""
 
 WITH_RULES = frozenset({"custom_vjp_call"})
@@ -151,7 +152,7 @@ def may_be_known(inside: Inside, given: Sequence[bool]) -> list[bool]:
         lost = [
             place
             for place, out in zip(carried, outs, strict=True)
-            if own[place] and not (hasattr(out, "val") or out in known)
+            if own[place] and compat.is_variable(out) and out not in known
         ]
         if not lost:
             return own
@@ -222,7 +223,7 @@ def _chosen(values: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
 
 
 def _variables(atoms: Iterable[Any]) -> list[Any]:
-    return [atom for atom in atoms if not hasattr(atom, "val")]
+    return list(filter(compat.is_variable, atoms))
 
 
 def is_index(aval: Any) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 
 from blockjac import compat
 from blockjac.devices import host_limit
-from blockjac.graph import Equation, Graph, Known, Literal, Operand
+from blockjac.graph import Equation, Graph, Known, Literal, Operand, values_of
 from blockjac.known_counts import patterns_of_counts
 from blockjac.known_inside import has_inside, is_index, mask_operands, place_operands, read_inside
 from blockjac.known_inside import told as told_of
@@ -80,7 +80,7 @@ def with_known_places(
         value
         for equation in graph.equations
         if _is_choice(equation)
-        for value in _values(equation.operands[:1])
+        for value in values_of(equation.operands[:1])
         if graph.avals[value].size <= LARGEST_MASK
     }
     kept = {value for value in (places | masks) & set(known) if is_index(graph.avals[value])}
@@ -94,7 +94,7 @@ def with_known_places(
         {
             value
             for equation, decides in inside.items()
-            for value in _values(_operands_of(equation, decides.zeros))
+            for value in values_of(_operands_of(equation, decides.zeros))
         },
     )
     return replace(
@@ -118,9 +118,9 @@ def _wanted(
     """The values that the chosen operands of equations, and others, are computed from."""
     wanted = set(beside)
     for equation in reversed(graph.equations):
-        wanted.update(_values(chosen(equation)))
+        wanted.update(values_of(chosen(equation)))
         if not wanted.isdisjoint(equation.results):
-            wanted.update(_values(equation.operands))
+            wanted.update(values_of(equation.operands))
     return wanted
 
 
@@ -134,10 +134,6 @@ def _is_choice(equation: Equation) -> bool:
 
 def _is_small_mask(equation: Equation, graph: Graph) -> bool:
     return all(graph.avals[value].size <= LARGEST_MASK for value in equation.results)
-
-
-def _values(operands: Any) -> set[int]:
-    return {operand.value for operand in operands if isinstance(operand, Operand)}
 
 
 def _is_computed(equation: Equation, known: Mapping[int, Any], graph: Graph) -> bool:

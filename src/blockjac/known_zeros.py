@@ -24,7 +24,7 @@ import numpy as np
 
 from blockjac import compat
 from blockjac.blocks.nonzeros import layout
-from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.graph import Equation, Graph, Literal, Operand, values_of
 
 LARGEST = 2**20
 """Values of more entries than this are not followed, and of constants a sample is read first."""
@@ -182,7 +182,7 @@ def _needed(graph: Graph, wanted: set[int]) -> set[int]:
     needed = set(wanted)
     for equation in reversed(graph.equations):
         if equation.primitive.name in RULES and not needed.isdisjoint(equation.results):
-            needed.update(op.value for op in equation.operands if isinstance(op, Operand))
+            needed.update(values_of(equation.operands))
     return needed
 
 

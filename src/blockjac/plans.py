@@ -12,7 +12,6 @@ import numpy as np
 
 from blockjac import compat
 from blockjac.answers import Jacobian
-from blockjac.batching import with_batched_steps
 from blockjac.blocks import Block
 from blockjac.blocks.block import Term
 from blockjac.blocks.cost import Abstract, Cost, planning
@@ -32,14 +31,13 @@ from blockjac.evaluation import (
     useful_vertices,
 )
 from blockjac.graph import Graph
-from blockjac.known_places import with_known_places
 from blockjac.planner import Order, Search, check_order, choose_order
 from blockjac.planner.emitted import operations
 from blockjac.planner.fingerprint import fingerprint
 from blockjac.planner.memory import peak_bytes
 from blockjac.planner.orders import price
 from blockjac.planner.plan import Figures, Plan, Step
-from blockjac.program import emission
+from blockjac.program import emission, structured
 from blockjac.trace import named_as
 from blockjac.transform_shell import Orders, fitted, formerly_third
 
@@ -119,7 +117,7 @@ class _Draft:
 def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
     """The plan of a traced function: its Jacobian is traced for its costs, and never run."""
     graph, wrt = (
-        call.graph if dense else with_known_places(with_batched_steps(call.graph)),
+        call.graph if dense else structured(call.graph),
         call.smooth,
     )
     outputs = graph.outputs[: call.count]

@@ -64,7 +64,7 @@ def run(
         What the question returns.
     """
     if getattr(question, "keeps_structure", False):
-        graph = with_known_places(with_batched_steps(graph))
+        graph = structured(graph)
     captured = graph.captured
     if compat.is_traced((arguments, captured, extra)):
         return emission(question, graph)(arguments, captured, extra)
@@ -101,6 +101,11 @@ def _program_bytes(graph: Graph) -> int:
 _losses: Cache[tuple[Loss, ...]] = Cache("losses of structure", 512)
 
 
+def structured(graph: Graph) -> Graph:
+    """A graph for an answer that keeps its structure: with all that is known of its places."""
+    return with_known_places(with_batched_steps(graph))
+
+
 def losses(question: Question, graph: Graph, arguments: Sequence[Any]) -> tuple[Loss, ...]:
     """Where the answer to a question loses structure; nothing is computed.
 
@@ -110,7 +115,7 @@ def losses(question: Question, graph: Graph, arguments: Sequence[Any]) -> tuple[
         arguments: values of the graph's inputs.
     """
     if getattr(question, "keeps_structure", False):
-        graph = with_known_places(with_batched_steps(graph))
+        graph = structured(graph)
     captured = graph.captured
 
     def found() -> tuple[Loss, ...]:

@@ -27,7 +27,8 @@ from blockjac.evaluation import (
     useful_equations,
     useful_passes,
 )
-from blockjac.graph import Equation, Graph, Operand
+from blockjac.graph import Equation, Graph, values_of
+from blockjac.planner.memory import ALIASES, CHEAP, MOVING
 from blockjac.rules import RULES
 from blockjac.rules.registry import Residuals
 
@@ -71,7 +72,7 @@ def around_passes(graph: Graph, useful: Set[int]) -> list[int]:
     """The operands and results of passes, which their way forwards may need."""
     found: dict[int, None] = {}
     for equation in useful_passes(graph, useful):
-        operands = [op.value for op in equation.operands if isinstance(op, Operand)]
+        operands = values_of(equation.operands)
         found.update(dict.fromkeys((*operands, *equation.results)))
     return list(found)
 
@@ -92,7 +93,7 @@ def point_from(
     partials = {equation: next(given) for equation in early}
     residuals = dict(zip(useful_passes(graph, useful), given, strict=True))
     for equation in useful_equations(graph, useful):
-        operands = [op.value for op in equation.operands if isinstance(op, Operand)]
+        operands = values_of(equation.operands)
         for value in (*operands, *equation.results):
             if values[value] is None:
                 values[value] = _stand_in(graph.avals[value])
@@ -106,36 +107,7 @@ def _stand_in(aval: Any) -> Any:
     return aval
 
 
-CHEAP = frozenset(
-    {
-        "abs",
-        "add",
-        "broadcast_in_dim",
-        "convert_element_type",
-        "copy",
-        "div",
-        "eq",
-        "ge",
-        "gt",
-        "integer_pow",
-        "le",
-        "lt",
-        "max",
-        "min",
-        "mul",
-        "ne",
-        "neg",
-        "reshape",
-        "rsqrt",
-        "select_n",
-        "sign",
-        "sqrt",
-        "square",
-        "squeeze",
-        "stop_gradient",
-        "sub",
-    }
-)
+FEW_OPERATIONS = ALIASES | MOVING | CHEAP | {"div", "rsqrt", "sqrt"}
 """Primitives that take no more than a few operations an entry."""
 
 
@@ -158,7 +130,7 @@ def needs_of(graph: Graph, useful: Set[int]) -> dict[Equation, Needs]:
     equations = [one for one in useful_equations(graph, useful) if one.primitive.name in RULES]
     candidates: dict[int, None] = {}
     for equation in equations:
-        candidates.update(dict.fromkeys((*_operand_values(equation), *equation.results)))
+        candidates.update(dict.fromkeys((*values_of(equation.operands), *equation.results)))
     made: list[tuple[int | None, bool]] = []
 
     def leaves(arrays: Sequence[Any]) -> list[Any]:
@@ -181,16 +153,16 @@ def needs_of(graph: Graph, useful: Set[int]) -> dict[Equation, Needs]:
         return found
 
     shapes = [compat.struct(graph.avals[value]) for value in candidates]
-    read = iter(compat.dependence(jax.make_jaxpr(leaves)(shapes), CHEAP))
+    read = iter(compat.dependence(jax.make_jaxpr(leaves)(shapes), FEW_OPERATIONS))
     numbers = list(candidates)
     needs = {}
     for equation, (count, is_scaling) in zip(equations, made, strict=True):
         if count is None:
-            needs[equation] = Needs(frozenset(_operand_values(equation)))
+            needs[equation] = Needs(frozenset(values_of(equation.operands)))
             continue
         own = [next(read) for _ in range(count)]
         values = frozenset(numbers[place] for one in own for place in one.inputs)
-        of_operand = is_scaling and values == {*_operand_values(equation)}
+        of_operand = is_scaling and values == {*values_of(equation.operands)}
         needs[equation] = Needs(values, of_operand and own[0].is_costly)
     return needs
 
@@ -225,10 +197,6 @@ def early_partials(needs: Mapping[Equation, Needs], fixed: Set[int]) -> list[Equ
     candidates = [one for one, own in needs.items() if own.partial and not own.values & fixed]
     others = set(values_needed_for(needs, candidates)) if candidates else set()
     return [one for one in candidates if not needs[one].values & others]
-
-
-def _operand_values(equation: Equation) -> list[int]:
-    return [operand.value for operand in equation.operands if isinstance(operand, Operand)]
 
 
 def _is_scaling(edge: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,14 +14,20 @@ import numpy as np
 
 from blockjac import compat
 from blockjac.batching.counted import as_scan
-from blockjac.batching.demanded import Atom, computed, values_of
 from blockjac.batching.steps import Steps
 from blockjac.batching.writes import Entries, Write
+from blockjac.demanded import computed
 from blockjac.devices import memory_limit
-from blockjac.graph import Equation, Graph, Literal, Operand
+from blockjac.graph import Atom, Equation, Graph, Literal, Operand, values_of
 from blockjac.known_inside import is_index
 from blockjac.known_places import with_known_places
 from blockjac.trace import Inliner
+
+PROGRAMS: Mapping[str, Sequence[str]] = {
+    "scan": ("jaxpr",),
+    "while": ("cond_jaxpr", "body_jaxpr"),
+}
+"""The loops, and the parameters that are their programs."""
 
 BRANCHING = frozenset({"cond", "while"})
 """Primitives of which a batch would take all branches, or the most steps."""
@@ -78,13 +84,12 @@ def _with_batches(graph: Graph) -> Graph | None:
 
 def _is_loop(equation: Equation) -> bool:
     """Whether an equation is a loop with a derivative, of one step or more and without effects."""
-    name, params = equation.primitive.name, equation.params
-    if name == "scan":
-        may = params["length"] > 0 and not compat.effects(params["jaxpr"])
-    else:
-        may = name == "while"
-    return may and any(
-        isinstance(one, Operand) and one.vertex is not None for one in equation.operands
+    programs = [equation.params[name] for name in PROGRAMS.get(equation.primitive.name, ())]
+    return (
+        bool(programs)
+        and equation.params.get("length") != 0
+        and not any(map(compat.effects, programs))
+        and any(isinstance(one, Operand) and one.vertex is not None for one in equation.operands)
     )
 
 
@@ -95,6 +100,8 @@ def _other_program(equation: Equation, before: Graph) -> Any:
         equation: the loop.
         before: the program up to it.
     """
+    if not any(is_index(before.aval(one)) for one in equation.operands):
+        return None  # nothing is counted
     values = [value for value in values_of(equation.operands) if is_index(before.avals[value])]
     known = with_known_places(before, beside=values).known
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from blockjac import compat
-from blockjac.batching.demanded import computed
+from blockjac.demanded import computed
 from blockjac.graph import Equation
 from blockjac.known_inside import Inside, decided, may_be_known
 from blockjac.trace import graph_of
@@ -48,8 +48,6 @@ def _length(equation: Equation, numbers: Sequence[np.ndarray | None]) -> int | N
     """How many steps a loop takes; None where that is known when it runs."""
     params = equation.params
     condition, body = params["cond_jaxpr"], params["body_jaxpr"]
-    if compat.effects(condition) or compat.effects(body):
-        return None
     first, consts = params["cond_nconsts"], params["body_nconsts"]
     carry = len(equation.operands) - first - consts
     inside = Inside(compat.open_jaxpr(body), 0, consts, carry, counts=True)

@@ -14,11 +14,12 @@ import numpy as np
 from jax import lax
 
 from blockjac import compat
-from blockjac.batching.demanded import Atom, computed, values_of
 from blockjac.batching.writes import SUMS, WRITTEN, Write, at_all_steps, numbered
-from blockjac.graph import Equation, Known, Literal, Operand
+from blockjac.demanded import computed
+from blockjac.graph import Atom, Equation, Known, Literal, Operand, values_of
 from blockjac.known_inside import Inside, mask_operands, may_be_known, place_operands
 from blockjac.known_places import with_known_places
+from blockjac.linearity import RECOMPUTED
 from blockjac.trace import graph_of
 
 COPIES = frozenset({"copy", "convert_element_type", "reshape"})
@@ -26,9 +27,6 @@ COPIES = frozenset({"copy", "convert_element_type", "reshape"})
 
 READS = frozenset({"dynamic_slice", "gather"})
 """Primitives that read at places."""
-
-CHECKPOINTS = frozenset({"remat2", "remat", "checkpoint"})
-"""Calls whose values would be computed again; a batch keeps them."""
 
 
 @dataclass
@@ -68,7 +66,8 @@ class Steps:
         )
         self.consts, self.carry = compat.scan_counts(params)
         self.numbers = numbers
-        self.graph = graph_of(self.closed, [False] * len(equation.operands), calls=CHECKPOINTS)
+        # What a checkpoint computes again is kept in a batch.
+        self.graph = graph_of(self.closed, [False] * len(equation.operands), calls=RECOMPUTED)
 
     # What is known
 

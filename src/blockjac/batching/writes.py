@@ -12,8 +12,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from blockjac.batching.demanded import Atom
-from blockjac.graph import Equation
+from blockjac.graph import Atom, Equation
 from blockjac.known_inside import place_operands
 
 WRITTEN: Mapping[str, int] = {

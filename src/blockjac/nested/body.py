@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -30,7 +30,7 @@ from blockjac.evaluation import (
     useful_passes,
     useful_vertices,
 )
-from blockjac.graph import Equation, Graph, Known, Operand
+from blockjac.graph import Equation, Graph, Known, Operand, values_of
 from blockjac.known_places import with_known_places
 from blockjac.nested.form import may_lose
 from blockjac.residuals import (
@@ -93,33 +93,9 @@ class Body:
             for output in self.graph.outputs
         ]
 
-    def evaluate(self, inputs: Sequence[Any], known: Mapping[int, Any] | None = None) -> Point:
-        """All values at the inputs, with the residuals of passes; those known are not computed."""
-        return evaluate(self.graph, inputs, self.graph.captured, self.useful, known)
-
-    def values_of(self, inputs: Mapping[int, Any]) -> dict[int, Any]:
-        """The values that some of the inputs alone decide.
-
-        Args:
-            inputs: by the number of their value; captured arrays may be among them.
-        """
-        graph = self.graph
-        known = dict(inputs)
-        found: dict[int, Any] = {}
-        passes = set(useful_passes(graph, self.useful))
-        for equation in graph.equations:
-            operands = [one for one in equation.operands if isinstance(one, Operand)]
-            decided = operands and all(one.value in known for one in operands)
-            if decided and equation not in passes and equation.results:
-                arrays = [
-                    known[one.value] if isinstance(one, Operand) else one.value
-                    for one in equation.operands
-                ]
-                results = compat.bind(equation.primitive, arrays, equation.params)
-                made = dict(zip(equation.results, results, strict=True))
-                known.update(made)
-                found.update(made)
-        return found
+    def evaluate(self, inputs: Sequence[Any]) -> Point:
+        """All values at the inputs, with the residuals of passes."""
+        return evaluate(self.graph, inputs, self.graph.captured, self.useful)
 
     def results(self, point: Point) -> list[Any]:
         """The results' values."""
@@ -143,7 +119,7 @@ class Body:
         inputs, carried = self.graph.inputs, self.carried
         fixed = {*inputs[: carried.start], *self.graph.constants}
         for equation in self.graph.equations:  # what the constants of a loop alone decide
-            operands = [one.value for one in equation.operands if isinstance(one, Operand)]
+            operands = values_of(equation.operands)
             if carried and operands and fixed.issuperset(operands):
                 fixed.update(equation.results)
         return early_partials(self._needs, fixed.union(inputs[carried.stop :]))

@@ -118,7 +118,7 @@ def _kept(
     places: dict[Any, int] = {}
     stacks: list[int | None] = []
     for leaf, atom in zip(leaves, atoms, strict=True):
-        is_fixed = not _is_variable(atom) or atom in values
+        is_fixed = not compat.is_variable(atom) or atom in values
         stacks.append(None if is_fixed else places.setdefault(atom, len(places)))
         if is_fixed:
             fixed.append(_read(atom, values) if isinstance(leaf, compat.Tracer) else leaf)
@@ -163,24 +163,20 @@ class _Program:
 
 
 def _results(equation: Any, values: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
-    operands = [values[one] if _is_variable(one) else one.val for one in equation.invars]
+    operands = [values[one] if compat.is_variable(one) else one.val for one in equation.invars]
     with compat.as_if_at(equation.source_info):
         results = compat.bind(equation.primitive, operands, equation.params)
     return zip(equation.outvars, results, strict=True)
 
 
 def _read(atom: Any, values: Mapping[Any, Any]) -> Any:
-    return values[atom] if _is_variable(atom) else jnp.asarray(atom.val, atom.aval.dtype)
+    return values[atom] if compat.is_variable(atom) else jnp.asarray(atom.val, atom.aval.dtype)
 
 
 def _read_at(atoms: Sequence[Any], arrays: Arrays) -> Iterator[tuple[Any, Any]]:
     """Variables with their arrays; the literals among the atoms have none."""
-    return ((one, own) for one, own in zip(atoms, arrays, strict=True) if _is_variable(one))
+    return ((one, own) for one, own in zip(atoms, arrays, strict=True) if compat.is_variable(one))
 
 
 def _variables(atoms: Iterable[Any]) -> Iterator[Any]:
-    return filter(_is_variable, atoms)
-
-
-def _is_variable(atom: Any) -> bool:
-    return not hasattr(atom, "val")
+    return filter(compat.is_variable, atoms)

@@ -15,6 +15,7 @@ from blockjac.errors import NoDerivativeError
 from blockjac.evaluation import Point
 from blockjac.evaluation import evaluate as evaluate_graph
 from blockjac.graph import Equation
+from blockjac.linearity import RECOMPUTED
 from blockjac.nested.body import Blocks, Body, NestedGroup, remembered
 from blockjac.nested.spread import barrier
 from blockjac.rules.registry import PASSES, Pass, Residuals
@@ -142,5 +143,5 @@ def reversible(equation: Equation, active: Sequence[bool]) -> bool:
     return body.reversible
 
 
-for _name in ("remat2", "remat", "checkpoint"):
+for _name in RECOMPUTED:
     PASSES[_name] = Pass(evaluate, edges, reversible)

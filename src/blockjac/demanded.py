@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
 
 from blockjac import compat
-from blockjac.graph import Graph, Literal, Operand
-
-Atom = Operand | Literal
+from blockjac.graph import Atom, Graph, Operand, values_of
 
 
 def computed(
@@ -47,8 +45,3 @@ def computed(
             mask = cleared.get(value)
             values[value] = result if mask is None else jnp.where(mask, 0, result)
     return [read(atom) for atom in wanted]
-
-
-def values_of(atoms: Iterable[Atom]) -> list[int]:
-    """The numbers of the values among operands."""
-    return [atom.value for atom in atoms if isinstance(atom, Operand)]
