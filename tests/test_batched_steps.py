@@ -167,6 +167,18 @@ LOOPS: dict[str, Function] = {
         lambda r: fori(0, 3, lambda i, y: y.at[i].set(r[i] * r[i + 1]), jnp.zeros(4))
     )(x.reshape(3, 4)),
     "one step": lambda x: fori(4, 5, lambda i, y: y.at[i].set(x[i + 1] ** 2), ZEROS),
+    "counters that are arrays": lambda x: lax.scan(
+        lambda c, _: ((c[0] + 2, c[1].at[c[0]].add(x[c[0]] ** 2)), None),
+        (jnp.array([0, 1]), jnp.zeros(SIZE)),
+        None,
+        length=5,
+    )[0][1],
+    "a batch of loops": lambda x: jax.vmap(
+        lambda k, r: fori(0, 3, lambda i, y: y.at[i + k].set(r * r), jnp.zeros(5))
+    )(jnp.arange(2), x[:2]),
+    "a flag": lambda x: lax.while_loop(
+        lambda s: s[0], lambda s: (jnp.logical_not(s[0]), jnp.sin(s[1])), (True, x)
+    )[1],
     "complex": lambda x: jnp.real(
         fori(0, SIZE - 1, lambda i, y: y.at[i].set((1 + 2j) * x[i] * x[i + 1]), ZEROS + 0j)
     ),
@@ -202,6 +214,19 @@ OTHERS: dict[str, Function] = {
     "a number of steps at run time": lambda x: fori(
         0, jnp.where(x[0] > 0, 7, 3), lambda i, y: y.at[i].set(x[i] * x[i + 1]), ZEROS
     ),
+    "numbers of steps of its own for each example": lambda x: jax.vmap(
+        lambda count, r: lax.while_loop(
+            lambda s: s[0] < 5, lambda s: (s[0] + 1, jnp.sin(s[1]) * r), (count, r)
+        )[1]
+    )(jnp.arange(SIZE), x),
+    "a condition that never holds": lambda x: lax.while_loop(
+        lambda s: False, lambda s: (s[0] + 1, jnp.sin(s[1])), (0, x)
+    )[1],
+    "keys of random numbers": lambda x: lax.scan(
+        lambda key, i: (jax.random.split(key)[0], x[i] * jax.random.normal(key)),
+        jax.random.key(0),
+        jnp.arange(4),
+    )[1],
     "in a loop": lambda x: fori(
         0,
         3,

@@ -55,6 +55,8 @@ def _length(equation: Equation, numbers: Sequence[np.ndarray | None]) -> int | N
     may = may_be_known(inside, is_known[first:])[consts:]
     opened = compat.open_jaxpr(condition)
     (holding,) = opened.outvars
+    if holding.aval.shape or not compat.is_variable(holding):
+        return None  # under `jax.vmap` each example has a number of steps of its own
     if holding not in decided(opened, [*is_known[:first], *may]):
         return None
     counters = [place for place in range(carry) if may[place]]

@@ -101,7 +101,7 @@ class WhileGroup(NestedGroup):
 
         def holds(values: Arrays) -> Any:
             (found,) = compat.evaluated(condition, [*condition_consts, *values])
-            return found
+            return jnp.asarray(found)
 
         def step(state: Any) -> Any:
             values, arrays = state
