@@ -33,11 +33,11 @@ AS_USED_TESTS = [
     "tests/test_as_used.py",
     "tests/rules/test_table.py::test_rule",
     "tests/rules/test_table.py::test_second_order",
-    "tests/nested/test_scan.py",
-    "tests/nested/test_cond.py",
-    "tests/nested/test_while_loop.py",
-    "tests/nested/test_recompute.py",
-    "tests/nested/test_solve.py",
+    "tests/control_flow/test_scan.py",
+    "tests/control_flow/test_cond.py",
+    "tests/control_flow/test_while_loop.py",
+    "tests/control_flow/test_checkpoint.py",
+    "tests/control_flow/test_linear_solve.py",
 ]
 
 

@@ -20,7 +20,8 @@ import numpy as np
 
 import blockjac
 import harness
-from blockjac.blocks import recall, replay
+from blockjac.algebra import plan_cache as recall
+from blockjac.algebra import replay
 
 SIZES = (100, 1_000)
 LEAVES = 50

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from precision import assert_close
+from support.precision import assert_close
 
 import blockjac
 

@@ -9,7 +9,7 @@ import pytest
 
 import blockjac
 from blockjac import devices
-from blockjac.blocks.cost import Cost
+from blockjac.algebra.cost import Cost
 from blockjac.devices import Rates
 
 

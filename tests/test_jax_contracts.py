@@ -14,13 +14,13 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.interpreters import ad
 
-from blockjac import compat
-from blockjac.expansions import EXPANSIONS
-from blockjac.nested.recompute import SAVED
-from blockjac.rules.custom import FUNCTIONS
+from blockjac.base import compat
+from blockjac.control_flow.checkpoint import SAVED
+from blockjac.graph.expand import EXPANSIONS
+from blockjac.graph.trace import CALLS, CALLS_WITH_RULES
 from blockjac.rules.fallback import LEFT_TO_JAX
 from blockjac.rules.registry import PASSES, RULES, ZERO
-from blockjac.trace import CALLS, CALLS_WITH_RULES
+from blockjac.rules.user_rules import FUNCTIONS
 
 X = jnp.array([0.5, -1.0, 2.0])
 MATRIX = jnp.array([[4.0, 1.0, 0.0], [1.0, 5.0, 2.0], [0.0, 2.0, 6.0]])

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sampling import sampled
+from support.sampling import sampled
 
 import blockjac
-from blockjac.blocks.star import MAX_TERMS
+from blockjac.algebra.star import MAX_TERMS
 
 pytestmark = pytest.mark.slow
 

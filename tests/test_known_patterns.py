@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from pattern_steps import (
+from support.pattern_steps import (
     KINDS,
     Composition,
     composed,
@@ -16,7 +16,7 @@ from pattern_steps import (
     steps_of_a_scan,
     windows,
 )
-from sampling import sampled
+from support.sampling import sampled
 
 import blockjac
 

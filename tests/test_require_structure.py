@@ -12,11 +12,11 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
 import blockjac
+from blockjac.algebra.cost import planning
+from blockjac.algebra.losses import recording
 from blockjac.blocks import Block
-from blockjac.blocks.cost import planning
-from blockjac.blocks.losses import Loss, recording
-from blockjac.blocks.operators import OperatorGroup, pulled_through, pushed_through
-from blockjac.errors import BlockjacError, StructureLostError
+from blockjac.errors import BlockjacError, Loss, StructureLostError
+from blockjac.operators.operator import OperatorGroup, pulled_through, pushed_through
 
 SIZE = 40
 RNG = np.random.default_rng(0)
@@ -509,7 +509,7 @@ def test_nothing_is_noted_without_being_asked_for(monkeypatch):
     def refuse(*_: Any) -> None:
         raise AssertionError("something was noted")
 
-    monkeypatch.setattr("blockjac.blocks.losses.Loss", refuse)
+    monkeypatch.setattr("blockjac.algebra.losses.Loss", refuse)
     jax.eval_shape(blockjac.block_jacobian(no_rule), X)
     with pytest.raises(AssertionError, match="something was noted"):
         jax.eval_shape(blockjac.block_jacobian(no_rule, require_structure=True), X)

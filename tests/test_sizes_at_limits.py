@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import blockjac
-from blockjac import known_zeros
-from blockjac.blocks import factor, listed, masks, nonzeros
-from blockjac.blocks.star import MAX_TERMS
+from blockjac.algebra import factor, listed, masks, nonzeros
+from blockjac.algebra.star import MAX_TERMS
+from blockjac.graph import known_zeros
 from blockjac.rules.cumulative import MAX_WRITTEN
 
 pytestmark = pytest.mark.slow

@@ -9,24 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blockjac import blocks, devices, errors, nn, optimize, rules
+    from blockjac.base.caches import cache_info, clear_caches
     from blockjac.blocks import Block, BlockMatrix, star
-    from blockjac.caches import cache_info, clear_caches
     from blockjac.checking import JacobianReport, check_jacobian
-    from blockjac.curvature import block_hessian, hessian, hvp
-    from blockjac.diagonals import divergence, hessian_diagonal, jacobian_diagonal, laplacian
-    from blockjac.fisher_matrix import fisher
-    from blockjac.gauss_newton import GaussNewton, ggn
-    from blockjac.kronecker import KroneckerFactored, kfac
-    from blockjac.per_example import (
-        batch_jacobian,
-        per_example_grad,
-        per_example_gram,
-        per_example_norms,
+    from blockjac.curvature.fisher import fisher
+    from blockjac.curvature.gauss_newton import GaussNewton, ggn
+    from blockjac.curvature.kfac import KroneckerFactored, kfac
+    from blockjac.planning import Plan, Search
+    from blockjac.transforms.diagonals import (
+        divergence,
+        hessian_diagonal,
+        jacobian_diagonal,
+        laplacian,
     )
-    from blockjac.planner import Plan, Search
-    from blockjac.plans import plan
-    from blockjac.sparse import sparse_jacobian
-    from blockjac.transforms import (
+    from blockjac.transforms.first_order import (
         block_jacobian,
         chain_rule,
         grad,
@@ -36,6 +32,15 @@ if TYPE_CHECKING:
         value_and_jacobian,
         vjp,
     )
+    from blockjac.transforms.hessians import block_hessian, hessian, hvp
+    from blockjac.transforms.per_example import (
+        batch_jacobian,
+        per_example_grad,
+        per_example_gram,
+        per_example_norms,
+    )
+    from blockjac.transforms.plans import plan
+    from blockjac.transforms.sparse import sparse_jacobian
 
 __version__ = "0.1.0"
 
@@ -86,39 +91,39 @@ __all__ = [
 _HOME = {
     "Block": "blockjac.blocks",
     "BlockMatrix": "blockjac.blocks",
-    "GaussNewton": "blockjac.gauss_newton",
+    "GaussNewton": "blockjac.curvature.gauss_newton",
     "JacobianReport": "blockjac.checking",
-    "KroneckerFactored": "blockjac.kronecker",
-    "Plan": "blockjac.planner",
-    "Search": "blockjac.planner",
-    "batch_jacobian": "blockjac.per_example",
-    "block_hessian": "blockjac.curvature",
-    "block_jacobian": "blockjac.transforms",
-    "cache_info": "blockjac.caches",
-    "chain_rule": "blockjac.transforms",
+    "KroneckerFactored": "blockjac.curvature.kfac",
+    "Plan": "blockjac.planning",
+    "Search": "blockjac.planning",
+    "batch_jacobian": "blockjac.transforms.per_example",
+    "block_hessian": "blockjac.transforms.hessians",
+    "block_jacobian": "blockjac.transforms.first_order",
+    "cache_info": "blockjac.base.caches",
+    "chain_rule": "blockjac.transforms.first_order",
     "check_jacobian": "blockjac.checking",
-    "clear_caches": "blockjac.caches",
-    "divergence": "blockjac.diagonals",
-    "fisher": "blockjac.fisher_matrix",
-    "ggn": "blockjac.gauss_newton",
-    "grad": "blockjac.transforms",
-    "hessian": "blockjac.curvature",
-    "hessian_diagonal": "blockjac.diagonals",
-    "hvp": "blockjac.curvature",
-    "jacobian": "blockjac.transforms",
-    "jacobian_diagonal": "blockjac.diagonals",
-    "jvp": "blockjac.transforms",
-    "kfac": "blockjac.kronecker",
-    "laplacian": "blockjac.diagonals",
-    "per_example_grad": "blockjac.per_example",
-    "per_example_gram": "blockjac.per_example",
-    "per_example_norms": "blockjac.per_example",
-    "plan": "blockjac.plans",
-    "sparse_jacobian": "blockjac.sparse",
+    "clear_caches": "blockjac.base.caches",
+    "divergence": "blockjac.transforms.diagonals",
+    "fisher": "blockjac.curvature.fisher",
+    "ggn": "blockjac.curvature.gauss_newton",
+    "grad": "blockjac.transforms.first_order",
+    "hessian": "blockjac.transforms.hessians",
+    "hessian_diagonal": "blockjac.transforms.diagonals",
+    "hvp": "blockjac.transforms.hessians",
+    "jacobian": "blockjac.transforms.first_order",
+    "jacobian_diagonal": "blockjac.transforms.diagonals",
+    "jvp": "blockjac.transforms.first_order",
+    "kfac": "blockjac.curvature.kfac",
+    "laplacian": "blockjac.transforms.diagonals",
+    "per_example_grad": "blockjac.transforms.per_example",
+    "per_example_gram": "blockjac.transforms.per_example",
+    "per_example_norms": "blockjac.transforms.per_example",
+    "plan": "blockjac.transforms.plans",
+    "sparse_jacobian": "blockjac.transforms.sparse",
     "star": "blockjac.blocks",
-    "value_and_grad": "blockjac.transforms",
-    "value_and_jacobian": "blockjac.transforms",
-    "vjp": "blockjac.transforms",
+    "value_and_grad": "blockjac.transforms.first_order",
+    "value_and_jacobian": "blockjac.transforms.first_order",
+    "vjp": "blockjac.transforms.first_order",
 }
 """The module of each public name; a public name that is not a key is a submodule."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from blockjac.caches import clear_caches
+from blockjac.base.caches import clear_caches
 from blockjac.errors import ArgumentError
 
 MEMORY_SHARE = 0.5

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from blockjac.blocks.losses import Loss
+from dataclasses import dataclass
 
 
 class BlockjacError(Exception):
@@ -68,6 +65,34 @@ class DenseTooLargeError(BlockjacError, ValueError):
 
 class OrderError(InvalidOptionError):
     """An elimination order that does not exist; the message lists those that do."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An equation at which structure is lost.
+
+    Attributes:
+        primitive: what the equation computes.
+        source: file, line and function of the user's code; empty where JAX has none.
+        reason: what happens there.
+        advice: what to do about it.
+        stored: over how many numbers the result is stored.
+        places: how many of them can be other than zero by the structure of the parts; None where
+            nothing is known.
+    """
+
+    primitive: str
+    source: str
+    reason: str
+    advice: str
+    stored: int
+    places: int | None
+
+    def __str__(self) -> str:
+        at = f" at {self.source}" if self.source else ""
+        number = f"{self.stored:,} numbers"
+        known = "" if self.places is None else f" for at most {self.places:,} places"
+        return f"{self.primitive!r}{at}: {self.reason} ({number}{known}); {self.advice}"
 
 
 class StructureLostError(BlockjacError, ValueError):

@@ -9,8 +9,8 @@ from itertools import islice
 import jax
 import jax.numpy as jnp
 import pytest
-from functions.table import FORWARD, REVERSE, TABLE
-from rules.test_table import agree, differentiated
+from support.agreement import agree, differentiated
+from support.function_table import FORWARD, REVERSE, TABLE
 
 import blockjac
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 import pytest
-from functions.special_points import TABLE
+from support.special_points import TABLE
 
 import blockjac
 

@@ -5,11 +5,11 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from functions.table import BETTER, TABLE, resolved
-from rules.test_table import ORACLES, ORDERS, agree, differentiated
+from support.agreement import ORACLES, ORDERS, agree, differentiated
+from support.function_table import BETTER, TABLE, resolved
 
 import blockjac
-from blockjac import evaluation
+from blockjac.elimination import linearize as evaluation
 from blockjac.rules.registry import Pass
 
 EVERY = 2

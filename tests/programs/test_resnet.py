@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from rules.test_table import agree, primitives_of
+from support.agreement import agree, primitives_of
 
 import blockjac
 

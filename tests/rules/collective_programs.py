@@ -17,7 +17,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import blockjac
-from blockjac import compat
+from blockjac.base import compat
 
 jax.config.update("jax_enable_x64", True)
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rules.cases import CASES
-from rules.test_table import differentiated
+from support.agreement import differentiated
+from support.cases import CASES
 
 import blockjac
 

@@ -7,9 +7,9 @@ import pytest
 from jax import lax
 
 import blockjac
-from blockjac.answers import Jacobian
-from blockjac.call import traced_call
-from blockjac.program import run
+from blockjac.engine.arguments import traced_call
+from blockjac.engine.computations import Jacobian
+from blockjac.engine.run import run
 from blockjac.rules import RULES
 from blockjac.rules.complex_numbers import HOLOMORPHIC, REAL_LINEAR, REAL_ONLY
 from blockjac.rules.fallback import packed, unpacked

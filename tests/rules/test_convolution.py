@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
-from rules.test_table import agree, primitives_of
+from support.agreement import agree, primitives_of
 
 import blockjac
 

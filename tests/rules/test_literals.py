@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from rules.cases import CASES, FORWARD_ONLY, Case
-from rules.test_table import ORACLES, ORDERS, agree, differentiated
+from support.agreement import ORACLES, ORDERS, agree, differentiated
+from support.cases import CASES, FORWARD_ONLY, Case
 
 import blockjac
-from blockjac import compat
-from blockjac.evaluation import evaluate
-from blockjac.graph import Literal, Operand
-from blockjac.trace import trace
+from blockjac.base import compat
+from blockjac.elimination.linearize import evaluate
+from blockjac.graph.graph import Literal, Operand
+from blockjac.graph.trace import trace
 
 KINDS = {
     "array": jnp.asarray,

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from rules.off_range_programs import made
-from sampling import sampled
+from support.off_range_programs import made
+from support.sampling import sampled
 
 import blockjac
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax import lax
-from rules.test_table import primitives_of
+from support.agreement import primitives_of
 
 import blockjac
 

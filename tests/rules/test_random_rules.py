@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
-from sampling import sampled
+from support.sampling import sampled
 
 import blockjac
 

@@ -2,36 +2,15 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from precision import assert_close
-from rules.cases import CASES
-from sampling import sampled
+from support.agreement import ORACLES, ORDERS, agree, differentiated, primitives_of
+from support.cases import CASES
+from support.sampling import sampled
 
 import blockjac
-from blockjac import compat
 from blockjac.rules import RULES, ZERO
 
-ORACLES = {"forward": jax.jacfwd, "reverse": jax.jacrev}
-ORDERS = ("forward", "reverse")
 SMOOTH = [name for name, case in CASES.items() if case.smooth]
-
-
-def differentiated(arguments):
-    return tuple(
-        place for place, value in enumerate(arguments) if jnp.issubdtype(value.dtype, jnp.floating)
-    )
-
-
-def agree(ours, theirs, holes, rtol=1e-12, atol=1e-14):
-    ours, theirs = jax.tree.map(np.asarray, (ours, theirs))
-    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-    for own, wanted in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        assert own.shape == wanted.shape
-        assert own.dtype == wanted.dtype
-        if holes:
-            wanted = np.where(np.isnan(wanted) & (own == 0), 0, wanted)
-        assert_close(own, wanted, rtol, atol)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -98,19 +77,6 @@ def test_single_precision_stays(name):
     for order in ORDERS:
         answer = jax.eval_shape(blockjac.jacobian(case.function, every, order=order), *arguments)
         assert {leaf.dtype.name for leaf in jax.tree.leaves(answer)} == {"float32"}
-
-
-def primitives_of(jaxpr):
-    """The names of all primitives of a jaxpr, those of inner jaxprs included."""
-    found = set()
-    for equation in compat.open_jaxpr(jaxpr).eqns:
-        found.add(equation.primitive.name)
-        for inner in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda value: compat.is_jaxpr(value)
-        ):
-            if compat.is_jaxpr(inner):
-                found |= primitives_of(inner)
-    return found
 
 
 def primitives_traced():

@@ -12,16 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac import compat
+from blockjac.base import compat
 from blockjac.batching.counted import as_scan
 from blockjac.batching.steps import Steps
 from blockjac.batching.writes import Entries, Write
-from blockjac.demanded import computed
 from blockjac.devices import memory_limit
-from blockjac.graph import Atom, Equation, Graph, Literal, Operand, values_of
-from blockjac.known_inside import is_index
-from blockjac.known_places import with_known_places
-from blockjac.trace import Inliner
+from blockjac.graph.demanded import computed
+from blockjac.graph.graph import Atom, Equation, Graph, Literal, Operand, values_of
+from blockjac.graph.known_inside import is_index
+from blockjac.graph.known_places import with_known_places
+from blockjac.graph.trace import Inliner
 
 PROGRAMS: Mapping[str, Sequence[str]] = {
     "scan": ("jaxpr",),

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from blockjac import compat
-from blockjac.demanded import computed
-from blockjac.graph import Equation
-from blockjac.known_inside import Inside, decided, may_be_known
-from blockjac.trace import graph_of
+from blockjac.base import compat
+from blockjac.graph.demanded import computed
+from blockjac.graph.graph import Equation
+from blockjac.graph.known_inside import Inside, decided, may_be_known
+from blockjac.graph.trace import graph_of
 
 
 def as_scan(

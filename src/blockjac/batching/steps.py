@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from blockjac import compat
+from blockjac.base import compat
 from blockjac.batching.writes import SUMS, WRITTEN, Write, at_all_steps, numbered
-from blockjac.demanded import computed
-from blockjac.graph import Atom, Equation, Known, Literal, Operand, values_of
-from blockjac.known_inside import Inside, mask_operands, may_be_known, place_operands
-from blockjac.known_places import with_known_places
-from blockjac.linearity import RECOMPUTED
-from blockjac.trace import graph_of
+from blockjac.graph.demanded import computed
+from blockjac.graph.graph import Atom, Equation, Known, Literal, Operand, values_of
+from blockjac.graph.known_inside import Inside, mask_operands, may_be_known, place_operands
+from blockjac.graph.known_places import with_known_places
+from blockjac.graph.linearity import RECOMPUTED
+from blockjac.graph.trace import graph_of
 
 COPIES = frozenset({"copy", "convert_element_type", "reshape"})
 """Primitives that may do nothing."""

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from jax import lax
 
-from blockjac.graph import Atom, Equation
-from blockjac.known_inside import place_operands
+from blockjac.graph.graph import Atom, Equation
+from blockjac.graph.known_inside import place_operands
 
 WRITTEN: Mapping[str, int] = {
     "dynamic_update_slice": 1,

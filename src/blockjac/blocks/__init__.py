@@ -1,9 +1,15 @@
 """The block algebra: labels, index expressions, factors, terms, blocks, and their contraction."""
 
-from blockjac.blocks.block import Block, Term
-from blockjac.blocks.factor import Factor
-from blockjac.blocks.index import Index, Label, Lookup
-from blockjac.blocks.matrix import BlockMatrix
-from blockjac.blocks.star import add, star
+from blockjac.algebra.star import add
+from blockjac.blocks import operations
+from blockjac.blocks.block_matrix import BlockMatrix
+from blockjac.blocks.contraction import star
+from blockjac.terms.block import Block
+from blockjac.terms.factor import Factor
+from blockjac.terms.index import Index, Label, Lookup
+from blockjac.terms.operations import bind
+from blockjac.terms.term import Term
 
 __all__ = ["Block", "BlockMatrix", "Factor", "Index", "Label", "Lookup", "Term", "add", "star"]
+
+bind(operations)

@@ -15,10 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from blockjac.blocks import factor as arrays
-from blockjac.blocks.block import Block, delta_pairs
-from blockjac.blocks.dense import check_size
-from blockjac.blocks.star import in_one
+from blockjac.algebra import arrays
+from blockjac.algebra.materialize import check_size
+from blockjac.algebra.star import in_one
+from blockjac.terms.block import Block, delta_pairs
 
 Rows = Sequence[Sequence[Block]]
 Family = dict[int, int]

@@ -1,301 +1,40 @@
-"""Several factors contracted to one: which two first, and how a matrix product reads them best."""
+"""`star`, the contraction of the chain rule, for all that it contracts."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import opt_einsum
-from jax import lax
-
-from blockjac import compat
-from blockjac.blocks import factor as arrays
-from blockjac.blocks.cost import is_planning
-from blockjac.blocks.factor import Factor
-from blockjac.blocks.index import Label
-from blockjac.devices import current, rates
+from blockjac.algebra import star as contraction
+from blockjac.blocks.block_matrix import BlockMatrix
 
 
-def _unmasked(factors: Sequence[Factor]) -> list[Factor]:
-    """The factors with each mask applied to those that carry its labels.
+def star(left: Any, right: Any) -> Any:
+    """The standard contraction: `(left star right)[i, j] = sum_k left[i, k] right[k, j]`.
 
-    A mask that no factor is wide enough for becomes zeros and ones.
-    """
-    dtypes = [factor.array.dtype for factor in factors if not arrays.is_mask(factor)]
-    dtype = jnp.result_type(*dtypes) if dtypes else jnp.result_type(float)
-    numbers = [factor for factor in factors if not arrays.is_mask(factor)]
-    for mask in (factor for factor in factors if arrays.is_mask(factor)):
-        if not any(set(mask.labels) <= set(factor.labels) for factor in numbers):
-            numbers.append(arrays.cast(mask, dtype))
-            continue
-        numbers = [
-            arrays.product([factor, mask]) if set(mask.labels) <= set(factor.labels) else factor
-            for factor in numbers
-        ]
-    return numbers
-
-
-def sum_out(
-    factors: Sequence[Factor], summed: Sequence[Label], wanted: Sequence[Label] = ()
-) -> Factor:
-    """Contract factors to one: the product of all, summed over `summed`.
-
-    Two at a time, in the order that is predicted to take the least time.
+    Sums over *all* axes of the variable in between, so that the chain rule reads `D(h o f) = D h
+    star D f`.
 
     Args:
-        factors: one or more.
-        summed: the labels that disappear.
-        wanted: the others in the order that the answer will have, where there is a choice.
-    """
-    pending = _unmasked(factors)
-    while len(pending) > 2:
-        first, second = _next_pair(pending, summed)
-        second = _twin(first, second, pending, wanted)
-        rest = [factor for factor in pending if factor is not first and factor is not second]
-        needed = {label for factor in rest for label in factor.labels}
-        now = [label for label in summed if label not in needed]
-        later = [label for label in summed if label in needed]
-        readers = [factor for factor in rest if set(factor.labels) & set(later)]
-        pending = [*rest, _contract(first, second, now, later, readers)]
-    if len(pending) == 2:
-        first, second = sorted(pending, key=lambda factor: _rank(factor, wanted))
-        if set(second.labels) <= set(summed) and first.labels[0] in summed:
-            first, second = second, first  # a row times a matrix, not its transpose times a column
-        return _contract(first, second, summed)
-    return _reduce(pending[0], summed)
-
-
-def _twin(
-    first: Factor, second: Factor, factors: Sequence[Factor], wanted: Sequence[Label]
-) -> Factor:
-    """Of the factors that the first may as well be multiplied into, that of the first axes."""
-    carried = set(first.labels)
-    if not carried < set(second.labels):
-        return second
-    twins = [
-        factor
-        for factor in factors
-        if factor is not first and factor.numel == second.numel and carried < set(factor.labels)
-    ]
-    return min([second, *twins], key=lambda factor: _rank(factor, wanted))
-
-
-def _rank(factor: Factor, wanted: Sequence[Label]) -> int:
-    """The place of a factor's first label among those of the answer."""
-    places = (place for place, label in enumerate(wanted) if label in factor.labels)
-    return min(places, default=len(wanted))
-
-
-FEW = 5
-"""Up to so many factors every order of contracting them is tried."""
-
-
-def _next_pair(factors: Sequence[Factor], summed: Sequence[Label]) -> tuple[Factor, Factor]:
-    """The two factors to contract first, in the order that takes the least time; see `FEW`."""
-    if len(factors) <= FEW:
-        carried = [frozenset(factor.labels) for factor in factors]
-        first, second = _cheapest_pair(carried, frozenset(summed))[1]
-        return factors[first], factors[second]
-    symbols: dict[Label, str] = {}
-    for factor in factors:
-        for label in factor.labels:
-            symbols.setdefault(label, opt_einsum.get_symbol(len(symbols)))
-    inputs = ",".join("".join(symbols[label] for label in factor.labels) for factor in factors)
-    output = "".join(symbol for label, symbol in symbols.items() if label not in summed)
-    shapes = [arrays.sizes(factor.labels) for factor in factors]
-    path, _ = opt_einsum.contract_path(f"{inputs}->{output}", *shapes, shapes=True, optimize="auto")
-    first, *second = next(iter(path))  # a lone number: opt_einsum would sum one factor first
-    return (factors[first], factors[second[0]]) if second else (factors[0], factors[1])
-
-
-def _cheapest_pair(
-    carried: Sequence[frozenset[Label]], summed: frozenset[Label]
-) -> tuple[float, tuple[int, int]]:
-    """The least seconds to contract factors over these labels, and the pair to begin with."""
-    device = rates()
-    best, pair = math.inf, (0, 1)
-    for first in range(len(carried)):
-        for second in range(first + 1, len(carried)):
-            rest = [one for place, one in enumerate(carried) if place not in (first, second)]
-            union = carried[first] | carried[second]
-            kept = union.difference(summed.difference(*rest))
-            operations = arrays.numel(tuple(union)) * (1 if kept == union else 2)
-            entries = sum(
-                arrays.numel(tuple(one)) for one in (carried[first], carried[second], kept)
-            )
-            seconds = operations / device.operations_per_second
-            seconds += 8 * entries / device.bytes_per_second
-            if rest and seconds < best:
-                seconds += _cheapest_pair([*rest, kept], summed)[0]
-            if seconds < best:
-                best, pair = seconds, (first, second)
-    return best, pair
-
-
-def _reduce(factor: Factor, summed: Sequence[Label]) -> Factor:
-    axes = tuple(axis for axis, label in enumerate(factor.labels) if label in summed)
-    if not axes:
-        return factor
-    labels = tuple(label for label in factor.labels if label not in summed)
-    if is_planning():
-        added = factor.numel - arrays.numel(labels)
-        return arrays.priced(labels, factor.array.dtype, [factor], additions=added)
-    return Factor(jnp.sum(factor.array, axis=axes), labels)
-
-
-def _contract(
-    left: Factor,
-    right: Factor,
-    summed: Sequence[Label],
-    later: Sequence[Label] = (),
-    readers: Sequence[Factor] = (),
-) -> Factor:
-    """The product of two factors, summed over some labels.
-
-    Args:
-        left: a factor.
-        right: a factor.
-        summed: the labels that disappear.
-        later: those that disappear afterwards,
-        readers: in a contraction with these factors.
-    """
-    left = _reduce(left, [label for label in summed if label not in right.labels])
-    right = _reduce(right, [label for label in summed if label not in left.labels])
-    inner = [label for label in left.labels if label in summed and label in right.labels]
-    if not inner:
-        return _laid_out(left, right, later, readers)
-    batched = compat.is_batched(right.array), compat.is_batched(left.array)
-    if batched == (True, False) or (batched[0] == batched[1] and _reads_better(right, left, inner)):
-        left, right = right, left
-    batch = [label for label in left.labels if label in right.labels and label not in inner]
-    left_free = [label for label in left.labels if label not in right.labels]
-    right_free = [label for label in right.labels if label not in left.labels]
-    labels = (*batch, *left_free, *right_free)
-    if is_planning():
-        work = arrays.numel(labels) * arrays.numel(inner)
-        dtype = jnp.result_type(left.array.dtype, right.array.dtype)
-        return arrays.priced(
-            labels,
-            dtype,
-            [left, right],
-            multiplications=work,
-            additions=work - arrays.numel(labels),
-        )
-    lead = len(batch)
-    leading = left.labels[:lead] == right.labels[:lead] == tuple(batch)
-    if not (left_free or right_free) or not (leading or (left_free and right_free)):
-        # no matrix product: multiplied and summed in one loop, without a copy of either
-        return _reduce(arrays.product([left, right]), inner)
-    arrays.check_fits(labels, left.array.dtype)
-    dtype = jnp.result_type(left.array.dtype, right.array.dtype)
-    dimension_numbers = (
-        (
-            [left.labels.index(label) for label in inner],
-            [right.labels.index(label) for label in inner],
-        ),
-        (
-            [left.labels.index(label) for label in batch],
-            [right.labels.index(label) for label in batch],
-        ),
-    )
-    (lhs, rhs), out_sharding = _sharded((left, right), labels)
-    array = lax.dot_general(
-        jnp.asarray(lhs, dtype),
-        jnp.asarray(rhs, dtype),
-        dimension_numbers,
-        preferred_element_type=dtype,
-        out_sharding=out_sharding,
-    )
-    return Factor(array, labels)
-
-
-def _sharded(factors: Sequence[Factor], labels: Sequence[Label]) -> tuple[list[Any], Any]:
-    """The factors' arrays, labels that they share sharded alike, and the sharding of a product.
-
-    On a mesh with explicit axes a product over a sharded label does not know where its result is to
-    be. A label is where a factor that carries it has it; of two on one mesh axis the first.
-
-    Args:
-        factors: with arrays.
-        labels: of the product.
+        left: a Block (or BlockMatrix), or an array of shape `right.out_shape`.
+        right: a Block (or BlockMatrix), or an array of shape `left.wrt_shape`.
 
     Returns:
-        The arrays, and None for the sharding where there is no such mesh.
+        A Block of shape `left.out_shape + right.wrt_shape`; an array where one argument is one.
+
+    Raises:
+        BlockShapeError: if the variable in between differs; both shapes are named.
+
+    Source:
+        The chain rule for block Jacobians on products of tensor spaces.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from blockjac import Block, star
+        >>> rotate = Block.from_dense(jnp.array([[0.0, 1.0], [-1.0, 0.0]]), out_ndim=1)
+        >>> star(rotate, rotate).dense()
+        Array([[-1.,  0.],
+               [ 0., -1.]], dtype=float32)
     """
-    given = [compat.explicit_axes(factor.array) for factor in factors]
-    mesh = next((found[0] for found in given if found is not None), None)
-    if mesh is None:
-        return [factor.array for factor in factors], None
-    places: dict[Label, Any] = {}
-    for factor, found in zip(factors, given, strict=True):
-        for label, axis in zip(factor.labels, found[1] if found else (), strict=False):
-            if axis is not None:
-                places.setdefault(label, axis)
-    shared = [label for label in factors[0].labels if label in factors[1].labels]
-    moved = []
-    for factor, found in zip(factors, given, strict=True):
-        own = found[1] if found else (None,) * len(factor.labels)
-        axes = [
-            places.get(label) if label in shared else axis
-            for label, axis in zip(factor.labels, own, strict=True)
-        ]
-        moved.append(compat.sharded(factor.array, mesh, _once(axes)))
-    spec = _once([places.get(label) for label in labels])
-    return moved, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
-
-
-def _once(axes: Sequence[Any]) -> list[Any]:
-    """The mesh axes, each kept where it first occurs."""
-    return [axis if axis not in axes[:place] else None for place, axis in enumerate(axes)]
-
-
-LARGE = 2**16
-"""Entries from which on it pays to lay a factor out for the matrix product that will read it."""
-
-
-WIDE = 32
-"""Rows and columns from which on a contraction is a matrix product worth a thought."""
-
-
-def _laid_out(
-    left: Factor, right: Factor, later: Sequence[Label], readers: Sequence[Factor]
-) -> Factor:
-    """The product of two factors whose summed labels come last, if a matrix product follows.
-
-    A matrix product reads its left operand at twice the speed where the summed axis is the last.
-    Without the barrier the compiler for CPUs would put the transpose back behind the product.
-    """
-    labels = arrays.union([left, right])
-    ends = [label for label in labels if label in later]
-    order = [*(label for label in labels if label not in later), *ends]
-    if list(labels) == order or not _is_matrix_product(labels, ends, readers):
-        return arrays.product([left, right])
-    made = arrays.product([left, right], order=order)
-    if is_planning() or current().platform != "cpu":
-        return made
-    return Factor(lax.optimization_barrier(made.array), made.labels)
-
-
-def _is_matrix_product(
-    labels: Sequence[Label], ends: Sequence[Label], readers: Sequence[Factor]
-) -> bool:
-    """Whether a large factor over these labels is read next by one product over its `ends`."""
-    if not ends or len(readers) != 1 or arrays.numel(labels) < LARGE:
-        return False
-    rows = [label for label in labels if label not in ends]
-    columns = [label for label in readers[0].labels if label not in ends]
-    return not set(rows) & set(columns) and min(arrays.numel(rows), arrays.numel(columns)) >= WIDE
-
-
-def _reads_better(left: Factor, right: Factor, inner: Sequence[Label]) -> bool:
-    """Whether two large factors are better multiplied in this order than in the other."""
-    if min(left.numel, right.numel) < LARGE:
-        return False
-
-    def is_last(factor: Factor) -> bool:
-        return set(factor.labels[-len(inner) :]) == set(inner)
-
-    return is_last(left) and not is_last(right)
+    if isinstance(left, BlockMatrix) or isinstance(right, BlockMatrix):
+        return BlockMatrix.contract(left, right)
+    return contraction.star(left, right)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from blockjac.blocks import Block
-from blockjac.call import ArgNums, Call, check_callable, traced_call
 from blockjac.checking.compare import MAX_ENTRIES, Tolerance
 from blockjac.checking.leaves import compared, with_exchanges
 from blockjac.checking.names import Names
 from blockjac.checking.report import JacobianReport, Mistake
 from blockjac.checking.trees import entries, paired, size
-from blockjac.transforms import block_jacobian, jacobian
+from blockjac.engine.arguments import ArgNums, Call, check_callable, traced_call
+from blockjac.transforms.first_order import block_jacobian, jacobian
 
 
 def check_jacobian(

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
-from blockjac.blocks.block import delta_pairs
 from blockjac.checking import compare, deltas
 from blockjac.checking.compare import Tolerance, differences, distance, equal, largest
 from blockjac.checking.report import LeafReport, Mistake
 from blockjac.checking.shapes import TRANSPOSED, delta_hint, plain_shape
 from blockjac.checking.structure import Seen
 from blockjac.checking.values import MISTAKES_OF_PRODUCTS
+from blockjac.terms.block import delta_pairs
 
 
 def by_products(given: Any, exact: Block, report: LeafReport, tolerance: Tolerance) -> LeafReport:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from blockjac.call import ArgNums, Call, parameter_names
+from blockjac.engine.arguments import ArgNums, Call, parameter_names
 
 
 @dataclass(frozen=True)

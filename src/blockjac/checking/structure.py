@@ -12,10 +12,10 @@ from itertools import combinations
 import numpy as np
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
-from blockjac.blocks.block import rebuilt
 from blockjac.checking.compare import same
 from blockjac.checking.report import Mistake
 from blockjac.checking.shapes import TRANSPOSED, delta_hint
+from blockjac.terms.block import rebuilt
 
 
 @dataclass(frozen=True)

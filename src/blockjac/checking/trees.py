@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from blockjac.blocks import Block, BlockMatrix
-from blockjac.call import NUMBERS, is_array
 from blockjac.checking.report import Mistake
+from blockjac.engine.arguments import NUMBERS, is_array
 from blockjac.errors import DifferentiationTypeError
 
 Pairs = list[tuple[Any, Any]]

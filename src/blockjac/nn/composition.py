@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jax.typing import ArrayLike
 
 from blockjac.blocks import Block, star
-from blockjac.transforms import block_jacobian
+from blockjac.transforms.first_order import block_jacobian
 
 Function = Callable[[ArrayLike, ArrayLike], ArrayLike]
 

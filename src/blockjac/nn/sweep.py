@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from blockjac.blocks import Block, BlockMatrix
 from blockjac.errors import NonScalarLossError, ParameterTypeError, ShapeMismatchError
-from blockjac.transforms import block_jacobian, vjp
+from blockjac.transforms.first_order import block_jacobian, vjp
 
 Layer = Callable[[Any, Any], Any]
 

@@ -13,6 +13,7 @@ from jax import Array, lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from blockjac.engine.run import compiled
 from blockjac.errors import InvalidOptionError, NonFiniteLossError, ParameterTypeError
 from blockjac.optimize.line_search import (
     ARMIJO,
@@ -22,8 +23,7 @@ from blockjac.optimize.line_search import (
     check_scalar,
     inner_product,
 )
-from blockjac.program import compiled
-from blockjac.transforms import value_and_grad
+from blockjac.transforms.first_order import value_and_grad
 
 
 @partial(

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from blockjac.engine.run import compiled
 from blockjac.errors import FileFormatError, InvalidOptionError, MissingExtraError
 from blockjac.optimize.files import check_file, write_whole
 from blockjac.optimize.line_search import (
@@ -28,8 +29,7 @@ from blockjac.optimize.line_search import (
     inner_product,
     move,
 )
-from blockjac.program import compiled
-from blockjac.transforms import value_and_grad
+from blockjac.transforms.first_order import value_and_grad
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

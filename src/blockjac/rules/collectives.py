@@ -20,9 +20,9 @@ from typing import Any
 
 from jax import lax
 
-from blockjac import compat
-from blockjac.blocks.complete import CompleteGroup
-from blockjac.graph import Equation
+from blockjac.base import compat
+from blockjac.graph.graph import Equation
+from blockjac.operators.opaque import CompleteGroup
 from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
 from blockjac.rules.registry import PASSES, Edges, Pass
 

@@ -25,18 +25,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from blockjac import compat
+from blockjac.algebra import arrays
+from blockjac.algebra.cost import Abstract, charge, is_planning
+from blockjac.algebra.materialize import as_dense_axes
+from blockjac.algebra.star import summed
+from blockjac.base import compat
 from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
-from blockjac.blocks import factor as arrays
-from blockjac.blocks.block import rebuilt
-from blockjac.blocks.cost import Abstract, charge, is_planning
-from blockjac.blocks.dense import as_dense_axes
-from blockjac.blocks.operators import Operator, OperatorGroup
-from blockjac.blocks.star import summed
-from blockjac.graph import Equation
+from blockjac.graph.graph import Equation
+from blockjac.operators.operator import Operator, OperatorGroup
 from blockjac.rules.cumulative import RunningSum
 from blockjac.rules.fallback import real_dtype, vertex_shape
 from blockjac.rules.registry import PASSES, RULES, Edges, Pass, labels_of, made, over, plain
+from blockjac.terms.block import rebuilt
 
 _ELEMENTWISE = """
     acos acosh add add_any asin asinh atan atan2 atanh copy cos cosh div exp exp2 expm1 integer_pow

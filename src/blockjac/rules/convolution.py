@@ -15,21 +15,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac import compat
+from blockjac.algebra import arrays
+from blockjac.algebra.arrays import View, is_known_mask
+from blockjac.algebra.cost import charge, planning
+from blockjac.algebra.nonzeros import without_zeros
+from blockjac.algebra.star import star, summed
+from blockjac.base import compat
 from blockjac.blocks import Block, Index, Label, Term
-from blockjac.blocks import factor as arrays
-from blockjac.blocks.applying import LinearMap, Side, through
-from blockjac.blocks.block import delta_pairs, rebuilt
-from blockjac.blocks.cost import charge, planning
-from blockjac.blocks.factor import Factor, View, is_known_mask
-from blockjac.blocks.index import collect
-from blockjac.blocks.known import known_lookup, mask_at
-from blockjac.blocks.nonzeros import without_zeros
-from blockjac.blocks.operators import OperatorGroup
-from blockjac.blocks.star import star, summed
-from blockjac.graph import Equation
+from blockjac.graph.graph import Equation
+from blockjac.operators.batched_map import LinearMap, Side, through
+from blockjac.operators.operator import OperatorGroup
 from blockjac.rules.fallback import ONE_EQUATION
 from blockjac.rules.registry import PASSES, Edges, Pass, labels_of, plain
+from blockjac.terms.block import delta_pairs, rebuilt
+from blockjac.terms.factor import Factor
+from blockjac.terms.index import collect
+from blockjac.terms.known_indices import known_lookup, mask_at
 
 EXAMPLE = "example"
 """The name of the batch axes of the left operand and of the result."""

@@ -11,18 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from blockjac.algebra import arrays
+from blockjac.algebra.arrays import check_fits
+from blockjac.algebra.cost import Abstract, charge, is_only_priced, is_planning
+from blockjac.algebra.materialize import as_dense_axes
+from blockjac.algebra.star import summed
+from blockjac.base.promises import is_structure_kept
 from blockjac.blocks import Block, Factor, Index, Label, Term
-from blockjac.blocks import factor as arrays
-from blockjac.blocks.block import delta_pairs, rebuilt
-from blockjac.blocks.cost import Abstract, charge, is_only_priced, is_planning
-from blockjac.blocks.dense import as_dense_axes
-from blockjac.blocks.factor import check_fits
-from blockjac.blocks.known import is_known, known_values
-from blockjac.blocks.operators import Operator, OperatorGroup
-from blockjac.blocks.star import summed
-from blockjac.known_zeros import LARGEST
-from blockjac.promises import is_structure_kept
+from blockjac.graph.known_zeros import LARGEST
+from blockjac.operators.operator import Operator, OperatorGroup
 from blockjac.rules.registry import labels_of, made, over, plain, rule
+from blockjac.terms.block import delta_pairs, rebuilt
+from blockjac.terms.known_indices import is_known, known_values
 
 MAX_WRITTEN = 128
 """Along a longer axis the triangle of a running product is applied and not written out."""

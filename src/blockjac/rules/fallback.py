@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac import compat
-from blockjac.blocks.losses import Unknown
-from blockjac.blocks.operators import OperatorGroup
-from blockjac.graph import Equation
+from blockjac.algebra.losses import Unknown
+from blockjac.base import compat
+from blockjac.graph.graph import Equation
+from blockjac.graph.trace import is_inexact
+from blockjac.operators.operator import OperatorGroup
 from blockjac.rules.registry import Pass
-from blockjac.trace import is_inexact
 
 REVERSE_ONLY = {"custom_vjp_call"}
 """Primitives that JAX differentiates backwards only."""

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from blockjac import compat
-from blockjac.blocks.operators import OperatorGroup
-from blockjac.graph import Equation
+from blockjac.base import compat
+from blockjac.graph.graph import Equation
+from blockjac.graph.trace import is_inexact
+from blockjac.operators.operator import OperatorGroup
 from blockjac.rules.fallback import of_moving, packed, placed, real_dtype, unpacked, vertex_shape
 from blockjac.rules.registry import PASSES, Edges, Pass
-from blockjac.trace import is_inexact
 
 RIGHT_HAND_SIDE = "right-hand side"
 """The name of the axis of right-hand sides, each of which a solve treats alike."""

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from blockjac import compat
+from blockjac.base import compat
 from blockjac.blocks import Block
-from blockjac.blocks.operators import OperatorGroup
-from blockjac.graph import Equation
+from blockjac.graph.graph import Equation
+from blockjac.operators.operator import OperatorGroup
 from blockjac.rules.fallback import ONE_EQUATION, placed
 from blockjac.rules.registry import PASSES, Edges, Pass
 

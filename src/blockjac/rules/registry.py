@@ -19,8 +19,8 @@ import jax
 import numpy as np
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
-from blockjac.blocks.block import rebuilt
 from blockjac.errors import RuleError
+from blockjac.terms.block import rebuilt
 
 Derivative = Callable[..., Any]
 Edges = list[list[Any]]

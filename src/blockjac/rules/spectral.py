@@ -23,9 +23,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from blockjac import compat
-from blockjac.blocks.operators import OperatorGroup
-from blockjac.graph import Equation
+from blockjac.base import compat
+from blockjac.graph.graph import Equation
+from blockjac.operators.operator import OperatorGroup
 from blockjac.rules.fallback import packed, placed, real_dtype, unpacked, vertex_shape
 from blockjac.rules.linalg import factor_edges, factorized, names_of
 from blockjac.rules.registry import PASSES, Edges, Pass

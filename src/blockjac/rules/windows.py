@@ -12,9 +12,9 @@ import numpy as np
 from jax import lax
 
 from blockjac.blocks import Block, Index, Label, Lookup, Term
-from blockjac.blocks.index import collect
-from blockjac.expansions import patches
+from blockjac.graph.expand import patches
 from blockjac.rules.registry import labels_of, plain, rule
+from blockjac.terms.index import collect
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,721 @@
+"""The system that a contraction solves: which labels must agree for two indices to meet on an axis.
+
+A `Network` is a term in the making: factors, the indices of the answer, and equations between
+indices that still have to hold. `solve` removes the equations one by one, each by a substitution of
+a label (a slice, a reshape or a gather of the factors that carry it), or, where no substitution
+exists, by a factor of zeros and ones. Every step keeps `0 <= index < size of the axis`, so that no
+entry is counted that lies outside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from blockjac.algebra import arrays, masks
+from blockjac.algebra.arrays import View
+from blockjac.algebra.cost import Abstract, is_planning
+from blockjac.algebra.einsum import sum_out
+from blockjac.base.promises import is_structure_kept
+from blockjac.terms.factor import Factor
+from blockjac.terms.index import Index, Label, Lookup, collect, radix
+from blockjac.terms.known_indices import (
+    composed,
+    digit,
+    index_along,
+    is_known,
+    known_lookup,
+    known_values,
+    meetings,
+)
+from blockjac.terms.term import Term
+
+
+class Contradiction(Exception):
+    """The equations have no solution: the term is zero."""
+
+
+class Network:
+    """Factors, output indices and pending equations over a common set of labels."""
+
+    def __init__(
+        self,
+        factors: Sequence[Factor],
+        indices: Sequence[Index],
+        axis_sizes: Sequence[int],
+        labels: Sequence[Label],
+        coefficient: Any,
+    ) -> None:
+        self.axis_sizes = tuple(axis_sizes)
+        self.views = [View.of(factor) for factor in factors]
+        self.indices = list(indices)
+        self.labels = dict.fromkeys(labels)
+        self.coefficient = coefficient
+        self.equations: list[tuple[Index, Index, int]] = []
+
+    # Solving
+
+    def solve(self, equations: Sequence[tuple[Index, Index, int]]) -> None:
+        """Make each pair of indices agree on its axis.
+
+        Raises:
+            Contradiction: if no label values satisfy them.
+        """
+        self.equations = list(equations)
+        for place, (_, _, size) in enumerate(equations):
+            for side in (0, 1):
+                index = self.equations[place][:2][side]  # as the trims before have left it
+                if index.single is not None and not index.within(size):
+                    self.trim(index, size)
+        while self.equations:
+            self.equations.sort(key=_difficulty)
+            self._solve_one(*self.equations.pop(0))
+
+    def _solve_one(self, left: Index, right: Index, size: int) -> None:
+        if left == right:
+            self._require(left, size)
+            return
+        for attempt in ATTEMPTS:
+            if attempt(self, left, right, size):
+                return
+        self._compare(left, right, size)
+
+    def _compare(self, left: Index, right: Index, size: int) -> None:
+        if _is_countable(left, right):
+            together = [one for one in self.equations if _is_countable(one[0], one[1])]
+            self.equations = [one for one in self.equations if one not in together]
+            self._meet([(left, right, size), *together])
+            return
+        self.views.append(View.of(arrays.equal(left, right, size)))
+
+    def _meet(self, equations: Sequence[tuple[Index, Index, int]]) -> None:
+        """Replace the labels of indices that are known by one label over all places of meeting."""
+        count, found = meetings(*map(list, zip(*equations, strict=True)))
+        if not count:
+            raise Contradiction
+        joint = Label(count)
+        for label, values in found.items():
+            self.substitute(label, index_along(values, joint))
+
+    def _require(self, index: Index, size: int) -> None:
+        """Keep only label values for which the index lies on the axis.
+
+        A single label has been trimmed before, so that this is a factor of zeros and ones or
+        nothing.
+        """
+        if index.constant and not index.within(size):
+            raise Contradiction
+        if not index.within(size):
+            self.mask(index, size)
+
+    def mask(self, index: Index, size: int, divisor: int = 1) -> None:
+        """Keep, by a factor, the label values for which an index's quotient lies on an axis."""
+        mask = arrays.in_range(index, size, divisor, self._is_structure(index))
+        self.views.append(View.of(mask))
+
+    def _is_structure(self, index: Index, is_placed: bool = False) -> bool:
+        """Whether an index is known and stays: where it lies says which places the answer has."""
+        return (
+            is_structure_kept()
+            and is_known(index)
+            and (is_placed or any(map(self.is_placed, index.labels)))
+        )
+
+    def trim(self, index: Index, size: int) -> None:
+        """Restrict the one label of an index to the values for which the index lies on the axis."""
+        if index.single is None:
+            raise TypeError("only an index of one label can be trimmed")
+        label, stride = index.single
+        first, last = _values_within(index.offset, stride, label.size, size)
+        if last < first:
+            raise Contradiction
+        self.substitute(label, Index.of(Label(last - first + 1), 1, first))
+
+    # Substitution
+
+    def fix(self, label: Label, value: int) -> None:
+        """Give a label a constant value."""
+        if not 0 <= value < label.size:
+            raise Contradiction
+        self.substitute(label, Index(value))
+
+    def substitute(self, label: Label, value: Index) -> None:
+        """Replace a label everywhere by an expression whose values keep its range or are masked."""
+        self.labels.pop(label, None)
+        for new in value.labels:
+            self.labels.setdefault(new)
+        lookups: dict[int, Lookup] = {}
+
+        def replaced(index: Index) -> Index:
+            return _index_substituted(index, label, value, lookups)
+
+        self.views = [
+            View(view.array, tuple(map(replaced, view.axes)), view.name) for view in self.views
+        ]
+        self.indices = [replaced(index) for index in self.indices]
+        self.equations = [
+            (replaced(left), replaced(right), size) for left, right, size in self.equations
+        ]
+
+    def solve_for(self, label: Label, value: Index) -> None:
+        """Replace a label by an expression that may leave its range; what leaves it is no entry."""
+        if value.constant:
+            self.fix(label, value.offset)
+            return
+        if value.single is not None and not value.within(label.size):
+            kept = value.single[0]
+            first, last = _values_within(value.offset, value.single[1], kept.size, label.size)
+            if last < first:
+                raise Contradiction
+            fresh = Index.of(Label(last - first + 1), 1, first)
+            self.substitute(kept, fresh)
+            value = _index_substituted(value, kept, fresh, {})
+        is_masked = not value.within(label.size) and not self._guards(label, value)
+        self.substitute(label, value)
+        if is_masked:
+            self.mask(value, label.size)
+
+    def _guards(self, label: Label, value: Index) -> bool:
+        """Whether a value outside the label's range counts for nothing anyway.
+
+        It does where an axis of the answer is the label, since a place off the axis is no entry,
+        and where a factor has the label as an axis, which reads 0 there. Places that are known and
+        stay in the answer are left out all the same: a 0 that is read is an entry like any other.
+        """
+        if any(
+            index.is_plain(size) and index.labels == (label,)
+            for index, size in zip(self.indices, self.axis_sizes, strict=True)
+        ):
+            return True
+        is_structure = self._is_structure(value, self.is_placed(label))
+        return not is_structure and any(view.guards(label) for view in self.views)
+
+    def is_digit(self, label: Label) -> bool:
+        """Whether a label stands beside others in an index of the answer, or of an equation."""
+        return any(label in index.labels and len(index.labels) > 1 for index in self._pending())
+
+    def is_placed(self, label: Label) -> bool:
+        """Whether a label stands in an index of the answer, or of an equation."""
+        return any(label in index.labels for index in self._pending())
+
+    def _pending(self) -> list[Index]:
+        sides = [side for left, right, _ in self.equations for side in (left, right)]
+        return [*self.indices, *sides]
+
+    # The answer
+
+    def term(self, out_axes: int) -> Term:
+        """Sum the labels that no index carries and return the term."""
+        factors = [view.read() for view in self.views]
+        return answered(factors, self.indices, self.labels, self.coefficient, out_axes)
+
+
+def answered(
+    factors: Sequence[Factor],
+    indices: Sequence[Index],
+    labels: Iterable[Label],
+    coefficient: Any,
+    out_axes: int,
+) -> Term:
+    """The term of solved indices: the labels that none of them carries are summed.
+
+    Args:
+        factors: over the labels.
+        indices: of the answer's axes.
+        labels: all of them, each once.
+        coefficient: a static scalar.
+        out_axes: how many of the indices are the output's.
+    """
+    used = dict.fromkeys(label for index in indices for label in index.labels)
+    carried = {label for factor in factors for label in factor.labels}
+    for label in labels:
+        if label not in used and label not in carried:
+            coefficient = coefficient * label.size
+    summed = [label for label in labels if label in carried and label not in used]
+    kept = list(factors)
+    if summed:
+        kept, coefficient = absorbed(kept, summed, coefficient)
+        kept = contracted(kept, summed, list(used))
+    kept, coefficient = merged(kept, coefficient)
+    return Term(tuple(kept), tuple(indices[:out_axes]), tuple(indices[out_axes:]), coefficient)
+
+
+def absorbed(
+    factors: Sequence[Factor], summed: Sequence[Label], coefficient: Any
+) -> tuple[list[Factor], Any]:
+    """Multiply what is not summed into a smaller factor that is about to be contracted.
+
+    A scalar goes into the smallest factor, where the compiler multiplies while it writes that
+    factor; a factor over some of another's labels goes into that one. After a matrix product it
+    would be one more pass over the result.
+    """
+    reach = set(summed)
+    involved = [factor for factor in factors if reach & set(factor.labels)]
+    numbers = [factor for factor in involved if not arrays.is_mask(factor)]
+    if len(numbers) < 2:
+        return list(factors), coefficient
+    result = arrays.numel(list({label for factor in involved for label in factor.labels} - reach))
+    smallest = min(numbers, key=lambda factor: factor.numel)
+    gains: dict[int, list[Factor]] = {}
+    left: list[Factor] = []
+    for factor in factors:
+        home = None
+        if factor not in involved:
+            homes = [one for one in numbers if set(factor.labels) <= set(one.labels)]
+            home = min(homes, key=lambda one: one.numel, default=None)
+        if home is None or home.numel > result or (not factor.labels and arrays.is_mask(factor)):
+            left.append(factor)
+        else:
+            gains.setdefault(id(home), []).append(factor)
+    scaled = abs(coefficient) != 1 and smallest.numel <= result
+    if scaled:
+        gains.setdefault(id(smallest), [])
+    made = []
+    for factor in left:
+        if id(factor) in gains:
+            own = coefficient if scaled and factor is smallest else 1
+            factor = arrays.product([factor, *gains[id(factor)]], own)
+        made.append(factor)
+    return made, 1 if scaled else coefficient
+
+
+def contracted(
+    factors: Sequence[Factor], summed: Sequence[Label], wanted: Sequence[Label] = ()
+) -> list[Factor]:
+    """Contract, group by group, the factors that share labels to be summed; keep the others.
+
+    Args:
+        factors: any number.
+        summed: the labels that disappear.
+        wanted: the others in the order of the answer's axes.
+    """
+    untouched = [factor for factor in factors if not set(factor.labels) & set(summed)]
+    pending = [factor for factor in factors if set(factor.labels) & set(summed)]
+    while pending:
+        group, reach = [pending.pop(0)], set()
+        grew = True
+        while grew:
+            reach = {label for factor in group for label in factor.labels if label in summed}
+            joining = [factor for factor in pending if set(factor.labels) & reach]
+            pending = [factor for factor in pending if not set(factor.labels) & reach]
+            group += joining
+            grew = bool(joining)
+        own = [label for label in summed if label in reach]
+        untouched.append(sum_out(group, own, wanted))
+        mask = masks.summed(group, own)
+        if mask is not None:
+            untouched.append(mask)
+    return untouched
+
+
+def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], Any]:
+    """Multiply factors over the same labels, and the coefficient with the first such group.
+
+    A lone scalar takes the coefficient too: it is one number, and may be used often. Masks are
+    multiplied with masks alone: what they drop may still become inf or nan, and is dropped when all
+    of it is known. Those that are known now stay so.
+    """
+    groups: dict[tuple[frozenset[Label], bool, bool], list[Factor]] = {}
+    for factor in factors:
+        kind = arrays.is_mask(factor), arrays.is_known_mask(factor)
+        groups.setdefault((frozenset(factor.labels), *kind), []).append(factor)
+    result = []
+    for (labels, are_masks, are_known), group in groups.items():
+        if not are_masks and (len(group) > 1 or not labels):
+            result.append(arrays.product(group, coefficient))
+            coefficient = 1
+        else:
+            joint = masks.both(group) if are_known and len(group) > 1 else None
+            result.append(arrays.product(group) if joint is None else joint)
+    return result, coefficient
+
+
+# Steps of the solver: each returns whether it has dealt with the equation.
+
+
+def _constants(network: Network, left: Index, right: Index, size: int) -> bool:
+    """Both sides differ by a constant, or one side is one."""
+    if left.lookup is None and right.lookup is None:
+        difference = collect(
+            [*left.strides, *((label, -stride) for label, stride in right.strides)]
+        )
+        if not difference:
+            if left.offset != right.offset:
+                raise Contradiction
+            network._require(left, size)
+            return True
+    for one, other in ((left, right), (right, left)):
+        if one.constant:
+            if not 0 <= one.offset < size:
+                raise Contradiction
+            if other.single is not None:
+                label, stride = other.single
+                value, rest = divmod(one.offset - other.offset, stride)
+                if rest:
+                    raise Contradiction
+                network.fix(label, value)
+                return True
+    return False
+
+
+def _singles(network: Network, left: Index, right: Index, size: int) -> bool:
+    """`a + s*l == b + t*m`, a linear Diophantine equation; l and m may be one label."""
+    if left.single is None or right.single is None:
+        return False
+    (first, s), (second, t) = left.single, right.single
+    if first is second:
+        value, rest = divmod(right.offset - left.offset, s - t)
+        if rest or not 0 <= left.offset + s * value < size:
+            raise Contradiction
+        network.fix(first, value)
+        return True
+    if (left.offset, s, first.size) == (right.offset, t, second.size) and left.within(size):
+        network.substitute(second, Index.of(first))  # a renaming
+        return True
+    low = max(0, min(left.offset, left.offset + s * (first.size - 1)))
+    low = max(low, min(right.offset, right.offset + t * (second.size - 1)))
+    high = min(size - 1, max(left.offset, left.offset + s * (first.size - 1)))
+    high = min(high, max(right.offset, right.offset + t * (second.size - 1)))
+    common = math.gcd(s, t)
+    if (right.offset - left.offset) % common:
+        raise Contradiction
+    step = abs(s * t) // common
+    # The smallest place on the axis that both sides reach, then every `step`-th one.
+    place = next(
+        (
+            x
+            for x in range(low, low + step)
+            if (x - left.offset) % s == 0 and (x - right.offset) % t == 0
+        ),
+        None,
+    )
+    if place is None or place > high:
+        raise Contradiction
+    count = (high - place) // step + 1
+    joint = Label(count)
+    network.substitute(first, Index.of(joint, step // s, (place - left.offset) // s))
+    network.substitute(second, Index.of(joint, step // t, (place - right.offset) // t))
+    return True
+
+
+def _digits(network: Network, left: Index, right: Index, size: int) -> bool:
+    """Mixed-radix numbers: split the equation at a common boundary into high and low digits."""
+    if not _has_digits(left, right):
+        return False
+    boundaries = {abs(stride) for index in (left, right) for _, stride in index.strides}
+    boundaries |= {index.lookup.multiple for index in (left, right) if index.lookup is not None}
+    boundaries -= {1}
+    for boundary in sorted(boundaries):
+        one, other = _cut(left, boundary), _cut(right, boundary)
+        if one is None or other is None or (one.whole and other.whole):
+            continue
+        splits = {**one.splits, **other.splits}
+        if splits:
+            network.equations.append((left, right, size))
+            for label, (high, low) in splits.items():
+                network.substitute(label, Index(0, collect([(high, low.size), (low, 1)])))
+            return True
+        if not right.within(size):
+            network._require(left, size)
+        network.equations.append((one.low, other.low, boundary))
+        network.equations.append((one.high, other.high, -(-size // boundary)))
+        return True
+    return False
+
+
+def _has_digits(left: Index, right: Index) -> bool:
+    """Whether both indices have parts, and one of them several: a number of more than one digit."""
+    counts = [len(one.strides) + (one.lookup is not None) for one in (left, right)]
+    if any(one.lookup is not None and one.lookup.multiple == 1 for one in (left, right)):
+        return False
+    return min(counts) > 0 and max(counts) > 1
+
+
+def follows_digit(index: Index, meeting: Index) -> bool:
+    """Whether a lookup is a digit of its index, and the other index has one label at this digit."""
+    if index.lookup is None or meeting.lookup is not None or not _has_digits(index, meeting):
+        return False
+    one, other = (_cut(each, index.lookup.multiple) for each in (index, meeting))
+    return (
+        one is not None
+        and other is not None
+        and not other.whole
+        and not other.splits
+        and other.high.single is not None
+    )
+
+
+class _Cut:
+    """An index written as `boundary * high + low` with `0 <= low < boundary`."""
+
+    def __init__(self, high: Index, low: Index, splits: dict[Label, tuple[Label, Label]]) -> None:
+        self.high, self.low, self.splits = high, low, splits
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was cut: one of the parts is the constant 0."""
+        return (self.high.constant and self.high.offset == 0) or (
+            self.low.constant and self.low.offset == 0
+        )
+
+
+def _cut(index: Index, boundary: int) -> _Cut | None:
+    high: list[tuple[Label, int]] = []
+    low: list[tuple[Label, int]] = []
+    splits: dict[Label, tuple[Label, Label]] = {}
+    for label, stride in index.strides:
+        if stride % boundary == 0:
+            high.append((label, stride // boundary))
+        elif stride > 0 and stride * label.size <= boundary:
+            low.append((label, stride))
+        elif stride > 0 and boundary % stride == 0 and label.size % (boundary // stride) == 0:
+            inner = boundary // stride
+            parts = (Label(label.size // inner), Label(inner))
+            splits[label] = parts
+            high.append((parts[0], 1))
+            low.append((parts[1], stride))
+        else:
+            return None
+    carry, offset = divmod(index.offset, boundary)
+    upper, lower = Index(carry, tuple(high)), Index(offset, tuple(low))
+    if index.lookup is not None:
+        if index.lookup.multiple % boundary == 0:
+            upper = replace(upper, lookup=_divided_lookup(index.lookup, boundary))
+        else:
+            lower = replace(lower, lookup=index.lookup)
+    if not lower.within(boundary):
+        return None
+    return _Cut(upper, lower, splits)
+
+
+def _substitution(network: Network, left: Index, right: Index, size: int) -> bool:
+    """One label stands alone with stride 1 or -1: it is the rest of the equation."""
+    found: list[tuple[int, Label, Index]] = []
+    for one, other in ((left, right), (right, left)):
+        for label, stride in one.strides:
+            alone = one.single is not None
+            if label in other.labels or (one.lookup is not None and label in one.lookup.labels):
+                continue
+            value = _difference(other, one.without(label), stride)
+            if value is not None:
+                # Alone on its side it costs no window; prefer it, then the largest label.
+                found.append(((0 if alone else 1) * 2**62 - label.size, label, value))
+    if not found:
+        return False
+    _, label, value = min(found, key=lambda entry: entry[0])
+    if len(value.labels) > 1 and network.is_placed(label):
+        # What is no digit itself would hide the other digits, and what stands for labels that could
+        # be summed keeps them all in the answer: rather a window of some factor.
+        is_digit = network.is_digit(label)
+        least = label.size if is_digit else label.size / 2
+        free = [
+            (rank, other, rest)
+            for rank, other, rest in found
+            if other.size >= least
+            and not network.is_placed(other)
+            and (is_digit or not all(map(network.is_placed, rest.labels)))
+        ]
+        _, label, value = min(free, key=lambda entry: entry[0], default=(0, label, value))
+    if left.single is None and right.single is None and not right.within(size):
+        network._require(left, size)
+    network.solve_for(label, value)
+    return True
+
+
+def _difference(index: Index, rest: Index, stride: int) -> Index | None:
+    """`(index - rest) / stride` as an expression, or None where it is not one."""
+    if rest.lookup is not None and index.lookup is not None:
+        return None
+    if abs(stride) != 1:
+        return None
+    strides = collect([*index.strides, *((label, -other) for label, other in rest.strides)])
+    lookup, sign = (index.lookup, 1) if rest.lookup is None else (rest.lookup, -1)
+    lookup = _scaled_lookup(lookup, sign * stride) if lookup is not None else None
+    return Index(
+        (index.offset - rest.offset) * stride,
+        tuple((label, other * stride) for label, other in strides),
+        lookup,
+    )
+
+
+def _flattening(network: Network, left: Index, right: Index, size: int) -> bool:
+    """Two complete mixed radices that do not refine each other become lookups of one flat label."""
+    one, other = radix(left), radix(right)
+    if one is None or other is None or len(one) == 1 or len(other) == 1 or set(one) & set(other):
+        return False
+    flat = Label(min(arrays.numel(one), arrays.numel(other), size))
+    for digits in (one, other):
+        weight = 1
+        for label in reversed(digits):
+            network.substitute(label, digit(flat, weight, label.size))
+            weight *= label.size
+    return True
+
+
+def _known_digits(network: Network, left: Index, right: Index, size: int) -> bool:
+    """A complete mixed radix at places that are known: each of its digits is a lookup."""
+    for one, other in ((left, right), (right, left)):
+        digits, labels = radix(other), one.labels
+        if one.lookup is None or not is_known(one) or digits is None or len(digits) == 1:
+            continue
+        if set(digits) & set(labels) or arrays.numel(labels) > arrays.LARGEST_KNOWN:
+            continue
+        limit = min(arrays.numel(digits), size)
+        if not one.within(limit):
+            network.views.append(View.of(arrays.in_range(one, limit)))
+        values = np.broadcast_to(known_values(one, labels), arrays.sizes(labels))
+        values, weight = np.clip(values, 0, limit - 1), 1
+        for label in reversed(digits):
+            places = known_lookup(values // weight % label.size, labels)
+            network.substitute(label, Index(0, (), places))
+            weight *= label.size
+        return True
+    return False
+
+
+def _division(network: Network, left: Index, right: Index, size: int) -> bool:
+    """Strided labels against anything: an integer division, and a mask of where it is exact."""
+    for index, rest in ((left, right), (right, left)):
+        for label, stride in index.strides:
+            if label in rest.labels or index.lookup is not None:
+                continue
+            value = _difference(rest, index.without(label), 1)
+            if value is None:
+                continue
+            network._require(index, size)
+            network.substitute(label, Index(0, (), arrays.quotient(value, stride, None)))
+            network.mask(value, label.size, stride)
+            return True
+    return False
+
+
+ATTEMPTS = (_constants, _singles, _digits, _flattening, _known_digits, _substitution, _division)
+
+
+# Helpers of substitution
+
+
+def _values_within(offset: int, stride: int, count: int, size: int) -> tuple[int, int]:
+    """First and last label value for which `offset + stride * value` lies in `0 .. size - 1`."""
+    if stride > 0:
+        first, last = -(offset // stride), (size - 1 - offset) // stride
+    else:
+        first, last = -((size - 1 - offset) // -stride), offset // -stride
+    return max(first, 0), min(last, count - 1)
+
+
+def _index_substituted(
+    index: Index, label: Label, value: Index, lookups: dict[int, Lookup]
+) -> Index:
+    """An index with a label replaced; equal lookups stay one object through `lookups`."""
+    if label not in index.labels:
+        return index
+    lookup = index.lookup
+    if lookup is not None and label in lookup.labels:
+        if id(lookup) not in lookups and is_known(index) and is_known(value):
+            lookups[id(lookup)] = composed(lookup, label, value)
+        if id(lookup) not in lookups:
+            axes = tuple(value if other is label else Index.of(other) for other in lookup.labels)
+            moved = View(lookup.array, axes).read()
+            lookups[id(lookup)] = replace(
+                lookup,
+                array=moved.array,
+                labels=moved.labels,
+                bounds=lookup.bounds if _safe(value, label) else None,
+            )
+        lookup = lookups[id(lookup)]
+    stride = index.stride(label)
+    if not stride:
+        return _plus(Index(index.offset, index.strides), lookup)
+    kept = index.without(label).strides
+    strides = collect([*kept, *((other, stride * step) for other, step in value.strides)])
+    affine = Index(index.offset + stride * value.offset, strides)
+    if value.lookup is None:
+        return _plus(affine, lookup)
+    scaled = _scaled_lookup(value.lookup, stride)
+    return _plus(affine, scaled if lookup is None else _summed_lookups(lookup, scaled))
+
+
+def _plus(index: Index, lookup: Lookup | None) -> Index:
+    """An affine index plus a lookup; a constant that has no label is no lookup but an offset."""
+    if lookup is None:
+        return index
+    if not lookup.labels and is_known(Index(0, (), lookup)):
+        return index.shifted(int(lookup.array))
+    return Index(index.offset, index.strides, lookup)
+
+
+def _safe(value: Index, label: Label) -> bool:
+    return value.within(label.size)
+
+
+def _scaled_lookup(lookup: Lookup, stride: int) -> Lookup:
+    if stride == 1:
+        return lookup
+    if is_known(Index(0, (), lookup)):
+        return known_lookup(lookup.array.astype(np.int64) * stride, lookup.labels)
+    bounds = (
+        None if lookup.bounds is None else tuple(sorted(stride * bound for bound in lookup.bounds))
+    )
+    array = _integers(lookup.array)
+    array = array if is_planning() else array * stride
+    multiple = lookup.multiple * abs(stride)
+    return Lookup(array, lookup.labels, bounds, multiple)  # pyright: ignore[reportArgumentType]
+
+
+def _integers(array: Any) -> Any:
+    """A lookup's numbers in a dtype that can be computed in: constants come in smaller ones."""
+    dtype = np.result_type(array.dtype, np.int32)
+    if is_planning():
+        return Abstract(array.shape, dtype)
+    return array if array.dtype == dtype else array.astype(dtype)
+
+
+def _divided_lookup(lookup: Lookup, divisor: int) -> Lookup:
+    """The lookup over a number that divides all its values."""
+    if is_known(Index(0, (), lookup)):
+        return known_lookup(lookup.array.astype(np.int64) // divisor, lookup.labels)
+    low, high = lookup.bounds or (0, 0)
+    return Lookup(
+        _integers(lookup.array) if is_planning() else _integers(lookup.array) // divisor,
+        lookup.labels,
+        None if lookup.bounds is None else (low // divisor, high // divisor),
+        lookup.multiple // divisor,
+    )
+
+
+def _summed_lookups(one: Lookup, other: Lookup) -> Lookup:
+    joint = Index(0, (), one), Index(0, (), other)
+    if all(map(is_known, joint)):
+        labels = arrays.unique([*one.labels, *other.labels])
+        return known_lookup(known_values(joint[0], labels) + known_values(joint[1], labels), labels)
+    total = arrays.add(Factor(one.array, one.labels), Factor(other.array, other.labels))
+    bounds = None
+    if one.bounds is not None and other.bounds is not None:
+        bounds = (one.bounds[0] + other.bounds[0], one.bounds[1] + other.bounds[1])
+    return Lookup(total.array, total.labels, bounds, math.gcd(one.multiple, other.multiple))
+
+
+def _difficulty(equation: tuple[Index, Index, int]) -> int:
+    """Easy equations first: they fix labels of the harder ones."""
+    left, right, _ = equation
+    if left.constant or right.constant:
+        return 0
+    if left.single is not None and right.single is not None:
+        return 1
+    if left.lookup is None and right.lookup is None:
+        return 2
+    return 4 if _is_countable(left, right) else 3
+
+
+def _is_countable(left: Index, right: Index) -> bool:
+    """Whether two indices meet at places that are known, and no label of theirs can be solved for.
+
+    Then the meetings are listed, once all that can be solved is. That takes a time that grows as
+    the places of both sides do; to compare each with each takes that of all their pairs.
+    """
+    return all(not index.strides and is_known(index) for index in (left, right))

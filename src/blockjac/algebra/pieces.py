@@ -1,0 +1,119 @@
+"""Terms that lie side by side along one axis, such as the parts of a split: joined, not added."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from blockjac.algebra import arrays
+from blockjac.algebra.arrays import check_fits
+from blockjac.algebra.cost import is_planning
+from blockjac.terms.factor import Factor
+from blockjac.terms.index import Index, Label
+from blockjac.terms.term import Term
+
+
+def joint_axis(terms: Sequence[Term], shape: Sequence[int], kept: Sequence[int]) -> int | None:
+    """The axis along which the terms are disjoint pieces; None if there is none.
+
+    Args:
+        terms: two or more.
+        shape: sizes of all axes, output first.
+        kept: axes with one and the same delta in every term.
+    """
+    others = [axis for axis in range(len(shape)) if axis not in kept]
+    apart = [
+        axis
+        for axis in others
+        if not all(term.indices[axis].is_plain(shape[axis]) for term in terms)
+    ]
+    if len(apart) != 1 or len(terms) < 2:
+        return None
+    axis = apart[0]
+    for term in terms:
+        labels = [label for place in others for label in term.indices[place].labels]
+        deltas = [label for place in kept for label in term.indices[place].labels]
+        if len(set(labels)) != len(labels) or set(labels) & set(deltas):
+            return None
+    spans = sorted(
+        span for span in (_span(term.indices[axis], shape[axis]) for term in terms) if span
+    )
+    disjoint = all(one[1] <= two[0] for one, two in itertools.pairwise(spans))
+    return axis if len(spans) == len(terms) and disjoint else None
+
+
+def _span(index: Index, size: int) -> tuple[int, int] | None:
+    """The places from a first to a last that an index runs over one by one; None if others."""
+    if index.lookup is not None or any(stride != 1 for _, stride in index.strides):
+        return None
+    if len(index.strides) > 1 or not index.within(size):
+        return None
+    length = index.strides[0][0].size if index.strides else 1
+    return index.offset, index.offset + length
+
+
+def joined(
+    terms: Sequence[Term], axis: int, target: Sequence[Label], shape: Sequence[int], dtype: Any
+) -> Factor:
+    """The entries of terms that are pieces along an axis, over the target labels of all axes.
+
+    Args:
+        terms: the pieces.
+        axis: along which they lie.
+        target: a label for each axis; axes of one delta share theirs.
+        shape: sizes of all axes.
+        dtype: of the result.
+    """
+    labels = arrays.unique([label for label in target if label.size != 1])
+    check_fits(labels, dtype)
+    if is_planning():
+        for term in terms:
+            if term.factors:
+                arrays.product(term.factors, term.coefficient, dtype)
+        return arrays.written(labels, dtype)
+    along = target[axis]
+    place = labels.index(along)
+    parts, reached = [], 0
+
+    def gap(length: int) -> None:
+        if length:
+            sizes = list(arrays.sizes(labels))
+            sizes[place] = length
+            parts.append(jnp.zeros(sizes, dtype))
+
+    for term in sorted(terms, key=lambda term: term.indices[axis].offset):
+        first, last = _span(term.indices[axis], shape[axis]) or (0, 0)
+        gap(first - reached)
+        parts.append(_piece(term, axis, target, labels, last - first, dtype))
+        reached = last
+    gap(shape[axis] - reached)
+    return Factor(jnp.concatenate(parts, place), labels)
+
+
+def _piece(
+    term: Term,
+    axis: int,
+    target: Sequence[Label],
+    labels: Sequence[Label],
+    length: int,
+    dtype: Any,
+) -> Any:
+    mapping: dict[Label, Label] = {}
+    for index, label in zip(term.indices, target, strict=True):
+        for own in index.labels:
+            mapping[own] = label
+    sizes = [length if label is target[axis] else label.size for label in labels]
+    if not term.factors:
+        return jnp.full(sizes, term.coefficient, dtype)
+    value = arrays.product(term.factors, term.coefficient, dtype)
+    own = Factor(value.array, tuple(mapping[label] for label in value.labels))
+    order = [own.labels.index(label) for label in labels if label in own.labels]
+    array = jnp.transpose(own.array, order)
+    full = jnp.reshape(
+        array,
+        [size if label in own.labels else 1 for label, size in zip(labels, sizes, strict=True)],
+    )
+    return jnp.broadcast_to(full, sizes).astype(dtype)

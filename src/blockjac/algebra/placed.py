@@ -1,0 +1,191 @@
+"""Few entries, at places that are known at run time only, added into an array where they belong.
+
+A term whose entries stand in a window or at looked-up places is not written out to be added to an
+array that is there: its entries are added in place, which a loop does without a pass over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from blockjac.algebra import arrays
+from blockjac.algebra.cost import Abstract, charge, current, is_planning
+from blockjac.terms.factor import Factor
+from blockjac.terms.index import Index, Label
+from blockjac.terms.term import Term
+
+WINDOW = 4
+"""An array of so many times more entries than a window has is not passed over for it."""
+
+SCATTERED = 16
+"""The same for entries that are put in one by one."""
+
+
+def parted(
+    terms: Sequence[Term], targets: Sequence[Label]
+) -> tuple[list[Term], list[tuple[Term, Places]]]:
+    """The terms to be written out, and those to be added in place to what the others give.
+
+    Args:
+        terms: of a block.
+        targets: the label that each of its axes has in the result.
+    """
+    whole, few = [], []
+    for term in terms:
+        places = Places(term, targets)
+        if places.are_few:
+            few.append((term, places))
+        else:
+            whole.append(term)
+    return (whole, few) if whole else (list(terms), [])
+
+
+class Places:
+    """Where the entries of a term go in an array.
+
+    Attributes:
+        dims: the labels of the array's axes.
+        index: the index expression of each.
+    """
+
+    def __init__(self, term: Term, targets: Sequence[Label]) -> None:
+        self.term = term
+        self.index: dict[Label, Index] = {}
+        for target, index in zip(targets, term.indices, strict=True):
+            self.index.setdefault(target, index)
+        self.dims = tuple(self.index)
+        uses = [label for index in self.index.values() for label in index.labels]
+        self.plain = [
+            dim
+            for dim, index in self.index.items()
+            if index.is_plain(dim.size) and all(uses.count(label) == 1 for label in index.labels)
+        ]
+        self.looked_up = [dim for dim in self.dims if dim not in self.plain]
+        self.grid = arrays.unique(
+            [label for dim in self.looked_up for label in self.index[dim].labels]
+        )
+
+    @property
+    def are_few(self) -> bool:
+        """Whether it is cheaper to add the entries one by one than to pass over the array."""
+        term = self.term
+        labels = {label for index in self.index.values() for label in index.labels}
+        if not any(index.lookup for index in self.index.values()) or not labels.issuperset(
+            label for factor in term.factors for label in factor.labels
+        ):
+            return False
+        times = WINDOW if self.is_window else SCATTERED
+        return arrays.numel(tuple(labels)) * times <= arrays.numel(self.dims)
+
+    @property
+    def is_window(self) -> bool:
+        """Whether the entries are a box of the array that lies inside of it."""
+        return all(self._is_run(dim) for dim in self.looked_up) and len(self.grid) == sum(
+            len(self.index[dim].labels) for dim in self.looked_up
+        )
+
+    def _is_run(self, dim: Label) -> bool:
+        """Whether the index along an axis is a start and a label, and never leaves the axis."""
+        index = self.index[dim]
+        if index.strides and index.single != (index.labels[0], 1):
+            return self._is_started_run(index, dim)
+        return index.within(dim.size) if index.lookup is None else self._is_started_run(index, dim)
+
+    def _is_started_run(self, index: Index, dim: Label) -> bool:
+        lookup = index.lookup
+        steps = [stride for _, stride in index.strides]
+        return (
+            lookup is not None
+            and not lookup.labels
+            and lookup.bounds is not None
+            and steps in ([], [1])
+            and index.offset + lookup.bounds[0] >= 0
+            and index.offset + lookup.bounds[1] + self._length(dim) <= dim.size
+        )
+
+    def _length(self, dim: Label) -> int:
+        """How many entries a window has along an axis."""
+        return arrays.numel(self.index[dim].labels)
+
+    def added(self, base: Factor | None, dtype: Any) -> Factor:
+        """The array with the term's entries added to it.
+
+        Args:
+            base: over some of the axes; in a plan it does not matter.
+            dtype: of the result.
+        """
+        labels = (*self.grid, *(label for dim in self.plain for label in self.index[dim].labels))
+        values = self._values(labels, dtype)
+        if is_planning() or base is None:
+            entries = arrays.numel(labels)
+            current().additions += entries
+            charge(0, 3 * entries * dtype.itemsize)
+            return Factor(Abstract(arrays.sizes(self.dims), dtype), self.dims)
+        array = jnp.broadcast_to(arrays.aligned(base, self.dims), arrays.sizes(self.dims))
+        array = array.astype(dtype)
+        added = (
+            self._in_window(array, values, labels)
+            if self.is_window
+            else self._scattered(array, values)
+        )
+        return Factor(added, self.dims)
+
+    def _values(self, labels: Sequence[Label], dtype: Any) -> Any:
+        term = self.term
+        if not term.factors:
+            sizes = arrays.sizes(labels)
+            return () if is_planning() else jnp.full(sizes, term.coefficient, dtype)
+        product = arrays.product(list(term.factors), term.coefficient, dtype, labels)
+        if is_planning():
+            return ()
+        whole = jnp.broadcast_to(arrays.aligned(product, labels), arrays.sizes(labels))
+        return whole.astype(dtype)
+
+    def _in_window(self, array: Any, values: Any, labels: Sequence[Label]) -> Any:
+        order = [labels.index(label) for dim in self.dims for label in self.index[dim].labels]
+        sizes = tuple(self._length(dim) for dim in self.dims)
+        values = jnp.reshape(jnp.transpose(values, order), sizes)
+        axes = tuple(self.dims.index(dim) for dim in self.looked_up)
+        numbers = lax.ScatterDimensionNumbers(
+            update_window_dims=tuple(range(len(sizes))),
+            inserted_window_dims=(),
+            scatter_dims_to_operand_dims=axes,
+        )
+        start = jnp.stack([self._start(self.index[dim]) for dim in self.looked_up])
+        return lax.scatter_add(
+            array,
+            start,
+            values,
+            numbers,
+            indices_are_sorted=True,
+            unique_indices=True,
+            mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+        )
+
+    def _start(self, index: Index) -> Any:
+        start = jnp.asarray(index.offset, jnp.int32)
+        return start if index.lookup is None else start + index.lookup.array.astype(jnp.int32)
+
+    def _scattered(self, array: Any, values: Any) -> Any:
+        over = arrays.sizes(self.grid)
+        places = []
+        for dim in self.looked_up:
+            found = arrays.index_values(self.index[dim])
+            place = jnp.broadcast_to(arrays.aligned(found, self.grid), over)
+            places.append(jnp.where(place < 0, dim.size, place).astype(jnp.int32))
+        # An axis may have several labels, or none where its size is 1.
+        values = jnp.reshape(values, over + tuple(self._length(dim) for dim in self.plain))
+        axes = tuple(self.dims.index(dim) for dim in self.looked_up)
+        numbers = lax.ScatterDimensionNumbers(
+            update_window_dims=tuple(range(len(over), values.ndim)),
+            inserted_window_dims=axes,
+            scatter_dims_to_operand_dims=axes,
+        )
+        indices = jnp.stack(places, axis=-1)
+        return lax.scatter_add(
+            array, indices, values, numbers, mode=lax.GatherScatterMode.FILL_OR_DROP
+        )

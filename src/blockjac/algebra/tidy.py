@@ -1,0 +1,81 @@
+"""Terms as they are kept: without labels of size 1, and none that has no entry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from blockjac.algebra.arrays import reshaped
+from blockjac.algebra.index_equations import Contradiction, Network
+from blockjac.base.arrays import Shape
+from blockjac.terms.factor import Factor
+from blockjac.terms.index import Index, Lookup, collect
+from blockjac.terms.term import Term
+
+
+def tidy(term: Term, out_shape: Shape, wrt_shape: Shape) -> Term | None:
+    """A term without labels of size 1, or None when it has no entry at all."""
+    if isinstance(term.coefficient, int | float | complex) and term.coefficient == 0:
+        return None
+    labels = term.labels
+    if any(label.size == 0 for label in labels):
+        return None
+    lookups: dict[int, Lookup] = {}
+    indices = tuple(_tidy_index(index, lookups) for index in term.indices)
+    for index, size in zip(indices, out_shape + wrt_shape, strict=True):
+        bounds = index.bounds()
+        if size == 0 or (bounds is not None and (bounds[1] < 0 or bounds[0] >= size)):
+            return None
+    out, wrt = indices[: len(out_shape)], indices[len(out_shape) :]
+    factors = term.factors
+    if any(
+        index.single is not None and not index.within(size)
+        for index, size in zip(indices, out_shape + wrt_shape, strict=True)
+    ):
+        return trimmed(Term(factors, out, wrt, term.coefficient), out_shape, wrt_shape)
+    if any(label.size == 1 for factor in factors for label in factor.labels):
+        factors = tuple(map(tidy_factor, factors))
+    return Term(factors, out, wrt, term.coefficient)
+
+
+def trimmed(term: Term, out_shape: Sequence[int], wrt_shape: Sequence[int]) -> Term | None:
+    """A term with the label of each single-label index kept on its axis; None if none is left."""
+    network = Network(
+        term.factors, term.indices, (*out_shape, *wrt_shape), term.labels, term.coefficient
+    )
+    for place, size in enumerate((*out_shape, *wrt_shape)):
+        index = network.indices[place]
+        if index.single is not None and not index.within(size):
+            try:
+                network.trim(index, size)
+            except Contradiction:
+                return None
+    return tidy(network.term(len(term.out)), tuple(out_shape), tuple(wrt_shape))
+
+
+def _tidy_index(index: Index, lookups: dict[int, Lookup]) -> Index:
+    """An index without labels of size 1; equal lookups stay one object through `lookups`."""
+    if all(label.size != 1 for label in index.labels):
+        return index
+    lookup = index.lookup
+    if lookup is not None and any(label.size == 1 for label in lookup.labels):
+        if id(lookup) not in lookups:
+            squeezed = tidy_factor(Factor(lookup.array, lookup.labels))
+            array = squeezed.array
+            if lookup.constant and isinstance(lookup.array, np.ndarray):
+                array = np.reshape(lookup.array, tuple(label.size for label in squeezed.labels))
+            lookups[id(lookup)] = replace(lookup, array=array, labels=squeezed.labels)
+        lookup = lookups[id(lookup)]
+        if not lookup.labels and lookup.constant and isinstance(lookup.array, np.ndarray):
+            return Index(index.offset + int(lookup.array), collect(index.strides))
+    return Index(index.offset, collect(index.strides), lookup)
+
+
+def tidy_factor(factor: Factor) -> Factor:
+    """A factor without labels of size 1, which no index names."""
+    labels = tuple(label for label in factor.labels if label.size != 1)
+    if len(labels) == len(factor.labels):
+        return factor
+    return Factor(reshaped(factor.array, labels), labels, factor.name)

@@ -1,0 +1,92 @@
+"""The operations that the methods of a Block stand for, each where the layers below have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.algebra import materialize
+from blockjac.algebra.arrays import cast, is_mask
+from blockjac.algebra.at_once import at_once
+from blockjac.algebra.cost import is_planning
+from blockjac.algebra.replay import replayed_array
+from blockjac.algebra.star import add
+from blockjac.algebra.tidy import tidy
+from blockjac.blocks.contraction import star
+from blockjac.exports.sparse_arrays import to_bcoo, to_bcsr, to_scipy, to_scipy_operator
+from blockjac.sparsity.pattern import nnz, pattern
+from blockjac.terms.block import Block, rebuilt
+from blockjac.terms.matrix_interface import MatrixInterface
+
+__all__ = [
+    "add",
+    "as_linear_operator",
+    "dense",
+    "diagonal",
+    "nnz",
+    "pattern",
+    "scaled",
+    "star",
+    "tidy",
+    "to_bcoo",
+    "to_bcsr",
+    "to_scipy",
+    "to_scipy_operator",
+]
+
+
+def dense(block: Block, max_bytes: int | None) -> jax.Array:
+    """The entries of a block as one array; see `Block.dense`."""
+    return at_once(_dense, block, max_bytes=max_bytes)
+
+
+def diagonal(block: Block) -> jax.Array:
+    """The entries on the diagonal; see `Block.diagonal`."""
+    return at_once(_diagonal, block)
+
+
+def scaled(block: Block, scalar: Any) -> Block:
+    """A block times a number, its own numbers in the dtype that the product has."""
+    dtype = np.dtype(jnp.result_type(block.dtype, scalar))
+    terms = [
+        replace(
+            term,
+            factors=tuple(one if is_mask(one) else cast(one, dtype) for one in term.factors),
+            coefficient=term.coefficient * scalar,
+        )
+        for term in block.terms
+        if scalar
+    ]
+    return rebuilt(block.out_shape, block.wrt_shape, dtype, terms)
+
+
+def as_linear_operator(matrix: MatrixInterface, tags: Any) -> Any:
+    """A matrix as an operator of lineax; see `Block.as_linear_operator`."""
+    from blockjac.exports.lineax_operator import operator_of  # which needs lineax, an extra
+
+    return operator_of(matrix, tags)
+
+
+def _dense(block: Block, max_bytes: int | None) -> Any:
+    def written(one: Block) -> Any:
+        return materialize.dense(one, max_bytes=max_bytes)
+
+    if is_planning() or block.batch_shape:
+        return _mapped(block, written)
+    return replayed_array(("dense", max_bytes), written, block)
+
+
+def _diagonal(block: Block) -> Any:
+    return _mapped(block, materialize.diagonal)
+
+
+def _mapped(block: Block, function: Callable[[Block], Any]) -> Any:
+    """Apply a function of one block over the batch axes that an outer `vmap` has left on it."""
+    for _ in block.batch_shape:
+        function = jax.vmap(function)
+    return function(block)

@@ -1,0 +1,17 @@
+"""Jacobians of equations that hold programs of their own: loops, branches, recomputation, solves.
+
+Each is differentiated by recursion: the program inside is a graph, and its own elimination runs
+inside the loop or branch. Importing this package registers them as passes.
+"""
+
+from blockjac.control_flow import (
+    checkpoint,
+    cond,
+    custom_jvp,
+    custom_vjp,
+    linear_solve,
+    scan,
+    while_loop,
+)
+
+__all__ = ["checkpoint", "cond", "custom_jvp", "custom_vjp", "linear_solve", "scan", "while_loop"]

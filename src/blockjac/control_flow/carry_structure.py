@@ -1,0 +1,358 @@
+"""The structure that a block keeps while a loop carries it, or branches share it.
+
+A loop's carry has one shape for all steps, so a carried block is one array: dense but for those
+Kronecker deltas between an output and an input axis, or between digits of them, that survive every
+step.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.algebra import arrays
+from blockjac.algebra.cost import Abstract, Cost, is_planning, planning
+from blockjac.algebra.losses import following, note_excess, note_joined, places_of
+from blockjac.algebra.mixed_radix import (
+    Digit,
+    Pair,
+    Pairs,
+    block_pairs,
+    digits_of,
+    meet,
+    numbers,
+    places,
+)
+from blockjac.algebra.nonzeros import LARGEST, entry_places, only_at
+from blockjac.algebra.star import star
+from blockjac.blocks import Block, Factor, Index, Label, Term
+from blockjac.terms.block import rebuilt
+
+Shape = tuple[int, ...]
+Pattern = np.ndarray
+"""Where an array may hold another number than zero; boolean, of its shape."""
+
+Digits = tuple[tuple[Digit, ...], ...]
+"""For each axis its digits, most significant first."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The shapes of a block, and the digits of an output and an input axis that are one delta.
+
+    The array of such a block has an axis for each digit of the output axes, and then one for each
+    digit of the input axes that is in no delta.
+    """
+
+    out_shape: Shape
+    wrt_shape: Shape
+    dtype: Any
+    pairs: Pairs
+
+    @cached_property
+    def shape(self) -> Shape:
+        """The shape of the array of such a block."""
+        out = tuple(digit.size for own in self._out_digits for digit in own)
+        wrt = (digit.size for own in self._wrt_digits for digit in own if digit.pair is None)
+        return (*out, *wrt)
+
+    @property
+    def numel(self) -> int:
+        """How many numbers such a block stores."""
+        return math.prod(self.shape)
+
+    @property
+    def size(self) -> int:
+        """How many entries such a block has, zeros included."""
+        return math.prod(self.out_shape) * math.prod(self.wrt_shape)
+
+    def zeros(self) -> Any:
+        """The array of the zero block."""
+        return jnp.zeros(self.shape, self.dtype)
+
+    def array(self, block: Block | None) -> Any:
+        """The array of a block that has at least these deltas.
+
+        Raises:
+            ValueError: if one of the deltas is missing.
+        """
+        if block is None or not block.terms:
+            return Abstract(self.shape, self.dtype) if is_planning() else self.zeros()
+        if meet(self.pairs, block_pairs(block)) != self.pairs:
+            raise ValueError(f"a block of structure {block.structure} lacks a delta of {self}")
+        block = _in_digits(block, self._out_digits, self._wrt_digits)
+        wrt = [digit for own in self._wrt_digits for digit in own]
+        kept = [place for place, digit in enumerate(wrt) if digit.pair is None]
+        terms = [
+            replace(term, wrt=tuple(term.wrt[place] for place in kept)) for term in block.terms
+        ]
+        wrt_shape = tuple(wrt[place].size for place in kept)
+        array = rebuilt(block.out_shape, wrt_shape, block.dtype, terms).dense()
+        return array if array.dtype == self.dtype else array.astype(self.dtype)
+
+    def abstract(self, *length: int) -> Abstract:
+        """The array as a plan sees it, or of several blocks stacked."""
+        return Abstract((*length, *self.shape), self.dtype)
+
+    def places(self, block: Block | None) -> Pattern | None:
+        """Where the array of a block may hold another number than zero; None if that is not known.
+
+        Args:
+            block: of these shapes, in whatever structure.
+        """
+        found = np.zeros(self.shape, bool)
+        if self.numel > LARGEST:
+            return None
+        for term in () if block is None else block.terms:
+            entries = entry_places(term, self.out_shape + self.wrt_shape)
+            if entries is None:
+                return None
+            found[self._coordinates(entries)] = True
+        return found
+
+    def _coordinates(self, entries: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """For each axis of the array where entries stand, from their places in the block."""
+        coordinates = []
+        for axis, (own, parts) in enumerate(
+            zip(entries, self._out_digits + self._wrt_digits, strict=True)
+        ):
+            weight = math.prod(digit.size for digit in parts)
+            for digit in parts:
+                weight //= digit.size
+                if axis < len(self.out_shape) or digit.pair is None:
+                    coordinates.append(own // weight % digit.size)
+        return tuple(coordinates)
+
+    def block(self, array: Any, may: Pattern | None = None) -> Block:
+        """The block of an array of this shape.
+
+        Args:
+            array: of this shape.
+            may: where it may hold another number than zero, if that is known.
+        """
+        out, wrt, labels = self._labels()
+        block = Block(self.out_shape, self.wrt_shape, self.dtype, [_term(array, labels, out, wrt)])
+        return block if may is None else _at_places(block, labels, may)
+
+    def stacked(
+        self,
+        array: Any,
+        length: int,
+        place: int | None,
+        partner: int | None = None,
+        *,
+        may: Pattern | None = None,
+    ) -> Block:
+        """The block of arrays stacked along a leading axis.
+
+        Args:
+            array: of `(length, *self.shape)`.
+            length: of the leading axis.
+            place: where among the input axes it goes; None for nowhere.
+            partner: where among the output axes; None for nowhere.
+            may: where the array of a step may hold another number than zero, if that is known.
+        """
+        out, wrt, labels = self._labels()
+        step = Label(length)
+        out_shape, wrt_shape = list(self.out_shape), list(self.wrt_shape)
+        if place is not None:
+            wrt.insert(place, Index.of(step))
+            wrt_shape.insert(place, length)
+        if partner is not None:
+            out.insert(partner, Index.of(step))
+            out_shape.insert(partner, length)
+        block = Block(out_shape, wrt_shape, self.dtype, [_term(array, [step, *labels], out, wrt)])
+        return block if may is None else _at_places(block, labels, may)
+
+    @cached_property
+    def _out_digits(self) -> Digits:
+        return tuple(
+            tuple(digits_of(size, ((p.out_weight, p) for p in self.pairs if p.out_axis == axis)))
+            for axis, size in enumerate(self.out_shape)
+        )
+
+    @cached_property
+    def _wrt_digits(self) -> Digits:
+        return tuple(
+            tuple(digits_of(size, ((p.wrt_weight, p) for p in self.pairs if p.wrt_axis == axis)))
+            for axis, size in enumerate(self.wrt_shape)
+        )
+
+    def _labels(self) -> tuple[list[Index], list[Index], list[Label]]:
+        """Indices of the output axes, of the input axes, and labels of the array's axes."""
+        out = [[Label(digit.size) for digit in own] for own in self._out_digits]
+        partner: dict[Pair | None, Label] = {
+            digit.pair: label
+            for digits, labels in zip(self._out_digits, out, strict=True)
+            for digit, label in zip(digits, labels, strict=True)
+            if digit.pair is not None
+        }
+        wrt = [
+            [partner.get(digit.pair) or Label(digit.size) for digit in own]
+            for own in self._wrt_digits
+        ]
+        kept = [
+            label
+            for digits, labels in zip(self._wrt_digits, wrt, strict=True)
+            for digit, label in zip(digits, labels, strict=True)
+            if digit.pair is None
+        ]
+        return [*numbers(out)], [*numbers(wrt)], [*(one for own in out for one in own), *kept]
+
+
+def _at_places(block: Block, labels: Sequence[Label], may: Pattern) -> Block:
+    """A block of one term over those places of labels where there may be other numbers than 0."""
+    kept = tuple(label for label in labels if label.size != 1)
+    if not may.any():
+        return rebuilt(block.out_shape, block.wrt_shape, block.dtype, [])
+    return only_at(block, Factor(may.reshape(arrays.sizes(kept)), kept))
+
+
+def _term(array: Any, labels: list[Label], out: list[Index], wrt: list[Index]) -> Term:
+    return Term((Factor(array, tuple(labels)),), tuple(out), tuple(wrt))
+
+
+def _in_digits(block: Block, out: Digits, wrt: Digits) -> Block:
+    """The block with an axis for each digit."""
+    if any(len(own) > 1 for own in out):
+        block = star(_reshape(out, block.out_shape, block.dtype), block)
+    if any(len(own) > 1 for own in wrt):
+        block = star(block, _reshape(wrt, block.wrt_shape, block.dtype).T)
+    return block
+
+
+def _reshape(digits: Sequence[Sequence[Digit]], shape: Shape, dtype: Any) -> Block:
+    """From axes to their digits."""
+    labels = [[Label(digit.size) for digit in own] for own in digits]
+    flat = [label for own in labels for label in own]
+    term = Term((), tuple(map(Index.of, flat)), numbers(labels))
+    return Block([label.size for label in flat], shape, dtype, [term])
+
+
+def form_of(block: Block | None) -> Form | None:
+    """The form of a block; None of a zero one, which has any structure."""
+    if block is None or not block.terms:
+        return None
+    return Form(block.out_shape, block.wrt_shape, block.dtype, block_pairs(block))
+
+
+def joined(forms: Iterable[Form | None]) -> Form | None:
+    """The structure that all of them have: the deltas that all share."""
+    shared: Form | None = None
+    for form in forms:
+        if shared is None:
+            shared = form
+        elif form is not None:
+            shared = replace(shared, pairs=meet(shared.pairs, form.pairs))
+    return shared
+
+
+def written_cost(blocks: Iterable[tuple[Form | None, Block | None]]) -> Cost:
+    """What it costs to write blocks as the arrays of their forms."""
+    with planning() as cost:
+        for form, block in blocks:
+            if form is not None and block is not None:
+                form.array(block)
+    return cost
+
+
+STEPS_FOLLOWED = 3
+"""For how many steps of a loop the structure is followed that is not forced into a form."""
+
+IN_ONE_ARRAY = (
+    "what it carries has one shape in every step, and is dense but for the deltas that all steps "
+    "keep"
+)
+KEEP_DELTAS = (
+    "let each step keep the axes apart that are apart (act on each value of them by itself), or "
+    "write the few steps of a short loop out in Python"
+)
+BRANCHES = "its branches give blocks of different structure, written as one dense array"
+ALIKE = (
+    "let the branches read the same places (jax.lax.cond around what they look up, not around how "
+    "they use it), or compute both and choose by jnp.where"
+)
+
+
+def note_branches(forms: Sequence[Form | None], given: Iterable[Sequence[Block | None]]) -> None:
+    """Note where blocks of several branches have far fewer places than the form that they share.
+
+    Args:
+        forms: one for each result.
+        given: for each branch its blocks.
+    """
+    for form, blocks in zip(forms, zip(*given, strict=True), strict=True):
+        if form is not None:
+            note_joined(form.numel, blocks, form.size, BRANCHES, ALIKE)
+
+
+def note_stacked(forms: Sequence[Form | None], blocks: Sequence[Block | None]) -> None:
+    """Note where the blocks of one step have far fewer places than the forms they are kept in."""
+    for form, block in zip(forms, blocks, strict=True):
+        if form is not None:
+            note_joined(form.numel, [block], form.size, IN_ONE_ARRAY, KEEP_DELTAS)
+
+
+def note_carried(
+    forms: Sequence[Form | None],
+    carry: Sequence[Block | None],
+    step: Callable[[Sequence[Block | None]], Sequence[Block | None]],
+    length: int,
+) -> None:
+    """Note where a carried block is stored over far more numbers than it has places at the end.
+
+    The structure is followed for a few steps; from then on the places are expected to grow as they
+    did, by differences up to the second as on a grid, or to fill the block where they doubled.
+
+    Args:
+        forms: in which the blocks are carried.
+        carry: what is carried at the start.
+        step: what a step makes of carried blocks.
+        length: how many steps there are.
+    """
+    counts = [[places_of(block) for block in carry]]
+    followed = min(length, STEPS_FOLLOWED)
+    with planning() as cost, following(cost):
+        blocks = carry
+        for _ in range(followed):
+            blocks = step(blocks)
+            counts.append([places_of(block) for block in blocks])
+    for form, *own in zip(forms, *counts, strict=True):
+        if form is None:
+            continue
+        places = _expected(own, length, form.size)
+        note_excess(form.numel, places, IN_ONE_ARRAY, KEEP_DELTAS)
+
+
+def _expected(counts: Sequence[int], length: int, size: int) -> int:
+    """How many places of a block there are after so many steps, from those after the first few."""
+    left = length + 1 - len(counts)
+    if left <= 0:
+        return counts[-1]
+    grown = [after - before for before, after in itertools.pairwise(counts)]
+    if counts[-2] and grown[-1] >= counts[-2]:
+        return size
+    first = max(grown[-1], 0)
+    second = max(grown[-1] - grown[-2], 0) if counts[-3] else 0
+    return min(counts[-1] + left * first + left * (left + 1) // 2 * second, size)
+
+
+def may_lose(block: Block) -> bool:
+    """Whether a block has labels in common between outputs and inputs that its form lacks."""
+    kept = places(block_pairs(block))
+    return any(
+        arrays.numel(tuple(shared)) > kept
+        for term in block.terms
+        for shared in [_labels_of(term.out) & _labels_of(term.wrt)]
+    )
+
+
+def _labels_of(indices: Sequence[Index]) -> set[Label]:
+    return {label for index in indices for label in index.labels}

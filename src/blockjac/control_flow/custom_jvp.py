@@ -1,0 +1,93 @@
+"""Functions with a forward rule of the user that is not known to be linear: `jax.custom_jvp`.
+
+A rule that is linear in its tangents is inlined when the function is traced, and nothing of it is
+left here. Others run on whole tangents, as in JAX: one that clips them, or that iterates until a
+residual is small. There is a way back only where JAX can transpose what the rule does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from blockjac.algebra.losses import BY_RULE, Unknown
+from blockjac.base import compat
+from blockjac.control_flow.body import remembered
+from blockjac.graph.graph import Equation
+from blockjac.operators.opaque import CompleteGroup
+from blockjac.rules.fallback import ONE_EQUATION, of_moving
+from blockjac.rules.registry import PASSES, Pass
+
+Arrays = Sequence[Any]
+
+NOT_LINEAR = Unknown(
+    "this rule is not seen to be linear in the tangents, and takes each of them whole",
+    "let the rule do nothing to a tangent but linear operations (no clipping, no loop that looks "
+    f"at it); or {BY_RULE}",
+)
+
+
+def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[Arrays, Any]:
+    """The results, and JAX's pullback where there is one.
+
+    They are what the rule gives for them, as in JAX: a further derivative is that of this program.
+    """
+    if has_way_back(equation, active):
+        return ONE_EQUATION.evaluate(equation, inputs, active)
+    function, point = of_moving(equation, inputs, active)
+    still = tuple(compat.zeros(jax.typeof(one)) for one in point)
+    return jax.jvp(function, tuple(point), still, has_aux=True)[2], None
+
+
+def edges(
+    equation: Equation, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
+) -> list[list[Any]]:
+    """The rule at this point, as an operator that takes whole tangents."""
+    rows = ONE_EQUATION.edges(equation, inputs, outs, residuals, active)
+    (group,) = {edge.group for row in rows for edge in row if edge is not None} or (None,)
+    if group is None:
+        return rows
+    name = compat.function_source(compat.called(equation.params)).split(" at ")[0]
+    push = group.push
+    whole = CompleteGroup(
+        out_shapes=group.out_shapes,
+        wrt_shapes=group.wrt_shapes,
+        dtypes=group.dtypes,
+        out_dtypes=group.out_dtypes,
+        pull=group.pull if has_way_back(equation, active) else None,
+        push=lambda tangents: [*map(jnp.asarray, push(tangents))],  # a constant may be a number
+        name=f"the custom_jvp rule of {name}" if name else equation.primitive.name,
+        place=group.place,
+        unknown=NOT_LINEAR,
+    )
+    operators = whole.edges()
+    return [
+        [None if edge is None else operators[edge.row][edge.column] for edge in row] for row in rows
+    ]
+
+
+def has_way_back(equation: Equation, active: Sequence[bool]) -> bool:
+    """Whether JAX can transpose the rule: it tries, on shapes alone."""
+    return remembered(equation, active, _has_way_back)
+
+
+def _has_way_back(equation: Equation, active: Sequence[bool]) -> bool:
+    called = compat.open_jaxpr(compat.called(equation.params))
+    structs = [compat.struct(variable.aval) for variable in called.invars]
+
+    def pulled(inputs: Arrays) -> Any:
+        function, point = of_moving(equation, inputs, active)
+        results, pull, _ = jax.vjp(function, *point, has_aux=True)
+        return pull(results)
+
+    try:
+        jax.eval_shape(pulled, structs)
+    except Exception:  # each primitive that cannot be transposed says so in a way of its own
+        return False
+    return True
+
+
+PASSES["custom_jvp_call"] = Pass(evaluate, edges, has_way_back)

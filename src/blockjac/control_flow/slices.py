@@ -1,0 +1,143 @@
+"""A block cut along the axis that a loop runs over: one block a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from blockjac.algebra.cost import Abstract, is_planning
+from blockjac.algebra.materialize import as_dense_axes
+from blockjac.algebra.star import star
+from blockjac.blocks import Block, Factor, Term
+from blockjac.terms.block import delta_pairs, rebuilt
+from blockjac.terms.index import Index, Label
+
+
+@dataclass(frozen=True)
+class Slices:
+    """A block along one input axis.
+
+    Attributes:
+        block: the block as it was given.
+        whole: the same; in each of its terms the axis is a label of factors alone.
+        axis: the input axis.
+        partner: the output axis that is the same delta in every term and is cut as well, or None.
+        arrays: of those factors that have the axis, with the axis first.
+    """
+
+    block: Block
+    whole: Block
+    axis: int
+    partner: int | None
+    arrays: list[Any]
+
+    def step(self, slices: Sequence[Any]) -> Block:
+        """The block of one step, from that step's slice of each of the `arrays`."""
+        given = iter(slices)
+        terms = []
+        for term in self.whole.terms:
+            label = _label(term, self.axis)
+            factors = tuple(
+                Factor(next(given), _without(factor.labels, label), factor.name)
+                if label in factor.labels
+                else factor
+                for factor in term.factors
+            )
+            wrt, out = _dropped(term.wrt, self.axis), _dropped(term.out, self.partner)
+            terms.append(replace(term, factors=factors, wrt=wrt, out=out))
+        out_shape = _dropped(self.whole.out_shape, self.partner)
+        wrt_shape = _dropped(self.whole.wrt_shape, self.axis)
+        return rebuilt(out_shape, wrt_shape, self.whole.dtype, terms)
+
+    def at(self, number: int) -> Block:
+        """The block of the step of that number, in the structure that it has just there."""
+        if self.partner is not None:
+            if is_planning():
+                return self.any_step()
+            return self.step([lax.index_in_dim(a, number, keepdims=False) for a in self.arrays])
+        shape = _dropped(self.block.wrt_shape, self.axis)
+        others = tuple(Index.of(Label(size)) for size in shape)
+        chosen = Term((), (*others[: self.axis], Index(number), *others[self.axis :]), others)
+        return star(self.block, Block(self.block.wrt_shape, shape, self.block.dtype, [chosen]))
+
+    def any_step(self) -> Block:
+        """The block of a step as a plan sees it."""
+        return self.step([Abstract(tuple(a.shape[1:]), a.dtype) for a in self.arrays])
+
+
+def sliced(block: Block, axis: int, partner: int | None = None) -> Slices:
+    """Cut a block along an input axis; a delta of that axis is written out, unless it is cut too.
+
+    Args:
+        block: the block.
+        axis: the input axis.
+        partner: an output axis that is one delta with it in every term, to be cut as well.
+    """
+    terms = list(block.terms)
+    if partner is None:
+        terms = [_apart(term, axis, block) for term in terms]
+    arrays = [
+        _leading(factor, label)
+        for term in terms
+        for label in [_label(term, axis)]
+        for factor in term.factors
+        if label in factor.labels
+    ]
+    whole = rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
+    return Slices(block, whole, axis, partner, arrays)
+
+
+def cut_all(
+    blocks: Sequence[Block | None], axes: Sequence[int], partner: int | None = None
+) -> list[Slices | None]:
+    """Each block cut along its axis; None for zero."""
+    return [
+        None if block is None else sliced(block, axis, partner)
+        for block, axis in zip(blocks, axes, strict=True)
+    ]
+
+
+def aligned_axis(blocks: Sequence[Block | None], axes: Sequence[int]) -> int | None:
+    """The output axis that in every block is one delta with its axis; None if there is none."""
+    present = [(block, axis) for block, axis in zip(blocks, axes, strict=True) if block is not None]
+    if not present:
+        return None
+    shared = [{i for i, j in delta_pairs(block) if j == axis} for block, axis in present]
+    return min(set.intersection(*shared), default=None)
+
+
+def _apart(term: Term, axis: int, block: Block) -> Term:
+    """The term with the axis' label in no other index, and in no lookup."""
+    size = block.wrt_shape[axis]
+    index = term.wrt[axis]
+    others = [one for place, one in enumerate(term.indices) if place != axis + len(term.out)]
+    if size == 1 and index == Index():
+        return term
+    if index.is_plain(size) and not any(index.labels[0] in other.labels for other in others):
+        return term
+    return as_dense_axes(term, [axis], block.wrt_shape, block.dtype)
+
+
+def _label(term: Term, axis: int) -> Label | None:
+    labels = term.wrt[axis].labels
+    return labels[0] if labels else None
+
+
+def _without(labels: Sequence[Label], label: Label | None) -> tuple[Label, ...]:
+    return tuple(one for one in labels if one is not label)
+
+
+def _dropped(values: Sequence[Any], place: int | None) -> tuple[Any, ...]:
+    return tuple(values) if place is None else (*values[:place], *values[place + 1 :])
+
+
+def _leading(factor: Factor, label: Label | None) -> Any:
+    axis = next(place for place, one in enumerate(factor.labels) if one is label)
+    if is_planning():
+        size = factor.array.shape
+        return Abstract((size[axis], *_dropped(size, axis)), factor.array.dtype)
+    return jnp.moveaxis(factor.array, axis, 0)

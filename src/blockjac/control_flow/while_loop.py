@@ -1,0 +1,183 @@
+"""`while`: the number of steps is not known, so that tangents go forwards, alongside the values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from blockjac.algebra.cost import charge, is_only_priced, is_planning, planning
+from blockjac.algebra.losses import is_recording
+from blockjac.base import compat
+from blockjac.blocks import Block
+from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
+from blockjac.control_flow.carry_structure import (
+    Form,
+    Pattern,
+    form_of,
+    joined,
+    note_carried,
+    written_cost,
+)
+from blockjac.control_flow.followed import FormsOfShares, Seen, followed, unknown
+from blockjac.control_flow.scan import grown_body
+from blockjac.control_flow.shares import Shares
+from blockjac.control_flow.varying_types import start_of
+from blockjac.graph.graph import Equation
+from blockjac.rules.fallback import vertex_shape
+from blockjac.rules.registry import PASSES, Pass
+
+Arrays = Sequence[Any]
+
+STEPS_PLANNED = 10
+"""How many steps a plan takes a loop to have, whose number is known at run time only."""
+
+
+def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[list[Any], Any]:
+    """The results; nothing is kept, since there is no way back."""
+    del active
+    return compat.bind(equation.primitive, inputs, equation.params), None
+
+
+def edges(
+    equation: Equation, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
+) -> list[list[Any]]:
+    """The loop as an operator that only pushes."""
+    del residuals
+    return WhileGroup(equation, inputs, outs, active).placed()
+
+
+def _body_of(equation: Equation, active: Sequence[bool]) -> Body:
+    params = equation.params
+    consts, before = params["body_nconsts"], params["cond_nconsts"]
+    carry = len(active) - consts - before
+    told = equation.told and (*equation.told[before : before + consts], *[None] * carry)
+    return grown_body(params["body_jaxpr"], active[before:], consts, carry, told)
+
+
+class WhileGroup(NestedGroup):
+    """A loop of unknown length: pushed forward by a loop alongside."""
+
+    carries = True
+
+    def __init__(
+        self, equation: Equation, inputs: Arrays, outs: Arrays, active: Sequence[bool]
+    ) -> None:
+        super().__init__("while", outs, inputs, active)
+        self.pull = None
+        self.equation, self.inputs = equation, inputs
+        self.body: Body = remembered(equation, active, _body_of)
+
+    def pushed(self, tangents: Blocks) -> list[Block | None]:
+        """By a loop that carries values and tangents."""
+        params = self.equation.params
+        before, consts = params["cond_nconsts"], params["body_nconsts"]
+        fixed = list(tangents[before : before + consts])
+        carry = list(tangents[before + consts :])
+        forms: list[Form | None] = [form_of(block) for block in carry]
+        while True:
+            with planning() as cost:
+                incoming = [form and form.block(form.abstract()) for form in forms]
+                found = self.body.pushed(self.body.abstract_edges(whole=True), [*fixed, *incoming])
+            grown = [joined(pair) for pair in zip(forms, map(form_of, found), strict=True)]
+            if grown == forms:
+                break
+            forms = grown
+        seen = self._seen(fixed, carry, forms)
+        if is_planning():
+            cost.add(written_cost(zip(forms, found, strict=True)))
+            charge(cost.flops * STEPS_PLANNED, cost.bytes * STEPS_PLANNED)
+            return [
+                None if form is None else form.block(form.abstract(), may)
+                for form, may in zip(forms, seen, strict=True)
+            ]
+
+        if is_recording():
+            note_carried(
+                unknown(forms, seen),
+                carry,
+                lambda blocks: self.body.pushed(
+                    self.body.abstract_edges(whole=True), [*fixed, *blocks]
+                ),
+                STEPS_PLANNED,
+            )
+        condition = params["cond_jaxpr"]
+        condition_consts, body_consts = self.inputs[:before], self.inputs[before : before + consts]
+
+        def holds(values: Arrays) -> Any:
+            (found,) = compat.evaluated(condition, [*condition_consts, *values])
+            return jnp.asarray(found)
+
+        def step(state: Any) -> Any:
+            values, arrays = state
+            point = self.body.evaluate([*body_consts, *values])
+            rates = [form and form.block(one) for form, one in zip(forms, arrays, strict=True)]
+            blocks = self.body.pushed(self.body.edges(point), [*fixed, *rates])
+            moved = [form and form.array(one) for form, one in zip(forms, blocks, strict=True)]
+            return self.body.results(point), moved
+
+        avals = self.body.graph.avals
+        init = [
+            jnp.asarray(one, avals[value].dtype)
+            for one, value in zip(
+                self.inputs[before + consts :], self.body.graph.inputs[consts:], strict=True
+            )
+        ]
+        start = [form and form.array(block) for form, block in zip(forms, carry, strict=True)]
+        start_all = start_of(lambda state, _: (step(state), None), (init, start), ())
+        _, arrays = lax.while_loop(
+            lambda state: jnp.any(holds(state[0])),
+            lambda state: _where_on(holds(state[0]), step(state), state),
+            start_all,
+        )
+        return [
+            None if form is None else form.block(array, may)
+            for form, array, may in zip(forms, arrays, seen, strict=True)
+        ]
+
+    def _seen(
+        self, fixed: Blocks, carry: Blocks, forms: Sequence[Form | None]
+    ) -> Sequence[Pattern | None]:
+        """Where what is carried may hold other numbers than zero, after any number of steps."""
+        given = FormsOfShares(forms, [], [])
+        if self.body.told is None or is_only_priced():
+            return Seen.nothing(given).carry
+
+        def step(blocks: Blocks) -> Shares:
+            edges = self.body.abstract_edges(whole=True, known=self.body.structured)
+            return Shares(self.body.pushed(edges, [*fixed, *blocks]), [], [])
+
+        return followed(step, carry, given, None).carry
+
+
+def _where_on(holds: Any, new: Any, old: Any) -> Any:
+    """The new state; under `jax.vmap`, where each example has steps of its own, where it goes on.
+
+    Args:
+        holds: whether the loop goes on: a number, or one for each example.
+        new: values and arrays of tangents, with the axes of the examples first.
+        old: the same before the step.
+    """
+    if not holds.shape:
+        return new
+    (values, arrays), (before, arrays_before) = new, old
+
+    def chosen(one: Any, other: Any, value: Any) -> Any:
+        first = (1,) * (len(vertex_shape(value)) - value.ndim)  # the parts of a complex number
+        rest = (1,) * (one.ndim - len(first) - holds.ndim)
+        return jnp.where(jnp.reshape(holds, (*first, *holds.shape, *rest)), one, other)
+
+    kept = [
+        jnp.where(jnp.reshape(holds, holds.shape + (1,) * (one.ndim - holds.ndim)), one, other)
+        for one, other in zip(values, before, strict=True)
+    ]
+    moved = [
+        None if one is None else chosen(one, other, value)
+        for one, other, value in zip(arrays, arrays_before, values, strict=True)
+    ]
+    return kept, moved
+
+
+PASSES["while"] = Pass(evaluate, edges, lambda equation, active: False)

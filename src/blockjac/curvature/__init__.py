@@ -1,0 +1,1 @@
+"""Curvature kept in factors: Gauss-Newton, Fisher and Kronecker-factored matrices."""

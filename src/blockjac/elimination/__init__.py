@@ -1,0 +1,1 @@
+"""From a graph to blocks: linearize at a point, then eliminate vertex after vertex."""

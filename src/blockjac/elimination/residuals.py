@@ -1,0 +1,211 @@
+"""What of an evaluated graph is kept for a derivative that is taken later: its residuals.
+
+A way back that runs in another program, or in another loop, than the values did needs of these what
+the elemental Jacobians are made of. Which values that are is found by tracing the rules. An
+equation that is a pass says itself what it keeps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.base import compat
+from blockjac.blocks import Block
+from blockjac.elimination.linearize import (
+    Point,
+    operand_array,
+    rule_edges,
+    tails_of,
+    useful_equations,
+    useful_passes,
+)
+from blockjac.graph.graph import Equation, Graph, values_of
+from blockjac.graph.peak_memory import ALIASES, CHEAP, MOVING
+from blockjac.operators.operator import Operator
+from blockjac.rules import RULES
+from blockjac.rules.registry import Residuals
+
+
+def kept_of(
+    graph: Graph,
+    point: Point,
+    useful: Set[int],
+    needed: Sequence[int] | None = None,
+    early: Sequence[Equation] = (),
+) -> list[Any]:
+    """What of a point `point_from` needs: values, derivatives, what passes need on the way back.
+
+    Args:
+        graph: the traced function.
+        point: where it was evaluated.
+        useful: the vertices that are differentiated.
+        needed: the fewest values, if they are known: `needed_values(graph, useful)`, which traces
+            the rules.
+        early: equations of one operand whose derivatives are kept.
+    """
+    needed = needed_values(graph, useful) if needed is None else needed
+    kept = [point.values[value] for value in needed]
+    partials = [_partial(equation, point.values) for equation in early]
+    passes = useful_passes(graph, useful)
+    back = [Residuals.back_of(point.residuals[equation]) for equation in passes]
+    return [*kept, *partials, *back]
+
+
+def _partial(equation: Equation, values: Sequence[Any]) -> Any:
+    """The derivative of an equation that scales each entry, as an array of the result's shape."""
+    (operand,), (result,) = equation.operands, equation.results
+    out = values[result]
+    rows = rule_edges(equation, [operand_array(operand, values)], [out], [True])
+    assert rows is not None
+    (array,) = jax.tree.leaves(rows[0][0])
+    return jnp.reshape(array, out.shape)
+
+
+def around_passes(graph: Graph, useful: Set[int]) -> list[int]:
+    """The operands and results of passes, which their way forwards may need."""
+    found: dict[int, None] = {}
+    for equation in useful_passes(graph, useful):
+        operands = values_of(equation.operands)
+        found.update(dict.fromkeys((*operands, *equation.results)))
+    return list(found)
+
+
+def point_from(
+    graph: Graph,
+    kept: Sequence[Any],
+    useful: Set[int],
+    needed: Sequence[int] | None = None,
+    early: Sequence[Equation] = (),
+) -> Point:
+    """A point to take elemental Jacobians at, from `kept_of`; zeros stand for all other values."""
+    needed = needed_values(graph, useful) if needed is None else needed
+    given = iter(kept)
+    values: list[Any] = [None] * len(graph.avals)
+    for value in needed:
+        values[value] = next(given)
+    partials = {equation: next(given) for equation in early}
+    residuals = dict(zip(useful_passes(graph, useful), given, strict=True))
+    for equation in useful_equations(graph, useful):
+        operands = values_of(equation.operands)
+        for value in (*operands, *equation.results):
+            if values[value] is None:
+                values[value] = _stand_in(graph.avals[value])
+    return Point(values, residuals, whole=False, partials=partials)
+
+
+def _stand_in(aval: Any) -> Any:
+    dtype = getattr(aval, "dtype", None)
+    if dtype is not None and (jnp.issubdtype(dtype, jnp.number) or dtype == np.dtype(bool)):
+        return compat.zeros(aval)
+    return aval
+
+
+FEW_OPERATIONS = ALIASES | MOVING | CHEAP | {"div", "rsqrt", "sqrt"}
+"""Primitives that take no more than a few operations an entry."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the elemental Jacobian of an equation is made of.
+
+    Attributes:
+        values: numbers of the values that it reads.
+        partial: whether it is one array, a derivative by the equation's one operand, which is
+            costly to compute and made of the operand alone.
+    """
+
+    values: frozenset[int]
+    partial: bool = False
+
+
+def needs_of(graph: Graph, useful: Set[int]) -> dict[Equation, Needs]:
+    """What the elemental Jacobians are made of, found by tracing the rules; passes have none."""
+    equations = [one for one in useful_equations(graph, useful) if one.primitive.name in RULES]
+    candidates: dict[int, None] = {}
+    for equation in equations:
+        candidates.update(dict.fromkeys((*values_of(equation.operands), *equation.results)))
+    made: list[tuple[int | None, bool]] = []
+
+    def leaves(arrays: Sequence[Any]) -> list[Any]:
+        values: list[Any] = [None] * len(graph.avals)
+        for value, array in zip(candidates, arrays, strict=True):
+            values[value] = array
+        found: list[Any] = []
+        for equation in equations:
+            inputs = [operand_array(operand, values) for operand in equation.operands]
+            active = [tail is not None for tail in tails_of(equation, useful)]
+            rows = rule_edges(equation, inputs, [values[one] for one in equation.results], active)
+            if rows is None:
+                made.append((None, False))
+                continue
+            edges = [edge for row in rows for edge in row]
+            held = [edge.group.held if isinstance(edge, Operator) else edge for edge in edges]
+            own = jax.tree.leaves(held)
+            made.append((len(own), len(own) == len(inputs) == 1 and _is_scaling(edges[0])))
+            found.extend(own)
+        return found
+
+    shapes = [compat.struct(graph.avals[value]) for value in candidates]
+    read = iter(compat.dependence(jax.make_jaxpr(leaves)(shapes), FEW_OPERATIONS))
+    numbers = list(candidates)
+    needs = {}
+    for equation, (count, is_scaling) in zip(equations, made, strict=True):
+        if count is None:
+            needs[equation] = Needs(frozenset(values_of(equation.operands)))
+            continue
+        own = [next(read) for _ in range(count)]
+        values = frozenset(numbers[place] for one in own for place in one.inputs)
+        of_operand = is_scaling and values == {*values_of(equation.operands)}
+        needs[equation] = Needs(values, of_operand and own[0].is_costly)
+    return needs
+
+
+def needed_values(graph: Graph, useful: Set[int]) -> list[int]:
+    """The values that the rules make elemental Jacobians of."""
+    return values_needed_for(needs_of(graph, useful), ())
+
+
+def values_needed_for(needs: Mapping[Equation, Needs], early: Sequence[Equation]) -> list[int]:
+    """The values that elemental Jacobians are made of, in their order in the program.
+
+    Args:
+        needs: what each is made of.
+        early: equations whose derivative is kept itself.
+    """
+    apart = set(early)
+    rest = [own.values for equation, own in needs.items() if equation not in apart]
+    return sorted(frozenset[int]().union(*rest))
+
+
+def early_partials(needs: Mapping[Equation, Needs], fixed: Set[int]) -> list[Equation]:
+    """Equations whose derivative is kept in place of their operand, computed with the values.
+
+    The derivative of a sine takes as long as the sine. Where its operand would be kept for nothing
+    else, the derivative is as large, and the compiler makes both of them in one pass.
+
+    Args:
+        needs: what the elemental Jacobians of a program are made of.
+        fixed: values that are there later in any case.
+    """
+    candidates = [one for one, own in needs.items() if own.partial and not own.values & fixed]
+    others = set(values_needed_for(needs, candidates)) if candidates else set()
+    return [one for one in candidates if not needs[one].values & others]
+
+
+def _is_scaling(edge: Any) -> bool:
+    """Whether an edge scales each entry by a real number of its own."""
+    if not isinstance(edge, Block) or edge.out_shape != edge.wrt_shape or len(edge.terms) != 1:
+        return False
+    (term,), shape = edge.terms, edge.out_shape
+    return (
+        term.coefficient == 1
+        and math.prod(term.factors[0].array.shape) == math.prod(shape)
+        and all(size == 1 or term.has_delta(i, i, size) for i, size in enumerate(shape))
+    )

@@ -1,0 +1,1 @@
+"""How a call runs: arguments in, one compiled computation, trees of results out."""

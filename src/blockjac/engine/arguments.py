@@ -1,0 +1,548 @@
+"""One call of a transformed function: arguments checked, function traced, trees of answers."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import source_info_util
+
+from blockjac.base.compat import UNKNOWN_VALUE_ERRORS, is_made_by_jax, jax_array
+from blockjac.errors import ArgumentError, DifferentiationTypeError
+from blockjac.graph.graph import Graph
+from blockjac.graph.trace import is_inexact, named_as, trace
+from blockjac.rules.complex_numbers import is_complex
+
+source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
+
+ArgNums = int | Sequence[int]
+
+NUMBERS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
+"""What JAX takes for an array."""
+
+TRACED = (jax.Array, np.ndarray, np.generic, float, complex)
+"""What is traced of the other arguments; ints, bools and all else stay Python values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A traced function at its arguments.
+
+    Attributes:
+        name: of the transform, for messages.
+        graph: the traced function: its inputs are the arrays among the arguments, its results those
+            of the function and then the arrays of aux.
+        arguments: values of the graph's inputs.
+        wrt: the graph's inputs that are differentiated, in the order of argnums.
+        wrt_tree: their tree: a tuple of arguments.
+        single: whether `argnums` is one int, so that answers are for one argument and not for a
+            tuple.
+        record: what the function returned.
+        holomorphic: whether complex derivatives are asked for.
+    """
+
+    name: str
+    graph: Graph
+    arguments: Sequence[Any]
+    wrt: tuple[int, ...]
+    wrt_tree: Any
+    single: bool
+    record: _Record
+    holomorphic: bool = False
+
+    @property
+    def graph_name(self) -> str:
+        """The name of the function."""
+        return self.record.name
+
+    @property
+    def results(self) -> Sequence[jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of the function's results, without aux."""
+        return self.record.results
+
+    @property
+    def count(self) -> int:
+        """How many results there are, without aux."""
+        return len(self.results)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """Abstract values of the differentiated leaves."""
+        return [self.graph.avals[value] for value in self.wrt]
+
+    @property
+    def smooth(self) -> tuple[int, ...]:
+        """The differentiated inputs that are floats or complex."""
+        return tuple(value for value in self.wrt if is_inexact(self.graph.avals[value]))
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether the results may be derivatives by these inputs, which are all of one real dtype.
+
+        Of complex inputs the two blocks are conjugates, and not of holomorphic functions alone.
+        """
+        if not self.inputs or self.count % len(self.inputs):
+            return False
+        dtypes = {aval.dtype for aval in (*self.inputs, *self.results)}
+        return len(dtypes) == 1 and not jnp.issubdtype(dtypes.pop(), jnp.complexfloating)
+
+    # Answers put back into trees
+
+    def argument_tree(self, row: Iterable[Any], out_shape: Sequence[int] = ()) -> Any:
+        """The tree of the differentiated arguments: of one, or of a tuple of them.
+
+        Args:
+            row: a leaf for each float or complex input; the others get zeros of float0.
+            out_shape: what is differentiated, for the shape of these zeros.
+        """
+        given = iter(row)
+        leaves = [
+            next(given) if is_inexact(aval) else float0_zeros((*out_shape, *aval.shape))
+            for aval in self.inputs
+        ]
+        tree = jax.tree.unflatten(self.wrt_tree, leaves)
+        return tree[0] if self.single else tree
+
+    def jacobian_tree(self, rows: Sequence[Iterable[Any]]) -> Any:
+        """The tree of the results, in place of each leaf the tree of the arguments."""
+        leaves = [
+            self.argument_tree(row, result.shape)
+            for row, result in zip(rows, self.results, strict=True)
+        ]
+        return jax.tree.unflatten(self.record.out_tree, leaves)
+
+    def gradient_tree(self, rows: Sequence[Iterable[Any]]) -> Any:
+        """The tree of the arguments, of a function with one result."""
+        return self.argument_tree(rows[0])
+
+    def value(self, outs: Sequence[Any]) -> Any:
+        """The function's result from the graph's."""
+        return jax.tree.unflatten(self.record.out_tree, outs[: self.count])
+
+    def auxiliary(self, outs: Sequence[Any]) -> Auxiliary:
+        """The auxiliary result from the graph's auxiliary results."""
+        return replace(self.record.auxiliary, arrays=tuple(outs))
+
+    # Checks of what the function returns
+
+    def check_scalar(self) -> None:
+        """Raise unless the function returns one array of shape ().
+
+        Raises:
+            DifferentiationTypeError: in JAX's words, with what to do.
+        """
+        only = "Gradient only defined for scalar-output functions. Output"
+        if self.record.out_tree != jax.tree.structure(0):
+            raise DifferentiationTypeError(
+                f"{only} was a tree, {self.record.out_tree}; use blockjac.jacobian for several "
+                "outputs, or has_aux=True for a pair (value, aux)"
+            )
+        if self.results[0].shape != ():
+            raise DifferentiationTypeError(
+                f"{only} had shape: {self.results[0].shape}; use blockjac.jacobian for it"
+            )
+
+    def check_real_inputs(self) -> None:
+        """Raise for complex inputs, by which a Block has no place to keep its derivative.
+
+        Raises:
+            DifferentiationTypeError: says what to do instead.
+        """
+        for value in self.wrt:
+            where = partial(self.graph.names.get, value, "an argument")
+            _check_real(self.graph.avals[value].dtype, where, self.name)
+
+    def check_real(self, complex_results: bool = False) -> None:
+        """Raise unless the inputs are real, and the results too but where complex ones may be.
+
+        Raises:
+            DifferentiationTypeError: says what to do instead.
+        """
+        self.check_real_inputs()
+        self.check_results(complex_of_real=complex_results)
+
+    def check_results(self, complex_of_real: bool = False) -> None:
+        """Raise unless the results can be differentiated.
+
+        Args:
+            complex_of_real: whether results may be complex where all inputs are real.
+
+        Raises:
+            DifferentiationTypeError: in JAX's words, with what to do.
+        """
+        real_inputs = not any(map(is_complex, self.inputs))
+        for result in self.results:
+            dtype = result.dtype
+            if is_complex(result) and complex_of_real and real_inputs:
+                continue
+            if self.holomorphic and not is_complex(result):
+                raise DifferentiationTypeError(
+                    f"{self.name} with holomorphic=True requires outputs with complex dtype, but "
+                    f"got {dtype.name}."
+                )
+            if self.holomorphic or jnp.issubdtype(dtype, jnp.floating):
+                continue
+            instead = (
+                "For holomorphic differentiation, pass holomorphic=True. For differentiation of "
+                "non-holomorphic functions involving complex outputs, use blockjac.vjp directly."
+                if is_complex(result)
+                else "For differentiation of functions with integer outputs, use "
+                "blockjac.vjp directly."
+            )
+            raise DifferentiationTypeError(
+                f"{self.name} requires real-valued outputs (output dtype that is a sub-dtype of "
+                f"np.floating), but got {dtype.name}. {instead}"
+            )
+
+
+def traced_call(
+    name: str,
+    fun: Callable[..., Any],
+    argnums: ArgNums,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    *,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    abstract: bool = False,
+) -> Call:
+    """Sort and check the arguments, and trace the function.
+
+    Args:
+        name: of the transform, for messages.
+        fun: the user's function.
+        argnums: which positional arguments to differentiate.
+        args: positional arguments.
+        kwargs: keyword arguments; they are not differentiated.
+        has_aux: whether the function returns `(value, aux)`.
+        holomorphic: whether inputs must be complex.
+        allow_int: whether inputs may be integers.
+        abstract: whether `jax.ShapeDtypeStruct`s may stand for arrays.
+
+    Raises:
+        DifferentiationTypeError: for inputs that have no derivative, and for results that are no
+            arrays.
+        ArgumentError: for argnums out of range.
+    """
+    positions = _positions(argnums, len(args))
+    leaves, tree = jax.tree.flatten((tuple(args), kwargs))
+    chosen = _leaves_of(tree, positions)
+    known = (*TRACED, jax.ShapeDtypeStruct) if abstract else TRACED
+    for place in chosen:
+        where = partial(leaf_name, fun, args, place)
+        _check_input(leaves[place], where, name, holomorphic, allow_int, abstract)
+    moves = [isinstance(leaf, known) or place in set(chosen) for place, leaf in enumerate(leaves)]
+    record = _Record(getattr(fun, "__name__", type(fun).__name__))
+
+    def traced(*args: Any, **kwargs: Any) -> list[Any]:
+        given = iter(jax.tree.leaves((args, kwargs)))
+        full = [next(given) if own else leaf for leaf, own in zip(leaves, moves, strict=True)]
+        args, kwargs = jax.tree.unflatten(tree, full)
+        return record.flat(fun(*args, **kwargs), has_aux)
+
+    arrays = [leaf if own else None for leaf, own in zip(leaves, moves, strict=True)]
+    own_args, own_kwargs = jax.tree.unflatten(tree, arrays)
+    inputs = [sum(moves[:place]) for place in chosen]
+    try:
+        graph = trace(named_as(fun, traced), own_args, inputs, own_kwargs)
+    except UNKNOWN_VALUE_ERRORS as error:
+        error.add_note(
+            f"blockjac.{name} traces the function, so that Python code cannot depend on the values "
+            "of arrays and floats: use jnp.where or jax.lax.cond; or, if the argument is not "
+            "differentiated, pass it as an int, bool or str, which stay Python values"
+        )
+        raise
+    return Call(
+        name=name,
+        graph=graph,
+        arguments=[jax_array(leaf) for leaf in arrays if leaf is not None],
+        wrt=tuple(graph.inputs[place] for place in inputs),
+        wrt_tree=jax.tree.structure(tuple(args[position] for position in positions)),
+        single=not isinstance(argnums, Sequence | np.ndarray),
+        record=record,
+        holomorphic=holomorphic,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Passed:
+    """What of an auxiliary result no program computes.
+
+    Attributes:
+        tree: of the whole.
+        leaves: those that are not JAX arrays, which are passed through; None for the others.
+    """
+
+    tree: Any
+    leaves: Sequence[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Auxiliary:
+    """What a function returns beside the value that is differentiated.
+
+    It is a pytree of its arrays, so that a compiled program can return it whatever else it holds.
+
+    Attributes:
+        arrays: its leaves that are JAX arrays.
+        passed: everything else.
+    """
+
+    arrays: tuple[Any, ...]
+    passed: Passed
+
+    @classmethod
+    def of(cls, tree: Any) -> Auxiliary:
+        """Take a tree apart."""
+        leaves, structure = jax.tree.flatten(tree)
+        arrays = tuple(leaf for leaf in leaves if is_made_by_jax(leaf))
+        passed = [None if is_made_by_jax(leaf) else leaf for leaf in leaves]
+        return cls(arrays, Passed(structure, passed))
+
+    def tree(self) -> Any:
+        """The tree as the function returned it."""
+        arrays = iter(self.arrays)
+        leaves = [next(arrays) if leaf is None else leaf for leaf in self.passed.leaves]
+        return jax.tree.unflatten(self.passed.tree, leaves)
+
+
+jax.tree_util.register_dataclass(Auxiliary, data_fields=["arrays"], meta_fields=["passed"])
+
+NO_AUXILIARY = Auxiliary.of(None)
+
+
+@dataclass(eq=False)
+class _Record:
+    """What one run of the user's function returned.
+
+    Attributes:
+        results: shapes and dtypes of the result's leaves.
+        out_tree: the result's tree.
+        auxiliary: the auxiliary result, without its arrays.
+        name: of the function.
+    """
+
+    name: str
+    results: Sequence[jax.ShapeDtypeStruct] = ()
+    out_tree: Any = None
+    auxiliary: Auxiliary = NO_AUXILIARY
+
+    def flat(self, answer: Any, has_aux: bool) -> list[Any]:
+        """The arrays of the result and then those of aux; everything else is remembered here."""
+        arrays: list[Any] = []
+        if has_aux:
+            found = Auxiliary.of(value_and_aux(answer)[1])
+            arrays, self.auxiliary = [*found.arrays], replace(found, arrays=())
+        leaves, self.out_tree = jax.tree.flatten(value_of(answer, has_aux))
+        for leaf in leaves:
+            if not is_array(leaf):
+                raise DifferentiationTypeError(
+                    f"the result {leaf!r} of type {type(leaf)} is not a valid JAX type; return "
+                    "arrays or trees of arrays, and anything else as aux with has_aux=True"
+                )
+        self.results = [
+            jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves
+        ]
+        return [*leaves, *arrays]
+
+
+def value_of(result: Any, has_aux: bool) -> Any:
+    """What of a function's result is differentiated."""
+    return value_and_aux(result)[0] if has_aux else result
+
+
+def value_and_aux(result: Any) -> tuple[Any, Any]:
+    """The two parts of what a function with an auxiliary result returns.
+
+    Raises:
+        DifferentiationTypeError: in JAX's words, if it is not a pair.
+    """
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise DifferentiationTypeError(
+            "expected function with aux output to return a two-element tuple, "
+            f"(value, aux), but got {result!r} of type {type(result)}"
+        )
+    return result
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether JAX takes a leaf for an array: a number, or an array of numbers or of random keys."""
+    return isinstance(leaf, NUMBERS) and (
+        isinstance(leaf, jax.Array) or np.asarray(leaf).dtype.kind not in "OSTUMm"
+    )
+
+
+def dtype_of(leaf: Any) -> Any:
+    """The dtype that JAX gives an array or a number; of its own arrays without a detour."""
+    return leaf.dtype if isinstance(leaf, jax.Array) else jnp.result_type(leaf)
+
+
+def is_real_array(leaf: Any) -> bool:
+    """Whether a leaf is one of JAX's own arrays, of one of NumPy's real dtypes: most are."""
+    return isinstance(leaf, jax.Array) and leaf.dtype.kind == "f"
+
+
+def float0_zeros(shape: Sequence[int]) -> np.ndarray:
+    """The derivative by an integer, or of one: zeros of JAX's dtype for "no derivative"."""
+    return np.zeros(tuple(shape), jax.dtypes.float0)
+
+
+def check_callable(fun: Any, name: str) -> None:
+    """Raise unless a transform was given a function.
+
+    Raises:
+        DifferentiationTypeError: names the transform and what it was given.
+    """
+    if not callable(fun):
+        raise DifferentiationTypeError(
+            f"Expected a callable value for blockjac.{name}, got {fun!r} of type {type(fun)}"
+        )
+
+
+def check_argnums(argnums: Any) -> None:
+    """Raise unless argnums are an int or several.
+
+    Raises:
+        DifferentiationTypeError: says what was found, and what may have been meant.
+    """
+    if type(argnums) is int:
+        return
+    if isinstance(argnums, bool):
+        raise DifferentiationTypeError(
+            f"argnums must be an int or a sequence of ints, but {argnums!r} was given; "
+            "if another option was meant, such as has_aux, pass it by its name"
+        )
+    given = tuple(argnums) if _several(argnums) else (argnums,)
+    if not all(isinstance(one, int | np.integer) for one in given):
+        raise DifferentiationTypeError(
+            f"argnums must be an int or a sequence of ints, but {argnums!r} was given; "
+            "the arguments of the function go into a second call, as in jacobian(fun)(x)"
+        )
+
+
+def _several(argnums: Any) -> bool:
+    return isinstance(argnums, Sequence | np.ndarray) and not isinstance(argnums, str)
+
+
+def _positions(argnums: ArgNums, count: int) -> tuple[int, ...]:
+    """Positions of the differentiated arguments, counted from the first."""
+    check_argnums(argnums)
+    given = tuple(map(operator.index, argnums if _several(argnums) else (argnums,)))  # pyright: ignore[reportArgumentType]
+    if not given:
+        raise ArgumentError(f"argnums must name at least one argument, but is {argnums!r}")
+    for place in given:
+        if not -count <= place < count:
+            needed = place + 1 if place >= 0 else -place
+            raise ArgumentError(
+                f"differentiating with respect to argnums={argnums} requires at least {needed} "
+                f"positional arguments to be passed by the caller, but got only {count} positional "
+                "arguments."
+            )
+    positions = tuple(place % count for place in given)
+    if len(set(positions)) < len(positions):
+        raise ArgumentError(f"argnums={argnums} names one of the {count} arguments twice")
+    return positions
+
+
+def _leaves_of(tree: Any, positions: Sequence[int]) -> list[int]:
+    """Places of some arguments' leaves among those of `(args, kwargs)`."""
+    arguments, _ = tree.children()
+    ends = list(accumulate((child.num_leaves for child in arguments.children()), initial=0))
+    return [leaf for place in positions for leaf in range(ends[place], ends[place + 1])]
+
+
+def _check_input(
+    leaf: Any,
+    where: Callable[[], str],
+    name: str,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    abstract: bool = False,
+) -> None:
+    """Raise unless a leaf can be differentiated; `where` gives its name."""
+    if abstract and isinstance(leaf, jax.ShapeDtypeStruct):
+        dtype = leaf.dtype
+    elif is_array(leaf):
+        dtype = dtype_of(leaf)
+    else:
+        raise DifferentiationTypeError(
+            f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type, as {where()}: "
+            f"{name} differentiates with respect to arrays and numbers only; choose with argnums"
+        )
+    if holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
+        raise DifferentiationTypeError(
+            f"{name} with holomorphic=True requires inputs with complex dtype, "
+            f"but got {dtype.name}, as {where()}."
+        )
+    if not jnp.issubdtype(dtype, jnp.inexact) and not allow_int:
+        raise DifferentiationTypeError(
+            f"{name} requires real- or complex-valued inputs (input dtype that is a sub-dtype of "
+            f"np.inexact), but got {dtype.name}, as {where()}. If you want to use Boolean- or "
+            "integer-valued inputs, use vjp or set allow_int to True."
+        )
+
+
+def _check_real(dtype: Any, where: Callable[[], str], name: str) -> None:
+    """Raise for a complex leaf; `where` gives its name."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise DifferentiationTypeError(
+            f"{name} requires real-valued inputs, but got complex ones, as {where()}; for a "
+            "holomorphic function use blockjac.jacobian with holomorphic=True, else "
+            "differentiate with respect to real and imaginary parts"
+        )
+
+
+def check_inputs(name: str, fun: Callable[..., Any], argnums: ArgNums, args: Sequence[Any]) -> None:
+    """Raise unless some arguments are real: where other transforms will differentiate them.
+
+    Args:
+        name: of the transform that was called.
+        fun: the user's function.
+        argnums: which of its arguments to differentiate.
+        args: its positional arguments.
+
+    Raises:
+        DifferentiationTypeError: names the transform and the leaf.
+        ArgumentError: for argnums out of range.
+    """
+    positions = _positions(argnums, len(args))
+    if all(map(is_real_array, jax.tree.leaves([args[place] for place in positions]))):
+        return
+    leaves, tree = jax.tree.flatten((tuple(args), {}))
+    for place in _leaves_of(tree, positions):
+        where = partial(leaf_name, fun, args, place)
+        _check_input(leaves[place], where, name)
+        _check_real(dtype_of(leaves[place]), where, name)
+
+
+def leaf_name(fun: Callable[..., Any], args: Sequence[Any], place: int) -> str:
+    """A leaf of the positional arguments as it stands in the user's code: `params['W'][0]`.
+
+    Args:
+        fun: the user's function.
+        args: its positional arguments.
+        place: of the leaf among all of theirs.
+    """
+    path = jax.tree_util.tree_leaves_with_path(tuple(args))[place][0]
+    names = parameter_names(fun, len(args))
+    return names[path[0].idx] + jax.tree_util.keystr(path[1:])
+
+
+def parameter_names(fun: Callable[..., Any], count: int) -> list[str]:
+    """The names of so many positional arguments of a function, or their numbers."""
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):  # some builtins have no signature
+        parameters = []
+    by_place = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    names = [one.name for one in parameters if one.kind in by_place]
+    return [*names, *(f"argument {place}" for place in range(len(names), count))]

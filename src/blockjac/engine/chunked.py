@@ -1,0 +1,365 @@
+"""A dense Jacobian a few rows or columns at a time, so that what is stored on the way stays small.
+
+Each chunk is one backward pass for some rows, or one forward pass for some columns; the function
+and its local derivatives are evaluated once for all. Chunks are written into the result in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from blockjac.algebra.arrays import in_bytes
+from blockjac.algebra.materialize import check_size
+from blockjac.base import compat
+from blockjac.blocks import Block
+from blockjac.devices import memory_limit
+from blockjac.elimination.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
+from blockjac.elimination.linearize import (
+    elemental,
+    evaluate,
+    identity_edges,
+    is_reversible,
+    useful_vertices,
+)
+from blockjac.engine.arguments import Call
+from blockjac.engine.computations import NO_LIMIT, Arrays, Jacobian, finished, left_over, results
+from blockjac.errors import ArgumentError, DenseTooLargeError
+from blockjac.graph.graph import Graph, Operand
+from blockjac.graph.peak_memory import peak_bytes
+from blockjac.planning.directions import check_backwards, check_forwards, is_forward
+from blockjac.rules.fallback import real_dtype, vertex_shape
+
+
+@dataclass(frozen=True)
+class Chunked:
+    """The answer of a dense `Jacobian`, some rows or columns at a time.
+
+    Attributes:
+        question: what is asked.
+        side: "rows" (backwards) or "columns" (forwards).
+        size: how many in a pass; the last pass repeats some so that it is as large.
+    """
+
+    question: Jacobian
+    side: str
+    size: int
+
+    takes_any_numbers: ClassVar[bool] = True
+
+    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
+        """The auxiliary results and the answer, as the `Jacobian` gives them."""
+        del extra
+        question = self.question
+        outputs = graph.outputs[: question.count]
+        useful = useful_vertices(graph, outputs)
+        (check_backwards if self.side == "rows" else check_forwards)(graph, useful)
+        point = evaluate(graph, arguments, captured, useful)
+        edges = elemental(graph, point, useful)
+        made = (_by_rows if self.side == "rows" else _by_columns)(self, graph, edges, useful)
+        rows = [
+            [
+                finished(array, graph.aval(output), graph.avals[leaf], question.holomorphic)
+                for array, leaf in zip(row, question.wrt, strict=True)
+            ]
+            for row, output in zip(made, outputs, strict=True)
+        ]
+        return question.beside_results(results(graph, point.values), rows)
+
+
+Part = Callable[[Any, int], list[jax.Array]]
+"""Some rows or columns: from the first, how many."""
+
+
+def _by_rows(
+    chunked: Chunked, graph: Graph, edges: Edges, useful: set[int]
+) -> list[list[jax.Array]]:
+    """The Jacobian of each result by each input, of real vertices."""
+    wrt = chunked.question.wrt
+    order = reverse_order(graph, useful)
+    found = []
+    for output in graph.outputs[: chunked.question.count]:
+        shape = vertex_shape(graph.aval(output))
+        length = math.prod(shape)
+        arrays = _zeros(graph, wrt, (length,))
+        if isinstance(output, Operand) and output.vertex in useful:
+            part = partial(_rows, graph, edges, order, output, wrt)
+            arrays = _filled(arrays, part, length, chunked.size, 0)
+        found.append([jnp.reshape(array, (*shape, *array.shape[1:])) for array in arrays])
+    return found
+
+
+def _rows(
+    graph: Graph,
+    edges: Edges,
+    order: Sequence[Vertex],
+    output: Operand,
+    wrt: Sequence[int],
+    start: Any,
+    count: int,
+) -> list[jax.Array]:
+    """Rows of the Jacobian of one result by every input."""
+    seeds = _unit_vectors(start, count, graph.aval(output))
+    own = edges.copy()
+    own.add(output.vertex, "rows", Block.from_dense(seeds, 1))
+    eliminate(own, order)
+    blank = _zeros(graph, wrt, (count,))
+    blocks = [left_over(own, leaf, "rows") for leaf in wrt]
+    return [_dense_like(block, zeros) for block, zeros in zip(blocks, blank, strict=True)]
+
+
+def _by_columns(chunked: Chunked, graph: Graph, edges: Edges, useful: set[int]) -> Any:
+    """The Jacobian of each result by each input, of real vertices."""
+    question = chunked.question
+    outputs = graph.outputs[: question.count]
+    identity_edges(graph, edges, outputs, useful)
+    order = [*graph.active, *forward_order(graph, useful)]
+    shapes = [vertex_shape(graph.aval(output)) for output in outputs]
+    columns = []
+    for leaf in question.wrt:
+        shape = vertex_shape(graph.avals[leaf])
+        length = math.prod(shape)
+        dtype = real_dtype(graph.avals[leaf].dtype)
+        arrays = [jnp.zeros((*own, length), dtype) for own in shapes]
+        part = partial(_columns, graph, edges, order, leaf, shapes)
+        arrays = _filled(arrays, part, length, chunked.size, -1)
+        columns.append([jnp.reshape(array, (*array.shape[:-1], *shape)) for array in arrays])
+    return [[column[place] for column in columns] for place in range(len(outputs))]
+
+
+def _columns(
+    graph: Graph,
+    edges: Edges,
+    order: Sequence[Vertex],
+    leaf: int,
+    shapes: Sequence[tuple[int, ...]],
+    start: Any,
+    count: int,
+) -> list[jax.Array]:
+    """Columns of the Jacobian of every result by one input."""
+    seeds = jnp.moveaxis(_unit_vectors(start, count, graph.avals[leaf]), 0, -1)
+    own = edges.copy()
+    own.add("columns", leaf, Block.from_dense(seeds, seeds.ndim - 1))
+    eliminate(own, order)
+    blocks = [left_over(own, "columns", ("out", place)) for place in range(len(shapes))]
+    blank = [jnp.zeros((*shape, count), seeds.dtype) for shape in shapes]
+    return [_dense_like(block, zeros) for block, zeros in zip(blocks, blank, strict=True)]
+
+
+def _dense_like(block: Block | None, zeros: jax.Array) -> jax.Array:
+    return zeros if block is None else block.dense(max_bytes=NO_LIMIT).astype(zeros.dtype)
+
+
+def _zeros(graph: Graph, wrt: Sequence[int], first: tuple[int, ...]) -> list[jax.Array]:
+    """Zeros with an axis for rows, then those of each input."""
+    avals = [graph.avals[leaf] for leaf in wrt]
+    return [jnp.zeros((*first, *vertex_shape(one)), real_dtype(one.dtype)) for one in avals]
+
+
+def _unit_vectors(start: Any, count: int, aval: Any) -> jax.Array:
+    """Unit vectors `start` to `start + count - 1` of a vertex's space, along the first axis."""
+    shape = vertex_shape(aval)
+    wanted = start + lax.iota(jnp.int32, count)
+    flat = wanted[:, None] == lax.iota(jnp.int32, math.prod(shape))[None, :]
+    return jnp.reshape(flat.astype(real_dtype(aval.dtype)), (count, *shape))
+
+
+def _filled(
+    targets: list[jax.Array],
+    some: Part,
+    total: int,
+    size: int,
+    axis: int,
+) -> list[jax.Array]:
+    """Write chunk after chunk into the targets along an axis."""
+    size = min(size, total)
+    if not size:
+        return targets
+
+    def step(number: Any, arrays: list[jax.Array]) -> list[jax.Array]:
+        start = jnp.minimum(number * size, total - size)
+        return [
+            lax.dynamic_update_slice_in_dim(array, part, start, axis % array.ndim)
+            for array, part in zip(arrays, some(start, size), strict=True)
+        ]
+
+    return lax.fori_loop(0, -(-total // size), step, targets)
+
+
+# How much at a time
+
+ChunkSize = int | Literal["auto"] | None
+"""Rows or columns in a pass: so many, as many as fit, or all together where they fit."""
+
+CLOSE = 2
+"""A program that is foretold to take this many times less than it may is taken to fit."""
+
+TRIALS = 4
+"""How many sizes are tried between one row at a time and all."""
+
+
+def check_dense(call: Call, max_bytes: int | None) -> None:
+    """Refuse dense Jacobians over the limit: each leaf, then all together.
+
+    Raises:
+        DenseTooLargeError: says what it needs, and which call avoids it.
+    """
+    inputs = [call.graph.avals[value] for value in call.smooth]
+    avoided, name = "blockjac.block_jacobian keeps its structure", call.graph_name
+    arrays = [((*out.shape, *leaf.shape), leaf.dtype) for out in call.results for leaf in inputs]
+    for shape, dtype in arrays:
+        check_size(shape, dtype, max_bytes, f"the dense Jacobian of {name!r}", avoided)
+    total = sum(math.prod(shape) * dtype.itemsize for shape, dtype in arrays)
+    what = f"the dense Jacobian of {name!r} in {len(arrays)} arrays, together"
+    check_size((total,), np.dtype(np.uint8), max_bytes, what, avoided)
+
+
+def in_chunks(
+    question: Jacobian, call: Call, max_bytes: int | None, chunk_size: ChunkSize
+) -> Jacobian | Chunked:
+    """The question in chunks, where it would otherwise take more memory than it may.
+
+    Args:
+        question: a dense Jacobian.
+        call: the traced function.
+        max_bytes: of arguments, result and all that is stored on the way; None for a share of the
+            machine's memory.
+        chunk_size: rows or columns in a pass; "auto" for as many as fit, None for all at once
+            where they fit and as many as fit otherwise.
+
+    Raises:
+        DenseTooLargeError: where the result alone is too large, or even one row or column at a
+            time needs more.
+        ArgumentError: for a chunk size that is none.
+    """
+    check_dense(call, max_bytes)
+    graph = call.graph
+    limit = memory_limit() if max_bytes is None else max_bytes
+    sides = _sides(question, graph)
+    if isinstance(chunk_size, int) and not isinstance(chunk_size, bool):
+        if chunk_size < 1:
+            raise ArgumentError(f"chunk_size is {chunk_size}, but must be at least 1, or 'auto'")
+        return Chunked(question, sides[0], chunk_size)
+    if chunk_size not in (None, "auto"):
+        raise ArgumentError(
+            f"chunk_size is {chunk_size!r}, but must be an int of at least 1, 'auto' or None"
+        )
+    if max_bytes is None and _at_most(graph, question) <= limit:
+        return question
+    if _fits(question, graph, limit):
+        return question
+    found, needed = [], []
+    for side in sides:
+        size, least = _fitting(question, graph, side, limit)
+        needed.append(least)
+        while size and not _fits(Chunked(question, side, size), graph, limit):
+            size = size * 2 // 3
+        if size:
+            passes = sum(-(-length // size) for length in _lengths(question, graph, side))
+            found.append((passes, len(found), Chunked(question, side, size)))
+    if found:
+        return min(found, key=lambda one: one[:2])[2]
+    raise DenseTooLargeError(
+        f"the dense Jacobian of {call.graph_name!r} needs {in_bytes(min(needed))} with arguments "
+        f"and result, one row or column at a time, over the limit of {in_bytes(limit)}; "
+        "blockjac.block_jacobian keeps its structure, blockjac.vjp and blockjac.jvp give a row or "
+        "a column, or raise the limit with max_bytes="
+    )
+
+
+def _sides(question: Jacobian, graph: Graph) -> list[str]:
+    """The directions that there are, the one of fewer passes first."""
+    outputs = graph.outputs[: question.count]
+    useful = useful_vertices(graph, outputs)
+    rows, columns = (sum(_lengths(question, graph, side)) for side in ("rows", "columns"))
+    sides = ["rows", "columns"] if rows <= columns else ["columns", "rows"]
+    if question.order in ("reverse", "forward"):
+        sides.sort(key=lambda side: side == ("columns" if question.order == "reverse" else "rows"))
+    if not is_reversible(graph, useful):
+        sides.remove("rows")
+    if not is_forward(graph, useful):
+        sides.remove("columns")
+    return sides
+
+
+def _at_most(graph: Graph, question: Jacobian) -> int:
+    """Bytes that reverse or forward order does not exceed: a dense Jacobian of every value."""
+    rows, columns = (sum(_lengths(question, graph, side)) for side in ("rows", "columns"))
+    values = sum(
+        math.prod(aval.shape) * aval.dtype.itemsize
+        for aval in graph.avals
+        if hasattr(aval.dtype, "itemsize")
+    )
+    return values * (min(rows, columns) + 1) + rows * columns * 8
+
+
+def _fits(question: Jacobian | Chunked, graph: Graph, limit: int) -> bool:
+    """Whether a program stays within the limit; where that is close, the compiler is asked."""
+    foretold = _peak(question, graph)
+    return foretold <= limit and (foretold * CLOSE <= limit or _compiled(question, graph) <= limit)
+
+
+def _peak(question: Jacobian | Chunked, graph: Graph) -> int:
+    structs = [compat.struct(graph.avals[value]) for value in graph.inputs]
+    program = _program(question, graph)
+    return peak_bytes(jax.make_jaxpr(program)(structs, graph.captured), len(structs))
+
+
+def _compiled(question: Jacobian | Chunked, graph: Graph) -> int:
+    """What the compiler reports; of the arguments not those that the function has captured."""
+    structs = [compat.struct(graph.avals[value]) for value in graph.inputs]
+    captured = [compat.struct(graph.avals[value]) for value in graph.constants]
+    lowered = jax.jit(_program(question, graph)).lower(structs, captured)
+    found = lowered.compile().memory_analysis()
+    if found is None:  # not every backend tells
+        return 0
+    held = sum(math.prod(one.shape) * one.dtype.itemsize for one in captured)
+    own = found.argument_size_in_bytes + found.output_size_in_bytes - held
+    return own + found.temp_size_in_bytes - found.alias_size_in_bytes
+
+
+def _program(question: Jacobian | Chunked, graph: Graph) -> Callable[..., Any]:
+    return lambda arguments, captured: question(graph, arguments, captured, ())
+
+
+def _lengths(question: Jacobian, graph: Graph, side: str) -> list[int]:
+    """How many rows each result has, or columns each input."""
+    if side == "rows":
+        avals = [graph.aval(output) for output in graph.outputs[: question.count]]
+    else:
+        avals = [graph.avals[leaf] for leaf in question.wrt]
+    return [math.prod(vertex_shape(aval)) for aval in avals]
+
+
+def _fitting(question: Jacobian, graph: Graph, side: str, limit: int) -> tuple[int, int]:
+    """The largest chunk that fits, about, 0 for none; and what the smallest needs."""
+
+    def peak(size: int) -> int:
+        return _peak(Chunked(question, side, size), graph)
+
+    least = low_peak = peak(1)
+    low, high = 1, max(_lengths(question, graph, side), default=1)
+    if least > limit:
+        return 0, least
+    high_peak = peak(high)
+    if high_peak <= limit:
+        return high, least
+    for _ in range(TRIALS):
+        size = low + (high - low) * (limit - low_peak) // max(high_peak - low_peak, 1)
+        size = min(max(size, low + 1), high - 1)
+        if not low < size < high:
+            break
+        now = peak(size)
+        if now <= limit:
+            low, low_peak = size, now
+        else:
+            high, high_peak = size, now
+    return low, least

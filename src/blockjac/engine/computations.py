@@ -1,0 +1,347 @@
+"""What a traced function is asked for: its values, its Jacobian, a pullback, a pushforward.
+
+Each question is a frozen dataclass, so that it can key a compiled program, and a function of the
+graph and of arrays, so that `program.run` can emit it inside a caller's trace or compile it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+import blockjac.control_flow  # noqa: F401  (its passes must be registered)
+from blockjac.algebra.nonzeros import NUMBERS_A_PLACE, without_masks
+from blockjac.algebra.star import compact
+from blockjac.base import compat
+from blockjac.base.promises import keeping_structure
+from blockjac.blocks import Block
+from blockjac.elimination.eliminate import Edges, eliminate, forward_order, reverse_order
+from blockjac.elimination.linearize import (
+    Point,
+    elemental,
+    evaluate,
+    identity_edges,
+    read,
+    useful_vertices,
+)
+from blockjac.elimination.residuals import kept_of, point_from
+from blockjac.elimination.shared_trig import Waves
+from blockjac.graph.graph import Graph, Literal, Operand
+from blockjac.graph.trace import is_inexact
+from blockjac.operators.operator import Edge, written
+from blockjac.planning import Order, choose_order
+from blockjac.planning.directions import (
+    check_backwards,
+    check_forwards,
+    goes_forwards,
+    has_one_way,
+)
+from blockjac.rules.complex_numbers import complex_dtype, complexified, is_complex
+from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
+
+Arrays = Sequence[Any]
+
+NO_LIMIT = 2**62
+"""Bytes: results are checked against the user's limit before anything is computed."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """The results of a graph; and what a later `Pullback` needs of the way there.
+
+    Attributes:
+        count: how many of the graph's results will be pulled back; the others are auxiliary.
+        keep: whether to give the kept values at all.
+    """
+
+    count: int
+    keep: bool = False
+
+    takes_any_numbers: ClassVar[bool] = True
+
+    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
+        """`(results, kept values)`."""
+        del extra
+        if not self.keep:
+            return results(graph, evaluate(graph, arguments, captured).values), []
+        useful = useful_vertices(graph, graph.outputs[: self.count])
+        check_backwards(graph, useful)
+        point = evaluate(graph, arguments, captured, useful)
+        return results(graph, point.values), kept_of(graph, point, useful)
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """The results of a graph, and the Jacobian of the first of them by every differentiated leaf.
+
+    Attributes:
+        count: how many results are differentiated.
+        wrt: the graph's inputs to differentiate by, all of them floats or complex.
+        order: of elimination.
+        dense: arrays, not Blocks.
+        holomorphic: whether complex derivatives are asked for.
+        values: whether to answer with the differentiated results too, as `(values, rows)`.
+        symmetric: whether the results are derivatives by the same inputs, in their order and again
+            for each result of the function below. Of two blocks that are each other's transpose one
+            is then computed; of Blocks the one below the diagonal is left out.
+        unasked: pairs of the number of a result and of an input whose block is not asked for and
+            comes as zero.
+        listed: whether the Blocks become a sparse matrix, of which each place costs a row, a column
+            and a value.
+    """
+
+    count: int
+    wrt: tuple[int, ...]
+    order: Order
+    dense: bool
+    holomorphic: bool = False
+    values: bool = False
+    symmetric: bool = False
+    unasked: frozenset[tuple[int, int]] = frozenset()
+    listed: bool = False
+
+    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
+        """The auxiliary results; and a row of arrays or Blocks for each differentiated one."""
+        del extra
+        with keeping_structure(self.keeps_structure):
+            return self._answer(graph, arguments, captured)
+
+    def _answer(self, graph: Graph, arguments: Arrays, captured: Arrays) -> Any:
+        """What the call gives, once it is known whether structure is kept."""
+        outputs = graph.outputs[: self.count]
+        useful, point, edges = linked(graph, arguments, captured, outputs)
+        unasked = {(self.wrt[number], ("out", place)) for place, number in self.unasked}
+        mirrored = self.skipped
+        edges.skipped = mirrored | unasked
+        self._eliminate(graph, edges, useful)
+        rows = []
+        for place, output in enumerate(outputs):
+            result = graph.aval(output)
+            row: list[Any] = []
+            for number, leaf in enumerate(self.wrt):
+                if (leaf, ("out", place)) in mirrored:
+                    if self.dense:
+                        row.append(self._mirrored(rows, place, number, graph))
+                    continue
+                block = _block(edges, leaf, place, result, graph.avals[leaf])
+                row.append(
+                    _dense(block, result, graph.avals[leaf], self.holomorphic)
+                    if self.dense
+                    else compact(without_masks(block, NUMBERS_A_PLACE if self.listed else 1))
+                )
+            rows.append(row)
+        return self.beside_results(results(graph, point.values), rows)
+
+    def beside_results(self, values: Sequence[Any], rows: Any) -> Any:
+        """The auxiliary results and the answer, from all results of the graph and the rows."""
+        return values[self.count :], (values[: self.count], rows) if self.values else rows
+
+    @property
+    def keeps_structure(self) -> bool:
+        """Whether the answer's structure may depend on constants of the program."""
+        return not self.dense
+
+    @property
+    def takes_any_numbers(self) -> bool:
+        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
+        return self.dense
+
+    @property
+    def skipped(self) -> frozenset[tuple[Any, Any]]:
+        """The pairs of an input and a result whose block is the transpose of another."""
+        size = len(self.wrt)
+        return frozenset(
+            (leaf, ("out", place))
+            for place in range(self.count if self.symmetric else 0)
+            for leaf in self.wrt[: place % size]
+        )
+
+    def _mirrored(self, rows: Sequence[Any], place: int, number: int, graph: Graph) -> Any:
+        """The derivative of result `place` by input `number`, from that of its mirror image."""
+        size = len(self.wrt)
+        other = rows[place - place % size + number][place % size]
+        value = graph.avals[self.wrt[number]]
+        inner = len(graph.avals[self.wrt[place % size]].shape)
+        outer = other.ndim - inner - len(value.shape)
+        axes = range(other.ndim)
+        first, last = axes[outer : outer + len(value.shape)], axes[outer + len(value.shape) :]
+        return _typed_as(jnp.transpose(other, (*axes[:outer], *last, *first)), value)
+
+    def _eliminate(self, graph: Graph, edges: Edges, useful: set[int]) -> None:
+        """Eliminate in the order; forwards from identities if operators need whole tangents."""
+        order = choose_order(self.order, graph, edges, useful, self.dense)
+        by_rule = self.order != "reverse" and goes_forwards(graph, useful)
+        if not by_rule and not (self.order == "forward" and has_one_way(graph, useful)):
+            eliminate(edges, order)
+            return
+        for leaf in graph.active:
+            aval = graph.avals[leaf]
+            identity = Block.identity(vertex_shape(aval), real_dtype(aval.dtype))
+            edges.add(("in", leaf), leaf, identity)
+        eliminate(edges, [*graph.active, *order])
+        for leaf in graph.active:
+            edges.leaving[leaf] = edges.leaving.pop(("in", leaf), {})
+
+
+@dataclass(frozen=True)
+class Pullback:
+    """Cotangents of the input leaves from those of the results.
+
+    It is asked not at the graph's arguments but at what `Values` kept, so that a point is evaluated
+    once and pulled back often.
+
+    Attributes:
+        count: how many results have cotangents.
+        wrt: the graph's inputs, all of them floats or complex.
+    """
+
+    count: int
+    wrt: tuple[int, ...]
+
+    takes_any_numbers: ClassVar[bool] = True
+
+    def __call__(self, graph: Graph, kept: Arrays, captured: Arrays, cotangents: Arrays) -> Any:
+        """One cotangent an input; `cotangents` are those of the float and complex results."""
+        del captured
+        outputs = graph.outputs[: self.count]
+        useful = useful_vertices(graph, outputs)
+        edges = elemental(graph, point_from(graph, kept, useful), useful)
+        smooth = [output for output in outputs if is_inexact(graph.aval(output))]
+        for output, given in zip(smooth, cotangents, strict=True):
+            if isinstance(output, Operand) and output.vertex in useful:
+                cotangent = jnp.asarray(given, graph.aval(output).dtype)
+                row = Block.from_dense(packed(jnp.conj(cotangent)), 0)
+                edges.add(output.vertex, ("out", 0), row)
+        eliminate(edges, reverse_order(graph, useful))
+        return [_cotangent(edges, leaf, graph.avals[leaf]) for leaf in self.wrt]
+
+
+@dataclass(frozen=True)
+class Pushforward:
+    """The results of a graph, and their tangents from those of the inputs.
+
+    Attributes:
+        count: how many results have tangents.
+        wrt: the graph's inputs that move, all of them floats or complex.
+    """
+
+    count: int
+    wrt: tuple[int, ...]
+
+    takes_any_numbers: ClassVar[bool] = True
+
+    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, tangents: Arrays) -> Any:
+        """`(results, tangents)`, a tangent for each float or complex result."""
+        outputs = graph.outputs[: self.count]
+        useful = useful_vertices(graph, outputs)
+        check_forwards(graph, useful)
+        point = evaluate(graph, arguments, captured, useful)
+        edges = elemental(graph, point, useful)
+        identity_edges(graph, edges, outputs, useful)
+        dtypes = [
+            real_dtype(graph.aval(one).dtype) for one in outputs if is_inexact(graph.aval(one))
+        ]
+        for leaf, given in zip(self.wrt, tangents, strict=True):
+            tangent = packed(jnp.asarray(given, graph.avals[leaf].dtype))
+            # A product of blocks has the dtype of its input: here the widest that is asked for.
+            tangent = tangent.astype(jnp.result_type(tangent.dtype, *dtypes))
+            edges.add("tangent", leaf, Block.from_dense(tangent, tangent.ndim))
+        eliminate(edges, [*graph.active, *forward_order(graph, useful)])
+        rates = [
+            _tangent(edges, place, graph.aval(output))
+            for place, output in enumerate(outputs)
+            if is_inexact(graph.aval(output))
+        ]
+        return results(graph, point.values), rates
+
+
+def linked(
+    graph: Graph, arguments: Arrays, captured: Arrays, outputs: Sequence[Operand | Literal]
+) -> tuple[set[int], Point, Edges]:
+    """What an elimination begins with: the useful vertices, the point, and all edges to results.
+
+    Args:
+        graph: the traced function.
+        arguments: values of its inputs.
+        captured: values of its constants.
+        outputs: those of its results that are differentiated.
+    """
+    useful = useful_vertices(graph, outputs)
+    point = evaluate(graph, arguments, captured, useful, waves=Waves.of(graph, useful))
+    edges = elemental(graph, point, useful)
+    identity_edges(graph, edges, outputs, useful)
+    return useful, point, edges
+
+
+def results(graph: Graph, values: Sequence[Any]) -> list[Any]:
+    """The values of the graph's results."""
+    return [
+        _typed_as(jnp.asarray(read(output, values), output.aval.dtype), output.aval)
+        if isinstance(output, Literal)
+        else values[output.value]
+        for output in graph.outputs
+    ]
+
+
+def left_over(edges: Edges, tail: Any, head: Any) -> Block | None:
+    """The edge between two vertices after elimination, written out if it is an operator."""
+    edge: Edge | None = edges.leaving.get(tail, {}).get(head)
+    return None if edge is None else written(edge)
+
+
+def _block(edges: Edges, leaf: int, place: int, result: Any, value: Any) -> Block:
+    """The block of a result by an input; of real vertices where the input is complex."""
+    found = left_over(edges, leaf, ("out", place))
+    if found is None:
+        found = Block.zeros(vertex_shape(result), vertex_shape(value), real_dtype(value.dtype))
+    return complexified(found) if is_complex(result) and not is_complex(value) else found
+
+
+def _dense(block: Block, result: Any, value: Any, holomorphic: bool) -> Any:
+    """The dense Jacobian from a block of real vertices."""
+    return finished(block.dense(max_bytes=NO_LIMIT), result, value, holomorphic)
+
+
+def finished(dense: Any, result: Any, value: Any, holomorphic: bool) -> Any:
+    """The Jacobian that is answered from one of real vertices: complex where a variable is."""
+    if not is_complex(value):
+        weak = getattr(value, "weak_type", False)
+        if is_complex(result) and dense.ndim > len(result.shape) + len(value.shape):
+            dense = jax.lax.complex(dense[0], dense[1])
+        return compat.convert(dense, jacobian_dtype(result, value), weak)
+    axis = len(result.shape)
+    if holomorphic:  # d(u + iv)/d(re): the first two axes of parts are the output's and the input's
+        by_real = jax.lax.index_in_dim(dense, 0, axis + 1, keepdims=False)
+        return _typed_as(jax.lax.complex(by_real[0], by_real[1]), value)
+    real, imaginary = (jax.lax.index_in_dim(dense, place, axis, keepdims=False) for place in (0, 1))
+    return _typed_as(jax.lax.complex(real, -imaginary), value)
+
+
+def jacobian_dtype(result: Any, value: Any) -> Any:
+    """The dtype of a Jacobian: the input's, and complex where the result is."""
+    return complex_dtype(value.dtype) if is_complex(result) else value.dtype
+
+
+def _cotangent(edges: Edges, leaf: int, value: Any) -> Any:
+    found = left_over(edges, leaf, ("out", 0))
+    if found is None:
+        return _typed_as(jnp.zeros(value.shape, value.dtype), value)
+    dense = unpacked(found.dense(max_bytes=NO_LIMIT), value.dtype)
+    return _typed_as(jnp.conj(dense), value)
+
+
+def _tangent(edges: Edges, place: int, result: Any) -> Any:
+    found = left_over(edges, "tangent", ("out", place))
+    if found is None:
+        return _typed_as(jnp.zeros(result.shape, result.dtype), result)
+    dense = found.dense(max_bytes=NO_LIMIT).astype(real_dtype(result.dtype))
+    return _typed_as(unpacked(dense, result.dtype), result)
+
+
+def _typed_as(array: Any, value: Any) -> Any:
+    """The array in a value's dtype, and weak where the value is, as in JAX."""
+    return compat.convert(array, value.dtype, getattr(value, "weak_type", False))

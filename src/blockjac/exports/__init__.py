@@ -1,0 +1,1 @@
+"""Blocks as the sparse arrays and linear operators of other libraries."""

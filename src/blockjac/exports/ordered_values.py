@@ -1,0 +1,47 @@
+"""The values of a grid in the order of their places, as other libraries want them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.algebra.entries import Piece, check_room
+from blockjac.sparsity.pattern import Arrangement
+
+
+def numpy_values(array: Any) -> np.ndarray:
+    """As NumPy; scipy's sparse arrays know no dtype of 16 bits."""
+    found = np.asarray(array)
+    return found if found.dtype.itemsize > 2 else found.astype(np.float32)
+
+
+def check_places(found: list[Piece]) -> None:
+    """Refuse entries whose places do not fit."""
+    count = sum(piece.count for piece in found)
+    check_room(2 * count, f"the places of the {count:,} entries of this Jacobian")
+
+
+def sorted_places(arranged: Arrangement, dtype: Any) -> np.ndarray:
+    """Rows and columns `(count, 2)` of a pattern."""
+    return np.stack([arranged.pattern.rows, arranged.pattern.columns], axis=1).astype(dtype)
+
+
+def ordered_values(found: Any, arranged: Arrangement) -> Any:
+    """The value of each place; those of one place add up."""
+    if np.array_equal(arranged.order, np.arange(len(found))):
+        ordered = found
+    else:
+        ordered = jnp.take(found, jnp.asarray(arranged.order), axis=0)
+    if arranged.starts is None:
+        return ordered
+    group = np.zeros(len(arranged.order), np.int64)
+    group[arranged.starts[1:]] = 1
+    return jax.ops.segment_sum(
+        ordered,
+        np.cumsum(group),
+        num_segments=len(arranged.starts),
+        indices_are_sorted=True,
+    )

@@ -1,0 +1,235 @@
+"""Sparse matrices outside `jit`: what a pattern needs is worked out once, then values are put in.
+
+A pattern is known by the structure of the blocks and by the values of their lookups. Lookups that
+are constants of the program are known by identity; those that the program computed are compared.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.algebra.entries import Grid, pieces, values
+from blockjac.base.caches import Cache, remembering
+from blockjac.exports.ordered_values import (
+    check_places,
+    numpy_values,
+    ordered_values,
+    sorted_places,
+)
+from blockjac.sparsity.pattern import Arrangement, arrangement
+from blockjac.sparsity.scipy_formats import assembled
+from blockjac.terms.block import Block, flat_parts, flatten, rebuilt, unflatten
+from blockjac.terms.structure import Structure
+from blockjac.terms.term import Term
+
+
+class Held:
+    """A constant array, compared by identity and kept alive so that the identity stays its own."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Held) and self.array is other.array
+
+    def __hash__(self) -> int:
+        return id(self.array)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All that is static of where the entries of a block are.
+
+    Attributes:
+        structure: of the indices alone.
+        lookups: the arrays of its lookups that are constants; None for others.
+    """
+
+    structure: Structure
+    lookups: tuple[Held | None, ...]
+
+    def block(self, arrays: Sequence[Any]) -> Block:
+        """The block of the indices alone, from the lookups that are no constants."""
+        given = iter(arrays)
+        return unflatten(
+            self.structure, [next(given) if one is None else one.array for one in self.lookups]
+        )
+
+
+Parts = Sequence[Sequence[tuple[Layout, Sequence[Any]]]]
+"""The layouts of a grid's blocks, each with the lookups that are no constants."""
+
+
+def layout_of(block: Block) -> tuple[Layout, list[Any]]:
+    """The layout of a block, and its lookups that are no constants."""
+    arrays, structure = flat_parts(block)
+    places, indices = _indices(structure)
+    lookups = [arrays[place] for place in places]
+    held = tuple([Held(one) if isinstance(one, np.ndarray) else None for one in lookups])
+    return Layout(indices, held), [
+        one for one, constant in zip(lookups, held, strict=True) if constant is None
+    ]
+
+
+@remembering("structures of indices", 512)
+def _indices(structure: Structure) -> tuple[tuple[int, ...], Structure]:
+    """The structure of the indices alone, and the places of its lookups among the arrays."""
+    arrays = [object() for _ in range(_count(structure))]
+    block = unflatten(structure, arrays)
+    terms = [Term((), term.out, term.wrt) for term in block.terms]
+    lookups, indices = flatten(rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms))
+    place_of = {id(array): place for place, array in enumerate(arrays)}
+    return tuple(place_of[id(lookup)] for lookup in lookups), indices
+
+
+def _count(structure: Structure) -> int:
+    """How many arrays a structure is of."""
+    places = [
+        place
+        for _, _, factors, out, wrt in structure.terms
+        for place in (
+            *(place for place, _ in factors),
+            *(lookup[0] for _, _, lookup in (*out, *wrt) if lookup is not None),
+        )
+    ]
+    return max(places, default=-1) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Prototype:
+    """A matrix of a format whose stored numbers tell which value goes where.
+
+    Attributes:
+        matrix: of integers: 0 for nothing, k for the k-th value of the pattern.
+        arranged: how the entries come to stand in the pattern's order, or in that of the numbers of
+            a matrix without any zeros; None where the matrix holds one entry a place and nothing
+            else: it then tells which entry goes where, from 0.
+    """
+
+    matrix: Any
+    arranged: Arrangement | None
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes this keeps."""
+        entries = 0 if self.arranged is None else len(self.arranged.order)
+        return 16 * self.matrix.data.size + 32 * entries + 8 * sum(self.matrix.shape)
+
+    def filled(self, found: Any) -> Any:
+        """The matrix of the values; its index arrays are its own."""
+        numbers = numpy_values(found)
+        if self.arranged is None:
+            return self._with(numbers.take(self.matrix.data))
+        ordered = self.arranged.arranged(numbers)
+        if self.matrix.format != "dia":
+            return self._with(ordered)
+        return self._with(np.concatenate([np.zeros(1, ordered.dtype), ordered])[self.matrix.data])
+
+    def _with(self, data: np.ndarray) -> Any:
+        made = copy.copy(self.matrix)  # scipy's constructors check what is known to be right
+        made.data = data
+        if made.format == "coo":
+            made.coords = tuple(place.copy() for place in made.coords)
+        elif made.format == "dia":
+            made.offsets = made.offsets.copy()
+        else:
+            made.indices, made.indptr = made.indices.copy(), made.indptr.copy()
+        return made
+
+
+@dataclass(frozen=True, eq=False)
+class JaxPrototype:
+    """The same for arrays of `jax.experimental.sparse`.
+
+    Attributes:
+        places: rows and columns `(count, 2)`, sorted, as an array of JAX.
+        ordered: the compiled program that gives the values in their order, from the grid.
+        tree: of the matrix, whose leaves are values and places.
+    """
+
+    places: Any
+    ordered: Callable[[Any], Any]
+    tree: Any
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes this keeps."""
+        return 3 * self.places.nbytes
+
+    def filled(self, grid: Grid) -> Any:
+        """The matrix of a grid's values."""
+        numbers = self.ordered([list(row) for row in grid])
+        return jax.tree.unflatten(self.tree, (numbers, self.places))
+
+
+_prototypes: Cache[Any] = Cache("patterns", 64, max_bytes=2**30, size=lambda kept: kept.nbytes)
+
+
+def prototype(given: Parts, format: str) -> Any:
+    """The matrix whose numbers are to be filled in, made once for a pattern.
+
+    Args:
+        given: the layouts of a grid, and its lookups that are no constants.
+        format: of scipy's.
+    """
+    return _made_once(given, (format,), lambda grid: _made(arrangement(grid), format))
+
+
+def scipy_prototype(grid: Grid, format: str) -> Prototype:
+    """The same of a grid that is at hand."""
+    return prototype([[layout_of(block) for block in row] for row in grid], format)
+
+
+def jax_prototype(grid: Grid, shape: tuple[int, int], dtype: Any) -> JaxPrototype:
+    """Where the values of a grid go in a matrix of JAX's.
+
+    Args:
+        grid: at hand, and no value of a program.
+        shape: of the matrix.
+        dtype: of the places.
+    """
+    given = [[layout_of(block) for block in row] for row in grid]
+    structures = tuple(tuple(flat_parts(block)[1] for block in row) for row in grid)
+
+    from jax.experimental import sparse
+
+    def made(bare: Grid) -> JaxPrototype:
+        check_places(pieces(bare))
+        arranged = arrangement(bare)
+        places = jnp.asarray(sorted_places(arranged, dtype))
+        program = jax.jit(lambda grid: ordered_values(values(grid), arranged))
+        one = sparse.BCOO(
+            (places[:, 0], places), shape=shape, indices_sorted=True, unique_indices=True
+        )
+        return JaxPrototype(places, program, jax.tree.structure(one))
+
+    return _made_once(given, ("bcoo", structures, np.dtype(dtype)), made)
+
+
+def _made_once(given: Parts, further: tuple[Any, ...], make: Callable[[Grid], Any]) -> Any:
+    layouts = tuple(tuple(layout for layout, _ in row) for row in given)
+    places = tuple(
+        np.asarray(array).tobytes() for row in given for _, arrays in row for array in arrays
+    )
+    key = (layouts, places, further)
+    return _prototypes.made(
+        key, lambda: make([[layout.block(arrays) for layout, arrays in row] for row in given])
+    )
+
+
+def _made(arranged: Arrangement, format: str) -> Prototype:
+    if arranged.starts is None and format != "dia":
+        return Prototype(assembled(arranged.pattern, arranged.order, format), None)
+    matrix = assembled(arranged.pattern, np.arange(1, arranged.pattern.nnz + 1), format)
+    if format == "dia":
+        return Prototype(matrix, arranged)
+    return Prototype(matrix, arranged.permuted(matrix.data - 1))

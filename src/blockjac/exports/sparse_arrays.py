@@ -1,0 +1,246 @@
+"""Blocks as the sparse arrays and linear operators of other libraries.
+
+The values are computed in one pass over the factors; the places follow from the structure, so that
+nothing is detected and nothing is coloured. Every matrix has the outputs down the rows and the
+inputs across the columns, each flattened in row-major order.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.algebra.entries import (
+    Grid,
+    Piece,
+    all_inside,
+    are_distinct,
+    check_countable,
+    check_no_batch,
+    check_one,
+    is_static,
+    pieces,
+    places,
+    shape_of,
+    values,
+)
+from blockjac.base.arrays import canonical
+from blockjac.base.compat import is_traced
+from blockjac.errors import BlockShapeError, BlockTypeError
+from blockjac.exports.ordered_values import (
+    check_places,
+    numpy_values,
+    ordered_values,
+    sorted_places,
+)
+from blockjac.exports.prototypes import jax_prototype, scipy_prototype
+from blockjac.sparsity.pattern import Arrangement, arrangement
+from blockjac.sparsity.scipy_formats import check_ends, check_format
+
+MAX_CONSTANT = 2**18
+"""Up to so many places are constants of a program, which are copied faster than computed."""
+
+MAX_RUNS = 256
+"""Up to so many runs of entries are added up by slices; more by a gather."""
+
+
+@jax.jit
+def _values(grid: Any) -> Any:
+    return values(grid)
+
+
+def to_scipy(grid: Grid, format: str = "csr") -> Any:
+    """A grid's matrix as a sparse array of scipy; see `Block.to_scipy`."""
+    check_format(format)
+    if is_traced(grid):
+        raise _traced_error()
+    check_one(grid)
+    kept = scipy_prototype(grid, format)  # which refuses what does not fit before it is computed
+    with jax.ensure_compile_time_eval():  # of a Block that is a constant of a program
+        found = numpy_values(_values([list(row) for row in grid]))
+    return kept.filled(found)
+
+
+def _traced_error() -> BlockTypeError:
+    return BlockTypeError(
+        "scipy needs values, but to_scipy or to_scipy_operator was called while JAX traces (under "
+        "jit, vmap or grad); return the Block and call it outside, or use to_bcoo inside"
+    )
+
+
+# JAX's sparse arrays
+
+
+def to_bcoo(grid: Grid) -> Any:
+    """A grid's matrix as a `jax.experimental.sparse.BCOO`; see `Block.to_bcoo`."""
+    from jax.experimental import sparse
+
+    check_one(grid)
+    shape = shape_of(grid)
+    dtype = _jax_index_type(shape)
+    if not is_traced(grid):
+        return jax_prototype(grid, shape, dtype).filled(grid)
+    found = pieces(grid)
+    check_places(found)
+    if not is_static(grid):
+        return _at_run_time(grid, found, dtype)
+    if are_distinct(grid) and all_inside(found):
+        indices = _computed_places(found, dtype)
+        return sparse.BCOO((values(grid), indices), shape=shape, unique_indices=True)
+    arranged = arrangement(grid)
+    indices, numbers = sorted_places(arranged, dtype), values(grid)
+    runs = _runs(arranged)
+    if runs is None:
+        parts = ordered_values(numbers, arranged), jnp.asarray(indices)
+        return sparse.BCOO(parts, shape=shape, indices_sorted=True, unique_indices=True)
+    parts = _added(numbers, runs), jnp.asarray(indices[runs.places])
+    return sparse.BCOO(parts, shape=shape, unique_indices=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """The values of a pattern as sums of slices of the values of the entries.
+
+    Attributes:
+        places: which place of the pattern each value is for; they keep the order of the entries.
+        slices: for each run of places the first entry of each of its summands, and its length.
+    """
+
+    places: np.ndarray
+    slices: list[tuple[list[int], int]]
+
+
+def _runs(arranged: Arrangement) -> Runs | None:
+    """How to add up entries of one place by slices, without a gather; None if there are many."""
+    order = arranged.order
+    starts = np.arange(len(order)) if arranged.starts is None else arranged.starts
+    lengths = np.diff(np.append(starts, len(order)))
+    if not len(starts):
+        return None
+    places = np.argsort(order[starts], kind="stable")
+    last = len(order) - 1
+    # Of each place the entries that stand there, first, second, ...; -1 for none.
+    layers = [
+        np.where(lengths[places] > depth, order[np.minimum(starts[places] + depth, last)], -1)
+        for depth in range(lengths.max())
+    ]
+    breaks = np.zeros(len(places), bool)
+    breaks[0] = True
+    for layer in layers:
+        here, before = layer[1:], layer[:-1]
+        follows = (here == before + 1) & (before >= 0)
+        breaks[1:] |= ~(follows | (here == before))
+    firsts = np.flatnonzero(breaks)
+    if len(firsts) > MAX_RUNS:
+        return None
+    ends = np.append(firsts[1:], len(places))
+    slices = [
+        ([int(layer[first]) for layer in layers if layer[first] >= 0], int(end - first))
+        for first, end in zip(firsts, ends, strict=True)
+    ]
+    return Runs(places, slices)
+
+
+def _added(found: Any, runs: Runs) -> Any:
+    """The value of each place, by slices."""
+    parts = [
+        reduce(operator.add, [found[first : first + length] for first in firsts])
+        for firsts, length in runs.slices
+    ]
+    return jnp.concatenate(parts)
+
+
+def _computed_places(found: list[Piece], dtype: Any) -> Any:
+    """Rows and columns `(count, 2)`: up to some size constants, else computed in the program."""
+    if sum(piece.count for piece in found) <= MAX_CONSTANT:
+        known = [places(piece) for piece in found]
+        pairs = [np.stack([one.rows, one.columns], axis=1) for one in known]
+        none = np.zeros((0, 2), dtype)
+        return jnp.asarray(np.concatenate([none, *pairs]).astype(dtype))
+    where = [places(piece, jnp, dtype) for piece in found]
+    return jnp.concatenate([jnp.stack([one.rows, one.columns], axis=1) for one in where])
+
+
+def _at_run_time(grid: Grid, found: list[Piece], dtype: Any) -> Any:
+    """The matrix where places are values of the program; what is no entry is off the matrix."""
+    from jax.experimental import sparse
+
+    shape = shape_of(grid)
+    where = [places(piece, jnp, dtype) for piece in found]
+    rows = [
+        one.rows if one.inside is None else jnp.where(one.inside, one.rows, shape[0])
+        for one in where
+    ]
+    columns = [
+        one.columns if one.inside is None else jnp.where(one.inside, one.columns, shape[1])
+        for one in where
+    ]
+    numbers = [jnp.concatenate(rows), jnp.concatenate(columns)]
+    matrix = sparse.BCOO((values(grid), jnp.stack(numbers, axis=1)), shape=shape)
+    return matrix if are_distinct(grid) else matrix.sum_duplicates(nse=matrix.nse)
+
+
+def to_bcsr(grid: Grid) -> Any:
+    """A grid's matrix as a `jax.experimental.sparse.BCSR`; see `Block.to_bcsr`."""
+    from jax.experimental import sparse
+
+    check_one(grid)
+    check_ends(shape_of(grid)[0], "bcsr")
+    return sparse.BCSR.from_bcoo(to_bcoo(grid))  # which sorts where that is needed
+
+
+def _jax_index_type(shape: tuple[int, int]) -> Any:
+    """The integers for the places of JAX's formats: 32 bits where they reach.
+
+    Raises:
+        BlockShapeError: for a longer axis without x64.
+    """
+    check_countable(shape)
+    if max(shape) < 2**31:
+        return np.dtype(np.int32)
+    if canonical(np.int64) == np.int64:
+        return np.dtype(np.int64)
+    raise BlockShapeError(
+        f"a matrix of {shape[0]:,} x {shape[1]:,} needs places of 64 bits, which JAX has only with "
+        "jax.config.update('jax_enable_x64', True); use to_scipy, or .matvec and .vecmat, which "
+        "need no places"
+    )
+
+
+# Operators
+
+
+def to_scipy_operator(
+    matrix: Any, matvec: Callable[[Any], Any], vecmat: Callable[[Any], Any]
+) -> Any:
+    """A `scipy.sparse.linalg.LinearOperator` from a matrix's products with flat vectors."""
+    from scipy.sparse import linalg
+
+    if is_traced(matrix):
+        raise _traced_error()
+    check_no_batch(matrix, "a linear operator")
+    dtype = np.dtype(matrix.dtype)
+    numbers = dtype if dtype.itemsize > 2 else np.dtype(np.float32)
+
+    def product(function: Callable[[Any], Any], vector: Any) -> np.ndarray:
+        if np.iscomplexobj(vector) and not jnp.issubdtype(dtype, jnp.complexfloating):
+            vector = np.asarray(vector)
+            return product(function, vector.real) + 1j * product(function, vector.imag)
+        flat = np.ravel(vector).astype(numbers, copy=False)
+        with jax.ensure_compile_time_eval():
+            return numpy_values(function(flat if numbers == dtype else jnp.asarray(flat, dtype)))
+
+    def adjoint(vector: Any) -> np.ndarray:
+        return np.conj(product(vecmat, np.conj(vector)))
+
+    made: Any = linalg.LinearOperator  # its stub has the constructor of a subclass
+    return made(
+        matrix.matrix_shape, matvec=partial(product, matvec), rmatvec=adjoint, dtype=numbers
+    )

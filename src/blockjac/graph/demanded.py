@@ -1,0 +1,47 @@
+"""Some values of a graph, computed from some others: no more than they need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import jax.numpy as jnp
+
+from blockjac.base import compat
+from blockjac.graph.graph import Atom, Graph, Operand, values_of
+
+
+def computed(
+    graph: Graph,
+    wanted: Sequence[Atom],
+    given: Mapping[int, Any],
+    cleared: Mapping[int, Any] = MappingProxyType({}),
+) -> list[Any]:
+    """Some values of a graph.
+
+    Args:
+        graph: its equations say how.
+        wanted: the values.
+        given: those that are there, by number.
+        cleared: masks of values that are zero in places.
+    """
+    values = {**dict(zip(graph.constants, graph.captured, strict=True)), **given}
+    needed = {value for value in values_of(wanted) if value not in values}
+    equations = []
+    for equation in reversed(graph.equations):
+        if not needed.isdisjoint(equation.results):
+            equations.append(equation)
+            needed.update(one for one in values_of(equation.operands) if one not in values)
+
+    def read(atom: Atom) -> Any:
+        return values[atom.value] if isinstance(atom, Operand) else jnp.asarray(atom.array)
+
+    for equation in reversed(equations):
+        operands = [read(atom) for atom in equation.operands]
+        with compat.as_if_at(equation.source):
+            results = compat.bind(equation.primitive, operands, equation.params)
+        for value, result in zip(equation.results, results, strict=True):
+            mask = cleared.get(value)
+            values[value] = result if mask is None else jnp.where(mask, 0, result)
+    return [read(atom) for atom in wanted]

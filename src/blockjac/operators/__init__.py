@@ -1,0 +1,1 @@
+"""Elemental Jacobians that are applied and not written down."""

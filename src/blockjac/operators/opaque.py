@@ -1,0 +1,51 @@
+"""Operators that are no matrices: only a whole tangent or cotangent may go through them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from blockjac.operators.batched_map import LinearMap, through_jointly
+from blockjac.operators.operator import OperatorGroup, present
+from blockjac.terms.block import Block, rebuilt
+
+
+class CompleteGroup(OperatorGroup):
+    """An operator that takes all terms added and all factors multiplied out; deltas stay.
+
+    A collective acts on the numbers of all devices, so that a factor of this device cannot wait
+    outside; a backward rule need not even be linear. Neither can be contracted with its neighbours
+    first: a graph that holds one is eliminated backwards, or forwards, from end to end.
+    """
+
+    def __post_init__(self) -> None:
+        self.whole = True
+
+    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
+        """`sum over outputs of cotangent star J`, for each input; None for no cotangent."""
+        given = present(cotangents)
+        if not given:
+            return [None] * len(self.wrt_shapes)
+        self._tell_of(given)
+        if self.pull is None:
+            return self._pull_by_blocks(given)
+        return _through(given, self._backward())
+
+    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
+        """`sum over inputs of J star tangent`, for each output; None for no tangent."""
+        given = present(tangents)
+        if not given:
+            return [None] * len(self.out_shapes)
+        self._tell_of(given)
+        flipped = {place: block.T for place, block in given.items()}
+        dtype = next(iter(given.values())).dtype
+        return [
+            None
+            if block is None
+            else rebuilt(block.wrt_shape, block.out_shape, dtype, block.T.terms)
+            for block in _through(flipped, self._forward())
+        ]
+
+
+def _through(given: dict[int, Block], linear: LinearMap) -> list[Block | None]:
+    outputs = range(len(linear.made.shapes))
+    return [*through_jointly([*given.values()], linear.only([*given], outputs))]

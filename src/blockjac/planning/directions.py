@@ -1,0 +1,109 @@
+"""Equations that are passed in one direction only, or from end to end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax.extend import core
+
+from blockjac.base import compat
+from blockjac.elimination.linearize import (
+    OWN_RULE,
+    holds,
+    is_reversible,
+    pass_of,
+    tails_of,
+    useful_equations,
+)
+from blockjac.errors import DifferentiationTypeError, NoWayBackError
+from blockjac.graph.graph import Graph
+from blockjac.graph.trace import has_linear_rule
+from blockjac.rules.collectives import COLLECTIVES
+from blockjac.rules.fallback import REVERSE_ONLY
+from blockjac.rules.registry import RULES
+
+
+def has_one_way(graph: Graph, useful: set[int]) -> bool:
+    """Whether no order may contract what is in the middle: all go backwards, or forwards."""
+    return goes_backwards(graph, useful) or holds(graph, useful, OWN_RULE)
+
+
+def goes_forwards(graph: Graph, useful: set[int]) -> bool:
+    """Whether every order but "reverse" goes forwards: a user's rule sees whole tangents."""
+    return holds(graph, useful, OWN_RULE) and not goes_backwards(graph, useful)
+
+
+def goes_backwards(graph: Graph, useful: set[int]) -> bool:
+    """Whether "auto" and "greedy" go backwards whatever that costs."""
+    return holds(graph, useful, REVERSE_ONLY | COLLECTIVES)
+
+
+def check_forwards(graph: Graph, useful: set[int]) -> None:
+    """Raise where a function has a derivative backwards only.
+
+    Raises:
+        DifferentiationTypeError: in the words of JAX.
+    """
+    if holds(graph, useful, REVERSE_ONLY):
+        raise DifferentiationTypeError(
+            "can't apply forward-mode autodiff (jvp) to a custom_vjp function. "
+            "Differentiate in reverse: blockjac.vjp, blockjac.grad, or another order"
+        )
+
+
+def is_forward(graph: Graph, useful: set[int]) -> bool:
+    """Whether every equation on the way can be pushed forward."""
+    return not holds(graph, useful, REVERSE_ONLY)
+
+
+def check_backwards(graph: Graph, useful: set[int]) -> None:
+    """Raise where a function has a derivative forwards only.
+
+    Raises:
+        NoWayBackError: in the words of JAX.
+    """
+    if not is_reversible(graph, useful):
+        rule = _rule_in_the_way(graph, useful)
+        if rule is not None:
+            raise NoWayBackError(
+                f"Reverse-mode differentiation does not work for {rule}: its custom_jvp rule is "
+                "not known to be linear in the tangents (it may loop until a residual is small, "
+                "clip them, or branch on them), and JAX cannot transpose it. Differentiate "
+                "forwards: blockjac.jvp, or blockjac.jacobian with order='auto' or 'forward'; or "
+                "declare a solver in the rule by jax.lax.custom_linear_solve"
+            )
+        raise NoWayBackError(
+            "Reverse-mode differentiation does not work for lax.while_loop or lax.fori_loop with "
+            "dynamic start/stop values. Try using lax.scan, or using fori_loop with static "
+            "start/stop; or differentiate forwards: blockjac.jvp, or blockjac.jacobian"
+        )
+
+
+def _rule_in_the_way(graph: Graph, useful: set[int]) -> str | None:
+    """The first function whose own rule has no way back; None if it is a loop that has none."""
+    for equation in useful_equations(graph, useful):
+        active = [vertex is not None for vertex in tails_of(equation, useful)]
+        if equation.primitive.name in RULES or pass_of(equation).reversible(equation, active):
+            continue
+        found = _first_rule(equation.primitive.name, equation.params)
+        if found is not None:
+            used = compat.at_place(equation.source)
+            return f"{found.split(' at ')[0]}{used}" if used else found
+    return None
+
+
+def _first_rule(name: str, params: dict[str, Any]) -> str | None:
+    """Name and line of the function, if an equation is one whose rule is not linear, or holds one.
+
+    A loop without a way back of its own is none.
+    """
+    if name == "while":
+        return None
+    if name in OWN_RULE and not has_linear_rule(params):
+        return compat.function_source(compat.called(params)) or "a function"
+    for jaxpr in core.jaxprs_in_params(params):
+        for inner in compat.open_jaxpr(jaxpr).eqns:
+            found = _first_rule(inner.primitive.name, inner.params)
+            if found is not None:
+                return found
+    return None

@@ -1,0 +1,310 @@
+"""A plan: what an elimination will do and cost, before anything runs; to print and to keep."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from blockjac.algebra.arrays import in_bytes
+from blockjac.errors import FileFormatError, Loss, PlanMismatchError
+
+FORMAT = "blockjac plan 1"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One elimination of a plan.
+
+    Attributes:
+        vertex: the number of the value that is eliminated.
+        primitive: what computes it.
+        source: file, line and function of the user's code.
+        entering: structures of the edges that come in.
+        leaving: structures of the edges that go out.
+        multiplications: that passing it takes.
+        additions: likewise.
+        edge_products: likewise, by the literature's count.
+        operator_operations: likewise, of maps that are applied and not written down.
+        bytes: that are read and written.
+    """
+
+    vertex: int
+    primitive: str
+    source: str
+    entering: tuple[str, ...]
+    leaving: tuple[str, ...]
+    multiplications: int
+    additions: int
+    edge_products: int
+    operator_operations: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one way to the answer costs, writing it out included.
+
+    Attributes:
+        multiplications: scalar products of numbers.
+        additions: scalar sums.
+        edge_products: the literature's count of products of edges.
+        operator_operations: scalar operations of maps that are applied and not written down, by the
+            formula that each declares.
+        bytes: that are read and written.
+        seconds: the predicted time; rough, to compare orders by.
+        peak_bytes: arguments, results and what is stored on the way, together at most; None where
+            it was not asked for.
+    """
+
+    multiplications: int
+    additions: int
+    edge_products: int
+    operator_operations: int
+    bytes: int
+    seconds: float
+    peak_bytes: int | None = None
+
+    @property
+    def flops(self) -> int:
+        """All scalar operations."""
+        return self.multiplications + self.additions + self.operator_operations
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The order of an elimination, with its cost; for `order=` of the transforms.
+
+    Attributes:
+        function: the name of the function.
+        inputs: types of the differentiated inputs.
+        results: types of the results.
+        dense: whether the answer is written out.
+        method: how the order was found, as `order=` was given.
+        order: the vertices, in the order of elimination.
+        figures: what it costs: `plan.multiplications` and the others are short for its entries.
+        values: scalar operations of the function itself.
+        derivatives: scalar operations of the local derivatives.
+        steps: the eliminations one by one.
+        comparison: the same answer by other orders, and by JAX's dense passes.
+        fingerprint: of the traced function that the plan is for.
+        losses: the equations at which structure is lost that the Jacobian as Blocks would have
+            kept, each with its source line, the reason and what to do; the largest first.
+        device: the kind of device whose rates the predicted times are by; "" in a plan that was
+            saved by an earlier version.
+        blocks: the answer's tree with Blocks that hold shapes in place of arrays; None in a plan
+            that was loaded from a file.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> import blockjac
+        >>> x = jax.ShapeDtypeStruct((3,), jnp.float32)
+        >>> plan = blockjac.plan(lambda x: jnp.tanh(x) ** 2)(x)
+        >>> plan.order, plan.multiplications
+        ((2, 1), 3)
+        >>> plan.blocks.structure
+        "δ[i,i'] A[i]"
+    """
+
+    function: str
+    inputs: tuple[str, ...]
+    results: tuple[str, ...]
+    dense: bool
+    method: str
+    order: tuple[int, ...]
+    figures: Figures
+    values: int
+    derivatives: int
+    steps: tuple[Step, ...]
+    comparison: Mapping[str, Figures]
+    fingerprint: str
+    losses: tuple[Loss, ...] = ()
+    device: str = ""
+    blocks: Any = field(default=None, repr=False, compare=False, hash=False)
+
+    def __hash__(self) -> int:
+        return hash((self.fingerprint, self.order))
+
+    @property
+    def multiplications(self) -> int:
+        """Scalar products of numbers; those by 1, -1 and masks are free."""
+        return self.figures.multiplications
+
+    @property
+    def additions(self) -> int:
+        """Scalar sums."""
+        return self.figures.additions
+
+    @property
+    def edge_products(self) -> int:
+        """The literature's count: each product of two edges counts one for each element."""
+        return self.figures.edge_products
+
+    @property
+    def flops(self) -> int:
+        """All scalar operations of the elimination."""
+        return self.figures.flops
+
+    @property
+    def bytes(self) -> int:
+        """What is read and written, each operation's operands and result once."""
+        return self.figures.bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        """Arguments, results and what is stored on the way, together at most."""
+        return self.figures.peak_bytes or 0
+
+    def check_fits(self, fingerprint: str, name: str) -> None:
+        """Raise unless the plan is for this traced function.
+
+        Raises:
+            PlanMismatchError: says what the plan is for, and what to do.
+        """
+        if fingerprint != self.fingerprint:
+            raise PlanMismatchError(
+                f"this plan was made for {self.function!r} of {', '.join(self.inputs)} "
+                f"(traced as {self.fingerprint}), but {name!r} was called with another program or "
+                f"other shapes (traced as {fingerprint}); plan again: blockjac.plan(fun)(*args)"
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan to a JSON file, for another process.
+
+        Args:
+            path: of the file; it is replaced.
+
+        Raises:
+            OSError: where it cannot be written.
+        """
+        content = {"format": FORMAT, **asdict(replace(self, blocks=None))}
+        del content["blocks"]
+        Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Plan:
+        """Read a plan that `save` has written.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            FileFormatError: if the file holds no plan.
+            OSError: where it cannot be read.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            found = content.pop("format", None) if isinstance(content, dict) else None
+            if found != FORMAT:
+                raise FileFormatError(
+                    f"{os.fspath(path)!r} holds no plan: its format is {found!r}, wanted "
+                    f"{FORMAT!r}; write one with plan.save(path)"
+                )
+            return _restored(content)
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise FileFormatError(
+                f"{os.fspath(path)!r} holds no plan ({error}); write one with plan.save(path)"
+            ) from error
+
+    def __str__(self) -> str:
+        head = [
+            f"Plan of {self.function} with respect to {', '.join(self.inputs)}: "
+            f"{'dense' if self.dense else 'blocks'} of {', '.join(self.results)}",
+            f"order: {self.method}, {len(self.order)} vertices"
+            + (f", for {self.device}" if self.device else ""),
+            f"{self.multiplications:,} multiplications, {self.additions:,} additions, "
+            f"{self.edge_products:,} edge products, {in_bytes(self.bytes)} moved, "
+            f"{in_bytes(self.peak_bytes)} at most",
+            f"apart from these: the function's own values {self.values:,} operations, local "
+            f"derivatives {self.derivatives:,}, operators {self.figures.operator_operations:,}",
+        ]
+        lost = [f"  {loss}" for loss in self.losses]
+        told = ["structure is lost:", *lost] if lost else ["structure is lost nowhere"]
+        tables = [*_aligned(self._step_rows()), "", *_aligned(self._rows())]
+        return "\n".join([*head, "", *tables, "", *told])
+
+    def _step_rows(self) -> list[list[str]]:
+        rows = [["vertex", "primitive", "in", "out", "mult", "add", "moved", "source"]]
+        for step in self.steps:
+            operations = step.multiplications + step.operator_operations
+            rows.append(
+                [
+                    str(step.vertex),
+                    step.primitive,
+                    _shown(step.entering),
+                    _shown(step.leaving),
+                    f"{operations:,}",
+                    f"{step.additions:,}",
+                    in_bytes(step.bytes),
+                    step.source,
+                ]
+            )
+        return rows
+
+    def _rows(self) -> list[list[str]]:
+        rows = [["order", "mult", "add", "edge products", "moved", "at most", "predicted"]]
+        for name, figures in self.comparison.items():
+            peak = figures.peak_bytes
+            rows.append(
+                [
+                    name,
+                    f"{figures.multiplications + figures.operator_operations:,}",
+                    f"{figures.additions:,}",
+                    f"{figures.edge_products:,}",
+                    in_bytes(figures.bytes),
+                    "" if peak is None else in_bytes(peak),
+                    f"{figures.seconds * 1e6:,.1f} us",
+                ]
+            )
+        return rows
+
+
+def _restored(content: Mapping[str, Any]) -> Plan:
+    lists = {name: tuple(content[name]) for name in ("inputs", "results", "order")}
+    steps = tuple(
+        Step(**{**step, "entering": tuple(step["entering"]), "leaving": tuple(step["leaving"])})
+        for step in content["steps"]
+    )
+    comparison = {name: Figures(**one) for name, one in content["comparison"].items()}
+    figures = Figures(**content["figures"])
+    losses = tuple(Loss(**one) for one in content.get("losses", ()))
+    return Plan(
+        **{
+            **content,
+            **lists,
+            "steps": steps,
+            "comparison": comparison,
+            "figures": figures,
+            "losses": losses,
+        }
+    )
+
+
+def _shown(structures: Sequence[str]) -> str:
+    """The structures of some edges in one cell: the first, and how many more there are."""
+    if not structures:
+        return "-"
+    first = structures[0] if len(structures[0]) <= 32 else structures[0][:31] + "…"
+    return first if len(structures) == 1 else f"{first} (+{len(structures) - 1})"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of a table, numbers to the right, under each other."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if _is_number(cell, place, rows) else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _is_number(cell: str, place: int, rows: Sequence[Sequence[str]]) -> bool:
+    del cell
+    body = [row[place] for row in rows[1:] if row[place]]
+    return bool(body) and all(one[0].isdigit() for one in body)

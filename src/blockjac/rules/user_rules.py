@@ -1,0 +1,280 @@
+"""A function with a rule of its user.
+
+It becomes a primitive that runs, batches and differentiates as the function does, and whose
+elemental Jacobian is the rule's.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import source_info_util
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from blockjac.base import compat
+from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term
+from blockjac.errors import RuleError
+from blockjac.rules import registry
+
+Axes = tuple[tuple[int | None, ...], ...]
+"""For each `jax.vmap` around a call, the batch axis of each operand, the innermost first."""
+
+ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
+
+FUNCTIONS: set[Primitive] = set()
+"""The primitives that stand for users' functions."""
+
+source_info_util.register_exclusion(__file__)  # the place of a call is the caller's line
+
+_taken = itertools.count(2)
+
+
+def function_with_rule(
+    function: Callable[..., Any], rule: Callable[..., Any]
+) -> Callable[..., Any]:
+    """A function that is called as the given one, and whose Jacobian here is the rule's.
+
+    Args:
+        function: of arrays and trees of them; keyword arguments are static.
+        rule: `rule(out, *args, **keywords)` gives a tuple with one Block an argument: for a tree,
+            a tree of Blocks; None where the derivative is zero. For a result that is a tree, a tree
+            of such tuples.
+    """
+    name = getattr(function, "__qualname__", type(function).__name__)
+    if name in registry.RULES or name in registry.ZERO or name in registry.PASSES:
+        name = f"{name}#{next(_taken)}"
+    primitive = _primitive(function, name)
+    registry.rule(name, multiple_results=True)(_structural(function, rule, name))
+
+    @functools.wraps(function)
+    def with_rule(*args: Any, **keywords: Any) -> Any:
+        leaves, tree = jax.tree.flatten(args)
+        _check_arguments(name, leaves, keywords)
+        static = tuple(sorted(keywords.items()))
+        shape = jax.eval_shape(functools.partial(function, **keywords), *args)
+        params = {"tree": tree, "static": static, "axes": ()}
+        results = primitive.bind(*map(jnp.asarray, leaves), **params)
+        return jax.tree.unflatten(jax.tree.structure(shape), results)
+
+    return with_rule
+
+
+def elementwise_rule(name: str, derivatives: Sequence[Callable[..., Any] | None]) -> Any:
+    """The structural rule of an elementwise function from its derivatives, one an argument."""
+
+    def rule(out: Any, *args: Any, **keywords: Any) -> tuple[Block | None, ...]:
+        if len(derivatives) != len(args):
+            raise RuleError(
+                f"the rule for {name!r} must give a derivative for each argument: "
+                f"there are {len(args)}, but it gave {len(derivatives)}"
+            )
+        blocks = []
+        for place, (derivative, operand) in enumerate(zip(derivatives, args, strict=True)):
+            values = None if derivative is None else derivative(out, *args, **keywords)
+            if values is not None:
+                registry.check_derivative(name, values, place, out)
+            blocks.append(None if values is None else registry.scaling(out.shape, operand, values))
+        return tuple(blocks)
+
+    return rule
+
+
+def _check_arguments(name: str, leaves: Sequence[Any], keywords: dict[str, Any]) -> None:
+    for leaf in leaves:
+        if not isinstance(leaf, ARRAYS):
+            raise RuleError(
+                f"{name} takes arrays and trees of them, but found {leaf!r}; pass what is static "
+                "as a keyword argument"
+            )
+    for key, value in keywords.items():
+        if any(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(value)):
+            raise RuleError(
+                f"keyword arguments of {name} are static, but {key} holds an array; pass it by "
+                "position"
+            )
+
+
+# The primitive
+
+
+def _primitive(function: Callable[..., Any], name: str) -> Primitive:
+    primitive = Primitive(name)
+    primitive.multiple_results = True
+
+    def flat(*leaves: Any, tree: Any, static: Any, axes: Axes) -> list[Any]:
+        def one(*parts: Any) -> list[Any]:
+            return jax.tree.leaves(function(*jax.tree.unflatten(tree, parts), **dict(static)))
+
+        for batch in axes:
+            one = jax.vmap(one, in_axes=batch)
+        return one(*leaves)
+
+    def abstract(*avals: Any, **params: Any) -> list[Any]:
+        structs = map(compat.struct, avals)
+        return list(jax.make_jaxpr(functools.partial(flat, **params))(*structs).out_avals)
+
+    def batched(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        places = tuple(None if dim is None else int(dim) for dim in dims)
+        results = primitive.bind(*args, **{**params, "axes": (*params["axes"], places)})
+        return results, [0] * len(results)
+
+    def pushed(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> Any:
+        moving = [place for place, one in enumerate(tangents) if not isinstance(one, ad.Zero)]
+
+        def moved(*parts: Any) -> list[Any]:
+            full = list(primals)
+            for place, part in zip(moving, parts, strict=True):
+                full[place] = part
+            return flat(*full, **params)
+
+        point = tuple(primals[place] for place in moving)
+        return jax.jvp(moved, point, tuple(tangents[place] for place in moving))
+
+    primitive.def_impl(flat)
+    primitive.def_abstract_eval(abstract)
+    mlir.register_lowering(primitive, mlir.lower_fun(flat, multiple_results=True))
+    batching.primitive_batchers[primitive] = batched
+    ad.primitive_jvps[primitive] = pushed
+    FUNCTIONS.add(primitive)
+    return primitive
+
+
+# Its rule
+
+
+def _structural(
+    function: Callable[..., Any], rule: Callable[..., Any], name: str
+) -> Callable[..., Any]:
+    """The rule over flat operands, example by example under `jax.vmap`."""
+
+    def one(outs: Sequence[Any], leaves: Sequence[Any], tree: Any, static: Any) -> Any:
+        args, keywords = jax.tree.unflatten(tree, leaves), dict(static)
+        shape = jax.eval_shape(functools.partial(function, **keywords), *args)
+        out_tree = jax.tree.structure(shape)
+        answer = named(name, rule)(jax.tree.unflatten(out_tree, outs), *args, **keywords)
+        if answer is NotImplemented:
+            return answer
+        rows = [_row(name, tree, row) for row in _parts(name, "result", out_tree, answer)]
+        for row in rows:
+            check_dtypes(name, row, leaves)
+        return rows
+
+    def rows(outs: Any, leaves: Any, tree: Any, static: Any, axes: Axes) -> Any:
+        if not axes:
+            return one(outs, leaves, tree, static)
+        *inner, batch = axes
+        left: list[bool] = []
+
+        def example(outs: Any, leaves: Any) -> Any:
+            answer = rows(outs, leaves, tree, static, tuple(inner))
+            left.append(answer is NotImplemented)
+            return None if left[-1] else answer
+
+        found = jax.vmap(example, in_axes=(0, list(batch)))(list(outs), list(leaves))
+        if any(left):
+            return NotImplemented
+        return [
+            [
+                None if block is None else _with_batch(block, out.shape[0], axis)
+                for block, axis in zip(row, batch, strict=True)
+            ]
+            for row, out in zip(found, outs, strict=True)
+        ]
+
+    def structural(outs: Any, *leaves: Any, tree: Any, static: Any, axes: Axes) -> Any:
+        return rows(outs, [*map(compat.jax_array, leaves)], tree, static, axes)
+
+    return structural
+
+
+def named(name: str, rule: Callable[..., Any]) -> Callable[..., Any]:
+    """The rule, with its name in what it raises."""
+
+    @functools.wraps(rule)
+    def called(*args: Any, **keywords: Any) -> Any:
+        try:
+            return rule(*args, **keywords)
+        except RuleError:
+            raise
+        except Exception as error:
+            raise RuleError(
+                f"the rule for {name!r} raised {type(error).__name__}: {error}"
+            ) from error
+
+    return called
+
+
+def check_dtypes(name: str, row: Any, operands: Sequence[Any]) -> None:
+    """Raise unless the blocks of a row have their operands' dtypes.
+
+    Raises:
+        RuleError: names the rule, and both dtypes.
+    """
+    if not isinstance(row, tuple | list):
+        return  # refused with the counts
+    for place, (block, operand) in enumerate(zip(row, operands, strict=False)):
+        if isinstance(block, Block) and block.dtype != operand.dtype:
+            raise RuleError(
+                f"the rule for {name!r} must give a block of {operand.dtype} for operand {place}, "
+                f"but gave one of {block.dtype}"
+            )
+
+
+def _parts(name: str, what: str, tree: Any, answer: Any) -> list[Any]:
+    """The parts of an answer in the places of a tree's leaves."""
+    try:
+        return tree.flatten_up_to(answer)
+    except (TypeError, ValueError) as error:
+        raise RuleError(
+            f"the rule for {name!r} must give blocks in the tree of its {what}, {tree}, "
+            f"but gave {type(answer).__name__}: {error}"
+        ) from error
+
+
+def _row(name: str, tree: Any, row: Any) -> list[Any]:
+    if not isinstance(row, tuple | list):
+        raise RuleError(
+            f"the rule for {name!r} must give a tuple with a block for each argument, "
+            f"but gave {type(row).__name__}"
+        )
+    return _parts(name, "arguments", tree, tuple(row))
+
+
+def _with_batch(block: Block, size: int, axis: int | None) -> Block:
+    """One block from a batch of them: a delta on the batch axis, if the operand has one."""
+    batch = Label(size)
+    out_shape, wrt_shape = (size, *block.out_shape), list(block.wrt_shape)
+    if axis is not None:
+        wrt_shape.insert(axis, size)
+    terms = []
+    for term in block.terms:
+        out = (Index.of(batch), *(_batched_index(index, batch) for index in term.out))
+        wrt = [_batched_index(index, batch) for index in term.wrt]
+        if axis is not None:
+            wrt.insert(axis, Index.of(batch))
+        factors = tuple(_batched_factor(factor, batch) for factor in term.factors)
+        terms.append(Term(factors, out, tuple(wrt), term.coefficient))
+    return registry.made(out_shape, wrt_shape, block.dtype, *terms)
+
+
+def _batched_factor(factor: Factor, batch: Label) -> Factor:
+    if batch.size == 1:
+        return Factor(factor.array[0], factor.labels, factor.name)
+    return Factor(factor.array, (batch, *factor.labels), factor.name)
+
+
+def _batched_index(index: Index, batch: Label) -> Index:
+    lookup = index.lookup
+    if lookup is None:
+        return index
+    if batch.size == 1:
+        return Index(index.offset, index.strides, Lookup(lookup.array[0], lookup.labels))
+    table = Lookup(lookup.array, (batch, *lookup.labels))
+    return Index(index.offset, index.strides, table)

@@ -1,0 +1,1 @@
+"""Where a Jacobian has entries: patterns, bands, pictures."""

@@ -1,0 +1,95 @@
+"""Places and their values as the sparse arrays of scipy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from blockjac.algebra.entries import check_room
+from blockjac.errors import BlockShapeError, BlockTypeError
+
+SCIPY_FORMATS = ("csr", "csc", "coo", "dia")
+"""The formats that `to_scipy` names; scipy converts to the others."""
+
+BANDED = 10
+"""A matrix whose diagonals hold so many times more numbers than it has entries is not banded."""
+
+
+def assembled(pattern: Any, numbers: np.ndarray, format: str) -> Any:
+    """A sparse array of scipy from the value of each place.
+
+    Args:
+        pattern: the places, a `Pattern`.
+        numbers: their values, `(nnz,)`, of a dtype that scipy knows.
+        format: of scipy's.
+
+    Raises:
+        BlockTypeError: for a format that does not exist.
+        BlockShapeError: for "dia" where the entries lie on no few diagonals.
+        DenseTooLargeError: for what the format stores a row, column or diagonal, where that does
+            not fit.
+    """
+    from scipy import sparse
+
+    check_format(format)
+    if format == "dia":
+        return _banded(pattern, numbers)
+    matrix = sparse.coo_array((numbers, _places(pattern)), shape=pattern.shape)
+    matrix.has_canonical_format = True
+    if format == "coo":
+        return matrix
+    check_ends(pattern.shape[0 if format == "csr" else 1], format)
+    compressed: Any = matrix.asformat(format)
+    compressed.has_sorted_indices = compressed.has_canonical_format = True
+    return compressed
+
+
+def check_ends(length: int, format: str) -> None:
+    """Refuse a format whose ends of rows or columns do not fit."""
+    which = "columns" if format == "csc" else "rows"
+    check_room(length, f"the ends of the {length:,} {which}, which {format!r} stores ('coo' not),")
+
+
+def _banded(pattern: Any, numbers: np.ndarray) -> Any:
+    """The diagonals of a matrix, each up to the last column that has an entry."""
+    from scipy import sparse
+
+    own = pattern.columns - pattern.rows
+    offsets, place = np.unique(own, return_inverse=True)
+    _check_banded(pattern, len(offsets))
+    width = int(pattern.columns.max(initial=-1)) + 1
+    check_room(len(offsets) * width, f"the {len(offsets):,} diagonals of format 'dia'")
+    data = np.zeros((len(offsets), width), numbers.dtype)
+    data[place, pattern.columns] = numbers
+    return sparse.dia_array((data, offsets), shape=pattern.shape)
+
+
+def _places(pattern: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns in the width that scipy would choose."""
+    dtype = _index_type(pattern.nnz, pattern.shape)
+    return pattern.rows.astype(dtype, copy=False), pattern.columns.astype(dtype, copy=False)
+
+
+def _index_type(nnz: int, shape: tuple[int, int]) -> Any:
+    return np.int32 if max(nnz, *shape) < 2**31 else np.int64
+
+
+def check_format(format: str) -> None:
+    """Refuse a format that `to_scipy` does not name."""
+    if format not in SCIPY_FORMATS:
+        raise BlockTypeError(
+            f"format must be one of {', '.join(map(repr, SCIPY_FORMATS))}, but is {format!r}; "
+            "to_bcoo and to_bcsr give the formats of jax.experimental.sparse, and .asformat of "
+            "scipy's array its other formats"
+        )
+
+
+def _check_banded(pattern: Any, diagonals: int) -> None:
+    held = diagonals * min(pattern.shape)
+    if held > BANDED * max(pattern.nnz, min(pattern.shape)):
+        raise BlockShapeError(
+            f"format 'dia' stores whole diagonals, but the {pattern.nnz:,} entries of this "
+            f"{pattern.shape[0]:,} x {pattern.shape[1]:,} matrix lie on {diagonals:,} of them, "
+            f"{held:,} numbers; use 'csr', 'csc' or 'coo'"
+        )

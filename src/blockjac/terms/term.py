@@ -1,0 +1,78 @@
+"""Term: one structured summand of a Jacobian."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from blockjac.terms.factor import Factor
+from blockjac.terms.index import Index, Label, Lookup
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One structured summand of a Jacobian: a product of factors, and an index for each axis.
+
+    A label that occurs both in `out` and in `wrt` is a Kronecker delta between those axes; a label
+    that no factor carries is one along which the term is constant. Every label of a factor occurs
+    in an index, so that nothing is left to be summed. Output axes come first, as in `jax.jacfwd`.
+
+    Attributes:
+        factors: arrays over labels, multiplied lazily.
+        out: one index for each output axis.
+        wrt: one index for each input axis.
+        coefficient: a static scalar that multiplies the whole term.
+    """
+
+    factors: tuple[Factor, ...]
+    out: tuple[Index, ...]
+    wrt: tuple[Index, ...]
+    coefficient: Any = 1
+
+    @property
+    def indices(self) -> tuple[Index, ...]:
+        """The indices of all axes, output first."""
+        return self.out + self.wrt
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Every label once, by first occurrence in the indices, then in the factors."""
+        found = {label: None for index in self.indices for label in index.labels}
+        for factor in self.factors:
+            found.update(dict.fromkeys(factor.labels))
+        return tuple(found)
+
+    def has_delta(self, i: int, j: int, size: int) -> bool:
+        """Whether output axis i and input axis j are one plain label that no other axis has."""
+        one, other = self.out[i], self.wrt[j]
+        if size == 1 or not one.is_plain(size) or not other.is_plain(size):
+            return False
+        label = one.strides[0][0]
+        return (
+            other.strides[0][0] is label
+            and sum(label in index.labels for index in self.indices) == 2
+        )
+
+    def relabelled(self, given: Mapping[Label, Label] | None = None) -> Term:
+        """The same term over fresh labels, or over those that are given for some of its own."""
+        fresh = {label: Label(label.size) for label in self.labels}
+        fresh.update(given or {})
+        lookups: dict[int, Lookup] = {}
+
+        def index_over_fresh(index: Index) -> Index:
+            if index.lookup is None:
+                return index.relabelled(fresh)
+            new = index.relabelled(fresh)
+            shared = lookups.setdefault(id(index.lookup), new.lookup)  # pyright: ignore[reportArgumentType]
+            return replace(new, lookup=shared)
+
+        return Term(
+            tuple(
+                Factor(factor.array, tuple(fresh[label] for label in factor.labels), factor.name)
+                for factor in self.factors
+            ),
+            tuple(map(index_over_fresh, self.out)),
+            tuple(map(index_over_fresh, self.wrt)),
+            self.coefficient,
+        )

@@ -1,0 +1,1 @@
+"""The public transforms: Jacobians, gradients, products, Hessians, diagonals, per-example."""

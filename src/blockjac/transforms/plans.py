@@ -1,0 +1,323 @@
+"""`plan`: what a Jacobian will cost, and in which order it comes, before anything runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from blockjac.algebra.cost import Abstract, Cost, planning
+from blockjac.algebra.losses import keeping_lines, recording
+from blockjac.base import compat
+from blockjac.blocks import Block
+from blockjac.devices import kind
+from blockjac.elimination.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
+from blockjac.elimination.linearize import (
+    elemental,
+    evaluate,
+    identity_edges,
+    is_reversible,
+    useful_vertices,
+)
+from blockjac.engine.arguments import ArgNums, Call, check_argnums, check_callable, traced_call
+from blockjac.engine.computations import Jacobian
+from blockjac.engine.run import emission, structured
+from blockjac.errors import BlockjacError
+from blockjac.graph.graph import Graph
+from blockjac.graph.peak_memory import peak_bytes
+from blockjac.graph.trace import named_as
+from blockjac.operators.operator import Edge, Operator
+from blockjac.planning import Order, Search, check_order, choose_order
+from blockjac.planning.fingerprint import fingerprint
+from blockjac.planning.jaxpr_cost import operations
+from blockjac.planning.orders import price
+from blockjac.planning.plan import Figures, Plan, Step
+from blockjac.terms.factor import Factor
+from blockjac.terms.index import Index, Label
+from blockjac.terms.term import Term
+from blockjac.transforms.shell import Orders, fitted, formerly_third
+
+COMPARED: tuple[Order, ...] = ("reverse", "forward", "greedy", "auto")
+"""The orders that a plan is compared with."""
+
+
+@formerly_third("order")
+def plan(
+    fun: Callable[..., Any],
+    argnums: ArgNums = 0,
+    has_aux: bool = False,
+    *,
+    order: Orders = "auto",
+    dense: bool = True,
+) -> Callable[..., Plan]:
+    """What the Jacobian of a function will cost, and by which order; nothing is computed.
+
+    Args:
+        fun: any JAX function of real arrays and trees of them.
+        argnums: which positional arguments to differentiate.
+        has_aux: whether `fun` returns `(value, aux)`.
+        order: "auto" (the cheapest in predicted time of those that are tried), "reverse",
+            "forward", "greedy", "search", a `Search`, another `Plan`, or vertices.
+        dense: whether the answer is written out, as by `jacobian`; False for `block_jacobian`.
+
+    Returns:
+        A function of the same arguments, arrays or `jax.ShapeDtypeStruct`s in their place, that
+        gives a `Plan`: it prints as a table, has the figures as attributes, is saved and loaded,
+        and is an `order=` of the transforms.
+
+    Raises:
+        TypeError: for integer inputs and results.
+        ValueError: for `argnums` that do not fit the arguments, and an order that does not exist.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import blockjac
+        >>> x = jnp.ones(400)
+        >>> plan = blockjac.plan(lambda x: jnp.sum(jnp.sin(x) * x))(x)
+        >>> plan.multiplications, plan.additions, plan.order
+        (400, 400, (3, 2, 1))
+        >>> blockjac.jacobian(lambda x: jnp.sum(jnp.sin(x) * x), order=plan)(x).shape
+        (400,)
+    """
+    wanted = check_order(order)
+    check_callable(fun, "plan")
+    check_argnums(argnums)
+
+    def plan_of(*args: Any, **kwargs: Any) -> Plan:
+        with keeping_lines():
+            call = traced_call("plan", fun, argnums, args, kwargs, has_aux=has_aux, abstract=True)
+        call.check_results(complex_of_real=True)
+        return _planned(call, fitted(wanted, call), _method(order), dense)
+
+    return named_as(fun, plan_of)
+
+
+def _method(order: Any) -> str:
+    if isinstance(order, Plan):
+        return order.method
+    if isinstance(order, str | Search):
+        return str(order)
+    return "given"
+
+
+@dataclass
+class _Draft:
+    """What is found out while the program is traced."""
+
+    order: list[Vertex] = field(default_factory=list)
+    cost: Cost = field(default_factory=Cost)
+    steps: list[Step] = field(default_factory=list)
+    comparison: dict[str, Figures] = field(default_factory=dict)
+
+
+def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
+    """The plan of a traced function: its Jacobian is traced for its costs, and never run."""
+    graph, wrt = (
+        call.graph if dense else structured(call.graph),
+        call.smooth,
+    )
+    outputs = graph.outputs[: call.count]
+    useful = useful_vertices(graph, outputs)
+    structs = [compat.struct(graph.avals[value]) for value in graph.inputs]
+    draft = _Draft()
+
+    def values(arguments: Any, captured: Any) -> Any:
+        point = evaluate(graph, arguments, captured)
+        return [point.values[one] for one in _computed(graph)]
+
+    def local(arguments: Any, captured: Any) -> Any:
+        point = evaluate(graph, arguments, captured, useful)
+        edges = elemental(graph, point, useful)
+        found = [
+            edge.group.held if isinstance(edge, Operator) else edge
+            for heads in edges.leaving.values()
+            for edge in heads.values()
+        ]
+        identity_edges(graph, edges, outputs, useful)
+        _draw_up(draft, graph, edges, useful, order, dense, method)
+        return [point.values[one] for one in _computed(graph)], found
+
+    own = operations(jax.make_jaxpr(values)(structs, graph.captured))
+    derivatives = operations(jax.make_jaxpr(local)(structs, graph.captured))
+    question = Jacobian(call.count, wrt, tuple(draft.order), dense)
+    with contextlib.nullcontext() if dense else recording() as record:
+        traced, (_, blocks) = jax.make_jaxpr(
+            lambda arguments, captured: emission(question, graph)(arguments, captured, ()),
+            return_shape=True,
+        )(structs, graph.captured)
+    if record is None:
+        kept = Jacobian(call.count, wrt, tuple(draft.order), dense=False)
+        with recording() as record:
+            _, blocks = jax.eval_shape(
+                lambda arguments, captured: kept(graph, arguments, captured, ()),
+                structs,
+                graph.captured,
+            )
+    figures = _figures(draft.cost, peak_bytes(traced, len(structs)))
+    return Plan(
+        function=call.graph_name,
+        inputs=tuple(
+            f"{graph.names.get(value, 'input')}: {_type(graph.avals[value])}" for value in wrt
+        ),
+        results=tuple(map(_type, call.results)),
+        dense=dense,
+        method=method,
+        order=tuple(draft.order),
+        figures=figures,
+        values=own.flops,
+        derivatives=max(derivatives.flops - own.flops, 0),
+        steps=tuple(draft.steps),
+        comparison={**draft.comparison, f"this plan ({method})": figures},
+        fingerprint=fingerprint(graph),
+        losses=record.losses,
+        device=kind(),
+        blocks=call.jacobian_tree(blocks),
+    )
+
+
+def _computed(graph: Graph) -> list[int]:
+    return [value for equation in graph.equations for value in equation.results]
+
+
+def _draw_up(
+    draft: _Draft,
+    graph: Graph,
+    edges: Edges,
+    useful: set[int],
+    order: Order,
+    dense: bool,
+    method: str,
+) -> None:
+    """Choose the order, price it step by step, and price others beside it."""
+    draft.order = choose_order(order, graph, edges, useful, dense)
+    draft.cost = price(edges, draft.order, dense)
+    draft.steps = _steps(graph, edges, draft.order)
+    for name in COMPARED:
+        if name == method:
+            continue
+        with contextlib.suppress(BlockjacError):  # a loop that has no way back, say
+            other = choose_order(name, graph, edges, useful, dense)
+            draft.comparison[str(name)] = _figures(price(edges, other, dense))
+    draft.comparison |= _dense_passes(graph, edges, useful)
+
+
+def _figures(cost: Cost, peak: int | None = None) -> Figures:
+    return Figures(*_counts(cost), cost.seconds(), peak)
+
+
+def _steps(graph: Graph, edges: Edges, order: Sequence[Vertex]) -> list[Step]:
+    """What the elimination of each vertex costs, and the structure of the edges around it."""
+    made = {value: equation for equation in graph.equations for value in equation.results}
+    left = edges.copy()
+    steps: list[Step] = []
+    with planning() as cost:
+        before = _counts(cost)
+        around: dict[Vertex, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+
+        def look(vertex: Vertex) -> None:
+            around[vertex] = (
+                tuple(map(_structure, left.entering.get(vertex, {}).values())),
+                tuple(map(_structure, left.leaving.get(vertex, {}).values())),
+            )
+
+        def note(done: Sequence[Vertex]) -> None:
+            nonlocal before
+            now = _counts(cost)
+            for place, vertex in enumerate(done):
+                spent = [b - a for a, b in zip(before, now, strict=True)] if not place else [0] * 5
+                equation = made[vertex]
+                source = "" if equation.source is None else compat.place(equation.source)
+                entering, leaving = around.get(vertex, ((), ()))
+                steps.append(
+                    Step(vertex, equation.primitive.name, source, entering, leaving, *spent)
+                )
+            before = now
+
+        eliminate(left, order, note, look)
+    return steps
+
+
+def _counts(cost: Cost) -> tuple[int, int, int, int, int]:
+    """The five counts of a cost, in the order in which figures and steps hold them."""
+    return (
+        cost.multiplications,
+        cost.additions,
+        cost.edge_products,
+        cost.operator_operations,
+        cost.bytes,
+    )
+
+
+def _structure(edge: Edge) -> str:
+    return f"{edge.group.name} (operator)" if isinstance(edge, Operator) else edge.structure
+
+
+def _dense_passes(graph: Graph, edges: Edges, useful: set[int]) -> dict[str, Figures]:
+    """What JAX's dense passes cost: one backwards a row, or one forwards a column."""
+    results = list(dict.fromkeys(head for head in edges.entering if isinstance(head, tuple)))
+    found = {}
+    if is_reversible(graph, useful):
+        rows = [
+            _passes(edges, head, reverse_order(graph, useful), results, backwards=True)
+            for head in results
+        ]
+        found["dense, a pass a row (jacrev)"] = _figures(_summed(rows))
+    with contextlib.suppress(BlockjacError, ValueError):
+        columns = [
+            _passes(edges, leaf, forward_order(graph, useful), list(graph.active), backwards=False)
+            for leaf in graph.active
+            if edges.leaving.get(leaf)
+        ]
+        found["dense, a pass a column (jacfwd)"] = _figures(_summed(columns))
+    return found
+
+
+def _passes(
+    edges: Edges, end: Vertex, order: Sequence[Vertex], ends: Sequence[Vertex], backwards: bool
+) -> Cost:
+    """The cost of all passes from one end: that of one dense vector, times its length."""
+    left = edges.copy()
+    for other in ends:
+        if other != end:
+            left.remove(other)
+    around = left.entering[end] if backwards else left.leaving[end]
+    edge = next(iter(around.values()))
+    shape = edge.out_shape if backwards else edge.wrt_shape
+    with planning() as cost:
+        vector = _dense_vector(shape, _dtype(edge), backwards)
+        if backwards:
+            left.add(end, "pass", vector)
+        else:
+            left.add("pass", end, vector)
+        eliminate(left, [end, *order])
+    times = int(np.prod(shape, dtype=np.int64))
+    return Cost(*(count * times for count in _counts(cost)), contractions=cost.contractions)
+
+
+def _dense_vector(shape: Sequence[int], dtype: Any, backwards: bool) -> Block:
+    """A dense cotangent, or a dense tangent, without numbers."""
+    labels = tuple(Label(size) for size in shape)
+    factor = Factor(Abstract(tuple(shape), dtype), labels)
+    indices = tuple(map(Index.of, labels))
+    out, wrt = ((), indices) if backwards else (indices, ())
+    out_shape, wrt_shape = ((), tuple(shape)) if backwards else (tuple(shape), ())
+    return Block(out_shape, wrt_shape, dtype, (Term((factor,), out, wrt),))
+
+
+def _dtype(edge: Edge) -> Any:
+    return edge.group.dtypes[edge.column] if isinstance(edge, Operator) else edge.dtype
+
+
+def _summed(costs: Sequence[Cost]) -> Cost:
+    total = Cost()
+    for cost in costs:
+        total.add(cost)
+    return total
+
+
+def _type(aval: Any) -> str:
+    return f"{np.dtype(aval.dtype).name}[{','.join(map(str, aval.shape))}]"

@@ -1,0 +1,310 @@
+"""The shell of every transform: what all of them do alike, around the one thing that each asks.
+
+A transform of a function traces it at its arguments, asks a question of the graph, and puts the
+answer into the trees that the user knows. `Transform` does all of this but for the question.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import source_info_util
+
+from blockjac.algebra.losses import keeping_lines
+from blockjac.base import compat
+from blockjac.base.caches import Cache
+from blockjac.base.compat import Tracer
+from blockjac.base.promises import FORWARDS, Read
+from blockjac.engine.arguments import (
+    TRACED,
+    ArgNums,
+    Auxiliary,
+    Call,
+    check_argnums,
+    check_callable,
+    traced_call,
+)
+from blockjac.engine.run import Question, losses, matmul_precision, run
+from blockjac.errors import ArgumentError, StructureLostError
+from blockjac.graph.trace import named_as
+from blockjac.planning import Order, Plan, check_order
+from blockjac.planning.fingerprint import fingerprint
+from blockjac.rules.registry import edition
+
+source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
+
+Function = Callable[..., Any]
+
+Orders = Order | Plan | Sequence[int]
+"""What the transforms take as `order`."""
+
+Asked = tuple[Question, Callable[[Any], Any]]
+"""What a transform asks of a graph, and what puts the answer into the user's trees."""
+
+Ask = Callable[[Call, Order], Asked]
+"""Checks what is particular to a transform in a traced function, and asks."""
+
+
+def as_found(found: Any) -> Any:
+    """The answer as it is, where it needs no tree."""
+    return found
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A transform applied to a function: the decorator of what it asks.
+
+    The decorated function takes the traced `Call` and the order, checks what is particular to the
+    transform, and gives a question and what puts its answer into trees. A question is a frozen
+    dataclass; called with a graph and its arrays, it gives the auxiliary results and the answer.
+
+    Attributes:
+        name: of the transform, for messages.
+        what: it gives, for the docstring.
+        fun: the user's function.
+        argnums: which positional arguments to differentiate.
+        has_aux: whether the function returns `(value, aux)`.
+        order: of elimination, as in `blockjac.jacobian`.
+        holomorphic: whether complex derivatives are asked for.
+        allow_int: whether inputs may be integers.
+        derivative: the transform whose answer is differentiated; None for the function itself.
+        require_structure: whether to raise where the answer would lose structure.
+        with_value: whether the answer is `(value, derivative)`; then aux stands beside the value,
+            as `jax.value_and_grad` has it, and else beside the answer.
+        finish: what makes of the answer and of `(args, kwargs)`, outside of all programs, what no
+            program can give, such as a matrix of SciPy.
+
+    Raises:
+        DifferentiationTypeError: for a function that is none, and for `argnums` that are no ints.
+        OrderError: for an order that does not exist.
+        ArgumentError: for a `require_structure` that is no bool.
+    """
+
+    name: str
+    what: str
+    fun: Function
+    argnums: ArgNums
+    has_aux: bool
+    order: Orders = "reverse"
+    holomorphic: bool = False
+    allow_int: bool = False
+    derivative: Callable[..., Function] | None = None
+    require_structure: bool = False
+    with_value: bool = False
+    finish: Callable[[Any, Any], Any] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "order", check_order(self.order))  # a list cannot be hashed
+        check_callable(self.fun, self.name)
+        _check_require_structure(self.require_structure)
+
+    def __call__(self, ask: Ask) -> Function:
+        """The transformed function, from what is asked of its graph."""
+
+        def answer(*args: Any, **kwargs: Any) -> tuple[Any, Auxiliary]:
+            call = self._traced(args, kwargs)
+            question, put = ask(call, fitted(self.order, call))
+            outs, found = answered(question, call, require_structure=self.require_structure)
+            return put(found), call.auxiliary(outs)
+
+        once = traced_once(answer, self.order, self.fun, lambda: (self, _text(ask)))
+
+        def transformed(*args: Any, **kwargs: Any) -> Any:
+            found, auxiliary = once(*args, **kwargs)
+            if self.finish is not None:
+                found = self.finish(found, (args, kwargs))
+            if not self.has_aux:
+                return found
+            aux = auxiliary.tree()
+            return ((found[0], aux), found[1]) if self.with_value else (found, aux)
+
+        return documented(transformed, self.fun, self.what, self.argnums)
+
+    def _traced(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Call:
+        """The function, or the derivative of it that is asked, traced at its arguments."""
+        fun, argnums, has_aux = self.fun, self.argnums, self.has_aux
+        if self.derivative is not None:
+            fun = self.derivative(fun, argnums, has_aux, self.holomorphic)
+        with keeping_lines(self.require_structure):
+            return traced_call(
+                self.name,
+                fun,
+                argnums,
+                args,
+                kwargs,
+                has_aux=has_aux,
+                holomorphic=self.holomorphic,
+                allow_int=self.allow_int,
+            )
+
+
+def fitted(order: Orders, call: Call) -> Order:
+    """An order for a traced function.
+
+    Raises:
+        PlanMismatchError: for a plan that was made for another one.
+    """
+    if isinstance(order, Plan):
+        order.check_fits(fingerprint(call.graph), call.graph_name)
+        return order.order
+    return order  # pyright: ignore[reportReturnType]
+
+
+def answered(
+    question: Question,
+    call: Call,
+    arguments: Sequence[Any] | None = None,
+    extra: Sequence[Any] = (),
+    require_structure: bool = False,
+) -> Any:
+    """Run a question in the precision that the function asks for, under JAX's default promotion.
+
+    A strict promotion is for the user's own code.
+
+    Args:
+        question: what is asked.
+        call: the traced function.
+        arguments: what the question is asked at, if not the arguments of the call.
+        extra: further arrays.
+        require_structure: whether to raise where the answer would lose structure.
+
+    Raises:
+        StructureLostError: with `require_structure`, where it would.
+    """
+    arguments = call.arguments if arguments is None else arguments
+    with contextlib.ExitStack() as settings:
+        settings.enter_context(jax.numpy_dtype_promotion("standard"))
+        settings.enter_context(jax.numpy_rank_promotion("allow"))
+        precision = matmul_precision(call.graph)
+        if precision is not None:
+            settings.enter_context(jax.default_matmul_precision(precision))
+        reading = Read(question, call.name in FORWARDS)
+        if require_structure:
+            _refuse_losses(reading, call, arguments)
+        return run(reading, call.graph, arguments, extra)
+
+
+def _refuse_losses(question: Question, call: Call, arguments: Sequence[Any]) -> None:
+    """Raise where the answer would lose structure."""
+    found = losses(question, call.graph, arguments)
+    if found:
+        lines = "\n".join(f"  - {loss}" for loss in found)
+        raise StructureLostError(
+            f"blockjac.{call.name} of {call.graph_name!r} would lose structure, which "
+            f"require_structure=True refuses:\n{lines}",
+            found,
+        )
+
+
+def _check_require_structure(require_structure: bool) -> None:
+    """Raise unless the option is one of its two values."""
+    if not isinstance(require_structure, bool | np.bool_):
+        raise ArgumentError(
+            f"require_structure is {require_structure!r}, but must be True (raise where structure "
+            "would be lost) or False (compute the Jacobian all the same)"
+        )
+
+
+def documented(function: Function, fun: Function, what: str, argnums: ArgNums) -> Function:
+    """Give a transformed function the original's name and signature, and a docstring."""
+    check_argnums(argnums)  # a mistake is told at once, and not at the first call
+    named_as(fun, function)
+    name = function.__name__
+    function.__doc__ = (
+        f"{what} of {name} with respect to positional argument(s) {argnums}. Takes the same "
+        f"arguments as {name}."
+    )
+    return function
+
+
+def formerly_third(option: str) -> Callable[[Function], Function]:
+    """Take an option also third by position, where it stood before `has_aux` did.
+
+    Args:
+        option: its name. No value of it is a bool.
+
+    Examples:
+        >>> @formerly_third("format")
+        ... def transform(fun, argnums=0, has_aux=False, *, format="csr"):
+        ...     return argnums, has_aux, format
+        >>> transform(abs, 1, "bcoo", True), transform(abs, 1, True, format="bcoo")
+        ((1, True, 'bcoo'), (1, True, 'bcoo'))
+    """
+
+    def decorate(transform: Function) -> Function:
+        @functools.wraps(transform)
+        def call(fun: Function, argnums: ArgNums = 0, *given: Any, **options: Any) -> Any:
+            if not given or isinstance(given[0], bool | np.bool_):
+                return transform(fun, argnums, *given, **options)
+            return transform(fun, argnums, *given[1:], **{option: given[0]}, **options)
+
+        return call
+
+    return decorate
+
+
+# Tracing once
+
+
+def traced_once(
+    function: Callable[..., tuple[Any, Auxiliary]],
+    order: Orders,
+    fun: Function,
+    key: Callable[[], Any] | None = None,
+) -> Callable[..., tuple[Any, Auxiliary]]:
+    """A transform's function, traced once for its shapes where it may be, as by `jit`.
+
+    It may be where a plan was given, and where the user's function is jitted already, whose Python
+    code JAX itself runs once for its shapes. A later call then costs the compiled program and some
+    microseconds. Calls with arguments that are neither arrays nor floats, which stay Python values,
+    are traced anew.
+
+    Args:
+        function: gives the answer, a tree of arrays, and the auxiliary result.
+        order: of elimination.
+        fun: the user's function.
+        key: gives what two functions have in common that do the same; by default their text and
+            what they close over.
+    """
+    if not isinstance(order, Plan) and not compat.is_jitted(fun):
+        return function
+    found: dict[int, Function] = {}
+
+    def call(*args: Any, **kwargs: Any) -> tuple[Any, Auxiliary]:
+        leaves = jax.tree.leaves((args, kwargs))
+        if not all(isinstance(leaf, TRACED) and not isinstance(leaf, Tracer) for leaf in leaves):
+            return function(*args, **kwargs)
+        now = edition()  # a rule that is defined later makes another program
+        if now not in found:
+            found[now] = _compiled(function, _text(function) if key is None else key())
+        return found[now](*args, **kwargs)
+
+    return call
+
+
+_functions: Cache[Function] = Cache("transformed functions", 256)
+
+
+def _compiled(function: Function, key: Any) -> Function:
+    """The jitted function: one for all of the same key.
+
+    `blockjac.grad(f)` made twice for one jitted `f` is then compiled once.
+    """
+    try:
+        hash(key)
+    except TypeError:  # closes over a list, say: then it is the function itself that counts
+        key = function
+    # A function of its own is jitted: JAX finds the trace of one that it has met before.
+    return _functions.made((edition(), key), lambda: jax.jit(partial(function)))
+
+
+def _text(function: Any) -> tuple[Any, ...]:
+    """The code of a function and what it closes over: what two have in common that do the same."""
+    return function.__code__, *(cell.cell_contents for cell in function.__closure__ or ())

@@ -1,0 +1,185 @@
+"""Sparse Jacobians in one call, for scipy's solvers and for JAX's sparse arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal, get_args
+
+import jax
+
+from blockjac.algebra.entries import values
+from blockjac.base.compat import is_traced
+from blockjac.engine.arguments import ArgNums, Call
+from blockjac.engine.chunked import check_dense
+from blockjac.engine.computations import Arrays, Jacobian
+from blockjac.errors import BlockTypeError, FormatError
+from blockjac.exports.prototypes import layout_of, prototype
+from blockjac.exports.sparse_arrays import to_bcoo, to_bcsr
+from blockjac.graph.graph import Graph
+from blockjac.planning import Order
+from blockjac.transforms.shell import (
+    Ask,
+    Asked,
+    Function,
+    Orders,
+    Transform,
+    as_found,
+    formerly_third,
+)
+
+Format = Literal["csr", "csc", "coo", "dia", "bcoo", "bcsr", "dense"]
+"""Of a sparse matrix: of `scipy.sparse`, of `jax.experimental.sparse`, or NumPy's."""
+
+JAX_FORMATS = {"bcoo": to_bcoo, "bcsr": to_bcsr}
+FORMATS = get_args(Format)
+
+
+@formerly_third("format")
+def sparse_jacobian(
+    fun: Function,
+    argnums: ArgNums = 0,
+    has_aux: bool = False,
+    *,
+    format: Format = "csr",
+    order: Orders = "auto",
+    require_structure: bool = False,
+) -> Function:
+    """The Jacobian of a function as one sparse matrix, for solvers that take one.
+
+    No pattern is given, detected or coloured: places and values follow from the operations. The
+    places depend on the shapes alone and not on the point, so that entries that are 0 at a point
+    are stored there too; the second call finds them again and computes the values only.
+
+    Args:
+        fun: any JAX function of real arrays and trees of them.
+        argnums: which positional arguments to differentiate by: `argnums=1` for the right hand side
+            `fun(t, y)` of a differential equation.
+        has_aux: whether `fun` returns `(value, aux)`.
+        format: "csr", "csc", "coo" or "dia" (where the entries lie on few diagonals) for an array
+            of `scipy.sparse`; "bcoo" or "bcsr" for one of `jax.experimental.sparse`, also under
+            `jax.jit`; "dense" for a NumPy matrix.
+        order: of elimination, as in `blockjac.jacobian`.
+        require_structure: whether to raise where structure would be lost, so that zeros would be
+            stored as entries, as in `blockjac.block_jacobian`.
+
+    Returns:
+        A function of the same arguments that gives a matrix of shape `(outputs, inputs)`. Outputs
+        and inputs are flattened as `jax.flatten_util.ravel_pytree` does it: the leaves of a tree
+        (and several arguments) one after the other, each in row-major order. With `has_aux`,
+        `(matrix, aux)`.
+
+    Raises:
+        TypeError: for integer and complex inputs, for integer results, for a format that does not
+            exist, for scipy's formats while JAX traces, and where there is no array for rows or
+            columns.
+        ValueError: for `argnums` that do not fit the arguments, for "dia" where the matrix is not
+            banded, and for what does not fit into memory or into JAX's indices.
+        StructureLostError: with `require_structure`; names the equations, their lines, and what to
+            do.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> import blockjac
+        >>> from scipy.optimize import least_squares
+        >>> def residuals(x):  # of Rosenbrock's function
+        ...     return jnp.concatenate([10 * (x[1:] - x[:-1] ** 2), 1 - x[:-1]])
+        >>> J = blockjac.sparse_jacobian(residuals)(np.zeros(1000))
+        >>> J.shape, J.nnz
+        ((1998, 1000), 2997)
+        >>> start = np.full(100, 0.5)
+        >>> found = least_squares(residuals, start, jac=blockjac.sparse_jacobian(residuals))
+        >>> bool(np.abs(found.x - 1).max() < 1e-3)
+        True
+    """
+    if format not in FORMATS:
+        raise FormatError(
+            f"format must be one of {', '.join(map(repr, FORMATS))}, but is {format!r}"
+        )
+
+    options = argnums, has_aux, order
+    transform = Transform(
+        "sparse_jacobian",
+        "Sparse Jacobian",
+        fun,
+        *options,
+        require_structure=require_structure,
+        finish=partial(_matrix, format),
+    )
+    return transform(_entries(format))
+
+
+def _entries(format: Format) -> Ask:
+    """Asks for what a matrix of the format is made of."""
+
+    def asked(call: Call, order: Order) -> Asked:
+        call.check_real(complex_results=True)
+        if not call.count or not call.smooth:
+            what = "results" if not call.count else "inputs"
+            raise BlockTypeError(
+                f"sparse_jacobian gives a matrix, but {call.graph_name} has no {what} for its "
+                f"{'rows' if not call.count else 'columns'}; an array of size 0 is one"
+            )
+        if format == "dense":
+            check_dense(call, None)
+        blocks = Jacobian(call.count, call.smooth, order, dense=False, listed=True)
+        return blocks if format in JAX_FORMATS else Entries(blocks), as_found
+
+    return asked
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The values of a Jacobian's entries one by one, and what tells their places.
+
+    Attributes:
+        jacobian: which Jacobian.
+    """
+
+    jacobian: Jacobian
+
+    keeps_structure: ClassVar[bool] = True
+    takes_any_numbers: ClassVar[bool] = True
+
+    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
+        """`(auxiliary results, (values, lookups, layouts))`."""
+        aux, rows = self.jacobian(graph, arguments, captured, extra)
+        parts = [[layout_of(block) for block in row] for row in rows]
+        lookups = [[arrays for _, arrays in row] for row in parts]
+        layouts = tuple(tuple(layout for layout, _ in row) for row in parts)
+        return aux, (values(rows), lookups, Static(layouts))
+
+
+@dataclass(frozen=True)
+class Static:
+    """Something static among the results of a program."""
+
+    value: Any
+
+
+jax.tree_util.register_pytree_node(
+    Static, lambda static: ((), static.value), lambda value, _: Static(value)
+)
+
+
+def _matrix(format: Format, found: Any, arguments: Any) -> Any:
+    """The matrix of what was found: Blocks for one of JAX, `Entries` for the others."""
+    if format in JAX_FORMATS:
+        return JAX_FORMATS[format](found)
+    _check_untraced((arguments, found), format)
+    numbers, lookups, layouts = found
+    given = [
+        [(layout, arrays) for layout, arrays in zip(row, own, strict=True)]
+        for row, own in zip(layouts.value, lookups, strict=True)
+    ]
+    matrix = prototype(given, "csr" if format == "dense" else format).filled(numbers)
+    return matrix.toarray() if format == "dense" else matrix
+
+
+def _check_untraced(tree: Any, format: str) -> None:
+    if is_traced(tree):
+        raise BlockTypeError(
+            f"sparse_jacobian with format={format!r} gives an array of scipy or NumPy, and cannot "
+            "be traced by JAX (jit, vmap, grad): use format='bcoo' there"
+        )

@@ -1,0 +1,108 @@
+"""Planning: which order "auto" takes, and that it is the one predicted to be cheapest."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.chains import chain, planned
+
+import blockjac
+from blockjac.algebra.cost import OverBudget
+from blockjac.elimination.eliminate import forward_order, reverse_order
+from blockjac.planning.orders import MARGIN, choose_order, greedy_order, price
+
+
+def predicted(fun, x):
+    """The predicted seconds of each order, and of the one that "auto" takes."""
+    graph, edges, useful = planned(fun, x)
+    reverse = reverse_order(graph, useful)
+    orders = {
+        "reverse": reverse,
+        "forward": forward_order(graph, useful),
+        "greedy": greedy_order(edges, reverse),
+        "auto": choose_order("auto", graph, edges, useful, write=True),
+    }
+    return {name: price(edges, order, write=True).seconds() for name, order in orders.items()}
+
+
+CHAINS = {
+    "wide-in": (chain(200, 100, 50, 2, activation=lambda x: x), "reverse"),
+    "wide-out": (chain(2, 50, 100, 200), "forward"),
+    "hourglass": (chain(50, 2, 50, 4, 30), "greedy"),
+    "two-waists": (chain(40, 40, 3, 40, 40, 3, 40), "auto"),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_each_order_wins_where_it_must(name):
+    (fun, x), winner = CHAINS[name]
+    costs = predicted(fun, x)
+    least = min(costs[order] for order in ("reverse", "forward", "greedy"))
+    assert costs["auto"] <= least / MARGIN
+    assert costs[winner] == min(costs.values())
+    assert max(costs["reverse"], costs["forward"]) > 1.1 * least
+
+
+def test_wide_inputs_and_wide_outputs_want_opposite_directions():
+    costs = predicted(*chain(200, 100, 50, 2))
+    assert costs["forward"] > 2 * costs["reverse"]
+    costs = predicted(*chain(2, 50, 100, 200))
+    assert costs["reverse"] > 2 * costs["forward"]
+
+
+def test_the_hourglass_is_cheaper_from_its_waist_than_from_either_end():
+    costs = predicted(*chain(50, 2, 50, 4, 30))
+    assert costs["greedy"] < 0.9 * min(costs["reverse"], costs["forward"])
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_auto_gives_the_jacobian(name):
+    (fun, x), _ = CHAINS[name]
+    np.testing.assert_allclose(
+        blockjac.jacobian(fun)(x), jax.jit(jax.jacrev(fun))(x), rtol=1e-10, atol=1e-12
+    )
+
+
+def test_a_gradient_goes_backwards():
+    fun, x = chain(20, 10, 5)
+    graph, edges, useful = planned(lambda x: jnp.sum(fun(x)), x)
+    assert choose_order("auto", graph, edges, useful, write=True) == reverse_order(graph, useful)
+
+
+def test_planning_leaves_the_edges_alone():
+    graph, edges, useful = planned(*chain(4, 3, 2))
+    before = {tail: list(heads) for tail, heads in edges.leaving.items()}
+    choose_order("auto", graph, edges, useful, write=True)
+    assert {tail: list(heads) for tail, heads in edges.leaving.items()} == before
+
+
+def test_an_order_over_the_budget_is_given_up():
+    graph, edges, useful = planned(*chain(4, 3, 2))
+    reverse = reverse_order(graph, useful)
+    with pytest.raises(OverBudget):
+        price(edges, reverse, write=True, limit=60)
+    with pytest.raises(OverBudget):
+        price(edges, reverse, write=True, bound=1e-9)
+    with pytest.raises(OverBudget):
+        greedy_order(edges, reverse, limit=60)
+    with pytest.raises(OverBudget):
+        greedy_order(edges, reverse, bound=1e-9)
+
+
+def test_each_vertex_is_eliminated_once():
+    graph, edges, useful = planned(*chain(4, 3, 2))
+    reverse = reverse_order(graph, useful)
+    assert sorted(greedy_order(edges, reverse)) == sorted(reverse)
+    assert len(set(reverse)) == len(reverse)
+
+
+@pytest.mark.slow
+def test_planning_a_deep_network_takes_a_few_seconds_at_most():
+    """A bound that holds on a busy machine too; alone it takes about half a second."""
+    fun, x = chain(*([6] * 400))
+    graph, edges, useful = planned(fun, x)
+    start = time.perf_counter()
+    choose_order("auto", graph, edges, useful, write=True)
+    assert time.perf_counter() - start < 5
