@@ -11,7 +11,7 @@ import blockjac
 from blockjac.algebra import plan_cache as recall
 from blockjac.algebra import replay
 from blockjac.blocks import Block
-from blockjac.elimination import linearize as evaluation
+from blockjac.elimination import elemental
 
 star = importlib.import_module("blockjac.algebra.star")  # the package has a function of this name
 
@@ -87,7 +87,7 @@ def test_what_is_replayed_is_what_would_be_emitted(program, transform, monkeypat
     for _ in range(replay.FREQUENT + 1):
         again = emitted(transform, program, x)
     monkeypatch.setattr(star, "replayed", lambda operation, left, right: operation(left, right))
-    monkeypatch.setattr(evaluation, "played", lambda *_: None)
+    monkeypatch.setattr(elemental, "played", lambda *_: None)
     assert emitted(transform, program, x) == again
 
 
@@ -116,7 +116,7 @@ def test_an_unrolled_program_is_worked_out_once_a_kind(way, monkeypatch):
 
     monkeypatch.setattr(star, "_contracted", counted(star._contracted))
     monkeypatch.setattr(star, "_joined", counted(star._joined))
-    rule = evaluation.RULES["mul"]
+    rule = elemental.RULES["mul"]
     monkeypatch.setattr(type(rule), "apply", counted(type(rule).apply))
 
     def steps(count):

@@ -1,7 +1,6 @@
 """The contraction at the places where it is easy to get wrong, and the structure that it keeps."""
 
 import importlib
-import time
 
 import jax
 import jax.numpy as jnp
@@ -143,13 +142,11 @@ def test_twenty_doublings_stay_bounded():
     shuffle = np.random.default_rng(1).permutation(size)
     step = add(Block.identity((size,), np.float64), lookup_block(shuffle, size, (0, size - 1)))
     wanted = np.linalg.matrix_power(np.eye(size) + np.eye(size)[shuffle], 20)
-    start = time.perf_counter()
     block = step
     for _ in range(19):
         block = star(step, block)
         assert len(block.terms) <= MAX_TERMS
         assert block.stored <= size * size + MAX_TERMS * size
-    assert time.perf_counter() - start < 60
     np.testing.assert_array_equal(block.dense(), wanted)
 
 

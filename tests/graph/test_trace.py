@@ -9,7 +9,8 @@ import pytest
 from jax import export
 
 import blockjac
-from blockjac.elimination.linearize import evaluate, useful_vertices
+from blockjac.elimination.active_graph import ActiveGraph
+from blockjac.elimination.evaluate import evaluate
 from blockjac.engine.arguments import traced_call
 from blockjac.errors import NoDerivativeError
 from blockjac.graph.trace import trace
@@ -66,14 +67,14 @@ def test_only_what_leads_from_an_input_to_a_result_is_useful():
         return [jnp.sin(x) * beside]
 
     graph = trace(fun, [V, V], [0])
-    useful = useful_vertices(graph, graph.outputs)
+    active = ActiveGraph.of(graph, graph.outputs).vertices
     made = {value: e.primitive.name for e in graph.equations for value in e.results}
-    assert sorted(made[vertex] for vertex in useful if vertex in made) == ["mul", "sin"]
+    assert sorted(made[vertex] for vertex in active if vertex in made) == ["mul", "sin"]
 
 
 def test_integers_have_no_vertices():
     graph = trace(lambda x, n: [x * n], [V, jnp.arange(4)], [0, 1])
-    assert graph.active == graph.inputs[:1]
+    assert graph.independents == graph.inputs[:1]
 
 
 def test_symbolic_sizes_are_refused():

@@ -34,8 +34,9 @@ def least(widths):
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)
 def test_a_linear_chain_takes_the_fewest_multiplications(widths):
     fun, x = chain(*widths, activation=lambda x: x)
-    graph, edges, useful = planned(fun, x)
-    order = chain_order(edges, [v for v in reversed(sorted(useful)) if v not in graph.active])
+    linear = planned(fun, x)
+    edges = linear.edges
+    order = chain_order(edges, linear.active.reverse_order)
     assert price(edges, order, write=False).multiplications == least(widths)
 
 

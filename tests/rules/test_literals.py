@@ -18,7 +18,7 @@ from support.cases import CASES, FORWARD_ONLY, Case
 
 import blockjac
 from blockjac.base import compat
-from blockjac.elimination.linearize import evaluate
+from blockjac.elimination.evaluate import evaluate
 from blockjac.graph.graph import Literal, Operand
 from blockjac.graph.trace import trace
 

@@ -5,7 +5,8 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.elimination.linearize import elemental, evaluate, identity_edges, useful_vertices
+from blockjac.elimination.active_graph import ActiveGraph
+from blockjac.elimination.linearize import linearize_to_results
 from blockjac.graph.trace import trace
 
 RNG = np.random.default_rng(1)
@@ -24,9 +25,7 @@ def chain(*widths, activation=jnp.tanh):
 
 
 def planned(fun, x):
-    """The graph of a function, its edges, and the vertices on the way."""
+    """A function at a point, its graph linear, with its results as vertices."""
     graph = trace(lambda x: [fun(x)], [x], [0])
-    useful = useful_vertices(graph, graph.outputs)
-    edges = elemental(graph, evaluate(graph, [x], graph.captured), useful)
-    identity_edges(graph, edges, graph.outputs, useful)
-    return graph, edges, useful
+    active = ActiveGraph.of(graph, graph.outputs)
+    return linearize_to_results(active, [x], graph.captured)

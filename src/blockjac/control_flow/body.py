@@ -17,19 +17,11 @@ from blockjac.algebra.cost import Abstract, is_planning
 from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.control_flow.carry_structure import may_lose
-from blockjac.elimination.eliminate import Edges, eliminate, forward_order, reverse_order
-from blockjac.elimination.linearize import (
-    Point,
-    elemental,
-    evaluate,
-    identity_edges,
-    is_reversible,
-    read,
-    tails_of,
-    useful_equations,
-    useful_passes,
-    useful_vertices,
-)
+from blockjac.elimination.active_graph import ActiveGraph
+from blockjac.elimination.elemental import elemental
+from blockjac.elimination.eliminate import Edges, eliminate
+from blockjac.elimination.evaluate import Point, evaluate, read
+from blockjac.elimination.linearize import lead_to_results
 from blockjac.elimination.residuals import (
     Needs,
     around_passes,
@@ -81,21 +73,18 @@ class Body:
         return self.graph if self.told is None else with_known_places(self.graph, self.told)
 
     @cached_property
-    def useful(self) -> set[int]:
-        """Vertices between the differentiated inputs and the results."""
-        return useful_vertices(self.graph, self.graph.outputs)
+    def part(self) -> ActiveGraph:
+        """What lies between the differentiated inputs and the results."""
+        return ActiveGraph.of(self.graph, self.graph.outputs)
 
     @cached_property
     def moving(self) -> list[bool]:
         """For each result whether it depends on a differentiated input."""
-        return [
-            isinstance(output, Operand) and output.vertex in self.useful
-            for output in self.graph.outputs
-        ]
+        return [self.part.is_active(output) for output in self.graph.outputs]
 
     def evaluate(self, inputs: Sequence[Any]) -> Point:
         """All values at the inputs, with the residuals of passes."""
-        return evaluate(self.graph, inputs, self.graph.captured, self.useful)
+        return evaluate(self.graph, inputs, self.graph.captured, self.part)
 
     def results(self, point: Point) -> list[Any]:
         """The results' values."""
@@ -106,7 +95,7 @@ class Body:
 
     def kept(self, point: Point) -> list[Any]:
         """What `restored` needs of a point: arrays, and the pytrees of passes after them."""
-        return kept_of(self.graph, point, self.useful, self.kept_values, self.early)
+        return kept_of(self.part, point, self.kept_values, self.early)
 
     @cached_property
     def kept_values(self) -> list[int]:
@@ -126,25 +115,24 @@ class Body:
 
     @cached_property
     def _needs(self) -> dict[Equation, Needs]:
-        return needs_of(self.graph, self.useful)
+        return needs_of(self.part)
 
     def restored(self, kept: Sequence[Any]) -> Point:
         """The point again, as far as a pullback needs it."""
-        return point_from(self.graph, kept, self.useful, self.kept_values, self.early)
+        return point_from(self.part, kept, self.kept_values, self.early)
 
     def ahead(self, point: Point) -> tuple[list[Any], list[Any]]:
         """What a pushforward needs beside `kept`: values, and parts of the residuals of passes."""
-        passes = useful_passes(self.graph, self.useful)
         return (
             [point.values[value] for value in self.ahead_values],
-            [Residuals.ahead_of(point.residuals[equation]) for equation in passes],
+            [Residuals.ahead_of(point.residuals[equation]) for equation in self.part.passes],
         )
 
     @cached_property
     def ahead_values(self) -> list[int]:
         """The values that a pushforward needs beside the `kept_values`."""
         kept = set(self.kept_values)
-        return [one for one in around_passes(self.graph, self.useful) if one not in kept]
+        return [one for one in around_passes(self.part) if one not in kept]
 
     def restored_ahead(self, kept: Sequence[Any], values: Sequence[Any], parts: Any) -> Point:
         """The point again, as far as a pushforward needs it.
@@ -157,14 +145,14 @@ class Body:
         point = self.restored(kept)
         for value, array in zip(self.ahead_values, values, strict=True):
             point.values[value] = array
-        for equation, part in zip(useful_passes(self.graph, self.useful), parts, strict=True):
+        for equation, part in zip(self.part.passes, parts, strict=True):
             point.residuals[equation] = Residuals.whole(point.residuals[equation], part)
         return replace(point, whole=True)
 
     @cached_property
     def has_passes(self) -> bool:
         """Whether there are equations without a rule on the way."""
-        return any(True for _ in useful_passes(self.graph, self.useful))
+        return bool(self.part.passes)
 
     def reached_from(self, wanted: Sequence[bool]) -> list[bool]:
         """Which inputs some of the results depend on."""
@@ -173,15 +161,15 @@ class Body:
             for output, one in zip(self.graph.outputs, wanted, strict=True)
             if one and isinstance(output, Operand)
         }
-        for equation in reversed(list(useful_equations(self.graph, self.useful))):
+        for equation in reversed(self.part.equations):
             if not needed.isdisjoint(equation.results):
-                needed.update(tails_of(equation, self.useful))
-        return [value in needed and value in self.useful for value in self.graph.inputs]
+                needed.update(self.part.tails(equation))
+        return [value in needed and value in self.part.vertices for value in self.graph.inputs]
 
     @cached_property
     def reversible(self) -> bool:
         """Whether cotangents can be pulled back through it."""
-        return is_reversible(self.graph, self.useful)
+        return self.part.is_reversible
 
     def edges(self, point: Point, known: Graph | None = None) -> Edges:
         """The elemental Jacobians at a point.
@@ -192,7 +180,7 @@ class Body:
                 structure that they have; if None, writes and reads are made in place.
         """
         if known is None or known is self.graph:
-            return elemental(self.graph, point, self.useful, in_place=True)
+            return elemental(self.part, point, in_place=True)
         values = list(point.values)
         for value, array in known.known.items():
             values[value] = array
@@ -203,7 +191,7 @@ class Body:
             residuals={own[one]: residuals for one, residuals in point.residuals.items()},
             partials={own[one]: array for one, array in point.partials.items()},
         )
-        return elemental(known, seen, self.useful)
+        return elemental(self.part.on(known), seen)
 
     def abstract_edges(self, whole: bool, known: Graph | None = None) -> Edges:
         """The elemental Jacobians as a plan sees them: shapes instead of arrays.
@@ -225,7 +213,7 @@ class Body:
         found: list[Edges] = []
 
         def at(inputs: Sequence[Any], captured: Sequence[Any]) -> None:
-            point = evaluate(self.graph, inputs, captured, self.useful)
+            point = evaluate(self.graph, inputs, captured, self.part)
             seen = point if whole else self.restored(self.kept(point))
             found.append(self.edges(seen, known))
 
@@ -236,19 +224,19 @@ class Body:
     def pulled(self, edges: Edges, cotangents: Blocks) -> list[Block | None]:
         """The cotangents of the inputs from those of the results; `edges` are used up."""
         for output, block in zip(self.graph.outputs, cotangents, strict=True):
-            if block is not None and isinstance(output, Operand) and output.vertex in self.useful:
+            if block is not None and isinstance(output, Operand) and self.part.is_active(output):
                 edges.add(output.vertex, ("out", 0), block)
-        eliminate(edges, reverse_order(self.graph, self.useful))
+        eliminate(edges, self.part.reverse_order)
         found = edges.entering.get(("out", 0), {})
         return [_block(found.get(value)) for value in self.graph.inputs]
 
     def pushed(self, edges: Edges, tangents: Blocks) -> list[Block | None]:
         """The tangents of the results from those of the inputs; `edges` are used up."""
-        identity_edges(self.graph, edges, self.graph.outputs, self.useful)
+        lead_to_results(self.part, edges)
         for value, block in zip(self.graph.inputs, tangents, strict=True):
-            if block is not None and value in self.useful:
+            if block is not None and value in self.part.vertices:
                 edges.add("tangent", value, block)
-        eliminate(edges, [*self.graph.active, *forward_order(self.graph, self.useful)])
+        eliminate(edges, [*self.graph.independents, *self.part.forward_order])
         found = edges.leaving.get("tangent", {})
         return [_block(found.get(("out", place))) for place in range(len(self.graph.outputs))]
 

@@ -13,8 +13,8 @@ from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
 from blockjac.control_flow.varying_types import barrier
-from blockjac.elimination.linearize import Point
-from blockjac.elimination.linearize import evaluate as evaluate_graph
+from blockjac.elimination.evaluate import Point
+from blockjac.elimination.evaluate import evaluate as evaluate_graph
 from blockjac.errors import NoDerivativeError
 from blockjac.graph.graph import Equation
 from blockjac.graph.linearity import RECOMPUTED
@@ -134,7 +134,7 @@ class RecomputedGroup(NestedGroup):
         body = self.body
         values = saved_values(body, self.equation.params["policy"])
         known = dict(zip(values, saved, strict=True))
-        return evaluate_graph(body.graph, inputs, body.graph.captured, body.useful, known)
+        return evaluate_graph(body.graph, inputs, body.graph.captured, body.part, known)
 
 
 def reversible(equation: Equation, active: Sequence[bool]) -> bool:

@@ -32,7 +32,7 @@ from blockjac.control_flow.carry_structure import (
 from blockjac.control_flow.followed import union, unknown
 from blockjac.control_flow.varying_types import alike
 from blockjac.elimination.eliminate import Edges
-from blockjac.elimination.linearize import Point
+from blockjac.elimination.evaluate import Point
 from blockjac.graph.graph import Equation
 from blockjac.rules.registry import PASSES, Pass
 

@@ -53,7 +53,7 @@ from blockjac.control_flow.shares import Shares, Stack, Swept
 from blockjac.control_flow.slices import Slices, aligned_axis, cut_all
 from blockjac.control_flow.varying_types import start_of
 from blockjac.elimination.eliminate import Edges
-from blockjac.elimination.linearize import Point
+from blockjac.elimination.evaluate import Point
 from blockjac.graph.graph import Equation, Known
 from blockjac.graph.known_inside import of_slices
 from blockjac.rules.fallback import real_dtype, vertex_shape

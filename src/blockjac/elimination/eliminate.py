@@ -15,7 +15,7 @@ from typing import Any
 
 from blockjac.algebra.losses import at_equation
 from blockjac.blocks import Block, add
-from blockjac.graph.graph import Equation, Graph
+from blockjac.graph.graph import Equation
 from blockjac.operators.operator import (
     Edge,
     Operator,
@@ -360,15 +360,3 @@ class Passage:
             for place, answer in enumerate(pushed_through(self.group, tangents)):
                 if answer is not None and place in heads:
                     self.edges.add(source, heads[place], answer)
-
-
-def reverse_order(graph: Graph, useful: set[int]) -> list[Vertex]:
-    """Every intermediate vertex, last computed first: backpropagation."""
-    return forward_order(graph, useful)[::-1]
-
-
-def forward_order(graph: Graph, useful: set[int]) -> list[Vertex]:
-    """Every intermediate vertex, first computed first: forward mode."""
-    inputs = set(graph.active)
-    computed = [value for equation in graph.equations for value in equation.results]
-    return [value for value in computed if value in useful and value not in inputs]

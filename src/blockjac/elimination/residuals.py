@@ -18,15 +18,10 @@ import numpy as np
 
 from blockjac.base import compat
 from blockjac.blocks import Block
-from blockjac.elimination.linearize import (
-    Point,
-    operand_array,
-    rule_edges,
-    tails_of,
-    useful_equations,
-    useful_passes,
-)
-from blockjac.graph.graph import Equation, Graph, values_of
+from blockjac.elimination.active_graph import ActiveGraph
+from blockjac.elimination.elemental import rule_edges
+from blockjac.elimination.evaluate import Point, operand_array
+from blockjac.graph.graph import Equation, values_of
 from blockjac.graph.peak_memory import ALIASES, CHEAP, MOVING
 from blockjac.operators.operator import Operator
 from blockjac.rules import RULES
@@ -34,27 +29,24 @@ from blockjac.rules.registry import Residuals
 
 
 def kept_of(
-    graph: Graph,
+    active: ActiveGraph,
     point: Point,
-    useful: Set[int],
     needed: Sequence[int] | None = None,
     early: Sequence[Equation] = (),
 ) -> list[Any]:
     """What of a point `point_from` needs: values, derivatives, what passes need on the way back.
 
     Args:
-        graph: the traced function.
+        active: what is differentiated of a graph.
         point: where it was evaluated.
-        useful: the vertices that are differentiated.
-        needed: the fewest values, if they are known: `needed_values(graph, useful)`, which traces
-            the rules.
+        needed: the fewest values, if they are known: `needed_values(active)`, which traces the
+            rules.
         early: equations of one operand whose derivatives are kept.
     """
-    needed = needed_values(graph, useful) if needed is None else needed
+    needed = needed_values(active) if needed is None else needed
     kept = [point.values[value] for value in needed]
     partials = [_partial(equation, point.values) for equation in early]
-    passes = useful_passes(graph, useful)
-    back = [Residuals.back_of(point.residuals[equation]) for equation in passes]
+    back = [Residuals.back_of(point.residuals[equation]) for equation in active.passes]
     return [*kept, *partials, *back]
 
 
@@ -68,31 +60,30 @@ def _partial(equation: Equation, values: Sequence[Any]) -> Any:
     return jnp.reshape(array, out.shape)
 
 
-def around_passes(graph: Graph, useful: Set[int]) -> list[int]:
+def around_passes(active: ActiveGraph) -> list[int]:
     """The operands and results of passes, which their way forwards may need."""
     found: dict[int, None] = {}
-    for equation in useful_passes(graph, useful):
+    for equation in active.passes:
         operands = values_of(equation.operands)
         found.update(dict.fromkeys((*operands, *equation.results)))
     return list(found)
 
 
 def point_from(
-    graph: Graph,
+    active: ActiveGraph,
     kept: Sequence[Any],
-    useful: Set[int],
     needed: Sequence[int] | None = None,
     early: Sequence[Equation] = (),
 ) -> Point:
     """A point to take elemental Jacobians at, from `kept_of`; zeros stand for all other values."""
-    needed = needed_values(graph, useful) if needed is None else needed
-    given = iter(kept)
+    needed = needed_values(active) if needed is None else needed
+    given, graph = iter(kept), active.graph
     values: list[Any] = [None] * len(graph.avals)
     for value in needed:
         values[value] = next(given)
     partials = {equation: next(given) for equation in early}
-    residuals = dict(zip(useful_passes(graph, useful), given, strict=True))
-    for equation in useful_equations(graph, useful):
+    residuals = dict(zip(active.passes, given, strict=True))
+    for equation in active.equations:
         operands = values_of(equation.operands)
         for value in (*operands, *equation.results):
             if values[value] is None:
@@ -125,9 +116,10 @@ class Needs:
     partial: bool = False
 
 
-def needs_of(graph: Graph, useful: Set[int]) -> dict[Equation, Needs]:
+def needs_of(active: ActiveGraph) -> dict[Equation, Needs]:
     """What the elemental Jacobians are made of, found by tracing the rules; passes have none."""
-    equations = [one for one in useful_equations(graph, useful) if one.primitive.name in RULES]
+    graph = active.graph
+    equations = [one for one in active.equations if one.primitive.name in RULES]
     candidates: dict[int, None] = {}
     for equation in equations:
         candidates.update(dict.fromkeys((*values_of(equation.operands), *equation.results)))
@@ -140,8 +132,8 @@ def needs_of(graph: Graph, useful: Set[int]) -> dict[Equation, Needs]:
         found: list[Any] = []
         for equation in equations:
             inputs = [operand_array(operand, values) for operand in equation.operands]
-            active = [tail is not None for tail in tails_of(equation, useful)]
-            rows = rule_edges(equation, inputs, [values[one] for one in equation.results], active)
+            outs = [values[one] for one in equation.results]
+            rows = rule_edges(equation, inputs, outs, active.mask(equation))
             if rows is None:
                 made.append((None, False))
                 continue
@@ -167,9 +159,9 @@ def needs_of(graph: Graph, useful: Set[int]) -> dict[Equation, Needs]:
     return needs
 
 
-def needed_values(graph: Graph, useful: Set[int]) -> list[int]:
+def needed_values(active: ActiveGraph) -> list[int]:
     """The values that the rules make elemental Jacobians of."""
-    return values_needed_for(needs_of(graph, useful), ())
+    return values_needed_for(needs_of(active), ())
 
 
 def values_needed_for(needs: Mapping[Equation, Needs], early: Sequence[Equation]) -> list[int]:

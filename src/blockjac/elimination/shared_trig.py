@@ -33,9 +33,9 @@ class Waves:
         self._pairs: dict[int, tuple[Any, Any]] = {}
 
     @staticmethod
-    def of(graph: Graph, useful: Set[int]) -> Waves | None:
+    def of(graph: Graph, active: Set[int]) -> Waves | None:
         """A store for this graph; None where it does not pay."""
-        if is_tracing() or any(graph.avals[vertex].shape for vertex in useful):
+        if is_tracing() or any(graph.avals[vertex].shape for vertex in active):
             return None
         found = sum(is_wave(equation, graph) for equation in graph.equations)
         return Waves() if found >= FEWEST and jax.default_backend() == "cpu" else None

@@ -22,16 +22,11 @@ from blockjac.algebra.materialize import check_size
 from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.devices import memory_limit
-from blockjac.elimination.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
-from blockjac.elimination.linearize import (
-    elemental,
-    evaluate,
-    identity_edges,
-    is_reversible,
-    useful_vertices,
-)
+from blockjac.elimination.active_graph import ActiveGraph
+from blockjac.elimination.eliminate import eliminate
+from blockjac.elimination.linearize import LinearizedGraph, lead_to_results, linearize
 from blockjac.engine.arguments import Call
-from blockjac.engine.computations import NO_LIMIT, Arrays, Jacobian, finished, left_over, results
+from blockjac.engine.computations import NO_LIMIT, Arrays, Jacobian, finished
 from blockjac.errors import ArgumentError, DenseTooLargeError
 from blockjac.graph.graph import Graph, Operand
 from blockjac.graph.peak_memory import peak_bytes
@@ -60,11 +55,10 @@ class Chunked:
         del extra
         question = self.question
         outputs = graph.outputs[: question.count]
-        useful = useful_vertices(graph, outputs)
-        (check_backwards if self.side == "rows" else check_forwards)(graph, useful)
-        point = evaluate(graph, arguments, captured, useful)
-        edges = elemental(graph, point, useful)
-        made = (_by_rows if self.side == "rows" else _by_columns)(self, graph, edges, useful)
+        active = ActiveGraph.of(graph, outputs)
+        (check_backwards if self.side == "rows" else check_forwards)(active)
+        linear = linearize(active, arguments, captured)
+        made = (_by_rows if self.side == "rows" else _by_columns)(self, linear)
         rows = [
             [
                 finished(array, graph.aval(output), graph.avals[leaf], question.holomorphic)
@@ -72,84 +66,67 @@ class Chunked:
             ]
             for row, output in zip(made, outputs, strict=True)
         ]
-        return question.beside_results(results(graph, point.values), rows)
+        return question.beside_results(linear.results(), rows)
 
 
 Part = Callable[[Any, int], list[jax.Array]]
 """Some rows or columns: from the first, how many."""
 
 
-def _by_rows(
-    chunked: Chunked, graph: Graph, edges: Edges, useful: set[int]
-) -> list[list[jax.Array]]:
+def _by_rows(chunked: Chunked, linear: LinearizedGraph) -> list[list[jax.Array]]:
     """The Jacobian of each result by each input, of real vertices."""
-    wrt = chunked.question.wrt
-    order = reverse_order(graph, useful)
+    wrt, graph, active = chunked.question.wrt, linear.graph, linear.active
     found = []
-    for output in graph.outputs[: chunked.question.count]:
+    for output in active.outputs:
         shape = vertex_shape(graph.aval(output))
         length = math.prod(shape)
         arrays = _zeros(graph, wrt, (length,))
-        if isinstance(output, Operand) and output.vertex in useful:
-            part = partial(_rows, graph, edges, order, output, wrt)
+        if isinstance(output, Operand) and active.is_active(output):
+            part = partial(_rows, linear, output, wrt)
             arrays = _filled(arrays, part, length, chunked.size, 0)
         found.append([jnp.reshape(array, (*shape, *array.shape[1:])) for array in arrays])
     return found
 
 
 def _rows(
-    graph: Graph,
-    edges: Edges,
-    order: Sequence[Vertex],
-    output: Operand,
-    wrt: Sequence[int],
-    start: Any,
-    count: int,
+    linear: LinearizedGraph, output: Operand, wrt: Sequence[int], start: Any, count: int
 ) -> list[jax.Array]:
     """Rows of the Jacobian of one result by every input."""
-    seeds = _unit_vectors(start, count, graph.aval(output))
-    own = edges.copy()
-    own.add(output.vertex, "rows", Block.from_dense(seeds, 1))
-    eliminate(own, order)
-    blank = _zeros(graph, wrt, (count,))
-    blocks = [left_over(own, leaf, "rows") for leaf in wrt]
+    seeds = _unit_vectors(start, count, linear.graph.aval(output))
+    own = linear.copy()
+    own.edges.add(output.vertex, "rows", Block.from_dense(seeds, 1))
+    eliminate(own.edges, own.active.reverse_order)
+    blank = _zeros(linear.graph, wrt, (count,))
+    blocks = [own.block(leaf, "rows") for leaf in wrt]
     return [_dense_like(block, zeros) for block, zeros in zip(blocks, blank, strict=True)]
 
 
-def _by_columns(chunked: Chunked, graph: Graph, edges: Edges, useful: set[int]) -> Any:
+def _by_columns(chunked: Chunked, linear: LinearizedGraph) -> Any:
     """The Jacobian of each result by each input, of real vertices."""
-    question = chunked.question
-    outputs = graph.outputs[: question.count]
-    identity_edges(graph, edges, outputs, useful)
-    order = [*graph.active, *forward_order(graph, useful)]
+    graph, outputs = linear.graph, linear.active.outputs
+    lead_to_results(linear.active, linear.edges)
     shapes = [vertex_shape(graph.aval(output)) for output in outputs]
     columns = []
-    for leaf in question.wrt:
+    for leaf in chunked.question.wrt:
         shape = vertex_shape(graph.avals[leaf])
         length = math.prod(shape)
         dtype = real_dtype(graph.avals[leaf].dtype)
         arrays = [jnp.zeros((*own, length), dtype) for own in shapes]
-        part = partial(_columns, graph, edges, order, leaf, shapes)
+        part = partial(_columns, linear, leaf, shapes)
         arrays = _filled(arrays, part, length, chunked.size, -1)
         columns.append([jnp.reshape(array, (*array.shape[:-1], *shape)) for array in arrays])
     return [[column[place] for column in columns] for place in range(len(outputs))]
 
 
 def _columns(
-    graph: Graph,
-    edges: Edges,
-    order: Sequence[Vertex],
-    leaf: int,
-    shapes: Sequence[tuple[int, ...]],
-    start: Any,
-    count: int,
+    linear: LinearizedGraph, leaf: int, shapes: Sequence[tuple[int, ...]], start: Any, count: int
 ) -> list[jax.Array]:
     """Columns of the Jacobian of every result by one input."""
-    seeds = jnp.moveaxis(_unit_vectors(start, count, graph.avals[leaf]), 0, -1)
-    own = edges.copy()
-    own.add("columns", leaf, Block.from_dense(seeds, seeds.ndim - 1))
-    eliminate(own, order)
-    blocks = [left_over(own, "columns", ("out", place)) for place in range(len(shapes))]
+    seeds = jnp.moveaxis(_unit_vectors(start, count, linear.graph.avals[leaf]), 0, -1)
+    own = linear.copy()
+    own.edges.add("columns", leaf, Block.from_dense(seeds, seeds.ndim - 1))
+    eliminate(own.edges, [*own.graph.independents, *own.active.forward_order])
+    blocks = [own.block("columns", ("out", place)) for place in range(len(shapes))]
     blank = [jnp.zeros((*shape, count), seeds.dtype) for shape in shapes]
     return [_dense_like(block, zeros) for block, zeros in zip(blocks, blank, strict=True)]
 
@@ -277,15 +254,14 @@ def in_chunks(
 
 def _sides(question: Jacobian, graph: Graph) -> list[str]:
     """The directions that there are, the one of fewer passes first."""
-    outputs = graph.outputs[: question.count]
-    useful = useful_vertices(graph, outputs)
+    active = ActiveGraph.of(graph, graph.outputs[: question.count])
     rows, columns = (sum(_lengths(question, graph, side)) for side in ("rows", "columns"))
     sides = ["rows", "columns"] if rows <= columns else ["columns", "rows"]
     if question.order in ("reverse", "forward"):
         sides.sort(key=lambda side: side == ("columns" if question.order == "reverse" else "rows"))
-    if not is_reversible(graph, useful):
+    if not active.is_reversible:
         sides.remove("rows")
-    if not is_forward(graph, useful):
+    if not is_forward(active):
         sides.remove("columns")
     return sides
 

@@ -19,20 +19,19 @@ from blockjac.algebra.star import compact
 from blockjac.base import compat
 from blockjac.base.promises import keeping_structure
 from blockjac.blocks import Block
-from blockjac.elimination.eliminate import Edges, eliminate, forward_order, reverse_order
+from blockjac.elimination.active_graph import ActiveGraph
+from blockjac.elimination.elemental import elemental
+from blockjac.elimination.eliminate import eliminate
+from blockjac.elimination.evaluate import evaluate, results, typed_as
 from blockjac.elimination.linearize import (
-    Point,
-    elemental,
-    evaluate,
-    identity_edges,
-    read,
-    useful_vertices,
+    LinearizedGraph,
+    lead_to_results,
+    linearize,
+    linearize_to_results,
 )
 from blockjac.elimination.residuals import kept_of, point_from
-from blockjac.elimination.shared_trig import Waves
-from blockjac.graph.graph import Graph, Literal, Operand
+from blockjac.graph.graph import Graph, Operand
 from blockjac.graph.trace import is_inexact
-from blockjac.operators.operator import Edge, written
 from blockjac.planning import Order, choose_order
 from blockjac.planning.directions import (
     check_backwards,
@@ -68,10 +67,10 @@ class Values:
         del extra
         if not self.keep:
             return results(graph, evaluate(graph, arguments, captured).values), []
-        useful = useful_vertices(graph, graph.outputs[: self.count])
-        check_backwards(graph, useful)
-        point = evaluate(graph, arguments, captured, useful)
-        return results(graph, point.values), kept_of(graph, point, useful)
+        active = ActiveGraph.of(graph, graph.outputs[: self.count])
+        check_backwards(active)
+        point = evaluate(graph, arguments, captured, active)
+        return results(graph, point.values), kept_of(active, point)
 
 
 @dataclass(frozen=True)
@@ -113,11 +112,11 @@ class Jacobian:
     def _answer(self, graph: Graph, arguments: Arrays, captured: Arrays) -> Any:
         """What the call gives, once it is known whether structure is kept."""
         outputs = graph.outputs[: self.count]
-        useful, point, edges = linked(graph, arguments, captured, outputs)
+        linear = linearize_to_results(ActiveGraph.of(graph, outputs), arguments, captured)
         unasked = {(self.wrt[number], ("out", place)) for place, number in self.unasked}
         mirrored = self.skipped
-        edges.skipped = mirrored | unasked
-        self._eliminate(graph, edges, useful)
+        linear.edges.skipped = mirrored | unasked
+        self._eliminate(linear)
         rows = []
         for place, output in enumerate(outputs):
             result = graph.aval(output)
@@ -127,14 +126,14 @@ class Jacobian:
                     if self.dense:
                         row.append(self._mirrored(rows, place, number, graph))
                     continue
-                block = _block(edges, leaf, place, result, graph.avals[leaf])
+                block = _block(linear, leaf, place, result)
                 row.append(
                     _dense(block, result, graph.avals[leaf], self.holomorphic)
                     if self.dense
                     else compact(without_masks(block, NUMBERS_A_PLACE if self.listed else 1))
                 )
             rows.append(row)
-        return self.beside_results(results(graph, point.values), rows)
+        return self.beside_results(linear.results(), rows)
 
     def beside_results(self, values: Sequence[Any], rows: Any) -> Any:
         """The auxiliary results and the answer, from all results of the graph and the rows."""
@@ -169,21 +168,22 @@ class Jacobian:
         outer = other.ndim - inner - len(value.shape)
         axes = range(other.ndim)
         first, last = axes[outer : outer + len(value.shape)], axes[outer + len(value.shape) :]
-        return _typed_as(jnp.transpose(other, (*axes[:outer], *last, *first)), value)
+        return typed_as(jnp.transpose(other, (*axes[:outer], *last, *first)), value)
 
-    def _eliminate(self, graph: Graph, edges: Edges, useful: set[int]) -> None:
+    def _eliminate(self, linear: LinearizedGraph) -> None:
         """Eliminate in the order; forwards from identities if operators need whole tangents."""
-        order = choose_order(self.order, graph, edges, useful, self.dense)
-        by_rule = self.order != "reverse" and goes_forwards(graph, useful)
-        if not by_rule and not (self.order == "forward" and has_one_way(graph, useful)):
+        graph, active, edges = linear.graph, linear.active, linear.edges
+        order = choose_order(self.order, linear, self.dense)
+        by_rule = self.order != "reverse" and goes_forwards(active)
+        if not by_rule and not (self.order == "forward" and has_one_way(active)):
             eliminate(edges, order)
             return
-        for leaf in graph.active:
+        for leaf in graph.independents:
             aval = graph.avals[leaf]
             identity = Block.identity(vertex_shape(aval), real_dtype(aval.dtype))
             edges.add(("in", leaf), leaf, identity)
-        eliminate(edges, [*graph.active, *order])
-        for leaf in graph.active:
+        eliminate(edges, [*graph.independents, *order])
+        for leaf in graph.independents:
             edges.leaving[leaf] = edges.leaving.pop(("in", leaf), {})
 
 
@@ -208,16 +208,18 @@ class Pullback:
         """One cotangent an input; `cotangents` are those of the float and complex results."""
         del captured
         outputs = graph.outputs[: self.count]
-        useful = useful_vertices(graph, outputs)
-        edges = elemental(graph, point_from(graph, kept, useful), useful)
+        active = ActiveGraph.of(graph, outputs)
+        point = point_from(active, kept)
+        linear = LinearizedGraph(active, point, elemental(active, point))
+        edges = linear.edges
         smooth = [output for output in outputs if is_inexact(graph.aval(output))]
         for output, given in zip(smooth, cotangents, strict=True):
-            if isinstance(output, Operand) and output.vertex in useful:
+            if isinstance(output, Operand) and active.is_active(output):
                 cotangent = jnp.asarray(given, graph.aval(output).dtype)
                 row = Block.from_dense(packed(jnp.conj(cotangent)), 0)
                 edges.add(output.vertex, ("out", 0), row)
-        eliminate(edges, reverse_order(graph, useful))
-        return [_cotangent(edges, leaf, graph.avals[leaf]) for leaf in self.wrt]
+        eliminate(edges, active.reverse_order)
+        return [_cotangent(linear, leaf) for leaf in self.wrt]
 
 
 @dataclass(frozen=True)
@@ -237,11 +239,10 @@ class Pushforward:
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, tangents: Arrays) -> Any:
         """`(results, tangents)`, a tangent for each float or complex result."""
         outputs = graph.outputs[: self.count]
-        useful = useful_vertices(graph, outputs)
-        check_forwards(graph, useful)
-        point = evaluate(graph, arguments, captured, useful)
-        edges = elemental(graph, point, useful)
-        identity_edges(graph, edges, outputs, useful)
+        active = ActiveGraph.of(graph, outputs)
+        check_forwards(active)
+        linear = linearize(active, arguments, captured)
+        lead_to_results(active, linear.edges)
         dtypes = [
             real_dtype(graph.aval(one).dtype) for one in outputs if is_inexact(graph.aval(one))
         ]
@@ -249,53 +250,19 @@ class Pushforward:
             tangent = packed(jnp.asarray(given, graph.avals[leaf].dtype))
             # A product of blocks has the dtype of its input: here the widest that is asked for.
             tangent = tangent.astype(jnp.result_type(tangent.dtype, *dtypes))
-            edges.add("tangent", leaf, Block.from_dense(tangent, tangent.ndim))
-        eliminate(edges, [*graph.active, *forward_order(graph, useful)])
+            linear.edges.add("tangent", leaf, Block.from_dense(tangent, tangent.ndim))
+        eliminate(linear.edges, [*graph.independents, *active.forward_order])
         rates = [
-            _tangent(edges, place, graph.aval(output))
+            _tangent(linear, place, graph.aval(output))
             for place, output in enumerate(outputs)
             if is_inexact(graph.aval(output))
         ]
-        return results(graph, point.values), rates
+        return linear.results(), rates
 
 
-def linked(
-    graph: Graph, arguments: Arrays, captured: Arrays, outputs: Sequence[Operand | Literal]
-) -> tuple[set[int], Point, Edges]:
-    """What an elimination begins with: the useful vertices, the point, and all edges to results.
-
-    Args:
-        graph: the traced function.
-        arguments: values of its inputs.
-        captured: values of its constants.
-        outputs: those of its results that are differentiated.
-    """
-    useful = useful_vertices(graph, outputs)
-    point = evaluate(graph, arguments, captured, useful, waves=Waves.of(graph, useful))
-    edges = elemental(graph, point, useful)
-    identity_edges(graph, edges, outputs, useful)
-    return useful, point, edges
-
-
-def results(graph: Graph, values: Sequence[Any]) -> list[Any]:
-    """The values of the graph's results."""
-    return [
-        _typed_as(jnp.asarray(read(output, values), output.aval.dtype), output.aval)
-        if isinstance(output, Literal)
-        else values[output.value]
-        for output in graph.outputs
-    ]
-
-
-def left_over(edges: Edges, tail: Any, head: Any) -> Block | None:
-    """The edge between two vertices after elimination, written out if it is an operator."""
-    edge: Edge | None = edges.leaving.get(tail, {}).get(head)
-    return None if edge is None else written(edge)
-
-
-def _block(edges: Edges, leaf: int, place: int, result: Any, value: Any) -> Block:
+def _block(linear: LinearizedGraph, leaf: int, place: int, result: Any) -> Block:
     """The block of a result by an input; of real vertices where the input is complex."""
-    found = left_over(edges, leaf, ("out", place))
+    found, value = linear.block(leaf, ("out", place)), linear.graph.avals[leaf]
     if found is None:
         found = Block.zeros(vertex_shape(result), vertex_shape(value), real_dtype(value.dtype))
     return complexified(found) if is_complex(result) and not is_complex(value) else found
@@ -316,9 +283,9 @@ def finished(dense: Any, result: Any, value: Any, holomorphic: bool) -> Any:
     axis = len(result.shape)
     if holomorphic:  # d(u + iv)/d(re): the first two axes of parts are the output's and the input's
         by_real = jax.lax.index_in_dim(dense, 0, axis + 1, keepdims=False)
-        return _typed_as(jax.lax.complex(by_real[0], by_real[1]), value)
+        return typed_as(jax.lax.complex(by_real[0], by_real[1]), value)
     real, imaginary = (jax.lax.index_in_dim(dense, place, axis, keepdims=False) for place in (0, 1))
-    return _typed_as(jax.lax.complex(real, -imaginary), value)
+    return typed_as(jax.lax.complex(real, -imaginary), value)
 
 
 def jacobian_dtype(result: Any, value: Any) -> Any:
@@ -326,22 +293,17 @@ def jacobian_dtype(result: Any, value: Any) -> Any:
     return complex_dtype(value.dtype) if is_complex(result) else value.dtype
 
 
-def _cotangent(edges: Edges, leaf: int, value: Any) -> Any:
-    found = left_over(edges, leaf, ("out", 0))
+def _cotangent(linear: LinearizedGraph, leaf: int) -> Any:
+    found, value = linear.block(leaf, ("out", 0)), linear.graph.avals[leaf]
     if found is None:
-        return _typed_as(jnp.zeros(value.shape, value.dtype), value)
+        return typed_as(jnp.zeros(value.shape, value.dtype), value)
     dense = unpacked(found.dense(max_bytes=NO_LIMIT), value.dtype)
-    return _typed_as(jnp.conj(dense), value)
+    return typed_as(jnp.conj(dense), value)
 
 
-def _tangent(edges: Edges, place: int, result: Any) -> Any:
-    found = left_over(edges, "tangent", ("out", place))
+def _tangent(linear: LinearizedGraph, place: int, result: Any) -> Any:
+    found = linear.block("tangent", ("out", place))
     if found is None:
-        return _typed_as(jnp.zeros(result.shape, result.dtype), result)
+        return typed_as(jnp.zeros(result.shape, result.dtype), result)
     dense = found.dense(max_bytes=NO_LIMIT).astype(real_dtype(result.dtype))
-    return _typed_as(unpacked(dense, result.dtype), result)
-
-
-def _typed_as(array: Any, value: Any) -> Any:
-    """The array in a value's dtype, and weak where the value is, as in JAX."""
-    return compat.convert(array, value.dtype, getattr(value, "weak_type", False))
+    return typed_as(unpacked(dense, result.dtype), result)

@@ -203,7 +203,7 @@ def graph_key(graph: Graph) -> Any:
         tuple(map(_aval_key, graph.avals)),
         graph.inputs,
         graph.constants,
-        graph.active,
+        graph.independents,
         tuple(graph.names.items()),  # a block's formula shows them
         tuple(_equation_key(equation, graph) for equation in graph.equations),
         tuple(map(_operand_key, graph.outputs)),

@@ -96,7 +96,7 @@ class Graph:
         captured: the captured arrays.
         equations: in order of evaluation.
         outputs: the function's results.
-        active: vertices of the differentiated inputs.
+        independents: vertices of the differentiated inputs.
         names: names of values that have one; inputs have those of the function's arguments, such as
             `params['W1']`.
         known: values of places that are constants, where the structure may depend on them.
@@ -111,7 +111,7 @@ class Graph:
     captured: list[Any] = field(default_factory=list)
     equations: list[Equation] = field(default_factory=list)
     outputs: tuple[Operand | Literal, ...] = ()
-    active: tuple[int, ...] = ()
+    independents: tuple[int, ...] = ()
     names: dict[int, str] = field(default_factory=dict)
     known: dict[int, Any] = field(default_factory=dict)
     zeros: dict[int, np.ndarray] = field(default_factory=dict)

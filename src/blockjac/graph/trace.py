@@ -59,8 +59,8 @@ def trace(
     graph.names = dict(zip(graph.inputs, compat.argument_names(closed), strict=False))
     _check_sizes(graph)
     inputs = [graph.inputs[place] for place in differentiated]
-    graph.active = tuple(value for value in inputs if is_inexact(graph.avals[value]))
-    known = set(graph.active)
+    graph.independents = tuple(value for value in inputs if is_inexact(graph.avals[value]))
+    known = set(graph.independents)
     operands = [Operand(value, value if value in known else None) for value in graph.inputs]
     constants = [Operand(value, None) for value in graph.constants]
     graph.outputs = tuple(Inliner(graph).inline(jaxpr, constants, operands))
@@ -86,12 +86,12 @@ def graph_of(
     jaxpr = compat.open_jaxpr(closed)
     graph = Graph()
     graph.inputs = tuple(graph.new_value(variable.aval) for variable in jaxpr.invars)
-    graph.active = tuple(
+    graph.independents = tuple(
         value
         for value, wanted in zip(graph.inputs, differentiated, strict=True)
         if wanted and is_inexact(graph.avals[value])
     )
-    known = set(graph.active)
+    known = set(graph.independents)
     operands = [Operand(value, value if value in known else None) for value in graph.inputs]
     graph.outputs = tuple(Inliner(graph, by_value, calls).inline_closed(closed, operands))
     return graph

@@ -7,63 +7,54 @@ from typing import Any
 from jax.extend import core
 
 from blockjac.base import compat
-from blockjac.elimination.linearize import (
-    OWN_RULE,
-    holds,
-    is_reversible,
-    pass_of,
-    tails_of,
-    useful_equations,
-)
+from blockjac.elimination.active_graph import OWN_RULE, ActiveGraph, pass_of
 from blockjac.errors import DifferentiationTypeError, NoWayBackError
-from blockjac.graph.graph import Graph
 from blockjac.graph.trace import has_linear_rule
 from blockjac.rules.collectives import COLLECTIVES
 from blockjac.rules.fallback import REVERSE_ONLY
-from blockjac.rules.registry import RULES
 
 
-def has_one_way(graph: Graph, useful: set[int]) -> bool:
+def has_one_way(active: ActiveGraph) -> bool:
     """Whether no order may contract what is in the middle: all go backwards, or forwards."""
-    return goes_backwards(graph, useful) or holds(graph, useful, OWN_RULE)
+    return goes_backwards(active) or active.holds(OWN_RULE)
 
 
-def goes_forwards(graph: Graph, useful: set[int]) -> bool:
+def goes_forwards(active: ActiveGraph) -> bool:
     """Whether every order but "reverse" goes forwards: a user's rule sees whole tangents."""
-    return holds(graph, useful, OWN_RULE) and not goes_backwards(graph, useful)
+    return active.holds(OWN_RULE) and not goes_backwards(active)
 
 
-def goes_backwards(graph: Graph, useful: set[int]) -> bool:
+def goes_backwards(active: ActiveGraph) -> bool:
     """Whether "auto" and "greedy" go backwards whatever that costs."""
-    return holds(graph, useful, REVERSE_ONLY | COLLECTIVES)
+    return active.holds(REVERSE_ONLY | COLLECTIVES)
 
 
-def check_forwards(graph: Graph, useful: set[int]) -> None:
+def check_forwards(active: ActiveGraph) -> None:
     """Raise where a function has a derivative backwards only.
 
     Raises:
         DifferentiationTypeError: in the words of JAX.
     """
-    if holds(graph, useful, REVERSE_ONLY):
+    if active.holds(REVERSE_ONLY):
         raise DifferentiationTypeError(
             "can't apply forward-mode autodiff (jvp) to a custom_vjp function. "
             "Differentiate in reverse: blockjac.vjp, blockjac.grad, or another order"
         )
 
 
-def is_forward(graph: Graph, useful: set[int]) -> bool:
+def is_forward(active: ActiveGraph) -> bool:
     """Whether every equation on the way can be pushed forward."""
-    return not holds(graph, useful, REVERSE_ONLY)
+    return not active.holds(REVERSE_ONLY)
 
 
-def check_backwards(graph: Graph, useful: set[int]) -> None:
+def check_backwards(active: ActiveGraph) -> None:
     """Raise where a function has a derivative forwards only.
 
     Raises:
         NoWayBackError: in the words of JAX.
     """
-    if not is_reversible(graph, useful):
-        rule = _rule_in_the_way(graph, useful)
+    if not active.is_reversible:
+        rule = _rule_in_the_way(active)
         if rule is not None:
             raise NoWayBackError(
                 f"Reverse-mode differentiation does not work for {rule}: its custom_jvp rule is "
@@ -79,11 +70,10 @@ def check_backwards(graph: Graph, useful: set[int]) -> None:
         )
 
 
-def _rule_in_the_way(graph: Graph, useful: set[int]) -> str | None:
+def _rule_in_the_way(active: ActiveGraph) -> str | None:
     """The first function whose own rule has no way back; None if it is a loop that has none."""
-    for equation in useful_equations(graph, useful):
-        active = [vertex is not None for vertex in tails_of(equation, useful)]
-        if equation.primitive.name in RULES or pass_of(equation).reversible(equation, active):
+    for equation in active.passes:
+        if pass_of(equation).reversible(equation, active.mask(equation)):
             continue
         found = _first_rule(equation.primitive.name, equation.params)
         if found is not None:

@@ -31,7 +31,7 @@ def fingerprint(graph: Graph) -> str:
 
 def _parts(graph: Graph) -> Iterator[str]:
     yield from (_type(aval) for aval in graph.avals)
-    yield str((graph.inputs, graph.constants, graph.active))
+    yield str((graph.inputs, graph.constants, graph.independents))
     for equation in graph.equations:
         yield equation.primitive.name
         yield from map(_operand, equation.operands)

@@ -15,10 +15,10 @@ from typing import Any, Literal, get_args
 from blockjac.algebra.cost import Cost, OverBudget, planning
 from blockjac.algebra.materialize import dense
 from blockjac.algebra.star import compact
-from blockjac.elimination.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
-from blockjac.elimination.linearize import is_reversible
+from blockjac.elimination.active_graph import ActiveGraph
+from blockjac.elimination.eliminate import Edges, Vertex, eliminate
+from blockjac.elimination.linearize import LinearizedGraph
 from blockjac.errors import OrderError
-from blockjac.graph.graph import Graph
 from blockjac.operators.operator import Operator
 from blockjac.planning.annealing import Search, annealed
 from blockjac.planning.chains import chain_moves
@@ -64,38 +64,35 @@ def check_order(order: Any) -> Order | Plan:
     )
 
 
-def choose_order(
-    order: Order, graph: Graph, edges: Edges, useful: set[int], write: bool
-) -> list[Vertex]:
+def choose_order(order: Order, linear: LinearizedGraph, write: bool) -> list[Vertex]:
     """The vertices to eliminate, in order.
 
     Args:
         order: "reverse", "forward", "greedy"; "auto": the cheapest of them by predicted time;
             a search; or the vertices.
-        graph: the traced function.
-        edges: its elemental Jacobians, with the results as vertices.
-        useful: vertices on a path from an input to a result.
+        linear: the function at a point, with its results as vertices.
         write: whether the answer will be written out dense, which then is part of the price.
 
     Raises:
         OrderError: for vertices that are not those of the graph.
     """
-    reverse = reverse_order(graph, useful)
+    active, edges = linear.active, linear.edges
+    reverse = active.reverse_order
     if isinstance(order, tuple):
         given = _given(order, reverse)
-        _check_whole(given, graph, useful)
+        _check_whole(given, active)
         return given
     if order == "reverse":
-        check_backwards(graph, useful)
+        check_backwards(active)
     if order == "reverse" or not reverse:
         return reverse
-    if order == "forward" or not is_reversible(graph, useful):
-        check_forwards(graph, useful)
-        return forward_order(graph, useful)
-    if goes_backwards(graph, useful):
+    if order == "forward" or not active.is_reversible:
+        check_forwards(active)
+        return list(active.forward_order)
+    if goes_backwards(active):
         return reverse
-    if goes_forwards(graph, useful):
-        return forward_order(graph, useful)
+    if goes_forwards(active):
+        return list(active.forward_order)
     if order == "greedy":
         return greedy_order(edges, reverse)
     if order == "search" or isinstance(order, Search):
@@ -106,24 +103,24 @@ def choose_order(
     return _cheapest_in_time(edges, reverse, write)
 
 
-def choose_unfinished(order: Order, graph: Graph, edges: Edges, useful: set[int]) -> list[Vertex]:
+def choose_unfinished(order: Order, linear: LinearizedGraph) -> list[Vertex]:
     """The order for an elimination that keeps some products apart; see `choose_order`.
 
     Forwards a collective needs whole tangents, by identities at the inputs; nothing is left to keep
     apart then, and what is asked for is the same backwards.
     """
-    chosen = choose_order(order, graph, edges, useful, write=False)
-    backwards = order == "forward" and goes_backwards(graph, useful)
+    chosen = choose_order(order, linear, write=False)
+    backwards = order == "forward" and goes_backwards(linear.active)
     return chosen[::-1] if backwards else chosen
 
 
-def _check_whole(order: list[Vertex], graph: Graph, useful: set[int]) -> None:
+def _check_whole(order: list[Vertex], active: ActiveGraph) -> None:
     """Raise for vertices by hand where a rule takes whole tangents only.
 
     Raises:
         OrderError: says which order there is.
     """
-    if goes_forwards(graph, useful) and order != forward_order(graph, useful):
+    if goes_forwards(active) and order != active.forward_order:
         raise OrderError(
             "the function holds a custom_jvp rule that is not known to be linear, so that only "
             "whole tangents may go through it: give order='forward' or 'auto' in place of vertices"

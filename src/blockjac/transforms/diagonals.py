@@ -21,9 +21,11 @@ from blockjac.algebra.cost import Cost, OverBudget, planning
 from blockjac.algebra.materialize import along, dense
 from blockjac.algebra.star import star_along
 from blockjac.blocks import Block, add
+from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import Edges, Vertex, eliminate
+from blockjac.elimination.linearize import linearize_to_results
 from blockjac.engine.arguments import ArgNums, Call
-from blockjac.engine.computations import NO_LIMIT, Arrays, linked, results
+from blockjac.engine.computations import NO_LIMIT, Arrays
 from blockjac.errors import BlockShapeError
 from blockjac.graph.graph import Graph
 from blockjac.operators.operator import Edge, compose, written
@@ -264,15 +266,16 @@ class Diagonal:
         """The auxiliary results; and the diagonals, of the shapes of the results."""
         del extra
         outputs = graph.outputs[: self.count]
-        useful, point, edges = linked(graph, arguments, captured, outputs)
+        linear = linearize_to_results(ActiveGraph.of(graph, outputs), arguments, captured)
+        edges = linear.edges
         asked = {(self.wrt[pair.number], ("out", pair.place)) for pair in self.pairs}
         every = {(leaf, ("out", place)) for leaf in self.wrt for place in range(self.count)}
         edges.skipped = every - asked
-        order = choose_unfinished(self.order, graph, edges, useful)
-        if self.order == "auto" and not has_one_way(graph, useful):
+        order = choose_unfinished(self.order, linear)
+        if self.order == "auto" and not has_one_way(linear.active):
             order = self._cheapest(edges, order)
         diagonals = self._diagonals(edges, order)
-        return results(graph, point.values)[self.count :], [
+        return linear.results()[self.count :], [
             jnp.zeros(
                 graph.aval(outputs[pair.place]).shape, graph.avals[self.wrt[pair.number]].dtype
             )

@@ -19,9 +19,11 @@ from blockjac.algebra.cost import planning
 from blockjac.algebra.materialize import along, dense
 from blockjac.algebra.star import chain_along
 from blockjac.blocks import Block, add, star
+from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import Edges, Vertex, eliminate
+from blockjac.elimination.linearize import linearize_to_results
 from blockjac.engine.arguments import ArgNums, Call
-from blockjac.engine.computations import NO_LIMIT, Arrays, Jacobian, linked, results
+from blockjac.engine.computations import NO_LIMIT, Arrays, Jacobian
 from blockjac.errors import BlockShapeError
 from blockjac.graph.graph import Graph
 from blockjac.operators.operator import Edge, Operator, compose, written
@@ -208,8 +210,9 @@ class Products:
         """The auxiliary results; and an array `(N,)` or `(N, N)`."""
         del extra
         outputs = graph.outputs[:1]
-        useful, point, edges = linked(graph, arguments, captured, outputs)
-        order = choose_unfinished(self.order, graph, edges, useful)
+        linear = linearize_to_results(ActiveGraph.of(graph, outputs), arguments, captured)
+        edges = linear.edges
+        order = choose_unfinished(self.order, linear)
         rows = Unmade(edges.leaving, edges.entering, edges.same, found={x: [] for x in self.wrt})
         eliminate(rows, order)
         size = graph.aval(outputs[0]).shape
@@ -218,7 +221,7 @@ class Products:
         total = reduce(jnp.add, (dense(block, max_bytes=NO_LIMIT) for block in squares or [zero]))
         # Terms that cancel may leave less than 0 of a square.
         answer = jnp.sqrt(jnp.maximum(total, 0)) if self.norms else total
-        return results(graph, point.values)[1:], answer
+        return linear.results()[1:], answer
 
     def _squares(self, found: Sequence[Product]) -> Block:
         """`J J'` for the sum J of some products, made first or not, whichever takes less time."""

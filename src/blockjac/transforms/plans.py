@@ -15,14 +15,10 @@ from blockjac.algebra.losses import keeping_lines, recording
 from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.devices import kind
-from blockjac.elimination.eliminate import Edges, Vertex, eliminate, forward_order, reverse_order
-from blockjac.elimination.linearize import (
-    elemental,
-    evaluate,
-    identity_edges,
-    is_reversible,
-    useful_vertices,
-)
+from blockjac.elimination.active_graph import ActiveGraph
+from blockjac.elimination.eliminate import Edges, Vertex, eliminate
+from blockjac.elimination.evaluate import evaluate
+from blockjac.elimination.linearize import LinearizedGraph, lead_to_results, linearize
 from blockjac.engine.arguments import ArgNums, Call, check_argnums, check_callable, traced_call
 from blockjac.engine.computations import Jacobian
 from blockjac.engine.run import emission, structured
@@ -120,8 +116,7 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
         call.graph if dense else structured(call.graph),
         call.smooth,
     )
-    outputs = graph.outputs[: call.count]
-    useful = useful_vertices(graph, outputs)
+    active = ActiveGraph.of(graph, graph.outputs[: call.count])
     structs = [compat.struct(graph.avals[value]) for value in graph.inputs]
     draft = _Draft()
 
@@ -130,16 +125,15 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
         return [point.values[one] for one in _computed(graph)]
 
     def local(arguments: Any, captured: Any) -> Any:
-        point = evaluate(graph, arguments, captured, useful)
-        edges = elemental(graph, point, useful)
+        linear = linearize(active, arguments, captured)
         found = [
             edge.group.held if isinstance(edge, Operator) else edge
-            for heads in edges.leaving.values()
+            for heads in linear.edges.leaving.values()
             for edge in heads.values()
         ]
-        identity_edges(graph, edges, outputs, useful)
-        _draw_up(draft, graph, edges, useful, order, dense, method)
-        return [point.values[one] for one in _computed(graph)], found
+        lead_to_results(active, linear.edges)
+        _draw_up(draft, linear, order, dense, method)
+        return [linear.point.values[one] for one in _computed(graph)], found
 
     own = operations(jax.make_jaxpr(values)(structs, graph.captured))
     derivatives = operations(jax.make_jaxpr(local)(structs, graph.captured))
@@ -184,25 +178,20 @@ def _computed(graph: Graph) -> list[int]:
 
 
 def _draw_up(
-    draft: _Draft,
-    graph: Graph,
-    edges: Edges,
-    useful: set[int],
-    order: Order,
-    dense: bool,
-    method: str,
+    draft: _Draft, linear: LinearizedGraph, order: Order, dense: bool, method: str
 ) -> None:
     """Choose the order, price it step by step, and price others beside it."""
-    draft.order = choose_order(order, graph, edges, useful, dense)
+    edges = linear.edges
+    draft.order = choose_order(order, linear, dense)
     draft.cost = price(edges, draft.order, dense)
-    draft.steps = _steps(graph, edges, draft.order)
+    draft.steps = _steps(linear.graph, edges, draft.order)
     for name in COMPARED:
         if name == method:
             continue
         with contextlib.suppress(BlockjacError):  # a loop that has no way back, say
-            other = choose_order(name, graph, edges, useful, dense)
+            other = choose_order(name, linear, dense)
             draft.comparison[str(name)] = _figures(price(edges, other, dense))
-    draft.comparison |= _dense_passes(graph, edges, useful)
+    draft.comparison |= _dense_passes(linear)
 
 
 def _figures(cost: Cost, peak: int | None = None) -> Figures:
@@ -256,20 +245,20 @@ def _structure(edge: Edge) -> str:
     return f"{edge.group.name} (operator)" if isinstance(edge, Operator) else edge.structure
 
 
-def _dense_passes(graph: Graph, edges: Edges, useful: set[int]) -> dict[str, Figures]:
+def _dense_passes(linear: LinearizedGraph) -> dict[str, Figures]:
     """What JAX's dense passes cost: one backwards a row, or one forwards a column."""
+    graph, active, edges = linear.graph, linear.active, linear.edges
     results = list(dict.fromkeys(head for head in edges.entering if isinstance(head, tuple)))
     found = {}
-    if is_reversible(graph, useful):
+    if active.is_reversible:
         rows = [
-            _passes(edges, head, reverse_order(graph, useful), results, backwards=True)
-            for head in results
+            _passes(edges, head, active.reverse_order, results, backwards=True) for head in results
         ]
         found["dense, a pass a row (jacrev)"] = _figures(_summed(rows))
     with contextlib.suppress(BlockjacError, ValueError):
         columns = [
-            _passes(edges, leaf, forward_order(graph, useful), list(graph.active), backwards=False)
-            for leaf in graph.active
+            _passes(edges, leaf, active.forward_order, list(graph.independents), backwards=False)
+            for leaf in graph.independents
             if edges.leaving.get(leaf)
         ]
         found["dense, a pass a column (jacfwd)"] = _figures(_summed(columns))

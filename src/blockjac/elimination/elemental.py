@@ -1,0 +1,223 @@
+"""The elemental Jacobians of an evaluated graph: one rule, or one operator, an equation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from blockjac.algebra.cost import is_planning
+from blockjac.algebra.losses import at_equation, is_following
+from blockjac.algebra.nonzeros import pattern_over, without_zeros
+from blockjac.algebra.replay import note, played, type_of
+from blockjac.base import compat
+from blockjac.blocks import Block
+from blockjac.elimination.active_graph import OWN_RULE, ActiveGraph, pass_of
+from blockjac.elimination.eliminate import Edges, Vertex
+from blockjac.elimination.evaluate import Point, operand_array
+from blockjac.elimination.shared_trig import is_wave
+from blockjac.graph.graph import Equation, Graph, Operand
+from blockjac.graph.known_zeros import FACTORS
+from blockjac.operators.operator import Edge, Operator
+from blockjac.operators.tied import RepeatedGroup
+from blockjac.rules import RULES
+from blockjac.rules.complex_numbers import complex_rule
+from blockjac.rules.in_place import applied
+from blockjac.rules.registry import Rule, known, scaling
+from blockjac.terms.block import arrays_of, rebuilt
+
+
+def elemental(active: ActiveGraph, point: Point, in_place: bool = False) -> Edges:
+    """The elemental Jacobians of all active equations as edges.
+
+    Args:
+        active: what is differentiated of a graph.
+        point: where it was evaluated.
+        in_place: whether writes into arrays and reads from them come as operators, to be applied.
+    """
+    graph, values = active.graph, point.values
+    edges = Edges(whole=active.holds(OWN_RULE))
+    names = {id(values[value]): short_name(name) for value, name in graph.names.items()}
+    for equation in active.equations:
+        heads = [value if value in active.vertices else None for value in equation.results]
+        tails = active.tails(equation)
+        inputs = [operand_array(operand, values) for operand in equation.operands]
+        outs = [values[value] for value in equation.results]
+        with at_equation(equation):
+            if point.waves is not None and is_wave(equation, graph):
+                rows: list[list[Any]] = [[point.waves.edge(equation, inputs[0])]]
+            elif equation in point.partials:
+                rows = [[scaling(outs[0].shape, inputs[0], point.partials[equation])]]
+            else:
+                rows = _rows(
+                    equation, inputs, outs, active.mask(equation), point.residuals.get(equation)
+                )
+                rows = applied(equation, inputs, rows) if in_place else rows
+            if graph.zeros and equation.primitive.name in FACTORS:
+                rows = [_without_zeros(equation, rows[0], graph)]
+            if not point.whole:
+                _backwards_only(rows)
+            rows = _without_repeated(rows, tails)
+            edges.equations.update(dict.fromkeys(equation.results, equation))
+            for head, row in zip(heads, rows, strict=True):
+                for tail, edge in zip(tails, row, strict=True):
+                    if head is not None and tail is not None and edge is not None:
+                        if isinstance(edge, Operator):
+                            edge.group.equation = equation
+                        edges.add(tail, head, _named(edge, names))
+    return edges
+
+
+def _without_zeros(equation: Equation, row: list[Any], graph: Graph) -> list[Any]:
+    """The blocks of a product without the places where the other operand is known to be zero."""
+    made = list(row)
+    for place, other in enumerate(reversed(equation.operands)):
+        block = row[place]
+        may = graph.zeros.get(other.value) if isinstance(other, Operand) else None
+        if may is not None and isinstance(block, Operator):
+            block.group.without_zeros(place, may)
+        if may is None or not isinstance(block, Block) or len(block.terms) != 1:
+            continue
+        factors = block.terms[0].factors
+        pattern = pattern_over(may, factors[0]) if len(factors) == 1 else None
+        if pattern is not None:
+            made[place] = without_zeros(block, 0, pattern)
+    return made
+
+
+def _without_repeated(rows: list[list[Any]], tails: Sequence[Vertex | None]) -> list[list[Any]]:
+    """Operators by variable, where one is several operands: their columns are added up."""
+    columns: dict[Vertex, list[int]] = {}
+    for place, tail in enumerate(tails):
+        if tail is not None and any(isinstance(row[place], Operator) for row in rows):
+            columns.setdefault(tail, []).append(place)
+    if all(len(places) == 1 for places in columns.values()):
+        return rows
+    groups = {id(edge.group): edge.group for row in rows for edge in row if _is_operator(edge)}
+    if len(groups) != 1:  # apart already: their blocks are added up
+        return rows
+    found = [[row[places[0]] for places in columns.values()] for row in rows]
+    members = [
+        [next(row[place] for row in rows if _is_operator(row[place])).column for place in places]
+        for places in columns.values()
+    ]
+    merged = RepeatedGroup(next(iter(groups.values())), members).edges()
+    made: list[list[Any]] = [[None] * len(tails) for _ in rows]
+    for row, edges in zip(made, found, strict=True):
+        for column, (places, edge) in enumerate(zip(columns.values(), edges, strict=True)):
+            if edge is not None:
+                row[places[0]] = merged[edge.row][column]
+    return made
+
+
+def _is_operator(edge: Any) -> bool:
+    return isinstance(edge, Operator)
+
+
+def _backwards_only(rows: Sequence[Sequence[Any]]) -> None:
+    """Take the pushforwards from operators whose operands are not known."""
+    for row in rows:
+        for edge in row:
+            if isinstance(edge, Operator) and edge.group.pull is not None:
+                edge.group.push = None
+
+
+def _named(edge: Edge, names: dict[int, str]) -> Edge:
+    """The edge with the factors that are arguments of the function called by their names."""
+    if isinstance(edge, Operator) or not any(id(array) in names for array in arrays_of(edge)):
+        return edge
+    terms = [
+        replace(
+            term,
+            factors=tuple(
+                replace(factor, name=names.get(id(factor.array), factor.name))
+                for factor in term.factors
+            ),
+        )
+        for term in edge.terms
+    ]
+    return rebuilt(edge.out_shape, edge.wrt_shape, edge.dtype, terms)
+
+
+def short_name(path: str) -> str:
+    """The name of an argument as formulas show it: `W1` for `params['W1']`, `x` for `x`."""
+    parts = re.findall(r"\w+", path)
+    own = parts[1:] if len(parts) > 1 and not parts[1].isdigit() else parts
+    return ".".join(own)
+
+
+def _rows(
+    equation: Equation,
+    inputs: Sequence[Any],
+    outs: Sequence[Any],
+    active: Sequence[bool],
+    residuals: Any,
+) -> list[list[Any]]:
+    """The elemental Jacobians of one equation, by result and operand."""
+    name = equation.primitive.name
+    if name in RULES:
+        rows = rule_edges(equation, inputs, outs, active)
+        if rows is not None:
+            return rows
+    arrays = [compat.jax_array(value) for value in inputs]
+    return pass_of(equation).edges(equation, arrays, outs, residuals, active)
+
+
+def rule_edges(
+    equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]
+) -> list[list[Any]] | None:
+    """By the primitive's rule; None where it leaves the equation to JAX."""
+    involved = [*outs, *(value for value, wanted in zip(inputs, active, strict=True) if wanted)]
+    name = equation.primitive.name
+    if any(getattr(value.dtype, "kind", "") == "c" for value in involved):
+        return complex_rule(name, outs, inputs, equation.params, active)
+    rule, params = RULES[name], equation.params
+    if is_following() or is_planning():
+        return rule.apply(outs, inputs, params, active)
+    return _replayed(rule, outs, inputs, params, active)
+
+
+def _replayed(
+    rule: Rule,
+    outs: Sequence[Any],
+    inputs: Sequence[Any],
+    params: dict[str, Any],
+    active: Sequence[bool],
+) -> list[list[Any]] | None:
+    """What a rule gives, by what it gave for equations of this kind before."""
+    operands = [*outs, *inputs]
+    types = [_number(one) if known(one) else type_of(one) for one in operands]
+    key = (rule, tuple(types), tuple(params.items()), tuple(active), len(outs))
+    try:
+        hash(key)
+    except TypeError:  # a parameter that is no plain value
+        return rule.apply(outs, inputs, params, active)
+    if None in types or any(map(compat.is_jaxpr, params.values())):
+        return rule.apply(outs, inputs, params, active)
+    places = [place for place, one in enumerate(operands) if not known(one)]
+
+    def again(arrays: Sequence[Any]) -> list[Any] | None:
+        full = list(operands)
+        for place, array in zip(places, arrays, strict=True):
+            full[place] = array
+        rows = rule.apply(full[: len(outs)], full[len(outs) :], params, active)
+        edges = [edge for row in rows or () for edge in row]
+        fit = rows is not None and not any(map(_is_operator, edges))
+        return edges if fit else None
+
+    arrays = [operands[place] for place in places]
+    edges = played(key, arrays, again)
+    if edges is None:
+        rows = rule.apply(outs, inputs, params, active)
+        made = [edge for row in rows or () for edge in row]
+        if rows is not None and not any(map(_is_operator, made)):
+            note(key, arrays, made)
+        return rows
+    width = len(inputs)
+    return [edges[row * width : (row + 1) * width] for row in range(len(outs))]
+
+
+def _number(value: Any) -> Any:
+    """A number that is known while tracing, as part of a key."""
+    return value.dtype, value.tobytes()
