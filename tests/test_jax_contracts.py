@@ -19,7 +19,7 @@ from blockjac.control_flow.checkpoint import SAVED
 from blockjac.graph.expand import EXPANSIONS
 from blockjac.graph.trace import CALLS, CALLS_WITH_RULES
 from blockjac.rules.fallback import LEFT_TO_JAX
-from blockjac.rules.registry import PASSES, RULES, ZERO
+from blockjac.rules.registry import OPERATOR_RULES, RULES, ZERO
 from blockjac.rules.user_rules import FUNCTIONS
 
 X = jnp.array([0.5, -1.0, 2.0])
@@ -53,7 +53,7 @@ def shapes_of(variables):
 
 TABLES = {
     "RULES": set(RULES),
-    "PASSES": set(PASSES),
+    "OPERATOR_RULES": set(OPERATOR_RULES),
     "ZERO": set(ZERO),
     "LEFT_TO_JAX": set(LEFT_TO_JAX),
     "CALLS": set(CALLS),
@@ -387,7 +387,7 @@ def test_a_checkpoint_has_a_jaxpr_a_policy_and_a_barrier():
     assert equation.params["policy"] is policy
     assert equation.params["prevent_cse"] is False
     assert compat.is_jaxpr(equation.params["jaxpr"])
-    assert "remat2" in PASSES
+    assert "remat2" in OPERATOR_RULES
 
 
 POLICIES = jax.checkpoint_policies

@@ -98,15 +98,15 @@ def temporary(function):
     return planned.temp_size_in_bytes
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("computation", QUESTIONS)
 @pytest.mark.parametrize("name", STEPS)
-def test_memory_is_that_of_jax(name, question):
-    ours, theirs = QUESTIONS[question]
+def test_memory_is_that_of_jax(name, computation):
+    ours, theirs = QUESTIONS[computation]
     many = loop_of(STEPS[name], 200)
     used = temporary(ours(many))
     # One array of the carry more than JAX at most, whatever the number of steps.
     assert used <= 1.05 * temporary(theirs(many)) + X.nbytes + SLACK
-    if question in ("jvp", "jacobian"):
+    if computation in ("jvp", "jacobian"):
         assert used <= temporary(ours(loop_of(STEPS[name], 20))) + X.nbytes
 
 
@@ -148,8 +148,8 @@ def passes_over(function, *arguments):
 )
 def test_a_write_is_done_to_the_tangents_in_their_place(name, primitive):
     function = loop_of(STEPS[name], 20)
-    for question in ("jvp", "jacobian"):
-        ours, _ = QUESTIONS[question]
+    for computation in ("jvp", "jacobian"):
+        ours, _ = QUESTIONS[computation]
         assert passes_over(ours(function), X, W) == [[primitive, primitive]]
 
 

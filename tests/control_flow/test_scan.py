@@ -206,8 +206,8 @@ def test_a_gradient_needs_no_more_memory_than_jax():
 def test_a_plan_and_its_run_agree_on_structure():
     """A carried block's structure is planned first; a plan that is wrong must not pass silently."""
     from blockjac.blocks import Block
-    from blockjac.control_flow.carry_structure import form_of
+    from blockjac.control_flow.carry_structure import carry_structure_of
 
-    form = form_of(Block.identity((3,), jnp.float64))
+    form = carry_structure_of(Block.identity((3,), jnp.float64))
     with pytest.raises(ValueError, match="lacks a delta"):
         form.array(Block.from_dense(jnp.ones((3, 3)), 1))

@@ -10,7 +10,7 @@ from support.function_table import BETTER, TABLE, resolved
 
 import blockjac
 from blockjac.elimination import active_graph
-from blockjac.rules.registry import Pass
+from blockjac.rules.registry import OperatorRule
 
 EVERY = 2
 """Each so many rows are tried in every run, the others by `--thorough`."""
@@ -85,7 +85,7 @@ def differences(function, arguments, place, step=1e-6):
 def left_to_jax(row):
     """The primitives whose equations are differentiated by JAX, inside loops and branches too."""
     names = set()
-    usual = active_graph.ONE_EQUATION
+    usual = active_graph.BY_JAX
 
     def edges(equation, *rest):
         names.add(equation.primitive.name)
@@ -94,7 +94,7 @@ def left_to_jax(row):
     arguments = row.values()
     derivative = blockjac.jacobian(row.function, differentiated(arguments), order=row.modes[-1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(active_graph, "ONE_EQUATION", Pass(usual.evaluate, edges))
+        patch.setattr(active_graph, "BY_JAX", OperatorRule(usual.evaluate, edges))
         jax.eval_shape(derivative, *arguments)
     return names
 

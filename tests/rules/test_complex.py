@@ -47,8 +47,8 @@ def on_parts(fun, *arguments):
 def parts_block(fun, *arguments, order="auto"):
     """The Block of the parts of the result by the parts of the first argument."""
     call = traced_call("jacobian", fun, 0, arguments, {})
-    question = Jacobian(call.count, call.smooth, order, dense=False)
-    return run(question, call.graph, call.arguments)[1][0][0]
+    computation = Jacobian(call.count, call.smooth, order, dense=False)
+    return run(computation, call.graph, call.arguments)[1][0][0]
 
 
 def hermitian(A):

@@ -13,7 +13,7 @@ from jax.interpreters import ad, mlir
 
 import blockjac
 from blockjac import errors
-from blockjac.rules import PASSES
+from blockjac.rules import OPERATOR_RULES
 
 ORDERS = ("forward", "reverse", "greedy", "auto")
 X = jnp.array([0.3, -1.2, 2.0])
@@ -243,7 +243,7 @@ def test_an_unknown_primitive_is_told_of_once(caplog, monkeypatch):
 
 def test_an_operator_is_told_of_once_where_its_structure_is_lost(caplog, monkeypatch):
     errors._reported.clear()
-    monkeypatch.delitem(PASSES, "cholesky")
+    monkeypatch.delitem(OPERATOR_RULES, "cholesky")
     factor = lambda x: jnp.linalg.cholesky(A[:2, :2] + jnp.outer(x, x))  # noqa: E731
     with caplog.at_level(logging.WARNING, logger="blockjac"):
         blockjac.grad(lambda x: jnp.sum(factor(x)))(X[:2])

@@ -21,7 +21,7 @@ import numpy as np
 from blockjac.algebra import arrays
 from blockjac.algebra.arrays import in_bytes
 from blockjac.algebra.cost import planning
-from blockjac.algebra.index_equations import Contradiction, Network
+from blockjac.algebra.index_equations import Contradiction, IndexEquations
 from blockjac.base import compat
 from blockjac.devices import host_limit
 from blockjac.errors import BlockShapeError, BlockTypeError, DenseTooLargeError
@@ -307,7 +307,7 @@ def are_disjoint(one: Term, other: Term, block: Block) -> bool:
     ]
     try:
         with planning():
-            Network([], [], (), [*one.labels, *other.labels], 1).solve(equations)
+            IndexEquations([], [], (), [*one.labels, *other.labels], 1).solve(equations)
     except Contradiction:
         return True
     return False

@@ -39,7 +39,7 @@ class Contradiction(Exception):
     """The equations have no solution: the term is zero."""
 
 
-class Network:
+class IndexEquations:
     """Factors, output indices and pending equations over a common set of labels."""
 
     def __init__(
@@ -337,7 +337,7 @@ def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], A
 # Steps of the solver: each returns whether it has dealt with the equation.
 
 
-def _constants(network: Network, left: Index, right: Index, size: int) -> bool:
+def _constants(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """Both sides differ by a constant, or one side is one."""
     if left.lookup is None and right.lookup is None:
         difference = collect(
@@ -362,7 +362,7 @@ def _constants(network: Network, left: Index, right: Index, size: int) -> bool:
     return False
 
 
-def _singles(network: Network, left: Index, right: Index, size: int) -> bool:
+def _singles(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """`a + s*l == b + t*m`, a linear Diophantine equation; l and m may be one label."""
     if left.single is None or right.single is None:
         return False
@@ -402,7 +402,7 @@ def _singles(network: Network, left: Index, right: Index, size: int) -> bool:
     return True
 
 
-def _digits(network: Network, left: Index, right: Index, size: int) -> bool:
+def _digits(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """Mixed-radix numbers: split the equation at a common boundary into high and low digits."""
     if not _has_digits(left, right):
         return False
@@ -492,7 +492,7 @@ def _cut(index: Index, boundary: int) -> _Cut | None:
     return _Cut(upper, lower, splits)
 
 
-def _substitution(network: Network, left: Index, right: Index, size: int) -> bool:
+def _substitution(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """One label stands alone with stride 1 or -1: it is the rest of the equation."""
     found: list[tuple[int, Label, Index]] = []
     for one, other in ((left, right), (right, left)):
@@ -542,7 +542,7 @@ def _difference(index: Index, rest: Index, stride: int) -> Index | None:
     )
 
 
-def _flattening(network: Network, left: Index, right: Index, size: int) -> bool:
+def _flattening(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """Two complete mixed radices that do not refine each other become lookups of one flat label."""
     one, other = radix(left), radix(right)
     if one is None or other is None or len(one) == 1 or len(other) == 1 or set(one) & set(other):
@@ -556,7 +556,7 @@ def _flattening(network: Network, left: Index, right: Index, size: int) -> bool:
     return True
 
 
-def _known_digits(network: Network, left: Index, right: Index, size: int) -> bool:
+def _known_digits(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """A complete mixed radix at places that are known: each of its digits is a lookup."""
     for one, other in ((left, right), (right, left)):
         digits, labels = radix(other), one.labels
@@ -577,7 +577,7 @@ def _known_digits(network: Network, left: Index, right: Index, size: int) -> boo
     return False
 
 
-def _division(network: Network, left: Index, right: Index, size: int) -> bool:
+def _division(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """Strided labels against anything: an integer division, and a mask of where it is exact."""
     for index, rest in ((left, right), (right, left)):
         for label, stride in index.strides:

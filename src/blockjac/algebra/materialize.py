@@ -17,7 +17,7 @@ from blockjac.algebra import arrays
 from blockjac.algebra.arrays import check_fits, in_bytes
 from blockjac.algebra.cost import Abstract, current, is_planning
 from blockjac.algebra.entries import are_distinct, pieces, places, values
-from blockjac.algebra.index_equations import Contradiction, Network
+from blockjac.algebra.index_equations import Contradiction, IndexEquations
 from blockjac.algebra.nonzeros import joint_mask
 from blockjac.algebra.pieces import joined, joint_axis
 from blockjac.algebra.placed import parted
@@ -160,7 +160,7 @@ def along(block: Block, pairs: Sequence[tuple[int, int]]) -> Block:
     wrt_shape = tuple(block.wrt_shape[axis] for axis in kept)
     terms = []
     for term in block.terms:
-        network = Network(
+        network = IndexEquations(
             term.factors,
             (*term.out, *(term.wrt[axis] for axis in kept)),
             (*block.out_shape, *wrt_shape),

@@ -20,7 +20,7 @@ import numpy as np
 from blockjac.algebra import arrays
 from blockjac.algebra.arrays import is_known_mask
 from blockjac.algebra.cost import is_only_priced
-from blockjac.algebra.index_equations import Network
+from blockjac.algebra.index_equations import IndexEquations
 from blockjac.algebra.tidy import tidy
 from blockjac.base.caches import remembering
 from blockjac.base.promises import is_structure_kept
@@ -325,7 +325,9 @@ def _written(block: Block, term: Term, factor: Factor, chosen: Layout) -> list[T
     found: list[Term] = []
     for piece in chosen.pieces or ():
         along = Label(piece.shape[1])
-        network = Network(term.factors, term.indices, block.shape, [*term.labels], term.coefficient)
+        network = IndexEquations(
+            term.factors, term.indices, block.shape, [*term.labels], term.coefficient
+        )
         for label, number in numbers.items():
             network.substitute(label, number)
         for axis, values in zip(chosen.axes, piece, strict=True):

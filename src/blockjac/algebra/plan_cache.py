@@ -25,7 +25,7 @@ MAX_PAIRS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
-class Kind:
+class BlockSignature:
     """All that a plan knows of a block, but for which of its arrays another block shares.
 
     Attributes:
@@ -41,12 +41,12 @@ class Kind:
     known: tuple[np.ndarray | None, ...]
 
 
-class Outline(Block):
+class AbstractBlock(Block):
     """A block in a plan, known by its kind; its terms are made when something asks for them."""
 
     __slots__ = ("arrays", "kind")
 
-    def __init__(self, kind: Kind, arrays: Sequence[Any]) -> None:
+    def __init__(self, kind: BlockSignature, arrays: Sequence[Any]) -> None:
         self.kind, self.arrays = kind, arrays
         self.out_shape = kind.structure.out_shape
         self.wrt_shape = kind.structure.wrt_shape
@@ -60,7 +60,7 @@ class Outline(Block):
         return ()
 
 
-def _parts(outline: Outline) -> tuple[Any, Any]:
+def _parts(outline: AbstractBlock) -> tuple[Any, Any]:
     return outline.arrays, outline.kind.structure
 
 
@@ -68,7 +68,7 @@ def _made_of(structure: Any, arrays: Any) -> Any:
     return unflatten(structure, arrays)
 
 
-jax.tree_util.register_pytree_node(Outline, _parts, _made_of)
+jax.tree_util.register_pytree_node(AbstractBlock, _parts, _made_of)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class _Answer:
         cost: the price.
     """
 
-    kind: Kind
+    kind: BlockSignature
     places: tuple[int | None, ...]
     cost: Cost
 
@@ -90,7 +90,7 @@ _kinds = Table("structures in plans", MAX_PAIRS)
 _answers = Table("pairs of structures in plans", MAX_PAIRS)
 
 
-def recalled(operation: Callable[[Block, Block], Block], left: Block, right: Block) -> Block:
+def memoized(operation: Callable[[Block, Block], Block], left: Block, right: Block) -> Block:
     """In a plan: `operation(left, right)`, worked out once for each pair of structures.
 
     Args:
@@ -101,7 +101,7 @@ def recalled(operation: Callable[[Block, Block], Block], left: Block, right: Blo
     if is_following_places():
         return operation(left, right)
     cost = current()
-    (one, first), (other, second) = outlined(left), outlined(right)
+    (one, first), (other, second) = signature_of(left), signature_of(right)
     arrays = (*first, *second)
     number: dict[int, int] = {}
     pattern = tuple([number.setdefault(id(array), len(number)) for array in arrays])
@@ -110,17 +110,17 @@ def recalled(operation: Callable[[Block, Block], Block], left: Block, right: Blo
     if answer is None:
         if len(_answers) >= MAX_PAIRS:
             forget()
-            return recalled(operation, left, right)
+            return memoized(operation, left, right)
         answer = _answers[key] = _worked_out(operation, one, other, pattern)
     cost.recall(key, answer.cost)
     made = [
         stand_in if place is None else arrays[place]
         for place, stand_in in zip(answer.places, _stand_ins(answer.kind), strict=True)
     ]
-    return Outline(answer.kind, made)
+    return AbstractBlock(answer.kind, made)
 
 
-def _stand_ins(kind: Kind) -> list[Any]:
+def _stand_ins(kind: BlockSignature) -> list[Any]:
     """Arrays that know their shape alone, and the constants that lookups are."""
     return [
         Abstract(shape, dtype) if known is None else known
@@ -134,9 +134,9 @@ def forget() -> None:
     _kinds.clear()
 
 
-def outlined(block: Block) -> tuple[Kind, Sequence[Any]]:
+def signature_of(block: Block) -> tuple[BlockSignature, Sequence[Any]]:
     """The kind of a block, and its arrays."""
-    if isinstance(block, Outline):
+    if isinstance(block, AbstractBlock):
         return block.kind, block.arrays
     if block.outline is None:
         arrays, structure = flatten(block)
@@ -144,7 +144,7 @@ def outlined(block: Block) -> tuple[Kind, Sequence[Any]]:
     return block.outline
 
 
-def _kind(structure: Structure, arrays: Sequence[Any]) -> Kind:
+def _kind(structure: Structure, arrays: Sequence[Any]) -> BlockSignature:
     structure = replace(structure, names=structure.names.without())
     shapes = tuple(tuple(array.shape) for array in arrays)
     dtypes = tuple(np.dtype(array.dtype) for array in arrays)
@@ -153,7 +153,7 @@ def _kind(structure: Structure, arrays: Sequence[Any]) -> Kind:
     key = (structure, shapes, dtypes, tuple(None if one is None else id(one) for one in known))
     found = _kinds.get(key)
     if found is None:
-        found = _kinds[key] = Kind(structure, shapes, dtypes, known)
+        found = _kinds[key] = BlockSignature(structure, shapes, dtypes, known)
     return found
 
 
@@ -172,7 +172,10 @@ def _known(structure: Structure, arrays: Sequence[Any]) -> tuple[np.ndarray | No
 
 
 def _worked_out(
-    operation: Callable[[Block, Block], Block], one: Kind, other: Kind, pattern: Sequence[int]
+    operation: Callable[[Block, Block], Block],
+    one: BlockSignature,
+    other: BlockSignature,
+    pattern: Sequence[int],
 ) -> _Answer:
     stand_ins: dict[int, Any] = {}
     arrays = [

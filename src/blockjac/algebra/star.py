@@ -17,7 +17,7 @@ from blockjac.algebra.arrays import is_known_mask
 from blockjac.algebra.at_once import at_once
 from blockjac.algebra.cost import count_contraction, count_edge_products, is_planning
 from blockjac.algebra.entries import are_distinct
-from blockjac.algebra.index_equations import Contradiction, Network, answered, follows_digit
+from blockjac.algebra.index_equations import Contradiction, IndexEquations, answered, follows_digit
 from blockjac.algebra.listed import (
     Listing,
     count_listed,
@@ -41,7 +41,7 @@ from blockjac.algebra.materialize import (
 from blockjac.algebra.nonzeros import NUMBERS_A_PLACE, joint_mask
 from blockjac.algebra.pieces import joined, joint_axis
 from blockjac.algebra.placed import parted
-from blockjac.algebra.plan_cache import recalled
+from blockjac.algebra.plan_cache import memoized
 from blockjac.algebra.replay import replayed
 from blockjac.algebra.tidy import tidy, tidy_factor
 from blockjac.base.arrays import as_array
@@ -169,7 +169,7 @@ def chain_along(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> Bl
         count_contraction()
         chain = [_cast(term, dtype).relabelled() for term in chosen]
         out, wrt = chain[0].out, chain[-1].wrt
-        network = Network(
+        equations = IndexEquations(
             [factor for term in chain for factor in term.factors],
             [*out, *(wrt[axis] for axis in kept)],
             (*first.out_shape, *wrt_shape),
@@ -183,10 +183,10 @@ def chain_along(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> Bl
         ]
         tied = [(out[i], wrt[j], first.out_shape[i]) for i, j in pairs]
         try:
-            network.solve([*meetings, *tied])
+            equations.solve([*meetings, *tied])
         except Contradiction:
             continue
-        term = tidy(network.term(len(out)), first.out_shape, wrt_shape)
+        term = tidy(equations.term(len(out)), first.out_shape, wrt_shape)
         if term is not None:
             terms.append(term)
     return summed(first.out_shape, wrt_shape, dtype, terms)
@@ -280,7 +280,7 @@ def _found(operation: Callable[[Block, Block], Block], left: Block, right: Block
     """A sum or product: of a plan, and of a program, only the first of a kind is worked out."""
     if is_following():  # what is lost is noted at each
         return operation(left, right)
-    return (recalled if is_planning() else replayed)(operation, left, right)
+    return (memoized if is_planning() else replayed)(operation, left, right)
 
 
 def _product_dtype(blocks: Sequence[Block]) -> Any:
@@ -310,7 +310,7 @@ def _star_terms(
     labels = [*left.labels, *right.labels]
     kept = unpaired(other.wrt_shape, pairs)
     wrt_shape = tuple(other.wrt_shape[axis] for axis in kept)
-    network = Network(
+    equations = IndexEquations(
         [*left.factors, *right.factors],
         [*left.out, *(right.wrt[axis] for axis in kept)],
         (*one.out_shape, *wrt_shape),
@@ -319,10 +319,10 @@ def _star_terms(
     )
     along = [(left.out[i], right.wrt[j], one.out_shape[i]) for i, j in pairs]
     try:
-        network.solve([*zip(left.wrt, right.out, one.wrt_shape, strict=True), *along])
+        equations.solve([*zip(left.wrt, right.out, one.wrt_shape, strict=True), *along])
     except Contradiction:
         return None
-    found = network.term(len(left.out))
+    found = equations.term(len(left.out))
     if is_following():
         _note_met(found, given, right, one.wrt_shape)
     return tidy(found, one.out_shape, wrt_shape)

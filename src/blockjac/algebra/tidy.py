@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from blockjac.algebra.arrays import reshaped
-from blockjac.algebra.index_equations import Contradiction, Network
+from blockjac.algebra.arrays import is_mask, product, reshaped
+from blockjac.algebra.index_equations import Contradiction, IndexEquations
 from blockjac.base.arrays import Shape
+from blockjac.terms.block import Block, rebuilt
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Lookup, collect
 from blockjac.terms.term import Term
@@ -42,17 +43,17 @@ def tidy(term: Term, out_shape: Shape, wrt_shape: Shape) -> Term | None:
 
 def trimmed(term: Term, out_shape: Sequence[int], wrt_shape: Sequence[int]) -> Term | None:
     """A term with the label of each single-label index kept on its axis; None if none is left."""
-    network = Network(
+    equations = IndexEquations(
         term.factors, term.indices, (*out_shape, *wrt_shape), term.labels, term.coefficient
     )
     for place, size in enumerate((*out_shape, *wrt_shape)):
-        index = network.indices[place]
+        index = equations.indices[place]
         if index.single is not None and not index.within(size):
             try:
-                network.trim(index, size)
+                equations.trim(index, size)
             except Contradiction:
                 return None
-    return tidy(network.term(len(term.out)), tuple(out_shape), tuple(wrt_shape))
+    return tidy(equations.term(len(term.out)), tuple(out_shape), tuple(wrt_shape))
 
 
 def _tidy_index(index: Index, lookups: dict[int, Lookup]) -> Index:
@@ -79,3 +80,27 @@ def tidy_factor(factor: Factor) -> Factor:
     if len(labels) == len(factor.labels):
         return factor
     return Factor(reshaped(factor.array, labels), labels, factor.name)
+
+
+def multiplied_out(block: Block) -> Block:
+    """The block with the factors of a term that lie within its largest one multiplied into that.
+
+    It stores no more, and what many contractions read is multiplied once, before all of them.
+    """
+    terms = [_multiplied_out(term) for term in block.terms]
+    if all(new is old for new, old in zip(terms, block.terms, strict=True)):
+        return block
+    return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
+
+
+def _multiplied_out(term: Term) -> Term:
+    numbers = [factor for factor in term.factors if not is_mask(factor)]
+    if len(numbers) < 2:
+        return term
+    largest = max(numbers, key=lambda factor: factor.numel)
+    within = [factor for factor in numbers if set(factor.labels) <= set(largest.labels)]
+    if len(within) < 2:
+        return term
+    joint = product(within, order=largest.labels)
+    others = [factor for factor in term.factors if all(factor is not one for one in within)]
+    return replace(term, factors=(joint, *others))

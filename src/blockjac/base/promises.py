@@ -40,25 +40,25 @@ def keeping_structure(wanted: bool) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Read:
-    """A question that is answered in one of the two ways.
+    """A computation that is answered in one of the two ways.
 
     Attributes:
-        question: what is asked of a graph, see `blockjac.engine.run.Question`.
+        computation: what is asked of a graph, see `blockjac.engine.run.Computation`.
         forwards: as in `is_forwards`.
     """
 
-    question: Any
+    computation: Any
     forwards: bool
 
     @property
     def keeps_structure(self) -> bool:
         """Whether the answer's structure may depend on constants of the program."""
-        return getattr(self.question, "keeps_structure", False)
+        return getattr(self.computation, "keeps_structure", False)
 
     @property
     def takes_any_numbers(self) -> bool:
         """Whether the answer is arrays alone: then Python numbers of the program may be open."""
-        return getattr(self.question, "takes_any_numbers", False)
+        return getattr(self.computation, "takes_any_numbers", False)
 
     def __call__(
         self,
@@ -67,6 +67,6 @@ class Read:
         captured: Sequence[Any],
         extra: Sequence[Any],
     ) -> Any:
-        """What the question returns."""
+        """What the computation returns."""
         with setting(_forwards, self.forwards):
-            return self.question(graph, arguments, captured, extra)
+            return self.computation(graph, arguments, captured, extra)

@@ -19,16 +19,16 @@ from blockjac.blocks import Block
 from blockjac.control_flow.carry_structure import may_lose
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elemental import elemental
-from blockjac.elimination.eliminate import Edges, eliminate
+from blockjac.elimination.eliminate import EliminationGraph, eliminate
 from blockjac.elimination.evaluate import Point, evaluate, read
 from blockjac.elimination.linearize import lead_to_results
 from blockjac.elimination.residuals import (
     Needs,
     around_passes,
     early_partials,
-    kept_of,
     needs_of,
-    point_from,
+    residuals_of,
+    restored_point,
     values_needed_for,
 )
 from blockjac.graph.graph import Equation, Graph, Known, Operand, values_of
@@ -95,7 +95,7 @@ class Body:
 
     def kept(self, point: Point) -> list[Any]:
         """What `restored` needs of a point: arrays, and the pytrees of passes after them."""
-        return kept_of(self.part, point, self.kept_values, self.early)
+        return residuals_of(self.part, point, self.kept_values, self.early)
 
     @cached_property
     def kept_values(self) -> list[int]:
@@ -119,7 +119,7 @@ class Body:
 
     def restored(self, kept: Sequence[Any]) -> Point:
         """The point again, as far as a pullback needs it."""
-        return point_from(self.part, kept, self.kept_values, self.early)
+        return restored_point(self.part, kept, self.kept_values, self.early)
 
     def ahead(self, point: Point) -> tuple[list[Any], list[Any]]:
         """What a pushforward needs beside `kept`: values, and parts of the residuals of passes."""
@@ -171,7 +171,7 @@ class Body:
         """Whether cotangents can be pulled back through it."""
         return self.part.is_reversible
 
-    def edges(self, point: Point, known: Graph | None = None) -> Edges:
+    def edges(self, point: Point, known: Graph | None = None) -> EliminationGraph:
         """The elemental Jacobians at a point.
 
         Args:
@@ -193,7 +193,7 @@ class Body:
         )
         return elemental(self.part.on(known), seen)
 
-    def abstract_edges(self, whole: bool, known: Graph | None = None) -> Edges:
+    def abstract_edges(self, whole: bool, known: Graph | None = None) -> EliminationGraph:
         """The elemental Jacobians as a plan sees them: shapes instead of arrays.
 
         Args:
@@ -206,11 +206,11 @@ class Body:
         return self._abstract_edges[key].copy()
 
     @cached_property
-    def _abstract_edges(self) -> dict[tuple[bool, Graph], Edges]:
+    def _abstract_edges(self) -> dict[tuple[bool, Graph], EliminationGraph]:
         return {}
 
-    def _abstract(self, whole: bool, known: Graph) -> Edges:
-        found: list[Edges] = []
+    def _abstract(self, whole: bool, known: Graph) -> EliminationGraph:
+        found: list[EliminationGraph] = []
 
         def at(inputs: Sequence[Any], captured: Sequence[Any]) -> None:
             point = evaluate(self.graph, inputs, captured, self.part)
@@ -221,7 +221,7 @@ class Body:
         jax.eval_shape(at, structs, self.graph.captured)
         return _abstract(found[0])
 
-    def pulled(self, edges: Edges, cotangents: Blocks) -> list[Block | None]:
+    def pulled(self, edges: EliminationGraph, cotangents: Blocks) -> list[Block | None]:
         """The cotangents of the inputs from those of the results; `edges` are used up."""
         for output, block in zip(self.graph.outputs, cotangents, strict=True):
             if block is not None and isinstance(output, Operand) and self.part.is_active(output):
@@ -230,7 +230,7 @@ class Body:
         found = edges.entering.get(("out", 0), {})
         return [_block(found.get(value)) for value in self.graph.inputs]
 
-    def pushed(self, edges: Edges, tangents: Blocks) -> list[Block | None]:
+    def pushed(self, edges: EliminationGraph, tangents: Blocks) -> list[Block | None]:
         """The tangents of the results from those of the inputs; `edges` are used up."""
         lead_to_results(self.part, edges)
         for value, block in zip(self.graph.inputs, tangents, strict=True):
@@ -260,7 +260,7 @@ def _block(edge: Edge | None) -> Block | None:
     return block if block is not None and block.terms else None
 
 
-def _abstract(edges: Edges) -> Edges:
+def _abstract(edges: EliminationGraph) -> EliminationGraph:
     shown: dict[int, tuple[Any, Abstract]] = {}  # one array of several blocks stays one
 
     def shape_of(leaf: Any) -> Any:
@@ -268,7 +268,7 @@ def _abstract(edges: Edges) -> Edges:
             return leaf
         return shown.setdefault(id(leaf), (leaf, Abstract(tuple(leaf.shape), leaf.dtype)))[1]
 
-    made = Edges(whole=edges.whole, equations=edges.equations)
+    made = EliminationGraph(whole=edges.whole, equations=edges.equations)
     for tail, heads in edges.leaving.items():
         for head, edge in heads.items():
             abstract = jax.tree.map(shape_of, edge) if isinstance(edge, Block) else edge

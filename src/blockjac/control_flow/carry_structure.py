@@ -44,7 +44,7 @@ Digits = tuple[tuple[Digit, ...], ...]
 
 
 @dataclass(frozen=True)
-class Form:
+class CarryStructure:
     """The shapes of a block, and the digits of an output and an input axis that are one delta.
 
     The array of such a block has an axis for each digit of the output axes, and then one for each
@@ -236,16 +236,16 @@ def _reshape(digits: Sequence[Sequence[Digit]], shape: Shape, dtype: Any) -> Blo
     return Block([label.size for label in flat], shape, dtype, [term])
 
 
-def form_of(block: Block | None) -> Form | None:
+def carry_structure_of(block: Block | None) -> CarryStructure | None:
     """The form of a block; None of a zero one, which has any structure."""
     if block is None or not block.terms:
         return None
-    return Form(block.out_shape, block.wrt_shape, block.dtype, block_pairs(block))
+    return CarryStructure(block.out_shape, block.wrt_shape, block.dtype, block_pairs(block))
 
 
-def joined(forms: Iterable[Form | None]) -> Form | None:
+def joined(forms: Iterable[CarryStructure | None]) -> CarryStructure | None:
     """The structure that all of them have: the deltas that all share."""
-    shared: Form | None = None
+    shared: CarryStructure | None = None
     for form in forms:
         if shared is None:
             shared = form
@@ -254,7 +254,7 @@ def joined(forms: Iterable[Form | None]) -> Form | None:
     return shared
 
 
-def written_cost(blocks: Iterable[tuple[Form | None, Block | None]]) -> Cost:
+def written_cost(blocks: Iterable[tuple[CarryStructure | None, Block | None]]) -> Cost:
     """What it costs to write blocks as the arrays of their forms."""
     with planning() as cost:
         for form, block in blocks:
@@ -281,7 +281,9 @@ ALIKE = (
 )
 
 
-def note_branches(forms: Sequence[Form | None], given: Iterable[Sequence[Block | None]]) -> None:
+def note_branches(
+    forms: Sequence[CarryStructure | None], given: Iterable[Sequence[Block | None]]
+) -> None:
     """Note where blocks of several branches have far fewer places than the form that they share.
 
     Args:
@@ -293,7 +295,7 @@ def note_branches(forms: Sequence[Form | None], given: Iterable[Sequence[Block |
             note_joined(form.numel, blocks, form.size, BRANCHES, ALIKE)
 
 
-def note_stacked(forms: Sequence[Form | None], blocks: Sequence[Block | None]) -> None:
+def note_stacked(forms: Sequence[CarryStructure | None], blocks: Sequence[Block | None]) -> None:
     """Note where the blocks of one step have far fewer places than the forms they are kept in."""
     for form, block in zip(forms, blocks, strict=True):
         if form is not None:
@@ -301,7 +303,7 @@ def note_stacked(forms: Sequence[Form | None], blocks: Sequence[Block | None]) -
 
 
 def note_carried(
-    forms: Sequence[Form | None],
+    forms: Sequence[CarryStructure | None],
     carry: Sequence[Block | None],
     step: Callable[[Sequence[Block | None]], Sequence[Block | None]],
     length: int,

@@ -18,7 +18,7 @@ from blockjac.elimination.evaluate import evaluate as evaluate_graph
 from blockjac.errors import NoDerivativeError
 from blockjac.graph.graph import Equation
 from blockjac.graph.linearity import RECOMPUTED
-from blockjac.rules.registry import PASSES, Pass, Residuals
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Residuals
 
 Arrays = Sequence[Any]
 
@@ -144,4 +144,4 @@ def reversible(equation: Equation, active: Sequence[bool]) -> bool:
 
 
 for _name in RECOMPUTED:
-    PASSES[_name] = Pass(evaluate, edges, reversible)
+    OPERATOR_RULES[_name] = OperatorRule(evaluate, edges, reversible)

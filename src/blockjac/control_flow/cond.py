@@ -22,19 +22,19 @@ from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
 from blockjac.control_flow.carry_structure import (
-    Form,
+    CarryStructure,
     Pattern,
-    form_of,
+    carry_structure_of,
     joined,
     note_branches,
     written_cost,
 )
 from blockjac.control_flow.followed import union, unknown
 from blockjac.control_flow.varying_types import alike
-from blockjac.elimination.eliminate import Edges
+from blockjac.elimination.eliminate import EliminationGraph
 from blockjac.elimination.evaluate import Point
 from blockjac.graph.graph import Equation
-from blockjac.rules.registry import PASSES, Pass
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule
 
 Arrays = Sequence[Any]
 
@@ -210,16 +210,16 @@ class SwitchGroup(NestedGroup):
         return self._switched(lambda body, edges: body.pushed(edges, tangents[1:]), False)
 
     def _switched(
-        self, act: Callable[[Body, Edges], list[Block | None]], backwards: bool
+        self, act: Callable[[Body, EliminationGraph], list[Block | None]], backwards: bool
     ) -> list[Block | None]:
         costs, found, given = [], [], []
         for body in self.bodies:
             with planning() as cost:
                 abstract = body.abstract_edges(whole=_is_whole(body, backwards))
                 given.append(act(body, abstract))
-            found.append([*map(form_of, given[-1])])
+            found.append([*map(carry_structure_of, given[-1])])
             costs.append(cost)
-        forms: list[Form | None] = [joined(each) for each in zip(*found, strict=True)]
+        forms: list[CarryStructure | None] = [joined(each) for each in zip(*found, strict=True)]
         seen = self._seen(act, backwards, forms)
         if is_planning():
             for cost, blocks in zip(costs, given, strict=True):
@@ -253,9 +253,9 @@ class SwitchGroup(NestedGroup):
 
     def _seen(
         self,
-        act: Callable[[Body, Edges], list[Block | None]],
+        act: Callable[[Body, EliminationGraph], list[Block | None]],
         backwards: bool,
-        forms: Sequence[Form | None],
+        forms: Sequence[CarryStructure | None],
     ) -> list[Pattern | None]:
         """Where the blocks of one branch or another may hold other numbers than zero."""
         seen: list[Pattern | None] = [None] * len(forms)
@@ -295,4 +295,4 @@ def reversible(equation: Equation, active: Sequence[bool]) -> bool:
     return all(body.reversible for body in branches_of(equation, active))
 
 
-PASSES["cond"] = Pass(evaluate, edges, reversible)
+OPERATOR_RULES["cond"] = OperatorRule(evaluate, edges, reversible)

@@ -18,8 +18,8 @@ from blockjac.base import compat
 from blockjac.control_flow.body import remembered
 from blockjac.graph.graph import Equation
 from blockjac.operators.opaque import CompleteGroup
-from blockjac.rules.fallback import ONE_EQUATION, of_moving
-from blockjac.rules.registry import PASSES, Pass
+from blockjac.rules.fallback import BY_JAX, of_moving
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule
 
 Arrays = Sequence[Any]
 
@@ -36,7 +36,7 @@ def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tupl
     They are what the rule gives for them, as in JAX: a further derivative is that of this program.
     """
     if has_way_back(equation, active):
-        return ONE_EQUATION.evaluate(equation, inputs, active)
+        return BY_JAX.evaluate(equation, inputs, active)
     function, point = of_moving(equation, inputs, active)
     still = tuple(compat.zeros(jax.typeof(one)) for one in point)
     return jax.jvp(function, tuple(point), still, has_aux=True)[2], None
@@ -46,7 +46,7 @@ def edges(
     equation: Equation, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
 ) -> list[list[Any]]:
     """The rule at this point, as an operator that takes whole tangents."""
-    rows = ONE_EQUATION.edges(equation, inputs, outs, residuals, active)
+    rows = BY_JAX.edges(equation, inputs, outs, residuals, active)
     (group,) = {edge.group for row in rows for edge in row if edge is not None} or (None,)
     if group is None:
         return rows
@@ -90,4 +90,4 @@ def _has_way_back(equation: Equation, active: Sequence[bool]) -> bool:
     return True
 
 
-PASSES["custom_jvp_call"] = Pass(evaluate, edges, has_way_back)
+OPERATOR_RULES["custom_jvp_call"] = OperatorRule(evaluate, edges, has_way_back)

@@ -24,13 +24,13 @@ from blockjac.graph.linearity import is_linear
 from blockjac.graph.trace import is_inexact
 from blockjac.operators.opaque import CompleteGroup
 from blockjac.rules.fallback import (
-    ONE_EQUATION,
+    BY_JAX,
     placed,
     pulled_back,
     real_dtype,
     vertex_shape,
 )
-from blockjac.rules.registry import PASSES, Pass
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule
 
 Arrays = Sequence[Any]
 
@@ -111,4 +111,4 @@ class RuleGroup(NestedGroup):
         return answers
 
 
-PASSES["custom_vjp_call"] = Pass(ONE_EQUATION.evaluate, edges)
+OPERATOR_RULES["custom_vjp_call"] = OperatorRule(BY_JAX.evaluate, edges)

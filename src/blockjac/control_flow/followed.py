@@ -17,7 +17,7 @@ import numpy as np
 
 from blockjac.algebra.cost import OverBudget, following_places, planning
 from blockjac.control_flow.body import Blocks
-from blockjac.control_flow.carry_structure import Form, Pattern
+from blockjac.control_flow.carry_structure import CarryStructure, Pattern
 from blockjac.control_flow.shares import Shares
 
 MOST_STEPS = 64
@@ -35,9 +35,9 @@ Patterns = Sequence[Pattern | None]
 class FormsOfShares:
     """The forms of what a step gives, as `Shares` has its blocks."""
 
-    carry: Sequence[Form | None]
-    summed: Sequence[Form | None]
-    slices: Sequence[Form | None]
+    carry: Sequence[CarryStructure | None]
+    summed: Sequence[CarryStructure | None]
+    slices: Sequence[CarryStructure | None]
 
 
 @dataclass(frozen=True)
@@ -123,17 +123,17 @@ def union(patterns: Patterns) -> Pattern | None:
     return _telling(whole)
 
 
-def unknown(forms: Sequence[Form | None], seen: Patterns) -> list[Form | None]:
+def unknown(forms: Sequence[CarryStructure | None], seen: Patterns) -> list[CarryStructure | None]:
     """The forms whose places are not known, None for the others."""
     return [form if may is None else None for form, may in zip(forms, seen, strict=True)]
 
 
-def _none(forms: Sequence[Form | None]) -> Patterns:
+def _none(forms: Sequence[CarryStructure | None]) -> Patterns:
     """No place at all; unknown where there is nothing."""
     return [None if form is None else np.zeros(form.shape, bool) for form in forms]
 
 
-def _places(forms: Sequence[Form | None], blocks: Blocks) -> Patterns:
+def _places(forms: Sequence[CarryStructure | None], blocks: Blocks) -> Patterns:
     return [
         None if form is None else form.places(block)
         for form, block in zip(forms, blocks, strict=True)

@@ -19,8 +19,8 @@ from blockjac.blocks import Block
 from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
 from blockjac.graph.graph import Equation
 from blockjac.operators.operator import OperatorGroup
-from blockjac.rules.fallback import ONE_EQUATION
-from blockjac.rules.registry import PASSES, Pass
+from blockjac.rules.fallback import BY_JAX
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule
 from blockjac.terms.block import delta_pairs
 
 Arrays = Sequence[Any]
@@ -58,7 +58,7 @@ def _names_of(equation: Equation, active: Sequence[bool]) -> tuple[Any, Any] | N
 def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[Arrays, Any]:
     """The solution; kept is all but the right-hand sides."""
     if _is_complex(inputs):
-        return ONE_EQUATION.evaluate(equation, inputs, active)
+        return BY_JAX.evaluate(equation, inputs, active)
     results = compat.bind(equation.primitive, inputs, equation.params)
     made_of = sum(equation.params["const_lengths"])
     return results, [list(inputs[:made_of]), results[: len(inputs) - made_of]]
@@ -69,7 +69,7 @@ def edges(
 ) -> list[list[Any]]:
     """The solve as an operator."""
     if _is_complex(inputs):
-        return ONE_EQUATION.edges(equation, inputs, outs, residuals, active)
+        return BY_JAX.edges(equation, inputs, outs, residuals, active)
     return SolveGroup(equation, inputs, outs, residuals, active).placed()
 
 
@@ -169,4 +169,4 @@ def _difference(one: Block | None, other: Block | None) -> Block | None:
     return -other if one is None else one - other
 
 
-PASSES["custom_linear_solve"] = Pass(evaluate, edges)
+OPERATOR_RULES["custom_linear_solve"] = OperatorRule(evaluate, edges)

@@ -32,14 +32,15 @@ from blockjac.algebra.cost import (
     planning,
 )
 from blockjac.algebra.losses import is_recording
+from blockjac.algebra.tidy import multiplied_out
 from blockjac.base import compat
 from blockjac.base.promises import is_structure_kept
 from blockjac.blocks import Block
 from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
 from blockjac.control_flow.carry_structure import (
-    Form,
+    CarryStructure,
     Pattern,
-    form_of,
+    carry_structure_of,
     joined,
     note_carried,
     note_stacked,
@@ -52,12 +53,12 @@ from blockjac.control_flow.one_by_one import one_by_one, planned_one_by_one
 from blockjac.control_flow.shares import Shares, Stack, Swept
 from blockjac.control_flow.slices import Slices, aligned_axis, cut_all
 from blockjac.control_flow.varying_types import start_of
-from blockjac.elimination.eliminate import Edges
+from blockjac.elimination.eliminate import EliminationGraph
 from blockjac.elimination.evaluate import Point
 from blockjac.graph.graph import Equation, Known
 from blockjac.graph.known_inside import of_slices
 from blockjac.rules.fallback import real_dtype, vertex_shape
-from blockjac.rules.registry import PASSES, Pass, Residuals
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Residuals
 
 Arrays = Sequence[Any]
 
@@ -210,11 +211,11 @@ class ScanGroup(NestedGroup):
         swept = self._sweep(self._pull, carry, cut_all(ys, self.y_axes), True)
         return [*swept.totals, *swept.carry, *swept.stacked(loop.length, self.x_axes)]
 
-    def _pull(self, edges: Edges, carry: Blocks, slices: Blocks) -> Shares:
+    def _pull(self, edges: EliminationGraph, carry: Blocks, slices: Blocks) -> Shares:
         consts, before, xs = self.loop.parted(self.loop.body.pulled(edges, [*carry, *slices]))
         return Shares(before, consts, xs)
 
-    def _pull_apart(self, edges: Edges, carry: Blocks, slices: Blocks) -> Shares:
+    def _pull_apart(self, edges: EliminationGraph, carry: Blocks, slices: Blocks) -> Shares:
         shares = self._pull(edges, carry, slices)
         return Shares(shares.carry, [], [*shares.summed, *shares.slices])
 
@@ -224,9 +225,10 @@ class ScanGroup(NestedGroup):
         """By a loop alongside."""
         loop = self.loop
         consts, carry, xs = loop.parted(_turned(tangents))
+        consts = [block and multiplied_out(block) for block in consts]
         axis = None if _any(consts) or _any(carry) else aligned_axis(xs, self.x_axes)
 
-        def push(edges: Edges, carry: Blocks, slices: Blocks) -> Shares:
+        def push(edges: EliminationGraph, carry: Blocks, slices: Blocks) -> Shares:
             inputs = _turned([*consts, *carry, *slices])
             outs = _turned(loop.body.pushed(edges, inputs))
             return Shares(outs[: loop.carry], [], outs[loop.carry :])
@@ -252,17 +254,22 @@ class ScanGroup(NestedGroup):
             cut: what comes in at each step.
             backwards: against the direction of the loop.
         """
-        forms = [form_of(block) for block in carry]
+        forms = [carry_structure_of(block) for block in carry]
         while True:
             if backwards and self._is_gradient(carry, cut):
                 shares, cost = self._reached(forms, cut), None
             else:
                 shares, cost = self._planned(act, forms, cut, backwards)
-            grown = [joined(pair) for pair in zip(forms, map(form_of, shares.carry), strict=True)]
+            grown = [
+                joined(pair)
+                for pair in zip(forms, map(carry_structure_of, shares.carry), strict=True)
+            ]
             if grown == forms:
                 break
             forms = grown
-        summed, stacked = (list(map(form_of, part)) for part in (shares.summed, shares.slices))
+        summed, stacked = (
+            list(map(carry_structure_of, part)) for part in (shares.summed, shares.slices)
+        )
         if cost is not None and not is_following_places():
             written = written_cost(
                 zip(
@@ -381,7 +388,7 @@ class ScanGroup(NestedGroup):
     def _note_losses(
         self,
         act: Act,
-        forms: Sequence[Form | None],
+        forms: Sequence[CarryStructure | None],
         carry: Blocks,
         cut: Sequence[Slices | None],
         backwards: bool,
@@ -399,14 +406,16 @@ class ScanGroup(NestedGroup):
         blocks = [*carry, *(one and one.whole for one in cut)]
         return not is_planning() and all(one is None or one.out_shape == () for one in blocks)
 
-    def _reached(self, forms: Sequence[Form | None], cut: Sequence[Slices | None]) -> Shares:
+    def _reached(
+        self, forms: Sequence[CarryStructure | None], cut: Sequence[Slices | None]
+    ) -> Shares:
         """What one step of a gradient gives: something dense wherever there is a way to."""
         body = self.loop.body
         reached = body.reached_from([one is not None for one in (*forms, *cut)])
         dense: list[Block | None] = []
         for value, is_reached in zip(body.graph.inputs, reached, strict=True):
             aval = body.graph.avals[value]
-            form = Form((), vertex_shape(aval), real_dtype(aval.dtype), frozenset())
+            form = CarryStructure((), vertex_shape(aval), real_dtype(aval.dtype), frozenset())
             with planning():
                 dense.append(form.block(form.abstract()) if is_reached else None)
         consts, before, xs = self.loop.parted(dense)
@@ -415,7 +424,7 @@ class ScanGroup(NestedGroup):
     def _planned(
         self,
         act: Act,
-        forms: Sequence[Form | None],
+        forms: Sequence[CarryStructure | None],
         cut: Sequence[Slices | None],
         backwards: bool,
     ) -> tuple[Shares, Any]:
@@ -441,12 +450,12 @@ class ScanGroup(NestedGroup):
         return (back.arrays, ahead.arrays, thread), restored_ahead
 
 
-Act = Callable[[Edges, Blocks, Blocks], Shares]
+Act = Callable[[EliminationGraph, Blocks, Blocks], Shares]
 """One step: from its elemental Jacobians, the carried blocks and those that come in."""
 
 
 def _stacks(
-    forms: Sequence[Form | None], arrays: Sequence[Any], seen: Sequence[Pattern | None]
+    forms: Sequence[CarryStructure | None], arrays: Sequence[Any], seen: Sequence[Pattern | None]
 ) -> list[Stack | None]:
     """What stacks the blocks of all steps, of forms whose arrays are stacked."""
     return [
@@ -464,7 +473,7 @@ def _turned(blocks: Blocks) -> list[Block | None]:
 
 
 def _blocks(
-    forms: Sequence[Form | None],
+    forms: Sequence[CarryStructure | None],
     arrays: Sequence[Any],
     seen: Sequence[Pattern | None] | None = None,
 ) -> list[Block | None]:
@@ -474,7 +483,7 @@ def _blocks(
     ]
 
 
-def _arrays(forms: Sequence[Form | None], blocks: Blocks) -> list[Any]:
+def _arrays(forms: Sequence[CarryStructure | None], blocks: Blocks) -> list[Any]:
     return [
         None if form is None else form.array(block)
         for form, block in zip(forms, blocks, strict=True)
@@ -495,4 +504,4 @@ THREAD = np.zeros((), bool)
 """What every step stacks and nobody looks at: it ties the loop of tangents to that of values."""
 
 
-PASSES["scan"] = Pass(evaluate, edges, reversible)
+OPERATOR_RULES["scan"] = OperatorRule(evaluate, edges, reversible)

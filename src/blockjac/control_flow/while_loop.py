@@ -10,13 +10,14 @@ from jax import lax
 
 from blockjac.algebra.cost import charge, is_only_priced, is_planning, planning
 from blockjac.algebra.losses import is_recording
+from blockjac.algebra.tidy import multiplied_out
 from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
 from blockjac.control_flow.carry_structure import (
-    Form,
+    CarryStructure,
     Pattern,
-    form_of,
+    carry_structure_of,
     joined,
     note_carried,
     written_cost,
@@ -27,7 +28,7 @@ from blockjac.control_flow.shares import Shares
 from blockjac.control_flow.varying_types import start_of
 from blockjac.graph.graph import Equation
 from blockjac.rules.fallback import vertex_shape
-from blockjac.rules.registry import PASSES, Pass
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule
 
 Arrays = Sequence[Any]
 
@@ -74,14 +75,16 @@ class WhileGroup(NestedGroup):
         """By a loop that carries values and tangents."""
         params = self.equation.params
         before, consts = params["cond_nconsts"], params["body_nconsts"]
-        fixed = list(tangents[before : before + consts])
+        fixed = [one and multiplied_out(one) for one in tangents[before : before + consts]]
         carry = list(tangents[before + consts :])
-        forms: list[Form | None] = [form_of(block) for block in carry]
+        forms: list[CarryStructure | None] = [carry_structure_of(block) for block in carry]
         while True:
             with planning() as cost:
                 incoming = [form and form.block(form.abstract()) for form in forms]
                 found = self.body.pushed(self.body.abstract_edges(whole=True), [*fixed, *incoming])
-            grown = [joined(pair) for pair in zip(forms, map(form_of, found), strict=True)]
+            grown = [
+                joined(pair) for pair in zip(forms, map(carry_structure_of, found), strict=True)
+            ]
             if grown == forms:
                 break
             forms = grown
@@ -138,7 +141,7 @@ class WhileGroup(NestedGroup):
         ]
 
     def _seen(
-        self, fixed: Blocks, carry: Blocks, forms: Sequence[Form | None]
+        self, fixed: Blocks, carry: Blocks, forms: Sequence[CarryStructure | None]
     ) -> Sequence[Pattern | None]:
         """Where what is carried may hold other numbers than zero, after any number of steps."""
         given = FormsOfShares(forms, [], [])
@@ -180,4 +183,4 @@ def _where_on(holds: Any, new: Any, old: Any) -> Any:
     return kept, moved
 
 
-PASSES["while"] = Pass(evaluate, edges, lambda equation, active: False)
+OPERATOR_RULES["while"] = OperatorRule(evaluate, edges, lambda equation, active: False)

@@ -11,8 +11,8 @@ from jax.extend import core
 
 from blockjac.graph.graph import Equation, Graph, Literal, Operand
 from blockjac.graph.trace import has_linear_rule
-from blockjac.rules import PASSES, RULES, ZERO, Pass
-from blockjac.rules.fallback import ONE_EQUATION
+from blockjac.rules import OPERATOR_RULES, RULES, ZERO, OperatorRule
+from blockjac.rules.fallback import BY_JAX
 
 OWN_RULE = frozenset({"custom_jvp_call"})
 """Functions with a forward rule; of those that are differentiated, what is left of them in a graph
@@ -80,7 +80,7 @@ class ActiveGraph:
     @cached_property
     def is_reversible(self) -> bool:
         """Whether every equation can be pulled back."""
-        return all(pass_of(one).reversible(one, self.mask(one)) for one in self.passes)
+        return all(operator_rule_of(one).reversible(one, self.mask(one)) for one in self.passes)
 
     def tails(self, equation: Equation) -> list[int | None]:
         """The vertices of an equation's operands; None where it is not differentiated."""
@@ -104,9 +104,9 @@ class ActiveGraph:
         return any(_is_one(one.primitive.name, one.params, names) for one in self.equations)
 
 
-def pass_of(equation: Equation) -> Pass:
+def operator_rule_of(equation: Equation) -> OperatorRule:
     """How an equation without a rule is differentiated."""
-    return PASSES.get(equation.primitive.name, ONE_EQUATION)
+    return OPERATOR_RULES.get(equation.primitive.name, BY_JAX)
 
 
 def _is_one(name: str, params: dict[str, Any], names: Set[str]) -> bool:

@@ -13,10 +13,10 @@ from blockjac.algebra.nonzeros import pattern_over, without_zeros
 from blockjac.algebra.replay import note, played, type_of
 from blockjac.base import compat
 from blockjac.blocks import Block
-from blockjac.elimination.active_graph import OWN_RULE, ActiveGraph, pass_of
-from blockjac.elimination.eliminate import Edges, Vertex
+from blockjac.elimination.active_graph import OWN_RULE, ActiveGraph, operator_rule_of
+from blockjac.elimination.eliminate import EliminationGraph, Vertex
 from blockjac.elimination.evaluate import Point, operand_array
-from blockjac.elimination.shared_trig import is_wave
+from blockjac.elimination.shared_trig import is_trig
 from blockjac.graph.graph import Equation, Graph, Operand
 from blockjac.graph.known_zeros import FACTORS
 from blockjac.operators.operator import Edge, Operator
@@ -28,7 +28,7 @@ from blockjac.rules.registry import Rule, known, scaling
 from blockjac.terms.block import arrays_of, rebuilt
 
 
-def elemental(active: ActiveGraph, point: Point, in_place: bool = False) -> Edges:
+def elemental(active: ActiveGraph, point: Point, in_place: bool = False) -> EliminationGraph:
     """The elemental Jacobians of all active equations as edges.
 
     Args:
@@ -37,7 +37,7 @@ def elemental(active: ActiveGraph, point: Point, in_place: bool = False) -> Edge
         in_place: whether writes into arrays and reads from them come as operators, to be applied.
     """
     graph, values = active.graph, point.values
-    edges = Edges(whole=active.holds(OWN_RULE))
+    edges = EliminationGraph(whole=active.holds(OWN_RULE))
     names = {id(values[value]): short_name(name) for value, name in graph.names.items()}
     for equation in active.equations:
         heads = [value if value in active.vertices else None for value in equation.results]
@@ -45,8 +45,8 @@ def elemental(active: ActiveGraph, point: Point, in_place: bool = False) -> Edge
         inputs = [operand_array(operand, values) for operand in equation.operands]
         outs = [values[value] for value in equation.results]
         with at_equation(equation):
-            if point.waves is not None and is_wave(equation, graph):
-                rows: list[list[Any]] = [[point.waves.edge(equation, inputs[0])]]
+            if point.trig is not None and is_trig(equation, graph):
+                rows: list[list[Any]] = [[point.trig.edge(equation, inputs[0])]]
             elif equation in point.partials:
                 rows = [[scaling(outs[0].shape, inputs[0], point.partials[equation])]]
             else:
@@ -161,7 +161,7 @@ def _rows(
         if rows is not None:
             return rows
     arrays = [compat.jax_array(value) for value in inputs]
-    return pass_of(equation).edges(equation, arrays, outs, residuals, active)
+    return operator_rule_of(equation).edges(equation, arrays, outs, residuals, active)
 
 
 def rule_edges(

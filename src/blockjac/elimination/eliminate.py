@@ -31,7 +31,7 @@ Vertex = Any
 
 
 @dataclass
-class Edges:
+class EliminationGraph:
     """The computational graph while vertices are eliminated.
 
     Attributes:
@@ -62,7 +62,7 @@ class Edges:
         self.leaving.setdefault(tail, {})[head] = edge
         self.entering.setdefault(head, {})[tail] = edge
 
-    def pass_by(self, vertex: Vertex) -> None:
+    def eliminate_vertex(self, vertex: Vertex) -> None:
         """Eliminate a vertex: an edge past it for each pair of edges that meet there."""
         products = [
             (tail, head, self.product(tail, vertex, head))
@@ -83,9 +83,9 @@ class Edges:
             self.entering[head].pop(vertex, None)
         return entering, leaving
 
-    def copy(self) -> Edges:
+    def copy(self) -> EliminationGraph:
         """A copy that can be eliminated apart."""
-        return Edges(
+        return EliminationGraph(
             {vertex: dict(edges) for vertex, edges in self.leaving.items()},
             {vertex: dict(edges) for vertex, edges in self.entering.items()},
             set(self.same),
@@ -103,11 +103,11 @@ class Edges:
 
 
 def eliminate(
-    edges: Edges,
+    edges: EliminationGraph,
     order: Sequence[Vertex],
     after: Callable[[Sequence[Vertex]], None] | None = None,
     before: Callable[[Vertex], None] | None = None,
-) -> Edges:
+) -> EliminationGraph:
     """Eliminate vertices in the given order; the edges that remain are the answer.
 
     Args:
@@ -142,16 +142,16 @@ def eliminate(
     return edges
 
 
-def _pass_ahead(edges: Edges, vertex: Vertex, pending: Container[Vertex]) -> None:
+def _pass_ahead(edges: EliminationGraph, vertex: Vertex, pending: Container[Vertex]) -> None:
     """Lead past a vertex to all but the operators that it waits for.
 
     What leads to their other operands then starts where what leads to this one does, and all of a
     tangent meets at them.
     """
     for group in _groups(edges.leaving.get(vertex, {})):
-        passage = Passage(edges, group, vertex)
-        if not any(tail in pending for tail in passage.columns if tail != vertex):
-            passage.push(pending)
+        operator = OperatorElimination(edges, group, vertex)
+        if not any(tail in pending for tail in operator.columns if tail != vertex):
+            operator.push(pending)
     for head, edge in list(edges.leaving.get(vertex, {}).items()):
         if isinstance(edge, Operator):
             continue
@@ -170,7 +170,7 @@ class StandIn:
     vertex: Vertex
 
 
-def _depends(edges: Edges, vertex: Vertex, other: Vertex) -> bool:
+def _depends(edges: EliminationGraph, vertex: Vertex, other: Vertex) -> bool:
     """Whether one vertex is reached from another."""
     pending, seen = [other], {other}
     while pending:
@@ -182,7 +182,7 @@ def _depends(edges: Edges, vertex: Vertex, other: Vertex) -> bool:
     return False
 
 
-def _stand_in(edges: Edges, vertex: Vertex, operand: Vertex) -> StandIn:
+def _stand_in(edges: EliminationGraph, vertex: Vertex, operand: Vertex) -> StandIn:
     """Let another vertex be the operand of those operators that an operand is still missing of.
 
     Weights of two loops, of which the second reads what the first gave: the first is to be passed
@@ -214,7 +214,7 @@ def _moved_after(last: Vertex, vertex: Vertex, pending: Iterable[Vertex]) -> dic
 
 
 def _last_operand(
-    edges: Edges, vertex: Vertex, pending: Iterable[Vertex], waiting: Container[Vertex]
+    edges: EliminationGraph, vertex: Vertex, pending: Iterable[Vertex], waiting: Container[Vertex]
 ) -> Vertex | None:
     """The last of those operands that an operator at this vertex is still to be reached through.
 
@@ -224,25 +224,29 @@ def _last_operand(
     groups = _groups(edges.leaving.get(vertex, {}))
     if not groups:
         return None
-    operands = {tail for group in groups for tail in Passage(edges, group, vertex).columns}
+    operands = {
+        tail for group in groups for tail in OperatorElimination(edges, group, vertex).columns
+    }
     operands.discard(vertex)
     others = [one for one in pending if one in operands and one not in waiting]
     return others[-1] if others else None
 
 
-def _eliminate_next(edges: Edges, vertex: Vertex, pending: Container[Vertex]) -> list[Vertex]:
+def _eliminate_next(
+    edges: EliminationGraph, vertex: Vertex, pending: Container[Vertex]
+) -> list[Vertex]:
     """Eliminate a vertex, or all results of an operator together; returns which."""
     arriving = _groups(edges.entering.get(vertex, {}))
     if arriving:
-        passage = Passage(edges, arriving[0], vertex)
-        if passage.is_pulled(pending):
-            passage.pull()
-            return list(passage.rows)
-        if passage.is_pushed(pending):
-            passage.push(pending)
+        operator = OperatorElimination(edges, arriving[0], vertex)
+        if operator.is_pulled(pending):
+            operator.pull()
+            return list(operator.rows)
+        if operator.is_pushed(pending):
+            operator.push(pending)
     for group in _groups(edges.leaving.get(vertex, {})):
-        Passage(edges, group, vertex).push(pending)
-    edges.pass_by(vertex)
+        OperatorElimination(edges, group, vertex).push(pending)
+    edges.eliminate_vertex(vertex)
     return [vertex]
 
 
@@ -252,7 +256,7 @@ def _groups(edges: Mapping[Vertex, Edge]) -> list[OperatorGroup]:
     return list(groups.values())
 
 
-class Passage:
+class OperatorElimination:
     """All edges of one operator in a graph: its equation is passed in one go, either way.
 
     Attributes:
@@ -260,7 +264,7 @@ class Passage:
         rows: vertices of the results, with their places.
     """
 
-    def __init__(self, edges: Edges, group: OperatorGroup, vertex: Vertex) -> None:
+    def __init__(self, edges: EliminationGraph, group: OperatorGroup, vertex: Vertex) -> None:
         """Find them from one of the operands or results."""
         self.edges, self.group = edges, group
         self.columns: dict[Vertex, int] = {}

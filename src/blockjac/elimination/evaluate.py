@@ -11,8 +11,8 @@ import numpy as np
 
 from blockjac.algebra.losses import at_equation
 from blockjac.base import compat
-from blockjac.elimination.active_graph import ActiveGraph, pass_of
-from blockjac.elimination.shared_trig import Waves, is_wave
+from blockjac.elimination.active_graph import ActiveGraph, operator_rule_of
+from blockjac.elimination.shared_trig import SharedTrig, is_trig
 from blockjac.graph.graph import Equation, Graph, Literal, Operand
 
 
@@ -25,14 +25,14 @@ class Point:
         residuals: what each equation that is a pass keeps for its derivative.
         whole: whether all values are there, or only those that a way back needs.
         partials: derivatives that were computed with the values, by their equations.
-        waves: the store that its sines and cosines are in; None if there is none.
+        trig: the store that its sines and cosines are in; None if there is none.
     """
 
     values: list[Any]
     residuals: dict[Equation, Any] = field(default_factory=dict)
     whole: bool = True
     partials: dict[Equation, Any] = field(default_factory=dict)
-    waves: Waves | None = None
+    trig: SharedTrig | None = None
 
 
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
     captured: Sequence[Any],
     active: ActiveGraph | None = None,
     known: Mapping[int, Any] | None = None,
-    waves: Waves | None = None,
+    trig: SharedTrig | None = None,
 ) -> Point:
     """The values of all equations, and the residuals of those passes that are differentiated.
 
@@ -51,7 +51,7 @@ def evaluate(
         captured: values of its constants.
         active: the part that a derivative will be asked of; None for values alone.
         known: values that need not be computed, by number.
-        waves: a store for sines and cosines.
+        trig: a store for sines and cosines.
     """
     values: list[Any] = [None] * len(graph.avals)
     for value, array in (known or {}).items():
@@ -62,7 +62,7 @@ def evaluate(
         values[value] = array
     for value, array in graph.known.items():
         values[value] = array
-    point = Point(values, waves=waves)
+    point = Point(values, trig=trig)
     passes = frozenset() if active is None else frozenset(active.passes)
     for equation in graph.equations:
         if known and _is_known(equation, known) and equation not in passes:
@@ -72,13 +72,13 @@ def evaluate(
         operands = [read(operand, values) for operand in equation.operands]
         with at_equation(equation):
             if active is not None and equation in passes:
-                results, point.residuals[equation] = pass_of(equation).evaluate(
+                results, point.residuals[equation] = operator_rule_of(equation).evaluate(
                     equation,
                     [compat.jax_array(operand) for operand in operands],
                     active.mask(equation),
                 )
-            elif waves is not None and is_wave(equation, graph):
-                results = [waves.value(equation, operands[0])]
+            elif trig is not None and is_trig(equation, graph):
+                results = [trig.value(equation, operands[0])]
             else:
                 results = compat.bind(equation.primitive, operands, equation.params)
         for value, result in zip(equation.results, results, strict=True):

@@ -9,9 +9,9 @@ from typing import Any
 from blockjac.blocks import Block
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elemental import elemental
-from blockjac.elimination.eliminate import Edges, Vertex
+from blockjac.elimination.eliminate import EliminationGraph, Vertex
 from blockjac.elimination.evaluate import Point, evaluate, results
-from blockjac.elimination.shared_trig import Waves
+from blockjac.elimination.shared_trig import SharedTrig
 from blockjac.graph.graph import Graph, Operand
 from blockjac.operators.operator import Edge, written
 from blockjac.rules.fallback import real_dtype, vertex_shape
@@ -29,7 +29,7 @@ class LinearizedGraph:
 
     active: ActiveGraph
     point: Point
-    edges: Edges
+    edges: EliminationGraph
 
     @property
     def graph(self) -> Graph:
@@ -54,7 +54,7 @@ def linearize(
     active: ActiveGraph,
     arguments: Sequence[Any],
     captured: Sequence[Any],
-    waves: Waves | None = None,
+    trig: SharedTrig | None = None,
 ) -> LinearizedGraph:
     """A function at a point, with its elemental Jacobians.
 
@@ -62,9 +62,9 @@ def linearize(
         active: what is differentiated of the traced function.
         arguments: values of its inputs.
         captured: values of its constants.
-        waves: a store for sines and cosines.
+        trig: a store for sines and cosines.
     """
-    point = evaluate(active.graph, arguments, captured, active, waves=waves)
+    point = evaluate(active.graph, arguments, captured, active, trig=trig)
     return LinearizedGraph(active, point, elemental(active, point))
 
 
@@ -72,13 +72,13 @@ def linearize_to_results(
     active: ActiveGraph, arguments: Sequence[Any], captured: Sequence[Any]
 ) -> LinearizedGraph:
     """The same, with the results as vertices of their own: what is eliminated in any order."""
-    stored = Waves.of(active.graph, active.vertices)
+    stored = SharedTrig.of(active.graph, active.vertices)
     linear = linearize(active, arguments, captured, stored)
     lead_to_results(active, linear.edges)
     return linear
 
 
-def lead_to_results(active: ActiveGraph, edges: Edges) -> None:
+def lead_to_results(active: ActiveGraph, edges: EliminationGraph) -> None:
     """Add the results as vertices of their own, each an identity of the vertex that it is."""
     for place, output in enumerate(active.outputs):
         vertex = output.vertex if isinstance(output, Operand) else None

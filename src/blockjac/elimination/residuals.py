@@ -28,13 +28,13 @@ from blockjac.rules import RULES
 from blockjac.rules.registry import Residuals
 
 
-def kept_of(
+def residuals_of(
     active: ActiveGraph,
     point: Point,
     needed: Sequence[int] | None = None,
     early: Sequence[Equation] = (),
 ) -> list[Any]:
-    """What of a point `point_from` needs: values, derivatives, what passes need on the way back.
+    """What of a point `restored_point` needs: values, derivatives, what operators need.
 
     Args:
         active: what is differentiated of a graph.
@@ -69,13 +69,13 @@ def around_passes(active: ActiveGraph) -> list[int]:
     return list(found)
 
 
-def point_from(
+def restored_point(
     active: ActiveGraph,
     kept: Sequence[Any],
     needed: Sequence[int] | None = None,
     early: Sequence[Equation] = (),
 ) -> Point:
-    """A point to take elemental Jacobians at, from `kept_of`; zeros stand for all other values."""
+    """A point to linearize at, from `residuals_of`; zeros stand for all other values."""
     needed = needed_values(active) if needed is None else needed
     given, graph = iter(kept), active.graph
     values: list[Any] = [None] * len(graph.avals)

@@ -19,26 +19,26 @@ from blockjac.base.tracing import is_tracing
 from blockjac.blocks import Block
 from blockjac.graph.graph import Equation, Graph, Operand
 
-WAVES = ("sin", "cos")
+TRIG = ("sin", "cos")
 """Primitives whose value and derivative are a sine and a cosine of one operand."""
 
 FEWEST = 4
 """How many of them a function must have."""
 
 
-class Waves:
+class SharedTrig:
     """The stored sines and cosines of a graph, by the value that they are of."""
 
     def __init__(self) -> None:
         self._pairs: dict[int, tuple[Any, Any]] = {}
 
     @staticmethod
-    def of(graph: Graph, active: Set[int]) -> Waves | None:
+    def of(graph: Graph, active: Set[int]) -> SharedTrig | None:
         """A store for this graph; None where it does not pay."""
         if is_tracing() or any(graph.avals[vertex].shape for vertex in active):
             return None
-        found = sum(is_wave(equation, graph) for equation in graph.equations)
-        return Waves() if found >= FEWEST and jax.default_backend() == "cpu" else None
+        found = sum(is_trig(equation, graph) for equation in graph.equations)
+        return SharedTrig() if found >= FEWEST and jax.default_backend() == "cpu" else None
 
     def value(self, equation: Equation, array: Any) -> Any:
         """What the equation computes."""
@@ -58,9 +58,9 @@ class Waves:
         return self._pairs[key]
 
 
-def is_wave(equation: Equation, graph: Graph) -> bool:
+def is_trig(equation: Equation, graph: Graph) -> bool:
     """Whether an equation is the sine or cosine of a real scalar that is no literal."""
-    if equation.primitive.name not in WAVES or not isinstance(equation.operands[0], Operand):
+    if equation.primitive.name not in TRIG or not isinstance(equation.operands[0], Operand):
         return False
     aval = graph.aval(equation.operands[0])
     return aval.shape == () and jnp.issubdtype(aval.dtype, jnp.floating)

@@ -39,12 +39,12 @@ class Chunked:
     """The answer of a dense `Jacobian`, some rows or columns at a time.
 
     Attributes:
-        question: what is asked.
+        computation: what is asked.
         side: "rows" (backwards) or "columns" (forwards).
         size: how many in a pass; the last pass repeats some so that it is as large.
     """
 
-    question: Jacobian
+    computation: Jacobian
     side: str
     size: int
 
@@ -53,20 +53,20 @@ class Chunked:
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """The auxiliary results and the answer, as the `Jacobian` gives them."""
         del extra
-        question = self.question
-        outputs = graph.outputs[: question.count]
+        computation = self.computation
+        outputs = graph.outputs[: computation.count]
         active = ActiveGraph.of(graph, outputs)
         (check_backwards if self.side == "rows" else check_forwards)(active)
         linear = linearize(active, arguments, captured)
         made = (_by_rows if self.side == "rows" else _by_columns)(self, linear)
         rows = [
             [
-                finished(array, graph.aval(output), graph.avals[leaf], question.holomorphic)
-                for array, leaf in zip(row, question.wrt, strict=True)
+                finished(array, graph.aval(output), graph.avals[leaf], computation.holomorphic)
+                for array, leaf in zip(row, computation.wrt, strict=True)
             ]
             for row, output in zip(made, outputs, strict=True)
         ]
-        return question.beside_results(linear.results(), rows)
+        return computation.beside_results(linear.results(), rows)
 
 
 Part = Callable[[Any, int], list[jax.Array]]
@@ -75,7 +75,7 @@ Part = Callable[[Any, int], list[jax.Array]]
 
 def _by_rows(chunked: Chunked, linear: LinearizedGraph) -> list[list[jax.Array]]:
     """The Jacobian of each result by each input, of real vertices."""
-    wrt, graph, active = chunked.question.wrt, linear.graph, linear.active
+    wrt, graph, active = chunked.computation.wrt, linear.graph, linear.active
     found = []
     for output in active.outputs:
         shape = vertex_shape(graph.aval(output))
@@ -107,7 +107,7 @@ def _by_columns(chunked: Chunked, linear: LinearizedGraph) -> Any:
     lead_to_results(linear.active, linear.edges)
     shapes = [vertex_shape(graph.aval(output)) for output in outputs]
     columns = []
-    for leaf in chunked.question.wrt:
+    for leaf in chunked.computation.wrt:
         shape = vertex_shape(graph.avals[leaf])
         length = math.prod(shape)
         dtype = real_dtype(graph.avals[leaf].dtype)
@@ -200,12 +200,12 @@ def check_dense(call: Call, max_bytes: int | None) -> None:
 
 
 def in_chunks(
-    question: Jacobian, call: Call, max_bytes: int | None, chunk_size: ChunkSize
+    computation: Jacobian, call: Call, max_bytes: int | None, chunk_size: ChunkSize
 ) -> Jacobian | Chunked:
-    """The question in chunks, where it would otherwise take more memory than it may.
+    """The computation in chunks, where it would otherwise take more memory than it may.
 
     Args:
-        question: a dense Jacobian.
+        computation: a dense Jacobian.
         call: the traced function.
         max_bytes: of arguments, result and all that is stored on the way; None for a share of the
             machine's memory.
@@ -220,28 +220,28 @@ def in_chunks(
     check_dense(call, max_bytes)
     graph = call.graph
     limit = memory_limit() if max_bytes is None else max_bytes
-    sides = _sides(question, graph)
+    sides = _sides(computation, graph)
     if isinstance(chunk_size, int) and not isinstance(chunk_size, bool):
         if chunk_size < 1:
             raise ArgumentError(f"chunk_size is {chunk_size}, but must be at least 1, or 'auto'")
-        return Chunked(question, sides[0], chunk_size)
+        return Chunked(computation, sides[0], chunk_size)
     if chunk_size not in (None, "auto"):
         raise ArgumentError(
             f"chunk_size is {chunk_size!r}, but must be an int of at least 1, 'auto' or None"
         )
-    if max_bytes is None and _at_most(graph, question) <= limit:
-        return question
-    if _fits(question, graph, limit):
-        return question
+    if max_bytes is None and _at_most(graph, computation) <= limit:
+        return computation
+    if _fits(computation, graph, limit):
+        return computation
     found, needed = [], []
     for side in sides:
-        size, least = _fitting(question, graph, side, limit)
+        size, least = _fitting(computation, graph, side, limit)
         needed.append(least)
-        while size and not _fits(Chunked(question, side, size), graph, limit):
+        while size and not _fits(Chunked(computation, side, size), graph, limit):
             size = size * 2 // 3
         if size:
-            passes = sum(-(-length // size) for length in _lengths(question, graph, side))
-            found.append((passes, len(found), Chunked(question, side, size)))
+            passes = sum(-(-length // size) for length in _lengths(computation, graph, side))
+            found.append((passes, len(found), Chunked(computation, side, size)))
     if found:
         return min(found, key=lambda one: one[:2])[2]
     raise DenseTooLargeError(
@@ -252,13 +252,15 @@ def in_chunks(
     )
 
 
-def _sides(question: Jacobian, graph: Graph) -> list[str]:
+def _sides(computation: Jacobian, graph: Graph) -> list[str]:
     """The directions that there are, the one of fewer passes first."""
-    active = ActiveGraph.of(graph, graph.outputs[: question.count])
-    rows, columns = (sum(_lengths(question, graph, side)) for side in ("rows", "columns"))
+    active = ActiveGraph.of(graph, graph.outputs[: computation.count])
+    rows, columns = (sum(_lengths(computation, graph, side)) for side in ("rows", "columns"))
     sides = ["rows", "columns"] if rows <= columns else ["columns", "rows"]
-    if question.order in ("reverse", "forward"):
-        sides.sort(key=lambda side: side == ("columns" if question.order == "reverse" else "rows"))
+    if computation.order in ("reverse", "forward"):
+        sides.sort(
+            key=lambda side: side == ("columns" if computation.order == "reverse" else "rows")
+        )
     if not active.is_reversible:
         sides.remove("rows")
     if not is_forward(active):
@@ -266,9 +268,9 @@ def _sides(question: Jacobian, graph: Graph) -> list[str]:
     return sides
 
 
-def _at_most(graph: Graph, question: Jacobian) -> int:
+def _at_most(graph: Graph, computation: Jacobian) -> int:
     """Bytes that reverse or forward order does not exceed: a dense Jacobian of every value."""
-    rows, columns = (sum(_lengths(question, graph, side)) for side in ("rows", "columns"))
+    rows, columns = (sum(_lengths(computation, graph, side)) for side in ("rows", "columns"))
     values = sum(
         math.prod(aval.shape) * aval.dtype.itemsize
         for aval in graph.avals
@@ -277,23 +279,25 @@ def _at_most(graph: Graph, question: Jacobian) -> int:
     return values * (min(rows, columns) + 1) + rows * columns * 8
 
 
-def _fits(question: Jacobian | Chunked, graph: Graph, limit: int) -> bool:
+def _fits(computation: Jacobian | Chunked, graph: Graph, limit: int) -> bool:
     """Whether a program stays within the limit; where that is close, the compiler is asked."""
-    foretold = _peak(question, graph)
-    return foretold <= limit and (foretold * CLOSE <= limit or _compiled(question, graph) <= limit)
+    foretold = _peak(computation, graph)
+    return foretold <= limit and (
+        foretold * CLOSE <= limit or _compiled(computation, graph) <= limit
+    )
 
 
-def _peak(question: Jacobian | Chunked, graph: Graph) -> int:
+def _peak(computation: Jacobian | Chunked, graph: Graph) -> int:
     structs = [compat.struct(graph.avals[value]) for value in graph.inputs]
-    program = _program(question, graph)
+    program = _program(computation, graph)
     return peak_bytes(jax.make_jaxpr(program)(structs, graph.captured), len(structs))
 
 
-def _compiled(question: Jacobian | Chunked, graph: Graph) -> int:
+def _compiled(computation: Jacobian | Chunked, graph: Graph) -> int:
     """What the compiler reports; of the arguments not those that the function has captured."""
     structs = [compat.struct(graph.avals[value]) for value in graph.inputs]
     captured = [compat.struct(graph.avals[value]) for value in graph.constants]
-    lowered = jax.jit(_program(question, graph)).lower(structs, captured)
+    lowered = jax.jit(_program(computation, graph)).lower(structs, captured)
     found = lowered.compile().memory_analysis()
     if found is None:  # not every backend tells
         return 0
@@ -302,27 +306,27 @@ def _compiled(question: Jacobian | Chunked, graph: Graph) -> int:
     return own + found.temp_size_in_bytes - found.alias_size_in_bytes
 
 
-def _program(question: Jacobian | Chunked, graph: Graph) -> Callable[..., Any]:
-    return lambda arguments, captured: question(graph, arguments, captured, ())
+def _program(computation: Jacobian | Chunked, graph: Graph) -> Callable[..., Any]:
+    return lambda arguments, captured: computation(graph, arguments, captured, ())
 
 
-def _lengths(question: Jacobian, graph: Graph, side: str) -> list[int]:
+def _lengths(computation: Jacobian, graph: Graph, side: str) -> list[int]:
     """How many rows each result has, or columns each input."""
     if side == "rows":
-        avals = [graph.aval(output) for output in graph.outputs[: question.count]]
+        avals = [graph.aval(output) for output in graph.outputs[: computation.count]]
     else:
-        avals = [graph.avals[leaf] for leaf in question.wrt]
+        avals = [graph.avals[leaf] for leaf in computation.wrt]
     return [math.prod(vertex_shape(aval)) for aval in avals]
 
 
-def _fitting(question: Jacobian, graph: Graph, side: str, limit: int) -> tuple[int, int]:
+def _fitting(computation: Jacobian, graph: Graph, side: str, limit: int) -> tuple[int, int]:
     """The largest chunk that fits, about, 0 for none; and what the smallest needs."""
 
     def peak(size: int) -> int:
-        return _peak(Chunked(question, side, size), graph)
+        return _peak(Chunked(computation, side, size), graph)
 
     least = low_peak = peak(1)
-    low, high = 1, max(_lengths(question, graph, side), default=1)
+    low, high = 1, max(_lengths(computation, graph, side), default=1)
     if least > limit:
         return 0, least
     high_peak = peak(high)

@@ -1,6 +1,6 @@
 """What a traced function is asked for: its values, its Jacobian, a pullback, a pushforward.
 
-Each question is a frozen dataclass, so that it can key a compiled program, and a function of the
+Each computation is a frozen dataclass, so that it can key a compiled program, and a function of the
 graph and of arrays, so that `program.run` can emit it inside a caller's trace or compile it.
 """
 
@@ -29,7 +29,7 @@ from blockjac.elimination.linearize import (
     linearize,
     linearize_to_results,
 )
-from blockjac.elimination.residuals import kept_of, point_from
+from blockjac.elimination.residuals import residuals_of, restored_point
 from blockjac.graph.graph import Graph, Operand
 from blockjac.graph.trace import is_inexact
 from blockjac.planning import Order, choose_order
@@ -70,7 +70,7 @@ class Values:
         active = ActiveGraph.of(graph, graph.outputs[: self.count])
         check_backwards(active)
         point = evaluate(graph, arguments, captured, active)
-        return results(graph, point.values), kept_of(active, point)
+        return results(graph, point.values), residuals_of(active, point)
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class Pullback:
         del captured
         outputs = graph.outputs[: self.count]
         active = ActiveGraph.of(graph, outputs)
-        point = point_from(active, kept)
+        point = restored_point(active, kept)
         linear = LinearizedGraph(active, point, elemental(active, point))
         edges = linear.edges
         smooth = [output for output in outputs if is_inexact(graph.aval(output))]

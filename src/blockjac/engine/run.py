@@ -41,7 +41,7 @@ _programs: Cache[Callable[..., Any]] = Cache("programs", 512, max_bytes=2**29)
 
 _met: Cache[bool] = Cache("programs but for their numbers", 4096)
 
-Question = Callable[[Graph, Sequence[Any], Sequence[Any], Sequence[Any]], Any]
+Computation = Callable[[Graph, Sequence[Any], Sequence[Any], Sequence[Any]], Any]
 """Emits a computation from a graph, its arguments, its captured and extra arrays; hashable.
 
 It may have `keeps_structure`: whether the answer's structure may depend on constants of the
@@ -51,31 +51,31 @@ program may be open. Both are taken to be false where they are missing.
 
 
 def run(
-    question: Question, graph: Graph, arguments: Sequence[Any], extra: Sequence[Any] = ()
+    computation: Computation, graph: Graph, arguments: Sequence[Any], extra: Sequence[Any] = ()
 ) -> Any:
-    """Run `question(graph, arguments, captured, extra)`, compiled unless a trace is under way.
+    """Run `computation(graph, arguments, captured, extra)`, compiled unless a trace is under way.
 
     Args:
-        question: what is asked of the graph.
+        computation: what is asked of the graph.
         graph: the traced function.
         arguments: values of the graph's inputs.
         extra: further arrays, such as cotangents.
 
     Returns:
-        What the question returns.
+        What the computation returns.
     """
-    if getattr(question, "keeps_structure", False):
+    if getattr(computation, "keeps_structure", False):
         graph = structured(graph)
     captured = graph.captured
     if compat.is_traced((arguments, captured, extra)):
-        return emission(question, graph)(arguments, captured, extra)
+        return emission(computation, graph)(arguments, captured, extra)
     shapes = tuple(
         (tuple(np.shape(array)), str(getattr(array, "dtype", type(array)))) for array in extra
     )
     # jax.jit itself tells apart the settings that it depends on, such as x64 and matmul precision.
-    further = (question, edition(), shapes)
+    further = (computation, edition(), shapes)
     key = (further, graph_key(graph))
-    if getattr(question, "takes_any_numbers", False):
+    if getattr(computation, "takes_any_numbers", False):
         if graph.numbers_are_open is None and key in _programs:
             graph.numbers_are_open = False
         if graph.numbers_are_open is not False:
@@ -86,13 +86,13 @@ def run(
                 _met.put(open_key, True)
             if graph.numbers_are_open:
                 graph, key, captured = opened, open_key, [*captured, *numbers]
-    program = _programs.made(key, partial(_compiled, question, graph), _program_bytes(graph))
+    program = _programs.made(key, partial(_compiled, computation, graph), _program_bytes(graph))
     return program(list(arguments), list(captured), list(extra))
 
 
-def _compiled(question: Question, graph: Graph) -> Callable[..., Any]:
+def _compiled(computation: Computation, graph: Graph) -> Callable[..., Any]:
     """The program of a graph; it outlives a call, whose captured arrays must not be kept."""
-    return jax.jit(emission(question, replace(graph, captured=[])))
+    return jax.jit(emission(computation, replace(graph, captured=[])))
 
 
 def _program_bytes(graph: Graph) -> int:
@@ -107,28 +107,28 @@ def structured(graph: Graph) -> Graph:
     return with_known_places(with_batched_steps(graph))
 
 
-def losses(question: Question, graph: Graph, arguments: Sequence[Any]) -> tuple[Loss, ...]:
-    """Where the answer to a question loses structure; nothing is computed.
+def losses(computation: Computation, graph: Graph, arguments: Sequence[Any]) -> tuple[Loss, ...]:
+    """Where the answer to a computation loses structure; nothing is computed.
 
     Args:
-        question: what is asked of the graph, of no extra arrays.
+        computation: what is asked of the graph, of no extra arrays.
         graph: the traced function.
         arguments: values of the graph's inputs.
     """
-    if getattr(question, "keeps_structure", False):
+    if getattr(computation, "keeps_structure", False):
         graph = structured(graph)
     captured = graph.captured
 
     def found() -> tuple[Loss, ...]:
         with recording() as record:
             jax.eval_shape(
-                lambda *given: emission(question, graph)(*given, ()), list(arguments), captured
+                lambda *given: emission(computation, graph)(*given, ()), list(arguments), captured
             )
         return record.losses
 
     if compat.is_traced((arguments, captured)):
         return found()
-    return _losses.made((question, edition(), _places_key(graph)), found)
+    return _losses.made((computation, edition(), _places_key(graph)), found)
 
 
 def _places_key(graph: Graph) -> Any:
@@ -140,9 +140,9 @@ def _places_key(graph: Graph) -> Any:
     return graph_key(graph), lines
 
 
-def emission(question: Question, graph: Graph) -> Callable[..., Any]:
-    """The computation that answers a question: of arguments, captured and extra arrays."""
-    return with_fused_loops(partial(question, graph), graph)
+def emission(computation: Computation, graph: Graph) -> Callable[..., Any]:
+    """The computation that answers a computation: of arguments, captured and extra arrays."""
+    return with_fused_loops(partial(computation, graph), graph)
 
 
 def matmul_precision(graph: Graph) -> str | None:

@@ -21,7 +21,7 @@ from blockjac.base import compat
 
 
 class Kind(Enum):
-    """What is known of a value as a function of the inputs in question."""
+    """What is known of a value as a function of the inputs in computation."""
 
     ZERO = "always zero"
     CONSTANT = "does not depend on them"

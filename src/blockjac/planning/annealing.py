@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blockjac.errors import OrderError
-from blockjac.planning.elimination_state import Game, State
+from blockjac.planning.elimination_state import Elimination, State
 
 OBJECTIVES = ("edge_products", "multiplications", "seconds")
 """What a search can make small."""
@@ -70,14 +70,14 @@ class Search:
             )
 
 
-def annealed(game: Game, order: Sequence[int], search: Search) -> list[int]:
+def annealed(elimination: Elimination, order: Sequence[int], search: Search) -> list[int]:
     """The cheapest order that annealing finds from a given one.
 
     A change moves one vertex, exchanges two, or moves a few that follow each other. What lies
     before the changed span stays, and so does what lies behind where the same edges are left.
 
     Args:
-        game: the graph.
+        elimination: of the graph.
         order: all vertices that may be eliminated.
         search: steps, seed, seconds.
     """
@@ -87,7 +87,7 @@ def annealed(game: Game, order: Sequence[int], search: Search) -> list[int]:
     chance = random.Random(search.seed)
     stop = math.inf if search.seconds is None else time.perf_counter() + search.seconds
     for round_ in range(ROUNDS):
-        walk = _Walk(game, best)
+        walk = _Walk(elimination, best)
         best_price = walk.price
         steps = (search.steps + round_) // ROUNDS
         temperature = FIRST_TEMPERATURE * walk.price
@@ -106,20 +106,20 @@ def annealed(game: Game, order: Sequence[int], search: Search) -> list[int]:
 class _Walk:
     """An order, with the state before each of its moves and the price of each."""
 
-    def __init__(self, game: Game, order: Sequence[int]) -> None:
-        self.game = game
+    def __init__(self, elimination: Elimination, order: Sequence[int]) -> None:
+        self.elimination = elimination
         self.order = list(order)
-        self.states: list[State] = [game.start]
+        self.states: list[State] = [elimination.start]
         self.prices: list[float] = []
         for vertex in self.order:
-            state, price = game.move(self.states[-1], vertex)
+            state, price = elimination.move(self.states[-1], vertex)
             self.states.append(state)
             self.prices.append(price)
         self.price = sum(self.prices)
 
     def try_span(self, low: int, changed: Sequence[int], allowed: float) -> None:
         """Put other vertices from place `low` on, unless that costs more than is allowed."""
-        move, before = self.game.move, self.states
+        move, before = self.elimination.move, self.states
         high = low + len(changed)
         left = sum(self.prices[low:high]) + allowed
         state, states, prices = before[low], [], []

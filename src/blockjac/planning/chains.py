@@ -15,7 +15,7 @@ STEPS = 40_000
 are in chains, the fewer are ordered together."""
 
 
-def chain_moves(game: Structured, count: int) -> tuple[list[int], State, float]:
+def chain_moves(elimination: Structured, count: int) -> tuple[list[int], State, float]:
     """The moves that eliminate all chains of a graph.
 
     A chain is a run of vertices with one edge in and one edge out each. Its products may be formed
@@ -23,16 +23,18 @@ def chain_moves(game: Structured, count: int) -> tuple[list[int], State, float]:
     chains whose best orders are known.
 
     Args:
-        game: the graph.
+        elimination: of the graph.
         count: how many vertices may be eliminated.
 
     Returns:
         The moves, the state after them, and their price.
     """
-    moves = [move for chain in _chains(game.start, count) for move in _best(game, chain)]
-    state, spent = game.start, 0.0
+    moves = [
+        move for chain in _chains(elimination.start, count) for move in _best(elimination, chain)
+    ]
+    state, spent = elimination.start, 0.0
     for move in moves:
-        state, price = game.move(state, move)
+        state, price = elimination.move(state, move)
         spent += price
     return moves, state, spent
 
@@ -59,9 +61,9 @@ def _chains(state: State, count: int) -> list[list[int]]:
     return [part for part in parts if len(part) > 1]
 
 
-def _best(game: Structured, chain: Sequence[int]) -> list[int]:
+def _best(elimination: Structured, chain: Sequence[int]) -> list[int]:
     """The vertices of a chain in the order that is cheapest."""
-    leaving, entering = game.start
+    leaving, entering = elimination.start
     points = [entering[chain[0]][0], *chain, next(iter(leaving[chain[-1]]))]
     last = len(points) - 1
     made: dict[tuple[int, int], int] = {}
@@ -74,10 +76,10 @@ def _best(game: Structured, chain: Sequence[int]) -> list[int]:
         for first in range(last - length + 1):
             end = first + length
             for middle in range(first + 1, end):
-                edge, paid = game.pairs.product(made[middle, end], made[first, middle])
+                edge, paid = elimination.pairs.product(made[middle, end], made[first, middle])
                 paid += price[first, middle] + price[middle, end]
                 if length == last:  # factors that are still apart are multiplied in the end
-                    paid += game.pairs.writing(edge)
+                    paid += elimination.pairs.writing(edge)
                 if (first, end) not in price or paid < price[first, end]:
                     made[first, end], price[first, end] = edge, paid
                     split[first, end] = middle

@@ -7,7 +7,7 @@ from typing import Any
 from jax.extend import core
 
 from blockjac.base import compat
-from blockjac.elimination.active_graph import OWN_RULE, ActiveGraph, pass_of
+from blockjac.elimination.active_graph import OWN_RULE, ActiveGraph, operator_rule_of
 from blockjac.errors import DifferentiationTypeError, NoWayBackError
 from blockjac.graph.trace import has_linear_rule
 from blockjac.rules.collectives import COLLECTIVES
@@ -73,7 +73,7 @@ def check_backwards(active: ActiveGraph) -> None:
 def _rule_in_the_way(active: ActiveGraph) -> str | None:
     """The first function whose own rule has no way back; None if it is a loop that has none."""
     for equation in active.passes:
-        if pass_of(equation).reversible(equation, active.mask(equation)):
+        if operator_rule_of(equation).reversible(equation, active.mask(equation)):
             continue
         found = _first_rule(equation.primitive.name, equation.params)
         if found is not None:

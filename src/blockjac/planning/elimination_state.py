@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from blockjac.algebra.cost import Abstract, Cost, current
 from blockjac.algebra.materialize import dense
-from blockjac.algebra.plan_cache import Kind, Outline, outlined
+from blockjac.algebra.plan_cache import AbstractBlock, BlockSignature, signature_of
 from blockjac.blocks import Block, add, star
-from blockjac.elimination.eliminate import Edges, Vertex
+from blockjac.elimination.eliminate import EliminationGraph, Vertex
 from blockjac.operators.operator import Operator
 
 SAME = 0
@@ -35,7 +35,7 @@ State = tuple[list[Any], list[Any]]
 """Edges by tail, and tails by head; lists and what they hold are never changed."""
 
 
-class Game(Protocol):
+class Elimination(Protocol):
     """What a planner plays: vertices are numbered `0 .. size - 1`."""
 
     start: State
@@ -55,7 +55,7 @@ class Answer:
         price: of the operation.
     """
 
-    kind: Kind | None
+    kind: BlockSignature | None
     arrays: tuple[tuple[int | None, int], ...]
     price: float
 
@@ -71,8 +71,8 @@ class Pairs:
 
     def __init__(self, price: Callable[[Cost], float]) -> None:
         self.price = price
-        self._kinds: list[tuple[Kind, tuple[int, ...]] | None] = [None, None, None]
-        self._numbers: dict[tuple[Kind, tuple[int, ...]], int] = {}
+        self._kinds: list[tuple[BlockSignature, tuple[int, ...]] | None] = [None, None, None]
+        self._numbers: dict[tuple[BlockSignature, tuple[int, ...]], int] = {}
         self._marks: dict[int, int] = {}
         self._arrays: list[Any] = [None]
         self._products: dict[tuple[int, int], tuple[int, float]] = {}
@@ -84,7 +84,7 @@ class Pairs:
         """The number of an edge of the graph, whose arrays are known from now on."""
         if isinstance(edge, Operator):
             return OPAQUE
-        for array in outlined(edge)[1]:
+        for array in signature_of(edge)[1]:
             if id(array) not in self._marks:
                 self._marks[id(array)] = len(self._arrays)
                 self._arrays.append(array)
@@ -93,11 +93,11 @@ class Pairs:
     def _number_of(self, block: Block) -> int:
         if block.is_zero:
             return ZERO
-        kind, arrays = outlined(block)
+        kind, arrays = signature_of(block)
         marks = tuple([self._marks.get(id(array), 0) for array in arrays])
         return self._entered((kind, marks))
 
-    def _entered(self, key: tuple[Kind, tuple[int, ...]]) -> int:
+    def _entered(self, key: tuple[BlockSignature, tuple[int, ...]]) -> int:
         if key not in self._numbers:
             self._numbers[key] = len(self._kinds)
             self._kinds.append(key)
@@ -109,7 +109,7 @@ class Pairs:
         if found is None:
             raise ValueError("neither an operator nor the identity of a result has a structure")
         kind, marks = found
-        return Outline(
+        return AbstractBlock(
             kind,
             [
                 self._arrays[mark] if mark else Abstract(shape, dtype)
@@ -183,9 +183,9 @@ class Pairs:
     def _answer(self, made: Block, left: Block, right: Block, price: float) -> Answer:
         if made.is_zero:
             return Answer(None, (), price)
-        given = [*outlined(left)[1], *outlined(right)[1]]
+        given = [*signature_of(left)[1], *signature_of(right)[1]]
         place_of = {id(array): place for place, array in reversed(list(enumerate(given)))}
-        kind, arrays = outlined(made)
+        kind, arrays = signature_of(made)
         places = [(place_of.get(id(one)), self._marks.get(id(one), 0)) for one in arrays]
         return Answer(kind, tuple(places), price)
 
@@ -207,7 +207,7 @@ class Structured:
         pairs: what edges contract to; shared between games of the same prices.
     """
 
-    def __init__(self, edges: Edges, vertices: Sequence[Vertex], pairs: Pairs) -> None:
+    def __init__(self, edges: EliminationGraph, vertices: Sequence[Vertex], pairs: Pairs) -> None:
         self.pairs = pairs
         numbers = _numbered(edges, vertices)
         leaving: list[dict[int, int]] = [{} for _ in numbers]
@@ -271,7 +271,7 @@ class Scalars:
         vertices: those that a planner may eliminate, in the order of their numbers.
     """
 
-    def __init__(self, edges: Edges, vertices: Sequence[Vertex]) -> None:
+    def __init__(self, edges: EliminationGraph, vertices: Sequence[Vertex]) -> None:
         numbers = _numbered(edges, vertices)
         leaving, entering = [0] * len(numbers), [0] * len(numbers)
         self.same = [0] * len(numbers)
@@ -285,7 +285,7 @@ class Scalars:
         self.start: State = (leaving, entering)
 
     @staticmethod
-    def fits(edges: Edges) -> bool:
+    def fits(edges: EliminationGraph) -> bool:
         """Whether every edge of the graph is one number, and all of its Jacobian is asked for."""
         return not edges.skipped and all(
             isinstance(edge, Block) and not edge.shape
@@ -322,7 +322,7 @@ class Scalars:
         return tails.bit_count() * (heads & ~self.same[vertex]).bit_count()
 
 
-def _numbered(edges: Edges, vertices: Sequence[Vertex]) -> dict[Vertex, int]:
+def _numbered(edges: EliminationGraph, vertices: Sequence[Vertex]) -> dict[Vertex, int]:
     """Numbers of all vertices, those that may be eliminated first."""
     others: Iterable[Vertex] = (
         vertex for heads in (edges.leaving, edges.entering) for vertex in heads

@@ -16,7 +16,7 @@ from blockjac.algebra.cost import Cost, OverBudget, planning
 from blockjac.algebra.materialize import dense
 from blockjac.algebra.star import compact
 from blockjac.elimination.active_graph import ActiveGraph
-from blockjac.elimination.eliminate import Edges, Vertex, eliminate
+from blockjac.elimination.eliminate import EliminationGraph, Vertex, eliminate
 from blockjac.elimination.linearize import LinearizedGraph
 from blockjac.errors import OrderError
 from blockjac.operators.operator import Operator
@@ -28,7 +28,14 @@ from blockjac.planning.directions import (
     goes_backwards,
     goes_forwards,
 )
-from blockjac.planning.elimination_state import NO_LIMIT, Game, Pairs, Scalars, State, Structured
+from blockjac.planning.elimination_state import (
+    NO_LIMIT,
+    Elimination,
+    Pairs,
+    Scalars,
+    State,
+    Structured,
+)
 from blockjac.planning.plan import Plan
 from blockjac.terms.block import Block
 
@@ -144,7 +151,7 @@ def _given(order: tuple[int, ...], wanted: Sequence[Vertex]) -> list[Vertex]:
     return list(order)
 
 
-def _cheapest_in_time(edges: Edges, reverse: list[Vertex], write: bool) -> list[Vertex]:
+def _cheapest_in_time(edges: EliminationGraph, reverse: list[Vertex], write: bool) -> list[Vertex]:
     least = price(edges, reverse, write).seconds() * MARGIN
     bound, best = least, reverse
     for candidate in (
@@ -162,7 +169,7 @@ def _cheapest_in_time(edges: Edges, reverse: list[Vertex], write: bool) -> list[
     return best
 
 
-def _is_wide_gradient(edges: Edges) -> bool:
+def _is_wide_gradient(edges: EliminationGraph) -> bool:
     """Whether one number is differentiated: then backwards carries no more than the values do."""
     results = _results(edges)
     return (
@@ -170,7 +177,7 @@ def _is_wide_gradient(edges: Edges) -> bool:
     )
 
 
-def _results(edges: Edges) -> list[tuple[Vertex, Any]]:
+def _results(edges: EliminationGraph) -> list[tuple[Vertex, Any]]:
     return [
         (head, edge)
         for head, tails in edges.entering.items()
@@ -180,7 +187,7 @@ def _results(edges: Edges) -> list[tuple[Vertex, Any]]:
 
 
 def price(
-    edges: Edges,
+    edges: EliminationGraph,
     order: Sequence[Vertex],
     write: bool,
     limit: int | None = None,
@@ -217,7 +224,9 @@ def price(
 # Orders that are found by playing
 
 
-def _apart(edges: Edges, vertices: Sequence[Vertex]) -> tuple[list[Vertex], list[Vertex]]:
+def _apart(
+    edges: EliminationGraph, vertices: Sequence[Vertex]
+) -> tuple[list[Vertex], list[Vertex]]:
     """The vertices that meet blocks alone, and those that meet operators.
 
     Operands and results of operators come last, backwards: an operator is passed in one go, and to
@@ -228,13 +237,13 @@ def _apart(edges: Edges, vertices: Sequence[Vertex]) -> tuple[list[Vertex], list
     return [vertex for vertex in vertices if vertex not in behind], last
 
 
-def _meets_operator(edges: Edges, vertex: Vertex) -> bool:
+def _meets_operator(edges: EliminationGraph, vertex: Vertex) -> bool:
     around = *edges.entering.get(vertex, {}).values(), *edges.leaving.get(vertex, {}).values()
     return any(isinstance(edge, Operator) for edge in around)
 
 
 def greedy_order(
-    edges: Edges,
+    edges: EliminationGraph,
     vertices: Sequence[Vertex],
     objective: Callable[[Cost], float] = Cost.seconds,
     limit: int | None = None,
@@ -254,15 +263,15 @@ def greedy_order(
     """
     free, last = _apart(edges, vertices)
     with planning(limit):
-        game = Structured(edges, free, Pairs(objective))
-        moves, _ = _greedy_moves(game, game.start, range(len(free)), bound)
+        elimination = Structured(edges, free, Pairs(objective))
+        moves, _ = _greedy_moves(elimination, elimination.start, range(len(free)), bound)
     return [*(free[move] for move in moves), *last]
 
 
 def _greedy_moves(
-    game: Structured | Scalars, state: State, moves: Sequence[int], bound: float = math.inf
+    elimination: Structured | Scalars, state: State, moves: Sequence[int], bound: float = math.inf
 ) -> tuple[list[int], float]:
-    prices = {move: _to_ten_digits(game.price_of(state, move)) for move in moves}
+    prices = {move: _to_ten_digits(elimination.price_of(state, move)) for move in moves}
     queue = [(price, move) for move, price in prices.items()]
     heapq.heapify(queue)
     order: list[int] = []
@@ -273,14 +282,14 @@ def _greedy_moves(
             continue
         del prices[move]
         order.append(move)
-        around = game.around(state, move)
-        state, paid = game.move(state, move)
+        around = elimination.around(state, move)
+        state, paid = elimination.move(state, move)
         spent += paid
         if spent > bound:
             raise OverBudget
         for one in around:
             if one in prices:
-                prices[one] = _to_ten_digits(game.price_of(state, one))
+                prices[one] = _to_ten_digits(elimination.price_of(state, one))
                 heapq.heappush(queue, (prices[one], one))
     return order, spent
 
@@ -291,7 +300,7 @@ def _to_ten_digits(price: float) -> float:
 
 
 def chain_order(
-    edges: Edges,
+    edges: EliminationGraph,
     vertices: Sequence[Vertex],
     limit: int | None = None,
     bound: float = math.inf,
@@ -303,18 +312,18 @@ def chain_order(
     """
     free, last = _apart(edges, vertices)
     with planning(limit):
-        game = Structured(edges, free, Pairs(Cost.seconds))
-        moves, state, spent = chain_moves(game, len(free))
+        elimination = Structured(edges, free, Pairs(Cost.seconds))
+        moves, state, spent = chain_moves(elimination, len(free))
         if not moves or spent > bound:
             raise OverBudget
         done = set(moves)
         rest = [move for move in range(len(free)) if move not in done]
-        more, _ = _greedy_moves(game, state, rest, bound - spent)
+        more, _ = _greedy_moves(elimination, state, rest, bound - spent)
     return [*(free[move] for move in (*moves, *more)), *last]
 
 
 def searched_order(
-    search: Search, edges: Edges, reverse: list[Vertex], write: bool
+    search: Search, edges: EliminationGraph, reverse: list[Vertex], write: bool
 ) -> list[Vertex]:
     """The best of reverse, forward, greedy and what annealing makes of the best of these.
 
@@ -337,11 +346,11 @@ def searched_order(
     place = {vertex: number for number, vertex in enumerate(free)}
     with planning():
         if search.objective == "edge_products" and Scalars.fits(edges):
-            game: Game = Scalars(edges, free)
+            elimination: Elimination = Scalars(edges, free)
         else:
-            game = Structured(edges, free, Pairs(objective))
+            elimination = Structured(edges, free, Pairs(objective))
         start = [place[vertex] for vertex in candidates[0] if vertex in place]
-        found = [*(free[move] for move in annealed(game, start, search)), *last]
+        found = [*(free[move] for move in annealed(elimination, start, search)), *last]
     return min([found, *candidates], key=exact)
 
 

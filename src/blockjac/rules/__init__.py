@@ -24,10 +24,10 @@ from blockjac.rules import (
 )
 from blockjac.rules.define import define
 from blockjac.rules.registry import (
-    PASSES,
+    OPERATOR_RULES,
     RULES,
     ZERO,
-    Pass,
+    OperatorRule,
     Rule,
     elementwise,
     kept,
@@ -44,9 +44,11 @@ if TYPE_CHECKING:
     from blockjac.checking.rules import check
 
 __all__ = [
+    "OPERATOR_RULES",
     "PASSES",
     "RULES",
     "ZERO",
+    "OperatorRule",
     "Pass",
     "Rule",
     "broadcast",
@@ -75,6 +77,9 @@ __all__ = [
     "windows",
     "zero",
 ]
+
+PASSES, Pass = OPERATOR_RULES, OperatorRule
+"""The names of before 0.2."""
 
 
 def __getattr__(name: str) -> Any:

@@ -35,7 +35,16 @@ from blockjac.graph.graph import Equation
 from blockjac.operators.operator import Operator, OperatorGroup
 from blockjac.rules.cumulative import RunningSum
 from blockjac.rules.fallback import real_dtype, vertex_shape
-from blockjac.rules.registry import PASSES, RULES, Edges, Pass, labels_of, made, over, plain
+from blockjac.rules.registry import (
+    OPERATOR_RULES,
+    RULES,
+    EliminationGraph,
+    OperatorRule,
+    labels_of,
+    made,
+    over,
+    plain,
+)
 from blockjac.terms.block import rebuilt
 
 _ELEMENTWISE = """
@@ -68,7 +77,7 @@ def complex_rule(
     inputs: Sequence[Any],
     params: dict[str, Any],
     active: Sequence[bool],
-) -> Edges | None:
+) -> EliminationGraph | None:
     """The elemental Jacobians of an equation with complex numbers, on their parts.
 
     Args:
@@ -88,7 +97,7 @@ def complex_rule(
     rows = RULES[name].apply(outs, inputs, params, active)
     if rows is None:
         return None
-    answer: Edges = []
+    answer: EliminationGraph = []
     for out, row in zip(outs, rows, strict=True):
         wanted = [edge if moves else None for edge, moves in zip(row, active, strict=True)]
         edges = [
@@ -591,7 +600,7 @@ def _evaluate(
     return compat.bind(equation.primitive, inputs, equation.params), None
 
 
-def _linear(*edges: Callable[[Equation, Any, Any], Any]) -> Pass:
+def _linear(*edges: Callable[[Equation, Any, Any], Any]) -> OperatorRule:
     """A linear primitive, by its edge `(equation, out, operand)` for each operand."""
 
     def rows(
@@ -600,7 +609,7 @@ def _linear(*edges: Callable[[Equation, Any, Any], Any]) -> Pass:
         outs: Sequence[Any],
         residuals: Any,
         active: Sequence[bool],
-    ) -> Edges:
+    ) -> EliminationGraph:
         del residuals
         return [
             [
@@ -609,16 +618,16 @@ def _linear(*edges: Callable[[Equation, Any, Any], Any]) -> Pass:
             ]
         ]
 
-    return Pass(_evaluate, rows)
+    return OperatorRule(_evaluate, rows)
 
 
-PASSES["real"] = _linear(lambda _, out, operand: _part(0, out, operand))
-PASSES["imag"] = _linear(lambda _, out, operand: _part(1, out, operand))
-PASSES["conj"] = _linear(lambda _, out, operand: _conjugate(out, operand))
-PASSES["complex"] = _linear(
+OPERATOR_RULES["real"] = _linear(lambda _, out, operand: _part(0, out, operand))
+OPERATOR_RULES["imag"] = _linear(lambda _, out, operand: _part(1, out, operand))
+OPERATOR_RULES["conj"] = _linear(lambda _, out, operand: _conjugate(out, operand))
+OPERATOR_RULES["complex"] = _linear(
     lambda _, out, operand: _placed(0, out, operand),
     lambda _, out, operand: _placed(1, out, operand),
 )
-PASSES["fft"] = _linear(
+OPERATOR_RULES["fft"] = _linear(
     lambda equation, out, operand: Operator(FourierTransform(equation, out, operand), 0, 0)
 )

@@ -25,8 +25,8 @@ from blockjac.blocks import Block, Index, Label, Term
 from blockjac.graph.graph import Equation
 from blockjac.operators.batched_map import LinearMap, Side, through
 from blockjac.operators.operator import OperatorGroup
-from blockjac.rules.fallback import ONE_EQUATION
-from blockjac.rules.registry import PASSES, Edges, Pass, labels_of, plain
+from blockjac.rules.fallback import BY_JAX
+from blockjac.rules.registry import OPERATOR_RULES, EliminationGraph, OperatorRule, labels_of, plain
 from blockjac.terms.block import delta_pairs, rebuilt
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import collect
@@ -395,7 +395,7 @@ def _evaluate(
 ) -> tuple[Sequence[Any], Any]:
     """The result, and of each operand what the derivative by the other one needs."""
     if _is_complex(inputs):
-        return ONE_EQUATION.evaluate(equation, inputs, active)
+        return BY_JAX.evaluate(equation, inputs, active)
     results = compat.bind(equation.primitive, inputs, equation.params)
     return results, [
         one if wanted else None for one, wanted in zip(inputs, active[::-1], strict=True)
@@ -408,10 +408,10 @@ def _edges(
     outs: Sequence[Any],
     residuals: Any,
     active: Sequence[bool],
-) -> Edges:
+) -> EliminationGraph:
     """An operator for each operand."""
     if _is_complex(inputs):
-        return ONE_EQUATION.edges(equation, inputs, outs, residuals, active)
+        return BY_JAX.edges(equation, inputs, outs, residuals, active)
     shapes = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in (*inputs, *outs)]
     convolution = Convolution(equation.primitive, equation.params, *shapes)
     parts = [
@@ -428,4 +428,4 @@ def _is_complex(inputs: Sequence[Any]) -> bool:
     return any(jnp.issubdtype(one.dtype, jnp.complexfloating) for one in inputs)
 
 
-PASSES["conv_general_dilated"] = Pass(_evaluate, _edges)
+OPERATOR_RULES["conv_general_dilated"] = OperatorRule(_evaluate, _edges)

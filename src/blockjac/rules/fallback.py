@@ -19,7 +19,7 @@ from blockjac.base import compat
 from blockjac.graph.graph import Equation
 from blockjac.graph.trace import is_inexact
 from blockjac.operators.operator import OperatorGroup
-from blockjac.rules.registry import Pass
+from blockjac.rules.registry import OperatorRule
 
 REVERSE_ONLY = {"custom_vjp_call"}
 """Primitives that JAX differentiates backwards only."""
@@ -134,7 +134,7 @@ def placed(
     return edges
 
 
-ONE_EQUATION = Pass(evaluate, fallback)
+BY_JAX = OperatorRule(evaluate, fallback)
 """For every primitive that has no rule."""
 
 

@@ -18,7 +18,7 @@ from blockjac.graph.graph import Equation
 from blockjac.graph.trace import is_inexact
 from blockjac.operators.operator import OperatorGroup
 from blockjac.rules.fallback import of_moving, packed, placed, real_dtype, unpacked, vertex_shape
-from blockjac.rules.registry import PASSES, Edges, Pass
+from blockjac.rules.registry import OPERATOR_RULES, EliminationGraph, OperatorRule
 
 RIGHT_HAND_SIDE = "right-hand side"
 """The name of the axis of right-hand sides, each of which a solve treats alike."""
@@ -42,7 +42,7 @@ def factor_edges(
     outs: Sequence[Any],
     residuals: Any,
     active: Sequence[bool],
-) -> Edges:
+) -> EliminationGraph:
     """The derivatives of all factors by the matrix: each matrix of a batch apart."""
     del active
     (matrix,) = inputs
@@ -87,7 +87,7 @@ def names_of(value: Any, depth: int, *core: Hashable) -> tuple[Hashable, ...]:
 
 
 for _name in ("cholesky", "eig", "lu", "qr"):
-    PASSES[_name] = Pass(factorized, factor_edges)
+    OPERATOR_RULES[_name] = OperatorRule(factorized, factor_edges)
 
 
 # Solves
@@ -109,7 +109,7 @@ def _solve_group(
     pull: Callable[[Any], Sequence[Any]],
     push: Callable[[Sequence[Any]], Any],
     sides: Sequence[Hashable],
-) -> Edges:
+) -> EliminationGraph:
     """The operators of a solve by the active of its operands.
 
     Args:
@@ -157,7 +157,7 @@ def triangular_solve(
     outs: Sequence[Any],
     residuals: Any,
     active: Sequence[bool],
-) -> Edges:
+) -> EliminationGraph:
     """`X = op(A)^-1 B`, or `B op(A)^-1`, where op transposes, conjugates, or does nothing.
 
         dX = op(A)^-1 (dB - op(dA) X)
@@ -212,7 +212,7 @@ def tridiagonal_solve(
     outs: Sequence[Any],
     residuals: Any,
     active: Sequence[bool],
-) -> Edges:
+) -> EliminationGraph:
     """`X = T^-1 B` with the diagonals of `T` given: lower, main, upper, each of the full length.
 
         dX = T^-1 (dB - dT X)
@@ -264,5 +264,5 @@ def _moved(array: Any, step: int, axis: int) -> Any:
     return lax.pad(array, jnp.zeros((), array.dtype), padding)
 
 
-PASSES["triangular_solve"] = Pass(_solved, triangular_solve)
-PASSES["tridiagonal_solve"] = Pass(_solved, tridiagonal_solve)
+OPERATOR_RULES["triangular_solve"] = OperatorRule(_solved, triangular_solve)
+OPERATOR_RULES["tridiagonal_solve"] = OperatorRule(_solved, tridiagonal_solve)

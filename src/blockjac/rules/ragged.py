@@ -13,8 +13,8 @@ from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.graph.graph import Equation
 from blockjac.operators.operator import OperatorGroup
-from blockjac.rules.fallback import ONE_EQUATION, placed
-from blockjac.rules.registry import PASSES, Edges, Pass
+from blockjac.rules.fallback import BY_JAX, placed
+from blockjac.rules.registry import OPERATOR_RULES, EliminationGraph, OperatorRule
 
 GROUP = "group"
 """The name of the axis of groups."""
@@ -86,7 +86,7 @@ def evaluate(
 ) -> tuple[Sequence[Any], Any]:
     """The product; its operands are all that a derivative needs."""
     if not _is_plain(inputs):
-        return ONE_EQUATION.evaluate(equation, inputs, active)
+        return BY_JAX.evaluate(equation, inputs, active)
     return compat.bind(equation.primitive, inputs, equation.params), list(inputs)
 
 
@@ -96,10 +96,10 @@ def edges(
     outs: Sequence[Any],
     residuals: Any,
     active: Sequence[bool],
-) -> Edges:
+) -> EliminationGraph:
     """Rows and columns of the result are deltas of those of the operands."""
     if not _is_plain(inputs):
-        return ONE_EQUATION.edges(equation, inputs, outs, residuals, active)
+        return BY_JAX.edges(equation, inputs, outs, residuals, active)
     moving = [place for place in (0, 1) if active[place]]
     group = RaggedProduct(equation, residuals, outs[0], moving)
     return placed(group, [0], moving, (1, len(inputs)))
@@ -180,4 +180,4 @@ class RaggedProduct(OperatorGroup):
         return super().pushforward(tangents)
 
 
-PASSES["ragged_dot_general"] = Pass(evaluate, edges)
+OPERATOR_RULES["ragged_dot_general"] = OperatorRule(evaluate, edges)

@@ -23,7 +23,7 @@ from blockjac.errors import RuleError
 from blockjac.terms.block import rebuilt
 
 Derivative = Callable[..., Any]
-Edges = list[list[Any]]
+EliminationGraph = list[list[Any]]
 """Blocks or operators, by output and then by input; None where there is no dependence."""
 
 
@@ -46,7 +46,7 @@ class Rule:
         inputs: Sequence[Any],
         params: dict[str, Any],
         active: Sequence[bool],
-    ) -> Edges | None:
+    ) -> EliminationGraph | None:
         """The blocks of one equation, checked against the shapes of its results and operands.
 
         Returns:
@@ -105,7 +105,7 @@ class Residuals:
 
 
 @dataclass(frozen=True)
-class Pass:
+class OperatorRule:
     """How a primitive is differentiated whose Jacobian is applied and never written down.
 
     Values and derivative are two steps, between which only the residuals are kept: a pullback may
@@ -121,11 +121,11 @@ class Pass:
     """
 
     evaluate: Callable[[Any, Sequence[Any], Sequence[bool]], tuple[Sequence[Any], Any]]
-    edges: Callable[[Any, Sequence[Any], Sequence[Any], Any, Sequence[bool]], Edges]
+    edges: Callable[[Any, Sequence[Any], Sequence[Any], Any, Sequence[bool]], EliminationGraph]
     reversible: Callable[[Any, Sequence[bool]], bool] = lambda equation, active: True
 
 
-PASSES: dict[str, Pass] = {}
+OPERATOR_RULES: dict[str, OperatorRule] = {}
 """Every operator with a way of its own, by primitive name."""
 
 

@@ -48,7 +48,7 @@ def function_with_rule(
             of such tuples.
     """
     name = getattr(function, "__qualname__", type(function).__name__)
-    if name in registry.RULES or name in registry.ZERO or name in registry.PASSES:
+    if name in registry.RULES or name in registry.ZERO or name in registry.OPERATOR_RULES:
         name = f"{name}#{next(_taken)}"
     primitive = _primitive(function, name)
     registry.rule(name, multiple_results=True)(_structural(function, rule, name))

@@ -22,7 +22,7 @@ from blockjac.algebra.materialize import along, dense
 from blockjac.algebra.star import star_along
 from blockjac.blocks import Block, add
 from blockjac.elimination.active_graph import ActiveGraph
-from blockjac.elimination.eliminate import Edges, Vertex, eliminate
+from blockjac.elimination.eliminate import EliminationGraph, Vertex, eliminate
 from blockjac.elimination.linearize import linearize_to_results
 from blockjac.engine.arguments import ArgNums, Call
 from blockjac.engine.computations import NO_LIMIT, Arrays
@@ -166,8 +166,8 @@ def _diagonals(put: Put, second: bool = False) -> Ask:
 
     def asked(call: Call, order: Order) -> Asked:
         call.check_real()
-        question = Diagonal(call.count, call.smooth, order, tuple(_pairs(call, second)))
-        return question, partial(put, call, question)
+        computation = Diagonal(call.count, call.smooth, order, tuple(_pairs(call, second)))
+        return computation, partial(put, call, computation)
 
     return asked
 
@@ -227,11 +227,11 @@ def _summed(call: Call, _: Diagonal, diagonals: Sequence[Any]) -> Any:
     return reduce(jnp.add, map(jnp.sum, diagonals))
 
 
-def _trace(call: Call, question: Diagonal, diagonals: Sequence[Any]) -> Any:
+def _trace(call: Call, computation: Diagonal, diagonals: Sequence[Any]) -> Any:
     """The sums over all inputs, in the tree of the function."""
     sums = [
         jnp.sum(one, axis=tuple(range(pair.leading, pair.leading + pair.rank)))
-        for one, pair in zip(diagonals, question.pairs, strict=True)
+        for one, pair in zip(diagonals, computation.pairs, strict=True)
     ]
     by_input = jax.tree.structure(call.argument_tree(range(len(call.inputs))))
     return jax.tree.map(
@@ -286,7 +286,7 @@ class Diagonal:
 
     def _diagonals(
         self,
-        edges: Edges,
+        edges: EliminationGraph,
         order: Sequence[Vertex],
         after: Callable[[Sequence[Vertex]], None] | None = None,
     ) -> list[Block | None]:
@@ -300,7 +300,9 @@ class Diagonal:
         eliminate(edges, order[:-1], after)
         return [self._diagonal(edges, pair, order[-1:]) for pair in self.pairs]
 
-    def _diagonal(self, edges: Edges, pair: Wanted, left: Sequence[Vertex]) -> Block | None:
+    def _diagonal(
+        self, edges: EliminationGraph, pair: Wanted, left: Sequence[Vertex]
+    ) -> Block | None:
         """The diagonal of one block, from the edges around the vertex that is left, if one is."""
         tail, head = self.wrt[pair.number], ("out", pair.place)
         parts = []
@@ -313,7 +315,7 @@ class Diagonal:
                 parts.append(_contracted(out[head], into, pair))
         return reduce(add, parts) if parts else None
 
-    def _cheapest(self, edges: Edges, order: list[Vertex]) -> list[Vertex]:
+    def _cheapest(self, edges: EliminationGraph, order: list[Vertex]) -> list[Vertex]:
         """The order, or its reverse, with that vertex put last that makes the diagonal cheapest."""
         best, least, effort = order, math.inf, EFFORT
         for candidate in _with_each_last(order):
@@ -325,7 +327,9 @@ class Diagonal:
                 best, least = candidate, cost.seconds()
         return best
 
-    def _price(self, edges: Edges, order: list[Vertex], effort: int, bound: float) -> Cost:
+    def _price(
+        self, edges: EliminationGraph, order: list[Vertex], effort: int, bound: float
+    ) -> Cost:
         """The predicted cost of the diagonals, or what it has come to when it passes a limit."""
 
         def check(_: Sequence[Vertex]) -> None:

@@ -156,10 +156,10 @@ def dense_rows(
     def asked(call: Call, order: Order) -> Asked:
         call.check_results(complex_of_real=not second)
         symmetric = second and call.is_symmetric
-        question = Jacobian(
+        computation = Jacobian(
             call.count, call.smooth, order, True, call.holomorphic, values, symmetric
         )
-        chunked = in_chunks(question, call, max_bytes, chunk_size)
+        chunked = in_chunks(computation, call, max_bytes, chunk_size)
         return chunked, _put(call, call.jacobian_tree, values)
 
     return asked
@@ -271,8 +271,8 @@ def _gradient(values: bool) -> Ask:
     def asked(call: Call, order: Order) -> Asked:
         call.check_scalar()
         call.check_results()
-        question = Jacobian(1, call.smooth, order, True, call.holomorphic, values)
-        return question, _put(call, call.gradient_tree, values)
+        computation = Jacobian(1, call.smooth, order, True, call.holomorphic, values)
+        return computation, _put(call, call.gradient_tree, values)
 
     return asked
 

@@ -132,13 +132,13 @@ def _grid(pairs: Pairs) -> Ask:
     def asked(call: Call, order: Order) -> Asked:
         call.check_real_inputs()
         symmetric, unasked = call.is_symmetric, _unasked(pairs, call.count)
-        question = Jacobian(
+        computation = Jacobian(
             call.count, call.smooth, order, dense=False, symmetric=symmetric, unasked=unasked
         )
         tree = jax.tree.structure(call.argument_tree(range(call.count)))
         if symmetric:
-            return question, partial(BlockMatrix.symmetric, tree=tree)
-        return question, partial(BlockMatrix, out_tree=tree, wrt_tree=tree)
+            return computation, partial(BlockMatrix.symmetric, tree=tree)
+        return computation, partial(BlockMatrix, out_tree=tree, wrt_tree=tree)
 
     return asked
 

@@ -20,7 +20,7 @@ from blockjac.algebra.materialize import along, dense
 from blockjac.algebra.star import chain_along
 from blockjac.blocks import Block, add, star
 from blockjac.elimination.active_graph import ActiveGraph
-from blockjac.elimination.eliminate import Edges, Vertex, eliminate
+from blockjac.elimination.eliminate import EliminationGraph, Vertex, eliminate
 from blockjac.elimination.linearize import linearize_to_results
 from blockjac.engine.arguments import ArgNums, Call
 from blockjac.engine.computations import NO_LIMIT, Arrays, Jacobian
@@ -189,7 +189,7 @@ def _batches(call: Call, order: Order) -> Asked:
     return Batches(blocks, call.graph_name), call.jacobian_tree
 
 
-# The questions
+# The computations
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ FEW = 3
 
 
 @dataclass
-class Unmade(Edges):
+class Unmade(EliminationGraph):
     """Edges of a graph with one result; the products that lead to it from an input are not made.
 
     Of weights that are shared over time, as in `sum over t  Q[n,t,h] X[n,t,k]`, a norm may be had
@@ -269,7 +269,7 @@ class Unmade(Edges):
         else:
             super().add(tail, head, edge)
 
-    def pass_by(self, vertex: Vertex) -> None:
+    def eliminate_vertex(self, vertex: Vertex) -> None:
         """Eliminate a vertex; what leads by it from an input to the result is noted."""
         for tail, right in self.entering.get(vertex, {}).items():
             left = self.leaving.get(vertex, {}).get(RESULT)
@@ -281,7 +281,7 @@ class Unmade(Edges):
                 is_same = (vertex, RESULT) in self.same
                 self.found[tail].append((right,) if is_same else (left, right))
         self.skipped = {(tail, RESULT) for tail in self.found}
-        super().pass_by(vertex)
+        super().eliminate_vertex(vertex)
 
     def products(self) -> Iterator[list[Product]]:
         """The products of each input, with the edge that was there from the start."""

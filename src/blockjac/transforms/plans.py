@@ -16,7 +16,7 @@ from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.devices import kind
 from blockjac.elimination.active_graph import ActiveGraph
-from blockjac.elimination.eliminate import Edges, Vertex, eliminate
+from blockjac.elimination.eliminate import EliminationGraph, Vertex, eliminate
 from blockjac.elimination.evaluate import evaluate
 from blockjac.elimination.linearize import LinearizedGraph, lead_to_results, linearize
 from blockjac.engine.arguments import ArgNums, Call, check_argnums, check_callable, traced_call
@@ -137,10 +137,10 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
 
     own = operations(jax.make_jaxpr(values)(structs, graph.captured))
     derivatives = operations(jax.make_jaxpr(local)(structs, graph.captured))
-    question = Jacobian(call.count, wrt, tuple(draft.order), dense)
+    computation = Jacobian(call.count, wrt, tuple(draft.order), dense)
     with contextlib.nullcontext() if dense else recording() as record:
         traced, (_, blocks) = jax.make_jaxpr(
-            lambda arguments, captured: emission(question, graph)(arguments, captured, ()),
+            lambda arguments, captured: emission(computation, graph)(arguments, captured, ()),
             return_shape=True,
         )(structs, graph.captured)
     if record is None:
@@ -198,7 +198,7 @@ def _figures(cost: Cost, peak: int | None = None) -> Figures:
     return Figures(*_counts(cost), cost.seconds(), peak)
 
 
-def _steps(graph: Graph, edges: Edges, order: Sequence[Vertex]) -> list[Step]:
+def _steps(graph: Graph, edges: EliminationGraph, order: Sequence[Vertex]) -> list[Step]:
     """What the elimination of each vertex costs, and the structure of the edges around it."""
     made = {value: equation for equation in graph.equations for value in equation.results}
     left = edges.copy()
@@ -266,7 +266,11 @@ def _dense_passes(linear: LinearizedGraph) -> dict[str, Figures]:
 
 
 def _passes(
-    edges: Edges, end: Vertex, order: Sequence[Vertex], ends: Sequence[Vertex], backwards: bool
+    edges: EliminationGraph,
+    end: Vertex,
+    order: Sequence[Vertex],
+    ends: Sequence[Vertex],
+    backwards: bool,
 ) -> Cost:
     """The cost of all passes from one end: that of one dense vector, times its length."""
     left = edges.copy()

@@ -1,7 +1,7 @@
 """The shell of every transform: what all of them do alike, around the one thing that each asks.
 
-A transform of a function traces it at its arguments, asks a question of the graph, and puts the
-answer into the trees that the user knows. `Transform` does all of this but for the question.
+A transform of a function traces it at its arguments, asks a computation of the graph, and puts the
+answer into the trees that the user knows. `Transform` does all of this but for the computation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from blockjac.engine.arguments import (
     check_callable,
     traced_call,
 )
-from blockjac.engine.run import Question, losses, matmul_precision, run
+from blockjac.engine.run import Computation, losses, matmul_precision, run
 from blockjac.errors import ArgumentError, StructureLostError
 from blockjac.graph.trace import named_as
 from blockjac.planning import Order, Plan, check_order
@@ -45,7 +45,7 @@ Function = Callable[..., Any]
 Orders = Order | Plan | Sequence[int]
 """What the transforms take as `order`."""
 
-Asked = tuple[Question, Callable[[Any], Any]]
+Asked = tuple[Computation, Callable[[Any], Any]]
 """What a transform asks of a graph, and what puts the answer into the user's trees."""
 
 Ask = Callable[[Call, Order], Asked]
@@ -62,7 +62,7 @@ class Transform:
     """A transform applied to a function: the decorator of what it asks.
 
     The decorated function takes the traced `Call` and the order, checks what is particular to the
-    transform, and gives a question and what puts its answer into trees. A question is a frozen
+    transform, and gives a computation and what puts its answer into trees. It is a frozen
     dataclass; called with a graph and its arrays, it gives the auxiliary results and the answer.
 
     Attributes:
@@ -110,8 +110,8 @@ class Transform:
 
         def answer(*args: Any, **kwargs: Any) -> tuple[Any, Auxiliary]:
             call = self._traced(args, kwargs)
-            question, put = ask(call, fitted(self.order, call))
-            outs, found = answered(question, call, require_structure=self.require_structure)
+            computation, put = ask(call, fitted(self.order, call))
+            outs, found = answered(computation, call, require_structure=self.require_structure)
             return put(found), call.auxiliary(outs)
 
         once = traced_once(answer, self.order, self.fun, lambda: (self, _text(ask)))
@@ -158,20 +158,20 @@ def fitted(order: Orders, call: Call) -> Order:
 
 
 def answered(
-    question: Question,
+    computation: Computation,
     call: Call,
     arguments: Sequence[Any] | None = None,
     extra: Sequence[Any] = (),
     require_structure: bool = False,
 ) -> Any:
-    """Run a question in the precision that the function asks for, under JAX's default promotion.
+    """Run a computation in the precision that the function asks for, under JAX's default promotion.
 
     A strict promotion is for the user's own code.
 
     Args:
-        question: what is asked.
+        computation: what is asked.
         call: the traced function.
-        arguments: what the question is asked at, if not the arguments of the call.
+        arguments: what the computation is asked at, if not the arguments of the call.
         extra: further arrays.
         require_structure: whether to raise where the answer would lose structure.
 
@@ -185,15 +185,15 @@ def answered(
         precision = matmul_precision(call.graph)
         if precision is not None:
             settings.enter_context(jax.default_matmul_precision(precision))
-        reading = Read(question, call.name in FORWARDS)
+        reading = Read(computation, call.name in FORWARDS)
         if require_structure:
             _refuse_losses(reading, call, arguments)
         return run(reading, call.graph, arguments, extra)
 
 
-def _refuse_losses(question: Question, call: Call, arguments: Sequence[Any]) -> None:
+def _refuse_losses(computation: Computation, call: Call, arguments: Sequence[Any]) -> None:
     """Raise where the answer would lose structure."""
-    found = losses(question, call.graph, arguments)
+    found = losses(computation, call.graph, arguments)
     if found:
         lines = "\n".join(f"  - {loss}" for loss in found)
         raise StructureLostError(
