@@ -24,7 +24,7 @@ from blockjac.base import compat
 from blockjac.graph.graph import Equation
 from blockjac.operators.opaque import CompleteGroup
 from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
-from blockjac.rules.registry import OPERATOR_RULES, EliminationGraph, OperatorRule
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows
 
 Map = Callable[[Any], Any]
 
@@ -53,11 +53,11 @@ def _collective(
         outs: Sequence[Any],
         residuals: Any,
         active: Sequence[bool],
-    ) -> EliminationGraph:
+    ) -> Rows:
         del residuals
         pull, push = (way(equation.primitive, equation.params) for way in (back, forth))
         axes = mixed(equation.params)
-        rows: EliminationGraph = [[None] * len(inputs) for _ in outs]
+        rows: Rows = [[None] * len(inputs) for _ in outs]
         for place, (operand, out, wanted) in enumerate(zip(inputs, outs, active, strict=True)):
             if wanted:
                 group = _group(equation.primitive.name, operand, out, pull, push, axes)

@@ -38,8 +38,8 @@ from blockjac.rules.fallback import real_dtype, vertex_shape
 from blockjac.rules.registry import (
     OPERATOR_RULES,
     RULES,
-    EliminationGraph,
     OperatorRule,
+    Rows,
     labels_of,
     made,
     over,
@@ -77,7 +77,7 @@ def complex_rule(
     inputs: Sequence[Any],
     params: dict[str, Any],
     active: Sequence[bool],
-) -> EliminationGraph | None:
+) -> Rows | None:
     """The elemental Jacobians of an equation with complex numbers, on their parts.
 
     Args:
@@ -97,7 +97,7 @@ def complex_rule(
     rows = RULES[name].apply(outs, inputs, params, active)
     if rows is None:
         return None
-    answer: EliminationGraph = []
+    answer: Rows = []
     for out, row in zip(outs, rows, strict=True):
         wanted = [edge if moves else None for edge, moves in zip(row, active, strict=True)]
         edges = [
@@ -609,7 +609,7 @@ def _linear(*edges: Callable[[Equation, Any, Any], Any]) -> OperatorRule:
         outs: Sequence[Any],
         residuals: Any,
         active: Sequence[bool],
-    ) -> EliminationGraph:
+    ) -> Rows:
         del residuals
         return [
             [

@@ -26,7 +26,7 @@ from blockjac.graph.graph import Equation
 from blockjac.operators.batched_map import LinearMap, Side, through
 from blockjac.operators.operator import OperatorGroup
 from blockjac.rules.fallback import BY_JAX
-from blockjac.rules.registry import OPERATOR_RULES, EliminationGraph, OperatorRule, labels_of, plain
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows, labels_of, plain
 from blockjac.terms.block import delta_pairs, rebuilt
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import collect
@@ -408,7 +408,7 @@ def _edges(
     outs: Sequence[Any],
     residuals: Any,
     active: Sequence[bool],
-) -> EliminationGraph:
+) -> Rows:
     """An operator for each operand."""
     if _is_complex(inputs):
         return BY_JAX.edges(equation, inputs, outs, residuals, active)

@@ -18,7 +18,7 @@ from blockjac.graph.graph import Equation
 from blockjac.graph.trace import is_inexact
 from blockjac.operators.operator import OperatorGroup
 from blockjac.rules.fallback import of_moving, packed, placed, real_dtype, unpacked, vertex_shape
-from blockjac.rules.registry import OPERATOR_RULES, EliminationGraph, OperatorRule
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows
 
 RIGHT_HAND_SIDE = "right-hand side"
 """The name of the axis of right-hand sides, each of which a solve treats alike."""
@@ -42,7 +42,7 @@ def factor_edges(
     outs: Sequence[Any],
     residuals: Any,
     active: Sequence[bool],
-) -> EliminationGraph:
+) -> Rows:
     """The derivatives of all factors by the matrix: each matrix of a batch apart."""
     del active
     (matrix,) = inputs
@@ -109,7 +109,7 @@ def _solve_group(
     pull: Callable[[Any], Sequence[Any]],
     push: Callable[[Sequence[Any]], Any],
     sides: Sequence[Hashable],
-) -> EliminationGraph:
+) -> Rows:
     """The operators of a solve by the active of its operands.
 
     Args:
@@ -157,7 +157,7 @@ def triangular_solve(
     outs: Sequence[Any],
     residuals: Any,
     active: Sequence[bool],
-) -> EliminationGraph:
+) -> Rows:
     """`X = op(A)^-1 B`, or `B op(A)^-1`, where op transposes, conjugates, or does nothing.
 
         dX = op(A)^-1 (dB - op(dA) X)
@@ -212,7 +212,7 @@ def tridiagonal_solve(
     outs: Sequence[Any],
     residuals: Any,
     active: Sequence[bool],
-) -> EliminationGraph:
+) -> Rows:
     """`X = T^-1 B` with the diagonals of `T` given: lower, main, upper, each of the full length.
 
         dX = T^-1 (dB - dT X)

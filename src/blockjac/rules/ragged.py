@@ -14,7 +14,7 @@ from blockjac.blocks import Block
 from blockjac.graph.graph import Equation
 from blockjac.operators.operator import OperatorGroup
 from blockjac.rules.fallback import BY_JAX, placed
-from blockjac.rules.registry import OPERATOR_RULES, EliminationGraph, OperatorRule
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows
 
 GROUP = "group"
 """The name of the axis of groups."""
@@ -96,7 +96,7 @@ def edges(
     outs: Sequence[Any],
     residuals: Any,
     active: Sequence[bool],
-) -> EliminationGraph:
+) -> Rows:
     """Rows and columns of the result are deltas of those of the operands."""
     if not _is_plain(inputs):
         return BY_JAX.edges(equation, inputs, outs, residuals, active)

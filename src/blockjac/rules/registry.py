@@ -23,7 +23,7 @@ from blockjac.errors import RuleError
 from blockjac.terms.block import rebuilt
 
 Derivative = Callable[..., Any]
-EliminationGraph = list[list[Any]]
+Rows = list[list[Any]]
 """Blocks or operators, by output and then by input; None where there is no dependence."""
 
 
@@ -33,7 +33,7 @@ class Rule:
 
     Attributes:
         name: the primitive's name.
-        blocks: `(outs, inputs, params, active) -> Edges`, where `active` tells which inputs are
+        blocks: `(outs, inputs, params, active) -> Rows`, where `active` tells which inputs are
             differentiated; NotImplemented leaves this equation to JAX.
     """
 
@@ -46,7 +46,7 @@ class Rule:
         inputs: Sequence[Any],
         params: dict[str, Any],
         active: Sequence[bool],
-    ) -> EliminationGraph | None:
+    ) -> Rows | None:
         """The blocks of one equation, checked against the shapes of its results and operands.
 
         Returns:
@@ -115,13 +115,13 @@ class OperatorRule:
         evaluate: `(equation, inputs, active) -> (results, residuals)`, where `active` tells which
             inputs are differentiated and the residuals are a pytree of arrays; `Residuals` where
             they serve the way forwards alone in part.
-        edges: `(equation, inputs, outs, residuals, active) -> Edges`. On the way back `inputs` and
+        edges: `(equation, inputs, outs, residuals, active) -> Rows`. On the way back `inputs` and
             `outs` have the right shapes and dtypes, but their numbers are not kept.
         reversible: `(equation, active) -> bool`: whether there is a way back at all.
     """
 
     evaluate: Callable[[Any, Sequence[Any], Sequence[bool]], tuple[Sequence[Any], Any]]
-    edges: Callable[[Any, Sequence[Any], Sequence[Any], Any, Sequence[bool]], EliminationGraph]
+    edges: Callable[[Any, Sequence[Any], Sequence[Any], Any, Sequence[bool]], Rows]
     reversible: Callable[[Any, Sequence[bool]], bool] = lambda equation, active: True
 
 

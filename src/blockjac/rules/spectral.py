@@ -28,7 +28,7 @@ from blockjac.graph.graph import Equation
 from blockjac.operators.operator import OperatorGroup
 from blockjac.rules.fallback import packed, placed, real_dtype, unpacked, vertex_shape
 from blockjac.rules.linalg import factor_edges, factorized, names_of
-from blockjac.rules.registry import OPERATOR_RULES, EliminationGraph, OperatorRule
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows
 
 Push = Callable[[Any], Sequence[Any]]
 """From the tangent of a matrix to those of its factors."""
@@ -177,7 +177,7 @@ def eigh_edges(
     outs: Sequence[Any],
     residuals: Any,
     active: Sequence[bool],
-) -> EliminationGraph:
+) -> Rows:
     """`dv_j = R_j dH v_j` and `dw_j = v_j^H dH v_j`."""
     if _is_partial(equation):
         return factor_edges(equation, inputs, outs, residuals, active)
@@ -231,7 +231,7 @@ def svd_edges(
     outs: Sequence[Any],
     residuals: Any,
     active: Sequence[bool],
-) -> EliminationGraph:
+) -> Rows:
     """`u_j` and `v_j` move together as an eigenvector of `[[0, A], [A^H, 0]]`.
 
     Of complex vectors the phase is free; as in JAX it is that for which `v_j^H dv_j = 0`.
@@ -292,9 +292,7 @@ def _square(vectors: Any) -> tuple[int, ...]:
     return (*vectors.shape[:-1], vectors.shape[-2])
 
 
-def _edges(
-    equation: Equation, matrix: Any, outs: Sequence[Any], push: Push, pull: Pull
-) -> EliminationGraph:
+def _edges(equation: Equation, matrix: Any, outs: Sequence[Any], push: Push, pull: Pull) -> Rows:
     """The operators of a factorization: each matrix of a batch apart."""
     dtypes = [real_dtype(out.dtype) for out in outs]
 
