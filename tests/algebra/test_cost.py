@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import pkgutil
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.strategies import blocks, shapes
 
-from blockjac.algebra import einsum as contraction
-from blockjac.algebra import factor
-from blockjac.algebra import index_equations as network
-from blockjac.algebra import materialize as dense
+import blockjac.algebra
 from blockjac.algebra.arrays import is_known_mask
 from blockjac.algebra.cost import Abstract, planning
 from blockjac.algebra.materialize import as_dense_axes
-from blockjac.blocks import Block, Factor, Index, Label, Term, add, block, star
+from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
 from blockjac.planning.jaxpr_cost import operations
 from blockjac.terms.block import flatten, rebuilt, unflatten
 
-star_module = importlib.import_module("blockjac.algebra.star")
+ALGEBRA = [
+    importlib.import_module(f"blockjac.algebra.{found.name}")
+    for found in pkgutil.iter_modules(blockjac.algebra.__path__)
+]
 
 
 class Nothing:
@@ -38,7 +39,7 @@ class Nothing:
 def no_operations():
     """Within, the block algebra has no `jax.numpy` and no `jax.lax` to call."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (block, contraction, dense, factor, network, star_module):
+        for module in ALGEBRA:
             for name in {"jnp", "lax"} & set(vars(module)):
                 patch.setattr(module, name, Nothing())
         yield

@@ -106,7 +106,7 @@ def test_what_must_not_run_twice_is_refused():
     def telling(x):
         return 2 * once(x)
 
-    message = r"effects not supported in `jax.checkpoint` at .*test_recompute.py:\d+.*: IOEffect;"
+    message = r"effects not supported in `jax.checkpoint` at .*test_checkpoint.py:\d+.*: IOEffect;"
     with pytest.raises(NotImplementedError, match=message):
         blockjac.grad(telling)(1.0)
     with pytest.raises(NotImplementedError, match=r"Effects not supported .*IOEffect"):

@@ -10,8 +10,9 @@ import blockjac
 from blockjac.engine.arguments import traced_call
 from blockjac.engine.computations import Jacobian
 from blockjac.engine.run import run
+from blockjac.graph.primitives import facts_of
 from blockjac.rules import RULES
-from blockjac.rules.complex_numbers import HOLOMORPHIC, REAL_LINEAR, REAL_ONLY
+from blockjac.rules.complex_numbers import REAL_LINEAR
 from blockjac.rules.fallback import packed, unpacked
 
 pytestmark = pytest.mark.slow
@@ -367,6 +368,8 @@ def test_a_gradient_through_a_transform_is_a_transform():
 
 
 def test_every_rule_is_known_to_be_holomorphic_or_not():
-    known = HOLOMORPHIC | REAL_ONLY | set(REAL_LINEAR)
-    assert not set(RULES) - known
-    assert not HOLOMORPHIC & REAL_ONLY
+    answers = {name: facts_of(name).complex for name in RULES}
+    assert set(answers.values()) == {"holomorphic", "parts", "real"}
+    assert {name for name, answer in answers.items() if answer == "parts"} == set(
+        REAL_LINEAR
+    ) & set(RULES)

@@ -372,7 +372,7 @@ def test_lost_structure_is_told_once_with_its_place(caplog):
             blockjac.block_jacobian(lambda x: left(x) * 2)(X)
     (record,) = caplog.records
     assert re.search(
-        r"no structured rule for '.*<lambda>.*', used at .*test_custom.py:\d+", record.message
+        r"no structured rule for '.*<lambda>.*', used at .*test_user_rules.py:\d+", record.message
     )
 
 
@@ -403,7 +403,7 @@ def _add(reference, value):
 
 @pytest.mark.parametrize("function", [written, begun, in_a_loop])
 def test_a_write_to_a_mutable_array_is_no_silent_zero(function):
-    message = r"differentiated value meets a mutable array .* at .*test_custom.py:\d+"
+    message = r"differentiated value meets a mutable array .* at .*test_user_rules.py:\d+"
     for transform in (blockjac.jacobian(function), lambda x: blockjac.jvp(function, (x,), (x,))):
         with pytest.raises(NoDerivativeError, match=message):
             transform(X)

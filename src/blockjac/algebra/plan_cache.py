@@ -17,7 +17,9 @@ import numpy as np
 from blockjac.algebra.cost import Abstract, Cost, current, is_following_places, planning
 from blockjac.base.arrays import Shape
 from blockjac.base.caches import Table
+from blockjac.base.tracing import is_in_a_step
 from blockjac.terms.block import Block, flatten, unflatten
+from blockjac.terms.index import interned
 from blockjac.terms.structure import Structure
 
 MAX_PAIRS = 100_000
@@ -32,7 +34,8 @@ class BlockSignature:
         structure: the terms, with arrays by number.
         shapes: of the arrays.
         dtypes: of the arrays.
-        known: the arrays themselves where they are lookups and constants; None for others.
+        known: the arrays themselves where they are constants: of lookups, and masks; None for
+            others.
     """
 
     structure: Structure
@@ -105,7 +108,7 @@ def memoized(operation: Callable[[Block, Block], Block], left: Block, right: Blo
     arrays = (*first, *second)
     number: dict[int, int] = {}
     pattern = tuple([number.setdefault(id(array), len(number)) for array in arrays])
-    key = (operation, one, other, pattern)
+    key = (operation, one, other, pattern, is_in_a_step())
     answer = _answers.get(key)
     if answer is None:
         if len(_answers) >= MAX_PAIRS:
@@ -158,17 +161,24 @@ def _kind(structure: Structure, arrays: Sequence[Any]) -> BlockSignature:
 
 
 def _known(structure: Structure, arrays: Sequence[Any]) -> tuple[np.ndarray | None, ...]:
-    """The arrays that lookups hold as constants; None for all others."""
+    """The arrays that are constants: those of lookups, and masks of NumPy; None for all others."""
     lookups = {
         key[0]
         for _, _, _, out, wrt in structure.terms
         for _, _, key in (*out, *wrt)
         if key is not None and key[-1]
     }
-    return tuple(
-        array if place in lookups and isinstance(array, np.ndarray) else None
-        for place, array in enumerate(arrays)
-    )
+    factors = {place for _, _, factors, _, _ in structure.terms for place, _ in factors}
+    known: list[np.ndarray | None] = []
+    for place, array in enumerate(arrays):
+        if not isinstance(array, np.ndarray):
+            known.append(None)
+        elif place in lookups:
+            known.append(array)
+        else:
+            is_mask = place in factors and array.dtype == np.dtype(bool)
+            known.append(interned(array) if is_mask else None)
+    return tuple(known)
 
 
 def _worked_out(

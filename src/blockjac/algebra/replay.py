@@ -22,7 +22,7 @@ import numpy as np
 from blockjac.base import compat
 from blockjac.base.caches import Table
 from blockjac.base.promises import is_forwards, is_structure_kept
-from blockjac.base.tracing import is_tracing
+from blockjac.base.tracing import is_in_a_step, is_tracing
 from blockjac.terms.block import Block, arrays_of, flat_parts, flatten, rebuilt, unflatten
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label
@@ -270,6 +270,7 @@ def _surroundings() -> tuple[Any, ...]:
     config: Any = jax.config
     return (
         is_tracing(),
+        is_in_a_step(),
         is_forwards(),
         is_structure_kept(),
         compat.mesh_axes(),

@@ -45,6 +45,7 @@ from blockjac.algebra.plan_cache import memoized
 from blockjac.algebra.replay import replayed
 from blockjac.algebra.tidy import tidy, tidy_factor
 from blockjac.base.arrays import as_array
+from blockjac.base.tracing import is_in_a_step
 from blockjac.errors import BlockShapeError
 from blockjac.terms.block import Block, delta_pairs, leaves, rebuilt
 from blockjac.terms.factor import Factor
@@ -765,9 +766,13 @@ def in_one(block: Block, deltas: Sequence[tuple[int, int]], masked: bool = False
 
 
 def _layout(block: Block) -> list[int]:
-    """The axes in the order in which the largest factor has them: it need not be transposed."""
+    """The axes in the order of the result; in the step of a loop as the largest factor has them.
+
+    It need not be transposed then, at any step. Elsewhere the block is mostly the answer, which
+    would have to be.
+    """
     found = [(factor, term) for term in block.terms for factor in term.factors]
-    if not found:
+    if not found or not is_in_a_step():
         return list(range(len(block.shape)))
     largest, term = max(found, key=lambda pair: pair[0].numel)
     position = {label: place for place, label in enumerate(largest.labels)}

@@ -1,4 +1,4 @@
-"""Whether a function is being traced here, so that what is emitted will be differentiated."""
+"""What is emitted here: a program that will be differentiated, or the step of a loop."""
 
 from __future__ import annotations
 
@@ -18,3 +18,16 @@ def is_tracing() -> bool:
 def tracing() -> AbstractContextManager[None]:
     """Within, `is_tracing()`."""
     return setting(_tracing, True)
+
+
+_step: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_step", default=False)
+
+
+def is_in_a_step() -> bool:
+    """Whether the step of a loop is emitted: what it carries, the next step reads as it is."""
+    return _step.get()
+
+
+def in_a_step() -> AbstractContextManager[None]:
+    """Within, `is_in_a_step()`."""
+    return setting(_step, True)

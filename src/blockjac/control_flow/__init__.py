@@ -13,5 +13,9 @@ from blockjac.control_flow import (
     scan,
     while_loop,
 )
+from blockjac.graph.primitives import check_complete
+from blockjac.rules import OPERATOR_RULES
 
 __all__ = ["checkpoint", "cond", "custom_jvp", "custom_vjp", "linear_solve", "scan", "while_loop"]
+
+check_complete(OPERATOR_RULES)

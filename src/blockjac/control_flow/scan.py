@@ -35,6 +35,7 @@ from blockjac.algebra.losses import is_recording
 from blockjac.algebra.tidy import multiplied_out
 from blockjac.base import compat
 from blockjac.base.promises import is_structure_kept
+from blockjac.base.tracing import in_a_step
 from blockjac.blocks import Block
 from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
 from blockjac.control_flow.carry_structure import (
@@ -254,6 +255,7 @@ class ScanGroup(NestedGroup):
             cut: what comes in at each step.
             backwards: against the direction of the loop.
         """
+        act = _as_a_step(act)
         forms = [carry_structure_of(block) for block in carry]
         while True:
             if backwards and self._is_gradient(carry, cut):
@@ -452,6 +454,16 @@ class ScanGroup(NestedGroup):
 
 Act = Callable[[EliminationGraph, Blocks, Blocks], Shares]
 """One step: from its elemental Jacobians, the carried blocks and those that come in."""
+
+
+def _as_a_step(act: Act) -> Act:
+    """The same, emitted as what a loop repeats."""
+
+    def step(edges: EliminationGraph, carry: Blocks, slices: Blocks) -> Shares:
+        with in_a_step():
+            return act(edges, carry, slices)
+
+    return step
 
 
 def _stacks(

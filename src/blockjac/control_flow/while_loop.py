@@ -12,6 +12,7 @@ from blockjac.algebra.cost import charge, is_only_priced, is_planning, planning
 from blockjac.algebra.losses import is_recording
 from blockjac.algebra.tidy import multiplied_out
 from blockjac.base import compat
+from blockjac.base.tracing import in_a_step
 from blockjac.blocks import Block
 from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
 from blockjac.control_flow.carry_structure import (
@@ -26,6 +27,7 @@ from blockjac.control_flow.followed import FormsOfShares, Seen, followed, unknow
 from blockjac.control_flow.scan import grown_body
 from blockjac.control_flow.shares import Shares
 from blockjac.control_flow.varying_types import start_of
+from blockjac.elimination.eliminate import EliminationGraph
 from blockjac.graph.graph import Equation
 from blockjac.rules.fallback import vertex_shape
 from blockjac.rules.registry import OPERATOR_RULES, OperatorRule
@@ -71,6 +73,10 @@ class WhileGroup(NestedGroup):
         self.equation, self.inputs = equation, inputs
         self.body: Body = remembered(equation, active, _body_of)
 
+    def _pushed_by_a_step(self, edges: EliminationGraph, tangents: Blocks) -> list[Block | None]:
+        with in_a_step():
+            return self.body.pushed(edges, tangents)
+
     def pushed(self, tangents: Blocks) -> list[Block | None]:
         """By a loop that carries values and tangents."""
         params = self.equation.params
@@ -81,7 +87,9 @@ class WhileGroup(NestedGroup):
         while True:
             with planning() as cost:
                 incoming = [form and form.block(form.abstract()) for form in forms]
-                found = self.body.pushed(self.body.abstract_edges(whole=True), [*fixed, *incoming])
+                found = self._pushed_by_a_step(
+                    self.body.abstract_edges(whole=True), [*fixed, *incoming]
+                )
             grown = [
                 joined(pair) for pair in zip(forms, map(carry_structure_of, found), strict=True)
             ]
@@ -101,7 +109,7 @@ class WhileGroup(NestedGroup):
             note_carried(
                 unknown(forms, seen),
                 carry,
-                lambda blocks: self.body.pushed(
+                lambda blocks: self._pushed_by_a_step(
                     self.body.abstract_edges(whole=True), [*fixed, *blocks]
                 ),
                 STEPS_PLANNED,
@@ -117,7 +125,7 @@ class WhileGroup(NestedGroup):
             values, arrays = state
             point = self.body.evaluate([*body_consts, *values])
             rates = [form and form.block(one) for form, one in zip(forms, arrays, strict=True)]
-            blocks = self.body.pushed(self.body.edges(point), [*fixed, *rates])
+            blocks = self._pushed_by_a_step(self.body.edges(point), [*fixed, *rates])
             moved = [form and form.array(one) for form, one in zip(forms, blocks, strict=True)]
             return self.body.results(point), moved
 
@@ -150,7 +158,7 @@ class WhileGroup(NestedGroup):
 
         def step(blocks: Blocks) -> Shares:
             edges = self.body.abstract_edges(whole=True, known=self.body.structured)
-            return Shares(self.body.pushed(edges, [*fixed, *blocks]), [], [])
+            return Shares(self._pushed_by_a_step(edges, [*fixed, *blocks]), [], [])
 
         return followed(step, carry, given, None).carry
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base import compat
+from blockjac.graph.primitives import CALLS, named
 
 
 class Kind(Enum):
@@ -31,28 +32,18 @@ class Kind(Enum):
 
 Kinds = list[Kind]
 
-_LINEAR = """
-    add add_any sub neg convert_element_type copy reduce_precision real imag complex conj
-    broadcast_in_dim reshape transpose squeeze expand_dims slice pad rev concatenate split stack
-    unstack tile dynamic_slice dynamic_update_slice gather scatter scatter-add scatter-sub select_n
-    reduce_sum cumsum reduce_window_sum fft pvary psum psum_invariant ppermute all_gather
-    reduce_scatter all_to_all optimization_barrier name device_put sharding_constraint reshard
-    layout_constraint
-"""
-LINEAR = frozenset(_LINEAR.split())
+LINEAR = named("linear", "all")
 """Primitives that are linear in all their float and complex operands together."""
 
-BILINEAR = frozenset({"mul", "dot_general", "conv_general_dilated", "bcoo_dot_general"})
+BILINEAR = named("linear", "each")
 """Primitives that are linear in each of their two float operands."""
 
-IN_THE_FIRST = frozenset({"div", "scatter-mul"})
+IN_THE_FIRST = named("linear", "first")
 """Primitives that are linear in the first of their float operands."""
 
-IN_THE_LAST = frozenset({"triangular_solve", "tridiagonal_solve"})
+IN_THE_LAST = named("linear", "last")
 """Primitives that are linear in the last: a right-hand side."""
 
-CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
-"""Primitives that do what their jaxpr does, and are inlined."""
 
 RECOMPUTED = frozenset({"remat2", "remat", "checkpoint"})
 """Primitives that do what their jaxpr does, and are not."""

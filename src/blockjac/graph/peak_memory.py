@@ -16,111 +16,31 @@ from typing import Any
 from jax.extend import core
 
 from blockjac.base import compat
+from blockjac.graph.primitives import CALLS, named
 
-INLINED = frozenset({"jit", "pjit", "closed_call", "core_call", "custom_jvp_call"})
+INLINED = CALLS | {"custom_jvp_call"}
 
-ALIASES = frozenset({"reshape", "squeeze", "expand_dims", "stop_gradient", "copy"})
+ALIASES = named("storage", "alias")
 """What gives the same numbers in the same order: no new array."""
 
-MOVING = frozenset(
-    {
-        "broadcast_in_dim",
-        "concatenate",
-        "convert_element_type",
-        "gather",
-        "iota",
-        "pad",
-        "rev",
-        "select_n",
-        "slice",
-        "split",
-        "transpose",
-    }
-)
+MOVING = named("storage", "moves")
 """What is fused into its consumers, however many there are."""
 
-CHEAP = frozenset(
-    {
-        "abs",
-        "add",
-        "add_any",
-        "and",
-        "clamp",
-        "conj",
-        "eq",
-        "ge",
-        "gt",
-        "imag",
-        "integer_pow",
-        "is_finite",
-        "le",
-        "lt",
-        "max",
-        "min",
-        "mul",
-        "ne",
-        "neg",
-        "not",
-        "or",
-        "real",
-        "sign",
-        "square",
-        "sub",
-    }
-)
+CHEAP = named("storage", "cheap")
 """What is computed entry by entry, and again rather than stored."""
 
-DEAR = frozenset(
-    {
-        "acos",
-        "asin",
-        "atan",
-        "atan2",
-        "cbrt",
-        "cos",
-        "cosh",
-        "div",
-        "erf",
-        "erf_inv",
-        "erfc",
-        "exp",
-        "exp2",
-        "expm1",
-        "log",
-        "log1p",
-        "logistic",
-        "pow",
-        "rem",
-        "rsqrt",
-        "sin",
-        "sinh",
-        "sqrt",
-        "tan",
-        "tanh",
-    }
-)
+DEAR = named("storage", "dear")
 """What is computed entry by entry, and stored where more than one needs it."""
 
 RELAYOUT = "relayout"
 """A copy of a product's operand with its axes in another order."""
 
-REDUCING = frozenset(
-    {
-        "argmax",
-        "argmin",
-        "optimization_barrier",
-        "reduce_max",
-        "reduce_min",
-        "reduce_prod",
-        "reduce_sum",
-        RELAYOUT,
-    }
-)
+REDUCING = named("storage", "reduces") | {RELAYOUT}
 """What takes its operand fused, and stores its result."""
 
 FUSED = MOVING | CHEAP | DEAR | ALIASES
 
-IN_PLACE = frozenset({"dynamic_update_slice", "scatter", "scatter-add"})
+IN_PLACE = named("storage", "in-place")
 """What changes some entries of its first operand, in its place if nothing else reads that."""
 
 

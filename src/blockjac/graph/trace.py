@@ -23,9 +23,7 @@ from blockjac.errors import NoDerivativeError
 from blockjac.graph.expand import expanded, ordinary_branch, replaced
 from blockjac.graph.graph import Equation, Graph, Literal, Operand
 from blockjac.graph.linearity import OWN_RULES, is_linear
-
-CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
-"""Primitives that only call a jaxpr."""
+from blockjac.graph.primitives import CALLS
 
 CALLS_WITH_RULES = frozenset({"composite", "custom_vmap_call"})
 """Such primitives with a lowering or batching rule, kept where nothing is differentiated."""

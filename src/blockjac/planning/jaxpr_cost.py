@@ -16,6 +16,7 @@ from jax.extend import core
 from blockjac.algebra.cost import Cost
 from blockjac.base import compat
 from blockjac.graph.expand import ordinary_branch
+from blockjac.graph.primitives import facts_of
 
 
 def operations(jaxpr: Any) -> Cost:
@@ -47,15 +48,16 @@ def operations(jaxpr: Any) -> Cost:
 
 def _of_equation(equation: Any) -> Cost:
     name = equation.primitive.name
-    if name not in COUNTED and name not in FREE:
+    kind = facts_of(name).operations
+    if kind == "other":
         inner = [operations(jaxpr) for jaxpr in core.jaxprs_in_params(equation.params)]
         if inner:
             return _of_call(name, equation.params, inner)
     out = equation.outvars[0].aval
     if not hasattr(out, "dtype") or not jnp.issubdtype(out.dtype, jnp.inexact):
         return Cost()
-    cost = COUNTED[name](equation) if name in COUNTED else Cost()
-    if name not in COUNTED and name not in FREE:
+    cost = COUNTED[kind](equation) if kind in COUNTED else Cost()
+    if kind == "other":
         cost = Cost(operator_operations=sum(_entries(one) for one in equation.outvars))
     cost.bytes = sum(
         _entries(one) * one.aval.dtype.itemsize
@@ -112,39 +114,10 @@ def _scattered(equation: Any) -> Cost:
 
 
 COUNTED: Mapping[str, Callable[[Any], Cost]] = {
-    "mul": _multiplied,
-    "div": _multiplied,
-    "add": _added,
-    "add_any": _added,
-    "sub": _added,
-    "dot_general": _contracted,
-    "reduce_sum": _reduced,
-    "scatter-add": _scattered,
-    "cumsum": _added,
+    "product": _multiplied,
+    "sum": _added,
+    "contraction": _contracted,
+    "reduction": _reduced,
+    "scatter": _scattered,
 }
-
-FREE = frozenset(
-    {
-        "broadcast_in_dim",
-        "concatenate",
-        "convert_element_type",
-        "copy",
-        "dynamic_slice",
-        "dynamic_update_slice",
-        "gather",
-        "iota",
-        "neg",
-        "optimization_barrier",
-        "pad",
-        "reshape",
-        "rev",
-        "scatter",
-        "select_n",
-        "slice",
-        "split",
-        "squeeze",
-        "stop_gradient",
-        "transpose",
-    }
-)
-"""What moves or picks numbers and computes none."""
+"""How the operations of a primitive are counted, by what it has in that column of the table."""

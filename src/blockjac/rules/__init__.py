@@ -29,6 +29,7 @@ from blockjac.rules.registry import (
     ZERO,
     OperatorRule,
     Rule,
+    complete,
     elementwise,
     kept,
     labels_of,
@@ -77,6 +78,8 @@ __all__ = [
     "windows",
     "zero",
 ]
+
+complete()
 
 PASSES, Pass = OPERATOR_RULES, OperatorRule
 """The names of before 0.2."""

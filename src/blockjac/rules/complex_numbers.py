@@ -32,6 +32,7 @@ from blockjac.algebra.star import summed
 from blockjac.base import compat
 from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
 from blockjac.graph.graph import Equation
+from blockjac.graph.primitives import named
 from blockjac.operators.operator import Operator, OperatorGroup
 from blockjac.rules.cumulative import RunningSum
 from blockjac.rules.fallback import real_dtype, vertex_shape
@@ -47,28 +48,8 @@ from blockjac.rules.registry import (
 )
 from blockjac.terms.block import rebuilt
 
-_ELEMENTWISE = """
-    acos acosh add add_any asin asinh atan atan2 atanh copy cos cosh div exp exp2 expm1 integer_pow
-    layout_constraint log log1p log2 logistic max min mul name neg one_minus_square pow reshard
-    polynomial rsqrt sharding_constraint sin sinh sqrt square sub tan tanh
-"""
-_STRUCTURED = """
-    broadcast_in_dim concatenate cumlogsumexp cumprod cumsum device_put dot_general dynamic_slice
-    dynamic_update_slice gather optimization_barrier pad reduce_max reduce_min reduce_prod
-    reduce_sum reduce_window_sum reshape rev scatter scatter-add scatter-mul scatter-sub select_n
-    slice sort split squeeze stack tile transpose unstack
-"""
-HOLOMORPHIC = frozenset((_ELEMENTWISE + _STRUCTURED).split())
+HOLOMORPHIC = named("complex", "holomorphic")
 """Primitives whose rule, written for real numbers, gives the complex Jacobian of complex ones."""
-
-_REAL_ONLY = """
-    approx_top_k bessel_i0e bessel_i1e cbrt clamp conv_general_dilated cummax cummin digamma erf
-    erf_inv erfc igamma igammac lgamma nextafter polygamma reduce_precision reduce_window_max
-    reduce_window_min regularized_incomplete_beta rem scatter-max scatter-min select_and_gather_add
-    random_gamma select_and_scatter_add top_k zeta
-"""
-REAL_ONLY = frozenset(_REAL_ONLY.split())
-"""Primitives with a rule that take no complex numbers, or are left to JAX where they do."""
 
 
 def complex_rule(

@@ -20,6 +20,7 @@ import numpy as np
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.errors import RuleError
+from blockjac.graph.primitives import check_complete
 from blockjac.terms.block import rebuilt
 
 Derivative = Callable[..., Any]
@@ -235,8 +236,24 @@ def kept() -> Iterator[None]:
         ZERO.update(without)
 
 
+_is_complete = False
+
+
+def complete() -> None:
+    """Say that the library's own rules are all there; later ones may take their places.
+
+    Raises:
+        RuleError: names the primitives whose facts `blockjac.graph.primitives` lacks.
+    """
+    global _is_complete
+    check_complete({*RULES, *ZERO, *OPERATOR_RULES})
+    _is_complete = True
+
+
 def _enter(new: Rule) -> None:
     global _edition
+    if not _is_complete and (new.name in RULES or new.name in ZERO):
+        raise RuleError(f"primitive {new.name!r} is registered twice; keep one of its rules")
     _edition += 1
     ZERO.discard(new.name)
     RULES[new.name] = new
