@@ -1,6 +1,7 @@
 """The folders are layers: an import goes down only, and stands at the top of its file."""
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +161,38 @@ def test_no_circle():
 
     for module in sorted(below):
         visit(module, [])
+
+
+PAGE = Path(__file__).parents[1] / "docs/explanation/how-a-call-becomes-a-program.md"
+
+
+def pictured(text: str) -> list[tuple[str, str]]:
+    """Each module of the picture with the one above it that it hangs from."""
+    picture = text.split("```text\n")[1].split("```")[0]
+    pairs, above = [], []
+    for line in picture.splitlines():
+        found = re.search(r"[a-z_]+(/[a-z_]+)?", line)
+        assert found is not None, line
+        while above and above[-1][0] >= found.start():
+            above.pop()
+        if above:
+            pairs.append((above[-1][1], found[0]))
+        above.append((found.start(), found[0]))
+    return pairs
+
+
+def test_the_picture_of_a_call_is_true():
+    pairs = pictured(PAGE.read_text(encoding="utf-8"))
+    imports = {
+        (one.file.removesuffix(".py"), one.module.replace(".", "/")) for one in every_import()
+    }
+    missing = [
+        f"{upper} does not import {lower}"
+        for upper, lower in pairs
+        if not any(file == upper and module.startswith(lower) for file, module in imports)
+    ]
+    assert len(pairs) == 13
+    assert not missing
 
 
 def test_an_upward_import_would_be_found(tmp_path, monkeypatch):
