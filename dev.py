@@ -272,9 +272,14 @@ def lint(arguments: list[str]) -> int:
 
 
 def types(arguments: list[str]) -> int:
-    """Check the types of src with basedpyright."""
+    """Check the types of src with basedpyright, and a user's program with mypy too."""
     python = environment({"dev"})
-    return run([str(python), "-m", "basedpyright", "--pythonpath", str(python), *arguments])
+    return first_failure(
+        [
+            [str(python), "-m", "basedpyright", "--pythonpath", str(python), *arguments],
+            [str(python), "-m", "mypy", "tests/typing/consumer.py"],
+        ]
+    )
 
 
 def bench(arguments: list[str]) -> int:

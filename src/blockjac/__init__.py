@@ -128,15 +128,17 @@ _HOME = {
 """The module of each public name; a public name that is not a key is a submodule."""
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'blockjac' has no attribute '{name}'")
-    if name in _HOME:
-        value = getattr(import_module(_HOME[name]), name)
-    else:
-        value = import_module(f"blockjac.{name}")
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # so that a name that does not exist is an error of the checker too
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'blockjac' has no attribute '{name}'")
+        if name in _HOME:
+            value = getattr(import_module(_HOME[name]), name)
+        else:
+            value = import_module(f"blockjac.{name}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from typing import Any, ClassVar
+from typing import Any, ClassVar, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -32,15 +32,17 @@ from blockjac.operators.operator import Edge, compose, written
 from blockjac.planning import Order, choose_unfinished
 from blockjac.planning.directions import has_one_way
 from blockjac.transforms.first_order import jacobian
-from blockjac.transforms.shell import Ask, Asked, Function, Orders, Transform
+from blockjac.transforms.shell import Ask, Asked, Orders, Transform
+
+P = ParamSpec("P")
 
 EFFORT = 24_000
 """What may be spent on trying vertices as the last, see `Cost.effort`: about 0.2 s."""
 
 
 def jacobian_diagonal(
-    fun: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
-) -> Function:
+    fun: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Callable[P, Any]:
     """The diagonal of a Jacobian, `d f(x)[i] / d x[i]`, at the cost of its structure.
 
     Args:
@@ -71,8 +73,8 @@ def jacobian_diagonal(
 
 
 def divergence(
-    fun: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
-) -> Function:
+    fun: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Callable[P, Any]:
     """The divergence of a vector field, the trace of its Jacobian: exact, no random vectors.
 
     Args:
@@ -99,8 +101,8 @@ def divergence(
 
 
 def hessian_diagonal(
-    fun: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
-) -> Function:
+    fun: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Callable[P, Any]:
     """The diagonal of a Hessian, `d2 f / d x[i]2`, without the Hessian.
 
     Args:
@@ -130,8 +132,8 @@ def hessian_diagonal(
 
 
 def laplacian(
-    fun: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
-) -> Function:
+    fun: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Callable[P, Any]:
     """The Laplacian `sum_i d2 f / d x[i]2`, the trace of the Hessian: exact, without the Hessian.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -41,9 +41,11 @@ from blockjac.transforms.shell import (
 
 source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
 
+P = ParamSpec("P")
+
 
 def jacobian(
-    fun: Function,
+    fun: Callable[P, Any],
     argnums: ArgNums = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
@@ -52,7 +54,7 @@ def jacobian(
     order: Orders = "auto",
     max_bytes: int | None = None,
     chunk_size: ChunkSize = None,
-) -> Function:
+) -> Callable[P, Any]:
     """The dense Jacobian of a function, as `jax.jacrev` and `jax.jacfwd` give it.
 
     Args:
@@ -94,7 +96,7 @@ def jacobian(
 
 
 def value_and_jacobian(
-    fun: Function,
+    fun: Callable[P, Any],
     argnums: ArgNums = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
@@ -103,7 +105,7 @@ def value_and_jacobian(
     order: Orders = "auto",
     max_bytes: int | None = None,
     chunk_size: ChunkSize = None,
-) -> Function:
+) -> Callable[P, tuple[Any, Any]]:
     """The value of a function and its dense Jacobian, from one evaluation.
 
     Args:
@@ -171,13 +173,13 @@ def _put(call: Call, tree_of: Callable[[Any], Any], values: bool) -> Callable[[A
 
 
 def block_jacobian(
-    fun: Function,
+    fun: Callable[P, Any],
     argnums: ArgNums = 0,
     has_aux: bool = False,
     *,
     order: Orders = "auto",
     require_structure: bool = False,
-) -> Function:
+) -> Callable[P, Any]:
     """The Jacobian of a function with `Block` leaves, in the structure that it has.
 
     Args:
@@ -231,12 +233,12 @@ def _blocks(call: Call, order: Order) -> Asked:
 
 
 def value_and_grad(
-    fun: Function,
+    fun: Callable[P, Any],
     argnums: ArgNums = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-) -> Function:
+) -> Callable[P, tuple[Any, Any]]:
     """The value and the gradient of a scalar function, as `jax.value_and_grad`.
 
     Args:
@@ -278,12 +280,12 @@ def _gradient(values: bool) -> Ask:
 
 
 def grad(
-    fun: Function,
+    fun: Callable[P, Any],
     argnums: ArgNums = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-) -> Function:
+) -> Callable[P, Any]:
     """The gradient of a scalar function, as `jax.grad`.
 
     Args:

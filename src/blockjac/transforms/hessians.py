@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec
 
 import jax
 
@@ -18,12 +18,14 @@ from blockjac.planning import Order
 from blockjac.transforms.first_order import check_tangents, dense_rows, grad, jacobian, jvp
 from blockjac.transforms.shell import Ask, Asked, Function, Orders, Transform, traced_once
 
+P = ParamSpec("P")
+
 Pairs = Literal["all", "diagonal"] | Collection[tuple[int, int]]
 """Which blocks of a Hessian: "all", "diagonal", or some by the numbers of their leaves."""
 
 
 def hessian(
-    fun: Function,
+    fun: Callable[P, Any],
     argnums: ArgNums = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
@@ -31,7 +33,7 @@ def hessian(
     order: Orders = "auto",
     max_bytes: int | None = None,
     chunk_size: ChunkSize = None,
-) -> Function:
+) -> Callable[P, Any]:
     """The Hessian of a function, as `jax.hessian` gives it.
 
     The gradient is written down by elimination, traced, and eliminated again in an order of its
@@ -70,14 +72,14 @@ def hessian(
 
 
 def block_hessian(
-    fun: Function,
+    fun: Callable[P, Any],
     argnums: ArgNums = 0,
     has_aux: bool = False,
     *,
     pairs: Pairs = "all",
     order: Orders = "auto",
     require_structure: bool = False,
-) -> Function:
+) -> Callable[P, Any]:
     """The Hessian of a function with one number as its result, as a grid of Blocks.
 
     Row and column of the grid are the leaves of the differentiated arguments; each block keeps the

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax.numpy as jnp
 
@@ -28,12 +28,14 @@ from blockjac.errors import BlockShapeError
 from blockjac.graph.graph import Graph
 from blockjac.operators.operator import Edge, Operator, compose, written
 from blockjac.planning import Order, choose_unfinished
-from blockjac.transforms.shell import Ask, Asked, Function, Orders, Transform, as_found
+from blockjac.transforms.shell import Ask, Asked, Orders, Transform, as_found
+
+P = ParamSpec("P")
 
 
 def per_example_grad(
-    losses: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
-) -> Function:
+    losses: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Callable[P, Any]:
     """The gradient of each example's loss, in factors where it stays factored.
 
     Args:
@@ -72,8 +74,8 @@ def _gradients(call: Call, order: Order) -> Asked:
 
 
 def per_example_norms(
-    losses: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
-) -> Function:
+    losses: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Callable[P, Any]:
     """The Euclidean norm of each example's gradient over all parameters, without the gradients.
 
     It has no derivative where a norm is 0, as `jnp.linalg.norm` has none.
@@ -107,8 +109,8 @@ def per_example_norms(
 
 
 def per_example_gram(
-    losses: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
-) -> Function:
+    losses: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Callable[P, Any]:
     """The inner products of all pairs of examples' gradients, without the gradients.
 
     Args:
@@ -148,8 +150,8 @@ def _products(norms: bool) -> Ask:
 
 
 def batch_jacobian(
-    fun: Function, argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
-) -> Function:
+    fun: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+) -> Callable[P, Any]:
     """The Jacobian of each example's result by its own input, without the zeros between examples.
 
     Args:

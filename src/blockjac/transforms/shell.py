@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
@@ -41,6 +41,8 @@ from blockjac.rules.registry import edition
 source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
 
 Function = Callable[..., Any]
+
+Decorated = TypeVar("Decorated", bound=Function)
 
 Orders = Order | Plan | Sequence[int]
 """What the transforms take as `order`."""
@@ -224,7 +226,7 @@ def documented(function: Function, fun: Function, what: str, argnums: ArgNums) -
     return function
 
 
-def formerly_third(option: str) -> Callable[[Function], Function]:
+def formerly_third(option: str) -> Callable[[Decorated], Decorated]:
     """Take an option also third by position, where it stood before `has_aux` did.
 
     Args:
@@ -238,14 +240,14 @@ def formerly_third(option: str) -> Callable[[Function], Function]:
         ((1, True, 'bcoo'), (1, True, 'bcoo'))
     """
 
-    def decorate(transform: Function) -> Function:
+    def decorate(transform: Decorated) -> Decorated:
         @functools.wraps(transform)
         def call(fun: Function, argnums: ArgNums = 0, *given: Any, **options: Any) -> Any:
             if not given or isinstance(given[0], bool | np.bool_):
                 return transform(fun, argnums, *given, **options)
             return transform(fun, argnums, *given[1:], **{option: given[0]}, **options)
 
-        return call
+        return cast("Decorated", call)
 
     return decorate
 

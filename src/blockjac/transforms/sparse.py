@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, ParamSpec, get_args
 
 import jax
 
@@ -21,12 +22,13 @@ from blockjac.planning import Order
 from blockjac.transforms.shell import (
     Ask,
     Asked,
-    Function,
     Orders,
     Transform,
     as_found,
     formerly_third,
 )
+
+P = ParamSpec("P")
 
 Format = Literal["csr", "csc", "coo", "dia", "bcoo", "bcsr", "dense"]
 """Of a sparse matrix: of `scipy.sparse`, of `jax.experimental.sparse`, or NumPy's."""
@@ -37,14 +39,14 @@ FORMATS = get_args(Format)
 
 @formerly_third("format")
 def sparse_jacobian(
-    fun: Function,
+    fun: Callable[P, Any],
     argnums: ArgNums = 0,
     has_aux: bool = False,
     *,
     format: Format = "csr",
     order: Orders = "auto",
     require_structure: bool = False,
-) -> Function:
+) -> Callable[P, Any]:
     """The Jacobian of a function as one sparse matrix, for solvers that take one.
 
     No pattern is given, detected or coloured: places and values follow from the operations. The
