@@ -9,7 +9,7 @@ import blockjac
 from blockjac.algebra.mixed_radix import Pair, block_pairs, meet
 from blockjac.algebra.outside import outside_parts
 from blockjac.blocks import Block, Index, Label, Term
-from blockjac.control_flow.carry_structure import form_of, joined
+from blockjac.control_flow.carry_structure import carry_structure_of, joined
 
 
 def flat_rows(groups, size):
@@ -55,7 +55,7 @@ def test_deltas_meet_in_their_common_digits():
 
 def test_a_form_writes_and_reads_digits():
     block = flat_rows(5, 3)
-    form = form_of(block)
+    form = carry_structure_of(block)
     assert form.shape == (5, 3, 3)
     again = form.block(form.array(block))
     np.testing.assert_array_equal(again.dense(), block.dense())
@@ -64,11 +64,11 @@ def test_a_form_writes_and_reads_digits():
 
 def test_a_form_is_refused_a_block_that_lacks_its_delta():
     with pytest.raises(ValueError, match="lacks a delta"):
-        form_of(flat_rows(5, 3)).array(Block.from_dense(jnp.ones((15, 5, 3)), 1))
+        carry_structure_of(flat_rows(5, 3)).array(Block.from_dense(jnp.ones((15, 5, 3)), 1))
 
 
 def test_forms_join_in_digits():
-    flat = joined([form_of(Block.identity(12, float)), form_of_groups(12, 4)])
+    flat = joined([carry_structure_of(Block.identity(12, float)), form_of_groups(12, 4)])
     assert flat.pairs == {Pair(0, 4, 0, 4, 3)}
 
 
@@ -77,7 +77,7 @@ def form_of_groups(size, group):
     i, k, m = Label(size // group), Label(group), Label(group)
     factor = blockjac.blocks.Factor(jnp.ones((size // group, group, group)), (i, k, m))
     out, wrt = Index(0, ((i, group), (k, 1))), Index(0, ((i, group), (m, 1)))
-    return form_of(Block((size,), (size,), float, [Term((factor,), (out,), (wrt,))]))
+    return carry_structure_of(Block((size,), (size,), float, [Term((factor,), (out,), (wrt,))]))
 
 
 def test_index_maps_of_outer_axes_are_set_aside():
