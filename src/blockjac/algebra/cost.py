@@ -170,6 +170,14 @@ def charge(operations: int, moved: int) -> None:
         cost.bytes += moved
 
 
+def charge_runs(once: Cost, times: int) -> None:
+    """In a plan: add what a program of its own costs that is run so many times."""
+    charge(once.flops * times, once.bytes * times)
+    cost = _plan.get()
+    if cost is not None:
+        cost.contractions += once.contractions * times
+
+
 def count_contraction() -> None:
     """In a plan: count one contraction of two terms against the budget.
 

@@ -16,13 +16,13 @@ from typing import Any
 from blockjac.algebra.losses import at_equation
 from blockjac.blocks import Block, add
 from blockjac.graph.graph import Equation
+from blockjac.operators.direct_sum import pushed_together
 from blockjac.operators.operator import (
     Edge,
     Operator,
     OperatorGroup,
     compose,
     pulled_through,
-    pushed_through,
     written,
 )
 
@@ -340,7 +340,8 @@ class OperatorElimination:
                     self.edges.add(tails[column], head, answer)
 
     def push(self, pending: Container[Vertex]) -> None:
-        """Replace the operator: one pushforward for each vertex that leads to its operands.
+        """Replace the operator: one pushforward for each vertex that leads to its operands, or one
+        for several of them.
 
         Args:
             pending: what is still to be eliminated: with nothing that leads to it, it does not
@@ -360,7 +361,7 @@ class OperatorElimination:
             for row in self.rows:
                 self.edges.leaving[tail].pop(row, None)
                 self.edges.entering[row].pop(tail, None)
-        for source, tangents in sources.items():
-            for place, answer in enumerate(pushed_through(self.group, tangents)):
+        for source, answers in pushed_together(self.group, sources, heads).items():
+            for place, answer in enumerate(answers):
                 if answer is not None and place in heads:
                     self.edges.add(source, heads[place], answer)
