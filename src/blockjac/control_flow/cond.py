@@ -16,7 +16,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from blockjac.algebra.cost import charge_runs, following_places, is_only_priced, is_planning, planning
+from blockjac.algebra.cost import (
+    charge_runs,
+    following_places,
+    is_only_priced,
+    is_planning,
+    planning,
+)
 from blockjac.algebra.losses import is_recording
 from blockjac.base import compat
 from blockjac.blocks import Block

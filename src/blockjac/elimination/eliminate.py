@@ -340,8 +340,7 @@ class OperatorElimination:
                     self.edges.add(tails[column], head, answer)
 
     def push(self, pending: Container[Vertex]) -> None:
-        """Replace the operator: one pushforward for each vertex that leads to its operands, or one
-        for several of them.
+        """Replace the operator: a pushforward for each vertex that leads to it, or for several.
 
         Args:
             pending: what is still to be eliminated: with nothing that leads to it, it does not

@@ -357,6 +357,12 @@ def pushed_through(group: OperatorGroup, tangents: Sequence[Block | None]) -> li
     return found
 
 
+def pushed_in_one(group: OperatorGroup, tangents: Sequence[Block | None]) -> list[Block | None]:
+    """`sum over inputs of J star tangent`, of all index maps that the tangents have at once."""
+    with at_equation(group.equation):
+        return group.pushforward(tangents)
+
+
 APPLIED = (
     "it is applied to a basis, so that its result is dense where its own Jacobian is structured"
 )
