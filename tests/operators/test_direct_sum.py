@@ -245,6 +245,49 @@ def test_each_leaf_adds_its_own_use_alone(count):
         assert ours[name] <= theirs[name]
 
 
+def several(count):
+    """Numbers that are made of all states of a loop with a solve in each step."""
+
+    def function(matrix):
+        def step(state, _):
+            moved = jnp.linalg.solve(matrix + 3 * jnp.eye(4), jnp.tanh(matrix @ state))
+            return moved, moved
+
+        last, every = lax.scan(step, jnp.linspace(0.3, 1.0, 4), None, 10)
+        made = [last, jnp.sum(every**2), jnp.mean(every, 0), jnp.max(every), every[::4]]
+        return dict(zip("edcba", made[:count], strict=False))
+
+    return function
+
+
+MATRIX = 0.3 * jnp.eye(4) + 0.1 * jnp.ones((4, 4))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_calls_of_a_step_do_not_grow_with_the_results(count):
+    def calls(function):
+        found = steps_of(blockjac.jacobian(function, order="reverse"), MATRIX)
+        return {name: found[name] for name in CALLS[1:]}
+
+    found = blockjac.jacobian(several(count), order="reverse")(MATRIX)
+    assert_same(found, jax.jacrev(several(count))(MATRIX))
+    assert calls(several(count)) == calls(several(1))
+
+
+@pytest.mark.parametrize("seed", sampled(range(2000, 2060), 6))
+def test_loops_with_several_results_backwards(seed):
+    program = Program(seed)
+    if program.loop == "while":
+        pytest.skip("no way back through a loop of unknown length")
+
+    def results(leaves):
+        found = jax.tree.leaves(program(leaves))
+        return [jnp.sum(jnp.sin(found[-1]), 0), jnp.max(found[0]), *found, jnp.sum(found[0]) ** 2]
+
+    found = blockjac.jacobian(results, order="reverse")(program.leaves)
+    assert_same(found, jax.jacrev(results)(program.leaves))
+
+
 # Structure
 
 
@@ -305,14 +348,14 @@ def test_parts_of_what_was_joined_are_what_went_in():
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("function", [solved, mixed])
 def test_a_plan_takes_the_way_that_the_program_takes(function, dense, monkeypatch):
-    decided, decide = [], direct_sum._pushed_jointly
+    decided, decide = [], direct_sum._jointly
 
     def noted(*arguments):
         answers = decide(*arguments)
         decided.append((is_planning(), len(answers)))
         return answers
 
-    monkeypatch.setattr(direct_sum, "_pushed_jointly", noted)
+    monkeypatch.setattr(direct_sum, "_jointly", noted)
     leaves = vectors(3) if function is solved else [jnp.eye(4) + 0.1, *vectors(3)]
     plan = blockjac.plan(function, order="forward", dense=dense)(leaves)
     assert {planned for planned, _ in decided} <= ({True, False} if dense else set())

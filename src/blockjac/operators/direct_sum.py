@@ -1,4 +1,4 @@
-"""Tangents by several variables at once: one block over the direct sum of their spaces.
+"""Tangents by several variables at once, as one block over the direct sum of their spaces.
 
 A loop that carries a block for each variable does every small operation of a step once for each.
 Where these blocks are dense anyway, it may as well carry one whose input axis holds the entries of
@@ -7,7 +7,8 @@ all of them, one variable after the other, as a basis of tangents does:
     J star [T1  T2  ...]  =  [J star T1   J star T2  ...]
 
 What goes in keeps its structure: a variable's entries are a range of the axis, and its own axes
-are the digits of the places there, so that an identity stores nothing.
+are the digits of the places there, so that an identity stores nothing. Cotangents of several results go
+back through a loop in the same way, transposed.
 """
 
 from __future__ import annotations
@@ -15,13 +16,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from blockjac.algebra.cost import Cost, following_places, planning
 from blockjac.algebra.star import star
 from blockjac.base.promises import is_structure_kept
-from blockjac.operators.operator import OperatorGroup, added, pushed_in_one, pushed_through
+from blockjac.operators.operator import (
+    OperatorGroup,
+    added,
+    pulled_in_one,
+    pulled_through,
+    pushed_in_one,
+    pushed_through,
+)
 from blockjac.terms.block import Block
 from blockjac.terms.index import Index, Label, collect
 from blockjac.terms.term import Term
@@ -34,6 +42,10 @@ Answers = dict[Hashable, list[Block | None]]
 """By variable, for each result of an operator a block of it; None for zero."""
 
 
+Act = Callable[[Blocks], list[Block | None]]
+"""A linear map of blocks by one variable, or by several at once."""
+
+
 def pushed_together(group: OperatorGroup, tangents: Tangents, wanted: Collection[int]) -> Answers:
     """`sum over inputs of J star tangent` by each variable.
 
@@ -44,21 +56,61 @@ def pushed_together(group: OperatorGroup, tangents: Tangents, wanted: Collection
         tangents: what enters it.
         wanted: places of the results that matter.
     """
+    if group.push is None:
+        return {one: pushed_through(group, own) for one, own in tangents.items()}
+    return _together(
+        group,
+        tangents,
+        wanted,
+        lambda own: pushed_through(group, own),
+        lambda own: pushed_in_one(group, own),
+    )
+
+
+def pulled_together(group: OperatorGroup, cotangents: Tangents, wanted: Collection[int]) -> Answers:
+    """`sum over outputs of cotangent star J` of each result.
+
+    Args:
+        group: the operator.
+        cotangents: what leaves it, by result.
+        wanted: places of the inputs that matter.
+    """
+    if group.pull is None:
+        return {one: pulled_through(group, own) for one, own in cotangents.items()}
+    turned = _together(
+        group,
+        {one: _turned(own) for one, own in cotangents.items()},
+        wanted,
+        lambda own: _turned(pulled_through(group, _turned(own))),
+        lambda own: _turned(pulled_in_one(group, _turned(own))),
+    )
+    return {one: _turned(own) for one, own in turned.items()}
+
+
+def _turned(blocks: Blocks) -> list[Block | None]:
+    return [block and block.T for block in blocks]
+
+
+def _together(
+    group: OperatorGroup, tangents: Tangents, wanted: Collection[int], alone: Act, at_once: Act
+) -> Answers:
+    """What a linear map gives by each variable, of which several may be taken together.
+
+    Args:
+        group: the operator whose map it is.
+        tangents: what goes in.
+        wanted: places of the answers that matter.
+        alone: the map, for one variable.
+        at_once: the map, for several.
+    """
     joint: Answers = {}
-    for together in _of_one_dtype(tangents) if _may_join(group) else ():
-        joint |= _pushed_jointly(group, together, wanted)
+    if group.carries and not is_structure_kept():  # such an answer keeps that of each variable
+        for together in _of_one_dtype(tangents):
+            joint |= _jointly(together, wanted, alone, at_once)
     return {
-        variable: joint[variable] if variable in joint else pushed_through(group, blocks)
+        variable: joint[variable] if variable in joint else alone(blocks)
         for variable, blocks in tangents.items()
     }
-
-
-def _may_join(group: OperatorGroup) -> bool:
-    """Whether the operator is a program of small operations, and the answer will be dense.
-
-    An answer that keeps its structure keeps that of each variable.
-    """
-    return group.carries and group.push is not None and not is_structure_kept()
 
 
 def _of_one_dtype(tangents: Tangents) -> list[dict[Hashable, Blocks]]:
@@ -71,16 +123,19 @@ def _of_one_dtype(tangents: Tangents) -> list[dict[Hashable, Blocks]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _pushed_jointly(group: OperatorGroup, tangents: Tangents, wanted: Collection[int]) -> Answers:
+def _jointly(tangents: Tangents, wanted: Collection[int], alone: Act, at_once: Act) -> Answers:
     """The answers by those variables that are taken together; none if all are better apart."""
-    apart = {variable: _planned(group, blocks) for variable, blocks in tangents.items()}
+    apart = {
+        variable: _Planned(*_priced(partial(alone, blocks)))
+        for variable, blocks in tangents.items()
+    }
     full = {variable: one for variable, one in apart.items() if one.is_full(wanted)}
     if len(full) < 2:
         return {}
     space = DirectSum.of({variable: tangents[variable] for variable in full})
 
     def jointly() -> Answers:
-        answers = space.parted(pushed_in_one(group, space.joined(tangents)))
+        answers = space.parted(at_once(space.joined(tangents)))
         return {variable: full[variable].without_zeros(answers[variable]) for variable in full}
 
     joint = _priced(jointly)[1].seconds()
@@ -107,10 +162,6 @@ class _Planned:
         return [
             None if own is None else other for own, other in zip(self.answers, answers, strict=True)
         ]
-
-
-def _planned(group: OperatorGroup, tangents: Blocks) -> _Planned:
-    return _Planned(*_priced(lambda: pushed_through(group, tangents)))
 
 
 def _priced(way: Callable[[], Any]) -> tuple[Any, Cost]:

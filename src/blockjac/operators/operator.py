@@ -357,6 +357,12 @@ def pushed_through(group: OperatorGroup, tangents: Sequence[Block | None]) -> li
     return found
 
 
+def pulled_in_one(group: OperatorGroup, cotangents: Sequence[Block | None]) -> list[Block | None]:
+    """`sum over outputs of cotangent star J`, of all index maps of the cotangents at once."""
+    with at_equation(group.equation):
+        return group.pullback(cotangents)
+
+
 def pushed_in_one(group: OperatorGroup, tangents: Sequence[Block | None]) -> list[Block | None]:
     """`sum over inputs of J star tangent`, of all index maps that the tangents have at once."""
     with at_equation(group.equation):
