@@ -7,8 +7,8 @@ all of them, one variable after the other, as a basis of tangents does:
     J star [T1  T2  ...]  =  [J star T1   J star T2  ...]
 
 What goes in keeps its structure: a variable's entries are a range of the axis, and its own axes
-are the digits of the places there, so that an identity stores nothing. Cotangents of several results go
-back through a loop in the same way, transposed.
+are the digits of the places there, so that an identity stores nothing. Cotangents of several
+results go back through a loop in the same way, transposed.
 """
 
 from __future__ import annotations
