@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blockjac.base.context import setting
+from blockjac.base.promises import is_structure_kept
 from blockjac.devices import rates
 
 NEW = 20
@@ -168,6 +169,19 @@ def charge(operations: int, moved: int) -> None:
     if cost is not None:
         cost.operator_operations += operations
         cost.bytes += moved
+
+
+def charge_runs(once: Cost, times: int) -> None:
+    """In a plan: add what a program of its own costs that is run so many times.
+
+    How often its operations start counts where the answer is dense. Deltas that a loop carries take
+    more of them, each with fewer numbers: an answer that keeps its structure is not to lose it for
+    what it takes to start an operation.
+    """
+    charge(once.flops * times, once.bytes * times)
+    cost = _plan.get()
+    if cost is not None and not is_structure_kept():
+        cost.contractions += once.contractions * times
 
 
 def count_contraction() -> None:

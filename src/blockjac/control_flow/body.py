@@ -285,9 +285,6 @@ class NestedGroup(OperatorGroup):
         columns: which of its operands are.
     """
 
-    carries = False
-    """Whether blocks take one `Form` on the way, in which all but deltas is dense."""
-
     def __init__(
         self, name: str, outs: Sequence[Any], inputs: Sequence[Any], active: Sequence[bool]
     ) -> None:

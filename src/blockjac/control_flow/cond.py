@@ -16,7 +16,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from blockjac.algebra.cost import charge, following_places, is_only_priced, is_planning, planning
+from blockjac.algebra.cost import (
+    charge_runs,
+    following_places,
+    is_only_priced,
+    is_planning,
+    planning,
+)
 from blockjac.algebra.losses import is_recording
 from blockjac.base import compat
 from blockjac.blocks import Block
@@ -225,7 +231,7 @@ class SwitchGroup(NestedGroup):
             for cost, blocks in zip(costs, given, strict=True):
                 cost.add(written_cost(zip(forms, blocks, strict=True)))
             dearest = max(costs, key=lambda cost: cost.seconds())
-            charge(dearest.flops, dearest.bytes)
+            charge_runs(dearest, 1)
             return [
                 None if form is None else form.block(form.abstract(), may)
                 for form, may in zip(forms, seen, strict=True)

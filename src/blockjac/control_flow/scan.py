@@ -24,7 +24,7 @@ import numpy as np
 from jax import lax
 
 from blockjac.algebra.cost import (
-    charge,
+    charge_runs,
     following_places,
     is_following_places,
     is_only_priced,
@@ -291,7 +291,7 @@ class ScanGroup(NestedGroup):
         if cost is not None:
             seen = self._seen(act, carry, cut, backwards, given)
         if cost is not None and is_planning():
-            charge(cost.flops * self.loop.length, cost.bytes * self.loop.length)
+            charge_runs(cost, self.loop.length)
             return Swept(
                 _blocks(forms, [form and form.abstract() for form in forms], seen.carry),
                 _blocks(summed, [form and form.abstract() for form in summed], seen.summed),
@@ -375,7 +375,7 @@ class ScanGroup(NestedGroup):
             return None
         if is_planning():
             swept, cost = found
-            charge(cost.flops, cost.bytes)
+            charge_runs(cost, 1)
             return swept
         points, point_of = self._points(backwards)
 

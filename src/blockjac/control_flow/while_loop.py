@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from blockjac.algebra.cost import charge, is_only_priced, is_planning, planning
+from blockjac.algebra.cost import charge_runs, is_only_priced, is_planning, planning
 from blockjac.algebra.losses import is_recording
 from blockjac.algebra.tidy import multiplied_out
 from blockjac.base import compat
@@ -99,7 +99,7 @@ class WhileGroup(NestedGroup):
         seen = self._seen(fixed, carry, forms)
         if is_planning():
             cost.add(written_cost(zip(forms, found, strict=True)))
-            charge(cost.flops * STEPS_PLANNED, cost.bytes * STEPS_PLANNED)
+            charge_runs(cost, STEPS_PLANNED)
             return [
                 None if form is None else form.block(form.abstract(), may)
                 for form, may in zip(forms, seen, strict=True)

@@ -16,13 +16,12 @@ from typing import Any
 from blockjac.algebra.losses import at_equation
 from blockjac.blocks import Block, add
 from blockjac.graph.graph import Equation
+from blockjac.operators.direct_sum import pulled_together, pushed_together
 from blockjac.operators.operator import (
     Edge,
     Operator,
     OperatorGroup,
     compose,
-    pulled_through,
-    pushed_through,
     written,
 )
 
@@ -326,7 +325,7 @@ class OperatorElimination:
         ) and not any(head in self.rows or isinstance(edge, Operator) for head, edge in leaving)
 
     def pull(self) -> None:
-        """Eliminate the results: one pullback for each vertex that they lead to."""
+        """Eliminate the results: a pullback for each vertex that they lead to, or for several."""
         tails = {column: tail for tail, column in self.columns.items()}
         heads: dict[Vertex, list[Block | None]] = {}
         for row, place in self.rows.items():
@@ -334,13 +333,13 @@ class OperatorElimination:
                 heads.setdefault(head, [None] * len(self.group.out_shapes))[place] = written(edge)
         for row in self.rows:
             self.edges.remove(row)
-        for head, cotangents in heads.items():
-            for column, answer in enumerate(pulled_through(self.group, cotangents)):
+        for head, answers in pulled_together(self.group, heads, tails).items():
+            for column, answer in enumerate(answers):
                 if answer is not None and column in tails:
                     self.edges.add(tails[column], head, answer)
 
     def push(self, pending: Container[Vertex]) -> None:
-        """Replace the operator: one pushforward for each vertex that leads to its operands.
+        """Replace the operator: a pushforward for each vertex that leads to it, or for several.
 
         Args:
             pending: what is still to be eliminated: with nothing that leads to it, it does not
@@ -360,7 +359,7 @@ class OperatorElimination:
             for row in self.rows:
                 self.edges.leaving[tail].pop(row, None)
                 self.edges.entering[row].pop(tail, None)
-        for source, tangents in sources.items():
-            for place, answer in enumerate(pushed_through(self.group, tangents)):
+        for source, answers in pushed_together(self.group, sources, heads).items():
+            for place, answer in enumerate(answers):
                 if answer is not None and place in heads:
                     self.edges.add(source, heads[place], answer)

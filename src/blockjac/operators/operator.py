@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from blockjac.algebra import arrays
 from blockjac.algebra.cost import following_places, is_planning, planning
@@ -65,6 +65,8 @@ class OperatorGroup:
         unknown: why nothing but the names is known of the structure that the equation has; None
             where all of it is.
         equation: the equation of the graph, where losses of structure are looked for.
+        carries: whether the map is a program of its own, through which a block passes in one form
+            in which all but deltas is dense.
     """
 
     out_shapes: Sequence[tuple[int, ...]]
@@ -83,6 +85,7 @@ class OperatorGroup:
     whole: bool = False
     unknown: Unknown | None = None
     equation: Any = None
+    carries: ClassVar[bool] = False
     _blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
 
     @property
@@ -352,6 +355,18 @@ def pushed_through(group: OperatorGroup, tangents: Sequence[Block | None]) -> li
                 tangents, found, lambda column, block, row: star(group.block(row, column), block)
             )
     return found
+
+
+def pulled_in_one(group: OperatorGroup, cotangents: Sequence[Block | None]) -> list[Block | None]:
+    """`sum over outputs of cotangent star J`, of all index maps of the cotangents at once."""
+    with at_equation(group.equation):
+        return group.pullback(cotangents)
+
+
+def pushed_in_one(group: OperatorGroup, tangents: Sequence[Block | None]) -> list[Block | None]:
+    """`sum over inputs of J star tangent`, of all index maps that the tangents have at once."""
+    with at_equation(group.equation):
+        return group.pushforward(tangents)
 
 
 APPLIED = (

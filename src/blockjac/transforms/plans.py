@@ -13,6 +13,7 @@ import numpy as np
 from blockjac.algebra.cost import Abstract, Cost, planning
 from blockjac.algebra.losses import keeping_lines, recording
 from blockjac.base import compat
+from blockjac.base.promises import keeping_structure
 from blockjac.blocks import Block
 from blockjac.devices import kind
 from blockjac.elimination.active_graph import ActiveGraph
@@ -132,7 +133,8 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
             for edge in heads.values()
         ]
         lead_to_results(active, linear.edges)
-        _draw_up(draft, linear, order, dense, method)
+        with keeping_structure(not dense):
+            _draw_up(draft, linear, order, dense, method)
         return [linear.point.values[one] for one in _computed(graph)], found
 
     own = operations(jax.make_jaxpr(values)(structs, graph.captured))
