@@ -14,7 +14,14 @@ import never_slower
 import overview
 from real_programs import PROGRAMS
 
-NO_OVERVIEW = {"calls", "harness", "never_slower", "lecture_training", "cutest_patterns", "first_answers"}
+NO_OVERVIEW = {
+    "calls",
+    "harness",
+    "never_slower",
+    "lecture_training",
+    "cutest_patterns",
+    "first_answers",
+}
 """Not scripts of derivatives that `never_slower` could gather."""
 
 
