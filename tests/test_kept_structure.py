@@ -9,7 +9,7 @@ import pytest
 from support.sampling import sampled
 
 import blockjac
-from blockjac.algebra.star import MAX_TERMS
+from blockjac.algebra.sums import MAX_TERMS
 
 pytestmark = pytest.mark.slow
 

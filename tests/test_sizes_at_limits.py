@@ -17,7 +17,7 @@ import pytest
 
 import blockjac
 from blockjac.algebra import arrays, listed, masks, nonzeros
-from blockjac.algebra.star import MAX_TERMS
+from blockjac.algebra.sums import MAX_TERMS
 from blockjac.graph import known_zeros
 from blockjac.rules.cumulative import MAX_WRITTEN
 

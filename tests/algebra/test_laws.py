@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.oracle import dense_of, places_of, star_of
 from support.strategies import blocks, shapes
 
-from blockjac.algebra.materialize import along
+from blockjac.algebra.dense import along
 from blockjac.algebra.star import chain_along, star_along
 from blockjac.blocks import Block, Factor, Lookup, Term, add, star
 

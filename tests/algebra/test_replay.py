@@ -9,7 +9,7 @@ import pytest
 
 import blockjac
 from blockjac.algebra import plan_cache as recall
-from blockjac.algebra import replay
+from blockjac.algebra import replay, sums, two_blocks
 from blockjac.blocks import Block
 from blockjac.elimination import elemental
 
@@ -86,7 +86,9 @@ def test_what_is_replayed_is_what_would_be_emitted(program, transform, monkeypat
     x = jnp.asarray(GENERATOR.normal(size=4))
     for _ in range(replay.FREQUENT + 1):
         again = emitted(transform, program, x)
-    monkeypatch.setattr(star, "replayed", lambda operation, left, right: operation(left, right))
+    monkeypatch.setattr(
+        two_blocks, "replayed", lambda operation, left, right: operation(left, right)
+    )
     monkeypatch.setattr(elemental, "played", lambda *_: None)
     assert emitted(transform, program, x) == again
 
@@ -115,7 +117,7 @@ def test_an_unrolled_program_is_worked_out_once_a_kind(way, monkeypatch):
         return call
 
     monkeypatch.setattr(star, "_contracted", counted(star._contracted))
-    monkeypatch.setattr(star, "_joined", counted(star._joined))
+    monkeypatch.setattr(sums, "_joined", counted(sums._joined))
     rule = elemental.RULES["mul"]
     monkeypatch.setattr(type(rule), "apply", counted(type(rule).apply))
 

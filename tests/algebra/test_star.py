@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from blockjac.algebra.star import MAX_TERMS, chain_along, star_along
+from blockjac.algebra.star import chain_along, star_along
+from blockjac.algebra.sums import MAX_TERMS
 from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term, add, star
 from blockjac.errors import BlockShapeError
 from blockjac.planning.jaxpr_cost import operations

@@ -10,16 +10,16 @@ entry is counted that lies outside.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from blockjac.algebra import arrays, masks
+from blockjac.algebra import arrays
+from blockjac.algebra.answers import answered
 from blockjac.algebra.arrays import View
-from blockjac.algebra.cost import Abstract, is_planning
-from blockjac.algebra.einsum import sum_out
+from blockjac.algebra.lookup_arithmetic import divided_lookup, scaled_lookup, summed_lookups
 from blockjac.base.promises import is_structure_kept
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label, Lookup, collect, radix
@@ -214,126 +214,6 @@ class IndexEquations:
         return answered(factors, self.indices, self.labels, self.coefficient, out_axes)
 
 
-def answered(
-    factors: Sequence[Factor],
-    indices: Sequence[Index],
-    labels: Iterable[Label],
-    coefficient: Any,
-    out_axes: int,
-) -> Term:
-    """The term of solved indices: the labels that none of them carries are summed.
-
-    Args:
-        factors: over the labels.
-        indices: of the answer's axes.
-        labels: all of them, each once.
-        coefficient: a static scalar.
-        out_axes: how many of the indices are the output's.
-    """
-    used = dict.fromkeys(label for index in indices for label in index.labels)
-    carried = {label for factor in factors for label in factor.labels}
-    for label in labels:
-        if label not in used and label not in carried:
-            coefficient = coefficient * label.size
-    summed = [label for label in labels if label in carried and label not in used]
-    kept = list(factors)
-    if summed:
-        kept, coefficient = absorbed(kept, summed, coefficient)
-        kept = contracted(kept, summed, list(used))
-    kept, coefficient = merged(kept, coefficient)
-    return Term(tuple(kept), tuple(indices[:out_axes]), tuple(indices[out_axes:]), coefficient)
-
-
-def absorbed(
-    factors: Sequence[Factor], summed: Sequence[Label], coefficient: Any
-) -> tuple[list[Factor], Any]:
-    """Multiply what is not summed into a smaller factor that is about to be contracted.
-
-    A scalar goes into the smallest factor, where the compiler multiplies while it writes that
-    factor; a factor over some of another's labels goes into that one. After a matrix product it
-    would be one more pass over the result.
-    """
-    reach = set(summed)
-    involved = [factor for factor in factors if reach & set(factor.labels)]
-    numbers = [factor for factor in involved if not arrays.is_mask(factor)]
-    if len(numbers) < 2:
-        return list(factors), coefficient
-    result = arrays.numel(list({label for factor in involved for label in factor.labels} - reach))
-    smallest = min(numbers, key=lambda factor: factor.numel)
-    gains: dict[int, list[Factor]] = {}
-    left: list[Factor] = []
-    for factor in factors:
-        home = None
-        if factor not in involved:
-            homes = [one for one in numbers if set(factor.labels) <= set(one.labels)]
-            home = min(homes, key=lambda one: one.numel, default=None)
-        if home is None or home.numel > result or (not factor.labels and arrays.is_mask(factor)):
-            left.append(factor)
-        else:
-            gains.setdefault(id(home), []).append(factor)
-    scaled = abs(coefficient) != 1 and smallest.numel <= result
-    if scaled:
-        gains.setdefault(id(smallest), [])
-    made = []
-    for factor in left:
-        if id(factor) in gains:
-            own = coefficient if scaled and factor is smallest else 1
-            factor = arrays.product([factor, *gains[id(factor)]], own)
-        made.append(factor)
-    return made, 1 if scaled else coefficient
-
-
-def contracted(
-    factors: Sequence[Factor], summed: Sequence[Label], wanted: Sequence[Label] = ()
-) -> list[Factor]:
-    """Contract, group by group, the factors that share labels to be summed; keep the others.
-
-    Args:
-        factors: any number.
-        summed: the labels that disappear.
-        wanted: the others in the order of the answer's axes.
-    """
-    untouched = [factor for factor in factors if not set(factor.labels) & set(summed)]
-    pending = [factor for factor in factors if set(factor.labels) & set(summed)]
-    while pending:
-        group, reach = [pending.pop(0)], set()
-        grew = True
-        while grew:
-            reach = {label for factor in group for label in factor.labels if label in summed}
-            joining = [factor for factor in pending if set(factor.labels) & reach]
-            pending = [factor for factor in pending if not set(factor.labels) & reach]
-            group += joining
-            grew = bool(joining)
-        own = [label for label in summed if label in reach]
-        untouched.append(sum_out(group, own, wanted))
-        mask = masks.summed(group, own)
-        if mask is not None:
-            untouched.append(mask)
-    return untouched
-
-
-def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], Any]:
-    """Multiply factors over the same labels, and the coefficient with the first such group.
-
-    A lone scalar takes the coefficient too: it is one number, and may be used often. Masks are
-    multiplied with masks alone: what they drop may still become inf or nan, and is dropped when all
-    of it is known. Those that are known now stay so.
-    """
-    groups: dict[tuple[frozenset[Label], bool, bool], list[Factor]] = {}
-    for factor in factors:
-        kind = arrays.is_mask(factor), arrays.is_known_mask(factor)
-        groups.setdefault((frozenset(factor.labels), *kind), []).append(factor)
-    result = []
-    for (labels, are_masks, are_known), group in groups.items():
-        if not are_masks and (len(group) > 1 or not labels):
-            result.append(arrays.product(group, coefficient))
-            coefficient = 1
-        else:
-            joint = masks.both(group) if are_known and len(group) > 1 else None
-            result.append(arrays.product(group) if joint is None else joint)
-    return result, coefficient
-
-
 # Steps of the solver: each returns whether it has dealt with the equation.
 
 
@@ -484,7 +364,7 @@ def _cut(index: Index, boundary: int) -> _Cut | None:
     upper, lower = Index(carry, tuple(high)), Index(offset, tuple(low))
     if index.lookup is not None:
         if index.lookup.multiple % boundary == 0:
-            upper = replace(upper, lookup=_divided_lookup(index.lookup, boundary))
+            upper = replace(upper, lookup=divided_lookup(index.lookup, boundary))
         else:
             lower = replace(lower, lookup=index.lookup)
     if not lower.within(boundary):
@@ -534,7 +414,7 @@ def _difference(index: Index, rest: Index, stride: int) -> Index | None:
         return None
     strides = collect([*index.strides, *((label, -other) for label, other in rest.strides)])
     lookup, sign = (index.lookup, 1) if rest.lookup is None else (rest.lookup, -1)
-    lookup = _scaled_lookup(lookup, sign * stride) if lookup is not None else None
+    lookup = scaled_lookup(lookup, sign * stride) if lookup is not None else None
     return Index(
         (index.offset - rest.offset) * stride,
         tuple((label, other * stride) for label, other in strides),
@@ -636,8 +516,8 @@ def _index_substituted(
     affine = Index(index.offset + stride * value.offset, strides)
     if value.lookup is None:
         return _plus(affine, lookup)
-    scaled = _scaled_lookup(value.lookup, stride)
-    return _plus(affine, scaled if lookup is None else _summed_lookups(lookup, scaled))
+    scaled = scaled_lookup(value.lookup, stride)
+    return _plus(affine, scaled if lookup is None else summed_lookups(lookup, scaled))
 
 
 def _plus(index: Index, lookup: Lookup | None) -> Index:
@@ -651,53 +531,6 @@ def _plus(index: Index, lookup: Lookup | None) -> Index:
 
 def _safe(value: Index, label: Label) -> bool:
     return value.within(label.size)
-
-
-def _scaled_lookup(lookup: Lookup, stride: int) -> Lookup:
-    if stride == 1:
-        return lookup
-    if is_known(Index(0, (), lookup)):
-        return known_lookup(lookup.array.astype(np.int64) * stride, lookup.labels)
-    bounds = (
-        None if lookup.bounds is None else tuple(sorted(stride * bound for bound in lookup.bounds))
-    )
-    array = _integers(lookup.array)
-    array = array if is_planning() else array * stride
-    multiple = lookup.multiple * abs(stride)
-    return Lookup(array, lookup.labels, bounds, multiple)  # pyright: ignore[reportArgumentType]
-
-
-def _integers(array: Any) -> Any:
-    """A lookup's numbers in a dtype that can be computed in: constants come in smaller ones."""
-    dtype = np.result_type(array.dtype, np.int32)
-    if is_planning():
-        return Abstract(array.shape, dtype)
-    return array if array.dtype == dtype else array.astype(dtype)
-
-
-def _divided_lookup(lookup: Lookup, divisor: int) -> Lookup:
-    """The lookup over a number that divides all its values."""
-    if is_known(Index(0, (), lookup)):
-        return known_lookup(lookup.array.astype(np.int64) // divisor, lookup.labels)
-    low, high = lookup.bounds or (0, 0)
-    return Lookup(
-        _integers(lookup.array) if is_planning() else _integers(lookup.array) // divisor,
-        lookup.labels,
-        None if lookup.bounds is None else (low // divisor, high // divisor),
-        lookup.multiple // divisor,
-    )
-
-
-def _summed_lookups(one: Lookup, other: Lookup) -> Lookup:
-    joint = Index(0, (), one), Index(0, (), other)
-    if all(map(is_known, joint)):
-        labels = arrays.unique([*one.labels, *other.labels])
-        return known_lookup(known_values(joint[0], labels) + known_values(joint[1], labels), labels)
-    total = arrays.add(Factor(one.array, one.labels), Factor(other.array, other.labels))
-    bounds = None
-    if one.bounds is not None and other.bounds is not None:
-        bounds = (one.bounds[0] + other.bounds[0], one.bounds[1] + other.bounds[1])
-    return Lookup(total.array, total.labels, bounds, math.gcd(one.multiple, other.multiple))
 
 
 def _difficulty(equation: tuple[Index, Index, int]) -> int:

@@ -1,6 +1,6 @@
 """The block algebra: labels, index expressions, factors, terms, blocks, and their contraction."""
 
-from blockjac.algebra.star import add
+from blockjac.algebra.sums import add
 from blockjac.blocks import operations
 from blockjac.blocks.block_matrix import BlockMatrix
 from blockjac.blocks.contraction import star

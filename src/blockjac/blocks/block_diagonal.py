@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from blockjac.algebra import arrays
-from blockjac.algebra.materialize import check_size
-from blockjac.algebra.star import in_one
+from blockjac.algebra.dense import check_size
+from blockjac.algebra.in_one import in_one
 from blockjac.terms.block import Block, delta_pairs
 
 Rows = Sequence[Sequence[Block]]

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.algebra.materialize import check_size
-from blockjac.algebra.star import add, star
+from blockjac.algebra.dense import check_size
+from blockjac.algebra.star import star
+from blockjac.algebra.sums import add
 from blockjac.blocks import block_diagonal, tree_vectors
 from blockjac.errors import BlockShapeError, BlockTypeError
 from blockjac.terms.block import Block, leaves

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.algebra import materialize
+from blockjac.algebra import dense as entries
 from blockjac.algebra.arrays import cast, is_mask
 from blockjac.algebra.at_once import at_once
 from blockjac.algebra.cost import is_planning
 from blockjac.algebra.replay import replayed_array
-from blockjac.algebra.star import add
+from blockjac.algebra.sums import add
 from blockjac.algebra.tidy import tidy
 from blockjac.blocks.contraction import star
 from blockjac.exports.sparse_arrays import to_bcoo, to_bcsr, to_scipy, to_scipy_operator
@@ -74,7 +74,7 @@ def as_linear_operator(matrix: MatrixInterface, tags: Any) -> Any:
 
 def _dense(block: Block, max_bytes: int | None) -> Any:
     def written(one: Block) -> Any:
-        return materialize.dense(one, max_bytes=max_bytes)
+        return entries.dense(one, max_bytes=max_bytes)
 
     if is_planning() or block.batch_shape:
         return _mapped(block, written)
@@ -82,7 +82,7 @@ def _dense(block: Block, max_bytes: int | None) -> Any:
 
 
 def _diagonal(block: Block) -> Any:
-    return _mapped(block, materialize.diagonal)
+    return _mapped(block, entries.diagonal)
 
 
 def _mapped(block: Block, function: Callable[[Block], Any]) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from blockjac.blocks import Block, BlockMatrix
 from blockjac.checking.report import Mistake
-from blockjac.engine.arguments import NUMBERS, is_array
+from blockjac.engine.leaves import NUMBERS, is_array
 from blockjac.errors import DifferentiationTypeError
 
 Pairs = list[tuple[Any, Any]]

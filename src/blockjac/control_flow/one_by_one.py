@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from blockjac.algebra.cost import Cost, OverBudget, planning
-from blockjac.algebra.star import summed
+from blockjac.algebra.sums import summed
 from blockjac.blocks import Block, Index, add
 from blockjac.control_flow.body import Blocks
 from blockjac.control_flow.shares import Shares, Swept

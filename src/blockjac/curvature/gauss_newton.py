@@ -16,19 +16,14 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
-from blockjac.algebra.materialize import dense
+from blockjac.algebra.dense import dense
 from blockjac.algebra.star import star_along
 from blockjac.base.compat import Tracer, is_traced
 from blockjac.blocks import Block, BlockMatrix, add, star, tree_vectors
 from blockjac.blocks.block_matrix import Rows, Shape, mirrored
-from blockjac.engine.arguments import (
-    TRACED,
-    ArgNums,
-    Auxiliary,
-    check_callable,
-    check_inputs,
-    value_and_aux,
-)
+from blockjac.engine.arguments import ArgNums, check_callable, check_inputs
+from blockjac.engine.auxiliary import Auxiliary, value_and_aux
+from blockjac.engine.leaves import TRACED
 from blockjac.engine.run import compiled
 from blockjac.errors import BlockShapeError, DifferentiationTypeError, NonScalarLossError
 from blockjac.graph.trace import named_as

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import source_info_util
 
-from blockjac.base.compat import UNKNOWN_VALUE_ERRORS, is_made_by_jax, jax_array
+from blockjac.base.compat import UNKNOWN_VALUE_ERRORS, jax_array
+from blockjac.engine.auxiliary import Auxiliary, _Record
+from blockjac.engine.leaves import TRACED, dtype_of, float0_zeros, is_array, is_real_array
 from blockjac.errors import ArgumentError, DifferentiationTypeError
 from blockjac.graph.graph import Graph
 from blockjac.graph.trace import is_inexact, named_as, trace
@@ -24,12 +26,6 @@ from blockjac.rules.complex_numbers import is_complex
 source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
 
 ArgNums = int | Sequence[int]
-
-NUMBERS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
-"""What JAX takes for an array."""
-
-TRACED = (jax.Array, np.ndarray, np.generic, float, complex)
-"""What is traced of the other arguments; ints, bools and all else stay Python values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,127 +269,7 @@ def traced_call(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Passed:
-    """What of an auxiliary result no program computes.
-
-    Attributes:
-        tree: of the whole.
-        leaves: those that are not JAX arrays, which are passed through; None for the others.
-    """
-
-    tree: Any
-    leaves: Sequence[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Auxiliary:
-    """What a function returns beside the value that is differentiated.
-
-    It is a pytree of its arrays, so that a compiled program can return it whatever else it holds.
-
-    Attributes:
-        arrays: its leaves that are JAX arrays.
-        passed: everything else.
-    """
-
-    arrays: tuple[Any, ...]
-    passed: Passed
-
-    @classmethod
-    def of(cls, tree: Any) -> Auxiliary:
-        """Take a tree apart."""
-        leaves, structure = jax.tree.flatten(tree)
-        arrays = tuple(leaf for leaf in leaves if is_made_by_jax(leaf))
-        passed = [None if is_made_by_jax(leaf) else leaf for leaf in leaves]
-        return cls(arrays, Passed(structure, passed))
-
-    def tree(self) -> Any:
-        """The tree as the function returned it."""
-        arrays = iter(self.arrays)
-        leaves = [next(arrays) if leaf is None else leaf for leaf in self.passed.leaves]
-        return jax.tree.unflatten(self.passed.tree, leaves)
-
-
 jax.tree_util.register_dataclass(Auxiliary, data_fields=["arrays"], meta_fields=["passed"])
-
-NO_AUXILIARY = Auxiliary.of(None)
-
-
-@dataclass(eq=False)
-class _Record:
-    """What one run of the user's function returned.
-
-    Attributes:
-        results: shapes and dtypes of the result's leaves.
-        out_tree: the result's tree.
-        auxiliary: the auxiliary result, without its arrays.
-        name: of the function.
-    """
-
-    name: str
-    results: Sequence[jax.ShapeDtypeStruct] = ()
-    out_tree: Any = None
-    auxiliary: Auxiliary = NO_AUXILIARY
-
-    def flat(self, answer: Any, has_aux: bool) -> list[Any]:
-        """The arrays of the result and then those of aux; everything else is remembered here."""
-        arrays: list[Any] = []
-        if has_aux:
-            found = Auxiliary.of(value_and_aux(answer)[1])
-            arrays, self.auxiliary = [*found.arrays], replace(found, arrays=())
-        leaves, self.out_tree = jax.tree.flatten(value_of(answer, has_aux))
-        for leaf in leaves:
-            if not is_array(leaf):
-                raise DifferentiationTypeError(
-                    f"the result {leaf!r} of type {type(leaf)} is not a valid JAX type; return "
-                    "arrays or trees of arrays, and anything else as aux with has_aux=True"
-                )
-        self.results = [
-            jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves
-        ]
-        return [*leaves, *arrays]
-
-
-def value_of(result: Any, has_aux: bool) -> Any:
-    """What of a function's result is differentiated."""
-    return value_and_aux(result)[0] if has_aux else result
-
-
-def value_and_aux(result: Any) -> tuple[Any, Any]:
-    """The two parts of what a function with an auxiliary result returns.
-
-    Raises:
-        DifferentiationTypeError: in JAX's words, if it is not a pair.
-    """
-    if not isinstance(result, tuple) or len(result) != 2:
-        raise DifferentiationTypeError(
-            "expected function with aux output to return a two-element tuple, "
-            f"(value, aux), but got {result!r} of type {type(result)}"
-        )
-    return result
-
-
-def is_array(leaf: Any) -> bool:
-    """Whether JAX takes a leaf for an array: a number, or an array of numbers or of random keys."""
-    return isinstance(leaf, NUMBERS) and (
-        isinstance(leaf, jax.Array) or np.asarray(leaf).dtype.kind not in "OSTUMm"
-    )
-
-
-def dtype_of(leaf: Any) -> Any:
-    """The dtype that JAX gives an array or a number; of its own arrays without a detour."""
-    return leaf.dtype if isinstance(leaf, jax.Array) else jnp.result_type(leaf)
-
-
-def is_real_array(leaf: Any) -> bool:
-    """Whether a leaf is one of JAX's own arrays, of one of NumPy's real dtypes: most are."""
-    return isinstance(leaf, jax.Array) and leaf.dtype.kind == "f"
-
-
-def float0_zeros(shape: Sequence[int]) -> np.ndarray:
-    """The derivative by an integer, or of one: zeros of JAX's dtype for "no derivative"."""
-    return np.zeros(tuple(shape), jax.dtypes.float0)
 
 
 def check_callable(fun: Any, name: str) -> None:

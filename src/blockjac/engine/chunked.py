@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from blockjac.algebra.arrays import in_bytes
-from blockjac.algebra.materialize import check_size
+from blockjac.algebra.dense import check_size
 from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.devices import memory_limit

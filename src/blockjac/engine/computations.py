@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 import blockjac.control_flow  # noqa: F401  (its passes must be registered)
 from blockjac.algebra.nonzeros import NUMBERS_A_PLACE, without_masks
-from blockjac.algebra.star import compact
+from blockjac.algebra.sums import compact
 from blockjac.base import compat
 from blockjac.base.promises import keeping_structure
 from blockjac.blocks import Block

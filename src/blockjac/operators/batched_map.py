@@ -21,8 +21,9 @@ from jax import lax
 
 from blockjac.algebra import arrays
 from blockjac.algebra.cost import Abstract, charge, is_planning
+from blockjac.algebra.in_one import in_one
 from blockjac.algebra.materialize import as_dense_axes
-from blockjac.algebra.star import in_one, summed
+from blockjac.algebra.sums import summed
 from blockjac.algebra.tidy import tidy
 from blockjac.base import compat
 from blockjac.terms.block import Block, delta_pairs

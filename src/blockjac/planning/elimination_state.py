@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from blockjac.algebra.cost import Abstract, Cost, current
-from blockjac.algebra.materialize import dense
+from blockjac.algebra.dense import dense
 from blockjac.algebra.plan_cache import AbstractBlock, BlockSignature, signature_of
 from blockjac.blocks import Block, add, star
 from blockjac.elimination.eliminate import EliminationGraph, Vertex

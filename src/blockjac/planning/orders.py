@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from blockjac.algebra.cost import Cost, OverBudget, planning
-from blockjac.algebra.materialize import dense
-from blockjac.algebra.star import compact
+from blockjac.algebra.dense import dense
+from blockjac.algebra.sums import compact
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import EliminationGraph, Vertex, eliminate
 from blockjac.elimination.linearize import LinearizedGraph

@@ -28,7 +28,7 @@ from jax import lax
 from blockjac.algebra import arrays
 from blockjac.algebra.cost import Abstract, charge, is_planning
 from blockjac.algebra.materialize import as_dense_axes
-from blockjac.algebra.star import summed
+from blockjac.algebra.sums import summed
 from blockjac.base import compat
 from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
 from blockjac.graph.graph import Equation

@@ -19,7 +19,8 @@ from blockjac.algebra import arrays
 from blockjac.algebra.arrays import View, is_known_mask
 from blockjac.algebra.cost import charge, planning
 from blockjac.algebra.nonzeros import without_zeros
-from blockjac.algebra.star import star, summed
+from blockjac.algebra.star import star
+from blockjac.algebra.sums import summed
 from blockjac.base import compat
 from blockjac.blocks import Block, Index, Label, Term
 from blockjac.graph.graph import Equation

@@ -15,7 +15,7 @@ from blockjac.algebra import arrays
 from blockjac.algebra.arrays import check_fits
 from blockjac.algebra.cost import Abstract, charge, is_only_priced, is_planning
 from blockjac.algebra.materialize import as_dense_axes
-from blockjac.algebra.star import summed
+from blockjac.algebra.sums import summed
 from blockjac.base.promises import is_structure_kept
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.graph.known_zeros import LARGEST

@@ -18,7 +18,7 @@ from jax import lax
 
 from blockjac.algebra import arrays
 from blockjac.algebra.cost import Abstract, charge, is_planning
-from blockjac.algebra.star import in_one
+from blockjac.algebra.in_one import in_one
 from blockjac.base import compat
 from blockjac.base.promises import is_forwards
 from blockjac.blocks import Block, Factor, Index, Label, Term

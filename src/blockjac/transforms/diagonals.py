@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from blockjac.algebra.cost import Cost, OverBudget, planning
-from blockjac.algebra.materialize import along, dense
+from blockjac.algebra.dense import along, dense
 from blockjac.algebra.star import star_along
 from blockjac.blocks import Block, add
 from blockjac.elimination.active_graph import ActiveGraph

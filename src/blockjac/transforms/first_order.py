@@ -13,19 +13,10 @@ import numpy as np
 from jax.extend import source_info_util
 
 from blockjac.base.arrays import as_shape
-from blockjac.engine.arguments import (
-    ArgNums,
-    Call,
-    check_callable,
-    dtype_of,
-    float0_zeros,
-    is_array,
-    is_real_array,
-    leaf_name,
-    traced_call,
-)
+from blockjac.engine.arguments import ArgNums, Call, check_callable, leaf_name, traced_call
 from blockjac.engine.chunked import ChunkSize, in_chunks
 from blockjac.engine.computations import Jacobian, Pullback, Pushforward, Values
+from blockjac.engine.leaves import dtype_of, float0_zeros, is_array, is_real_array
 from blockjac.errors import BlockShapeError, DifferentiationTypeError
 from blockjac.graph.trace import is_inexact
 from blockjac.planning import Order

@@ -9,7 +9,8 @@ from typing import Any, Literal, ParamSpec
 import jax
 
 from blockjac.blocks import BlockMatrix
-from blockjac.engine.arguments import ArgNums, Auxiliary, Call, check_callable, check_inputs
+from blockjac.engine.arguments import ArgNums, Call, check_callable, check_inputs
+from blockjac.engine.auxiliary import Auxiliary
 from blockjac.engine.chunked import ChunkSize
 from blockjac.engine.computations import Jacobian
 from blockjac.errors import ArgumentError

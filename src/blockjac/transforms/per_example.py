@@ -16,7 +16,7 @@ from typing import Any, ParamSpec
 import jax.numpy as jnp
 
 from blockjac.algebra.cost import planning
-from blockjac.algebra.materialize import along, dense
+from blockjac.algebra.dense import along, dense
 from blockjac.algebra.star import chain_along
 from blockjac.blocks import Block, add, star
 from blockjac.elimination.active_graph import ActiveGraph

@@ -22,15 +22,9 @@ from blockjac.base import compat
 from blockjac.base.caches import Cache
 from blockjac.base.compat import Tracer
 from blockjac.base.promises import FORWARDS, Read
-from blockjac.engine.arguments import (
-    TRACED,
-    ArgNums,
-    Auxiliary,
-    Call,
-    check_argnums,
-    check_callable,
-    traced_call,
-)
+from blockjac.engine.arguments import ArgNums, Call, check_argnums, check_callable, traced_call
+from blockjac.engine.auxiliary import Auxiliary
+from blockjac.engine.leaves import TRACED
 from blockjac.engine.run import Computation, losses, matmul_precision, run
 from blockjac.errors import ArgumentError, StructureLostError
 from blockjac.graph.trace import named_as

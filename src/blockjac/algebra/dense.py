@@ -1,0 +1,175 @@
+"""The entries of a block as one array: all of them, or those on diagonals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.algebra import arrays
+from blockjac.algebra.arrays import in_bytes
+from blockjac.algebra.cost import Abstract, current, is_planning
+from blockjac.algebra.entries import are_distinct, pieces, places, values
+from blockjac.algebra.index_equations import Contradiction, IndexEquations
+from blockjac.algebra.materialize import LARGEST_POSITION, Axis, materialise, unpaired
+from blockjac.algebra.pieces import joined, joint_axis
+from blockjac.algebra.placed import parted
+from blockjac.base.tracing import is_tracing
+from blockjac.devices import memory_limit
+from blockjac.errors import ArgumentError, BlockShapeError, DenseTooLargeError
+from blockjac.terms.block import Block
+from blockjac.terms.factor import Factor
+from blockjac.terms.index import Label
+
+THIN = 16
+"""A result of so many times more entries than its terms have is zeros, and entries put in."""
+
+
+def dense(block: Block, max_bytes: int | None = None) -> Any:
+    """The block as an array of shape `block.shape`; see `Block.dense`."""
+    instead = (
+        f"the Block holds it in {in_bytes(block.nbytes)} and needs no more for star or .matvec"
+    )
+    if not is_planning():
+        check_size(block.shape, block.dtype, max_bytes, "the dense Jacobian", instead)
+    axis = joint_axis(block.terms, block.shape, ())
+    if axis is not None:
+        target = [Label(size) for size in block.shape]
+        entries = joined(block.terms, axis, target, block.shape, block.dtype)
+        return entries.array if is_planning() else jnp.reshape(entries.array, block.shape)
+    if _is_thin(block):
+        return _scattered(block)
+    total: Any = None
+    reached: list[Label] | None = None
+    targets = [Label(size) for size in block.shape]
+    whole, few = parted(block.terms, targets)
+    for term in whole:
+        axes = [
+            Axis(index, label.size, label)
+            for index, label in zip(term.indices, targets, strict=True)
+        ]
+        entries = materialise(list(term.factors), axes, [], block.dtype, term.coefficient)
+        if is_planning():
+            if reached is not None:
+                current().additions += arrays.numel(arrays.unique([*reached, *entries.labels]))
+            reached = [*arrays.unique([*(reached or ()), *entries.labels])]
+            continue
+        array = arrays.aligned(entries, targets)
+        total = array if total is None else total + array
+    for _, few_places in few:
+        base = None if is_planning() else _over_all(total, targets)
+        total = few_places.added(base, block.dtype).array
+    if is_planning():
+        return Abstract(block.shape, block.dtype)
+    if total is None:
+        return jnp.zeros(block.shape, block.dtype)
+    return jnp.broadcast_to(jnp.asarray(total, block.dtype), block.shape)
+
+
+def _over_all(array: Any, labels: Sequence[Label]) -> Factor:
+    """An array with an axis of size 1 where it is constant, as a factor over all labels."""
+    return Factor(jnp.broadcast_to(array, arrays.sizes(labels)), tuple(labels))
+
+
+def _is_thin(block: Block) -> bool:
+    """Whether it is cheaper to write zeros and then each entry than to write a pass for each term.
+
+    Up to two terms the compiler compares and selects while it writes the result. So it is for any
+    number where the result will be differentiated: the derivative of an entry that was put in is at
+    places that only the program knows, that of a selection keeps its deltas.
+    """
+    if is_tracing():
+        return False
+    entries = sum(arrays.numel(term.labels) for term in block.terms)
+    return len(block.terms) > 2 and entries * THIN <= block.size <= LARGEST_POSITION
+
+
+def _scattered(block: Block) -> Any:
+    """Zeros with the entries of all terms put in their places."""
+    grid = [[block]]
+    found = pieces(grid)
+    distinct = are_distinct(grid)
+    if is_planning():
+        for term in block.terms:
+            if term.factors:
+                arrays.product(term.factors, term.coefficient, block.dtype, term.labels)
+        entries = 0 if distinct else sum(piece.count for piece in found)
+        arrays.written([Label(size) for size in block.shape], block.dtype, additions=entries)
+        return Abstract(block.shape, block.dtype)
+    columns = math.prod(block.wrt_shape)
+    positions = []
+    for piece in found:
+        where = places(piece, jnp, np.dtype(np.int32))
+        flat = where.rows * columns + where.columns
+        off = block.size  # where nothing is written
+        positions.append(flat if where.inside is None else jnp.where(where.inside, flat, off))
+    start = jnp.zeros((block.size,), block.dtype).at[jnp.concatenate(positions)]
+    write = start.set if distinct else start.add
+    written = write(values(grid), mode="drop", unique_indices=distinct)
+    return jnp.reshape(written, block.shape)
+
+
+def diagonal(block: Block) -> Any:
+    """The entries `block[i, i]`; see `Block.diagonal`."""
+    if block.out_shape != block.wrt_shape:
+        raise BlockShapeError(
+            "the diagonal needs equal output and input shapes, but this block is one of "
+            f"{block.out_shape} with respect to {block.wrt_shape}"
+        )
+    return dense(along(block, [(axis, axis) for axis in range(len(block.out_shape))]))
+
+
+def along(block: Block, pairs: Sequence[tuple[int, int]]) -> Block:
+    """The entries at which pairs of an output and an input axis agree.
+
+    Args:
+        block: any.
+        pairs: output axes with input axes of the same size; each axis at most once.
+
+    Returns:
+        A Block of the same outputs with respect to the input axes that are in no pair.
+    """
+    kept = unpaired(block.wrt_shape, pairs)
+    wrt_shape = tuple(block.wrt_shape[axis] for axis in kept)
+    terms = []
+    for term in block.terms:
+        network = IndexEquations(
+            term.factors,
+            (*term.out, *(term.wrt[axis] for axis in kept)),
+            (*block.out_shape, *wrt_shape),
+            term.labels,
+            term.coefficient,
+        )
+        try:
+            network.solve([(term.out[i], term.wrt[j], block.out_shape[i]) for i, j in pairs])
+        except Contradiction:
+            continue
+        terms.append(network.term(len(term.out)))
+    return Block(block.out_shape, wrt_shape, block.dtype, terms)
+
+
+def check_size(
+    shape: Sequence[int], dtype: Any, max_bytes: int | None, what: str, instead: str
+) -> None:
+    """Refuse a dense result over the limit.
+
+    Raises:
+        DenseTooLargeError: names shape, need and limit, and what to do instead.
+        ArgumentError: for a limit that is no number of bytes.
+    """
+    limit = memory_limit() if max_bytes is None else max_bytes
+    if not isinstance(limit, int | float | np.number) or isinstance(limit, bool) or not limit >= 0:
+        raise ArgumentError(
+            f"max_bytes is {max_bytes!r}, but must be a number of bytes, such as 2**30 for 1 GiB, "
+            "or None for a share of the machine's memory"
+        )
+    needed = math.prod(shape) * np.dtype(dtype).itemsize
+    if needed > limit:
+        raise DenseTooLargeError(
+            f"{what} ({np.dtype(dtype).name}{list(shape)}) needs {in_bytes(needed)}, over the "
+            f"limit of {in_bytes(limit)}; "
+            f"{instead}, or raise the limit with max_bytes="
+        )
