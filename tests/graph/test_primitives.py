@@ -1,4 +1,4 @@
-"""One row a primitive: complete, once, and every fact one of those there are."""
+"""One row per primitive: complete, once, and every fact one of those there are."""
 
 import jax
 import pytest

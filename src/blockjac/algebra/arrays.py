@@ -355,7 +355,7 @@ def pick(factor: Factor, label: Label, place: int) -> Factor:
 
 
 def reshaped(array: Any, labels: Sequence[Label]) -> Any:
-    """The array with one axis a label, in row-major order."""
+    """The array with one axis per label, in row-major order."""
     if isinstance(array, np.ndarray) and array.dtype == np.dtype(bool):
         return np.reshape(array, sizes(labels))
     if is_planning():

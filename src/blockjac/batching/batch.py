@@ -190,7 +190,7 @@ class _Part:
 
     @property
     def rows(self) -> Any:
-        """The numbers, one row a step."""
+        """The numbers, one row per step."""
         return self.own.reshape(len(self.own), -1)
 
 

@@ -1,4 +1,4 @@
-"""A block cut along the axis that a loop runs over: one block a step."""
+"""A block cut along the axis that a loop runs over: one block per step."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _depends_on_targets(loss: Function, targets: Any, outputs: Any) -> bool:
 
 
 def _are_classes(targets: Any, outputs: Any) -> bool:
-    """Whether the targets are one class number an example, and the outputs one number a class."""
+    """Whether targets are one class number per example, and outputs one number per class."""
     target, output = (jax.tree.leaves(tree) for tree in (targets, outputs))
     if len(target) != 1 or len(output) != 1 or np.ndim(output[0]) != 2:
         return False

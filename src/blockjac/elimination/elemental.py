@@ -1,4 +1,4 @@
-"""The elemental Jacobians of an evaluated graph: one rule, or one operator, an equation."""
+"""The elemental Jacobians of an evaluated graph: one rule, or one operator, per equation."""
 
 from __future__ import annotations
 

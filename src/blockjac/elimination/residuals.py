@@ -99,7 +99,7 @@ def _stand_in(aval: Any) -> Any:
 
 
 FEW_OPERATIONS = ALIASES | MOVING | CHEAP | {"div", "rsqrt", "sqrt"}
-"""Primitives that take no more than a few operations an entry."""
+"""Primitives that take no more than a few operations per entry."""
 
 
 @dataclass(frozen=True)

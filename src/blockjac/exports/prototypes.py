@@ -111,7 +111,7 @@ class Prototype:
     Attributes:
         matrix: of integers: 0 for nothing, k for the k-th value of the pattern.
         arranged: how the entries come to stand in the pattern's order, or in that of the numbers of
-            a matrix without any zeros; None where the matrix holds one entry a place and nothing
+            a matrix without any zeros; None where the matrix holds one entry per place and nothing
             else: it then tells which entry goes where, from 0.
     """
 

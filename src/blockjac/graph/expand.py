@@ -53,7 +53,7 @@ def reduce(*operands: Any, jaxpr: Any, dimensions: Sequence[int], **_: Any) -> l
 def reduce_window(
     *operands: Any, jaxpr: Any, consts: Sequence[Any], **config: Sequence[Any]
 ) -> list[Any]:
-    """As `reduce`, of the entries of each window: one slice a place, or by doubling.
+    """As `reduce`, of the entries of each window: one slice per place, or by doubling.
 
     Windows of `2 k` places are two of `k` side by side, so that wide windows take a few steps. What
     costs less is taken, counted in entries that are joined.
@@ -205,7 +205,7 @@ def patches(
     base_dilation: Sequence[int] | None = None,
     window_dilation: Sequence[int] | None = None,
 ) -> Any:
-    """The entries of each window: one slice a place in the window, stacked on a leading axis.
+    """The entries of each window: one slice per place in the window, stacked on a leading axis.
 
     Args:
         operand: the array.

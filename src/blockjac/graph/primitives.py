@@ -1,4 +1,4 @@
-"""What is known of each primitive of JAX beside its derivative: one row a primitive.
+"""What is known of each primitive of JAX beside its derivative: one row per primitive.
 
 A rule in `rules/` says what a primitive's elemental Jacobian is. Whatever else the library asks of
 a primitive (is it linear, is its result stored, how many operations is it, does its rule hold for

@@ -1,6 +1,6 @@
 """The catalogue of a feedforward network: affine maps, logistic, softmax, cross-entropy.
 
-Examples stand in rows: a matrix of shape `(n, k)` holds `n` examples of `k` numbers each. All
+Each row is one example: a matrix of shape `(n, k)` holds `n` examples of `k` numbers each. All
 functions are ordinary JAX functions, finite wherever their true value is.
 """
 

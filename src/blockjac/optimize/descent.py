@@ -33,7 +33,7 @@ from blockjac.transforms.first_order import value_and_grad
 )
 @dataclass(frozen=True)
 class Trace:
-    """What happened in each step: arrays with one row a step."""
+    """What happened in each step: arrays with one row per step."""
 
     loss: Array
     """The loss after the step."""

@@ -208,7 +208,7 @@ def plot_history(
     start: float | None = None,
     log_base: int | None = None,
 ) -> Path:
-    """Draw one number a step of a descent.
+    """Draw one number per step of a descent.
 
     Args:
         file: Where to save the picture; its suffix, `.png` or `.svg`, is the format.

@@ -22,8 +22,8 @@ from blockjac.graph.primitives import facts_of
 def operations(jaxpr: Any) -> Cost:
     """The arithmetic of a jaxpr on floats and complex numbers, loops by their length.
 
-    `mul` and `div` count one multiplication an entry of the result, `add` and `sub` one addition; a
-    `dot_general` its scalar products and sums, a reduction its sums. What moves, compares, selects
+    `mul` and `div` count one multiplication per entry of the result, `add` and `sub` one addition;
+    a `dot_general` its scalar products and sums, a reduction its sums. What moves, compares, selects
     or negates counts nothing; every other operation (an exponential, a factorisation) counts one
     operator operation an entry of its results.
 

@@ -1,8 +1,8 @@
 """The registry of elemental Jacobians, keyed by primitive name.
 
-A *structural* rule is a function `rule(out, *inputs, **params)` that gives one `Block` an input
-(None for the zero block; a tuple of such tuples, one an output, for primitives with several
-results). An *elementwise* rule is its derivative, one function an operand. Names in `ZERO` have no
+A *structural* rule is a function `rule(out, *inputs, **params)` that gives one `Block` per input
+(None for the zero block; a tuple of such tuples, one per output, for primitives with several
+results). An *elementwise* rule is its derivative, one function per operand. Names in `ZERO` have no
 derivative at all.
 """
 
@@ -136,7 +136,7 @@ def rule(
     """Register a structural rule for primitives.
 
     The function takes the result, the operands and the primitive's parameters by name (end with
-    `**_`), and returns one Block an operand as a tuple, None where the derivative is zero. It may
+    `**_`), and returns one Block per operand as a tuple, None where the derivative is zero. It may
     return NotImplemented to leave an equation to JAX.
 
     Args:

@@ -39,7 +39,7 @@ def per_example_grad(
     """The gradient of each example's loss, in factors where it stays factored.
 
     Args:
-        losses: a JAX function `losses(params, *batch)` of shape `(N,)`, one loss an example. Where
+        losses: a JAX function `losses(params, *batch)` of shape `(N,)`, one loss per example. Where
             examples meet, as in batch norm, the answer is the row of the Jacobian: the derivative
             of this example's loss, the batch being what it is.
         argnums: which positional arguments to differentiate by.
@@ -344,7 +344,7 @@ class Batches:
 
 
 def _check_losses(call: Call) -> None:
-    """Raise unless the function gives one real loss an example, of real parameters."""
+    """Raise unless the function gives one real loss per example, of real parameters."""
     call.check_real()
     shapes = [tuple(result.shape) for result in call.results]
     if len(shapes) != 1 or len(shapes[0]) != 1:

@@ -248,7 +248,7 @@ def _structure(edge: Edge) -> str:
 
 
 def _dense_passes(linear: LinearizedGraph) -> dict[str, Figures]:
-    """What JAX's dense passes cost: one backwards a row, or one forwards a column."""
+    """What JAX's dense passes cost: one backwards per row, or one forwards per column."""
     graph, active, edges = linear.graph, linear.active, linear.edges
     results = list(dict.fromkeys(head for head in edges.entering if isinstance(head, tuple)))
     found = {}
