@@ -23,9 +23,9 @@ def operations(jaxpr: Any) -> Cost:
     """The arithmetic of a jaxpr on floats and complex numbers, loops by their length.
 
     `mul` and `div` count one multiplication per entry of the result, `add` and `sub` one addition;
-    a `dot_general` its scalar products and sums, a reduction its sums. What moves, compares, selects
-    or negates counts nothing; every other operation (an exponential, a factorisation) counts one
-    operator operation an entry of its results.
+    a `dot_general` its scalar products and sums, a reduction its sums. What moves, compares,
+    selects or negates counts nothing; every other operation (an exponential, a factorisation)
+    counts one operator operation per entry of its results.
 
     Args:
         jaxpr: open or closed.
