@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from blockjac.base.context import setting
 from blockjac.base.promises import is_structure_kept
@@ -161,6 +161,34 @@ def current() -> Cost:
     if cost is None:
         raise RuntimeError("something can be priced inside planning() only")
     return cost
+
+
+T = TypeVar("T")
+
+
+def planned(way: Callable[[], T]) -> tuple[T, Cost]:
+    """What a computation gives in a plan of its own, and what it costs; see `settled`."""
+    outer = _plan.get()
+    with planning() as cost, following_places(False):
+        if outer is not None:
+            cost.seen = outer.seen
+        return way(), cost
+
+
+def settled(way: Callable[[], T], answer: T, cost: Cost) -> T:
+    """The computation that was chosen after it had been `planned`.
+
+    A plan takes what it gave there: to plan it once more would double the effort at each loop
+    inside of a loop.
+
+    Raises:
+        OverBudget: in a plan, where that has taken too much effort.
+    """
+    outer = _plan.get()
+    if outer is None or is_following_places():
+        return way()
+    outer.add(cost)
+    return answer
 
 
 def charge(operations: int, moved: int) -> None:

@@ -17,11 +17,13 @@ import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
-from blockjac.algebra.cost import Cost, following_places, planning
+from blockjac.algebra.cost import Cost, planned, settled
+from blockjac.algebra.plan_cache import signature_of
 from blockjac.algebra.star import star
-from blockjac.base.promises import is_structure_kept
+from blockjac.base.promises import is_forwards, is_structure_kept
+from blockjac.base.tracing import is_in_a_step
 from blockjac.operators.operator import (
     OperatorGroup,
     added,
@@ -45,6 +47,8 @@ Answers = dict[Hashable, list[Block | None]]
 Act = Callable[[Blocks], list[Block | None]]
 """A linear map of blocks by one variable, or by several at once."""
 
+Direction = Literal["forwards", "backwards"]
+
 
 def pushed_together(group: OperatorGroup, tangents: Tangents, wanted: Collection[int]) -> Answers:
     """`sum over inputs of J star tangent` by each variable.
@@ -60,6 +64,7 @@ def pushed_together(group: OperatorGroup, tangents: Tangents, wanted: Collection
         return {one: pushed_through(group, own) for one, own in tangents.items()}
     return _together(
         group,
+        "forwards",
         tangents,
         wanted,
         lambda own: pushed_through(group, own),
@@ -79,6 +84,7 @@ def pulled_together(group: OperatorGroup, cotangents: Tangents, wanted: Collecti
         return {one: pulled_through(group, own) for one, own in cotangents.items()}
     turned = _together(
         group,
+        "backwards",
         {one: _turned(own) for one, own in cotangents.items()},
         wanted,
         lambda own: _turned(pulled_through(group, _turned(own))),
@@ -92,23 +98,29 @@ def _turned(blocks: Blocks) -> list[Block | None]:
 
 
 def _together(
-    group: OperatorGroup, tangents: Tangents, wanted: Collection[int], alone: Act, at_once: Act
+    group: OperatorGroup,
+    direction: Direction,
+    tangents: Tangents,
+    wanted: Collection[int],
+    alone: Act,
+    at_once: Act,
 ) -> Answers:
     """What a linear map gives by each variable, of which several may be taken together.
 
     Args:
         group: the operator whose map it is.
+        direction: of the map.
         tangents: what goes in.
         wanted: places of the answers that matter.
         alone: the map, for one variable.
         at_once: the map, for several.
     """
-    joint: Answers = {}
+    found: Answers = {}
     if group.carries and not is_structure_kept():  # such an answer keeps that of each variable
         for together in _of_one_dtype(tangents):
-            joint |= _jointly(together, wanted, alone, at_once)
+            found |= _jointly(group, direction, together, wanted, alone, at_once)
     return {
-        variable: joint[variable] if variable in joint else alone(blocks)
+        variable: found[variable] if variable in found else alone(blocks)
         for variable, blocks in tangents.items()
     }
 
@@ -123,23 +135,68 @@ def _of_one_dtype(tangents: Tangents) -> list[dict[Hashable, Blocks]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _jointly(tangents: Tangents, wanted: Collection[int], alone: Act, at_once: Act) -> Answers:
-    """The answers by those variables that are taken together; none if all are better apart."""
+def _jointly(
+    group: OperatorGroup,
+    direction: Direction,
+    tangents: Tangents,
+    wanted: Collection[int],
+    alone: Act,
+    at_once: Act,
+) -> Answers:
+    """The answers by these variables, of which those are taken together that are better so."""
+    key = direction, *_key(tangents, wanted)
+    if key not in group.plans:  # the candidates of an order ask the same again
+        group.plans[key] = _compared(tangents, wanted, alone, at_once)
+    apart, joint = group.plans[key]
+    found: Answers = {}
+    if joint is not None:
+        found = settled(partial(_joint, tangents, joint.full, at_once), joint.answers, joint.cost)
+    for variable, one in apart.items():
+        if variable not in found:
+            way = partial(alone, tangents[variable])
+            found[variable] = settled(way, list(one.answers), one.cost)
+    return found
+
+
+def _key(tangents: Tangents, wanted: Collection[int]) -> tuple[Any, ...]:
+    """All that a comparison depends on."""
+    signatures = tuple(
+        (variable, tuple([None if block is None else signature_of(block)[0] for block in blocks]))
+        for variable, blocks in tangents.items()
+    )
+    return signatures, frozenset(wanted), is_in_a_step(), is_forwards()
+
+
+def _compared(
+    tangents: Tangents, wanted: Collection[int], alone: Act, at_once: Act
+) -> tuple[dict[Hashable, _Planned], _Joint | None]:
+    """The plans by each variable, and that by several if it takes less time."""
     apart = {
-        variable: _Planned(*_priced(partial(alone, blocks)))
+        variable: _Planned(*planned(partial(alone, blocks)))
         for variable, blocks in tangents.items()
     }
     full = {variable: one for variable, one in apart.items() if one.is_full(wanted)}
     if len(full) < 2:
-        return {}
+        return apart, None
+    answers, cost = planned(partial(_joint, tangents, full, at_once))
+    is_better = cost.seconds() < sum(one.cost.seconds() for one in full.values())
+    return apart, _Joint(full, answers, cost) if is_better else None
+
+
+def _joint(tangents: Tangents, full: Mapping[Hashable, _Planned], at_once: Act) -> Answers:
+    """The answers by some variables, taken together."""
     space = DirectSum.of({variable: tangents[variable] for variable in full})
+    answers = space.parted(at_once(space.joined(tangents)))
+    return {variable: full[variable].without_zeros(answers[variable]) for variable in full}
 
-    def jointly() -> Answers:
-        answers = space.parted(at_once(space.joined(tangents)))
-        return {variable: full[variable].without_zeros(answers[variable]) for variable in full}
 
-    joint = _priced(jointly)[1].seconds()
-    return jointly() if joint < sum(one.cost.seconds() for one in full.values()) else {}
+@dataclass(frozen=True)
+class _Joint:
+    """What a plan says of the answers by several variables together, and what they cost."""
+
+    full: Mapping[Hashable, _Planned]
+    answers: Answers
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -162,11 +219,6 @@ class _Planned:
         return [
             None if own is None else other for own, other in zip(self.answers, answers, strict=True)
         ]
-
-
-def _priced(way: Callable[[], Any]) -> tuple[Any, Cost]:
-    with planning() as cost, following_places(False):
-        return way(), cost
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from blockjac.algebra import arrays
-from blockjac.algebra.cost import following_places, is_planning, planning
+from blockjac.algebra.cost import is_planning, planned, planning, settled
 from blockjac.algebra.losses import (
     Unknown,
     at_equation,
@@ -67,6 +67,8 @@ class OperatorGroup:
         equation: the equation of the graph, where losses of structure are looked for.
         carries: whether the map is a program of its own, through which a block passes in one form
             in which all but deltas is dense.
+        plans: what was found out about blocks of given structures that go through, see
+            `direct_sum`.
     """
 
     out_shapes: Sequence[tuple[int, ...]]
@@ -86,6 +88,7 @@ class OperatorGroup:
     unknown: Unknown | None = None
     equation: Any = None
     carries: ClassVar[bool] = False
+    plans: dict[Any, Any] = field(default_factory=dict, repr=False)
     _blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
 
     @property
@@ -435,13 +438,8 @@ def _side(shapes: Sequence[Sequence[int]], dtypes: Sequence[Any], names: Names |
 
 def cheapest(*ways: Callable[[], list[Block | None]]) -> list[Block | None]:
     """What the way gives whose plan takes the least time; the first of equals."""
-
-    def seconds(way: Callable[[], list[Block | None]]) -> float:
-        with planning() as cost, following_places(False):
-            way()
-        return cost.seconds()
-
-    return min(ways, key=seconds)()
+    plans = [(way, *planned(way)) for way in ways]
+    return settled(*min(plans, key=lambda plan: plan[2].seconds()))
 
 
 def _typed(block: Block, dtype: Any) -> Block:
