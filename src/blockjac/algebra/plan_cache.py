@@ -34,8 +34,7 @@ class BlockSignature:
         structure: the terms, with arrays by number.
         shapes: of the arrays.
         dtypes: of the arrays.
-        known: the arrays themselves where they are constants: of lookups, and masks; None for
-            others.
+        known: the arrays themselves where they are constants of the structure; None for others.
     """
 
     structure: Structure
@@ -161,7 +160,10 @@ def _kind(structure: Structure, arrays: Sequence[Any]) -> BlockSignature:
 
 
 def _known(structure: Structure, arrays: Sequence[Any]) -> tuple[np.ndarray | None, ...]:
-    """The arrays that are constants: those of lookups, and masks of NumPy; None for all others."""
+    """The arrays that are constants: of lookups, and switches of a whole term; None for others.
+
+    Other masks are known in plans that follow places, which remember no pairs.
+    """
     lookups = {
         key[0]
         for _, _, _, out, wrt in structure.terms
@@ -176,8 +178,8 @@ def _known(structure: Structure, arrays: Sequence[Any]) -> tuple[np.ndarray | No
         elif place in lookups:
             known.append(array)
         else:
-            is_mask = place in factors and array.dtype == np.dtype(bool)
-            known.append(interned(array) if is_mask else None)
+            is_switch = place in factors and array.dtype == np.dtype(bool) and array.shape == ()
+            known.append(interned(array) if is_switch else None)
     return tuple(known)
 
 
