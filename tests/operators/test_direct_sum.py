@@ -132,7 +132,8 @@ class Program:
         return self(leaves)
 
 
-@pytest.mark.parametrize("seed", sampled(range(200), 25))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", sampled(range(200), 24))
 def test_loops_by_several_leaves(seed):
     program = Program(seed)
     # JAX takes complex variables backwards only, and while loops forwards only.
@@ -149,7 +150,8 @@ def test_loops_by_several_leaves(seed):
         assert_same(jax.tree.map(lambda one: one.dense(), blocks, is_leaf=is_block), wanted)
 
 
-@pytest.mark.parametrize("seed", sampled(range(1000, 1100), 10))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", sampled(range(1000, 1100), 9))
 def test_loops_by_slices_of_one_vector(seed):
     program = Program(seed)
     if not program.is_real:
@@ -274,6 +276,7 @@ def test_calls_of_a_step_do_not_grow_with_the_results(count):
     assert calls(several(count)) == calls(several(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", sampled(range(2000, 2060), 6))
 def test_loops_with_several_results_backwards(seed):
     program = Program(seed)
