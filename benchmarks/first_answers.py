@@ -20,8 +20,7 @@ import numpy as np
 
 import blockjac
 import harness
-from blockjac.algebra import plan_cache as recall
-from blockjac.algebra import replay
+from blockjac.algebra import plan_cache, replay
 
 SIZES = (100, 1_000)
 LEAVES = 50
@@ -108,7 +107,7 @@ def first_answer(transform: Callable[[Program], Program], program: Program, runs
 
     def call(x: Any) -> list[jax.Array]:
         jax.clear_caches()
-        recall.forget()
+        plan_cache.forget()
         replay.forget()
         compiled = jax.jit(harness.arrays_of(transform(program))).lower(x).compile()
         return compiled(x) if runs else []

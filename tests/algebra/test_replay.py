@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import blockjac
-from blockjac.algebra import plan_cache as recall
-from blockjac.algebra import replay, sums, two_blocks
+from blockjac.algebra import plan_cache, replay, sums, two_blocks
 from blockjac.blocks import Block
 from blockjac.elimination import elemental
 
@@ -132,7 +131,7 @@ def test_an_unrolled_program_is_worked_out_once_a_kind(way, monkeypatch):
 
     def worked_out(count):
         replay.forget()
-        recall.forget()
+        plan_cache.forget()
         counts.clear()
         jax.make_jaxpr(TRANSFORMS[way](steps(count)))(jnp.ones(2))
         return len(counts)

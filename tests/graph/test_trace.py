@@ -59,7 +59,7 @@ def test_constants_of_inlined_calls_are_captured_once_each():
     np.testing.assert_array_equal(evaluate(graph, [V], graph.captured).values[-1], V * table)
 
 
-def test_only_what_leads_from_an_input_to_a_result_is_useful():
+def test_only_what_leads_from_an_input_to_a_result_is_active():
     def fun(x, y):
         unused = jnp.cos(x)
         del unused

@@ -145,16 +145,16 @@ def test_a_format_that_does_not_exist_is_also_a_type_error():
 @pytest.fixture
 def traces(monkeypatch):
     """The names of the transforms that trace a function, as they do."""
-    from blockjac.transforms import shell as transform_shell
+    from blockjac.transforms import shell
 
     found = []
-    own = transform_shell.traced_call
+    own = shell.traced_call
 
     def counted(name, *args, **kwargs):
         found.append(name)
         return own(name, *args, **kwargs)
 
-    monkeypatch.setattr(transform_shell, "traced_call", counted)
+    monkeypatch.setattr(shell, "traced_call", counted)
     return found
 
 

@@ -136,7 +136,7 @@ def along(block: Block, pairs: Sequence[tuple[int, int]]) -> Block:
     wrt_shape = tuple(block.wrt_shape[axis] for axis in kept)
     terms = []
     for term in block.terms:
-        network = IndexEquations(
+        system = IndexEquations(
             term.factors,
             (*term.out, *(term.wrt[axis] for axis in kept)),
             (*block.out_shape, *wrt_shape),
@@ -144,10 +144,10 @@ def along(block: Block, pairs: Sequence[tuple[int, int]]) -> Block:
             term.coefficient,
         )
         try:
-            network.solve([(term.out[i], term.wrt[j], block.out_shape[i]) for i, j in pairs])
+            system.solve([(term.out[i], term.wrt[j], block.out_shape[i]) for i, j in pairs])
         except Contradiction:
             continue
-        terms.append(network.term(len(term.out)))
+        terms.append(system.term(len(term.out)))
     return Block(block.out_shape, wrt_shape, block.dtype, terms)
 
 

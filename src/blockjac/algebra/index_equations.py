@@ -217,7 +217,7 @@ class IndexEquations:
 # Steps of the solver: each returns whether it has dealt with the equation.
 
 
-def _constants(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
+def _constants(system: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """Both sides differ by a constant, or one side is one."""
     if left.lookup is None and right.lookup is None:
         difference = collect(
@@ -226,7 +226,7 @@ def _constants(network: IndexEquations, left: Index, right: Index, size: int) ->
         if not difference:
             if left.offset != right.offset:
                 raise Contradiction
-            network._require(left, size)
+            system._require(left, size)
             return True
     for one, other in ((left, right), (right, left)):
         if one.constant:
@@ -237,12 +237,12 @@ def _constants(network: IndexEquations, left: Index, right: Index, size: int) ->
                 value, rest = divmod(one.offset - other.offset, stride)
                 if rest:
                     raise Contradiction
-                network.fix(label, value)
+                system.fix(label, value)
                 return True
     return False
 
 
-def _singles(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
+def _singles(system: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """`a + s*l == b + t*m`, a linear Diophantine equation; l and m may be one label."""
     if left.single is None or right.single is None:
         return False
@@ -251,10 +251,10 @@ def _singles(network: IndexEquations, left: Index, right: Index, size: int) -> b
         value, rest = divmod(right.offset - left.offset, s - t)
         if rest or not 0 <= left.offset + s * value < size:
             raise Contradiction
-        network.fix(first, value)
+        system.fix(first, value)
         return True
     if (left.offset, s, first.size) == (right.offset, t, second.size) and left.within(size):
-        network.substitute(second, Index.of(first))  # a renaming
+        system.substitute(second, Index.of(first))  # a renaming
         return True
     low = max(0, min(left.offset, left.offset + s * (first.size - 1)))
     low = max(low, min(right.offset, right.offset + t * (second.size - 1)))
@@ -277,12 +277,12 @@ def _singles(network: IndexEquations, left: Index, right: Index, size: int) -> b
         raise Contradiction
     count = (high - place) // step + 1
     joint = Label(count)
-    network.substitute(first, Index.of(joint, step // s, (place - left.offset) // s))
-    network.substitute(second, Index.of(joint, step // t, (place - right.offset) // t))
+    system.substitute(first, Index.of(joint, step // s, (place - left.offset) // s))
+    system.substitute(second, Index.of(joint, step // t, (place - right.offset) // t))
     return True
 
 
-def _digits(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
+def _digits(system: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """Mixed-radix numbers: split the equation at a common boundary into high and low digits."""
     if not _has_digits(left, right):
         return False
@@ -295,14 +295,14 @@ def _digits(network: IndexEquations, left: Index, right: Index, size: int) -> bo
             continue
         splits = {**one.splits, **other.splits}
         if splits:
-            network.equations.append((left, right, size))
+            system.equations.append((left, right, size))
             for label, (high, low) in splits.items():
-                network.substitute(label, Index(0, collect([(high, low.size), (low, 1)])))
+                system.substitute(label, Index(0, collect([(high, low.size), (low, 1)])))
             return True
         if not right.within(size):
-            network._require(left, size)
-        network.equations.append((one.low, other.low, boundary))
-        network.equations.append((one.high, other.high, -(-size // boundary)))
+            system._require(left, size)
+        system.equations.append((one.low, other.low, boundary))
+        system.equations.append((one.high, other.high, -(-size // boundary)))
         return True
     return False
 
@@ -372,7 +372,7 @@ def _cut(index: Index, boundary: int) -> _Cut | None:
     return _Cut(upper, lower, splits)
 
 
-def _substitution(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
+def _substitution(system: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """One label stands alone with stride 1 or -1: it is the rest of the equation."""
     found: list[tuple[int, Label, Index]] = []
     for one, other in ((left, right), (right, left)):
@@ -387,22 +387,22 @@ def _substitution(network: IndexEquations, left: Index, right: Index, size: int)
     if not found:
         return False
     _, label, value = min(found, key=lambda entry: entry[0])
-    if len(value.labels) > 1 and network.is_placed(label):
+    if len(value.labels) > 1 and system.is_placed(label):
         # What is no digit itself would hide the other digits, and what stands for labels that could
         # be summed keeps them all in the answer: rather a window of some factor.
-        is_digit = network.is_digit(label)
+        is_digit = system.is_digit(label)
         least = label.size if is_digit else label.size / 2
         free = [
             (rank, other, rest)
             for rank, other, rest in found
             if other.size >= least
-            and not network.is_placed(other)
-            and (is_digit or not all(map(network.is_placed, rest.labels)))
+            and not system.is_placed(other)
+            and (is_digit or not all(map(system.is_placed, rest.labels)))
         ]
         _, label, value = min(free, key=lambda entry: entry[0], default=(0, label, value))
     if left.single is None and right.single is None and not right.within(size):
-        network._require(left, size)
-    network.solve_for(label, value)
+        system._require(left, size)
+    system.solve_for(label, value)
     return True
 
 
@@ -422,7 +422,7 @@ def _difference(index: Index, rest: Index, stride: int) -> Index | None:
     )
 
 
-def _flattening(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
+def _flattening(system: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """Two complete mixed radices that do not refine each other become lookups of one flat label."""
     one, other = radix(left), radix(right)
     if one is None or other is None or len(one) == 1 or len(other) == 1 or set(one) & set(other):
@@ -431,12 +431,12 @@ def _flattening(network: IndexEquations, left: Index, right: Index, size: int) -
     for digits in (one, other):
         weight = 1
         for label in reversed(digits):
-            network.substitute(label, digit(flat, weight, label.size))
+            system.substitute(label, digit(flat, weight, label.size))
             weight *= label.size
     return True
 
 
-def _known_digits(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
+def _known_digits(system: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """A complete mixed radix at places that are known: each of its digits is a lookup."""
     for one, other in ((left, right), (right, left)):
         digits, labels = radix(other), one.labels
@@ -446,18 +446,18 @@ def _known_digits(network: IndexEquations, left: Index, right: Index, size: int)
             continue
         limit = min(arrays.numel(digits), size)
         if not one.within(limit):
-            network.views.append(View.of(arrays.in_range(one, limit)))
+            system.views.append(View.of(arrays.in_range(one, limit)))
         values = np.broadcast_to(known_values(one, labels), arrays.sizes(labels))
         values, weight = np.clip(values, 0, limit - 1), 1
         for label in reversed(digits):
             places = known_lookup(values // weight % label.size, labels)
-            network.substitute(label, Index(0, (), places))
+            system.substitute(label, Index(0, (), places))
             weight *= label.size
         return True
     return False
 
 
-def _division(network: IndexEquations, left: Index, right: Index, size: int) -> bool:
+def _division(system: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """Strided labels against anything: an integer division, and a mask of where it is exact."""
     for index, rest in ((left, right), (right, left)):
         for label, stride in index.strides:
@@ -466,9 +466,9 @@ def _division(network: IndexEquations, left: Index, right: Index, size: int) -> 
             value = _difference(rest, index.without(label), 1)
             if value is None:
                 continue
-            network._require(index, size)
-            network.substitute(label, Index(0, (), arrays.quotient(value, stride, None)))
-            network.mask(value, label.size, stride)
+            system._require(index, size)
+            system.substitute(label, Index(0, (), arrays.quotient(value, stride, None)))
+            system.mask(value, label.size, stride)
             return True
     return False
 

@@ -11,11 +11,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from blockjac.base.arrays import Shape
 from blockjac.terms.block import Block
 from blockjac.terms.index import Index, Label
 from blockjac.terms.term import Term
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, order=True)

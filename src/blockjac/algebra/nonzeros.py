@@ -325,14 +325,14 @@ def _written(block: Block, term: Term, factor: Factor, chosen: Layout) -> list[T
     found: list[Term] = []
     for piece in chosen.pieces or ():
         along = Label(piece.shape[1])
-        network = IndexEquations(
+        system = IndexEquations(
             term.factors, term.indices, block.shape, [*term.labels], term.coefficient
         )
         for label, number in numbers.items():
-            network.substitute(label, number)
+            system.substitute(label, number)
         for axis, values in zip(chosen.axes, piece, strict=True):
-            network.substitute(digits[axis], index_along(values, along))
-        made = tidy(network.term(rank), block.out_shape, block.wrt_shape)
+            system.substitute(digits[axis], index_along(values, along))
+        made = tidy(system.term(rank), block.out_shape, block.wrt_shape)
         if made is not None:
             found.append(made.relabelled())
     return found

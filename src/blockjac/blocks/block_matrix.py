@@ -16,12 +16,12 @@ import numpy as np
 from blockjac.algebra.dense import check_size
 from blockjac.algebra.star import star
 from blockjac.algebra.sums import add
+from blockjac.base.arrays import Shape
 from blockjac.blocks import block_diagonal, tree_vectors
 from blockjac.errors import BlockShapeError, BlockTypeError
 from blockjac.terms.block import Block, leaves
 from blockjac.terms.matrix_interface import MatrixInterface
 
-Shape = tuple[int, ...]
 Rows = tuple[tuple[Block, ...], ...]
 
 

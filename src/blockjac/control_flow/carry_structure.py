@@ -32,10 +32,10 @@ from blockjac.algebra.mixed_radix import (
 )
 from blockjac.algebra.nonzeros import LARGEST, entry_places, only_at
 from blockjac.algebra.star import star
+from blockjac.base.arrays import Shape
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.terms.block import rebuilt
 
-Shape = tuple[int, ...]
 Pattern = np.ndarray
 """Where an array may hold another number than zero; boolean, of its shape."""
 

@@ -58,6 +58,7 @@ from blockjac.elimination.eliminate import EliminationGraph
 from blockjac.elimination.evaluate import Point
 from blockjac.graph.graph import Equation, Known
 from blockjac.graph.known_inside import of_slices
+from blockjac.operators.operator import transposed
 from blockjac.rules.fallback import real_dtype, vertex_shape
 from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Residuals
 
@@ -225,13 +226,13 @@ class ScanGroup(NestedGroup):
     def pushed(self, tangents: Blocks) -> list[Block | None]:
         """By a loop alongside."""
         loop = self.loop
-        consts, carry, xs = loop.parted(_turned(tangents))
+        consts, carry, xs = loop.parted(transposed(tangents))
         consts = [block and multiplied_out(block) for block in consts]
         axis = None if _any(consts) or _any(carry) else aligned_axis(xs, self.x_axes)
 
         def push(edges: EliminationGraph, carry: Blocks, slices: Blocks) -> Shares:
-            inputs = _turned([*consts, *carry, *slices])
-            outs = _turned(loop.body.pushed(edges, inputs))
+            inputs = transposed([*consts, *carry, *slices])
+            outs = transposed(loop.body.pushed(edges, inputs))
             return Shares(outs[: loop.carry], [], outs[loop.carry :])
 
         swept = None
@@ -240,7 +241,7 @@ class ScanGroup(NestedGroup):
         if swept is None or _any(swept.carry):
             axis = None
             swept = self._sweep(push, carry, cut_all(xs, self.x_axes), False)
-        return _turned([*swept.carry, *swept.stacked(loop.length, self.y_axes, axis)])
+        return transposed([*swept.carry, *swept.stacked(loop.length, self.y_axes, axis)])
 
     # Both
 
@@ -478,10 +479,6 @@ def _stacks(
 
 def _any(blocks: Blocks) -> bool:
     return any(block is not None for block in blocks)
-
-
-def _turned(blocks: Blocks) -> list[Block | None]:
-    return [None if block is None else block.T for block in blocks]
 
 
 def _blocks(

@@ -1,7 +1,7 @@
 """What a traced function is asked for: its values, its Jacobian, a pullback, a pushforward.
 
 Each computation is a frozen dataclass, so that it can key a compiled program, and a function of the
-graph and of arrays, so that `program.run` can emit it inside a caller's trace or compile it.
+graph and of arrays, so that `engine.run.run` can emit it inside a caller's trace or compile it.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from blockjac.graph.graph import Equation, Graph, Known, Literal, Operand
 from blockjac.graph.known_places import with_known_places
 from blockjac.graph.loop_fusion import with_fused_loops
 from blockjac.graph.open_numbers import with_open_numbers
+from blockjac.graph.primitives import OWN_RULES
 from blockjac.graph.trace import trace
 from blockjac.rules.registry import edition
 
@@ -141,7 +142,7 @@ def _places_key(graph: Graph) -> Any:
 
 
 def emission(computation: Computation, graph: Graph) -> Callable[..., Any]:
-    """The computation that answers a computation: of arguments, captured and extra arrays."""
+    """What emits a computation: a function of arguments, captured and extra arrays."""
     return with_fused_loops(partial(computation, graph), graph)
 
 
@@ -226,6 +227,7 @@ def _operand_key(operand: Operand | Literal) -> Any:
 def _equation_key(equation: Equation, graph: Graph) -> Any:
     params = _frozen(equation.params)
     if equation.primitive.name in OWN_RULES and not _is_active(equation):
+        # A rule is no part of a program that does not differentiate the function.
         params = _without_rules(params)
     elif _has_function(params):
         params = _derivative_key(equation, graph) or params
@@ -290,10 +292,6 @@ def _derivative_key(equation: Equation, graph: Graph) -> Any:
             found.append((way.__name__, frozen))
     # Without any it is told apart by the function objects themselves.
     return ("derivative", tuple(moves), *found) if found else None
-
-
-OWN_RULES = {"custom_jvp_call", "custom_vjp_call"}
-"""Primitives whose rule is no part of a program that does not differentiate them."""
 
 
 def _is_active(equation: Equation) -> bool:

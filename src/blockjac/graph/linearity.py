@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base import compat
-from blockjac.graph.primitives import CALLS, named
+from blockjac.graph.primitives import CALLS, OWN_RULES, named
 
 
 class Kind(Enum):
-    """What is known of a value as a function of the inputs in computation."""
+    """What is known of a value as a function of the inputs in question."""
 
     ZERO = "always zero"
     CONSTANT = "does not depend on them"
@@ -47,9 +47,6 @@ IN_THE_LAST = named("linear", "last")
 
 RECOMPUTED = frozenset({"remat2", "remat", "checkpoint"})
 """Primitives that do what their jaxpr does, and are not."""
-
-OWN_RULES = frozenset({"custom_jvp_call", "custom_vjp_call"})
-"""Functions with a rule of their own; what they compute is what their jaxpr computes."""
 
 
 def is_linear(closed: Any, chosen: Sequence[bool], first: int = 0) -> bool:

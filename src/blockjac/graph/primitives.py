@@ -47,6 +47,9 @@ class Facts:
 CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
 """Primitives that do what their jaxpr does, and are inlined."""
 
+OWN_RULES = frozenset({"custom_jvp_call", "custom_vjp_call"})
+"""Functions with a rule of their own; what they compute is what their jaxpr computes."""
+
 _TABLE = """
 primitive                   linear storage   operations   complex
 abs                         no     cheap     other        parts

@@ -26,13 +26,13 @@ from blockjac.algebra.materialize import as_dense_axes
 from blockjac.algebra.sums import summed
 from blockjac.algebra.tidy import tidy
 from blockjac.base import compat
+from blockjac.base.arrays import Shape
 from blockjac.terms.block import Block, delta_pairs
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label
 from blockjac.terms.term import Term
 
 Arrays = Sequence[Any]
-Shape = tuple[int, ...]
 Names = tuple[Hashable, ...]
 """A name or None for each axis of an array."""
 

@@ -31,6 +31,7 @@ from blockjac.operators.operator import (
     pulled_through,
     pushed_in_one,
     pushed_through,
+    transposed,
 )
 from blockjac.terms.block import Block
 from blockjac.terms.index import Index, Label, collect
@@ -45,9 +46,24 @@ Answers = dict[Hashable, list[Block | None]]
 
 
 Act = Callable[[Blocks], list[Block | None]]
-"""A linear map of blocks by one variable, or by several at once."""
+"""A linear map of blocks."""
 
-Direction = Literal["forwards", "backwards"]
+
+@dataclass(frozen=True)
+class _Map:
+    """An operator in one direction.
+
+    Attributes:
+        group: the operator.
+        direction: of the map.
+        alone: the map of blocks by one variable.
+        at_once: the same of blocks by several.
+    """
+
+    group: OperatorGroup
+    direction: Literal["forwards", "backwards"]
+    alone: Act
+    at_once: Act
 
 
 def pushed_together(group: OperatorGroup, tangents: Tangents, wanted: Collection[int]) -> Answers:
@@ -62,14 +78,10 @@ def pushed_together(group: OperatorGroup, tangents: Tangents, wanted: Collection
     """
     if group.push is None:
         return {one: pushed_through(group, own) for one, own in tangents.items()}
-    return _together(
-        group,
-        "forwards",
-        tangents,
-        wanted,
-        lambda own: pushed_through(group, own),
-        lambda own: pushed_in_one(group, own),
+    forwards = _Map(
+        group, "forwards", partial(pushed_through, group), partial(pushed_in_one, group)
     )
+    return _together(forwards, tangents, wanted)
 
 
 def pulled_together(group: OperatorGroup, cotangents: Tangents, wanted: Collection[int]) -> Answers:
@@ -82,45 +94,25 @@ def pulled_together(group: OperatorGroup, cotangents: Tangents, wanted: Collecti
     """
     if group.pull is None:
         return {one: pulled_through(group, own) for one, own in cotangents.items()}
-    turned = _together(
+    backwards = _Map(
         group,
         "backwards",
-        {one: _turned(own) for one, own in cotangents.items()},
-        wanted,
-        lambda own: _turned(pulled_through(group, _turned(own))),
-        lambda own: _turned(pulled_in_one(group, _turned(own))),
+        lambda own: transposed(pulled_through(group, transposed(own))),
+        lambda own: transposed(pulled_in_one(group, transposed(own))),
     )
-    return {one: _turned(own) for one, own in turned.items()}
+    tangents = {one: transposed(own) for one, own in cotangents.items()}
+    answers = _together(backwards, tangents, wanted)
+    return {one: transposed(own) for one, own in answers.items()}
 
 
-def _turned(blocks: Blocks) -> list[Block | None]:
-    return [block and block.T for block in blocks]
-
-
-def _together(
-    group: OperatorGroup,
-    direction: Direction,
-    tangents: Tangents,
-    wanted: Collection[int],
-    alone: Act,
-    at_once: Act,
-) -> Answers:
-    """What a linear map gives by each variable, of which several may be taken together.
-
-    Args:
-        group: the operator whose map it is.
-        direction: of the map.
-        tangents: what goes in.
-        wanted: places of the answers that matter.
-        alone: the map, for one variable.
-        at_once: the map, for several.
-    """
+def _together(act: _Map, tangents: Tangents, wanted: Collection[int]) -> Answers:
+    """What a linear map gives by each variable, of which several may be taken together."""
     found: Answers = {}
-    if group.carries and not is_structure_kept():  # such an answer keeps that of each variable
+    if act.group.carries and not is_structure_kept():  # such an answer keeps that of each variable
         for together in _of_one_dtype(tangents):
-            found |= _jointly(group, direction, together, wanted, alone, at_once)
+            found |= _jointly(act, together, wanted)
     return {
-        variable: found[variable] if variable in found else alone(blocks)
+        variable: found[variable] if variable in found else act.alone(blocks)
         for variable, blocks in tangents.items()
     }
 
@@ -135,25 +127,19 @@ def _of_one_dtype(tangents: Tangents) -> list[dict[Hashable, Blocks]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _jointly(
-    group: OperatorGroup,
-    direction: Direction,
-    tangents: Tangents,
-    wanted: Collection[int],
-    alone: Act,
-    at_once: Act,
-) -> Answers:
+def _jointly(act: _Map, tangents: Tangents, wanted: Collection[int]) -> Answers:
     """The answers by these variables, of which those are taken together that are better so."""
-    key = direction, *_key(tangents, wanted)
-    if key not in group.plans:  # the candidates of an order ask the same again
-        group.plans[key] = _compared(tangents, wanted, alone, at_once)
-    apart, joint = group.plans[key]
+    key, plans = (act.direction, *_key(tangents, wanted)), act.group.plans
+    if key not in plans:  # the candidates of an order ask the same again
+        plans[key] = _compared(act, tangents, wanted)
+    apart, joint = plans[key]
     found: Answers = {}
     if joint is not None:
-        found = settled(partial(_joint, tangents, joint.full, at_once), joint.answers, joint.cost)
+        way = partial(_joint, tangents, joint.full, act.at_once)
+        found = settled(way, joint.answers, joint.cost)
     for variable, one in apart.items():
         if variable not in found:
-            way = partial(alone, tangents[variable])
+            way = partial(act.alone, tangents[variable])
             found[variable] = settled(way, list(one.answers), one.cost)
     return found
 
@@ -168,17 +154,17 @@ def _key(tangents: Tangents, wanted: Collection[int]) -> tuple[Any, ...]:
 
 
 def _compared(
-    tangents: Tangents, wanted: Collection[int], alone: Act, at_once: Act
+    act: _Map, tangents: Tangents, wanted: Collection[int]
 ) -> tuple[dict[Hashable, _Planned], _Joint | None]:
     """The plans by each variable, and that by several if it takes less time."""
     apart = {
-        variable: _Planned(*planned(partial(alone, blocks)))
+        variable: _Planned(*planned(partial(act.alone, blocks)))
         for variable, blocks in tangents.items()
     }
     full = {variable: one for variable, one in apart.items() if one.is_full(wanted)}
     if len(full) < 2:
         return apart, None
-    answers, cost = planned(partial(_joint, tangents, full, at_once))
+    answers, cost = planned(partial(_joint, tangents, full, act.at_once))
     is_better = cost.seconds() < sum(one.cost.seconds() for one in full.values())
     return apart, _Joint(full, answers, cost) if is_better else None
 

@@ -339,17 +339,13 @@ def pulled_through(group: OperatorGroup, cotangents: Sequence[Block | None]) -> 
 
 def pushed_through(group: OperatorGroup, tangents: Sequence[Block | None]) -> list[Block | None]:
     """`sum over inputs of J star tangent`, whatever index maps the tangents' inputs have."""
-
-    def turned(blocks: Sequence[Block | None]) -> list[Block | None]:
-        return [block and block.T for block in blocks]
-
     if all(block is None or is_one(block.wrt_shape) for block in tangents):
         return group.pushforward(tangents)
     with at_equation(group.equation):
-        found = turned(
+        found = transposed(
             _by_parts(
-                turned(tangents),
-                lambda parts: turned(group.pushforward(turned(parts))),
+                transposed(tangents),
+                lambda parts: transposed(group.pushforward(transposed(parts))),
                 group.whole,
             )
         )
@@ -358,6 +354,11 @@ def pushed_through(group: OperatorGroup, tangents: Sequence[Block | None]) -> li
                 tangents, found, lambda column, block, row: star(group.block(row, column), block)
             )
     return found
+
+
+def transposed(blocks: Sequence[Block | None]) -> list[Block | None]:
+    """The transpose of each block that is there."""
+    return [None if block is None else block.T for block in blocks]
 
 
 def pulled_in_one(group: OperatorGroup, cotangents: Sequence[Block | None]) -> list[Block | None]:

@@ -1,8 +1,8 @@
 """Candidate orders of elimination, and the choice among them.
 
-Candidates are found by playing the game of `planner.game`; each is then priced exactly, by running
-the elimination itself inside `planning()`: the same code that will compute decides on structure
-alone, and counts operations and bytes.
+Candidates are found on the numbers of `planning.elimination_state`; each is then priced exactly, by
+running the elimination itself inside `planning()`: the same code that will compute decides on
+structure alone, and counts operations and bytes.
 """
 
 from __future__ import annotations

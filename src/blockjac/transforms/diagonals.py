@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from typing import Any, ClassVar, ParamSpec
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +32,7 @@ from blockjac.operators.operator import Edge, compose, written
 from blockjac.planning import Order, choose_unfinished
 from blockjac.planning.directions import has_one_way
 from blockjac.transforms.first_order import jacobian
-from blockjac.transforms.shell import Ask, Asked, Orders, Transform
-
-P = ParamSpec("P")
+from blockjac.transforms.shell import Ask, Asked, Orders, P, Transform
 
 EFFORT = 24_000
 """What may be spent on trying vertices as the last, see `Cost.effort`: about 0.2 s."""

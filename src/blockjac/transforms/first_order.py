@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ParamSpec
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +25,13 @@ from blockjac.transforms.shell import (
     Asked,
     Function,
     Orders,
+    P,
     Transform,
     answered,
     traced_once,
 )
 
 source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
-
-P = ParamSpec("P")
 
 
 def jacobian(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, ParamSpec
+from typing import Any, Literal
 
 import jax
 
@@ -17,9 +17,7 @@ from blockjac.errors import ArgumentError
 from blockjac.graph.trace import named_as
 from blockjac.planning import Order
 from blockjac.transforms.first_order import check_tangents, dense_rows, grad, jacobian, jvp
-from blockjac.transforms.shell import Ask, Asked, Function, Orders, Transform, traced_once
-
-P = ParamSpec("P")
+from blockjac.transforms.shell import Ask, Asked, Function, Orders, P, Transform, traced_once
 
 Pairs = Literal["all", "diagonal"] | Collection[tuple[int, int]]
 """Which blocks of a Hessian: "all", "diagonal", or some by the numbers of their leaves."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, ParamSpec
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -28,9 +28,7 @@ from blockjac.errors import BlockShapeError
 from blockjac.graph.graph import Graph
 from blockjac.operators.operator import Edge, Operator, compose, written
 from blockjac.planning import Order, choose_unfinished
-from blockjac.transforms.shell import Ask, Asked, Orders, Transform, as_found
-
-P = ParamSpec("P")
+from blockjac.transforms.shell import Ask, Asked, Orders, P, Transform, as_found
 
 
 def per_example_grad(

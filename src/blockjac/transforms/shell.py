@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import jax
 import numpy as np
@@ -37,6 +37,9 @@ source_info_util.register_exclusion(__file__)  # the place of an equation is the
 Function = Callable[..., Any]
 
 Decorated = TypeVar("Decorated", bound=Function)
+
+P = ParamSpec("P")
+"""The arguments of the user's function, which its transform takes too."""
 
 Orders = Order | Plan | Sequence[int]
 """What the transforms take as `order`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, ParamSpec, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 
@@ -23,12 +23,11 @@ from blockjac.transforms.shell import (
     Ask,
     Asked,
     Orders,
+    P,
     Transform,
     as_found,
     formerly_third,
 )
-
-P = ParamSpec("P")
 
 Format = Literal["csr", "csc", "coo", "dia", "bcoo", "bcsr", "dense"]
 """Of a sparse matrix: of `scipy.sparse`, of `jax.experimental.sparse`, or NumPy's."""
