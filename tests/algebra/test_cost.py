@@ -94,9 +94,9 @@ def outline(block):
 
 
 def holds_masks(made):
-    """Of masks with labels, only plans that follow places know what the run knows."""
+    """Whether a plan foretells these if it follows places: others do not know known masks."""
     factors = [one for block in made for term in block.terms for one in term.factors]
-    return any(is_known_mask(one) and bool(one.labels) for one in factors)
+    return any(map(is_known_mask, factors))
 
 
 def check_foretold(operation, *made):

@@ -19,7 +19,6 @@ from blockjac.base.arrays import Shape
 from blockjac.base.caches import Table
 from blockjac.base.tracing import is_in_a_step
 from blockjac.terms.block import Block, flatten, unflatten
-from blockjac.terms.index import interned
 from blockjac.terms.structure import Structure
 
 MAX_PAIRS = 100_000
@@ -34,7 +33,7 @@ class BlockSignature:
         structure: the terms, with arrays by number.
         shapes: of the arrays.
         dtypes: of the arrays.
-        known: the arrays themselves where they are constants of the structure; None for others.
+        known: the arrays themselves where they are lookups and constants; None for others.
     """
 
     structure: Structure
@@ -160,9 +159,9 @@ def _kind(structure: Structure, arrays: Sequence[Any]) -> BlockSignature:
 
 
 def _known(structure: Structure, arrays: Sequence[Any]) -> tuple[np.ndarray | None, ...]:
-    """The arrays that are constants: of lookups, and switches of a whole term; None for others.
+    """The arrays that lookups hold as constants; None for all others.
 
-    Other masks are known in plans that follow places, which remember no pairs.
+    Masks that are known are others here: plans that follow places know them, and remember no pairs.
     """
     lookups = {
         key[0]
@@ -170,17 +169,10 @@ def _known(structure: Structure, arrays: Sequence[Any]) -> tuple[np.ndarray | No
         for _, _, key in (*out, *wrt)
         if key is not None and key[-1]
     }
-    factors = {place for _, _, factors, _, _ in structure.terms for place, _ in factors}
-    known: list[np.ndarray | None] = []
-    for place, array in enumerate(arrays):
-        if not isinstance(array, np.ndarray):
-            known.append(None)
-        elif place in lookups:
-            known.append(array)
-        else:
-            is_switch = place in factors and array.dtype == np.dtype(bool) and array.shape == ()
-            known.append(interned(array) if is_switch else None)
-    return tuple(known)
+    return tuple(
+        array if place in lookups and isinstance(array, np.ndarray) else None
+        for place, array in enumerate(arrays)
+    )
 
 
 def _worked_out(
