@@ -12,7 +12,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
 import blockjac
-from blockjac.algebra.cost import planning
+from blockjac.algebra.backend import planning
 from blockjac.algebra.losses import recording
 from blockjac.blocks import Block
 from blockjac.errors import BlockjacError, Loss, StructureLostError

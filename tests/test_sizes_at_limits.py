@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import blockjac
-from blockjac.algebra import arrays, listed, masks, nonzeros
+from blockjac.algebra import index_arrays, listed, masks, nonzeros
 from blockjac.algebra.sums import MAX_TERMS
 from blockjac.graph import known_zeros
 from blockjac.rules.cumulative import MAX_WRITTEN
@@ -218,8 +218,8 @@ LOWERED: dict[str, tuple[Family, tuple[int, ...], Any, str, int]] = {
     ),
     "a pattern of terms": (windows_of_a_gather, (98, 100, 102), nonzeros, "LARGEST", 5000),
     "a mask of a product": (windows_of_a_gather, (106, 108, 110), masks, "LARGEST", 330),
-    "a mask of places": (windows_of_a_gather, (118, 120, 122), arrays, "LARGEST_KNOWN", 360),
-    "a mask of shifts": (shifts_of_gathers, (399, 400, 401), arrays, "LARGEST_KNOWN", 400),
+    "a mask of places": (windows_of_a_gather, (118, 120, 122), index_arrays, "LARGEST_KNOWN", 360),
+    "a mask of shifts": (shifts_of_gathers, (399, 400, 401), index_arrays, "LARGEST_KNOWN", 400),
 }
 """Limits that programs of a size for tests do not reach, lowered to where the sizes pass them."""
 

@@ -149,6 +149,20 @@ def memory_limit(device: Any = None) -> int:
     return int(told * MEMORY_SHARE) if told else host_limit()
 
 
+def in_bytes(count: int) -> str:
+    """A number of bytes in the unit that suits it.
+
+    Examples:
+        >>> in_bytes(3 * 2**20)
+        '3 MiB'
+    """
+    amount, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount /= 1024
+        units.pop(0)
+    return f"{amount:.0f} {units[0]}" if amount == int(amount) else f"{amount:.1f} {units[0]}"
+
+
 @functools.cache
 def host_limit() -> int:
     """The same share of the memory of the machine that Python runs on, where places are kept."""

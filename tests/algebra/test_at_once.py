@@ -8,7 +8,8 @@ import pytest
 import blockjac
 from blockjac import Block
 from blockjac.algebra import at_once
-from blockjac.algebra.cost import Abstract, planning
+from blockjac.algebra.backend import planning
+from blockjac.algebra.cost import Abstract
 from blockjac.exports import prototypes
 
 

@@ -14,7 +14,8 @@ from support.strategies import blocks, shapes
 
 import blockjac.algebra
 from blockjac.algebra.arrays import is_known_mask
-from blockjac.algebra.cost import Abstract, following_places, planning
+from blockjac.algebra.backend import planning
+from blockjac.algebra.cost import Abstract
 from blockjac.algebra.materialize import as_dense_axes
 from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
 from blockjac.planning.jaxpr_cost import operations
@@ -102,7 +103,7 @@ def holds_masks(made):
 def check_foretold(operation, *made):
     """Plan with shapes alone and with arrays at hand; both must foretell what the run gives."""
     real = operation(*made)
-    with no_operations(), planning() as cost, following_places(holds_masks(made)):
+    with no_operations(), planning(knows_places=holds_masks(made)) as cost:
         from_shapes = operation(*map(abstract, made))
         from_arrays = operation(*made)
     assert outline(from_shapes) == outline(real)
@@ -114,7 +115,7 @@ def check_foretold(operation, *made):
 def check_counts(operation, made):
     """The operations that are predicted are those of the program that is emitted."""
     run = operations(emitted(operation, made))
-    with planning() as predicted, following_places(holds_masks(made)):
+    with planning(knows_places=holds_masks(made)) as predicted:
         operation(*map(abstract, made))
     found = predicted.multiplications, predicted.additions, predicted.operator_operations
     assert found == (run.multiplications, run.additions, run.operator_operations)

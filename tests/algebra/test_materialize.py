@@ -7,7 +7,8 @@ import pytest
 from support.oracle import dense_of
 
 import blockjac
-from blockjac.algebra.cost import Abstract, planning
+from blockjac.algebra.backend import planning
+from blockjac.algebra.cost import Abstract
 from blockjac.algebra.dense import _is_thin, along
 from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term, add
 from blockjac.errors import BlockShapeError

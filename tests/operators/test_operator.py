@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from blockjac import Block
-from blockjac.algebra.cost import planning
+from blockjac.algebra.backend import planning
 from blockjac.blocks import Factor, Index, Label, Term
 from blockjac.operators.operator import OperatorGroup, compose
 

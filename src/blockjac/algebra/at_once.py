@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from blockjac.algebra.cost import is_planning
+from blockjac.algebra.backend import backend
 from blockjac.base.caches import Cache
 from blockjac.base.compat import Tracer
 from blockjac.terms.block import Block, flat_parts, unflatten
@@ -35,7 +35,7 @@ def at_once(function: Callable[..., Any], block: Block, *given: Any, **static: A
     arrays, structure = flat_parts(block)
     used = (*arrays, *given)  # of a block without any, a trace may be under way
     at_hand = bool(used) and all(map(_is_at_hand, used)) and all(map(_is_of_jax, arrays))
-    if is_planning() or not at_hand:
+    if not backend().select(at_hand, False):
         return function(block, *given, **static)
 
     def made() -> Callable[..., Any]:

@@ -10,15 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.algebra import arrays
-from blockjac.algebra.arrays import in_bytes
-from blockjac.algebra.cost import Abstract, current, is_planning
+from blockjac.algebra.backend import backend
 from blockjac.algebra.entries import are_distinct, pieces, places, values
 from blockjac.algebra.index_equations import Contradiction, IndexEquations
-from blockjac.algebra.materialize import LARGEST_POSITION, Axis, materialise, unpaired
+from blockjac.algebra.materialize import LARGEST_POSITION, Axis, materialize, unpaired
 from blockjac.algebra.pieces import joined, joint_axis
 from blockjac.algebra.placed import parted
 from blockjac.base.tracing import is_tracing
-from blockjac.devices import memory_limit
+from blockjac.devices import in_bytes, memory_limit
 from blockjac.errors import ArgumentError, BlockShapeError, DenseTooLargeError
 from blockjac.terms.block import Block
 from blockjac.terms.factor import Factor
@@ -33,45 +32,56 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
     instead = (
         f"the Block holds it in {in_bytes(block.nbytes)} and needs no more for star or .matvec"
     )
-    if not is_planning():
-        check_size(block.shape, block.dtype, max_bytes, "the dense Jacobian", instead)
+    backend().perform(
+        check_size, block.shape, block.dtype, max_bytes, "the dense Jacobian", instead
+    )
     axis = joint_axis(block.terms, block.shape, ())
     if axis is not None:
         target = [Label(size) for size in block.shape]
         entries = joined(block.terms, axis, target, block.shape, block.dtype)
-        return entries.array if is_planning() else jnp.reshape(entries.array, block.shape)
+        return backend().array(
+            block.shape, block.dtype, lambda: jnp.reshape(entries.array, block.shape)
+        )
     if _is_thin(block):
         return _scattered(block)
-    total: Any = None
-    reached: list[Label] | None = None
     targets = [Label(size) for size in block.shape]
     whole, few = parted(block.terms, targets)
+    total: Factor | None = None
     for term in whole:
         axes = [
             Axis(index, label.size, label)
             for index, label in zip(term.indices, targets, strict=True)
         ]
-        entries = materialise(list(term.factors), axes, [], block.dtype, term.coefficient)
-        if is_planning():
-            if reached is not None:
-                current().additions += arrays.numel(arrays.unique([*reached, *entries.labels]))
-            reached = [*arrays.unique([*(reached or ()), *entries.labels])]
-            continue
-        array = arrays.aligned(entries, targets)
-        total = array if total is None else total + array
-    for _, few_places in few:
-        base = None if is_planning() else _over_all(total, targets)
-        total = few_places.added(base, block.dtype).array
-    if is_planning():
-        return Abstract(block.shape, block.dtype)
-    if total is None:
-        return jnp.zeros(block.shape, block.dtype)
-    return jnp.broadcast_to(jnp.asarray(total, block.dtype), block.shape)
+        entries = materialize(list(term.factors), axes, [], block.dtype, term.coefficient)
+        total = entries if total is None else _sum(total, entries, targets)
+    for _, few_entries in few:
+        total = few_entries.added(_whole(total, targets, block.dtype), block.dtype)
+    return _whole(total, targets, block.dtype).array
 
 
-def _over_all(array: Any, labels: Sequence[Label]) -> Factor:
-    """An array with an axis of size 1 where it is constant, as a factor over all labels."""
-    return Factor(jnp.broadcast_to(array, arrays.sizes(labels)), tuple(labels))
+def _sum(total: Factor, entries: Factor, targets: Sequence[Label]) -> Factor:
+    """The sum of two terms over the labels of both, added up while they are written."""
+    carried = {*total.labels, *entries.labels}
+    labels = tuple(label for label in targets if label in carried)
+    array = backend().array(
+        arrays.sizes(labels),
+        total.array.dtype,
+        lambda: arrays.aligned(total, labels) + arrays.aligned(entries, labels),
+        additions=arrays.numel(labels),
+    )
+    return Factor(array, labels)
+
+
+def _whole(entries: Factor | None, labels: Sequence[Label], dtype: Any) -> Factor:
+    """Entries over some of the labels, or none, as an array over all of them."""
+
+    def emit() -> Any:
+        if entries is None:
+            return jnp.zeros(shape, dtype)
+        return jnp.broadcast_to(jnp.asarray(arrays.aligned(entries, labels), dtype), shape)
+
+    shape = arrays.sizes(labels)
+    return Factor(backend().array(shape, dtype, emit), tuple(labels))
 
 
 def _is_thin(block: Block) -> bool:
@@ -90,26 +100,26 @@ def _is_thin(block: Block) -> bool:
 def _scattered(block: Block) -> Any:
     """Zeros with the entries of all terms put in their places."""
     grid = [[block]]
-    found = pieces(grid)
+    terms = pieces(grid)
     distinct = are_distinct(grid)
-    if is_planning():
-        for term in block.terms:
-            if term.factors:
-                arrays.product(term.factors, term.coefficient, block.dtype, term.labels)
-        entries = 0 if distinct else sum(piece.count for piece in found)
-        arrays.written([Label(size) for size in block.shape], block.dtype, additions=entries)
-        return Abstract(block.shape, block.dtype)
-    columns = math.prod(block.wrt_shape)
-    positions = []
-    for piece in found:
-        where = places(piece, jnp, np.dtype(np.int32))
-        flat = where.rows * columns + where.columns
-        off = block.size  # where nothing is written
-        positions.append(flat if where.inside is None else jnp.where(where.inside, flat, off))
-    start = jnp.zeros((block.size,), block.dtype).at[jnp.concatenate(positions)]
-    write = start.set if distinct else start.add
-    written = write(values(grid), mode="drop", unique_indices=distinct)
-    return jnp.reshape(written, block.shape)
+    entries = values(grid)
+
+    def emit() -> Any:
+        columns = math.prod(block.wrt_shape)
+        positions = []
+        for piece in terms:
+            where = places(piece, jnp, np.dtype(np.int32))
+            flat = where.rows * columns + where.columns
+            off = block.size  # where nothing is written
+            positions.append(flat if where.inside is None else jnp.where(where.inside, flat, off))
+        start = jnp.zeros((block.size,), block.dtype).at[jnp.concatenate(positions)]
+        write = start.set if distinct else start.add
+        written = write(entries, mode="drop", unique_indices=distinct)
+        return jnp.reshape(written, block.shape)
+
+    added = 0 if distinct else sum(piece.count for piece in terms)
+    labels = [Label(size) for size in block.shape]
+    return backend().factor(labels, block.dtype, emit, additions=added).array
 
 
 def diagonal(block: Block) -> Any:

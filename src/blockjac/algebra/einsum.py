@@ -12,7 +12,7 @@ import opt_einsum
 from jax import lax
 
 from blockjac.algebra import arrays
-from blockjac.algebra.cost import is_planning
+from blockjac.algebra.backend import backend
 from blockjac.base import compat
 from blockjac.devices import current, rates
 from blockjac.terms.factor import Factor
@@ -140,10 +140,13 @@ def _reduce(factor: Factor, summed: Sequence[Label]) -> Factor:
     if not axes:
         return factor
     labels = tuple(label for label in factor.labels if label not in summed)
-    if is_planning():
-        added = factor.numel - arrays.numel(labels)
-        return arrays.priced(labels, factor.array.dtype, [factor], additions=added)
-    return Factor(jnp.sum(factor.array, axis=axes), labels)
+    return backend().factor(
+        labels,
+        factor.array.dtype,
+        lambda: jnp.sum(factor.array, axis=axes),
+        [factor],
+        additions=factor.numel - arrays.numel(labels),
+    )
 
 
 def _contract(
@@ -173,23 +176,36 @@ def _contract(
     batch = [label for label in left.labels if label in right.labels and label not in inner]
     left_free = [label for label in left.labels if label not in right.labels]
     right_free = [label for label in right.labels if label not in left.labels]
-    labels = (*batch, *left_free, *right_free)
-    if is_planning():
-        work = arrays.numel(labels) * arrays.numel(inner)
-        dtype = jnp.result_type(left.array.dtype, right.array.dtype)
-        return arrays.priced(
-            labels,
-            dtype,
-            [left, right],
-            multiplications=work,
-            additions=work - arrays.numel(labels),
-        )
     lead = len(batch)
     leading = left.labels[:lead] == right.labels[:lead] == tuple(batch)
-    if not (left_free or right_free) or not (leading or (left_free and right_free)):
-        # no matrix product: multiplied and summed in one loop, without a copy of either
-        return _reduce(arrays.product([left, right]), inner)
-    arrays.check_fits(labels, left.array.dtype)
+    is_matrix = bool(left_free or right_free) and (leading or bool(left_free and right_free))
+    labels = (*batch, *left_free, *right_free)
+    if not is_matrix:  # multiplied and summed in one loop, without a copy of either
+        labels = tuple(label for label in arrays.union([left, right]) if label not in inner)
+    work = arrays.numel(labels) * arrays.numel(inner)
+    return backend().factor(
+        labels,
+        jnp.result_type(left.array.dtype, right.array.dtype),
+        lambda: (
+            _matrix_product(left, right, labels, batch, inner)
+            if is_matrix
+            else _reduce(arrays.product([left, right]), inner).array
+        ),
+        [left, right],
+        multiplications=work,
+        additions=work - arrays.numel(labels),
+    )
+
+
+def _matrix_product(
+    left: Factor,
+    right: Factor,
+    labels: Sequence[Label],
+    batch: Sequence[Label],
+    inner: Sequence[Label],
+) -> Any:
+    """The array of a matrix product over the inner labels, for each value of the batch labels."""
+    backend().check_fits(labels, left.array.dtype)
     dtype = jnp.result_type(left.array.dtype, right.array.dtype)
     dimension_numbers = (
         (
@@ -202,14 +218,13 @@ def _contract(
         ),
     )
     (lhs, rhs), out_sharding = _sharded((left, right), labels)
-    array = lax.dot_general(
+    return lax.dot_general(
         jnp.asarray(lhs, dtype),
         jnp.asarray(rhs, dtype),
         dimension_numbers,
         preferred_element_type=dtype,
         out_sharding=out_sharding,
     )
-    return Factor(array, labels)
 
 
 def _sharded(factors: Sequence[Factor], labels: Sequence[Label]) -> tuple[list[Any], Any]:
@@ -273,10 +288,14 @@ def _laid_out(
     order = [*(label for label in labels if label not in later), *ends]
     if list(labels) == order or not _is_matrix_product(labels, ends, readers):
         return arrays.product([left, right])
-    made = arrays.product([left, right], order=order)
-    if is_planning() or current().platform != "cpu":
-        return made
-    return Factor(lax.optimization_barrier(made.array), made.labels)
+    product = arrays.product([left, right], order=order)
+    if current().platform != "cpu":
+        return product
+    array = product.array
+    return Factor(
+        backend().array(array.shape, array.dtype, lambda: lax.optimization_barrier(array)),
+        product.labels,
+    )
 
 
 def _is_matrix_product(

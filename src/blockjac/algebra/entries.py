@@ -19,11 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.algebra import arrays
-from blockjac.algebra.arrays import in_bytes
-from blockjac.algebra.cost import planning
+from blockjac.algebra.backend import backend, planning
 from blockjac.algebra.index_equations import Contradiction, IndexEquations
 from blockjac.base import compat
-from blockjac.devices import host_limit
+from blockjac.devices import host_limit, in_bytes
 from blockjac.errors import BlockShapeError, BlockTypeError, DenseTooLargeError
 from blockjac.terms.block import Block
 from blockjac.terms.index import Index, Label
@@ -98,8 +97,11 @@ def pieces(grid: Grid) -> list[Piece]:
 def values(grid: Grid) -> Any:
     """The value of each entry, term after term, in one array `(count,)`."""
     dtype = dtype_of(grid)
-    found = [values_of(piece.term, dtype) for piece in pieces(grid)]
-    return jnp.concatenate(found) if found else jnp.zeros((0,), dtype)
+    parts = [values_of(piece.term, dtype) for piece in pieces(grid)]
+    count = sum(part.shape[0] for part in parts)
+    return backend().array(
+        (count,), dtype, lambda: jnp.concatenate(parts) if parts else jnp.zeros((0,), dtype)
+    )
 
 
 def dtype_of(grid: Grid) -> Any:
@@ -112,10 +114,14 @@ def values_of(term: Term, dtype: Any) -> Any:
     labels = term.labels
     count = arrays.numel(labels)
     if not term.factors:
-        return jnp.full((count,), term.coefficient, dtype)
+        return backend().array((count,), dtype, lambda: jnp.full((count,), term.coefficient, dtype))
     product = arrays.product(term.factors, term.coefficient, dtype, labels)
-    array = jnp.asarray(arrays.aligned(product, labels), dtype)
-    return jnp.reshape(jnp.broadcast_to(array, arrays.sizes(labels)), (count,))
+
+    def emit() -> Any:
+        array = jnp.asarray(arrays.aligned(product, labels), dtype)
+        return jnp.reshape(jnp.broadcast_to(array, arrays.sizes(labels)), (count,))
+
+    return backend().array((count,), dtype, emit)
 
 
 def places(piece: Piece, xp: Any = np, dtype: Any = np.int64) -> Places:

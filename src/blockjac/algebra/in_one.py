@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from blockjac.algebra import arrays
-from blockjac.algebra.materialize import Axis, materialise
+from blockjac.algebra.materialize import Axis, materialize
 from blockjac.algebra.nonzeros import joint_mask
 from blockjac.algebra.pieces import joined, joint_axis
 from blockjac.algebra.placed import parted
@@ -85,5 +85,5 @@ def _over(
         for axis in order
         if axis not in kept
     ]
-    factor = materialise(term.factors, axes, list(mapping), block.dtype, term.coefficient)
+    factor = materialize(term.factors, axes, list(mapping), block.dtype, term.coefficient)
     return Factor(factor.array, tuple(mapping.get(label, label) for label in factor.labels))

@@ -18,8 +18,16 @@ import numpy as np
 
 from blockjac.algebra import arrays
 from blockjac.algebra.answers import answered
-from blockjac.algebra.arrays import View
-from blockjac.algebra.lookup_arithmetic import divided_lookup, scaled_lookup, summed_lookups
+from blockjac.algebra.index_arrays import (
+    LARGEST_KNOWN,
+    divided_lookup,
+    equal,
+    in_range,
+    quotient,
+    scaled_lookup,
+    summed_lookups,
+)
+from blockjac.algebra.views import View
 from blockjac.base.promises import is_structure_kept
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label, Lookup, collect, radix
@@ -90,7 +98,7 @@ class IndexEquations:
             self.equations = [one for one in self.equations if one not in together]
             self._meet([(left, right, size), *together])
             return
-        self.views.append(View.of(arrays.equal(left, right, size)))
+        self.views.append(View.of(equal(left, right, size)))
 
     def _meet(self, equations: Sequence[tuple[Index, Index, int]]) -> None:
         """Replace the labels of indices that are known by one label over all places of meeting."""
@@ -114,7 +122,7 @@ class IndexEquations:
 
     def mask(self, index: Index, size: int, divisor: int = 1) -> None:
         """Keep, by a factor, the label values for which an index's quotient lies on an axis."""
-        mask = arrays.in_range(index, size, divisor, self._is_structure(index))
+        mask = in_range(index, size, divisor, self._is_structure(index))
         self.views.append(View.of(mask))
 
     def _is_structure(self, index: Index, is_placed: bool = False) -> bool:
@@ -442,11 +450,11 @@ def _known_digits(system: IndexEquations, left: Index, right: Index, size: int) 
         digits, labels = radix(other), one.labels
         if one.lookup is None or not is_known(one) or digits is None or len(digits) == 1:
             continue
-        if set(digits) & set(labels) or arrays.numel(labels) > arrays.LARGEST_KNOWN:
+        if set(digits) & set(labels) or arrays.numel(labels) > LARGEST_KNOWN:
             continue
         limit = min(arrays.numel(digits), size)
         if not one.within(limit):
-            system.views.append(View.of(arrays.in_range(one, limit)))
+            system.views.append(View.of(in_range(one, limit)))
         values = np.broadcast_to(known_values(one, labels), arrays.sizes(labels))
         values, weight = np.clip(values, 0, limit - 1), 1
         for label in reversed(digits):
@@ -467,7 +475,7 @@ def _division(system: IndexEquations, left: Index, right: Index, size: int) -> b
             if value is None:
                 continue
             system._require(index, size)
-            system.substitute(label, Index(0, (), arrays.quotient(value, stride, None)))
+            system.substitute(label, Index(0, (), quotient(value, stride, None)))
             system.mask(value, label.size, stride)
             return True
     return False

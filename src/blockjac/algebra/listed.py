@@ -19,7 +19,8 @@ import numpy as np
 
 from blockjac.algebra import arrays
 from blockjac.algebra.arrays import is_known_mask
-from blockjac.algebra.cost import is_planning
+from blockjac.algebra.backend import backend
+from blockjac.algebra.index_arrays import index_values
 from blockjac.algebra.tidy import tidy
 from blockjac.terms.block import Block, delta_pairs
 from blockjac.terms.factor import Factor
@@ -206,16 +207,17 @@ def _joint_index(indices: Sequence[Index], own: Sequence[Sequence[Label]], label
     bounds = [index.bounds() for index in indices]
     known = [each for each in bounds if each is not None]
     joint = (min(low for low, _ in known), max(high for _, high in known)) if known else None
-    if is_planning():
-        values: Any = arrays.written((label,), np.dtype(np.int32)).array
-    else:
-        values = jnp.concatenate(
-            [
-                jnp.broadcast_to(arrays.aligned(arrays.index_values(index), labels), shape).ravel()
-                for index, labels, shape in zip(indices, own, sizes, strict=True)
-            ]
-        )
-    return Index(0, (), Lookup(values, (label,), joint if len(known) == len(bounds) else None))
+
+    def emit() -> Any:
+        parts = [
+            jnp.broadcast_to(arrays.aligned(index_values(index), labels), shape).ravel()
+            for index, labels, shape in zip(indices, own, sizes, strict=True)
+        ]
+        return jnp.concatenate(parts)
+
+    values = backend().factor((label,), np.dtype(np.int32), emit)
+    limits = joint if len(known) == len(bounds) else None
+    return Index(0, (), Lookup(values.array, (label,), limits))
 
 
 def _numbers(block: Block, found: Listing, carried: Sequence[Label]) -> tuple[Factor | None, Any]:
@@ -224,21 +226,23 @@ def _numbers(block: Block, found: Listing, carried: Sequence[Label]) -> tuple[Fa
     shape = (found.places, *arrays.sizes(carried))
     if not any(term.factors for term in block.terms):
         return _constants(block, found, labels)
-    arrays.check_fits(labels, block.dtype)
+    backend().check_fits(labels, block.dtype)
     parts = [
         _part(term, own, found, carried, block.dtype)
         for term, own in zip(block.terms, found.own, strict=True)
     ]
     repeated = len(found.positions) > 0 and int(np.bincount(found.positions).max()) > 1
-    if is_planning():
-        added = len(found.positions) * arrays.numel(carried) if repeated else 0
-        return arrays.written(labels, block.dtype, additions=added), 1
-    entries = jnp.concatenate(parts) if len(parts) > 1 else parts[0]
-    if not found.is_permutation:
-        start = jnp.zeros(shape, block.dtype).at[found.positions.astype(np.int32)]
-        write = start.add if repeated else start.set
-        entries = write(entries, mode="drop", unique_indices=not repeated)
-    return Factor(jnp.reshape(entries, arrays.sizes(labels)), labels), 1
+
+    def emit() -> Any:
+        entries = jnp.concatenate(parts) if len(parts) > 1 else parts[0]
+        if not found.is_permutation:
+            start = jnp.zeros(shape, block.dtype).at[found.positions.astype(np.int32)]
+            write = start.add if repeated else start.set
+            entries = write(entries, mode="drop", unique_indices=not repeated)
+        return jnp.reshape(entries, arrays.sizes(labels))
+
+    added = len(found.positions) * arrays.numel(carried) if repeated else 0
+    return backend().factor(labels, block.dtype, emit, additions=added), 1
 
 
 def _constants(block: Block, found: Listing, labels: Sequence[Label]) -> tuple[Factor | None, Any]:
@@ -252,9 +256,8 @@ def _constants(block: Block, found: Listing, labels: Sequence[Label]) -> tuple[F
     total = total[:-1]
     if (total == total[0]).all():
         return None, total[0].item()
-    if is_planning():
-        return arrays.written(labels, block.dtype), 1
-    return Factor(np.reshape(total, arrays.sizes(labels)), tuple(labels)), 1
+    shape = arrays.sizes(labels)
+    return backend().factor(labels, block.dtype, lambda: np.reshape(total, shape)), 1
 
 
 def _part(
@@ -263,18 +266,20 @@ def _part(
     """The entries of one term: its own labels as one axis, then the kept ones that are carried."""
     shape = (arrays.numel(own), *arrays.sizes(carried))
     if not term.factors:
-        return None if is_planning() else jnp.full(shape, term.coefficient, dtype)
+        return backend().array(shape, dtype, lambda: jnp.full(shape, term.coefficient, dtype))
     mapping = _renaming(term, found)
     factors = [
         Factor(factor.array, tuple(mapping.get(label, label) for label in factor.labels))
         for factor in term.factors
     ]
     product = arrays.product(factors, term.coefficient, dtype)
-    if is_planning():
-        return None
-    order = [*own, *carried]
-    array = jnp.asarray(arrays.aligned(product, order), dtype)
-    return jnp.reshape(jnp.broadcast_to(array, arrays.sizes(order)), shape)
+
+    def emit() -> Any:
+        order = [*own, *carried]
+        array = jnp.asarray(arrays.aligned(product, order), dtype)
+        return jnp.reshape(jnp.broadcast_to(array, arrays.sizes(order)), shape)
+
+    return backend().array(shape, dtype, emit)
 
 
 def _renaming(term: Term, found: Listing) -> dict[Label, Label]:

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from blockjac.algebra import arrays
-from blockjac.algebra.cost import Cost, current, is_planning
+from blockjac.algebra.backend import backend
+from blockjac.algebra.cost import Cost
 from blockjac.algebra.entries import are_distinct, pieces, places
 from blockjac.base import compat
 from blockjac.base.context import setting
@@ -110,13 +111,13 @@ def recording() -> Iterator[Record]:
 
 def is_recording() -> bool:
     """Whether losses are noted: a Jacobian is being emitted for that, and not priced."""
-    return _record.get() is not None and not is_planning()
+    return _record.get() is not None and backend().cost is None
 
 
 def is_following() -> bool:
     """Whether what is unknown is noted: as `is_recording`, and in a loop's first steps."""
-    record = _record.get()
-    return record is not None and (not is_planning() or record.followed is current())
+    record, cost = _record.get(), backend().cost
+    return record is not None and (cost is None or record.followed is cost)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 
 from blockjac.algebra import arrays
 from blockjac.algebra.arrays import is_known_mask
-from blockjac.algebra.cost import is_only_priced
+from blockjac.algebra.backend import backend
 from blockjac.base.promises import is_structure_kept
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Label
@@ -32,7 +32,7 @@ is stored as it is."""
 
 def _known(factors: Sequence[Factor]) -> list[Factor]:
     """The masks whose places count: none where no structure is kept."""
-    if is_only_priced() or not is_structure_kept():
+    if not backend().knows_places or not is_structure_kept():
         return []
     return [factor for factor in factors if is_known_mask(factor)]
 

@@ -14,8 +14,8 @@ import numpy as np
 from jax import lax
 
 from blockjac.algebra import arrays
-from blockjac.algebra.arrays import check_fits
-from blockjac.algebra.cost import current, is_planning
+from blockjac.algebra.backend import backend
+from blockjac.algebra.index_arrays import index_values
 from blockjac.algebra.nonzeros import joint_mask
 from blockjac.base.promises import is_structure_kept
 from blockjac.terms.factor import Factor
@@ -53,7 +53,7 @@ def as_dense_axes(
     outside = [factor for factor in term.factors if factor not in inside]
     # A place that is known at run time only keeps all or drops all: a mask, not zeros and ones.
     is_mask = not inside and not involved and any(axis.index.lookup for axis in axes)
-    written = materialise(inside, axes, kept, np.dtype(bool) if is_mask else dtype, 1)
+    written = materialize(inside, axes, kept, np.dtype(bool) if is_mask else dtype, 1)
     wrt = list(term.wrt)
     for place, axis in zip(wrt_axes, axes, strict=True):
         wrt[place] = Index.of(axis.target)
@@ -130,7 +130,7 @@ def _own_strides(term: Term, axis: int) -> list[tuple[Label, int]]:
     return [(label, stride) for label, stride in index.strides if label not in others]
 
 
-def materialise(
+def materialize(
     factors: Sequence[Factor],
     axes: Sequence[Axis],
     kept: Sequence[Label],
@@ -151,16 +151,28 @@ def materialise(
         out.
     """
     involved = {label for axis in axes for label in axis.index.labels}
-    check_fits([*(label for label in kept if label in involved), *(x.target for x in axes)], dtype)
+    backend().check_fits(
+        [*(label for label in kept if label in involved), *(x.target for x in axes)], dtype
+    )
     factors, axes = _scatter_hard_axes(list(factors), list(axes), kept, dtype)
-    if is_planning():
-        return _priced(factors, axes, kept, dtype, coefficient)
-    plan = _Layout(axes, kept)
-    value, padded = plan.value(factors, coefficient, dtype)
-    condition = plan.condition(padded)
+    write = backend().select(_emitted, _priced)
+    return write(factors, axes, kept, dtype, coefficient)
+
+
+def _emitted(
+    factors: Sequence[Factor],
+    axes: Sequence[Axis],
+    kept: Sequence[Label],
+    dtype: Any,
+    coefficient: Any,
+) -> Factor:
+    """The entries, written by one loop: the product of the factors where the indices agree."""
+    layout = _Layout(axes, kept)
+    value, padded = layout.value(factors, coefficient, dtype)
+    condition = layout.condition(padded)
     if condition is not None:
         value = arrays.where(condition, value, dtype)
-    return plan.finish(value)
+    return layout.finish(value)
 
 
 def _priced(
@@ -170,6 +182,7 @@ def _priced(
     dtype: Any,
     coefficient: Any,
 ) -> Factor:
+    """What stands for them in a plan, which need not know where each label lives."""
     carried = {label for factor in factors for label in factor.labels}
     constant = [axis for axis in axes if _is_constant(axis, axes, carried | set(kept))]
     involved = {label for axis in axes for label in axis.index.labels} | carried
@@ -177,12 +190,10 @@ def _priced(
     labels = (*(label for label in kept if label in involved), *targets)
     if len(factors) == 1 and coefficient == 1 and _is_written(factors[0], axes, kept):
         return Factor(factors[0].array, labels)
-    if factors:  # multiplied while the result is written
-        cost = current()
-        moved = cost.bytes + sum(one.numel * one.array.dtype.itemsize for one in factors)
-        arrays.product(list(factors), coefficient, dtype)
-        cost.bytes = moved
-    return arrays.written(labels, dtype)
+    # Multiplied while the result is written: what is read counts, and no product between.
+    work = arrays.work_of_product(factors, coefficient) if factors else {}
+    backend().charge(0, sum(factor.numel * factor.array.dtype.itemsize for factor in factors))
+    return backend().factor(labels, dtype, lambda: None, **work)
 
 
 def _is_constant(axis: Axis, axes: Sequence[Axis], carried: Set[Label]) -> bool:
@@ -469,27 +480,23 @@ def _scatter_hard_axes(
         Axis(Index.of(axis.target), axis.size, axis.target) if axis in hard else axis
         for axis in axes
     ]
-    others = [factor for factor in factors if factor not in inside]
-    if is_planning():
-        if inside:
-            arrays.product(inside)
-        targets = [axis.target for axis in places if axis.size != 1]
-        scattered = arrays.written(
-            (*targets, *rest), dtype, additions=arrays.numel(over) * arrays.numel(rest)
-        )
-        return [*others, scattered], done
-    value = arrays.product(inside) if inside else Factor(jnp.ones((), dtype), ())
-    values = jnp.broadcast_to(arrays.aligned(value, [*over, *rest]), arrays.sizes([*over, *rest]))
-    where = []
-    for axis in places:
-        index = jnp.broadcast_to(
-            arrays.aligned(arrays.index_values(axis.index), over), arrays.sizes(over)
-        )
-        where.append(jnp.where(index < 0, axis.size, index))
-    buffer = jnp.zeros((*(axis.size for axis in places), *arrays.sizes(rest)), dtype)
-    array = buffer.at[tuple(where)].add(values.astype(dtype), mode="drop")
-    targets = tuple(axis.target for axis in places)
-    written = Factor(array, (*targets, *rest))
-    squeezed = tuple(label for label in written.labels if label.size != 1)
-    written = Factor(jnp.reshape(array, arrays.sizes(squeezed)), squeezed)
-    return [*others, written], done
+    value = arrays.product(inside) if inside else None
+
+    def emit() -> Any:
+        factor = value or Factor(jnp.ones((), dtype), ())
+        full = arrays.sizes([*over, *rest])
+        values = jnp.broadcast_to(arrays.aligned(factor, [*over, *rest]), full)
+        where = []
+        for axis in places:
+            indices = arrays.aligned(index_values(axis.index), over)
+            index = jnp.broadcast_to(indices, arrays.sizes(over))
+            where.append(jnp.where(index < 0, axis.size, index))
+        buffer = jnp.zeros((*(axis.size for axis in places), *arrays.sizes(rest)), dtype)
+        array = buffer.at[tuple(where)].add(values.astype(dtype), mode="drop")
+        return jnp.reshape(array, arrays.sizes(labels))
+
+    targets = [axis.target for axis in places]
+    labels = tuple(label for label in (*targets, *rest) if label.size != 1)
+    additions = arrays.numel(over) * arrays.numel(rest)
+    scattered = backend().factor(labels, dtype, emit, additions=additions)
+    return [*(factor for factor in factors if factor not in inside), scattered], done

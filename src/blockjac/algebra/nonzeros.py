@@ -19,7 +19,7 @@ import numpy as np
 
 from blockjac.algebra import arrays
 from blockjac.algebra.arrays import is_known_mask
-from blockjac.algebra.cost import is_only_priced
+from blockjac.algebra.backend import backend
 from blockjac.algebra.index_equations import IndexEquations
 from blockjac.algebra.tidy import tidy
 from blockjac.base.caches import remembering
@@ -294,7 +294,7 @@ def joint_mask(terms: Sequence[Term], target: Sequence[Label]) -> Factor | None:
     """
     labels = arrays.unique(target)
     is_told = is_structure_kept() or any(map(_tells_places, terms))
-    if is_only_priced() or not is_told or arrays.numel(labels) > LARGEST:
+    if not backend().knows_places or not is_told or arrays.numel(labels) > LARGEST:
         return None
     may = np.zeros(arrays.sizes(labels), bool)
     for term in terms:

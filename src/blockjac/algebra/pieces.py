@@ -9,8 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from blockjac.algebra import arrays
-from blockjac.algebra.arrays import check_fits
-from blockjac.algebra.cost import is_planning
+from blockjac.algebra.backend import backend
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label
 from blockjac.terms.term import Term
@@ -68,52 +67,62 @@ def joined(
         dtype: of the result.
     """
     labels = arrays.unique([label for label in target if label.size != 1])
-    check_fits(labels, dtype)
-    if is_planning():
-        for term in terms:
-            if term.factors:
-                arrays.product(term.factors, term.coefficient, dtype)
-        return arrays.written(labels, dtype)
-    along = target[axis]
-    place = labels.index(along)
-    parts, reached = [], 0
+    backend().check_fits(labels, dtype)
+    in_order = sorted(terms, key=lambda term: term.indices[axis].offset)
+    values = [
+        arrays.product(term.factors, term.coefficient, dtype) if term.factors else None
+        for term in in_order
+    ]
 
-    def gap(length: int) -> None:
-        if length:
-            sizes = list(arrays.sizes(labels))
-            sizes[place] = length
-            parts.append(jnp.zeros(sizes, dtype))
+    def emit() -> Any:
+        along = labels.index(target[axis])
+        sizes = list(arrays.sizes(labels))
+        parts, reached = [], 0
+        for term, value in zip(in_order, values, strict=True):
+            first, last = _span(term.indices[axis], shape[axis]) or (0, 0)
+            parts += _gap(sizes, along, first - reached, dtype)
+            sizes[along] = last - first
+            parts.append(_piece(term, value, target, labels, sizes, dtype))
+            reached = last
+        parts += _gap(sizes, along, shape[axis] - reached, dtype)
+        return jnp.concatenate(parts, along)
 
-    for term in sorted(terms, key=lambda term: term.indices[axis].offset):
-        first, last = _span(term.indices[axis], shape[axis]) or (0, 0)
-        gap(first - reached)
-        parts.append(_piece(term, axis, target, labels, last - first, dtype))
-        reached = last
-    gap(shape[axis] - reached)
-    return Factor(jnp.concatenate(parts, place), labels)
+    return backend().factor(labels, dtype, emit)
+
+
+def _gap(sizes: Sequence[int], axis: int, length: int, dtype: Any) -> list[Any]:
+    """Zeros of a length along an axis, if it is not 0."""
+    shape = [*sizes[:axis], length, *sizes[axis + 1 :]]
+    return [jnp.zeros(shape, dtype)] if length else []
 
 
 def _piece(
     term: Term,
-    axis: int,
+    value: Factor | None,
     target: Sequence[Label],
     labels: Sequence[Label],
-    length: int,
+    sizes: Sequence[int],
     dtype: Any,
 ) -> Any:
-    mapping: dict[Label, Label] = {}
-    for index, label in zip(term.indices, target, strict=True):
-        for own in index.labels:
-            mapping[own] = label
-    sizes = [length if label is target[axis] else label.size for label in labels]
-    if not term.factors:
+    """The entries of one term, as an array over labels of the given sizes.
+
+    Args:
+        term: one piece.
+        value: the product of its factors; None without any.
+        target: a label for each axis of the result.
+        labels: of the result.
+        sizes: of the piece along them.
+        dtype: of the result.
+    """
+    if value is None:
         return jnp.full(sizes, term.coefficient, dtype)
-    value = arrays.product(term.factors, term.coefficient, dtype)
-    own = Factor(value.array, tuple(mapping[label] for label in value.labels))
-    order = [own.labels.index(label) for label in labels if label in own.labels]
-    array = jnp.transpose(own.array, order)
-    full = jnp.reshape(
-        array,
-        [size if label in own.labels else 1 for label, size in zip(labels, sizes, strict=True)],
-    )
-    return jnp.broadcast_to(full, sizes).astype(dtype)
+    mapping = {
+        own: label
+        for index, label in zip(term.indices, target, strict=True)
+        for own in index.labels
+    }
+    carried = [mapping[label] for label in value.labels]
+    order = [carried.index(label) for label in labels if label in carried]
+    array = jnp.transpose(value.array, order)
+    shape = [size if label in carried else 1 for label, size in zip(labels, sizes, strict=True)]
+    return jnp.broadcast_to(jnp.reshape(array, shape), sizes).astype(dtype)

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from blockjac.algebra import arrays
-from blockjac.algebra.cost import Abstract, charge, current, is_planning
+from blockjac.algebra.backend import backend
+from blockjac.algebra.index_arrays import index_values
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label
 from blockjac.terms.term import Term
@@ -111,39 +112,39 @@ class Places:
         """How many entries a window has along an axis."""
         return arrays.numel(self.index[dim].labels)
 
-    def added(self, base: Factor | None, dtype: Any) -> Factor:
+    def added(self, base: Factor, dtype: Any) -> Factor:
         """The array with the term's entries added to it.
 
         Args:
-            base: over some of the axes; in a plan it does not matter.
+            base: over some of the axes.
             dtype: of the result.
         """
         labels = (*self.grid, *(label for dim in self.plain for label in self.index[dim].labels))
         values = self._values(labels, dtype)
-        if is_planning() or base is None:
-            entries = arrays.numel(labels)
-            current().additions += entries
-            charge(0, 3 * entries * dtype.itemsize)
-            return Factor(Abstract(arrays.sizes(self.dims), dtype), self.dims)
-        array = jnp.broadcast_to(arrays.aligned(base, self.dims), arrays.sizes(self.dims))
-        array = array.astype(dtype)
-        added = (
-            self._in_window(array, values, labels)
-            if self.is_window
-            else self._scattered(array, values)
-        )
+        shape = arrays.sizes(self.dims)
+
+        def emit() -> Any:
+            array = jnp.broadcast_to(arrays.aligned(base, self.dims), shape).astype(dtype)
+            if self.is_window:
+                return self._in_window(array, values, labels)
+            return self._scattered(array, values)
+
+        entries = arrays.numel(labels)
+        moved = 3 * entries * dtype.itemsize
+        added = backend().array(shape, dtype, emit, additions=entries, moved=moved)
         return Factor(added, self.dims)
 
     def _values(self, labels: Sequence[Label], dtype: Any) -> Any:
-        term = self.term
+        """The values of the term's entries over all their labels."""
+        term, shape = self.term, arrays.sizes(labels)
         if not term.factors:
-            sizes = arrays.sizes(labels)
-            return () if is_planning() else jnp.full(sizes, term.coefficient, dtype)
+            return backend().array(shape, dtype, lambda: jnp.full(shape, term.coefficient, dtype))
         product = arrays.product(list(term.factors), term.coefficient, dtype, labels)
-        if is_planning():
-            return ()
-        whole = jnp.broadcast_to(arrays.aligned(product, labels), arrays.sizes(labels))
-        return whole.astype(dtype)
+
+        def emit() -> Any:
+            return jnp.broadcast_to(arrays.aligned(product, labels), shape).astype(dtype)
+
+        return backend().array(shape, dtype, emit)
 
     def _in_window(self, array: Any, values: Any, labels: Sequence[Label]) -> Any:
         order = [labels.index(label) for dim in self.dims for label in self.index[dim].labels]
@@ -174,7 +175,7 @@ class Places:
         over = arrays.sizes(self.grid)
         places = []
         for dim in self.looked_up:
-            found = arrays.index_values(self.index[dim])
+            found = index_values(self.index[dim])
             place = jnp.broadcast_to(arrays.aligned(found, self.grid), over)
             places.append(jnp.where(place < 0, dim.size, place).astype(jnp.int32))
         # An axis may have several labels, or none where its size is 1.

@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from blockjac.algebra.cost import Abstract, Cost, current, is_following_places, planning
+from blockjac.algebra.backend import backend, current_cost, planning
+from blockjac.algebra.cost import Abstract, Cost
 from blockjac.base.arrays import Shape
 from blockjac.base.caches import Table
 from blockjac.base.tracing import is_in_a_step
@@ -99,9 +100,9 @@ def memoized(operation: Callable[[Block, Block], Block], left: Block, right: Blo
         left: a block.
         right: a block.
     """
-    if is_following_places():
+    if backend().follows_places:
         return operation(left, right)
-    cost = current()
+    cost = current_cost()
     (one, first), (other, second) = signature_of(left), signature_of(right)
     arrays = (*first, *second)
     number: dict[int, int] = {}

@@ -13,7 +13,7 @@ import numpy as np
 from blockjac.algebra import arrays
 from blockjac.algebra.answers import answered
 from blockjac.algebra.at_once import at_once
-from blockjac.algebra.cost import count_contraction, count_edge_products, is_planning
+from blockjac.algebra.backend import backend
 from blockjac.algebra.index_equations import Contradiction, IndexEquations, follows_digit
 from blockjac.algebra.losses import is_following, note_excess, term_places
 from blockjac.algebra.materialize import (
@@ -134,7 +134,7 @@ def chain_along(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> Bl
     wrt_shape = tuple(rest[-1].wrt_shape[axis] for axis in kept)
     terms = []
     for chosen in itertools.product(*(block.terms for block in blocks)):
-        count_contraction()
+        backend().charge_contraction()
         chain = [_cast(term, dtype).relabelled() for term in chosen]
         out, wrt = chain[0].out, chain[-1].wrt
         equations = IndexEquations(
@@ -204,7 +204,7 @@ def _straight(left: Term, right: Term, middle: Sequence[int]) -> Term | None:
     wide = sum(size != 1 for size in middle)
     if len(names) != wide or len(set(names.values())) != wide:  # a diagonal
         return None
-    count_contraction()
+    backend().charge_contraction()
     _count_constant(left, right)
     right = right.relabelled(names)
     factors = [*left.factors, *right.factors]
@@ -247,7 +247,7 @@ def _star_terms(
     left: Term, right: Term, one: Block, other: Block, pairs: Sequence[tuple[int, int]] = ()
 ) -> Term | None:
     """The product of two terms, at the entries where pairs of outer axes agree."""
-    count_contraction()
+    backend().charge_contraction()
     _count_constant(left, right)
     given, left = left, _prepared(left, right, one, pairs)
     labels = [*left.labels, *right.labels]
@@ -300,9 +300,10 @@ KNOW_PLACES = (
 
 
 def _count_constant(left: Term, right: Term) -> None:
-    """In a plan: count the products of edges of which one is constant; they multiply nothing."""
-    if is_planning() and not (left.factors and right.factors):
-        count_edge_products(arrays.numel(arrays.union([*left.factors, *right.factors])))
+    """Count the products of edges of which one is constant; they multiply nothing."""
+    if not (left.factors and right.factors):
+        factors = [*left.factors, *right.factors]
+        backend().charge_edge_products(arrays.numel(arrays.union(factors)))
 
 
 def _prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, int]] = ()) -> Term:

@@ -10,7 +10,7 @@ import numpy as np
 
 from blockjac.algebra import arrays
 from blockjac.algebra.arrays import is_known_mask
-from blockjac.algebra.cost import is_planning
+from blockjac.algebra.backend import backend
 from blockjac.algebra.entries import are_distinct
 from blockjac.algebra.in_one import in_one
 from blockjac.algebra.listed import (
@@ -322,9 +322,13 @@ def _plus_constant(
         else (other.coefficient, one.coefficient)
     )
     varying = arrays.cast(arrays.product(rest, scale, dtype), dtype)
-    if is_planning():
-        return arrays.add(varying, varying)
-    return Factor(arrays.shifted(varying.array, constant), varying.labels)
+    return backend().factor(
+        varying.labels,
+        varying.array.dtype,
+        lambda: arrays.shifted(varying.array, constant),
+        [varying, varying],
+        additions=varying.numel,
+    )
 
 
 def correspondence(one: Sequence[Index], other: Sequence[Index]) -> dict[Label, Label] | None:

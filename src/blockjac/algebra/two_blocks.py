@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from blockjac.algebra.cost import is_planning
+from blockjac.algebra.backend import backend
 from blockjac.algebra.losses import is_following
 from blockjac.algebra.plan_cache import memoized
 from blockjac.algebra.replay import replayed
@@ -38,4 +38,4 @@ def worked_out_once(operation: Callable[[Block, Block], Block], left: Block, rig
     """A sum or product: of a plan, and of a program, only the first of a kind is worked out."""
     if is_following():  # what is lost is noted at each
         return operation(left, right)
-    return (memoized if is_planning() else replayed)(operation, left, right)
+    return backend().select(replayed, memoized)(operation, left, right)

@@ -13,7 +13,7 @@ import numpy as np
 from blockjac.algebra import dense as entries
 from blockjac.algebra.arrays import cast, is_mask
 from blockjac.algebra.at_once import at_once
-from blockjac.algebra.cost import is_planning
+from blockjac.algebra.backend import backend
 from blockjac.algebra.replay import replayed_array
 from blockjac.algebra.sums import add
 from blockjac.algebra.tidy import tidy
@@ -76,9 +76,13 @@ def _dense(block: Block, max_bytes: int | None) -> Any:
     def written(one: Block) -> Any:
         return entries.dense(one, max_bytes=max_bytes)
 
-    if is_planning() or block.batch_shape:
+    def replayed() -> Any:
+        return replayed_array(("dense", max_bytes), written, block)
+
+    def one_by_one() -> Any:
         return _mapped(block, written)
-    return replayed_array(("dense", max_bytes), written, block)
+
+    return backend().select(one_by_one if block.batch_shape else replayed, one_by_one)()
 
 
 def _diagonal(block: Block) -> Any:

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.algebra.cost import Abstract, is_planning
+from blockjac.algebra.backend import backend
+from blockjac.algebra.cost import Abstract
 from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.control_flow.carry_structure import may_lose
@@ -221,6 +222,17 @@ class Body:
         jax.eval_shape(at, structs, self.graph.captured)
         return _abstract(found[0])
 
+    def edges_at(self, point: Callable[[], Point], known: Graph | None = None) -> EliminationGraph:
+        """The elemental Jacobians at a point that is computed for them, or as a plan sees them.
+
+        Args:
+            point: gives the point, with all values.
+            known: as for `edges`.
+        """
+        return backend().select(
+            lambda: self.edges(point(), known), lambda: self.abstract_edges(True, known)
+        )()
+
     def pulled(self, edges: EliminationGraph, cotangents: Blocks) -> list[Block | None]:
         """The cotangents of the inputs from those of the results; `edges` are used up."""
         for output, block in zip(self.graph.outputs, cotangents, strict=True):
@@ -346,7 +358,7 @@ class NestedGroup(OperatorGroup):
 
     def block(self, row: int, column: int) -> Block:
         """One of the blocks: the identity pulled back or pushed forward, whichever is narrower."""
-        known = {} if is_planning() else self._blocks
+        known = backend().memory(self._blocks)
         if (row, column) not in known:
             known.update(self._written_beside(row, column))
         return known[row, column]

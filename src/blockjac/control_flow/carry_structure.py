@@ -12,13 +12,14 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 
 from blockjac.algebra import arrays
-from blockjac.algebra.cost import Abstract, Cost, is_planning, planning
+from blockjac.algebra.backend import backend, planning
+from blockjac.algebra.cost import Abstract, Cost
 from blockjac.algebra.losses import following, note_excess, note_joined, places_of
 from blockjac.algebra.mixed_radix import (
     Digit,
@@ -35,6 +36,8 @@ from blockjac.algebra.star import star
 from blockjac.base.arrays import Shape
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.terms.block import rebuilt
+
+T = TypeVar("T")
 
 Pattern = np.ndarray
 """Where an array may hold another number than zero; boolean, of its shape."""
@@ -84,7 +87,7 @@ class CarryStructure:
             ValueError: if one of the deltas is missing.
         """
         if block is None or not block.terms:
-            return Abstract(self.shape, self.dtype) if is_planning() else self.zeros()
+            return backend().array(self.shape, self.dtype, self.zeros)
         if meet(self.pairs, block_pairs(block)) != self.pairs:
             raise ValueError(f"a block of structure {block.structure} lacks a delta of {self}")
         block = _in_digits(block, self._out_digits, self._wrt_digits)
@@ -252,6 +255,33 @@ def joined(forms: Iterable[CarryStructure | None]) -> CarryStructure | None:
         elif form is not None:
             shared = replace(shared, pairs=meet(shared.pairs, form.pairs))
     return shared
+
+
+def lasting(
+    step: Callable[[Sequence[CarryStructure | None]], T],
+    carried: Callable[[T], Sequence[Block | None]],
+    start: Sequence[Block | None],
+) -> tuple[list[CarryStructure | None], T]:
+    """The structures that a loop can carry, from the first step to the last.
+
+    Each step may lose deltas, never find any, so that this ends.
+
+    Args:
+        step: what a step gives from blocks of given structures.
+        carried: what of it is carried to the next step.
+        start: what is carried at the start.
+
+    Returns:
+        The structures, and what a step gives from them.
+    """
+    forms: list[CarryStructure | None] = [carry_structure_of(block) for block in start]
+    while True:
+        shares = step(forms)
+        blocks = carried(shares)
+        grown = [joined(pair) for pair in zip(forms, map(carry_structure_of, blocks), strict=True)]
+        if grown == forms:
+            return forms, shares
+        forms = grown
 
 
 def written_cost(blocks: Iterable[tuple[CarryStructure | None, Block | None]]) -> Cost:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from blockjac.algebra.cost import is_planning
+from blockjac.algebra.backend import backend
 from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
@@ -95,14 +95,14 @@ class RecomputedGroup(NestedGroup):
 
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
         """After the values once more; a barrier keeps the compiler from reusing the first ones."""
-        if is_planning():
-            return self.body.pulled(
-                self.body.abstract_edges(whole=True, known=self.body.structured), cotangents
-            )
-        inputs, saved, given = self._behind_barrier(list(cotangents))
-        return self.body.pulled(
-            self.body.edges(self._point_again(inputs, saved), self.body.structured), given
-        )
+        behind_barrier = backend().select(self._behind_barrier, self._as_they_are)
+        inputs, saved, behind = behind_barrier(list(cotangents))
+        edges = self.body.edges_at(lambda: self._point_again(inputs, saved), self.body.structured)
+        return self.body.pulled(edges, behind)
+
+    def _as_they_are(self, cotangents: Blocks) -> tuple[Arrays, Arrays, Blocks]:
+        """What a plan has in place of what stands behind a barrier."""
+        return [], [], cotangents
 
     def _behind_barrier(self, cotangents: Any) -> tuple[Arrays, Arrays, Blocks]:
         """The operands that the user wants a barrier for, the saved values, and the cotangents."""
@@ -123,12 +123,10 @@ class RecomputedGroup(NestedGroup):
 
     def pushed(self, tangents: Blocks) -> list[Block | None]:
         """Alongside the values, which need not be computed again for it."""
-        if is_planning():
-            return self.body.pushed(
-                self.body.abstract_edges(whole=True, known=self.body.structured), tangents
-            )
-        point = self.body.restored_ahead(*self.residuals.ahead)
-        return self.body.pushed(self.body.edges(point, self.body.structured), tangents)
+        edges = self.body.edges_at(
+            lambda: self.body.restored_ahead(*self.residuals.ahead), self.body.structured
+        )
+        return self.body.pushed(edges, tangents)
 
     def _point_again(self, inputs: Arrays, saved: Arrays) -> Point:
         body = self.body

@@ -16,13 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from blockjac.algebra.cost import (
-    charge_runs,
-    following_places,
-    is_only_priced,
-    is_planning,
-    planning,
-)
+from blockjac.algebra.backend import backend, planning
+from blockjac.algebra.cost import Cost
 from blockjac.algebra.losses import is_recording
 from blockjac.base import compat
 from blockjac.blocks import Block
@@ -227,15 +222,13 @@ class SwitchGroup(NestedGroup):
             costs.append(cost)
         forms: list[CarryStructure | None] = [joined(each) for each in zip(*found, strict=True)]
         seen = self._seen(act, backwards, forms)
-        if is_planning():
+
+        def dearest() -> Cost:
             for cost, blocks in zip(costs, given, strict=True):
                 cost.add(written_cost(zip(forms, blocks, strict=True)))
-            dearest = max(costs, key=lambda cost: cost.seconds())
-            charge_runs(dearest, 1)
-            return [
-                None if form is None else form.block(form.abstract(), may)
-                for form, may in zip(forms, seen, strict=True)
-            ]
+            return max(costs, key=lambda cost: cost.seconds())
+
+        numbers = range(len(self.bodies))
 
         def branch(number: int) -> Callable[[], list[Any]]:
             def run() -> list[Any]:
@@ -250,8 +243,12 @@ class SwitchGroup(NestedGroup):
 
         if is_recording():
             note_branches(unknown(forms, seen), given)
-        branches = alike([branch(k) for k in range(len(self.bodies))])
-        arrays = _run_one(self.platforms, self.kept.index, branches)
+        arrays = backend().runs(
+            dearest,
+            1,
+            lambda: _run_one(self.platforms, self.kept.index, alike(list(map(branch, numbers)))),
+            lambda: [form and form.abstract() for form in forms],
+        )
         return [
             None if form is None else form.block(array, may)
             for form, array, may in zip(forms, arrays, seen, strict=True)
@@ -265,9 +262,9 @@ class SwitchGroup(NestedGroup):
     ) -> list[Pattern | None]:
         """Where the blocks of one branch or another may hold other numbers than zero."""
         seen: list[Pattern | None] = [None] * len(forms)
-        if any(body.told is None for body in self.bodies) or is_only_priced():
+        if any(body.told is None for body in self.bodies) or not backend().knows_places:
             return seen
-        with planning(), following_places():
+        with planning(knows_places=True):
             given = [
                 act(body, body.abstract_edges(_is_whole(body, backwards), body.structured))
                 for body in self.bodies

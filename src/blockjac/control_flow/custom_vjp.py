@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from blockjac.algebra.cost import is_planning
 from blockjac.algebra.losses import BY_RULE, Unknown
 from blockjac.base import compat
 from blockjac.blocks import Block
@@ -99,10 +98,9 @@ class RuleGroup(NestedGroup):
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
         """`q star J` is the transpose of `bwd star q.T`."""
         body, given = self.body, [cotangents[row] for row in self.rows]
-        if is_planning():
-            point_edges = body.abstract_edges(whole=True, known=body.structured)
-        else:
-            point_edges = body.edges(body.evaluate([*self.residuals, *self.zeros]), body.structured)
+        point_edges = body.edges_at(
+            lambda: body.evaluate([*self.residuals, *self.zeros]), body.structured
+        )
         tangents = [None if block is None else block.T for block in given]
         found = body.pushed(point_edges, [*(None for _ in self.residuals), *tangents])
         answers: list[Block | None] = [None] * self._counts[1]

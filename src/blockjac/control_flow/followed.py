@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blockjac.algebra.cost import OverBudget, following_places, planning
+from blockjac.algebra.backend import planning
+from blockjac.algebra.cost import OverBudget
 from blockjac.control_flow.body import Blocks
 from blockjac.control_flow.carry_structure import CarryStructure, Pattern
 from blockjac.control_flow.shares import Shares
@@ -38,6 +39,11 @@ class FormsOfShares:
     carry: Sequence[CarryStructure | None]
     summed: Sequence[CarryStructure | None]
     slices: Sequence[CarryStructure | None]
+
+    @property
+    def all(self) -> tuple[CarryStructure | None, ...]:
+        """Those that are carried, then those that are summed, then the slices'."""
+        return (*self.carry, *self.summed, *self.slices)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def followed(
     summed, slices = _none(forms.summed), _none(forms.slices)
     blocks = carry
     try:
-        with planning(EFFORT), following_places():
+        with planning(EFFORT, knows_places=True):
             while len(history) <= MOST_STEPS:
                 shares = step(blocks)
                 blocks = shares.carry

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from blockjac.algebra.cost import is_planning, planning
+from blockjac.algebra.backend import planning
 from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
@@ -157,10 +157,8 @@ class SolveGroup(NestedGroup):
         return [*self.inverse.pushforward(right), *[None] * self.auxiliary]
 
     def _edges(self) -> Any:
-        if is_planning():
-            return self.matvec.abstract_edges(whole=True)
         consts = self.made_of[: self.equation.params["const_lengths"].matvec]
-        return self.matvec.edges(self.matvec.evaluate([*consts, *self.solution]))
+        return self.matvec.edges_at(lambda: self.matvec.evaluate([*consts, *self.solution]))
 
 
 def _difference(one: Block | None, other: Block | None) -> Block | None:

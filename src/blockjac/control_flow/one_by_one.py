@@ -12,7 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from blockjac.algebra.cost import Cost, OverBudget, planning
+from blockjac.algebra.backend import planning
+from blockjac.algebra.cost import Cost, OverBudget
 from blockjac.algebra.sums import summed
 from blockjac.blocks import Block, Index, add
 from blockjac.control_flow.body import Blocks

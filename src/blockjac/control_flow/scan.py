@@ -23,14 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from blockjac.algebra.cost import (
-    charge_runs,
-    following_places,
-    is_following_places,
-    is_only_priced,
-    is_planning,
-    planning,
-)
+from blockjac.algebra.backend import backend, planning
+from blockjac.algebra.cost import Cost
 from blockjac.algebra.losses import is_recording
 from blockjac.algebra.tidy import multiplied_out
 from blockjac.base import compat
@@ -42,7 +36,7 @@ from blockjac.control_flow.carry_structure import (
     CarryStructure,
     Pattern,
     carry_structure_of,
-    joined,
+    lasting,
     note_carried,
     note_stacked,
     written_cost,
@@ -257,57 +251,63 @@ class ScanGroup(NestedGroup):
             backwards: against the direction of the loop.
         """
         act = _as_a_step(act)
-        forms = [carry_structure_of(block) for block in carry]
-        while True:
-            if backwards and self._is_gradient(carry, cut):
-                shares, cost = self._reached(forms, cut), None
-            else:
-                shares, cost = self._planned(act, forms, cut, backwards)
-            grown = [
-                joined(pair)
-                for pair in zip(forms, map(carry_structure_of, shares.carry), strict=True)
-            ]
-            if grown == forms:
-                break
-            forms = grown
-        summed, stacked = (
-            list(map(carry_structure_of, part)) for part in (shares.summed, shares.slices)
+        if backwards and self._is_gradient(carry, cut):
+            forms, shares = lasting(partial(self._reached, cut), lambda shares: shares.carry, carry)
+            return self._looped(act, carry, cut, backwards, _forms_of(forms, shares))
+        forms, (shares, cost) = lasting(
+            partial(self._planned, act, cut, backwards), lambda planned: planned[0].carry, carry
         )
-        if cost is not None and not is_following_places():
-            written = written_cost(
-                zip(
-                    (*forms, *summed, *stacked),
-                    (*shares.carry, *shares.summed, *shares.slices),
-                    strict=True,
-                )
-            )
-            cost.add(written)
-            carried = sum(form.numel for form in forms if form is not None)
-            kept = sum(form.numel for form in stacked if form and is_structure_kept())
-            found = self._one_by_one(act, carry, cut, backwards, cost.seconds(), carried, kept)
+        given = _forms_of(forms, shares)
+        if not backend().follows_places:
+            blocks = (*shares.carry, *shares.summed, *shares.slices)
+            cost.add(written_cost(zip(given.all, blocks, strict=True)))
+            found = self._one_by_one(act, carry, cut, backwards, cost.seconds(), given)
             if found is not None:
                 return found
-        given = FormsOfShares(forms, summed, stacked)
-        seen = Seen.nothing(given)
-        if cost is not None:
-            seen = self._seen(act, carry, cut, backwards, given)
-        if cost is not None and is_planning():
-            charge_runs(cost, self.loop.length)
-            return Swept(
-                _blocks(forms, [form and form.abstract() for form in forms], seen.carry),
-                _blocks(summed, [form and form.abstract() for form in summed], seen.summed),
-                _stacks(
-                    stacked,
-                    [form and form.abstract(self.loop.length) for form in stacked],
-                    seen.slices,
-                ),
-            )
-        if is_recording() and cost is not None:
+        seen = self._seen(act, carry, cut, backwards, given)
+        if is_recording():
             self._note_losses(act, unknown(forms, seen.carry), carry, cut, backwards)
             note_stacked(
-                [*unknown(summed, seen.summed), *unknown(stacked, seen.slices)],
+                [*unknown(given.summed, seen.summed), *unknown(given.slices, seen.slices)],
                 [*shares.summed, *shares.slices],
             )
+        return backend().runs(
+            lambda: cost,
+            self.loop.length,
+            lambda: self._looped(act, carry, cut, backwards, given, seen),
+            lambda: _swept(given, *self._abstract_arrays(given), seen),
+        )
+
+    def _abstract_arrays(self, forms: FormsOfShares) -> list[list[Any]]:
+        """What stands for the arrays that a loop gives: carried, summed and stacked ones."""
+        carried, summed = (
+            [form and form.abstract() for form in own] for own in (forms.carry, forms.summed)
+        )
+        return [
+            carried,
+            summed,
+            [form and form.abstract(self.loop.length) for form in forms.slices],
+        ]
+
+    def _looped(
+        self,
+        act: Act,
+        carry: Blocks,
+        cut: Sequence[Slices | None],
+        backwards: bool,
+        forms: FormsOfShares,
+        seen: Seen | None = None,
+    ) -> Swept:
+        """The loop itself, over arrays of the blocks.
+
+        Args:
+            act: one step.
+            carry: what is carried at the start.
+            cut: what comes in at each step.
+            backwards: against the direction of the loop.
+            forms: of the arrays.
+            seen: where they may hold other numbers than zero, if that is known.
+        """
         points, point_of = self._points(backwards)
 
         def step(state: Any, given: Any) -> Any:
@@ -315,23 +315,21 @@ class ScanGroup(NestedGroup):
             at, slices = given
             point = point_of(at)
             incoming = [one and one.step(part) for one, part in zip(cut, slices, strict=True)]
-            shares = act(self.loop.body.edges(point), _blocks(forms, carried), incoming)
+            shares = act(self.loop.body.edges(point), _blocks(forms.carry, carried), incoming)
             totals = [
                 total if form is None else total + form.array(block)
-                for form, total, block in zip(summed, totals, shares.summed, strict=True)
+                for form, total, block in zip(forms.summed, totals, shares.summed, strict=True)
             ]
-            return (_arrays(forms, shares.carry), totals), _arrays(stacked, shares.slices)
+            carried = _arrays(forms.carry, shares.carry)
+            return (carried, totals), _arrays(forms.slices, shares.slices)
 
-        (carried, totals), shares_of_steps = self.loop.run(
+        (carried, totals), stacked = self.loop.run(
             step,
-            (_arrays(forms, carry), [form and form.zeros() for form in summed]),
+            (_arrays(forms.carry, carry), [form and form.zeros() for form in forms.summed]),
             (points, [[] if one is None else one.arrays for one in cut]),
             backwards,
         )
-        stacks = _stacks(stacked, shares_of_steps, seen.slices)
-        return Swept(
-            _blocks(forms, carried, seen.carry), _blocks(summed, totals, seen.summed), stacks
-        )
+        return _swept(forms, carried, totals, stacked, seen or Seen.nothing(forms))
 
     def _seen(
         self,
@@ -349,7 +347,7 @@ class ScanGroup(NestedGroup):
             edges = body.abstract_edges(not backwards, body.structured)
             return act(edges, carry, any_slices)
 
-        if body.told is None or is_only_priced():
+        if body.told is None or not backend().knows_places:
             return Seen.nothing(forms)
         return followed(step, carry, forms, self.loop.length)
 
@@ -360,10 +358,11 @@ class ScanGroup(NestedGroup):
         cut: Sequence[Slices | None],
         backwards: bool,
         seconds_a_step: float,
-        carried: int,
-        kept: int,
+        forms: FormsOfShares,
     ) -> Swept | None:
         """What the steps give outside a loop; None where a loop is the better way."""
+        carried = sum(form.numel for form in forms.carry if form is not None)
+        kept = sum(form.numel for form in forms.slices if form and is_structure_kept())
         body, length = self.loop.body, self.loop.length
         steps = range(length)[:: -1 if self.loop.reverse != backwards else 1]
 
@@ -374,19 +373,20 @@ class ScanGroup(NestedGroup):
         found = planned_one_by_one(planned, steps, carry, seconds_a_step, carried, kept)
         if found is None:
             return None
-        if is_planning():
-            swept, cost = found
-            charge_runs(cost, 1)
-            return swept
-        points, point_of = self._points(backwards)
+        swept, cost = found
 
-        def taken(number: int, carry: Blocks) -> Shares:
-            at = jax.tree.map(lambda array: lax.index_in_dim(array, number, keepdims=False), points)
-            slices = [one and one.at(number) for one in cut]
-            edges = body.edges(point_of(at), self.loop.steps.at(number))
-            return act(edges, carry, slices)
+        def emit() -> Swept:
+            points, point_of = self._points(backwards)
 
-        return one_by_one(taken, steps, carry)
+            def taken(number: int, carry: Blocks) -> Shares:
+                at = jax.tree.map(partial(lax.index_in_dim, index=number, keepdims=False), points)
+                slices = [one and one.at(number) for one in cut]
+                edges = body.edges(point_of(at), self.loop.steps.at(number))
+                return act(edges, carry, slices)
+
+            return one_by_one(taken, steps, carry)
+
+        return backend().runs(lambda: cost, 1, emit, lambda: swept)
 
     def _note_losses(
         self,
@@ -407,10 +407,10 @@ class ScanGroup(NestedGroup):
     def _is_gradient(self, carry: Blocks, cut: Sequence[Slices | None]) -> bool:
         """Whether one number is differentiated: then no delta is there to be kept or planned."""
         blocks = [*carry, *(one and one.whole for one in cut)]
-        return not is_planning() and all(one is None or one.out_shape == () for one in blocks)
+        return backend().cost is None and all(one is None or one.out_shape == () for one in blocks)
 
     def _reached(
-        self, forms: Sequence[CarryStructure | None], cut: Sequence[Slices | None]
+        self, cut: Sequence[Slices | None], forms: Sequence[CarryStructure | None]
     ) -> Shares:
         """What one step of a gradient gives: something dense wherever there is a way to."""
         body = self.loop.body
@@ -427,12 +427,12 @@ class ScanGroup(NestedGroup):
     def _planned(
         self,
         act: Act,
-        forms: Sequence[CarryStructure | None],
         cut: Sequence[Slices | None],
         backwards: bool,
-    ) -> tuple[Shares, Any]:
+        forms: Sequence[CarryStructure | None],
+    ) -> tuple[Shares, Cost]:
         """What one step gives, and costs, by structure alone."""
-        with planning() as cost, following_places(False):
+        with planning(knows_places=False) as cost:
             carry = [form and form.block(form.abstract()) for form in forms]
             slices = [one and one.any_step() for one in cut]
             edges = self.loop.body.abstract_edges(whole=not backwards)
@@ -455,6 +455,24 @@ class ScanGroup(NestedGroup):
 
 Act = Callable[[EliminationGraph, Blocks, Blocks], Shares]
 """One step: from its elemental Jacobians, the carried blocks and those that come in."""
+
+
+def _forms_of(forms: Sequence[CarryStructure | None], shares: Shares) -> FormsOfShares:
+    """The structures of all that the steps give, from those that are carried."""
+    return FormsOfShares(
+        forms, *(list(map(carry_structure_of, own)) for own in (shares.summed, shares.slices))
+    )
+
+
+def _swept(
+    forms: FormsOfShares, carried: Sequence[Any], totals: Sequence[Any], stacked: Any, seen: Seen
+) -> Swept:
+    """The blocks of the arrays that a loop gives."""
+    return Swept(
+        _blocks(forms.carry, carried, seen.carry),
+        _blocks(forms.summed, totals, seen.summed),
+        _stacks(forms.slices, stacked, seen.slices),
+    )
 
 
 def _as_a_step(act: Act) -> Act:

@@ -9,7 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from blockjac.algebra.cost import Abstract, is_planning
+from blockjac.algebra.backend import backend
+from blockjac.algebra.cost import Abstract
 from blockjac.algebra.materialize import as_dense_axes
 from blockjac.algebra.star import star
 from blockjac.blocks import Block, Factor, Term
@@ -56,9 +57,7 @@ class Slices:
     def at(self, number: int) -> Block:
         """The block of the step of that number, in the structure that it has just there."""
         if self.partner is not None:
-            if is_planning():
-                return self.any_step()
-            return self.step([lax.index_in_dim(a, number, keepdims=False) for a in self.arrays])
+            return self.step([_entry(array, number) for array in self.arrays])
         shape = _dropped(self.block.wrt_shape, self.axis)
         others = tuple(Index.of(Label(size)) for size in shape)
         chosen = Term((), (*others[: self.axis], Index(number), *others[self.axis :]), others)
@@ -135,9 +134,15 @@ def _dropped(values: Sequence[Any], place: int | None) -> tuple[Any, ...]:
     return tuple(values) if place is None else (*values[:place], *values[place + 1 :])
 
 
+def _entry(array: Any, number: int) -> Any:
+    """The entry of that number along the first axis."""
+    return backend().array(
+        array.shape[1:], array.dtype, lambda: lax.index_in_dim(array, number, keepdims=False)
+    )
+
+
 def _leading(factor: Factor, label: Label | None) -> Any:
     axis = next(place for place, one in enumerate(factor.labels) if one is label)
-    if is_planning():
-        size = factor.array.shape
-        return Abstract((size[axis], *_dropped(size, axis)), factor.array.dtype)
-    return jnp.moveaxis(factor.array, axis, 0)
+    array = factor.array
+    shape = (array.shape[axis], *_dropped(array.shape, axis))
+    return backend().array(shape, array.dtype, lambda: jnp.moveaxis(array, axis, 0))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 
-from blockjac.algebra.cost import charge_runs, is_only_priced, is_planning, planning
+from blockjac.algebra.backend import backend, planning
+from blockjac.algebra.cost import Cost
 from blockjac.algebra.losses import is_recording
 from blockjac.algebra.tidy import multiplied_out
 from blockjac.base import compat
@@ -18,8 +20,7 @@ from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
 from blockjac.control_flow.carry_structure import (
     CarryStructure,
     Pattern,
-    carry_structure_of,
-    joined,
+    lasting,
     note_carried,
     written_cost,
 )
@@ -83,28 +84,52 @@ class WhileGroup(NestedGroup):
         before, consts = params["cond_nconsts"], params["body_nconsts"]
         fixed = [one and multiplied_out(one) for one in tangents[before : before + consts]]
         carry = list(tangents[before + consts :])
-        forms: list[CarryStructure | None] = [carry_structure_of(block) for block in carry]
-        while True:
-            with planning() as cost:
-                incoming = [form and form.block(form.abstract()) for form in forms]
-                found = self._pushed_by_a_step(
-                    self.body.abstract_edges(whole=True), [*fixed, *incoming]
-                )
-            grown = [
-                joined(pair) for pair in zip(forms, map(carry_structure_of, found), strict=True)
-            ]
-            if grown == forms:
-                break
-            forms = grown
+        forms, (moved, cost) = lasting(
+            partial(self._planned, fixed), lambda planned: planned[0], carry
+        )
         seen = self._seen(fixed, carry, forms)
-        if is_planning():
-            cost.add(written_cost(zip(forms, found, strict=True)))
-            charge_runs(cost, STEPS_PLANNED)
-            return [
-                None if form is None else form.block(form.abstract(), may)
-                for form, may in zip(forms, seen, strict=True)
-            ]
 
+        def once() -> Cost:
+            cost.add(written_cost(zip(forms, moved, strict=True)))
+            return cost
+
+        arrays = backend().runs(
+            once,
+            STEPS_PLANNED,
+            lambda: self._arrays(fixed, carry, forms, seen),
+            lambda: [form and form.abstract() for form in forms],
+        )
+        return [
+            None if form is None else form.block(array, may)
+            for form, array, may in zip(forms, arrays, seen, strict=True)
+        ]
+
+    def _planned(
+        self, fixed: Blocks, forms: Sequence[CarryStructure | None]
+    ) -> tuple[Blocks, Cost]:
+        """What one step gives, and costs, by structure alone."""
+        with planning() as cost:
+            incoming = [form and form.block(form.abstract()) for form in forms]
+            edges = self.body.abstract_edges(whole=True)
+            return self._pushed_by_a_step(edges, [*fixed, *incoming]), cost
+
+    def _arrays(
+        self,
+        fixed: Blocks,
+        carry: Blocks,
+        forms: Sequence[CarryStructure | None],
+        seen: Sequence[Pattern | None],
+    ) -> list[Any]:
+        """The arrays of what a loop alongside carries, at its end.
+
+        Args:
+            fixed: the tangents that all steps share.
+            carry: those that are carried, at the start.
+            forms: of what is carried.
+            seen: where it may hold other numbers than zero.
+        """
+        params = self.equation.params
+        before, consts = params["cond_nconsts"], params["body_nconsts"]
         if is_recording():
             note_carried(
                 unknown(forms, seen),
@@ -143,17 +168,14 @@ class WhileGroup(NestedGroup):
             lambda state: _where_on(holds(state[0]), step(state), state),
             start_all,
         )
-        return [
-            None if form is None else form.block(array, may)
-            for form, array, may in zip(forms, arrays, seen, strict=True)
-        ]
+        return arrays
 
     def _seen(
         self, fixed: Blocks, carry: Blocks, forms: Sequence[CarryStructure | None]
     ) -> Sequence[Pattern | None]:
         """Where what is carried may hold other numbers than zero, after any number of steps."""
         given = FormsOfShares(forms, [], [])
-        if self.body.told is None or is_only_priced():
+        if self.body.told is None or not backend().knows_places:
             return Seen.nothing(given).carry
 
         def step(blocks: Blocks) -> Shares:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from blockjac.algebra.cost import is_planning
+from blockjac.algebra.backend import backend
 from blockjac.algebra.losses import at_equation, is_following
 from blockjac.algebra.nonzeros import pattern_over, without_zeros
 from blockjac.algebra.replay import note, played, type_of
@@ -173,9 +174,8 @@ def rule_edges(
     if any(getattr(value.dtype, "kind", "") == "c" for value in involved):
         return complex_rule(name, outs, inputs, equation.params, active)
     rule, params = RULES[name], equation.params
-    if is_following() or is_planning():
-        return rule.apply(outs, inputs, params, active)
-    return _replayed(rule, outs, inputs, params, active)
+    replayed = rule.apply if is_following() else partial(_replayed, rule)
+    return backend().select(replayed, rule.apply)(outs, inputs, params, active)
 
 
 def _replayed(

@@ -17,11 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from blockjac.algebra.arrays import in_bytes
 from blockjac.algebra.dense import check_size
 from blockjac.base import compat
 from blockjac.blocks import Block
-from blockjac.devices import memory_limit
+from blockjac.devices import in_bytes, memory_limit
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import eliminate
 from blockjac.elimination.linearize import LinearizedGraph, lead_to_results, linearize

@@ -20,7 +20,8 @@ import numpy as np
 from jax import lax
 
 from blockjac.algebra import arrays
-from blockjac.algebra.cost import Abstract, charge, is_planning
+from blockjac.algebra.backend import backend
+from blockjac.algebra.cost import Abstract, Cost
 from blockjac.algebra.in_one import in_one
 from blockjac.algebra.materialize import as_dense_axes
 from blockjac.algebra.sums import summed
@@ -279,19 +280,20 @@ def _spread(
     """The product of factors with the batch axes first and then every axis of the map's input."""
     (shape,), (dtype,) = given.shapes, given.dtypes
     full = (*arrays.sizes(batch), *shape)
-    if is_planning():
-        _charge(math.prod(full), dtype)
-        return Abstract(full, dtype)
-    arrays.check_fits([Label(size) for size in full], dtype)
-    labels = [*batch, *(label for index in wrt for label in index.labels)]
-    sizes = (*arrays.sizes(batch), *(index.labels[0].size if index.labels else 1 for index in wrt))
-    value = arrays.product(list(factors)) if factors else Factor(jnp.ones((), dtype), ())
-    array = jnp.broadcast_to(arrays.aligned(value, labels), arrays.sizes(labels))
-    array = jnp.reshape(array, sizes).astype(dtype)
-    for axis, (index, size) in enumerate(zip(wrt, shape, strict=True), len(batch)):
-        if not index.is_plain(size):
-            array = _placed(array, axis, index, size)
-    return array
+    backend().check_fits([Label(size) for size in full], dtype)
+
+    def emit() -> Any:
+        labels = [*batch, *(label for index in wrt for label in index.labels)]
+        own = (index.labels[0].size if index.labels else 1 for index in wrt)
+        value = arrays.product(list(factors)) if factors else Factor(jnp.ones((), dtype), ())
+        array = jnp.broadcast_to(arrays.aligned(value, labels), arrays.sizes(labels))
+        array = jnp.reshape(array, (*arrays.sizes(batch), *own)).astype(dtype)
+        for axis, (index, size) in enumerate(zip(wrt, shape, strict=True), len(batch)):
+            if not index.is_plain(size):
+                array = _placed(array, axis, index, size)
+        return array
+
+    return backend().array(full, dtype, emit, **_work(math.prod(full), dtype))
 
 
 def _placed(array: Any, axis: int, index: Index, size: int) -> Any:
@@ -394,22 +396,40 @@ def _of(index: Index) -> Label:
 
 def _aligned(factor: Factor, labels: Sequence[Label], dtype: Any) -> Any:
     """The factor broadcast to all the labels, in their order."""
-    if is_planning():
-        _charge(arrays.numel(labels), dtype)
-        return Abstract(arrays.sizes(labels), dtype)
-    arrays.check_fits(labels, dtype)
-    return jnp.broadcast_to(arrays.aligned(factor, labels), arrays.sizes(labels)).astype(dtype)
+    backend().check_fits(labels, dtype)
+    shape = arrays.sizes(labels)
+    return backend().array(
+        shape,
+        dtype,
+        lambda: jnp.broadcast_to(arrays.aligned(factor, labels), shape).astype(dtype),
+        **_work(arrays.numel(labels), dtype),
+    )
 
 
 def run(linear: LinearMap, values: Arrays, batch: Shape) -> Arrays:
     """Apply a map over leading batch axes that all values have."""
-    made = list(zip(linear.made.shapes, linear.made.dtypes, strict=True))
-    if is_planning():
+    results = [
+        ((*batch, *shape), dtype)
+        for shape, dtype in zip(linear.made.shapes, linear.made.dtypes, strict=True)
+    ]
+    for shape, dtype in results:
+        backend().check_fits([Label(size) for size in shape], dtype)
+
+    def once() -> Cost:
         entries = linear.given.entries + linear.made.entries
-        _charge(math.prod(batch) * entries * WORK, linear.made.dtypes[0])
-        return [Abstract((*batch, *shape), dtype) for shape, dtype in made]
-    for shape, dtype in made:
-        arrays.check_fits([Label(size) for size in (*batch, *shape)], dtype)
+        work = _work(math.prod(batch) * entries * WORK, linear.made.dtypes[0])
+        return Cost(operator_operations=work["operations"], bytes=work["moved"])
+
+    return backend().runs(
+        once,
+        1,
+        lambda: _applied(linear, values, batch),
+        lambda: [Abstract(*one) for one in results],
+    )
+
+
+def _applied(linear: LinearMap, values: Arrays, batch: Shape) -> Arrays:
+    """What a map gives over leading batch axes, of which it knows nothing."""
     function: Callable[..., Arrays] = lambda *parts: list(linear.apply(list(parts)))  # noqa: E731
     if len(batch) < 2 or any(compat.is_placed(jax.typeof(value)) for value in values):
         for _ in batch:  # axes that lie on several devices stay as they are
@@ -422,6 +442,7 @@ def run(linear: LinearMap, values: Arrays, batch: Shape) -> Arrays:
     return [jnp.reshape(one, (*batch, *one.shape[1:])) for one in results]
 
 
-def _charge(operations: int, dtype: Any) -> None:
-    """In a plan: operations of a map, with the bytes that come with them."""
-    charge(operations, operations * np.dtype(dtype).itemsize // WORK)
+def _work(operations: int, dtype: Any) -> dict[str, int]:
+    """What operations of a map take, with the bytes that come with them."""
+    moved = operations * np.dtype(dtype).itemsize // WORK
+    return {"operations": operations, "moved": moved}

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal
 
-from blockjac.algebra.cost import Cost, planned, settled
+from blockjac.algebra.backend import planned, settled
+from blockjac.algebra.cost import Cost
 from blockjac.algebra.plan_cache import signature_of
 from blockjac.algebra.star import star
 from blockjac.base.promises import is_forwards, is_structure_kept

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from blockjac.algebra import arrays
-from blockjac.algebra.cost import is_planning, planned, planning, settled
+from blockjac.algebra.backend import backend, planned, planning, settled
 from blockjac.algebra.losses import (
     Unknown,
     at_equation,
@@ -148,11 +148,10 @@ class OperatorGroup:
 
     def block(self, row: int, column: int) -> Block:
         """One of the blocks, written out by whichever direction is narrower."""
-        if is_planning():
-            return self._written(row, column)
-        if (row, column) not in self._blocks:
-            self._blocks[row, column] = self._written(row, column)
-        return self._blocks[row, column]
+        known = backend().memory(self._blocks)
+        if (row, column) not in known:
+            known[row, column] = self._written(row, column)
+        return known[row, column]
 
     def _written(self, row: int, column: int) -> Block:
         results, inputs = self._results(), self._inputs()
@@ -169,8 +168,8 @@ class OperatorGroup:
     def _tell_of(self, given: dict[int, Block]) -> None:
         """Tell of the structure that is lost where more than one number is differentiated."""
         block = next(iter(given.values()))
-        if block.out_shape and block.wrt_shape and not self.structured and not is_planning():
-            report_lost_structure(self.name, self.place)
+        if block.out_shape and block.wrt_shape and not self.structured:
+            backend().perform(report_lost_structure, self.name, self.place)
         if self.unknown is not None and is_following():
             for one in given.values():
                 if several(one.out_shape) and several(one.wrt_shape) and not is_full(one):

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from blockjac.algebra.cost import Abstract, Cost, current
+from blockjac.algebra.backend import current_cost
+from blockjac.algebra.cost import Abstract, Cost
 from blockjac.algebra.dense import dense
 from blockjac.algebra.plan_cache import AbstractBlock, BlockSignature, signature_of
 from blockjac.blocks import Block, add, star
@@ -149,9 +150,9 @@ class Pairs:
         kind, marks = found
         key = kind, _pattern(marks)
         if key not in self._writings:
-            before = self.price(current())
+            before = self.price(current_cost())
             dense(self._block(number), max_bytes=NO_LIMIT)
-            self._writings[key] = self.price(current()) - before
+            self._writings[key] = self.price(current_cost()) - before
         return self._writings[key]
 
     def _priced(
@@ -166,7 +167,7 @@ class Pairs:
             raise ValueError("neither an operator nor the identity of a result has a structure")
         marks = (*first[1], *second[1])
         key = operation, first[0], second[0], _pattern(marks)
-        cost = current()
+        cost = current_cost()
         if key in self._answers:
             cost.spend(1)
         else:

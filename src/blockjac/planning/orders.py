@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
-from blockjac.algebra.cost import Cost, OverBudget, planning
+from blockjac.algebra.backend import planning
+from blockjac.algebra.cost import Cost, OverBudget
 from blockjac.algebra.dense import dense
 from blockjac.algebra.sums import compact
 from blockjac.elimination.active_graph import ActiveGraph

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from blockjac.algebra.arrays import in_bytes
+from blockjac.devices import in_bytes
 from blockjac.errors import FileFormatError, Loss, PlanMismatchError
 
 FORMAT = "blockjac plan 1"

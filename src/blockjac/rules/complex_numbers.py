@@ -26,7 +26,7 @@ import numpy as np
 from jax import lax
 
 from blockjac.algebra import arrays
-from blockjac.algebra.cost import Abstract, charge, is_planning
+from blockjac.algebra.backend import backend
 from blockjac.algebra.materialize import as_dense_axes
 from blockjac.algebra.sums import summed
 from blockjac.base import compat
@@ -177,12 +177,12 @@ def _realified_term(term: Term, dtype: Any) -> Term:
     if not _is_complex_term(term):
         return replace(term, out=(Index.of(row), *term.out), wrt=(Index.of(row), *term.wrt))
     total, rest, coefficient = _multiplied_out(term, dtype)
-    if is_planning():
-        matrix = arrays.written((row, column, *total.labels), real_dtype(dtype))
-    else:
+
+    def emit() -> Any:
         real, imaginary = total.array.real, total.array.imag
-        entries = jnp.stack([jnp.stack([real, -imaginary]), jnp.stack([imaginary, real])])
-        matrix = Factor(entries, (row, column, *total.labels))
+        return jnp.stack([jnp.stack([real, -imaginary]), jnp.stack([imaginary, real])])
+
+    matrix = backend().factor((row, column, *total.labels), real_dtype(dtype), emit)
     out, wrt = (Index.of(row), *term.out), (Index.of(column), *term.wrt)
     return Term((*rest, matrix), out, wrt, coefficient)
 
@@ -199,12 +199,7 @@ def _multiplied_out(term: Term, dtype: Any) -> tuple[Factor, list[Factor], Any]:
     rest = [factor for factor in term.factors if not is_complex(factor.array)]
     coefficient = term.coefficient
     if isinstance(coefficient, complex):
-        scalar = (
-            arrays.written((), dtype)
-            if is_planning()
-            else Factor(jnp.asarray(coefficient, dtype), ())
-        )
-        numbers, coefficient = [*numbers, scalar], 1
+        numbers, coefficient = [*numbers, _scalar(coefficient, dtype)], 1
     return arrays.product(numbers), rest, coefficient
 
 
@@ -258,10 +253,11 @@ def _as_row(term: Term, sign: int, dtype: Any) -> Term | None:
         arrays.cast(arrays.product([arrays.pick(one, part, place) for one in inside]), dtype)
         for place in (0, 1)
     )
-    if is_planning():
-        joint = arrays.written(real.labels, complex_dtype(dtype))
-    else:
-        joint = Factor(lax.complex(real.array, sign * imaginary.array), real.labels)
+    joint = backend().factor(
+        real.labels,
+        complex_dtype(dtype),
+        lambda: lax.complex(real.array, sign * imaginary.array),
+    )
     return Term((*outside, joint), term.out, term.wrt[1:], term.coefficient)
 
 
@@ -280,11 +276,12 @@ def _as_parts(term: Term, sign: int, dtype: Any) -> Term:
     total, rest, coefficient = _multiplied_out(term, dtype)
     # In the order of the axes: XLA turns a product around, but not parts of one.
     labels = tuple(label for label in term.labels if label in total.labels)
-    if is_planning():
-        parts = arrays.written((part, *labels), real_dtype(dtype))
-    else:
+
+    def emit() -> Any:
         array = arrays.aligned(total, labels)
-        parts = Factor(jnp.stack([array.real, sign * array.imag]), (part, *labels))
+        return jnp.stack([array.real, sign * array.imag])
+
+    parts = backend().factor((part, *labels), real_dtype(dtype), emit)
     return Term((*rest, parts), term.out, (Index.of(part), *term.wrt), coefficient)
 
 
@@ -314,11 +311,10 @@ class Holomorphic(OperatorGroup):
 
     def block(self, row: int, column: int) -> Block:
         """The real block of the parts."""
-        if is_planning():
-            return realified(self.jacobian)
-        if (row, column) not in self._blocks:
-            self._blocks[row, column] = realified(self.jacobian)
-        return self._blocks[row, column]
+        known = backend().memory(self._blocks)
+        if (row, column) not in known:
+            known[row, column] = realified(self.jacobian)
+        return known[row, column]
 
     def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
         """`cotangent star J`."""
@@ -523,12 +519,15 @@ class FourierTransform(OperatorGroup):
     def _applied(
         self, value: Any, shape: tuple[int, ...], dtype: Any, transform: Callable[[Any], Any]
     ) -> Any:
-        if not is_planning():
-            return transform(value)
         entries = max(math.prod(shape), math.prod(value.shape))
         length = math.prod(self.equation.params["fft_lengths"])
-        charge(5 * entries * length.bit_length(), 2 * entries * np.dtype(dtype).itemsize)
-        return Abstract(shape, dtype)
+        return backend().array(
+            shape,
+            dtype,
+            lambda: transform(value),
+            operations=5 * entries * length.bit_length(),
+            moved=2 * entries * np.dtype(dtype).itemsize,
+        )
 
 
 def _as_any_row(term: Term, sign: int, dtype: Any) -> Term:
@@ -543,31 +542,30 @@ def _as_any_row(term: Term, sign: int, dtype: Any) -> Term:
         return replace(term, wrt=term.wrt[1:], coefficient=term.coefficient * factor)
     if not index.is_plain(2):
         return _as_any_row(as_dense_axes(term, [0], (2,), dtype), sign, dtype)
-    units = (
-        arrays.written(index.labels, complex_dtype(dtype))
-        if is_planning()
-        else Factor(jnp.asarray([1, imaginary], complex_dtype(dtype)), index.labels)
-    )
+    dtype = complex_dtype(dtype)
+    units = backend().factor(index.labels, dtype, lambda: jnp.asarray([1, imaginary], dtype))
     return replace(term, factors=(*term.factors, units), wrt=term.wrt[1:])
 
 
 def _scalar(value: complex, dtype: Any) -> Factor:
-    return arrays.written((), dtype) if is_planning() else Factor(jnp.asarray(value, dtype), ())
+    """A complex number as a factor."""
+    return backend().factor((), dtype, lambda: jnp.asarray(value, dtype))
 
 
 def _spread(
     factors: Sequence[Factor], labels: Sequence[Label], shape: tuple[int, ...], dtype: Any
 ) -> Any:
     """The product of factors over all the labels, in the shape, which has axes of size 1 too."""
-    arrays.check_fits(labels, dtype)
-    if is_planning():
-        if factors:
-            arrays.product(factors)
-        return Abstract(shape, dtype)
+    backend().check_fits(labels, dtype)
     if not factors:
-        return jnp.ones(shape, dtype)
-    array = arrays.aligned(arrays.product(factors), labels)
-    return jnp.reshape(jnp.broadcast_to(array, arrays.sizes(labels)), shape).astype(dtype)
+        return backend().array(shape, dtype, lambda: jnp.ones(shape, dtype))
+    product = arrays.product(factors)
+
+    def emit() -> Any:
+        array = jnp.broadcast_to(arrays.aligned(product, labels), arrays.sizes(labels))
+        return jnp.reshape(array, shape).astype(dtype)
+
+    return backend().array(shape, dtype, emit)
 
 
 # What is registered

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.algebra import arrays
-from blockjac.algebra.arrays import View, is_known_mask
-from blockjac.algebra.cost import charge, planning
+from blockjac.algebra.arrays import is_known_mask
+from blockjac.algebra.backend import backend, planning
 from blockjac.algebra.nonzeros import without_zeros
 from blockjac.algebra.star import star
 from blockjac.algebra.sums import summed
+from blockjac.algebra.views import View
 from blockjac.base import compat
 from blockjac.blocks import Block, Index, Label, Term
 from blockjac.graph.graph import Equation
@@ -313,7 +314,7 @@ class OneOperand(OperatorGroup):
         answer = through(block, linear)[0]
         entries = sum(term.factors[-1].numel for term in answer.terms)
         made = max(math.prod(linear.made.shapes[0]), 1)
-        charge(self.convolution.operations * entries // made, 0)
+        backend().charge(self.convolution.operations * entries // made, 0)
         return answer
 
     def _keeps_examples(self, block: Block) -> bool:

@@ -12,8 +12,7 @@ import numpy as np
 from jax import lax
 
 from blockjac.algebra import arrays
-from blockjac.algebra.arrays import check_fits
-from blockjac.algebra.cost import Abstract, charge, is_only_priced, is_planning
+from blockjac.algebra.backend import backend
 from blockjac.algebra.materialize import as_dense_axes
 from blockjac.algebra.sums import summed
 from blockjac.base.promises import is_structure_kept
@@ -77,7 +76,7 @@ def cummin(out: Any, operand: Any, *, axis: int, reverse: bool, **_: Any) -> Any
 
 def _precedes(size: int, reverse: bool) -> Any:
     """The mask over (i, j) of which entries j take part in the running result i."""
-    check_fits([Label(size), Label(size)], np.dtype(bool))
+    backend().check_fits([Label(size), Label(size)], np.dtype(bool))
     if is_structure_kept() and size**2 <= LARGEST:
         triangle = np.tri(size, dtype=bool)
         return triangle.T if reverse else triangle
@@ -99,10 +98,19 @@ def _is_row_known(index: Index, size: int) -> bool:
 def _rows(index: Index, j: Label, from_end: bool) -> Factor:
     """The rows of the triangle in which an index stands, a mask."""
     labels = (*index.labels, j)
-    if is_only_priced():
-        return arrays.written(labels, jnp.dtype(bool))
-    rows = np.broadcast_to(known_values(index, index.labels), arrays.sizes(index.labels))
-    return Factor(np.asarray(_precedes(j.size, from_end))[rows], labels)
+
+    def emit() -> Any:
+        rows = np.broadcast_to(known_values(index, index.labels), arrays.sizes(index.labels))
+        return np.asarray(_precedes(j.size, from_end))[rows]
+
+    return _known_mask(labels, emit)
+
+
+def _known_mask(labels: Sequence[Label], emit: Callable[[], Any]) -> Factor:
+    """A mask of constants, which plans look into that follow places."""
+    if backend().knows_places:
+        return Factor(emit(), tuple(labels))
+    return backend().factor(labels, np.dtype(bool), emit)
 
 
 def _triangle(out: Any, operand: Any, axis: int, reverse: bool, values: Any = None) -> Block:
@@ -223,10 +231,7 @@ class Running(OperatorGroup):
         if not (i.is_plain(size) and j.is_plain(size)) or i.labels == j.labels:
             return term
         labels = (*i.labels, *j.labels)
-        if is_only_priced():
-            mask = arrays.written(labels, jnp.dtype(bool))
-        else:
-            mask = Factor(_precedes(size, self.from_end), labels)
+        mask = _known_mask(labels, lambda: _precedes(size, self.from_end))
         return replace(term, factors=(*term.factors, mask))
 
     @property
@@ -312,9 +317,7 @@ class RunningSum(OperatorGroup):
         return (*wrt[: self.axis], Index.of(label), *wrt[self.axis + 1 :])
 
     def _mask(self, i: Label, j: Label, from_end: bool) -> Factor:
-        if is_only_priced():
-            return arrays.written((i, j), jnp.dtype(bool))
-        return Factor(_precedes(i.size, from_end), (i, j))
+        return _known_mask((i, j), lambda: _precedes(i.size, from_end))
 
     def _sums(self, factors: Sequence[Factor], j: Label, from_end: bool, dtype: Any) -> Factor:
         """The running sums along j of a product of factors; of ones where there is none."""
@@ -322,8 +325,12 @@ class RunningSum(OperatorGroup):
             counts = jnp.arange(1, j.size + 1, dtype=dtype)
             return Factor(counts if from_end else counts[::-1], (j,))
         total = arrays.cast(arrays.product(factors), dtype)
-        if is_planning():
-            charge(total.numel, 2 * total.numel * jnp.dtype(dtype).itemsize)
-            return Factor(Abstract(arrays.sizes(total.labels), dtype), total.labels)
         axis = total.labels.index(j)
-        return Factor(lax.cumsum(total.array, axis, reverse=not from_end), total.labels)
+        sums = backend().array(
+            arrays.sizes(total.labels),
+            dtype,
+            lambda: lax.cumsum(total.array, axis, reverse=not from_end),
+            operations=total.numel,
+            moved=2 * total.numel * jnp.dtype(dtype).itemsize,
+        )
+        return Factor(sums, total.labels)

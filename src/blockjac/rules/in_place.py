@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from blockjac.algebra import arrays
-from blockjac.algebra.cost import Abstract, charge, is_planning
+from blockjac.algebra.backend import backend
 from blockjac.algebra.in_one import in_one
 from blockjac.base import compat
 from blockjac.base.promises import is_forwards
@@ -234,8 +234,9 @@ class WriteGroup(OperatorGroup):
             values = carried.zeros(own, write.update_shape, into.dtype)
         else:
             values = carried.array(of, own)
-        if not is_planning() and values.dtype != array.dtype:
-            values = values.astype(array.dtype)
+        if values.dtype != array.dtype:
+            uncast = values
+            values = backend().array(uncast.shape, array.dtype, lambda: uncast.astype(array.dtype))
         written = carried.applied(write.put, array, write.shape, values)
         return carried.block(written, pairs, write.shape, operand.dtype).T
 
@@ -392,28 +393,33 @@ class _Carried:
         }
         own = [names.get(one, one) for one in map(_label, term.wrt)]
         labels = [*self.batch, *own]
-        if is_planning():
-            return Abstract(arrays.sizes(labels), block.dtype)
         named = Factor(factor.array, tuple(names.get(one, one) for one in factor.labels))
-        aligned = arrays.aligned(named, labels)
-        return jnp.broadcast_to(aligned, arrays.sizes(labels)).astype(block.dtype)
+        shape = arrays.sizes(labels)
+
+        def emit() -> Any:
+            aligned = arrays.aligned(named, labels)
+            return jnp.broadcast_to(aligned, shape).astype(block.dtype)
+
+        return backend().array(shape, block.dtype, emit)
 
     def zeros(self, pairs: Pairs, shape: Sequence[int], dtype: Any) -> Any:
         """Zeros in the place of what `array` gives."""
         del pairs
         full = (*arrays.sizes(self.batch), *shape)
-        return Abstract(full, dtype) if is_planning() else jnp.zeros(full, dtype)
+        return backend().array(full, dtype, lambda: jnp.zeros(full, dtype))
 
     def applied(
         self, act: Callable[..., Any], array: Any, shape: Sequence[int], *update: Any
     ) -> Any:
         """A write or a read; a plan counts what it moves, as the compiler does it in its place."""
-        if not is_planning():
-            return act(array, *update, len(self.batch))
-        leading = arrays.sizes(self.batch)
-        moved = update[0].shape if update else (*leading, *shape)
-        charge(0, 2 * math.prod(moved) * array.dtype.itemsize)
-        return Abstract((*leading, *shape), array.dtype)
+        result = (*arrays.sizes(self.batch), *shape)
+        touched = update[0].shape if update else result
+        return backend().array(
+            result,
+            array.dtype,
+            lambda: act(array, *update, len(self.batch)),
+            moved=2 * math.prod(touched) * array.dtype.itemsize,
+        )
 
     def block(self, array: Any, pairs: Pairs, shape: Sequence[int], dtype: Any) -> Block:
         """The block of an array with the batch in front."""

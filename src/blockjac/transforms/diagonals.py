@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from blockjac.algebra.cost import Cost, OverBudget, planning
+from blockjac.algebra.backend import planning
+from blockjac.algebra.cost import Cost, OverBudget
 from blockjac.algebra.dense import along, dense
 from blockjac.algebra.star import star_along
 from blockjac.blocks import Block, add

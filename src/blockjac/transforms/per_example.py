@@ -15,7 +15,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from blockjac.algebra.cost import planning
+from blockjac.algebra.backend import planning
 from blockjac.algebra.dense import along, dense
 from blockjac.algebra.star import chain_along
 from blockjac.blocks import Block, add, star

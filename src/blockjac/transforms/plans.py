@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from blockjac.algebra.cost import Abstract, Cost, planning
+from blockjac.algebra.backend import planning
+from blockjac.algebra.cost import Abstract, Cost
 from blockjac.algebra.losses import keeping_lines, recording
 from blockjac.base import compat
 from blockjac.base.promises import keeping_structure
