@@ -1,1 +1,1 @@
-"""What everything else stands on: versions of JAX, caches, context, arrays as users give them."""
+"""The foundation: differences between JAX versions, caches, context, and arrays from users."""

@@ -1,4 +1,4 @@
-"""Arrays, shapes and dtypes as users give them, made into what JAX works with."""
+"""Convert the arrays, shapes and dtypes that users pass to those that JAX works with."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Shape = tuple[int, ...]
 
 
 def as_array(value: Any) -> Any:
-    """A value as an array of a dtype that JAX works in; arrays of one pass through untouched."""
+    """Convert a value to an array of a dtype that JAX supports; such arrays pass unchanged."""
     if isinstance(value, np.ndarray):
         return value if value.dtype == jnp.result_type(value) else jnp.asarray(value)
     return value if hasattr(value, "shape") and hasattr(value, "dtype") else jnp.asarray(value)
 
 
 def as_shape(shape: Any) -> Shape:
-    """A shape as a tuple of ints; a lone int is the shape of one axis, as in NumPy.
+    """Convert a shape to a tuple of ints; a single int is a shape of one axis, as in NumPy.
 
     Raises:
-        BlockTypeError: for anything else.
-        BlockShapeError: for negative sizes.
+        BlockTypeError: if it is neither an int nor a sequence of ints.
+        BlockShapeError: if a size is negative.
     """
     try:
         sizes = tuple(map(operator.index, shape if isinstance(shape, Iterable) else (shape,)))
@@ -38,10 +38,10 @@ def as_shape(shape: Any) -> Shape:
 
 
 def canonical(dtype: Any) -> np.dtype:
-    """The dtype that JAX works in: float32 for float64 where 64 bits are not enabled."""
-    return jnp.result_type(np.empty(0, dtype))  # of the bare dtype, it would warn
+    """The dtype that JAX uses in its place: float32 for float64 unless x64 is enabled."""
+    return jnp.result_type(np.empty(0, dtype))  # a bare float64 dtype would warn
 
 
 def default_dtype(dtype: Any) -> Any:
-    """The dtype that was given, or JAX's own for real numbers."""
+    """The given dtype, or JAX's default floating-point dtype for None."""
     return jnp.zeros(()).dtype if dtype is None else dtype

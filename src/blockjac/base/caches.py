@@ -1,7 +1,8 @@
-"""What is made once and kept: compiled programs, patterns, what a pair of structures gives.
+"""Caches for what is expensive to make: compiled programs, patterns, results by structure.
 
-Every cache is bounded in entries and in bytes, drops what was used least recently, may be used from
-several threads, and stands in one registry, so that all can be looked at and emptied together.
+Every cache has a bound on its entries, and some on their bytes. It drops the least recently used
+value first, is safe to use from several threads, and is listed in one registry, so that all caches
+can be inspected and cleared together.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ _MISSING = object()
 
 
 class CacheInfo(NamedTuple):
-    """What a cache holds, and how often it was asked.
+    """The contents of a cache, and how often it was queried.
 
     Attributes:
-        hits: how often a value was there.
-        misses: how often it was not.
-        entries: how many values are kept.
-        max_entries: how many are kept at most.
-        nbytes: about how many bytes they take.
-        max_bytes: how many bytes they may take; None where they are not counted.
+        hits: queries that found a value.
+        misses: queries that did not.
+        entries: values in the cache.
+        max_entries: the bound on `entries`.
+        nbytes: bytes that the values take, approximately.
+        max_bytes: the bound on `nbytes`; None if bytes are not counted.
     """
 
     hits: int
@@ -39,14 +40,14 @@ class CacheInfo(NamedTuple):
 
 
 class Cache(Generic[Value]):
-    """Values by key, of which the least recently used are dropped first.
+    """A mapping with bounded size that drops the least recently used values first.
 
     Args:
-        name: what it is called in `blockjac.cache_info`; each name is taken once.
-        max_entries: how many values are kept.
-        max_bytes: how many bytes they may take, by `size`; the newest value is kept whatever it
-            takes.
-        size: about how many bytes a value takes.
+        name: the name of the cache in `blockjac.cache_info`, unique.
+        max_entries: the largest number of values to keep.
+        max_bytes: the largest number of bytes to keep, by `size`; the newest value stays even if it
+            alone is larger.
+        size: a function that estimates the bytes of a value.
 
     Raises:
         ValueError: if the name is taken.
@@ -59,6 +60,7 @@ class Cache(Generic[Value]):
         max_bytes: int | None = None,
         size: Callable[[Value], int] | None = None,
     ) -> None:
+        """Make an empty cache and add it to the registry."""
         self.max_entries, self.max_bytes = max_entries, max_bytes
         self._size = size
         self._lock = threading.RLock()
@@ -68,7 +70,7 @@ class Cache(Generic[Value]):
         _register(name, self)
 
     def get(self, key: Hashable, default: Any = None) -> Any:
-        """The value of a key, which counts as used; `default` if it is not there."""
+        """The value of a key, now the most recently used; `default` if there is none."""
         with self._lock:
             value = self._values.get(key, _MISSING)
             if value is _MISSING:
@@ -79,12 +81,12 @@ class Cache(Generic[Value]):
             return value
 
     def put(self, key: Hashable, value: Value, nbytes: int | None = None) -> Value:
-        """Keep a value, unless another thread was first; what is kept is returned.
+        """Store a value, unless another thread stored one first; return the stored value.
 
         Args:
-            key: hashable.
+            key: a hashable key.
             value: the value.
-            nbytes: what it takes, where the caller knows better than `size`.
+            nbytes: the bytes of the value, if the caller knows better than `size`.
         """
         with self._lock:
             if key in self._values:
@@ -100,22 +102,22 @@ class Cache(Generic[Value]):
             return value
 
     def made(self, key: Hashable, make: Callable[[], Value], nbytes: int | None = None) -> Value:
-        """The value of a key, made if it is not there.
+        """The value of a key, made first if it is missing.
 
-        Nothing is locked while it is made: two threads may both make it, and get the same one.
+        No lock is held meanwhile: two threads may both make a value, but both get the same one.
         """
         value = self.get(key, _MISSING)
         return self.put(key, make(), nbytes) if value is _MISSING else value
 
     def clear(self) -> None:
-        """Drop all values, and count anew."""
+        """Drop all values and reset the counts."""
         with self._lock:
             self._values.clear()
             self._sizes.clear()
             self._nbytes = self._hits = self._misses = 0
 
     def info(self) -> CacheInfo:
-        """What it holds, and how often it was asked."""
+        """The contents, and how often they were queried."""
         with self._lock:
             return CacheInfo(
                 self._hits,
@@ -138,14 +140,14 @@ class Cache(Generic[Value]):
 
 
 class Table(dict[Any, Any]):
-    """Values by key, which are forgotten together when there are too many.
+    """A mapping that is cleared as a whole once it is full.
 
-    For what is asked so often that to note each use would cost more than it saves; the owner calls
-    `clear` when it is full.
+    It suits values that are looked up so often that recording each use would cost more than it
+    saves; the owner calls `clear` when the table is full.
 
     Args:
-        name: what it is called in `blockjac.cache_info`.
-        max_entries: how many values are kept.
+        name: the name of the table in `blockjac.cache_info`, unique.
+        max_entries: the largest number of values to keep.
 
     Raises:
         ValueError: if the name is taken.
@@ -157,31 +159,31 @@ class Table(dict[Any, Any]):
         _register(name, self)
 
     def info(self) -> CacheInfo:
-        """What it holds; nobody counts how often it was asked."""
+        """The contents; hits and misses are not counted."""
         return CacheInfo(0, 0, len(self), self.max_entries, 0, None)
 
 
 class _Remembered:
-    """What `functools.lru_cache` keeps for a function."""
+    """The cache that `functools.lru_cache` attaches to a function."""
 
     def __init__(self, function: Any) -> None:
         self.clear = function.cache_clear
         self._function = function
 
     def info(self) -> CacheInfo:
-        told = self._function.cache_info()
-        return CacheInfo(told.hits, told.misses, told.currsize, told.maxsize, 0, None)
+        info = self._function.cache_info()
+        return CacheInfo(info.hits, info.misses, info.currsize, info.maxsize, 0, None)
 
 
 def remembering(name: str, max_entries: int) -> Callable[[Function], Function]:
-    """A decorator: `functools.lru_cache` for a function of few values, in the registry."""
+    """Decorate a function with an LRU cache that is listed in the registry."""
 
-    def decorated(function: Function) -> Function:
-        kept: Any = functools.lru_cache(maxsize=max_entries)(function)
-        _register(name, _Remembered(kept))
-        return kept
+    def decorate(function: Function) -> Function:
+        cached: Any = functools.lru_cache(maxsize=max_entries)(function)
+        _register(name, _Remembered(cached))
+        return cached
 
-    return decorated
+    return decorate
 
 
 class _Registered(Protocol):
@@ -202,8 +204,8 @@ def _register(name: str, cache: _Registered) -> None:
 def clear_caches() -> None:
     """Forget every compiled program, pattern and plan that the library keeps between calls.
 
-    Answers stay the same; the next call of each function compiles again. What `jax.jit` keeps for
-    functions of your own is JAX's, see `jax.clear_caches`.
+    Results stay the same; the next call of each function compiles again. Programs that `jax.jit`
+    compiled for your own functions belong to JAX, see `jax.clear_caches`.
 
     Examples:
         >>> import blockjac, jax.numpy as jnp
@@ -217,11 +219,11 @@ def clear_caches() -> None:
 
 
 def cache_info() -> dict[str, CacheInfo]:
-    """What each of the library's caches holds.
+    """The contents of each of the library's caches.
 
     Returns:
-        For the name of each cache its hits, misses, entries, and bytes, with the bounds. Bytes of
-        compiled programs are estimated.
+        The hits, misses, entries and bytes of each cache, with the bounds, by the cache's name. The
+        bytes of compiled programs are estimates.
 
     Examples:
         >>> import blockjac, jax.numpy as jnp

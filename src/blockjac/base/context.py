@@ -1,4 +1,4 @@
-"""What holds within a `with` block, told by a context variable."""
+"""Settings that hold within a `with` block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def setting(variable: ContextVar[T], value: T) -> Iterator[None]:
-    """Within, the variable has the value.
+    """Within the context, the variable has the value.
 
     Examples:
         >>> depth = ContextVar("depth", default=0)

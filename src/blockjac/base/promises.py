@@ -1,8 +1,8 @@
-"""How a promise that is not kept is read: places of `x[i]` that lie off the array.
+"""Out-of-range indices of `x[i]`, and other properties of the result that rules depend on.
 
-JAX promises that the places of plain indexing are on the array. Where they are not, the read gives
-the nearest entry, and so does its tangent; but the cotangent falls off the array. Derivatives are
-taken the way that JAX's transform of the same name goes, whatever the order of elimination.
+JAX assumes that the indices of plain indexing are in range. If they are not, the read gives the
+nearest entry, and so does its tangent, but the cotangent is dropped. Derivatives follow the JAX
+transform of the same name, whatever the order of elimination.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ _forwards: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_forwa
 _kept: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_kept", default=False)
 
 FORWARDS = frozenset({"jvp", "hessian", "block_hessian", "hessian_diagonal", "laplacian"})
-"""The transforms that JAX's namesakes, or what they stand for, take forwards last."""
+"""The transforms whose counterparts in JAX differentiate forwards last."""
 
 
 def is_forwards() -> bool:
-    """Whether derivatives are taken as tangents are: at the nearest entry."""
+    """Whether out-of-range reads differentiate as tangents do: at the nearest entry."""
     return _forwards.get()
 
 
 def is_structure_kept() -> bool:
-    """Whether the answer keeps its structure, so that constant masks are worth to be known."""
+    """Whether the result keeps its structure, so that constant masks are worth knowing."""
     return _kept.get()
 
 
-def keeping_structure(wanted: bool) -> AbstractContextManager[None]:
-    """Say whether the answer keeps its structure."""
-    return setting(_kept, wanted)
+def keeping_structure(kept: bool) -> AbstractContextManager[None]:
+    """Within the context, `is_structure_kept()` has the given value."""
+    return setting(_kept, kept)
 
 
 @dataclass(frozen=True)
 class Read:
-    """A computation that is answered in one of the two ways.
+    """A computation together with its treatment of out-of-range indices.
 
     Attributes:
-        computation: what is asked of a graph, see `blockjac.engine.run.Computation`.
-        forwards: as in `is_forwards`.
+        computation: computes a result from a graph, see `blockjac.engine.run.Computation`.
+        forwards: the value of `is_forwards()` meanwhile.
     """
 
     computation: Any
@@ -52,12 +52,12 @@ class Read:
 
     @property
     def keeps_structure(self) -> bool:
-        """Whether the answer's structure may depend on constants of the program."""
+        """Whether the structure of the result may depend on constants of the program."""
         return getattr(self.computation, "keeps_structure", False)
 
     @property
     def takes_any_numbers(self) -> bool:
-        """Whether the answer is arrays alone: then Python numbers of the program may be open."""
+        """Whether the result is arrays alone, so that Python numbers may become arguments."""
         return getattr(self.computation, "takes_any_numbers", False)
 
     def __call__(
@@ -67,6 +67,6 @@ class Read:
         captured: Sequence[Any],
         extra: Sequence[Any],
     ) -> Any:
-        """What the computation returns."""
+        """Run the computation."""
         with setting(_forwards, self.forwards):
             return self.computation(graph, arguments, captured, extra)

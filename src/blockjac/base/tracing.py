@@ -1,4 +1,4 @@
-"""What is emitted here: a program that will be differentiated, or the step of a loop."""
+"""The kind of program being emitted: one to differentiate, or a step of a loop."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _tracing: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_trace"
 
 
 def is_tracing() -> bool:
-    """Whether a function is being traced here: what it emits will be differentiated."""
+    """Whether a function is being traced in order to be differentiated."""
     return _tracing.get()
 
 
 def tracing() -> AbstractContextManager[None]:
-    """Within, `is_tracing()`."""
+    """Within the context, `is_tracing()` is true."""
     return setting(_tracing, True)
 
 
@@ -24,10 +24,10 @@ _step: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_step", de
 
 
 def is_in_a_step() -> bool:
-    """Whether the step of a loop is emitted: what it carries, the next step reads as it is."""
+    """Whether a step of a loop is being emitted, whose carry the next step reads unchanged."""
     return _step.get()
 
 
 def in_a_step() -> AbstractContextManager[None]:
-    """Within, `is_in_a_step()`."""
+    """Within the context, `is_in_a_step()` is true."""
     return setting(_step, True)

@@ -20,7 +20,8 @@ from blockjac.blocks import Block
 from blockjac.control_flow.carry_structure import may_lose
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elemental import elemental
-from blockjac.elimination.eliminate import EliminationGraph, eliminate
+from blockjac.elimination.eliminate import eliminate
+from blockjac.elimination.elimination_graph import EliminationGraph
 from blockjac.elimination.evaluate import Point, evaluate, read
 from blockjac.elimination.linearize import lead_to_results
 from blockjac.elimination.residuals import (

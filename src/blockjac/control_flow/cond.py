@@ -32,7 +32,7 @@ from blockjac.control_flow.carry_structure import (
 )
 from blockjac.control_flow.followed import union, unknown
 from blockjac.control_flow.varying_types import alike
-from blockjac.elimination.eliminate import EliminationGraph
+from blockjac.elimination.elimination_graph import EliminationGraph
 from blockjac.elimination.evaluate import Point
 from blockjac.graph.graph import Equation
 from blockjac.rules.registry import OPERATOR_RULES, OperatorRule

@@ -48,7 +48,7 @@ from blockjac.control_flow.one_by_one import one_by_one, planned_one_by_one
 from blockjac.control_flow.shares import Shares, Stack, Swept
 from blockjac.control_flow.slices import Slices, aligned_axis, cut_all
 from blockjac.control_flow.varying_types import start_of
-from blockjac.elimination.eliminate import EliminationGraph
+from blockjac.elimination.elimination_graph import EliminationGraph
 from blockjac.elimination.evaluate import Point
 from blockjac.graph.graph import Equation, Known
 from blockjac.graph.known_inside import of_slices

@@ -28,7 +28,7 @@ from blockjac.control_flow.followed import FormsOfShares, Seen, followed, unknow
 from blockjac.control_flow.scan import grown_body
 from blockjac.control_flow.shares import Shares
 from blockjac.control_flow.varying_types import start_of
-from blockjac.elimination.eliminate import EliminationGraph
+from blockjac.elimination.elimination_graph import EliminationGraph
 from blockjac.graph.graph import Equation
 from blockjac.rules.fallback import vertex_shape
 from blockjac.rules.registry import OPERATOR_RULES, OperatorRule

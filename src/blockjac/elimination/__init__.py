@@ -1,1 +1,1 @@
-"""From a graph to blocks: linearize at a point, then eliminate vertex after vertex."""
+"""Linearize a graph at a point, then eliminate its vertices one by one."""

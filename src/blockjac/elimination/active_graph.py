@@ -1,4 +1,4 @@
-"""The part of a graph that is differentiated: all between its independents and some results."""
+"""The part of a graph between its independents and those results that are differentiated."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from blockjac.rules import OPERATOR_RULES, RULES, ZERO, OperatorRule
 from blockjac.rules.fallback import BY_JAX
 
 OWN_RULE = frozenset({"custom_jvp_call"})
-"""Functions with a forward rule; of those that are differentiated, what is left of them in a graph
-is not known to be linear."""
+"""Calls of functions with a JVP rule of their own; those left in a graph need not be linear."""
 
 
 @dataclass(frozen=True, eq=False)
 class ActiveGraph:
-    """What of a graph takes part in a derivative, each fact worked out once.
+    """The active part of a graph, with derived facts computed once.
 
     Attributes:
         graph: the traced function.
-        outputs: those of its results that are differentiated, the dependents.
-        vertices: the active ones, which depend on an independent and which a dependent depends on.
+        outputs: the results that are differentiated, the dependents.
+        vertices: the active vertices: they depend on an independent, and a dependent depends on
+            them.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -43,16 +43,16 @@ class ActiveGraph:
 
     @staticmethod
     def of(graph: Graph, outputs: Sequence[Operand | Literal]) -> ActiveGraph:
-        """What lies between the independents of a graph and some of its results."""
+        """The active part between the independents of a graph and some of its results."""
         return ActiveGraph(graph, outputs, _active_vertices(graph, outputs))
 
     def on(self, graph: Graph) -> ActiveGraph:
-        """The same part of a graph of the same equations, of which more or less is known."""
+        """The same part of another graph of the same equations, which differs in what is known."""
         return self if graph is self.graph else replace(self, graph=graph)
 
     @cached_property
     def equations(self) -> list[Equation]:
-        """The equations with an elemental Jacobian: from an active vertex to an active vertex."""
+        """The equations with an elemental Jacobian: from active vertices to active vertices."""
         return [
             equation
             for equation in self.graph.equations
@@ -62,8 +62,8 @@ class ActiveGraph:
 
     @cached_property
     def passes(self) -> list[Equation]:
-        """Those that have no rule, and are passed through as operators."""
-        return [one for one in self.equations if one.primitive.name not in RULES]
+        """The equations without a rule, which become operators."""
+        return [equation for equation in self.equations if equation.primitive.name not in RULES]
 
     @cached_property
     def forward_order(self) -> list[int]:
@@ -80,10 +80,10 @@ class ActiveGraph:
     @cached_property
     def is_reversible(self) -> bool:
         """Whether every equation can be pulled back."""
-        return all(operator_rule_of(one).reversible(one, self.mask(one)) for one in self.passes)
+        return all(operator_rule_of(eqn).reversible(eqn, self.mask(eqn)) for eqn in self.passes)
 
     def tails(self, equation: Equation) -> list[int | None]:
-        """The vertices of an equation's operands; None where it is not differentiated."""
+        """The vertex of each operand of an equation; None for operands that are not active."""
         return [
             operand.vertex
             if isinstance(operand, Operand) and operand.vertex in self.vertices
@@ -92,7 +92,7 @@ class ActiveGraph:
         ]
 
     def mask(self, equation: Equation) -> list[bool]:
-        """Which operands of an equation it is differentiated by."""
+        """For each operand, whether the equation is differentiated with respect to it."""
         return [tail is not None for tail in self.tails(equation)]
 
     def is_active(self, output: Operand | Literal) -> bool:
@@ -101,7 +101,7 @@ class ActiveGraph:
 
     def holds(self, names: Set[str]) -> bool:
         """Whether one of these primitives is differentiated, in loops and branches too."""
-        return any(_is_one(one.primitive.name, one.params, names) for one in self.equations)
+        return any(_contains(eqn.primitive.name, eqn.params, names) for eqn in self.equations)
 
 
 def operator_rule_of(equation: Equation) -> OperatorRule:
@@ -109,12 +109,12 @@ def operator_rule_of(equation: Equation) -> OperatorRule:
     return OPERATOR_RULES.get(equation.primitive.name, BY_JAX)
 
 
-def _is_one(name: str, params: dict[str, Any], names: Set[str]) -> bool:
-    """Whether an equation is one of these, or holds one; a linear rule of its own is none."""
+def _contains(name: str, params: dict[str, Any], names: Set[str]) -> bool:
+    """Whether an equation is or contains one of these primitives; linear rules do not count."""
     if name in names:
         return name not in OWN_RULE or not has_linear_rule(params)
     return any(
-        _is_one(inner.primitive.name, inner.params, names)
+        _contains(inner.primitive.name, inner.params, names)
         for jaxpr in core.jaxprs_in_params(params)
         for inner in jaxpr.eqns
     )
@@ -128,11 +128,11 @@ def _active_vertices(graph: Graph, outputs: Iterable[Operand | Literal]) -> set[
         tails = [
             op.vertex
             for op in equation.operands
-            if isinstance(op, Operand) and op.vertex in reached
+            if isinstance(op, Operand) and op.vertex is not None and op.vertex in reached
         ]
         if tails and equation.primitive.name not in ZERO:
             reached.update(equation.results)
-            dependence.append((equation, [tail for tail in tails if tail is not None]))
+            dependence.append((equation, tails))
     needed = {op.vertex for op in outputs if isinstance(op, Operand) and op.vertex is not None}
     for equation, tails in reversed(dependence):
         if needed & set(equation.results):

@@ -15,7 +15,7 @@ from blockjac.algebra.replay import note, played, type_of
 from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.elimination.active_graph import OWN_RULE, ActiveGraph, operator_rule_of
-from blockjac.elimination.eliminate import EliminationGraph, Vertex
+from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
 from blockjac.elimination.evaluate import Point, operand_array
 from blockjac.elimination.shared_trig import is_trig
 from blockjac.graph.graph import Equation, Graph, Operand
@@ -30,12 +30,12 @@ from blockjac.terms.block import arrays_of, rebuilt
 
 
 def elemental(active: ActiveGraph, point: Point, in_place: bool = False) -> EliminationGraph:
-    """The elemental Jacobians of all active equations as edges.
+    """Build the elemental Jacobians of all active equations as edges.
 
     Args:
-        active: what is differentiated of a graph.
-        point: where it was evaluated.
-        in_place: whether writes into arrays and reads from them come as operators, to be applied.
+        active: the active part of a graph.
+        point: the graph evaluated.
+        in_place: whether writes into arrays and reads from them become operators.
     """
     graph, values = active.graph, point.values
     edges = EliminationGraph(whole=active.holds(OWN_RULE))
@@ -71,45 +71,45 @@ def elemental(active: ActiveGraph, point: Point, in_place: bool = False) -> Elim
 
 
 def _without_zeros(equation: Equation, row: list[Any], graph: Graph) -> list[Any]:
-    """The blocks of a product without the places where the other operand is known to be zero."""
-    made = list(row)
-    for place, other in enumerate(reversed(equation.operands)):
-        block = row[place]
-        may = graph.zeros.get(other.value) if isinstance(other, Operand) else None
-        if may is not None and isinstance(block, Operator):
-            block.group.without_zeros(place, may)
-        if may is None or not isinstance(block, Block) or len(block.terms) != 1:
+    """The blocks of a product without the entries where the other operand is known to be zero."""
+    reduced = list(row)
+    for position, multiplier in enumerate(reversed(equation.operands)):
+        block = row[position]
+        nonzero = graph.zeros.get(multiplier.value) if isinstance(multiplier, Operand) else None
+        if nonzero is not None and isinstance(block, Operator):
+            block.group.without_zeros(position, nonzero)
+        if nonzero is None or not isinstance(block, Block) or len(block.terms) != 1:
             continue
         factors = block.terms[0].factors
-        pattern = pattern_over(may, factors[0]) if len(factors) == 1 else None
+        pattern = pattern_over(nonzero, factors[0]) if len(factors) == 1 else None
         if pattern is not None:
-            made[place] = without_zeros(block, 0, pattern)
-    return made
+            reduced[position] = without_zeros(block, 0, pattern)
+    return reduced
 
 
 def _without_repeated(rows: list[list[Any]], tails: Sequence[Vertex | None]) -> list[list[Any]]:
-    """Operators by variable, where one is several operands: their columns are added up."""
-    columns: dict[Vertex, list[int]] = {}
-    for place, tail in enumerate(tails):
-        if tail is not None and any(isinstance(row[place], Operator) for row in rows):
-            columns.setdefault(tail, []).append(place)
-    if all(len(places) == 1 for places in columns.values()):
+    """Merge the operators of operands that are the same variable: their columns are added."""
+    positions_of: dict[Vertex, list[int]] = {}
+    for position, tail in enumerate(tails):
+        if tail is not None and any(isinstance(row[position], Operator) for row in rows):
+            positions_of.setdefault(tail, []).append(position)
+    operands = list(positions_of.values())
+    if all(len(positions) == 1 for positions in operands):
         return rows
     groups = {id(edge.group): edge.group for row in rows for edge in row if _is_operator(edge)}
-    if len(groups) != 1:  # apart already: their blocks are added up
+    if len(groups) != 1:  # separate operators, whose blocks are added as edges
         return rows
-    found = [[row[places[0]] for places in columns.values()] for row in rows]
     members = [
-        [next(row[place] for row in rows if _is_operator(row[place])).column for place in places]
-        for places in columns.values()
+        [next(row[n] for row in rows if _is_operator(row[n])).column for n in positions]
+        for positions in operands
     ]
-    merged = RepeatedGroup(next(iter(groups.values())), members).edges()
-    made: list[list[Any]] = [[None] * len(tails) for _ in rows]
-    for row, edges in zip(made, found, strict=True):
-        for column, (places, edge) in enumerate(zip(columns.values(), edges, strict=True)):
-            if edge is not None:
-                row[places[0]] = merged[edge.row][column]
-    return made
+    edges = RepeatedGroup(next(iter(groups.values())), members).edges()
+    merged: list[list[Any]] = [[None] * len(tails) for _ in rows]
+    for row, merged_row in zip(rows, merged, strict=True):
+        for column, (first, *_) in enumerate(operands):
+            if row[first] is not None:
+                merged_row[first] = edges[row[first].row][column]
+    return merged
 
 
 def _is_operator(edge: Any) -> bool:
@@ -117,7 +117,7 @@ def _is_operator(edge: Any) -> bool:
 
 
 def _backwards_only(rows: Sequence[Sequence[Any]]) -> None:
-    """Take the pushforwards from operators whose operands are not known."""
+    """Remove the pushforwards of operators whose operands are not known."""
     for row in rows:
         for edge in row:
             if isinstance(edge, Operator) and edge.group.pull is not None:
@@ -125,7 +125,7 @@ def _backwards_only(rows: Sequence[Sequence[Any]]) -> None:
 
 
 def _named(edge: Edge, names: dict[int, str]) -> Edge:
-    """The edge with the factors that are arguments of the function called by their names."""
+    """The edge with names on those factors that are arguments of the function."""
     if isinstance(edge, Operator) or not any(id(array) in names for array in arrays_of(edge)):
         return edge
     terms = [
@@ -155,7 +155,7 @@ def _rows(
     active: Sequence[bool],
     residuals: Any,
 ) -> list[list[Any]]:
-    """The elemental Jacobians of one equation, by result and operand."""
+    """The elemental Jacobians of one equation, by result and then by operand."""
     name = equation.primitive.name
     if name in RULES:
         rows = rule_edges(equation, inputs, outs, active)
@@ -168,8 +168,8 @@ def _rows(
 def rule_edges(
     equation: Equation, inputs: Sequence[Any], outs: Sequence[Any], active: Sequence[bool]
 ) -> list[list[Any]] | None:
-    """By the primitive's rule; None where it leaves the equation to JAX."""
-    involved = [*outs, *(value for value, wanted in zip(inputs, active, strict=True) if wanted)]
+    """Apply the primitive's rule; None if it leaves the equation to JAX."""
+    involved = [*outs, *(value for value, varies in zip(inputs, active, strict=True) if varies)]
     name = equation.primitive.name
     if any(getattr(value.dtype, "kind", "") == "c" for value in involved):
         return complex_rule(name, outs, inputs, equation.params, active)
@@ -185,37 +185,41 @@ def _replayed(
     params: dict[str, Any],
     active: Sequence[bool],
 ) -> list[list[Any]] | None:
-    """What a rule gives, by what it gave for equations of this kind before."""
+    """The rows of a rule, replayed from an earlier equation with the same key where possible."""
     operands = [*outs, *inputs]
-    types = [_number(one) if known(one) else type_of(one) for one in operands]
+    types = [_number(array) if known(array) else type_of(array) for array in operands]
     key = (rule, tuple(types), tuple(params.items()), tuple(active), len(outs))
     try:
         hash(key)
-    except TypeError:  # a parameter that is no plain value
+    except TypeError:  # a parameter without a hash
         return rule.apply(outs, inputs, params, active)
     if None in types or any(map(compat.is_jaxpr, params.values())):
         return rule.apply(outs, inputs, params, active)
-    places = [place for place, one in enumerate(operands) if not known(one)]
+    positions = [position for position, array in enumerate(operands) if not known(array)]
 
-    def again(arrays: Sequence[Any]) -> list[Any] | None:
+    def apply(arrays: Sequence[Any]) -> list[Any] | None:
+        """The rule on other arrays of the same types; None if its edges cannot be replayed."""
         full = list(operands)
-        for place, array in zip(places, arrays, strict=True):
-            full[place] = array
-        rows = rule.apply(full[: len(outs)], full[len(outs) :], params, active)
-        edges = [edge for row in rows or () for edge in row]
-        fit = rows is not None and not any(map(_is_operator, edges))
-        return edges if fit else None
+        for position, array in zip(positions, arrays, strict=True):
+            full[position] = array
+        return _blocks(rule.apply(full[: len(outs)], full[len(outs) :], params, active))
 
-    arrays = [operands[place] for place in places]
-    edges = played(key, arrays, again)
+    arrays = [operands[position] for position in positions]
+    edges = played(key, arrays, apply)
     if edges is None:
         rows = rule.apply(outs, inputs, params, active)
-        made = [edge for row in rows or () for edge in row]
-        if rows is not None and not any(map(_is_operator, made)):
-            note(key, arrays, made)
+        blocks = _blocks(rows)
+        if blocks is not None:
+            note(key, arrays, blocks)
         return rows
     width = len(inputs)
     return [edges[row * width : (row + 1) * width] for row in range(len(outs))]
+
+
+def _blocks(rows: list[list[Any]] | None) -> list[Any] | None:
+    """All edges of some rows; None if any is an operator, or if there are no rows."""
+    edges = [edge for row in rows or () for edge in row]
+    return None if rows is None or any(map(_is_operator, edges)) else edges
 
 
 def _number(value: Any) -> Any:

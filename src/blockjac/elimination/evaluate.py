@@ -1,4 +1,4 @@
-"""A graph evaluated: its values, and what its derivative needs of them."""
+"""Evaluate a graph: its values, and the residuals that its derivative needs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from blockjac.graph.graph import Equation, Graph, Literal, Operand
 
 @dataclass
 class Point:
-    """A graph evaluated.
+    """An evaluated graph.
 
     Attributes:
-        values: what the equations computed, by number of the value.
-        residuals: what each equation that is a pass keeps for its derivative.
-        whole: whether all values are there, or only those that a way back needs.
-        partials: derivatives that were computed with the values, by their equations.
-        trig: the store that its sines and cosines are in; None if there is none.
+        values: the computed arrays, by number of the value.
+        residuals: what the derivative of each operator equation needs.
+        whole: whether all values are present, or only those that a pullback needs.
+        partials: derivatives that were computed along with the values, by equation.
+        trig: the store of shared sines and cosines, if any.
     """
 
     values: list[Any]
@@ -43,13 +43,13 @@ def evaluate(
     known: Mapping[int, Any] | None = None,
     trig: SharedTrig | None = None,
 ) -> Point:
-    """The values of all equations, and the residuals of those passes that are differentiated.
+    """Compute the values of all equations, and the residuals of active operator equations.
 
     Args:
         graph: the traced function.
         arguments: values of its inputs.
         captured: values of its constants.
-        active: the part that a derivative will be asked of; None for values alone.
+        active: the part that will be differentiated; None for values alone.
         known: values that need not be computed, by number.
         trig: a store for sines and cosines.
     """
@@ -96,12 +96,12 @@ def read(operand: Operand | Literal, values: Sequence[Any]) -> Any:
 
 
 def operand_array(operand: Operand | Literal, values: Sequence[Any]) -> Any:
-    """An operand as rules see it: an array, of NumPy where it is known while tracing."""
+    """An operand as rules see it: a NumPy array if it is known while tracing, else JAX's."""
     if isinstance(operand, Literal):
         return operand.array
     value = values[operand.value]
-    is_place = isinstance(value, np.ndarray) and value.dtype.kind in "iub"
-    return value if is_place else compat.jax_array(value)
+    is_known = isinstance(value, np.ndarray) and value.dtype.kind in "iub"
+    return value if is_known else compat.jax_array(value)
 
 
 def results(graph: Graph, values: Sequence[Any]) -> list[Any]:
@@ -115,5 +115,5 @@ def results(graph: Graph, values: Sequence[Any]) -> list[Any]:
 
 
 def typed_as(array: Any, value: Any) -> Any:
-    """The array in a value's dtype, and weak where the value is, as in JAX."""
+    """Convert an array to a value's dtype, weakly typed if the value is."""
     return compat.convert(array, value.dtype, getattr(value, "weak_type", False))

@@ -1,4 +1,4 @@
-"""A function at a point, linear: the one object between tracing and an answer."""
+"""Linearize a function at a point: the one object between tracing and elimination."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from blockjac.blocks import Block
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elemental import elemental
-from blockjac.elimination.eliminate import EliminationGraph, Vertex
+from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
 from blockjac.elimination.evaluate import Point, evaluate, results
 from blockjac.elimination.shared_trig import SharedTrig
 from blockjac.graph.graph import Graph, Operand
@@ -19,12 +19,12 @@ from blockjac.rules.fallback import real_dtype, vertex_shape
 
 @dataclass
 class LinearizedGraph:
-    """A function at a point, linear: all that is between tracing and an answer.
+    """A function linearized at a point.
 
     Attributes:
-        active: what is differentiated of the traced function.
-        point: where it was evaluated.
-        edges: the elemental Jacobians, of which an elimination leaves the answer.
+        active: the active part of the traced function.
+        point: its values.
+        edges: the elemental Jacobians, which elimination reduces to the result.
     """
 
     active: ActiveGraph
@@ -37,7 +37,7 @@ class LinearizedGraph:
         return self.active.graph
 
     def copy(self) -> LinearizedGraph:
-        """The same with edges that can be eliminated apart."""
+        """A copy whose edges can be eliminated independently."""
         return replace(self, edges=self.edges.copy())
 
     def results(self) -> list[Any]:
@@ -45,7 +45,7 @@ class LinearizedGraph:
         return results(self.graph, self.point.values)
 
     def block(self, tail: Vertex, head: Vertex) -> Block | None:
-        """What is left between two vertices after elimination, written out if an operator is."""
+        """The edge between two vertices as a block; None if there is none."""
         edge: Edge | None = self.edges.leaving.get(tail, {}).get(head)
         return None if edge is None else written(edge)
 
@@ -56,10 +56,10 @@ def linearize(
     captured: Sequence[Any],
     trig: SharedTrig | None = None,
 ) -> LinearizedGraph:
-    """A function at a point, with its elemental Jacobians.
+    """Evaluate a function and build its elemental Jacobians.
 
     Args:
-        active: what is differentiated of the traced function.
+        active: the active part of the traced function.
         arguments: values of its inputs.
         captured: values of its constants.
         trig: a store for sines and cosines.
@@ -71,7 +71,7 @@ def linearize(
 def linearize_to_results(
     active: ActiveGraph, arguments: Sequence[Any], captured: Sequence[Any]
 ) -> LinearizedGraph:
-    """The same, with the results as vertices of their own: what is eliminated in any order."""
+    """`linearize` with results as vertices of their own, ready for any order of elimination."""
     stored = SharedTrig.of(active.graph, active.vertices)
     linear = linearize(active, arguments, captured, stored)
     lead_to_results(active, linear.edges)
@@ -79,11 +79,11 @@ def linearize_to_results(
 
 
 def lead_to_results(active: ActiveGraph, edges: EliminationGraph) -> None:
-    """Add the results as vertices of their own, each an identity of the vertex that it is."""
-    for place, output in enumerate(active.outputs):
+    """Add each result as a vertex of its own, joined by an identity to the vertex it equals."""
+    for position, output in enumerate(active.outputs):
         vertex = output.vertex if isinstance(output, Operand) else None
         if vertex is not None and vertex in active.vertices:
-            aval, result = active.graph.avals[vertex], ("out", place)
+            aval, result = active.graph.avals[vertex], ("out", position)
             identity = Block.identity(vertex_shape(aval), real_dtype(aval.dtype))
             edges.same.add((vertex, result))
             edges.add(vertex, result, identity)

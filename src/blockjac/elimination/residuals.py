@@ -1,8 +1,8 @@
-"""What of an evaluated graph is kept for a derivative that is taken later: its residuals.
+"""Residuals: the values of an evaluated graph that are kept for a later derivative.
 
-A way back that runs in another program, or in another loop, than the values did needs of these what
-the elemental Jacobians are made of. Which values that are is found by tracing the rules. An
-equation that is a pass says itself what it keeps.
+A pullback that runs in another program or loop than the evaluation needs the values that the
+elemental Jacobians are built from. Tracing the rules tells which values these are. Operator
+equations determine their residuals themselves.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def residuals_of(
     needed: Sequence[int] | None = None,
     early: Sequence[Equation] = (),
 ) -> list[Any]:
-    """What of a point `restored_point` needs: values, derivatives, what operators need.
+    """The residuals from which `restored_point` restores a point.
 
     Args:
-        active: what is differentiated of a graph.
-        point: where it was evaluated.
-        needed: the fewest values, if they are known: `needed_values(active)`, which traces the
+        active: the active part of a graph.
+        point: the graph evaluated.
+        needed: the needed values, if already known from `needed_values(active)`, which traces the
             rules.
-        early: equations of one operand whose derivatives are kept.
+        early: equations of one operand whose derivatives are kept instead of the operand.
     """
     needed = needed_values(active) if needed is None else needed
     kept = [point.values[value] for value in needed]
@@ -51,7 +51,7 @@ def residuals_of(
 
 
 def _partial(equation: Equation, values: Sequence[Any]) -> Any:
-    """The derivative of an equation that scales each entry, as an array of the result's shape."""
+    """The derivative of an elementwise equation of one operand, in the result's shape."""
     (operand,), (result,) = equation.operands, equation.results
     out = values[result]
     rows = rule_edges(equation, [operand_array(operand, values)], [out], [True])
@@ -61,12 +61,12 @@ def _partial(equation: Equation, values: Sequence[Any]) -> Any:
 
 
 def around_passes(active: ActiveGraph) -> list[int]:
-    """The operands and results of passes, which their way forwards may need."""
-    found: dict[int, None] = {}
+    """The operands and results of operator equations, which their pushforwards may need."""
+    values: dict[int, None] = {}
     for equation in active.passes:
         operands = values_of(equation.operands)
-        found.update(dict.fromkeys((*operands, *equation.results)))
-    return list(found)
+        values.update(dict.fromkeys((*operands, *equation.results)))
+    return list(values)
 
 
 def restored_point(
@@ -75,20 +75,20 @@ def restored_point(
     needed: Sequence[int] | None = None,
     early: Sequence[Equation] = (),
 ) -> Point:
-    """A point to linearize at, from `residuals_of`; zeros stand for all other values."""
+    """Restore a point from the result of `residuals_of`; all other values are zeros."""
     needed = needed_values(active) if needed is None else needed
-    given, graph = iter(kept), active.graph
+    residuals, graph = iter(kept), active.graph
     values: list[Any] = [None] * len(graph.avals)
     for value in needed:
-        values[value] = next(given)
-    partials = {equation: next(given) for equation in early}
-    residuals = dict(zip(active.passes, given, strict=True))
+        values[value] = next(residuals)
+    partials = {equation: next(residuals) for equation in early}
+    by_equation = dict(zip(active.passes, residuals, strict=True))
     for equation in active.equations:
         operands = values_of(equation.operands)
         for value in (*operands, *equation.results):
             if values[value] is None:
                 values[value] = _stand_in(graph.avals[value])
-    return Point(values, residuals, whole=False, partials=partials)
+    return Point(values, by_equation, whole=False, partials=partials)
 
 
 def _stand_in(aval: Any) -> Any:
@@ -99,17 +99,17 @@ def _stand_in(aval: Any) -> Any:
 
 
 FEW_OPERATIONS = ALIASES | MOVING | CHEAP | {"div", "rsqrt", "sqrt"}
-"""Primitives that take no more than a few operations per entry."""
+"""Primitives that take only a few operations per entry."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What the elemental Jacobian of an equation is made of.
+    """The values that the elemental Jacobians of an equation are built from.
 
     Attributes:
-        values: numbers of the values that it reads.
-        partial: whether it is one array, a derivative by the equation's one operand, which is
-            costly to compute and made of the operand alone.
+        values: numbers of these values.
+        partial: whether there is one Jacobian, which scales each entry, depends on the equation's
+            only operand, and is costly to compute.
     """
 
     values: frozenset[int]
@@ -117,78 +117,82 @@ class Needs:
 
 
 def needs_of(active: ActiveGraph) -> dict[Equation, Needs]:
-    """What the elemental Jacobians are made of, found by tracing the rules; passes have none."""
+    """The needs of all equations with a rule, found by tracing the rules."""
     graph = active.graph
-    equations = [one for one in active.equations if one.primitive.name in RULES]
+    equations = [eqn for eqn in active.equations if eqn.primitive.name in RULES]
     candidates: dict[int, None] = {}
     for equation in equations:
         candidates.update(dict.fromkeys((*values_of(equation.operands), *equation.results)))
-    made: list[tuple[int | None, bool]] = []
+    counts: list[tuple[int | None, bool]] = []
 
-    def leaves(arrays: Sequence[Any]) -> list[Any]:
+    def arrays_of_rules(arrays: Sequence[Any]) -> list[Any]:
+        """All arrays in the elemental Jacobians; notes in `counts` how many each equation has."""
         values: list[Any] = [None] * len(graph.avals)
         for value, array in zip(candidates, arrays, strict=True):
             values[value] = array
-        found: list[Any] = []
+        leaves: list[Any] = []
         for equation in equations:
             inputs = [operand_array(operand, values) for operand in equation.operands]
-            outs = [values[one] for one in equation.results]
+            outs = [values[value] for value in equation.results]
             rows = rule_edges(equation, inputs, outs, active.mask(equation))
             if rows is None:
-                made.append((None, False))
+                counts.append((None, False))
                 continue
             edges = [edge for row in rows for edge in row]
             held = [edge.group.held if isinstance(edge, Operator) else edge for edge in edges]
             own = jax.tree.leaves(held)
-            made.append((len(own), len(own) == len(inputs) == 1 and _is_scaling(edges[0])))
-            found.extend(own)
-        return found
+            counts.append((len(own), len(own) == len(inputs) == 1 and _is_scaling(edges[0])))
+            leaves.extend(own)
+        return leaves
 
     shapes = [compat.struct(graph.avals[value]) for value in candidates]
-    read = iter(compat.dependence(jax.make_jaxpr(leaves)(shapes), FEW_OPERATIONS))
+    closed = jax.make_jaxpr(arrays_of_rules)(shapes)
+    dependences = iter(compat.dependence(closed, FEW_OPERATIONS))
     numbers = list(candidates)
     needs = {}
-    for equation, (count, is_scaling) in zip(equations, made, strict=True):
+    for equation, (count, is_scaling) in zip(equations, counts, strict=True):
         if count is None:
             needs[equation] = Needs(frozenset(values_of(equation.operands)))
             continue
-        own = [next(read) for _ in range(count)]
-        values = frozenset(numbers[place] for one in own for place in one.inputs)
+        own = [next(dependences) for _ in range(count)]
+        values = frozenset(numbers[n] for dependence in own for n in dependence.inputs)
         of_operand = is_scaling and values == {*values_of(equation.operands)}
         needs[equation] = Needs(values, of_operand and own[0].is_costly)
     return needs
 
 
 def needed_values(active: ActiveGraph) -> list[int]:
-    """The values that the rules make elemental Jacobians of."""
+    """The values that the elemental Jacobians are built from."""
     return values_needed_for(needs_of(active), ())
 
 
 def values_needed_for(needs: Mapping[Equation, Needs], early: Sequence[Equation]) -> list[int]:
-    """The values that elemental Jacobians are made of, in their order in the program.
+    """The values that elemental Jacobians are built from, in program order.
 
     Args:
-        needs: what each is made of.
-        early: equations whose derivative is kept itself.
+        needs: the needs of each equation.
+        early: equations whose derivative itself is kept.
     """
-    apart = set(early)
-    rest = [own.values for equation, own in needs.items() if equation not in apart]
+    excluded = set(early)
+    rest = [own.values for equation, own in needs.items() if equation not in excluded]
     return sorted(frozenset[int]().union(*rest))
 
 
 def early_partials(needs: Mapping[Equation, Needs], fixed: Set[int]) -> list[Equation]:
-    """Equations whose derivative is kept in place of their operand, computed with the values.
+    """Equations whose derivative is computed with the values and kept instead of the operand.
 
-    The derivative of a sine takes as long as the sine. Where its operand would be kept for nothing
-    else, the derivative is as large, and the compiler makes both of them in one pass.
+    The derivative of a sine costs as much as the sine. If the operand would be kept for nothing
+    else, the derivative takes no more memory, and the compiler computes both in one pass.
 
     Args:
-        needs: what the elemental Jacobians of a program are made of.
-        fixed: values that are there later in any case.
+        needs: the needs of a program's equations.
+        fixed: values that will be available later in any case.
     """
-    candidates = [one for one, own in needs.items() if own.partial and not own.values & fixed]
+    candidates = [
+        equation for equation, own in needs.items() if own.partial and not own.values & fixed
+    ]
     others = set(values_needed_for(needs, candidates)) if candidates else set()
-    return [one for one in candidates if not needs[one].values & others]
+    return [equation for equation in candidates if not needs[equation].values & others]
 
 
 def _is_scaling(edge: Any) -> bool:

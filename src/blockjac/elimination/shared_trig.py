@@ -1,9 +1,9 @@
-"""Sines and cosines of scalars: computed once, stored, and read by all that need them.
+"""Sines and cosines of scalars, computed once, stored, and shared.
 
-On a CPU the compiler takes a sine for as cheap as a sum, and computes it again in each of the loops
-that read it: for a robot arm's Jacobian at thousands of points twelve times two hundred. Where a
-whole function is one of scalars (at many points, under `jax.vmap`), its sines and cosines are
-therefore written to memory, by a form that the compiler does not see through.
+On a CPU the compiler treats a sine as no more expensive than a sum and recomputes it in every loop
+that reads it: over two thousand times instead of twelve for the Jacobian of a robot arm. If all
+variables of a function are scalars (typically at many points, under `jax.vmap`), its sines and
+cosines are therefore written to memory in a form that the compiler does not fuse.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from blockjac.blocks import Block
 from blockjac.graph.graph import Equation, Graph, Operand
 
 TRIG = ("sin", "cos")
-"""Primitives whose value and derivative are a sine and a cosine of one operand."""
+"""Primitives whose value and derivative are the sine and cosine of their operand."""
 
 FEWEST = 4
-"""How many of them a function must have."""
+"""The fewest sines and cosines for which storing them pays."""
 
 
 class SharedTrig:
-    """The stored sines and cosines of a graph, by the value that they are of."""
+    """The stored sines and cosines of a graph, by the number of the operand's value."""
 
     def __init__(self) -> None:
         self._pairs: dict[int, tuple[Any, Any]] = {}
 
     @staticmethod
     def of(graph: Graph, active: Set[int]) -> SharedTrig | None:
-        """A store for this graph; None where it does not pay."""
+        """A store for this graph; None if it does not pay."""
         if is_tracing() or any(graph.avals[vertex].shape for vertex in active):
             return None
-        found = sum(is_trig(equation, graph) for equation in graph.equations)
-        return SharedTrig() if found >= FEWEST and jax.default_backend() == "cpu" else None
+        count = sum(is_trig(equation, graph) for equation in graph.equations)
+        return SharedTrig() if count >= FEWEST and jax.default_backend() == "cpu" else None
 
     def value(self, equation: Equation, array: Any) -> Any:
-        """What the equation computes."""
+        """The result of the equation."""
         sine, cosine = self._pair(equation, array)
         return sine if equation.primitive.name == "sin" else cosine
 
     def edge(self, equation: Equation, array: Any) -> Block:
-        """Its derivative."""
+        """The derivative of the equation."""
         sine, cosine = self._pair(equation, array)
         return Block.from_dense(cosine if equation.primitive.name == "sin" else -sine, 0)
 
@@ -59,17 +59,17 @@ class SharedTrig:
 
 
 def is_trig(equation: Equation, graph: Graph) -> bool:
-    """Whether an equation is the sine or cosine of a real scalar that is no literal."""
+    """Whether an equation is the sine or cosine of a real scalar variable."""
     if equation.primitive.name not in TRIG or not isinstance(equation.operands[0], Operand):
         return False
     aval = graph.aval(equation.operands[0])
     return aval.shape == () and jnp.issubdtype(aval.dtype, jnp.floating)
 
 
-def _stored(one: Any, other: Any) -> tuple[Any, Any]:
-    """Two arrays, read back from memory: two writes to one buffer are not fused into readers."""
-    place = (0,) * (jnp.ndim(one) + 1)
-    buffer = jnp.zeros((2, *jnp.shape(one)), one.dtype)
-    for number, array in enumerate((one, other)):
-        buffer = lax.dynamic_update_slice(buffer, array[None], (number, *place[1:]))
+def _stored(sine: Any, cosine: Any) -> tuple[Any, Any]:
+    """Write two arrays to one buffer and read them back, which the compiler does not fuse."""
+    start = (0,) * jnp.ndim(sine)
+    buffer = jnp.zeros((2, *jnp.shape(sine)), sine.dtype)
+    for number, array in enumerate((sine, cosine)):
+        buffer = lax.dynamic_update_slice(buffer, array[None], (number, *start))
     return buffer[0], buffer[1]

@@ -17,7 +17,7 @@ from blockjac.algebra.cost import Abstract, Cost
 from blockjac.algebra.dense import dense
 from blockjac.algebra.plan_cache import AbstractBlock, BlockSignature, signature_of
 from blockjac.blocks import Block, add, star
-from blockjac.elimination.eliminate import EliminationGraph, Vertex
+from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
 from blockjac.operators.operator import Operator
 
 SAME = 0

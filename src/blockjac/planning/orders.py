@@ -17,7 +17,8 @@ from blockjac.algebra.cost import Cost, OverBudget
 from blockjac.algebra.dense import dense
 from blockjac.algebra.sums import compact
 from blockjac.elimination.active_graph import ActiveGraph
-from blockjac.elimination.eliminate import EliminationGraph, Vertex, eliminate
+from blockjac.elimination.eliminate import eliminate
+from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
 from blockjac.elimination.linearize import LinearizedGraph
 from blockjac.errors import OrderError
 from blockjac.operators.operator import Operator

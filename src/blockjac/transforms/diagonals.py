@@ -23,7 +23,8 @@ from blockjac.algebra.dense import along, dense
 from blockjac.algebra.star import star_along
 from blockjac.blocks import Block, add
 from blockjac.elimination.active_graph import ActiveGraph
-from blockjac.elimination.eliminate import EliminationGraph, Vertex, eliminate
+from blockjac.elimination.eliminate import eliminate
+from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
 from blockjac.elimination.linearize import linearize_to_results
 from blockjac.engine.arguments import ArgNums, Call
 from blockjac.engine.computations import NO_LIMIT, Arrays

@@ -18,7 +18,8 @@ from blockjac.base.promises import keeping_structure
 from blockjac.blocks import Block
 from blockjac.devices import kind
 from blockjac.elimination.active_graph import ActiveGraph
-from blockjac.elimination.eliminate import EliminationGraph, Vertex, eliminate
+from blockjac.elimination.eliminate import eliminate
+from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
 from blockjac.elimination.evaluate import evaluate
 from blockjac.elimination.linearize import LinearizedGraph, lead_to_results, linearize
 from blockjac.engine.arguments import ArgNums, Call, check_argnums, check_callable, traced_call
