@@ -16,7 +16,8 @@ from blockjac.algebra.backend import planning
 from blockjac.algebra.losses import recording
 from blockjac.blocks import Block
 from blockjac.errors import BlockjacError, Loss, StructureLostError
-from blockjac.operators.operator import OperatorGroup, pulled_through, pushed_through
+from blockjac.operators.map_group import MapGroup
+from blockjac.operators.operator import pulled_through, pushed_through
 
 SIZE = 40
 RNG = np.random.default_rng(0)
@@ -515,7 +516,7 @@ def test_nothing_is_noted_without_being_asked_for(monkeypatch):
         jax.eval_shape(blockjac.block_jacobian(no_rule, require_structure=True), X)
 
 
-class Shifting(OperatorGroup):
+class Shifting(MapGroup):
     """A shift: structured as a block, and dense where it is applied."""
 
     def __init__(self) -> None:

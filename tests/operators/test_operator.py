@@ -9,7 +9,8 @@ import pytest
 from blockjac import Block
 from blockjac.algebra.backend import planning
 from blockjac.blocks import Factor, Index, Label, Term
-from blockjac.operators.operator import OperatorGroup, compose
+from blockjac.operators.map_group import MapGroup
+from blockjac.operators.operator import compose
 
 B, N, M, K, P = 5, 3, 2, 4, 6
 
@@ -44,7 +45,7 @@ def group(pull=True, push=True, named=True):
             jnp.einsum("bnp,bn->p", W, y) + jnp.einsum("bp,b->p", S, s),
         ]
 
-    return OperatorGroup(
+    return MapGroup(
         out_shapes=[(B, N), (B,)],
         wrt_shapes=[(B, M), (K, B), (P,)],
         dtypes=[jnp.float64] * 3,
@@ -151,7 +152,7 @@ def test_pushforward_is_the_transpose(name, way):
     """The same blocks transposed, pushed through the transposed group."""
     tangent = COTANGENTS[name].T
     own = group(**WAYS[way])
-    transposed = OperatorGroup(
+    transposed = MapGroup(
         own.wrt_shapes,
         own.out_shapes,
         own.out_dtypes,
@@ -284,7 +285,7 @@ def test_a_plan_has_the_structure_of_what_it_plans(name):
 
 
 def test_one_value_on_a_named_axis_has_no_label():
-    own = OperatorGroup(
+    own = MapGroup(
         [(1, 2)],
         [(1, 2)],
         [jnp.float64],
@@ -310,7 +311,7 @@ def scaled_columns():
         widths.append(y.shape[-1])
         return [left.T @ y, right.T @ jnp.sum(jnp.broadcast_to(y, (N, K)), 1)]
 
-    own = OperatorGroup(
+    own = MapGroup(
         [(N, K)],
         [(2, K), (2,)],
         [jnp.float64] * 2,

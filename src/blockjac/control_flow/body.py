@@ -309,15 +309,8 @@ class NestedGroup(OperatorGroup):
             wrt_shapes=[vertex_shape(inputs[place]) for place in self.columns],
             dtypes=[real_dtype(inputs[place].dtype) for place in self.columns],
             out_dtypes=[real_dtype(outs[place].dtype) for place in self.rows],
-            pull=lambda parts: self._dense(self.pullback([Block.from_dense(p, 0) for p in parts])),
-            push=lambda parts: self._dense(
-                self.pushforward([Block.from_dense(p, p.ndim) for p in parts])
-            ),
             name=name,
         )
-
-    def _dense(self, blocks: Blocks) -> list[Any]:
-        return [None if block is None else block.dense() for block in blocks]
 
     def placed(self) -> list[list[Any]]:
         """The operators by result and operand of the equation; None for the others."""
@@ -334,10 +327,10 @@ class NestedGroup(OperatorGroup):
     def pullback(self, cotangents: Blocks) -> list[Block | None]:
         """`sum over results of cotangent star J`, for each operand that is differentiated."""
         given = present(cotangents)
-        if self.pull is None:
-            return self._pull_by_blocks(given)
+        if not self.can_pull:
+            return self.pull_by_blocks(given)
         if self.carries and any(map(may_lose, given.values())):
-            return cheapest(lambda: self._pulled(cotangents), lambda: self._pull_by_blocks(given))
+            return cheapest(lambda: self._pulled(cotangents), lambda: self.pull_by_blocks(given))
         return self._pulled(cotangents)
 
     def _pulled(self, cotangents: Blocks) -> list[Block | None]:
@@ -347,10 +340,10 @@ class NestedGroup(OperatorGroup):
     def pushforward(self, tangents: Blocks) -> list[Block | None]:
         """`sum over operands of J star tangent`, for each result that is differentiated."""
         given = present(tangents)
-        if self.push is None:
-            return self._push_by_blocks(given)
+        if not self.can_push:
+            return self.push_by_blocks(given)
         if self.carries and any(may_lose(block) for block in given.values()):
-            return cheapest(lambda: self._pushed(tangents), lambda: self._push_by_blocks(given))
+            return cheapest(lambda: self._pushed(tangents), lambda: self.push_by_blocks(given))
         return self._pushed(tangents)
 
     def _pushed(self, tangents: Blocks) -> list[Block | None]:
@@ -364,11 +357,15 @@ class NestedGroup(OperatorGroup):
             known.update(self._written_beside(row, column))
         return known[row, column]
 
+    def written(self, row: int, column: int) -> Block:
+        """One of the blocks alone."""
+        return self._written_beside(row, column)[row, column]
+
     def _written_beside(self, row: int, column: int) -> dict[tuple[int, int], Block]:
         """The blocks that come with one: those of its row, or those of its column."""
         out_shape, wrt_shape = tuple(self.out_shapes[row]), tuple(self.wrt_shapes[column])
-        by_rows = self.push is None or (
-            self.pull is not None and math.prod(out_shape) <= math.prod(wrt_shape)
+        by_rows = not self.can_push or (
+            self.can_pull and math.prod(out_shape) <= math.prod(wrt_shape)
         )
         if by_rows:
             identity = Block.identity(out_shape, self.out_dtypes[row])

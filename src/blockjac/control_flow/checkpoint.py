@@ -90,8 +90,11 @@ class RecomputedGroup(NestedGroup):
         super().__init__("checkpoint", outs, inputs, active)
         self.equation, self.inputs, self.residuals = equation, inputs, residuals
         self.body: Body = remembered(equation, active, _body_of)
-        if not self.body.reversible:
-            self.pull = None
+
+    @property
+    def can_pull(self) -> bool:
+        """Whether the body's operators can be."""
+        return self.body.reversible
 
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
         """After the values once more; a barrier keeps the compiler from reusing the first ones."""

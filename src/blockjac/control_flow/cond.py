@@ -198,9 +198,12 @@ class SwitchGroup(NestedGroup):
     ) -> None:
         super().__init__("cond", outs, inputs, active)
         self.bodies = branches_of(equation, active)
-        if not all(body.reversible for body in self.bodies):
-            self.pull = None
         self.platforms, self.inputs, self.kept = _platforms(equation), inputs, residuals
+
+    @property
+    def can_pull(self) -> bool:
+        """Whether the operators of all branches can be."""
+        return all(body.reversible for body in self.bodies)
 
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
         """By the branch that ran."""

@@ -93,7 +93,11 @@ class RuleGroup(NestedGroup):
         super().__init__("custom_vjp_call", outs, inputs, active)
         self.body, self.residuals = body, residuals
         self.zeros = zeros
-        self.push = None  # by blocks
+
+    @property
+    def can_push(self) -> bool:
+        """A rule is for cotangents: tangents go through by the blocks that it gives."""
+        return False
 
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
         """`q star J` is the transpose of `bwd star q.T`."""

@@ -18,7 +18,7 @@ from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
 from blockjac.graph.graph import Equation
-from blockjac.operators.operator import OperatorGroup
+from blockjac.operators.map_group import MapGroup
 from blockjac.rules.fallback import BY_JAX
 from blockjac.rules.registry import OPERATOR_RULES, OperatorRule
 from blockjac.terms.block import delta_pairs
@@ -89,20 +89,22 @@ class SolveGroup(NestedGroup):
         self.matvec: Body = remembered(equation, active, _matvec_of)
         self.auxiliary = len(outs) - len(self.solution)
         self.inverse = self._inverse(remembered(equation, active, _names_of))
-        if equation.params["jaxprs"].transpose_solve is None:
-            self.pull = None
 
-    def _inverse(self, names: tuple[Any, Any] | None) -> OperatorGroup:
+    @property
+    def can_pull(self) -> bool:
+        """Whether the transposed system can be solved."""
+        return self.equation.params["jaxprs"].transpose_solve is not None
+
+    def _inverse(self, names: tuple[Any, Any] | None) -> MapGroup:
         """From right-hand sides to solutions, which have the same shapes."""
         shapes = [tuple(one.shape) for one in self.solution]
         dtypes = [one.dtype for one in self.solution]
-        turns = self.equation.params["jaxprs"].transpose_solve is not None
-        return OperatorGroup(
+        return MapGroup(
             out_shapes=shapes,
             wrt_shapes=shapes,
             dtypes=dtypes,
             out_dtypes=dtypes,
-            pull=self._solve_transposed if turns else None,
+            pull=self._solve_transposed if self.can_pull else None,
             push=self._solve,
             name="custom_linear_solve",
             row_axes=None if names is None else [names[0]],

@@ -184,12 +184,15 @@ class ScanGroup(NestedGroup):
         self, loop: Loop, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
     ) -> None:
         super().__init__("scan", outs, inputs, active)
-        if not loop.body.reversible:
-            self.pull = None
         self.loop, self.inputs, self.residuals = loop, inputs, residuals
         graph = loop.body.graph
         self.x_axes = [_step_axis(graph.avals[one]) for one in loop.parted(graph.inputs)[2]]
         self.y_axes = [_step_axis(graph.aval(one)) for one in graph.outputs[loop.carry :]]
+
+    @property
+    def can_pull(self) -> bool:
+        """Whether the operators of a step can be."""
+        return self.loop.body.reversible
 
     # Backwards
 

@@ -70,9 +70,13 @@ class WhileGroup(NestedGroup):
         self, equation: Equation, inputs: Arrays, outs: Arrays, active: Sequence[bool]
     ) -> None:
         super().__init__("while", outs, inputs, active)
-        self.pull = None
         self.equation, self.inputs = equation, inputs
         self.body: Body = remembered(equation, active, _body_of)
+
+    @property
+    def can_pull(self) -> bool:
+        """How many steps there will be is not known: there is no way back."""
+        return False
 
     def _pushed_by_a_step(self, edges: EliminationGraph, tangents: Blocks) -> list[Block | None]:
         with in_a_step():

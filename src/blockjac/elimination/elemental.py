@@ -20,7 +20,7 @@ from blockjac.elimination.evaluate import Point, operand_array
 from blockjac.elimination.shared_trig import is_trig
 from blockjac.graph.graph import Equation, Graph, Operand
 from blockjac.graph.known_zeros import FACTORS
-from blockjac.operators.operator import Edge, Operator
+from blockjac.operators.operator import Edge, Operator, OperatorGroup
 from blockjac.operators.tied import RepeatedGroup
 from blockjac.rules import RULES
 from blockjac.rules.complex_numbers import complex_rule
@@ -57,15 +57,12 @@ def elemental(active: ActiveGraph, point: Point, in_place: bool = False) -> Elim
                 rows = applied(equation, inputs, rows) if in_place else rows
             if graph.zeros and equation.primitive.name in FACTORS:
                 rows = [_without_zeros(equation, rows[0], graph)]
-            if not point.whole:
-                _backwards_only(rows)
+            rows = _at(equation, rows, backwards_only=not point.whole)
             rows = _without_repeated(rows, tails)
             edges.equations.update(dict.fromkeys(equation.results, equation))
             for head, row in zip(heads, rows, strict=True):
                 for tail, edge in zip(tails, row, strict=True):
                     if head is not None and tail is not None and edge is not None:
-                        if isinstance(edge, Operator):
-                            edge.group.equation = equation
                         edges.add(tail, head, _named(edge, names))
     return edges
 
@@ -77,7 +74,8 @@ def _without_zeros(equation: Equation, row: list[Any], graph: Graph) -> list[Any
         block = row[position]
         nonzero = graph.zeros.get(multiplier.value) if isinstance(multiplier, Operand) else None
         if nonzero is not None and isinstance(block, Operator):
-            block.group.without_zeros(position, nonzero)
+            operator = block.group.without_zeros(position, nonzero)
+            reduced[position] = replace(block, group=operator)
         if nonzero is None or not isinstance(block, Block) or len(block.terms) != 1:
             continue
         factors = block.terms[0].factors
@@ -116,12 +114,23 @@ def _is_operator(edge: Any) -> bool:
     return isinstance(edge, Operator)
 
 
-def _backwards_only(rows: Sequence[Sequence[Any]]) -> None:
-    """Remove the pushforwards of operators whose operands are not known."""
-    for row in rows:
-        for edge in row:
-            if isinstance(edge, Operator) and edge.group.pull is not None:
-                edge.group.push = None
+def _at(equation: Equation, rows: Sequence[Sequence[Any]], backwards_only: bool) -> list[list[Any]]:
+    """The edges with their operators told which equation they are of.
+
+    Args:
+        equation: that equation.
+        rows: its edges, by result and operand.
+        backwards_only: whether operands are not known any more, which only a pullback can do
+            without.
+    """
+    groups: dict[OperatorGroup, OperatorGroup] = {}
+    for group in {edge.group: None for row in rows for edge in row if _is_operator(edge)}:
+        only_pulled = backwards_only and group.can_pull
+        groups[group] = group.changed(equation=equation, is_backwards_only=only_pulled)
+    return [
+        [replace(edge, group=groups[edge.group]) if _is_operator(edge) else edge for edge in row]
+        for row in rows
+    ]
 
 
 def _named(edge: Edge, names: dict[int, str]) -> Edge:

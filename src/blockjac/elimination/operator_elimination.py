@@ -52,9 +52,9 @@ class OperatorElimination:
 
     def is_pulled(self, pending: Container[Vertex]) -> bool:
         """Whether the edges that leave the results can be pulled back now, at no higher cost."""
-        if self.group.pull is None or not self._rows_are_last():
+        if not self.group.can_pull or not self._rows_are_last():
             return False
-        if self.group.push is None or any(tail in pending for tail in self.columns):
+        if not self.group.can_push or any(tail in pending for tail in self.columns):
             return True
         heads = {
             head: edge
@@ -70,7 +70,7 @@ class OperatorElimination:
 
     def is_pushed(self, pending: Container[Vertex]) -> bool:
         """Whether every edge that enters the operands is final."""
-        return self.group.push is not None and not any(tail in pending for tail in self.columns)
+        return self.group.can_push and not any(tail in pending for tail in self.columns)
 
     def _edge_from(self, tail: Vertex) -> Operator:
         return self._own(self.edges.leaving[tail])[0][1]

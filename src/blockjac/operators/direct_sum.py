@@ -77,7 +77,7 @@ def pushed_together(group: OperatorGroup, tangents: Tangents, wanted: Collection
         tangents: what enters it.
         wanted: places of the results that matter.
     """
-    if group.push is None:
+    if not group.can_push:
         return {one: pushed_through(group, own) for one, own in tangents.items()}
     forwards = _Map(
         group, "forwards", partial(pushed_through, group), partial(pushed_in_one, group)
@@ -93,7 +93,7 @@ def pulled_together(group: OperatorGroup, cotangents: Tangents, wanted: Collecti
         cotangents: what leaves it, by result.
         wanted: places of the inputs that matter.
     """
-    if group.pull is None:
+    if not group.can_pull:
         return {one: pulled_through(group, own) for one, own in cotangents.items()}
     backwards = _Map(
         group,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blockjac.operators.batched_map import LinearMap, through_jointly
-from blockjac.operators.operator import OperatorGroup, present
+from blockjac.operators.map_group import MapGroup
+from blockjac.operators.operator import present
 from blockjac.terms.block import Block, rebuilt
 
 
-class CompleteGroup(OperatorGroup):
+class CompleteGroup(MapGroup):
     """An operator that takes all terms added and all factors multiplied out; deltas stay.
 
     A collective acts on the numbers of all devices, so that a factor of this device cannot wait
@@ -17,8 +18,7 @@ class CompleteGroup(OperatorGroup):
     first: a graph that holds one is eliminated backwards, or forwards, from end to end.
     """
 
-    def __post_init__(self) -> None:
-        self.whole = True
+    whole = True
 
     def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
         """`sum over outputs of cotangent star J`, for each input; None for no cotangent."""
@@ -26,8 +26,8 @@ class CompleteGroup(OperatorGroup):
         if not given:
             return [None] * len(self.wrt_shapes)
         self._tell_of(given)
-        if self.pull is None:
-            return self._pull_by_blocks(given)
+        if not self.can_pull:
+            return self.pull_by_blocks(given)
         return _through(given, self._backward())
 
     def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:

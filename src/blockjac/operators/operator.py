@@ -8,18 +8,18 @@ the group names that axis, and blocks that pass through keep what they have ther
 
 from __future__ import annotations
 
+import copy
 import math
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import FrozenInstanceError, dataclass
+from typing import Any, ClassVar, Self
 
-from blockjac.algebra import arrays
 from blockjac.algebra.backend import backend, planned, planning, settled
 from blockjac.algebra.losses import (
     Unknown,
     at_equation,
     is_following,
-    is_full,
     is_recording,
     note,
     note_excess,
@@ -28,81 +28,125 @@ from blockjac.algebra.losses import (
 )
 from blockjac.algebra.outside import outside_parts
 from blockjac.algebra.star import star
-from blockjac.errors import report_lost_structure
-from blockjac.operators.batched_map import LinearMap, Side, through, through_jointly
-from blockjac.terms.block import Block, rebuilt
-from blockjac.terms.term import Term
+from blockjac.terms.block import Block
 
 Arrays = Sequence[Any]
 Names = Sequence[Sequence[Hashable]]
 
 
-@dataclass(eq=False)
-class OperatorGroup:
+class _Frozen(ABCMeta):
+    """Instances are assigned to in `__init__` alone; a change afterwards makes a copy."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        instance = super().__call__(*args, **kwargs)
+        vars(instance)["_is_frozen"] = True
+        return instance
+
+
+class OperatorGroup(metaclass=_Frozen):
     """The Jacobian of one equation as a linear map, applied and never written down.
+
+    Frozen. What an operator can do are its methods: `pullback` where `can_pull`, `pushforward`
+    where `can_push`, and `block` always.
 
     Attributes:
         out_shapes: shapes of the results.
         wrt_shapes: shapes of the inputs.
         dtypes: dtypes of the inputs.
         out_dtypes: dtypes of the results.
-        pull: cotangents of all results (a list of arrays) to cotangents of all inputs; None if only
-            `push` exists.
-        push: tangents of all inputs to tangents of all results; None if only `pull` exists.
         name: what it is, for explanations.
-        row_axes: for each result, a name or None for each axis. The map acts apart on each value of
-            an axis that has the same name in a result and in an input: a delta of that block. An
-            input that lacks a result's name sums over that axis. None if no axis has a name.
-        column_axes: the same for each input.
-        uniform: the names of axes along which the map does the same everywhere. There `pull` and
-            `push` must take any number of values, so that a constant goes through once.
-        structured: whether all structure that the equation has is in these names; if not, the user
-            is told once that it was lost.
-        place: file and line of the equation, for what the user is told.
-        takes_none: whether `pull` and `push` take None for what is zero, so that no 0 is multiplied
-            by an infinite derivative that nobody asks for.
-        whole: whether each row (or column) of what goes in has to go in as it is, zeros too.
-        unknown: why nothing but the names is known of the structure that the equation has; None
+        unknown: why nothing is known of the structure that the equation has, or only a part; None
             where all of it is.
         equation: the equation of the graph, where losses of structure are looked for.
-        carries: whether the map is a program of its own, through which a block passes in one form
-            in which all but deltas is dense.
         plans: what was found out about blocks of given structures that go through, see
             `direct_sum`.
+        whole: whether each row (or column) of what goes in has to go in as it is, zeros too.
+        carries: whether the map is a program of its own, through which a block passes in one form
+            in which all but deltas is dense.
     """
 
-    out_shapes: Sequence[tuple[int, ...]]
-    wrt_shapes: Sequence[tuple[int, ...]]
-    dtypes: Sequence[Any]
-    out_dtypes: Sequence[Any]
-    pull: Callable[[Arrays], Arrays] | None
-    push: Callable[[Arrays], Arrays] | None
-    name: str = ""
-    row_axes: Names | None = None
-    column_axes: Names | None = None
-    uniform: frozenset[Hashable] = frozenset()
-    structured: bool = False
-    place: str = ""
-    takes_none: bool = False
     whole: bool = False
-    unknown: Unknown | None = None
-    equation: Any = None
     carries: ClassVar[bool] = False
-    plans: dict[Any, Any] = field(default_factory=dict, repr=False)
-    _blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        out_shapes: Sequence[tuple[int, ...]],
+        wrt_shapes: Sequence[tuple[int, ...]],
+        dtypes: Sequence[Any],
+        out_dtypes: Sequence[Any],
+        name: str = "",
+        unknown: Unknown | None = None,
+    ) -> None:
+        self.out_shapes, self.wrt_shapes = out_shapes, wrt_shapes
+        self.dtypes, self.out_dtypes = dtypes, out_dtypes
+        self.name, self.unknown = name, unknown
+        self.equation: Any = None
+        self.is_backwards_only = False
+        self.plans: dict[Any, Any] = {}
+        self._blocks: dict[tuple[int, int], Block] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_is_frozen" in vars(self):
+            raise FrozenInstanceError(f"cannot assign to field {name!r}")
+        super().__setattr__(name, value)
+
+    def changed(self, **fields: Any) -> Self:
+        """A copy with other values of some attributes; nothing is written down of it yet."""
+        changed = copy.copy(self)
+        vars(changed).update(fields, plans={}, _blocks={})
+        return changed
+
+    @property
+    def can_pull(self) -> bool:
+        """Whether cotangents can be pulled back."""
+        return True
+
+    @property
+    def can_push(self) -> bool:
+        """Whether tangents can be pushed forward: not where operands are not known any more."""
+        return not self.is_backwards_only
 
     @property
     def held(self) -> Any:
         """The arrays that a rule has made this of, as a pytree; a pass keeps its own."""
         return ()
 
-    def without_zeros(self, place: int, may: Any) -> None:
-        """Take note of where what multiplies an operand is known to be zero; no use here.
+    @abstractmethod
+    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
+        """`sum over outputs of cotangent star J`, for each input; None for no cotangent.
+
+        Args:
+            cotangents: for each output a block with respect to it, all of the same `out_shape`.
+        """
+
+    @abstractmethod
+    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
+        """`sum over inputs of J star tangent`, for each output; None for no tangent.
+
+        Args:
+            tangents: for each input a block of it, all of the same `wrt_shape`.
+        """
+
+    @abstractmethod
+    def written(self, row: int, column: int) -> Block:
+        """One of the blocks, written out."""
+
+    def block(self, row: int, column: int) -> Block:
+        """One of the blocks, written out once."""
+        known = backend().memory(self._blocks)
+        if (row, column) not in known:
+            known[row, column] = self.written(row, column)
+        return known[row, column]
+
+    def without_zeros(self, place: int, may: Any) -> OperatorGroup:
+        """The operator where what multiplies an operand is known to be zero; no use here.
 
         Args:
             place: of the operand that is differentiated.
             may: where the other one may hold another number than zero.
         """
+        del place, may
+        return self
 
     def edges(self) -> list[list[Operator]]:
         """One operator for each output and input."""
@@ -110,70 +154,6 @@ class OperatorGroup:
             [Operator(self, row, column) for column in range(len(self.wrt_shapes))]
             for row in range(len(self.out_shapes))
         ]
-
-    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
-        """`sum over outputs of cotangent star J`, for each input; None for no cotangent.
-
-        Args:
-            cotangents: for each output a block with respect to it, all of the same `out_shape`.
-        """
-        given = present(cotangents)
-        if not given:
-            return [None] * len(self.wrt_shapes)
-        self._tell_of(given)
-        if self.pull is None:
-            return self._pull_by_blocks(given)
-        if self._is_wide(given):
-            return cheapest(lambda: self._pull_applied(given), lambda: self._pull_by_blocks(given))
-        return self._pull_applied(given)
-
-    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
-        """`sum over inputs of J star tangent`, for each output; None for no tangent.
-
-        Args:
-            tangents: for each input a block of it, all of the same `wrt_shape`.
-        """
-        given = present(tangents)
-        if not given:
-            return [None] * len(self.out_shapes)
-        if self.push is None:
-            self._tell_of(given)
-            return self._push_by_blocks(given)
-        flipped = [None if block is None else block.T for block in tangents]
-        dtype = next(iter(given.values())).dtype
-        return [
-            None if answer is None else _typed(answer.T, dtype)
-            for answer in self._transposed().pullback(flipped)
-        ]
-
-    def block(self, row: int, column: int) -> Block:
-        """One of the blocks, written out by whichever direction is narrower."""
-        known = backend().memory(self._blocks)
-        if (row, column) not in known:
-            known[row, column] = self._written(row, column)
-        return known[row, column]
-
-    def _written(self, row: int, column: int) -> Block:
-        results, inputs = self._results(), self._inputs()
-        pulls = results.core(row, inputs, column)
-        pushes = inputs.core(column, results, row)
-        if self.push is None or (self.pull is not None and pulls <= pushes):
-            rows = Block.identity(self.out_shapes[row], self.out_dtypes[row])
-            return through(rows, self._backward().only([row], [column]))[0]
-        columns = Block.identity(self.wrt_shapes[column], self.dtypes[column])
-        return _typed(
-            through(columns, self._forward().only([column], [row]))[0].T, self.dtypes[column]
-        )
-
-    def _tell_of(self, given: dict[int, Block]) -> None:
-        """Tell of the structure that is lost where more than one number is differentiated."""
-        block = next(iter(given.values()))
-        if block.out_shape and block.wrt_shape and not self.structured:
-            backend().perform(report_lost_structure, self.name, self.place)
-        if self.unknown is not None and is_following():
-            for one in given.values():
-                if several(one.out_shape) and several(one.wrt_shape) and not is_full(one):
-                    self.note_unknown()
 
     def note_unknown(self) -> None:
         """Note the loss of this equation's own structure, if it may have had any."""
@@ -189,84 +169,19 @@ class OperatorGroup:
         if self.unknown is not None and core:
             note(self.unknown.reason, self.unknown.advice, core, None, self.name)
 
-    def _is_wide(self, given: dict[int, Block]) -> bool:
-        """Whether more is asked for than a block has rows or columns that differ in structure."""
-        results, inputs = self._results(), self._inputs()
-        narrowest = min(
-            min(results.core(row, inputs, column), inputs.core(column, results, row))
-            for row in given
-            for column in range(len(self.wrt_shapes))
-        )
-        return any(math.prod(block.out_shape) > narrowest for block in given.values())
-
-    def _pull_applied(self, given: dict[int, Block]) -> list[Block | None]:
-        """By passes of the map: one for all outputs, or one for each term if that is cheaper."""
-        if len(given) == 1 and len(next(iter(given.values())).terms) == 1:
-            return self._pull_separately(given)
-        if not next(iter(given.values())).out_shape:
-            return self._pull_jointly(given)
-        return cheapest(lambda: self._pull_jointly(given), lambda: self._pull_separately(given))
-
-    def _pull_separately(self, given: dict[int, Block]) -> list[Block | None]:
-        columns = range(len(self.wrt_shapes))
-        answers = [
-            through(block, self._backward().only([row], columns)) for row, block in given.items()
-        ]
-        return [added([answer[column] for answer in answers]) for column in columns]
-
-    def _pull_jointly(self, given: dict[int, Block]) -> list[Block | None]:
-        columns = range(len(self.wrt_shapes))
-        return [*through_jointly([*given.values()], self._backward().only([*given], columns))]
-
-    def _pull_by_blocks(self, given: dict[int, Block]) -> list[Block | None]:
+    def pull_by_blocks(self, given: dict[int, Block]) -> list[Block | None]:
+        """The pullback by blocks that are written out."""
         return [
             added([star(block, self.block(row, column)) for row, block in given.items()])
             for column in range(len(self.wrt_shapes))
         ]
 
-    def _push_by_blocks(self, given: dict[int, Block]) -> list[Block | None]:
+    def push_by_blocks(self, given: dict[int, Block]) -> list[Block | None]:
+        """The pushforward by blocks that are written out."""
         return [
             added([star(self.block(row, column), block) for column, block in given.items()])
             for row in range(len(self.out_shapes))
         ]
-
-    def _transposed(self) -> OperatorGroup:
-        """The transposed Jacobian: outputs and inputs change places."""
-        return OperatorGroup(
-            self.wrt_shapes,
-            self.out_shapes,
-            self.out_dtypes,
-            self.dtypes,
-            self.push,
-            self.pull,
-            self.name,
-            self.column_axes,
-            self.row_axes,
-            self.uniform,
-            self.structured,
-            self.place,
-            self.takes_none,
-            self.whole,
-            self.unknown,
-            self.equation,
-            {(column, row): block.T for (row, column), block in self._blocks.items()},
-        )
-
-    def _results(self) -> Side:
-        return _side(self.out_shapes, self.out_dtypes, self.row_axes)
-
-    def _inputs(self) -> Side:
-        return _side(self.wrt_shapes, self.dtypes, self.column_axes)
-
-    def _backward(self) -> LinearMap:
-        if self.pull is None:
-            raise ValueError("this operator has no pullback")
-        return LinearMap(self.pull, self._results(), self._inputs(), self.uniform, self.takes_none)
-
-    def _forward(self) -> LinearMap:
-        if self.push is None:
-            raise ValueError("this operator has no pushforward")
-        return LinearMap(self.push, self._inputs(), self._results(), self.uniform, self.takes_none)
 
 
 @dataclass(frozen=True, eq=False)
@@ -430,32 +345,10 @@ def present(blocks: Sequence[Block | None]) -> dict[int, Block]:
     return {place: block for place, block in enumerate(blocks) if block is not None and block.terms}
 
 
-def _side(shapes: Sequence[Sequence[int]], dtypes: Sequence[Any], names: Names | None) -> Side:
-    if names is None:
-        names = [(None,) * len(shape) for shape in shapes]
-    return Side(tuple(map(tuple, shapes)), tuple(dtypes), tuple(map(tuple, names)))
-
-
 def cheapest(*ways: Callable[[], list[Block | None]]) -> list[Block | None]:
     """What the way gives whose plan takes the least time; the first of equals."""
     plans = [(way, *planned(way)) for way in ways]
     return settled(*min(plans, key=lambda plan: plan[2].seconds()))
-
-
-def _typed(block: Block, dtype: Any) -> Block:
-    """The block with its numbers in another dtype; masks stay masks."""
-    if block.dtype == dtype:
-        return block
-    terms = [
-        Term(
-            tuple(one if arrays.is_mask(one) else arrays.cast(one, dtype) for one in term.factors),
-            term.out,
-            term.wrt,
-            term.coefficient,
-        )
-        for term in block.terms
-    ]
-    return rebuilt(block.out_shape, block.wrt_shape, dtype, terms)
 
 
 def added(blocks: Sequence[Block | None]) -> Block | None:

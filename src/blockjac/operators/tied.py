@@ -24,13 +24,21 @@ class RepeatedGroup(OperatorGroup):
             wrt_shapes=[inner.wrt_shapes[column] for column in firsts],
             dtypes=[inner.dtypes[column] for column in firsts],
             out_dtypes=inner.out_dtypes,
-            pull=inner.pull,
-            push=inner.push,
             name=inner.name,
-            whole=inner.whole,
             unknown=inner.unknown,
         )
         self.inner, self.members = inner, members
+        self.whole, self.equation = inner.whole, inner.equation
+
+    @property
+    def can_pull(self) -> bool:
+        """As the operator by operand."""
+        return self.inner.can_pull
+
+    @property
+    def can_push(self) -> bool:
+        """As the operator by operand."""
+        return self.inner.can_push
 
     def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
         """`sum over outputs of cotangent star J`, for each variable."""
@@ -45,9 +53,9 @@ class RepeatedGroup(OperatorGroup):
                 full[column] = tangent
         return self.inner.pushforward(full)
 
-    def block(self, row: int, column: int) -> Block:
+    def written(self, row: int, column: int) -> Block:
         """The sum of the operands' blocks."""
-        if isinstance(self.inner, CompleteGroup) and self.push is not None:  # both at once
+        if isinstance(self.inner, CompleteGroup) and self.can_push:  # both at once
             tangents: list[Block | None] = [None] * len(self.members)
             tangents[column] = Block.identity(self.wrt_shapes[column], self.dtypes[column])
             whole = self.pushforward(tangents)[row]

@@ -298,8 +298,6 @@ class Holomorphic(OperatorGroup):
             wrt_shapes=[(2, *jacobian.wrt_shape)],
             dtypes=[dtype],
             out_dtypes=[dtype],
-            pull=None,
-            push=None,
             name="complex numbers",
         )
         self.jacobian = jacobian
@@ -309,12 +307,10 @@ class Holomorphic(OperatorGroup):
         """The complex Jacobian."""
         return self.jacobian
 
-    def block(self, row: int, column: int) -> Block:
+    def written(self, row: int, column: int) -> Block:
         """The real block of the parts."""
-        known = backend().memory(self._blocks)
-        if (row, column) not in known:
-            known[row, column] = realified(self.jacobian)
-        return known[row, column]
+        del row, column
+        return realified(self.jacobian)
 
     def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
         """`cotangent star J`."""
@@ -433,17 +429,15 @@ class FourierTransform(OperatorGroup):
             wrt_shapes=[vertex_shape(operand)],
             dtypes=[real_dtype(operand.dtype)],
             out_dtypes=[real_dtype(out.dtype)],
-            pull=None,
-            push=None,
             name="fft",
         )
-        self.equation = equation
-        self.rank = len(equation.params["fft_lengths"])
+        self.transform, self.params = equation.primitive, equation.params
+        self.rank = len(self.params["fft_lengths"])
         self.out, self.operand = (
             jax.ShapeDtypeStruct(value.shape, value.dtype) for value in (out, operand)
         )
 
-    def block(self, row: int, column: int) -> Block:
+    def written(self, row: int, column: int) -> Block:
         """The matrix of the transform on its axes, deltas on all others."""
         del column
         answer = self.pullback([Block.identity(self.out_shapes[row], self.out_dtypes[row])])[0]
@@ -467,7 +461,7 @@ class FourierTransform(OperatorGroup):
         return [rebuilt(pushed.out_shape, pushed.wrt_shape, tangent.dtype, pushed.terms)]
 
     def _forwards(self, array: Any) -> Any:
-        return compat.bind(self.equation.primitive, [array], self.equation.params)[0]
+        return compat.bind(self.transform, [array], self.params)[0]
 
     def _backwards(self, array: Any) -> Any:
         batch = array.shape[: array.ndim - self.rank]
@@ -520,7 +514,7 @@ class FourierTransform(OperatorGroup):
         self, value: Any, shape: tuple[int, ...], dtype: Any, transform: Callable[[Any], Any]
     ) -> Any:
         entries = max(math.prod(shape), math.prod(value.shape))
-        length = math.prod(self.equation.params["fft_lengths"])
+        length = math.prod(self.params["fft_lengths"])
         return backend().array(
             shape,
             dtype,

@@ -26,6 +26,7 @@ from blockjac.base import compat
 from blockjac.blocks import Block, Index, Label, Term
 from blockjac.graph.graph import Equation
 from blockjac.operators.batched_map import LinearMap, Side, through
+from blockjac.operators.map_group import MapGroup
 from blockjac.operators.operator import OperatorGroup
 from blockjac.rules.fallback import BY_JAX
 from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows, labels_of, plain
@@ -230,7 +231,7 @@ def _arranged(axes: Sequence[int], indices: Sequence[Index]) -> tuple[Index, ...
     return tuple(own[axis] for axis in range(len(own)))
 
 
-class OneOperand(OperatorGroup):
+class OneOperand(MapGroup):
     """A convolution as a linear map of one operand.
 
     An example of the result depends on the same example of the left operand alone.
@@ -255,10 +256,9 @@ class OneOperand(OperatorGroup):
         self.convolution, self.operand, self.other = convolution, operand, other
         self.may: np.ndarray | None = None
 
-    def without_zeros(self, place: int, may: np.ndarray) -> None:
-        """Leave out the places where the other operand is known to be zero, once written down."""
-        if place == self.operand:
-            self.may = may
+    def without_zeros(self, place: int, may: np.ndarray) -> OperatorGroup:
+        """Without the places where the other operand is known to be zero, once written down."""
+        return self.changed(may=may) if place == self.operand else self
 
     def pushed(self, tangents: Sequence[Any]) -> list[Any]:
         """The convolution of one tangent with the other operand."""
@@ -271,7 +271,8 @@ class OneOperand(OperatorGroup):
         (backwards,) = jax.linear_transpose(self.pushed, [variable])(list(cotangents))
         return list(backwards)
 
-    def _written(self, row: int, column: int) -> Block:
+    def written(self, row: int, column: int) -> Block:
+        """The term that stores the other operand."""
         del row, column
         return self.convolution.block(self.operand, self.other, self.may)
 
@@ -347,16 +348,11 @@ class BothOperands(OperatorGroup):
             wrt_shapes=[shape for part in parts for shape in part.wrt_shapes],
             dtypes=[dtype for part in parts for dtype in part.dtypes],
             out_dtypes=parts[0].out_dtypes,
-            pull=lambda given: [one for part in parts for one in part.pulled(given)],
-            push=lambda given: [
-                sum(part.pushed([one])[0] for part, one in zip(parts, given, strict=True))
-            ],
             name=parts[0].name,
-            structured=True,
         )
         self.parts = parts
 
-    def block(self, row: int, column: int) -> Block:
+    def written(self, row: int, column: int) -> Block:
         """The term that stores the other operand."""
         return self.parts[column].block(row, 0)
 

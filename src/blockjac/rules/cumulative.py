@@ -18,6 +18,7 @@ from blockjac.algebra.sums import summed
 from blockjac.base.promises import is_structure_kept
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.graph.known_zeros import LARGEST
+from blockjac.operators.map_group import MapGroup
 from blockjac.operators.operator import Operator, OperatorGroup
 from blockjac.rules.registry import labels_of, made, over, plain, rule
 from blockjac.terms.block import delta_pairs, rebuilt
@@ -162,7 +163,7 @@ def _running(name: str, operand: Any, axis: int, reverse: bool, combine: Combina
     return (Operator(Running(name, operand, axis, reverse, combine), 0, 0),)
 
 
-class Running(OperatorGroup):
+class Running(MapGroup):
     """The derivative of the running results of any associative combination along an axis.
 
     It is the scan of the combination over values and tangents together: linear in the tangents, so
@@ -264,13 +265,11 @@ class RunningSum(OperatorGroup):
             wrt_shapes=[tuple(shape)],
             dtypes=[dtype],
             out_dtypes=[dtype],
-            pull=lambda parts: [lax.cumsum(parts[0], axis, reverse=not reverse)],
-            push=lambda parts: [lax.cumsum(parts[0], axis, reverse=reverse)],
             name="cumsum",
         )
         self.axis, self.from_end = axis, reverse
 
-    def block(self, row: int, column: int) -> Block:
+    def written(self, row: int, column: int) -> Block:
         """The triangle of ones along the axis, a mask that stores no numbers."""
         return self._through(
             Block.identity(self.out_shapes[row], self.dtypes[column]), self.from_end

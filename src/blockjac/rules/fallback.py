@@ -18,6 +18,7 @@ from blockjac.algebra.losses import Unknown
 from blockjac.base import compat
 from blockjac.graph.graph import Equation
 from blockjac.graph.trace import is_inexact
+from blockjac.operators.map_group import MapGroup
 from blockjac.operators.operator import OperatorGroup
 from blockjac.rules.registry import OperatorRule
 
@@ -102,7 +103,7 @@ def fallback(
     if any(jnp.issubdtype(value.dtype, jnp.complexfloating) for value in (*outs, *inputs)):
         shown = f"{name} of complex numbers"
     out_dtypes = [real_dtype(outs[place].dtype) for place in smooth]
-    group = OperatorGroup(
+    group = MapGroup(
         out_shapes=[vertex_shape(outs[place]) for place in smooth],
         wrt_shapes=[tuple(part.shape) for part in point],
         dtypes=[part.dtype for part in point],

@@ -172,16 +172,11 @@ class WriteGroup(OperatorGroup):
             wrt_shapes=[operand.wrt_shape, update.wrt_shape],
             dtypes=[operand.dtype, update.dtype],
             out_dtypes=[operand.dtype],
-            pull=lambda parts: _dense(self.pullback([Block.from_dense(part, 0) for part in parts])),
-            push=lambda parts: _dense(
-                self.pushforward([Block.from_dense(part, part.ndim) for part in parts])
-            ),
             name=name,
-            structured=True,
         )
         self.write, self.blocks = write, blocks
 
-    def block(self, row: int, column: int) -> Block:
+    def written(self, row: int, column: int) -> Block:
         """The structured block."""
         return self.blocks[column]
 
@@ -190,16 +185,16 @@ class WriteGroup(OperatorGroup):
         given = present(cotangents)
         if not given:
             return [None, None]
-        return cheapest(lambda: self._pulled(given[0]), lambda: self._pull_by_blocks(given))
+        return cheapest(lambda: self._pulled(given[0]), lambda: self.pull_by_blocks(given))
 
     def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
         """The same write into the tangents."""
         given = present(tangents)
         if OPERAND not in given:
-            return self._push_by_blocks(given) if given else [None]
+            return self.push_by_blocks(given) if given else [None]
         return cheapest(
             lambda: [self._pushed(given[OPERAND], given.get(UPDATE))],
-            lambda: self._push_by_blocks(given),
+            lambda: self.push_by_blocks(given),
         )
 
     def _pulled(self, cotangent: Block) -> list[Block | None]:
@@ -330,29 +325,24 @@ class ReadGroup(OperatorGroup):
             wrt_shapes=[block.wrt_shape],
             dtypes=[block.dtype],
             out_dtypes=[block.dtype],
-            pull=lambda parts: _dense(self.pullback([Block.from_dense(parts[0], 0)])),
-            push=lambda parts: _dense(
-                self.pushforward([Block.from_dense(parts[0], parts[0].ndim)])
-            ),
             name=name,
-            structured=True,
         )
         self.read, self.blocks = read, [block]
 
-    def block(self, row: int, column: int) -> Block:
+    def written(self, row: int, column: int) -> Block:
         """The structured block."""
         return self.blocks[column]
 
     def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
         """By the block."""
-        return self._pull_by_blocks(present(cotangents))
+        return self.pull_by_blocks(present(cotangents))
 
     def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
         """The same read from the tangents."""
         given = present(tangents)
         if not given:
             return [None]
-        return cheapest(lambda: [self._pushed(given[0])], lambda: self._push_by_blocks(given))
+        return cheapest(lambda: [self._pushed(given[0])], lambda: self.push_by_blocks(given))
 
     def _pushed(self, tangent: Block) -> Block:
         turned, shape = tangent.T, tuple(self.out_shapes[0])
@@ -362,10 +352,6 @@ class ReadGroup(OperatorGroup):
         found = carried.applied(self.read.get, carried.array(turned, pairs), shape)
         own = [(i, self.read.partner[j]) for i, j in pairs]
         return carried.block(found, own, shape, tangent.dtype).T
-
-
-def _dense(blocks: Sequence[Block | None]) -> list[Any]:
-    return [None if block is None else block.dense() for block in blocks]
 
 
 class _Carried:

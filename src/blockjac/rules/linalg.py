@@ -16,7 +16,7 @@ from jax import lax
 from blockjac.base import compat
 from blockjac.graph.graph import Equation
 from blockjac.graph.trace import is_inexact
-from blockjac.operators.operator import OperatorGroup
+from blockjac.operators.map_group import MapGroup
 from blockjac.rules.fallback import of_moving, packed, placed, real_dtype, unpacked, vertex_shape
 from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows
 
@@ -60,7 +60,7 @@ def factor_edges(
         return jax.linear_transpose(push, tangent)([cotangents[place] for place in asked])
 
     depth = matrix.ndim - 2
-    group = OperatorGroup(
+    group = MapGroup(
         out_shapes=[vertex_shape(outs[place]) for place in smooth],
         wrt_shapes=[tangent.shape],
         dtypes=[tangent.dtype],
@@ -135,7 +135,7 @@ def _solve_group(
             full[place] = unpacked(tangent, inputs[place].dtype)
         return [packed(push(full))]
 
-    group = OperatorGroup(
+    group = MapGroup(
         out_shapes=[vertex_shape(right)],
         wrt_shapes=[vertex_shape(inputs[place]) for place in moving],
         dtypes=[real_dtype(inputs[place].dtype) for place in moving],

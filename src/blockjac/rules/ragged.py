@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.graph.graph import Equation
-from blockjac.operators.operator import OperatorGroup
+from blockjac.operators.map_group import MapGroup
 from blockjac.rules.fallback import BY_JAX, placed
 from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows
 
@@ -123,7 +123,7 @@ def _maps(
     return {"pull": pull, "push": push}
 
 
-class RaggedProduct(OperatorGroup):
+class RaggedProduct(MapGroup):
     """A ragged product by its operands.
 
     JAX batches no ragged product, so that a single derivative is a ragged product again, and
@@ -155,7 +155,7 @@ class RaggedProduct(OperatorGroup):
             column_axes=[names[place] for place in moving],
             structured=True,
         )
-        self.alone = OperatorGroup(
+        self.alone = MapGroup(
             self.out_shapes,
             self.wrt_shapes,
             self.dtypes,

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from blockjac.base import compat
 from blockjac.graph.graph import Equation
-from blockjac.operators.operator import OperatorGroup
+from blockjac.operators.map_group import MapGroup
 from blockjac.rules.fallback import packed, placed, real_dtype, unpacked, vertex_shape
 from blockjac.rules.linalg import factor_edges, factorized, names_of
 from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows
@@ -303,7 +303,7 @@ def _edges(equation: Equation, matrix: Any, outs: Sequence[Any], push: Push, pul
         ]
         return [packed(pull(given))]
 
-    group = OperatorGroup(
+    group = MapGroup(
         out_shapes=[vertex_shape(out) for out in outs],
         wrt_shapes=[vertex_shape(matrix)],
         dtypes=[real_dtype(matrix.dtype)],
