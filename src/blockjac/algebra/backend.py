@@ -31,13 +31,16 @@ class Backend(ABC):
     """What the algebra asks for where it makes an array, or decides what to make.
 
     Attributes:
-        cost: of the plan under way; None where operations are emitted.
         knows_places: whether masks that are known while a program is traced are looked into, entry
             by entry. A plan that is made for its price alone does not.
     """
 
-    cost: Cost | None
     knows_places: bool
+
+    @property
+    @abstractmethod
+    def cost(self) -> Cost | None:
+        """The cost of the plan under way; None where operations are emitted."""
 
     @property
     def follows_places(self) -> bool:
@@ -146,8 +149,11 @@ class Backend(ABC):
 class Emit(Backend):
     """Operations are emitted by `jax.numpy`, under a trace or one by one."""
 
-    cost = None
     knows_places = True
+
+    @property
+    def cost(self) -> None:  # noqa: D102
+        return None
 
     def factor(  # noqa: D102
         self,
@@ -207,8 +213,12 @@ class Price(Backend):
     """
 
     def __init__(self, cost: Cost, knows_places: bool) -> None:
-        self.cost: Cost = cost
+        self._cost = cost
         self.knows_places = knows_places
+
+    @property
+    def cost(self) -> Cost:  # noqa: D102
+        return self._cost
 
     def factor(  # noqa: D102
         self,

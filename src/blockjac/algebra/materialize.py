@@ -193,7 +193,7 @@ def _priced(
     # Multiplied while the result is written: what is read counts, and no product between.
     work = arrays.work_of_product(factors, coefficient) if factors else {}
     backend().charge(0, sum(factor.numel * factor.array.dtype.itemsize for factor in factors))
-    return backend().factor(labels, dtype, lambda: None, **work)
+    return backend().factor(labels, dtype, lambda: None, reads=(), **work)
 
 
 def _is_constant(axis: Axis, axes: Sequence[Axis], carried: Set[Label]) -> bool:

@@ -281,16 +281,12 @@ class ScanGroup(NestedGroup):
             lambda: _swept(given, *self._abstract_arrays(given), seen),
         )
 
-    def _abstract_arrays(self, forms: FormsOfShares) -> list[list[Any]]:
+    def _abstract_arrays(self, forms: FormsOfShares) -> tuple[list[Any], list[Any], list[Any]]:
         """What stands for the arrays that a loop gives: carried, summed and stacked ones."""
-        carried, summed = (
-            [form and form.abstract() for form in own] for own in (forms.carry, forms.summed)
-        )
-        return [
-            carried,
-            summed,
-            [form and form.abstract(self.loop.length) for form in forms.slices],
-        ]
+        carried = [form and form.abstract() for form in forms.carry]
+        summed = [form and form.abstract() for form in forms.summed]
+        stacked = [form and form.abstract(self.loop.length) for form in forms.slices]
+        return carried, summed, stacked
 
     def _looped(
         self,
