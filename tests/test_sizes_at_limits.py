@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import blockjac
-from blockjac.algebra import index_arrays, listed, masks, nonzeros
+from blockjac.algebra import index_arrays, masks, nonzeros
+from blockjac.algebra.mask_layout import MOST_RUNS
 from blockjac.algebra.sums import MAX_TERMS
 from blockjac.graph import known_zeros
 from blockjac.rules.cumulative import MAX_WRITTEN
@@ -201,7 +202,7 @@ SWEEPS: dict[str, tuple[Family, int]] = {
     "gathers at constants": (gathers_at_constants, MAX_TERMS),
     "gathers at run time": (gathers_at_run_time, MAX_TERMS),
     "shifts and gathers": (shifts_and_gathers_at_run_time, MAX_TERMS),
-    "diagonals of a constant": (diagonals_of_a_constant, nonzeros.MOST_RUNS),
+    "diagonals of a constant": (diagonals_of_a_constant, MOST_RUNS),
     "a large constant": (a_large_constant, int(known_zeros.LARGEST**0.5)),
     "a running product": (a_running_product, MAX_WRITTEN),
     "products of windows": (products_of_windows, WIDE),
@@ -212,7 +213,7 @@ LOWERED: dict[str, tuple[Family, tuple[int, ...], Any, str, int]] = {
     "entries of a list": (
         overlapping_elements,
         (890, 900, 901, 1000),
-        listed,
+        listing,
         "MOST_LISTED",
         14400,
     ),

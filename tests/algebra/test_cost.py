@@ -16,7 +16,7 @@ import blockjac.algebra
 from blockjac.algebra.arrays import is_known_mask
 from blockjac.algebra.backend import planning
 from blockjac.algebra.cost import Abstract
-from blockjac.algebra.materialize import as_dense_axes
+from blockjac.algebra.dense_axes import as_dense_axes
 from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
 from blockjac.planning.jaxpr_cost import operations
 from blockjac.terms.block import flatten, rebuilt, unflatten

@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 from support.oracle import entries as by_definition
 from support.strategies import blocks, shapes, terms
 
-from blockjac.algebra.entries import (
-    are_disjoint,
-    are_distinct,
-    is_determined,
-    pieces,
-    places,
-    shape_of,
-    values,
-)
+from blockjac.algebra.distinct import are_disjoint, are_distinct, is_determined
+from blockjac.algebra.entries import pieces, places, shape_of, values
 from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term
 
 SOME = settings(max_examples=min(60, settings.default.max_examples))

@@ -10,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.algebra import arrays
+from blockjac.algebra.axis_layout import Axis
 from blockjac.algebra.backend import backend
-from blockjac.algebra.entries import are_distinct, pieces, places, values
+from blockjac.algebra.dense_axes import unpaired
+from blockjac.algebra.distinct import are_distinct
+from blockjac.algebra.entries import pieces, places, values
 from blockjac.algebra.index_equations import Contradiction, IndexEquations
-from blockjac.algebra.materialize import LARGEST_POSITION, Axis, materialize, unpaired
+from blockjac.algebra.materialize import LARGEST_POSITION, materialize
 from blockjac.algebra.pieces import joined, joint_axis
 from blockjac.algebra.placed import parted
 from blockjac.base.tracing import is_tracing

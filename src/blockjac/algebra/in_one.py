@@ -6,7 +6,8 @@ import functools
 from collections.abc import Sequence
 
 from blockjac.algebra import arrays
-from blockjac.algebra.materialize import Axis, materialize
+from blockjac.algebra.axis_layout import Axis
+from blockjac.algebra.materialize import materialize
 from blockjac.algebra.nonzeros import joint_mask
 from blockjac.algebra.pieces import joined, joint_axis
 from blockjac.algebra.placed import parted

@@ -24,7 +24,8 @@ import numpy as np
 from blockjac.algebra import arrays
 from blockjac.algebra.backend import backend
 from blockjac.algebra.cost import Cost
-from blockjac.algebra.entries import are_distinct, pieces, places
+from blockjac.algebra.distinct import are_distinct
+from blockjac.algebra.entries import pieces, places
 from blockjac.base import compat
 from blockjac.base.context import setting
 from blockjac.errors import Loss

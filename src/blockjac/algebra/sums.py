@@ -11,20 +11,20 @@ import numpy as np
 from blockjac.algebra import arrays
 from blockjac.algebra.arrays import is_known_mask
 from blockjac.algebra.backend import backend
-from blockjac.algebra.entries import are_distinct
+from blockjac.algebra.distinct import are_distinct
 from blockjac.algebra.in_one import in_one
-from blockjac.algebra.listed import (
+from blockjac.algebra.listed import in_a_list
+from blockjac.algebra.listing import (
     Listing,
     count_listed,
-    in_a_list,
     is_listable,
     listing,
     parts_to_list,
     running_listing,
 )
 from blockjac.algebra.losses import is_recording, note_sum
+from blockjac.algebra.mask_layout import NUMBERS_A_PLACE
 from blockjac.algebra.masks import either
-from blockjac.algebra.nonzeros import NUMBERS_A_PLACE
 from blockjac.algebra.two_blocks import over_batches, worked_out_once
 from blockjac.errors import BlockShapeError
 from blockjac.terms.block import Block, delta_pairs, leaves, rebuilt

@@ -11,7 +11,7 @@ from jax import lax
 
 from blockjac.algebra.backend import backend
 from blockjac.algebra.cost import Abstract
-from blockjac.algebra.materialize import as_dense_axes
+from blockjac.algebra.dense_axes import as_dense_axes
 from blockjac.algebra.star import star
 from blockjac.blocks import Block, Factor, Term
 from blockjac.terms.block import delta_pairs, rebuilt

@@ -11,7 +11,8 @@ from typing import Any
 from blockjac.algebra.backend import backend
 from blockjac.algebra.losses import at_equation, is_following
 from blockjac.algebra.nonzeros import pattern_over, without_zeros
-from blockjac.algebra.replay import note, played, type_of
+from blockjac.algebra.replay import note, played
+from blockjac.algebra.scores import type_of
 from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.elimination.active_graph import OWN_RULE, ActiveGraph, operator_rule_of

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 import blockjac.control_flow  # noqa: F401  (its passes must be registered)
-from blockjac.algebra.nonzeros import NUMBERS_A_PLACE, without_masks
+from blockjac.algebra.mask_layout import NUMBERS_A_PLACE
+from blockjac.algebra.nonzeros import without_masks
 from blockjac.algebra.sums import compact
 from blockjac.base import compat
 from blockjac.base.promises import keeping_structure

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from blockjac.algebra.distinct import are_distinct
 from blockjac.algebra.entries import (
     Grid,
     Piece,
     all_inside,
-    are_distinct,
     check_countable,
     check_no_batch,
     check_one,

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.algebra.nonzeros import layout
+from blockjac.algebra.mask_layout import layout
 from blockjac.base import compat
 from blockjac.graph.graph import Equation, Graph, Literal, Operand, values_of
 

@@ -22,8 +22,8 @@ from jax import lax
 from blockjac.algebra import arrays
 from blockjac.algebra.backend import backend
 from blockjac.algebra.cost import Abstract, Cost
+from blockjac.algebra.dense_axes import as_dense_axes
 from blockjac.algebra.in_one import in_one
-from blockjac.algebra.materialize import as_dense_axes
 from blockjac.algebra.sums import summed
 from blockjac.algebra.tidy import tidy
 from blockjac.base import compat

@@ -13,7 +13,7 @@ from jax import lax
 
 from blockjac.algebra import arrays
 from blockjac.algebra.backend import backend
-from blockjac.algebra.materialize import as_dense_axes
+from blockjac.algebra.dense_axes import as_dense_axes
 from blockjac.algebra.sums import summed
 from blockjac.base.promises import is_structure_kept
 from blockjac.blocks import Block, Factor, Index, Label, Term

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from blockjac.algebra.distinct import are_distinct
 from blockjac.algebra.entries import (
     LARGEST,
     Grid,
     Piece,
     all_inside,
-    are_distinct,
     check_countable,
     check_one,
     check_room,

@@ -1,0 +1,69 @@
+"""Whether terms have a position in common."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from blockjac.algebra.backend import planning
+from blockjac.algebra.entries import Grid
+from blockjac.algebra.index_equations import Contradiction, IndexEquations
+from blockjac.terms.block import Block
+from blockjac.terms.index import Label
+from blockjac.terms.term import Term
+
+
+def are_distinct(grid: Grid) -> bool:
+    """Whether it is certain, from the structure, that no two entries have the same place."""
+    return all(
+        all(is_determined(term) for term in block.terms)
+        and all(
+            are_disjoint(one, other, block) for one, other in itertools.combinations(block.terms, 2)
+        )
+        for row in grid
+        for block in row
+    )
+
+
+def is_determined(term: Term) -> bool:
+    """Whether the place of an entry tells the value of each label, so that none is there twice."""
+    known: set[Label] = set()
+    waiting = [index for index in term.indices if index.labels]
+    progress = True
+    while progress and waiting:
+        progress = False
+        for index in list(waiting):
+            if index.lookup is not None and not set(index.lookup.labels) <= known:
+                continue
+            unknown = [(abs(step), label) for label, step in index.strides if label not in known]
+            if _is_readable(unknown):
+                known.update(label for _, label in unknown)
+                waiting.remove(index)
+                progress = True
+    return set(term.labels) <= known
+
+
+def _is_readable(steps: Sequence[tuple[int, Label]]) -> bool:
+    """Whether `sum step * label` tells all labels: each step is longer than all below reach."""
+    reach = 0
+    for step, label in sorted(steps, key=lambda pair: pair[0]):
+        if step <= reach:
+            return False
+        reach += step * (label.size - 1)
+    return True
+
+
+def are_disjoint(one: Term, other: Term, block: Block) -> bool:
+    """Whether two terms certainly have no place in common: their indices cannot agree."""
+    other = other.relabelled()
+    equations = [
+        (left, right, size)
+        for left, right, size in zip(one.indices, other.indices, block.shape, strict=True)
+        if left.lookup is None and right.lookup is None
+    ]
+    try:
+        with planning():
+            IndexEquations([], [], (), [*one.labels, *other.labels], 1).solve(equations)
+    except Contradiction:
+        return True
+    return False
