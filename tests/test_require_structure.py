@@ -16,8 +16,8 @@ from blockjac.algebra.backend import planning
 from blockjac.algebra.losses import recording
 from blockjac.blocks import Block
 from blockjac.errors import BlockjacError, Loss, StructureLostError
+from blockjac.operators.compose import pulled_through, pushed_through
 from blockjac.operators.map_group import MapGroup
-from blockjac.operators.operator import pulled_through, pushed_through
 
 SIZE = 40
 RNG = np.random.default_rng(0)

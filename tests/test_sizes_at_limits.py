@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 import blockjac
-from blockjac.algebra import index_arrays, masks, nonzeros
+from blockjac.algebra import index_arrays, listing, masks, nonzeros
 from blockjac.algebra.mask_layout import MOST_RUNS
 from blockjac.algebra.sums import MAX_TERMS
 from blockjac.graph import known_zeros
-from blockjac.rules.cumulative import MAX_WRITTEN
+from blockjac.rules.running import MAX_WRITTEN
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ import pytest
 from blockjac import Block
 from blockjac.algebra.backend import planning
 from blockjac.blocks import Factor, Index, Label, Term
+from blockjac.operators.compose import compose
 from blockjac.operators.map_group import MapGroup
-from blockjac.operators.operator import compose
 
 B, N, M, K, P = 5, 3, 2, 4, 6
 

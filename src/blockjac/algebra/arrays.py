@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from blockjac.algebra.arithmetic import plus, scaled, times
 from blockjac.algebra.backend import backend
-from blockjac.base import compat
 from blockjac.terms.factor import Factor, numel, sizes, union
 from blockjac.terms.factor import unique as unique  # beside the others, for `arrays.unique`
 from blockjac.terms.index import Label
@@ -150,60 +149,6 @@ def is_known_mask(factor: Factor) -> bool:
 
 def _is_one(coefficient: Any) -> bool:
     return isinstance(coefficient, int | float | complex) and coefficient == 1
-
-
-def scaled(array: Any, coefficient: Any, dtype: Any) -> Any:
-    """An array times a static scalar, without an operation for 1 and with a negation for -1."""
-    if coefficient == 1:
-        return array
-    is_of_jax = isinstance(array, jax.Array)
-    if coefficient == -1:
-        return lax.neg(array) if is_of_jax and array.dtype != np.dtype(bool) else -array
-    if is_of_jax and array.dtype == dtype and isinstance(coefficient, int | float | complex):
-        return lax.mul(array, np.asarray(coefficient, dtype))
-    return array * jnp.asarray(coefficient, dtype)
-
-
-def times(left: Any, right: Any) -> Any:
-    """`left * right`, past the promotion of `jax.numpy` where nothing is to be promoted."""
-    return lax.mul(left, right) if _are_alike(left, right) else left * right
-
-
-def plus(left: Any, right: Any) -> Any:
-    """`left + right`, likewise."""
-    return lax.add(left, right) if _are_alike(left, right) else left + right
-
-
-def shifted(array: Any, constant: Any) -> Any:
-    """An array plus a static scalar."""
-    is_number = isinstance(constant, int | float | complex) and array.dtype != np.dtype(bool)
-    if is_number and isinstance(array, jax.Array):
-        return lax.add(array, np.asarray(constant, array.dtype))
-    return array + jnp.asarray(constant, array.dtype)
-
-
-def _are_alike(left: Any, right: Any) -> bool:
-    """Whether both are arrays of JAX of one type, of numbers."""
-    return (
-        isinstance(left, jax.Array)
-        and isinstance(right, jax.Array)
-        and left.shape == right.shape
-        and left.dtype == right.dtype
-        and left.dtype != np.dtype(bool)
-    )
-
-
-def where(condition: Any, array: Any, dtype: Any) -> Any:
-    """The array where a condition of its rank holds, and 0 elsewhere."""
-    is_plain = isinstance(array, jax.Array) and array.dtype == dtype
-    if not is_plain or compat.mesh_axes() or compat.is_placed(jax.typeof(array)):
-        return jnp.where(condition, array, jnp.zeros((), dtype))
-    shape = np.broadcast_shapes(condition.shape, array.shape)
-    allowed, spread = [
-        one if one.shape == shape else lax.broadcast_in_dim(one, shape, range(len(shape)))
-        for one in (condition, array)
-    ]
-    return lax.select(allowed, spread, lax.full(shape, 0, dtype))
 
 
 def joint_dtype(dtypes: Sequence[Any]) -> Any:

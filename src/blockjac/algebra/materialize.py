@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from blockjac.algebra import arrays
+from blockjac.algebra.arithmetic import where
 from blockjac.algebra.axis_layout import Axis, AxisLayout, derived_of, pivots_of
 from blockjac.algebra.backend import backend
 from blockjac.algebra.index_arrays import index_values
@@ -59,7 +60,7 @@ def _emitted(
     value, padded = layout.value(factors, coefficient, dtype)
     condition = layout.condition(padded)
     if condition is not None:
-        value = arrays.where(condition, value, dtype)
+        value = where(condition, value, dtype)
     return layout.finish(value)
 
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from blockjac.algebra import arrays
+from blockjac.algebra.merging import correspondence
 from blockjac.algebra.star import star
-from blockjac.algebra.sums import correspondence
 from blockjac.terms.block import Block, rebuilt
 from blockjac.terms.index import Index, Label, radix
 from blockjac.terms.term import Term

@@ -11,7 +11,8 @@ import numpy as np
 from blockjac.algebra.backend import backend
 from blockjac.base import compat
 from blockjac.blocks import Block
-from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
+from blockjac.control_flow.body import Blocks, Body, remembered
+from blockjac.control_flow.nested_group import NestedGroup
 from blockjac.control_flow.varying_types import barrier
 from blockjac.elimination.evaluate import Point
 from blockjac.elimination.evaluate import evaluate as evaluate_graph

@@ -21,16 +21,17 @@ from blockjac.algebra.cost import Cost
 from blockjac.algebra.losses import is_recording
 from blockjac.base import compat
 from blockjac.blocks import Block
-from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
+from blockjac.control_flow.body import Blocks, Body, remembered
+from blockjac.control_flow.carry_notes import note_branches
 from blockjac.control_flow.carry_structure import (
     CarryStructure,
     Pattern,
     carry_structure_of,
     joined,
-    note_branches,
     written_cost,
 )
 from blockjac.control_flow.followed import union, unknown
+from blockjac.control_flow.nested_group import NestedGroup
 from blockjac.control_flow.varying_types import alike
 from blockjac.elimination.elimination_graph import EliminationGraph
 from blockjac.elimination.evaluate import Point

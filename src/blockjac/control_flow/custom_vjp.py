@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from blockjac.algebra.losses import BY_RULE, Unknown
 from blockjac.base import compat
 from blockjac.blocks import Block
-from blockjac.control_flow.body import Blocks, Body, NestedGroup
+from blockjac.control_flow.body import Blocks, Body
+from blockjac.control_flow.nested_group import NestedGroup
 from blockjac.graph.graph import Equation
 from blockjac.graph.linearity import is_linear
 from blockjac.graph.trace import is_inexact

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from blockjac.algebra.backend import planning
 from blockjac.base import compat
 from blockjac.blocks import Block
-from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
+from blockjac.control_flow.body import Blocks, Body, remembered
+from blockjac.control_flow.nested_group import NestedGroup
 from blockjac.graph.graph import Equation
 from blockjac.operators.map_group import MapGroup
 from blockjac.rules.fallback import BY_JAX

@@ -16,16 +16,12 @@ from blockjac.algebra.tidy import multiplied_out
 from blockjac.base import compat
 from blockjac.base.tracing import in_a_step
 from blockjac.blocks import Block
-from blockjac.control_flow.body import Blocks, Body, NestedGroup, remembered
-from blockjac.control_flow.carry_structure import (
-    CarryStructure,
-    Pattern,
-    lasting,
-    note_carried,
-    written_cost,
-)
+from blockjac.control_flow.body import Blocks, Body, remembered
+from blockjac.control_flow.carry_notes import note_carried
+from blockjac.control_flow.carry_structure import CarryStructure, Pattern, lasting, written_cost
 from blockjac.control_flow.followed import FormsOfShares, Seen, followed, unknown
-from blockjac.control_flow.scan import grown_body
+from blockjac.control_flow.loop import grown_body
+from blockjac.control_flow.nested_group import NestedGroup
 from blockjac.control_flow.shares import Shares
 from blockjac.control_flow.varying_types import start_of
 from blockjac.elimination.elimination_graph import EliminationGraph

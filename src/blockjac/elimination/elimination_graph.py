@@ -8,7 +8,8 @@ from typing import Any
 
 from blockjac.blocks import Block, add
 from blockjac.graph.graph import Equation
-from blockjac.operators.operator import Edge, compose, written
+from blockjac.operators.compose import compose, written
+from blockjac.operators.operator import Edge
 
 Vertex = Any
 """The number of a vertex of a graph, or `("out", k)` for the k-th result."""

@@ -13,7 +13,8 @@ from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
 from blockjac.elimination.evaluate import Point, evaluate, results
 from blockjac.elimination.shared_trig import SharedTrig
 from blockjac.graph.graph import Graph, Operand
-from blockjac.operators.operator import Edge, written
+from blockjac.operators.compose import written
+from blockjac.operators.operator import Edge
 from blockjac.rules.fallback import real_dtype, vertex_shape
 
 

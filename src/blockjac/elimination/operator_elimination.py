@@ -7,8 +7,9 @@ from collections.abc import Container, Mapping
 
 from blockjac.blocks import Block
 from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
+from blockjac.operators.compose import written
 from blockjac.operators.direct_sum import pulled_together, pushed_together
-from blockjac.operators.operator import Edge, Operator, OperatorGroup, written
+from blockjac.operators.operator import Edge, Operator, OperatorGroup
 
 
 def groups_of(edges: Mapping[Vertex, Edge]) -> list[OperatorGroup]:

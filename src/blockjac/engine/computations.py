@@ -40,7 +40,7 @@ from blockjac.planning.directions import (
     goes_forwards,
     has_one_way,
 )
-from blockjac.rules.complex_numbers import complex_dtype, complexified, is_complex
+from blockjac.rules.complex_parts import complex_dtype, complexified, is_complex
 from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
 
 Arrays = Sequence[Any]

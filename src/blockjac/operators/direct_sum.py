@@ -25,15 +25,8 @@ from blockjac.algebra.plan_cache import signature_of
 from blockjac.algebra.star import star
 from blockjac.base.promises import is_forwards, is_structure_kept
 from blockjac.base.tracing import is_in_a_step
-from blockjac.operators.operator import (
-    OperatorGroup,
-    added,
-    pulled_in_one,
-    pulled_through,
-    pushed_in_one,
-    pushed_through,
-    transposed,
-)
+from blockjac.operators.compose import pulled_in_one, pulled_through, pushed_in_one, pushed_through
+from blockjac.operators.operator import OperatorGroup, added, transposed
 from blockjac.terms.block import Block
 from blockjac.terms.index import Index, Label, collect
 from blockjac.terms.term import Term

@@ -10,7 +10,9 @@ from blockjac.algebra import arrays
 from blockjac.algebra.backend import backend
 from blockjac.algebra.losses import Unknown, is_following, is_full, several
 from blockjac.errors import report_lost_structure
-from blockjac.operators.batched_map import LinearMap, Side, through, through_jointly
+from blockjac.operators.batched_map import through
+from blockjac.operators.joint_map import through_jointly
+from blockjac.operators.linear_map import LinearMap, Side
 from blockjac.operators.operator import OperatorGroup, added, cheapest, present
 from blockjac.terms.block import Block, rebuilt
 from blockjac.terms.term import Term

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blockjac.operators.batched_map import LinearMap, through_jointly
+from blockjac.operators.joint_map import through_jointly
+from blockjac.operators.linear_map import LinearMap
 from blockjac.operators.map_group import MapGroup
 from blockjac.operators.operator import present
 from blockjac.terms.block import Block, rebuilt

@@ -30,7 +30,8 @@ from blockjac.engine.arguments import ArgNums, Call
 from blockjac.engine.computations import NO_LIMIT, Arrays
 from blockjac.errors import BlockShapeError
 from blockjac.graph.graph import Graph
-from blockjac.operators.operator import Edge, compose, written
+from blockjac.operators.compose import compose, written
+from blockjac.operators.operator import Edge
 from blockjac.planning import Order, choose_unfinished
 from blockjac.planning.directions import has_one_way
 from blockjac.transforms.first_order import jacobian

@@ -27,7 +27,8 @@ from blockjac.engine.arguments import ArgNums, Call
 from blockjac.engine.computations import NO_LIMIT, Arrays, Jacobian
 from blockjac.errors import BlockShapeError
 from blockjac.graph.graph import Graph
-from blockjac.operators.operator import Edge, Operator, compose, written
+from blockjac.operators.compose import compose, written
+from blockjac.operators.operator import Edge, Operator
 from blockjac.planning import Order, choose_unfinished
 from blockjac.transforms.shell import Ask, Asked, Orders, P, Transform, as_found
 
