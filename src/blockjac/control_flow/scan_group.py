@@ -28,7 +28,6 @@ from blockjac.control_flow.followed import FormsOfShares, Seen, followed, unknow
 from blockjac.control_flow.loop import Loop
 from blockjac.control_flow.nested_group import NestedGroup
 from blockjac.control_flow.one_by_one import one_by_one, planned_one_by_one
-from blockjac.control_flow.scan import Arrays
 from blockjac.control_flow.shares import Shares, Swept
 from blockjac.control_flow.slices import Slices, aligned_axis, cut_all
 from blockjac.control_flow.swept import any_given, arrays_of, blocks_of, forms_of, step_axis, swept
@@ -36,6 +35,8 @@ from blockjac.elimination.elimination_graph import EliminationGraph
 from blockjac.elimination.evaluate import Point
 from blockjac.operators.operator import transposed
 from blockjac.rules.fallback import real_dtype, vertex_shape
+
+Arrays = Sequence[Any]
 
 
 class ScanGroup(NestedGroup):

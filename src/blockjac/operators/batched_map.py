@@ -10,7 +10,7 @@ the map does the same on each of its values: there a block that is constant goes
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -23,14 +23,12 @@ from blockjac.algebra.dense_axes import as_dense_axes
 from blockjac.algebra.sums import summed
 from blockjac.algebra.tidy import tidy
 from blockjac.base.arrays import Shape
-from blockjac.operators.linear_map import LinearMap, Side, run, work_of
+from blockjac.operators.linear_map import LinearMap, Names, Side, run, work_of
 from blockjac.terms.block import Block
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label
 from blockjac.terms.term import Term
 
-Arrays = Sequence[Any]
-Names = tuple[Hashable, ...]
 """A name or None for each axis of an array."""
 
 

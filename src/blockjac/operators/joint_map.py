@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from blockjac.algebra import arrays
 from blockjac.algebra.backend import backend
 from blockjac.algebra.in_one import in_one
-from blockjac.operators.batched_map import Names
-from blockjac.operators.linear_map import LinearMap, run, work_of
+from blockjac.operators.linear_map import LinearMap, Names, run, work_of
 from blockjac.terms.block import Block, delta_pairs
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label

@@ -15,8 +15,10 @@ from blockjac.algebra.backend import backend
 from blockjac.algebra.cost import Abstract, Cost
 from blockjac.base import compat
 from blockjac.base.arrays import Shape
-from blockjac.operators.batched_map import Arrays, Names
 from blockjac.terms.index import Label
+
+Arrays = Sequence[Any]
+Names = tuple[Hashable, ...]
 
 WORK = 8
 """Scalar operations that a plan counts an entry of a map's input and output, applied once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from jax import lax
 from blockjac.blocks import Block, Label, Term
 from blockjac.operators.operator import Operator
 from blockjac.rules.registry import labels_of, made, over, plain, rule
-from blockjac.rules.running import MAX_WRITTEN, Running, RunningSum, precedes
+from blockjac.rules.running import MAX_WRITTEN, Combination, Running, RunningSum, precedes
 
 
 @rule("cumsum")
@@ -74,10 +73,6 @@ def _triangle(out: Any, operand: Any, axis: int, reverse: bool, values: Any = No
     return made(
         out.shape, operand.shape, operand.dtype, Term(tuple(factors), plain(labels), plain(wrt))
     )
-
-
-Combination = Callable[[Any, Any], tuple[Any, Any, Any]]
-"""Two neighbouring partial results to their joint one, and its derivative by each of them."""
 
 
 def _product(a: Any, b: Any) -> tuple[Any, Any, Any]:

@@ -20,9 +20,11 @@ from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.graph.known_zeros import LARGEST
 from blockjac.operators.map_group import MapGroup
 from blockjac.operators.operator import OperatorGroup
-from blockjac.rules.cumulative import Combination
 from blockjac.terms.block import delta_pairs, rebuilt
 from blockjac.terms.known_indices import is_known, known_values
+
+Combination = Callable[[Any, Any], tuple[Any, Any, Any]]
+"""Two neighbouring partial results to their joint one, and its derivative by each of them."""
 
 MAX_WRITTEN = 128
 """Along a longer axis the triangle of a running product is applied and not written out."""
