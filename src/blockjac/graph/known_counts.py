@@ -16,7 +16,8 @@ import numpy as np
 from blockjac.base.caches import Cache
 from blockjac.graph.demanded import computed
 from blockjac.graph.graph import Equation, Graph, Literal, Operand, values_of
-from blockjac.graph.known_zeros import LARGEST, is_number
+from blockjac.graph.known_zeros import is_number
+from blockjac.graph.zero_rules import LARGEST
 
 _patterns: Cache[dict[int, np.ndarray]] = Cache("zeros of counts", 64)
 

@@ -17,8 +17,8 @@ import numpy as np
 from blockjac.base import compat
 from blockjac.graph.graph import Equation, Known, Literal, Operand
 from blockjac.graph.known_zeros import FACTORS
-from blockjac.graph.known_zeros import RULES as ZEROS_CARRIED
 from blockjac.graph.linearity import RECOMPUTED
+from blockjac.graph.zero_rules import RULES as ZERO_RULES
 
 FIRST_INDEX: Mapping[str, int] = {
     "gather": 1,
@@ -210,7 +210,7 @@ def deciding(jaxpr: Any, given: Sequence[bool], wanted: Sequence[Any] = ()) -> D
         if is_call or not numbers.isdisjoint(equation.outvars):
             is_known = all(one in known for one in equation.outvars)
             numbers.update(_variables(operands) if is_known else ())
-        if (is_call or name in ZEROS_CARRIED) and not zeros.isdisjoint(equation.outvars):
+        if (is_call or name in ZERO_RULES) and not zeros.isdisjoint(equation.outvars):
             zeros.update(_variables(operands))
     return Deciding(
         [one in numbers and one in known for one in jaxpr.invars],

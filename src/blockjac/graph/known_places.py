@@ -27,8 +27,8 @@ from blockjac.graph.known_inside import (
     read_inside,
 )
 from blockjac.graph.known_inside import told as told_of
-from blockjac.graph.known_zeros import LARGEST as LARGEST_MASK
 from blockjac.graph.known_zeros import is_number, patterns_of, zeros_of
+from blockjac.graph.zero_rules import LARGEST as LARGEST_MASK
 
 BYTES_A_PLACE = 32
 """What a place takes that is known: as the program has it, in the structure, and in lists of it.

@@ -17,7 +17,7 @@ from blockjac.algebra.materialize import as_dense_axes
 from blockjac.algebra.sums import summed
 from blockjac.base.promises import is_structure_kept
 from blockjac.blocks import Block, Factor, Index, Label, Term
-from blockjac.graph.known_zeros import LARGEST
+from blockjac.graph.zero_rules import LARGEST
 from blockjac.operators.operator import Operator, OperatorGroup
 from blockjac.rules.registry import labels_of, made, over, plain, rule
 from blockjac.terms.block import delta_pairs, rebuilt
