@@ -19,9 +19,9 @@ from blockjac.batching.writes import Entries, Write
 from blockjac.devices import memory_limit
 from blockjac.graph.demanded import computed
 from blockjac.graph.graph import Atom, Equation, Graph, Literal, Operand, values_of
+from blockjac.graph.inline import Inliner
 from blockjac.graph.known_inside import is_index
 from blockjac.graph.known_places import with_known_places
-from blockjac.graph.trace import Inliner
 
 PROGRAMS: Mapping[str, Sequence[str]] = {
     "scan": ("jaxpr",),

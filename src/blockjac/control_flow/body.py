@@ -35,7 +35,8 @@ from blockjac.elimination.residuals import (
 )
 from blockjac.graph.graph import Equation, Graph, Known, Operand, values_of
 from blockjac.graph.known_places import with_known_places
-from blockjac.graph.trace import graph_of, is_inexact
+from blockjac.graph.linearity import is_inexact
+from blockjac.graph.trace import graph_of
 from blockjac.operators.operator import Edge, OperatorGroup, cheapest, present, written
 from blockjac.rules.fallback import placed, real_dtype, vertex_shape
 from blockjac.rules.registry import Residuals, edition

@@ -75,7 +75,7 @@ def is_linear(closed: Any, chosen: Sequence[bool], first: int = 0) -> bool:
     return all(
         kind in (Kind.LINEAR, Kind.ZERO)
         for kind, result in zip(found[first:], results[first:], strict=True)
-        if _is_inexact(result.aval)
+        if is_inexact(result.aval)
     )
 
 
@@ -102,7 +102,7 @@ def kinds_of(closed: Any, inputs: Kinds, top: bool = False) -> Kinds:
         found = _results(equation, [kind(atom) for atom in equation.invars], top)
         for variable, one in zip(equation.outvars, found, strict=True):
             depends = one in (Kind.LINEAR, Kind.UNKNOWN)
-            known[variable] = Kind.UNKNOWN if depends and not _is_inexact(variable.aval) else one
+            known[variable] = Kind.UNKNOWN if depends and not is_inexact(variable.aval) else one
     return [kind(atom) for atom in jaxpr.outvars]
 
 
@@ -120,7 +120,7 @@ def _results(equation: Any, kinds: Kinds, top: bool) -> Kinds:
     operands = [
         kind
         for kind, atom in zip(kinds, equation.invars, strict=True)
-        if _is_inexact(atom.aval) or name == "convert_element_type"  # of the integer 0, say
+        if is_inexact(atom.aval) or name == "convert_element_type"  # of the integer 0, say
     ]
     return [_of_primitive(name, equation.params, operands)] * count
 
@@ -229,6 +229,7 @@ def _kind_of_constant(value: Any) -> Kind:
     return Kind.CONSTANT if np.any(np.asarray(value)) else Kind.ZERO
 
 
-def _is_inexact(value: Any) -> bool:
-    dtype = getattr(value, "dtype", None)
+def is_inexact(aval: Any) -> bool:
+    """Whether derivatives with respect to such a value exist: floats and complex numbers."""
+    dtype = getattr(aval, "dtype", None)
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
