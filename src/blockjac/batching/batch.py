@@ -1,4 +1,4 @@
-"""A loop as the program of all of its steps at once."""
+"""The program with all steps of a loop taken at once, in place of the loop."""
 
 from __future__ import annotations
 
