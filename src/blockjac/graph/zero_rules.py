@@ -6,7 +6,7 @@ may give any number anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -145,7 +145,7 @@ def _transposed(operands: OperandPatterns) -> Pattern | None:
 
 def _moved(operands: OperandPatterns) -> Pattern | None:
     """The rule of a primitive that only moves numbers: apply it to the patterns."""
-    return _applied(operands, [jnp.asarray(operands.full(n)) for n in range(len(operands))])
+    return _applied(operands, [operands.full(position) for position in range(len(operands))])
 
 
 def _read_at(operands: OperandPatterns) -> Pattern | None:
@@ -175,11 +175,11 @@ def _written_into(operands: OperandPatterns) -> Pattern | None:
     return written != 0
 
 
-def _applied(operands: OperandPatterns, arrays: list[Any]) -> np.ndarray:
-    """The result of the equation's primitive for other arrays, computed now."""
+def _applied(operands: OperandPatterns, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The result of the equation's primitive for other operands, computed now."""
     with jax.ensure_compile_time_eval():
-        arrays = [jnp.asarray(array) for array in arrays]
-        return np.asarray(compat.bind(operands.equation.primitive, arrays, operands.params)[0])
+        values = [jnp.asarray(array) for array in arrays]
+        return np.asarray(compat.bind(operands.equation.primitive, values, operands.params)[0])
 
 
 _ZERO_AT_ZERO = """
