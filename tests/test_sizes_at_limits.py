@@ -19,7 +19,7 @@ import blockjac
 from blockjac.algebra import index_arrays, listing, masks, nonzeros
 from blockjac.algebra.mask_layout import MOST_RUNS
 from blockjac.algebra.sums import MAX_TERMS
-from blockjac.graph import known_zeros
+from blockjac.graph import zero_rules
 from blockjac.rules.running import MAX_WRITTEN
 
 pytestmark = pytest.mark.slow
@@ -203,7 +203,7 @@ SWEEPS: dict[str, tuple[Family, int]] = {
     "gathers at run time": (gathers_at_run_time, MAX_TERMS),
     "shifts and gathers": (shifts_and_gathers_at_run_time, MAX_TERMS),
     "diagonals of a constant": (diagonals_of_a_constant, MOST_RUNS),
-    "a large constant": (a_large_constant, int(known_zeros.LARGEST**0.5)),
+    "a large constant": (a_large_constant, int(zero_rules.LARGEST**0.5)),
     "a running product": (a_running_product, MAX_WRITTEN),
     "products of windows": (products_of_windows, WIDE),
 }

@@ -1,6 +1,6 @@
-"""The memory that is foretold is what the compiler reports, within 15 percent.
+"""The predicted memory is what the compiler reports, within 15 percent.
 
-In a process of its own, since the other tests compile without most optimisations.
+In a process of its own, since the other tests compile without most optimizations.
 """
 
 import json
@@ -86,7 +86,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.slow
-def test_memory_is_foretold():
+def test_memory_is_predicted():
     settings = {"JAX_PLATFORMS": "cpu", "PATH": os.environ.get("PATH", "")}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=settings, check=False

@@ -1,16 +1,14 @@
-"""The graph: names, inlining, and what depends on the inputs."""
+"""The graph: names, and what depends on the inputs."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax import export
 
 import blockjac
 from blockjac.elimination.active_graph import ActiveGraph
-from blockjac.elimination.evaluate import evaluate
 from blockjac.engine.arguments import traced_call
 from blockjac.errors import NoDerivativeError
 from blockjac.graph.trace import trace
@@ -21,10 +19,6 @@ V = jnp.arange(4.0) + 0.5
 def names(fun, *args, argnums=0, **kwargs):
     graph = traced_call("jacobian", fun, argnums, args, kwargs).graph
     return [graph.names[value] for value in graph.inputs]
-
-
-def primitives(graph):
-    return [equation.primitive.name for equation in graph.equations]
 
 
 def test_inputs_are_named_as_in_the_users_function():
@@ -44,19 +38,6 @@ def test_names_go_through_wrappers():
     assert names(jax.jit(fun), V, V) == ["a", "b"]
     assert names(functools.partial(fun, b=V), V)[0] == "a"
     assert names(lambda q, mode, r: q * r, V, "static", V, argnums=2) == ["q", "r"]
-
-
-def test_calls_are_inlined():
-    inner = jax.jit(lambda x: jnp.sin(x) * 2)
-    graph = trace(lambda x: [jax.jit(jax.jit(inner))(x) + jax.jit(inner)(x)], [V], [0])
-    assert sorted(primitives(graph)) == ["add", "mul", "mul", "sin", "sin"]
-
-
-def test_constants_of_inlined_calls_are_captured_once_each():
-    table = jnp.arange(4.0)
-    graph = trace(lambda x: [jax.jit(lambda y: y * table)(x)], [V], [0])
-    assert len(graph.captured) == len(graph.constants) == 1
-    np.testing.assert_array_equal(evaluate(graph, [V], graph.captured).values[-1], V * table)
 
 
 def test_only_what_leads_from_an_input_to_a_result_is_active():
@@ -83,11 +64,3 @@ def test_symbolic_sizes_are_refused():
     message = r"x has the symbolic shape \(b, 3\), .* export one program for each size"
     with pytest.raises(NoDerivativeError, match=message):
         export.export(jax.jit(blockjac.grad(lambda x: jnp.sum(x**2))))(spec)
-
-
-def test_a_custom_jvp_is_replaced_by_its_rule():
-    graph = trace(lambda x: [jax.nn.relu(x)], [V], [0])
-    calls = [one for one in graph.equations if one.primitive.name == "custom_jvp_call"]
-    assert [operand.vertex for call in calls for operand in call.operands] == [None]
-    beside = trace(lambda x, y: [x * jax.nn.relu(y)], [V, V], [0])
-    assert "select_n" not in primitives(beside)  # not differentiated: its values alone

@@ -1,4 +1,4 @@
-"""What a step of a loop writes into an array that is carried, and where that goes."""
+"""What a step of a loop writes into a carried array, and where."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ WRITTEN: Mapping[str, int] = {
     "scatter-add": 2,
     "scatter-sub": 2,
 }
-"""Primitives that write into their first operand, and which one it is that they write."""
+"""Primitives that write into their first operand, and the position of the operand they write."""
 
 SUMS = frozenset({"scatter-add", "scatter-sub"})
-"""Those that add to what was there."""
+"""The primitives among them that add to what was there."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Entries:
     """Numbers that a loop writes.
 
     Attributes:
-        steps: the number of the step's slice.
-        numbers: which of the numbers of the step.
-        positions: the entry of the flat array that it goes to.
+        steps: for each number, which slice of the loop it belongs to.
+        numbers: for each, which of the numbers written at that step it is.
+        positions: for each, the entry of the flat array that it goes to.
     """
 
     steps: np.ndarray
@@ -44,13 +44,13 @@ class Entries:
 
 @dataclass(frozen=True)
 class Write:
-    """What a step does to an array that is carried.
+    """One change that a step makes to a carried array.
 
     Attributes:
         own: what is written or added.
         adds: whether it is added to what was there.
-        sign: -1 where it is taken away.
-        at: the equation whose operands say where; None for the whole array.
+        sign: -1 if it is subtracted.
+        at: the equation whose operands say where; None if that is the whole array.
     """
 
     own: Atom
@@ -69,25 +69,25 @@ class Write:
     def entries(
         self, places: Sequence[np.ndarray], shape: Sequence[int], own: Sequence[int]
     ) -> Entries:
-        """Which numbers of which steps are written, and where to.
+        """Which numbers of which steps are written, and where.
 
         Args:
-            places: of each step, stacked.
-            shape: of the array.
+            places: the numbers of the `places` at all steps, stacked.
+            shape: the shape of the array.
             own: the shape of what all steps write, stacked.
         """
         if self.at is not None and self.at.primitive.name == "select_n":
-            chosen = next(n for n, one in enumerate(self.at.operands[1:]) if one is self.own)
+            chosen = next(n for n, case in enumerate(self.at.operands[1:]) if case is self.own)
             steps, numbers = np.nonzero(places[0].reshape(own[0], -1) == chosen)
             return Entries(steps, numbers, numbers)
-        found = self._positions(places, shape, own).reshape(own[0], -1)
-        steps, numbers = np.nonzero(found >= 0)
-        return Entries(steps, numbers, found[steps, numbers])
+        positions = self._positions(places, shape, own).reshape(own[0], -1)
+        steps, numbers = np.nonzero(positions >= 0)
+        return Entries(steps, numbers, positions[steps, numbers])
 
     def _positions(
         self, places: Sequence[np.ndarray], shape: Sequence[int], own: Sequence[int]
     ) -> np.ndarray:
-        """Which entry of the flat array each number goes to; below 0 for none."""
+        """The entry of the flat array that each number goes to; negative if it is dropped."""
         numbers = numbered(shape)
         if self.at is None:
             return np.broadcast_to(numbers, own)
@@ -100,16 +100,16 @@ class Write:
 
 
 def numbered(shape: Sequence[int]) -> np.ndarray:
-    """An array whose entries are their own numbers."""
+    """An array whose entries are their own flat indices."""
     return np.arange(math.prod(shape)).reshape(shape)
 
 
 def at_all_steps(function: Callable[[Any], Any], arguments: Any) -> np.ndarray:
-    """What a function gives at each step, stacked: known now, whatever is being traced.
+    """The results of a function at all steps, stacked, computed now even while JAX is tracing.
 
     Args:
-        function: of a tree of arrays.
-        arguments: the tree, stacked.
+        function: maps a tree of arrays to an array.
+        arguments: the trees of all steps, stacked.
     """
     with jax.ensure_compile_time_eval():
         return np.asarray(jax.vmap(function)(arguments))
@@ -118,7 +118,7 @@ def at_all_steps(function: Callable[[Any], Any], arguments: Any) -> np.ndarray:
 def _read_where_written(
     numbers: np.ndarray, params: Mapping[str, Any], shape: Sequence[int], places: Any
 ) -> Any:
-    """The entries that a scatter writes to, for each number that it writes: -1 off the array."""
+    """The flat index that a scatter writes each number to, read by a gather; -1 off the array."""
     dims = params["dimension_numbers"]
     window = iter(dims.update_window_dims)
     inserted = {*dims.inserted_window_dims, *dims.operand_batching_dims}

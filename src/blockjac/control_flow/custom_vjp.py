@@ -20,8 +20,7 @@ from blockjac.blocks import Block
 from blockjac.control_flow.body import Blocks, Body
 from blockjac.control_flow.nested_group import NestedGroup
 from blockjac.graph.graph import Equation
-from blockjac.graph.linearity import is_linear
-from blockjac.graph.trace import is_inexact
+from blockjac.graph.linearity import is_inexact, is_linear
 from blockjac.operators.opaque import CompleteGroup
 from blockjac.rules.fallback import (
     BY_JAX,

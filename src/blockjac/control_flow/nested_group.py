@@ -10,7 +10,7 @@ from blockjac.algebra.backend import backend
 from blockjac.blocks import Block
 from blockjac.control_flow.body import Blocks
 from blockjac.control_flow.carry_structure import may_lose
-from blockjac.graph.trace import is_inexact
+from blockjac.graph.linearity import is_inexact
 from blockjac.operators.operator import OperatorGroup, cheapest, present
 from blockjac.rules.fallback import placed, real_dtype, vertex_shape
 

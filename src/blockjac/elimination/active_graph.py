@@ -9,8 +9,8 @@ from typing import Any
 
 from jax.extend import core
 
+from blockjac.graph.custom_jvp import has_linear_rule
 from blockjac.graph.graph import Equation, Graph, Literal, Operand
-from blockjac.graph.trace import has_linear_rule
 from blockjac.rules import OPERATOR_RULES, RULES, ZERO, OperatorRule
 from blockjac.rules.fallback import BY_JAX
 

@@ -22,7 +22,7 @@ from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elemental import rule_edges
 from blockjac.elimination.evaluate import Point, operand_array
 from blockjac.graph.graph import Equation, values_of
-from blockjac.graph.peak_memory import ALIASES, CHEAP, MOVING
+from blockjac.graph.stored_values import ALIASES, CHEAP, MOVING
 from blockjac.operators.operator import Operator
 from blockjac.rules import RULES
 from blockjac.rules.registry import Residuals

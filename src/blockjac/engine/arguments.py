@@ -20,7 +20,8 @@ from blockjac.engine.auxiliary import Auxiliary, _Record
 from blockjac.engine.leaves import TRACED, dtype_of, float0_zeros, is_array, is_real_array
 from blockjac.errors import ArgumentError, DifferentiationTypeError
 from blockjac.graph.graph import Graph
-from blockjac.graph.trace import is_inexact, named_as, trace
+from blockjac.graph.linearity import is_inexact
+from blockjac.graph.trace import named_as, trace
 from blockjac.rules.complex_parts import is_complex
 
 source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line

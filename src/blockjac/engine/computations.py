@@ -32,7 +32,7 @@ from blockjac.elimination.linearize import (
 )
 from blockjac.elimination.residuals import residuals_of, restored_point
 from blockjac.graph.graph import Graph, Operand
-from blockjac.graph.trace import is_inexact
+from blockjac.graph.linearity import is_inexact
 from blockjac.planning import Order, choose_order
 from blockjac.planning.directions import (
     check_backwards,

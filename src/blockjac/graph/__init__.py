@@ -1,1 +1,1 @@
-"""The program that is differentiated, as a flat graph, and what is known of its values."""
+"""The program that is differentiated, as a flat graph, and what is known about its values."""

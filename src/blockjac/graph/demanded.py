@@ -1,4 +1,4 @@
-"""Some values of a graph, computed from some others: no more than they need."""
+"""Some values of a graph computed from others, without anything that they do not need."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def computed(
     given: Mapping[int, Any],
     cleared: Mapping[int, Any] = MappingProxyType({}),
 ) -> list[Any]:
-    """Some values of a graph.
+    """Compute some values of a graph.
 
     Args:
-        graph: its equations say how.
-        wanted: the values.
-        given: those that are there, by number.
-        cleared: masks of values that are zero in places.
+        graph: the graph, whose equations are evaluated as far as needed.
+        wanted: the values to compute.
+        given: the arrays that are available, by value.
+        cleared: masks of entries that are zero whatever the equations give, by value.
     """
     values = {**dict(zip(graph.constants, graph.captured, strict=True)), **given}
     needed = {value for value in values_of(wanted) if value not in values}
@@ -32,7 +32,7 @@ def computed(
     for equation in reversed(graph.equations):
         if not needed.isdisjoint(equation.results):
             equations.append(equation)
-            needed.update(one for one in values_of(equation.operands) if one not in values)
+            needed.update(value for value in values_of(equation.operands) if value not in values)
 
     def read(atom: Atom) -> Any:
         return values[atom.value] if isinstance(atom, Operand) else jnp.asarray(atom.array)

@@ -1,11 +1,12 @@
-"""The determinant: its second derivative is a polynomial of the entries, finite everywhere.
+"""The determinant, with a second derivative that is finite everywhere, being a polynomial.
 
-JAX divides by the pivots, of which a singular matrix has some that are 0: its gradient is right all
-the same, and the gradient's derivative is nan. Here that is taken from the singular values, of
-which none is divided by, where the matrix is close to singular.
+JAX divides by the pivots, some of which are 0 for a singular matrix. Its gradient is right all the
+same, but the derivative of its gradient is nan. Near singular matrices that derivative is taken
+from the singular values here, without dividing by them.
 
 Source:
-    Giles, "Collected matrix derivative results", 2008, for regular matrices.
+    M. Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
+    differentiation", 2008, for regular matrices.
 """
 
 from __future__ import annotations
@@ -39,14 +40,16 @@ def cofactors(matrix: Any) -> Any:
 
 @cofactors.defjvp
 def _cofactor_rates(point: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """The cofactors and their derivative along a tangent, by whichever formula is accurate."""
     (matrix,), (rate,) = point, tangents
     left, values, right_adjoint = jnp.linalg.svd(lax.stop_gradient(matrix))
     smallest, next_smallest, largest = values[..., -1], values[..., -2], values[..., 0]
     epsilon = jnp.finfo(values.dtype).eps
-    # Inverses cancel by the quotient of the two smallest, and mean nothing of rounding errors.
+    # The formula with inverses loses digits by the ratio of the two smallest singular values, and
+    # is meaningless if the smallest is a rounding error.
     singular = smallest <= jnp.maximum(epsilon**0.25 * next_smallest, epsilon**0.5 * largest)
     singular = singular[..., None, None]
-    # Each side is given a matrix at which it is finite: what is not taken must not be nan.
+    # The regular formula gets a matrix at which it is finite, as the unused side must not be nan.
     regular = jnp.where(singular, jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix)
     of_singular = _singular_rates(left, values, right_adjoint, rate)
     rates = jnp.where(singular, of_singular, _regular_rates(regular, rate))
@@ -64,9 +67,11 @@ def _regular_rates(matrix: Any, rate: Any) -> Any:
 
 
 def _singular_rates(left: Any, values: Any, right_adjoint: Any, rate: Any) -> Any:
-    """Of a diagonal matrix `S`: `sum_ij p_ij (E_ii F_jj - E_ij F_ji)` by F, turned back.
+    """The rates of the cofactors from the singular value decomposition `U S V*`.
 
-    Here `p_ij` is the product of all singular values but those numbered i and j.
+    For the diagonal matrix S and a rate E they are the derivative by F of
+    `sum_ij p_ij (E_ii F_jj - E_ij F_ji)`, where `p_ij` is the product of all singular values but
+    the i-th and the j-th. U and V rotate the rate there, and the derivative back.
     """
     right = jnp.conj(jnp.swapaxes(right_adjoint, -1, -2))
     turned = jnp.conj(jnp.swapaxes(left, -1, -2)) @ rate @ right
@@ -83,7 +88,7 @@ def _singular_rates(left: Any, values: Any, right_adjoint: Any, rate: Any) -> An
 
 @jax.custom_jvp
 def _one(matrix: Any, singular: Any) -> Any:
-    """1, with a derivative that is not known where the matrix is singular, and else 0."""
+    """1, with a derivative that is nan (unknown) if the matrix is singular, and 0 otherwise."""
     return jnp.ones_like(matrix, shape=singular.shape)
 
 

@@ -1,8 +1,8 @@
-"""Primitives that are written in terms of others before they are differentiated.
+"""Primitives that are rewritten in terms of others before they are differentiated.
 
-A reduction by a function of the user's own is a tree of that function, a product with a sparse
-array a gather and a scatter, whose equations then have rules like all others. A function of JAX
-whose own rule does not hold everywhere is one with another rule.
+A reduction by a function that the user provides becomes a tree of calls to it, and a product with a
+sparse array becomes a gather and a scatter. The equations of these have rules like all others.
+Functions of JAX whose rules do not hold everywhere are replaced by functions with another rule.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from blockjac.graph.removable import bessel_i0, sinc, x_log1p_y, x_log_y
 
 
 def expanded(equation: Any, active: Sequence[bool]) -> Any:
-    """The closed jaxpr of an equation in terms of other primitives; None where there is none.
+    """An equation in terms of other primitives, as a closed jaxpr; None if it is not rewritten.
 
     Args:
-        equation: of a jaxpr.
-        active: which of its operands are differentiated. A value that a reduction starts from is
-            an identity of its function, by which there is no derivative: left to JAX.
+        equation: the equation of a jaxpr.
+        active: which of its operands are differentiated. A reduction whose initial value is among
+            them is left to JAX: it has to be an identity of the function, so it cannot vary.
     """
     name, params = equation.primitive.name, equation.params
     operands = [variable.aval for variable in equation.invars]
     if name in SPARSE:
-        if not sparse_operands.is_covered(name, [one.shape for one in operands]):
+        if not sparse_operands.is_covered(name, [aval.shape for aval in operands]):
             return None
     elif name not in EXPANSIONS or any(active[len(active) // 2 :]):
         return None
-    shapes = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in operands]
+    shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in operands]
     return jax.make_jaxpr(partial(EXPANSIONS[name], **params))(*shapes)
 
 
 def reduce(*operands: Any, jaxpr: Any, dimensions: Sequence[int], **_: Any) -> list[Any]:
-    """Joins neighbours until one entry is left: the function may tell first from second."""
+    """Join neighbors until a single entry is left, since the function may not be commutative."""
     entries, starts = operands[: len(operands) // 2], operands[len(operands) // 2 :]
     flat = [_in_front(array, dimensions) for array in entries]
     return _joined(flat, starts, lambda *parts: compat.evaluated(jaxpr, parts))
@@ -53,10 +53,10 @@ def reduce(*operands: Any, jaxpr: Any, dimensions: Sequence[int], **_: Any) -> l
 def reduce_window(
     *operands: Any, jaxpr: Any, consts: Sequence[Any], **config: Sequence[Any]
 ) -> list[Any]:
-    """As `reduce`, of the entries of each window: one slice per place, or by doubling.
+    """Reduce the entries of each window: from one slice per window position, or by doubling.
 
-    Windows of `2 k` places are two of `k` side by side, so that wide windows take a few steps. What
-    costs less is taken, counted in entries that are joined.
+    A window of `2 k` positions consists of two of `k` side by side, so wide windows take few steps.
+    The method that joins fewer entries is used.
     """
     entries, starts = operands[: len(operands) // 2], operands[len(operands) // 2 :]
     function = partial(eval_jaxpr, jaxpr, consts)
@@ -88,21 +88,21 @@ def _windows_along(
     stride: int,
     function: Callable[..., Sequence[Any]],
 ) -> Sequence[Any]:
-    """Windows along one axis, of the windows of 1, 2, 4, ... places that make up their size."""
+    """The reductions of windows along one axis, joined from windows of 1, 2, 4, ... positions."""
     last = arrays[0].shape[axis] - step * (size - 1)
     joint: Sequence[Any] | None = None
     taken, width = 0, 1
     while True:
         if size & width:
             start = step * taken
-            part = [lax.slice_in_dim(one, start, start + last, stride, axis) for one in arrays]
+            part = [lax.slice_in_dim(array, start, start + last, stride, axis) for array in arrays]
             joint = part if joint is None else function(*joint, *part)
             taken += width
         if joint is not None and taken == size:
             return joint
         far = arrays[0].shape[axis] - step * width
-        lower = [lax.slice_in_dim(one, 0, far, 1, axis) for one in arrays]
-        upper = [lax.slice_in_dim(one, step * width, None, 1, axis) for one in arrays]
+        lower = [lax.slice_in_dim(array, 0, far, 1, axis) for array in arrays]
+        upper = [lax.slice_in_dim(array, step * width, None, 1, axis) for array in arrays]
         arrays = function(*lower, *upper)
         width *= 2
 
@@ -112,14 +112,14 @@ SPARSE: dict[str, Callable[..., list[Any]]] = {
     "bcsr_dot_general": sparse_operands.bcsr_dot_general,
     "bcoo_todense": sparse_operands.bcoo_todense,
 }
-"""Those of sparse arrays, which may be differentiated by every operand."""
+"""Primitives of sparse arrays, for which any operand may be differentiated."""
 
 EXPANSIONS: dict[str, Callable[..., list[Any]]] = {
     "reduce": reduce,
     "reduce_window": reduce_window,
     **SPARSE,
 }
-"""The results of a primitive by others, by name: of its operands and parameters."""
+"""The results of primitives from their operands and parameters, in terms of other primitives."""
 
 
 REPLACED: dict[str, Callable[..., Any]] = {
@@ -129,35 +129,35 @@ REPLACED: dict[str, Callable[..., Any]] = {
     "jax/_src/scipy/special.py:xlogy": x_log_y,
     "jax/_src/scipy/special.py:xlog1py": x_log1p_y,
 }
-"""Functions of JAX and what is differentiated instead, by the file and name that a jaxpr has.
+"""Functions that are differentiated in place of those of JAX, by the origin that a jaxpr states.
 
-Nothing of JAX's is called or imported by that name: where JAX renames one, its own rule is used.
+Nothing is imported from JAX by these names: if JAX renames a function, its own rule is used.
 """
 
 
 def replaced(equation: Any) -> Any:
-    """The closed jaxpr that a call of a function of JAX is differentiated by; None for others."""
+    """What is differentiated in place of a call to JAX, as a closed jaxpr; None for other calls."""
     called = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
     function = REPLACED.get(compat.origin(called))
     if function is None:
         return None
-    return jax.make_jaxpr(function)(*(compat.struct(one.aval) for one in equation.invars))
+    return jax.make_jaxpr(function)(*(compat.struct(variable.aval) for variable in equation.invars))
 
 
 INSIDE_KERNELS = frozenset({"mosaic"})
-"""Platforms of code inside the kernels of Pallas: no program of an array's computation."""
+"""Platforms of code inside of Pallas kernels, where blockjac never runs."""
 
 
 def ordinary_branch(params: dict[str, Any]) -> Any:
-    """The branch, a closed jaxpr, of a choice between platforms of which one alone is possible.
+    """The only possible branch of a choice between platforms, as a closed jaxpr.
 
-    `jnp.diagonal` is written in two ways, one of them for kernels.
+    For instance, `jnp.diagonal` is written in two ways, one of them for kernels.
 
     Args:
-        params: of a `cond`.
+        params: the parameters of a `cond`.
 
     Returns:
-        None where the choice is not one between platforms, or is open.
+        The branch; None if the choice is not between platforms, or if several are possible.
     """
     platforms = params.get("branches_platforms")
     if platforms is None:
@@ -171,7 +171,7 @@ def ordinary_branch(params: dict[str, Any]) -> Any:
 
 
 def _in_front(array: Any, axes: Sequence[int]) -> Any:
-    """The array with some axes moved to the front, and joined to one."""
+    """The array with some axes moved to the front and merged into one."""
     moved = jnp.moveaxis(array, axes, range(len(axes)))
     count = math.prod(moved.shape[: len(axes)])
     return jnp.reshape(moved, (count, *moved.shape[len(axes) :]))
@@ -180,7 +180,7 @@ def _in_front(array: Any, axes: Sequence[int]) -> Any:
 def _joined(
     arrays: Sequence[Any], starts: Sequence[Any], function: Callable[..., Sequence[Any]]
 ) -> list[Any]:
-    """The entries along the first axis joined by a function of scalars, neighbours first."""
+    """The entries along the first axis joined by a function of scalars, neighbors first."""
     for _ in arrays[0].shape:
         function = jax.vmap(function)
     while arrays[0].shape[0] > 1:
@@ -205,23 +205,23 @@ def patches(
     base_dilation: Sequence[int] | None = None,
     window_dilation: Sequence[int] | None = None,
 ) -> Any:
-    """The entries of each window: one slice per place in the window, stacked on a leading axis.
+    """The entries of each window: one slice per position in the window, stacked on a leading axis.
 
     Args:
         operand: the array.
         outside: the value around and between its entries.
         window_dimensions: size of the window on each axis.
-        window_strides: steps from one window to the next.
-        padding: places before and after the entries.
-        base_dilation: steps from one entry to the next, 1 if not given.
-        window_dilation: steps from one place in the window to the next, 1 if not given.
+        window_strides: distance between neighboring windows on each axis.
+        padding: how many positions to add before and after the entries on each axis.
+        base_dilation: distance between neighboring entries, 1 by default.
+        window_dilation: distance between neighboring positions in a window, 1 by default.
     """
     dilation = window_dilation or (1,) * operand.ndim
     padded = _padded(operand, outside, padding, base_dilation)
     reach = _reach(operand.ndim, window_dimensions, window_dilation)
     slices = []
     for inside in itertools.product(*map(range, window_dimensions)):
-        start = [d * place for d, place in zip(dilation, inside, strict=True)]
+        start = [d * position for d, position in zip(dilation, inside, strict=True)]
         stop = [s - r + low for s, r, low in zip(padded.shape, reach, start, strict=True)]
         slices.append(lax.slice(padded, start, stop, window_strides))
     return jnp.stack(slices)
@@ -246,6 +246,6 @@ def _reach(
     window_dilation: Sequence[int] | None = None,
     **_: Any,
 ) -> list[int]:
-    """From the first place of a window to the last, on each axis."""
+    """The distance from the first position of a window to the last, on each axis."""
     dilation = window_dilation or (1,) * rank
     return [d * (size - 1) for d, size in zip(dilation, window_dimensions, strict=True)]

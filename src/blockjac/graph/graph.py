@@ -1,9 +1,9 @@
-"""The program that is differentiated, flat: equations over numbered values.
+"""The program that is differentiated: a flat list of equations over numbered values.
 
-Values and vertices are apart. A *value* is what an equation computes; a *vertex* is a variable of
-the chain rule. Nearly always they coincide, but a function with its own derivative rule is inlined
-as two programs, one for its values and one for its linear part, and the results of the first belong
-to the vertices of the second.
+A *value* is what an equation computes; a *vertex* is a variable of the chain rule. They nearly
+always coincide, but a function with its own derivative rule is inlined as two programs, one for its
+values and one for its linear part. The values of its results then come from the first, and their
+vertices from the second.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Literal:
     """A constant operand.
 
     Attributes:
-        value: as the jaxpr holds it: a Python number, a NumPy scalar or an array.
-        aval: its type, which the value alone does not tell.
+        value: the constant as it is in the jaxpr: a Python number, a NumPy scalar or an array.
+        aval: its type, which does not follow from the value alone.
     """
 
     value: Any
@@ -29,13 +29,13 @@ class Literal:
 
     @property
     def array(self) -> np.ndarray:
-        """The constant as an array of its type, whatever holds it: all that rules see of it."""
+        """The constant as an array of its type, which is all that rules see of it."""
         return np.asarray(self.value, self.aval.dtype)
 
 
 @dataclass(frozen=True)
 class Operand:
-    """A use of a value: its number, and the vertex of its derivative (None: constant)."""
+    """A use of a value: its number, and the vertex of its derivative (None for a constant)."""
 
     value: int
     vertex: int | None
@@ -43,11 +43,11 @@ class Operand:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What is known of an operand while a program is traced.
+    """What is known about an operand while a program is traced.
 
     Attributes:
-        numbers: the operand itself, where it decides on structure; None where it is not known.
-        may: where it may be another number than zero, boolean; None where that may be anywhere.
+        numbers: the operand itself, if structure depends on it; None if it is unknown.
+        may: where the operand may be nonzero, boolean; None if it may be so anywhere.
     """
 
     numbers: np.ndarray | None = None
@@ -73,8 +73,8 @@ class Equation:
         results: numbers of the values that it computes.
         params: the primitive's parameters.
         source: file, line and function of the user's code, for explanations.
-        told: of an equation with a program inside, what is known of each operand; None where
-            structure is not asked for.
+        told: for an equation with a program inside, what is known about each operand; None if
+            structure is not needed.
     """
 
     primitive: Any
@@ -90,19 +90,20 @@ class Graph:
     """A flat program.
 
     Attributes:
-        avals: abstract value (shape, dtype) of each value, by number.
-        inputs: values of the function's arguments.
-        constants: values of captured arrays, with the arrays beside them in `captured`.
+        avals: the abstract value (shape, dtype) of each value, by number.
+        inputs: the values of the function's arguments.
+        constants: the values of captured arrays, in the order of `captured`.
         captured: the captured arrays.
         equations: in order of evaluation.
         outputs: the function's results.
-        independents: vertices of the differentiated inputs.
-        names: names of values that have one; inputs have those of the function's arguments, such as
-            `params['W1']`.
-        known: values of places that are constants, where the structure may depend on them.
-        zeros: where values that multiply tangents may be other numbers than zero, likewise.
-        numbers_are_open: whether its programs take the Python numbers in it as arguments; None
-            until the first of them runs, which all others then follow.
+        independents: the vertices of the differentiated inputs.
+        names: names of values, if they have one; inputs are named after the function's arguments,
+            as in `params['W1']`.
+        known: constant indices and masks that the structure may depend on, by value.
+        zeros: where values that multiply tangents may be nonzero, for those that structure may
+            depend on.
+        numbers_are_open: whether its programs take the Python numbers in it as arguments. It is
+            None until the first of them runs, and then the same for all.
     """
 
     avals: list[Any] = field(default_factory=list)

@@ -1,8 +1,8 @@
-"""Zeros of matrices that a program forms of counts alone, such as `(i - j) / n` of two `arange`.
+"""Zeros of matrices that a program computes from counts alone, as `(i - j) / n` from two `arange`.
 
-Nothing but literals and counts goes in, so that their numbers are constants of the program as those
-of captured arrays are. They are computed for their zeros, once for all programs that form them in
-the same way.
+Such matrices depend only on literals and counts, so they are constants of the program, as captured
+arrays are. They are computed to find their zeros, once for all programs that compute them in the
+same way.
 """
 
 from __future__ import annotations
@@ -16,78 +16,79 @@ import numpy as np
 from blockjac.base.caches import Cache
 from blockjac.graph.demanded import computed
 from blockjac.graph.graph import Equation, Graph, Literal, Operand, values_of
-from blockjac.graph.known_zeros import LARGEST, is_number
+from blockjac.graph.known_zeros import is_number
+from blockjac.graph.zero_rules import LARGEST
 
 _patterns: Cache[dict[int, np.ndarray]] = Cache("zeros of counts", 64)
 
 
 def patterns_of_counts(graph: Graph) -> Mapping[int, np.ndarray]:
-    """Where matrices that multiply differentiated values may be other numbers than zero.
+    """Where matrices that are computed from counts and multiply differentiated values are nonzero.
 
     Args:
         graph: the traced function.
 
     Returns:
-        A boolean array for each of those that are formed of counts alone, by value.
+        A boolean array for each of these matrices, by value.
     """
     matrices = _multiplying(graph)
     steps = _steps(graph, matrices) if matrices else []
-    places = {
-        value: place
-        for place, value in enumerate(value for step in steps for value in step.results)
+    ranks = {
+        value: rank for rank, value in enumerate(value for step in steps for value in step.results)
     }
-    asked = sorted(matrices & places.keys())
-    if not asked:
+    computable = sorted(matrices & ranks.keys())
+    if not computable:
         return {}
-    key = (tuple(_key(step, places) for step in steps), tuple(places[value] for value in asked))
-    found = _patterns.get(key)
-    if found is None:
-        found = _patterns.put(key, _computed(graph, places, asked))
-    return {value: found[places[value]] for value in asked}
+    key = (tuple(_key(step, ranks) for step in steps), tuple(ranks[value] for value in computable))
+    patterns = _patterns.get(key)
+    if patterns is None:
+        patterns = _patterns.put(key, _computed(graph, ranks, computable))
+    return {value: patterns[ranks[value]] for value in computable}
 
 
 def _multiplying(graph: Graph) -> set[int]:
-    """The arrays of two or more axes by which a differentiated operand is multiplied."""
-    found: set[int] = set()
+    """The arrays of two or more axes that multiply a differentiated operand."""
+    matrices: set[int] = set()
     for equation in graph.equations:
         if equation.primitive.name != "dot_general":
             continue
-        one, other = equation.operands
-        for moving, still in ((one, other), (other, one)):
+        lhs, rhs = equation.operands
+        for active, matrix in ((lhs, rhs), (rhs, lhs)):
             if (
-                isinstance(moving, Operand)
-                and moving.vertex is not None
-                and isinstance(still, Operand)
-                and still.vertex is None
-                and len(graph.avals[still.value].shape) > 1
+                isinstance(active, Operand)
+                and active.vertex is not None
+                and isinstance(matrix, Operand)
+                and matrix.vertex is None
+                and len(graph.avals[matrix.value].shape) > 1
             ):
-                found.add(still.value)
-    return found
+                matrices.add(matrix.value)
+    return matrices
 
 
 def _steps(graph: Graph, matrices: set[int]) -> list[Equation]:
-    """The equations that the matrices are computed by, as far as of counts and literals alone."""
-    wanted = set(matrices)
+    """The equations that compute the matrices, those that depend only on counts and literals."""
+    needed = set(matrices)
     for equation in reversed(graph.equations):
-        if not wanted.isdisjoint(equation.results):
-            wanted.update(values_of(equation.operands))
+        if not needed.isdisjoint(equation.results):
+            needed.update(values_of(equation.operands))
     known: set[int] = set()
     steps = []
     for equation in graph.equations:
-        if not wanted.isdisjoint(equation.results) and _is_of_counts(equation, graph, known):
+        if not needed.isdisjoint(equation.results) and _is_of_counts(equation, graph, known):
             known.update(equation.results)
             steps.append(equation)
     return steps
 
 
 def _is_of_counts(equation: Equation, graph: Graph, known: set[int]) -> bool:
+    """Whether an equation computes few numbers, from counts and literals alone."""
     if "axis_name" in equation.params or not _is_hashable(tuple(equation.params.values())):
         return False
     if not equation.operands and equation.primitive.name != "iota":
         return False
     avals = [graph.avals[value] for value in equation.results]
     return all(is_number(aval) and aval.size <= LARGEST for aval in avals) and all(
-        isinstance(one, Literal) or one.value in known for one in equation.operands
+        isinstance(operand, Literal) or operand.value in known for operand in equation.operands
     )
 
 
@@ -99,22 +100,24 @@ def _is_hashable(value: Any) -> bool:
     return True
 
 
-def _key(step: Equation, places: Mapping[int, int]) -> Hashable:
+def _key(step: Equation, ranks: Mapping[int, int]) -> Hashable:
+    """What an equation computes, with the values numbered from 0 as in every such program."""
     operands = tuple(
-        places[one.value]
-        if isinstance(one, Operand)
-        else (one.array.tobytes(), str(one.array.dtype), one.array.shape)
-        for one in step.operands
+        ranks[operand.value]
+        if isinstance(operand, Operand)
+        else (operand.array.tobytes(), str(operand.array.dtype), operand.array.shape)
+        for operand in step.operands
     )
     return (step.primitive, tuple(sorted(step.params.items())), operands)
 
 
 def _computed(
-    graph: Graph, places: Mapping[int, int], asked: Sequence[int]
+    graph: Graph, ranks: Mapping[int, int], matrices: Sequence[int]
 ) -> dict[int, np.ndarray]:
-    """The patterns of the values that are asked for, by place: one program computes them all."""
+    """The patterns of some matrices, by their ranks; one program computes them all."""
+    operands = [Operand(value, None) for value in matrices]
     with jax.ensure_compile_time_eval():
-        found = jax.jit(lambda: computed(graph, [Operand(value, None) for value in asked], {}))()
+        arrays = jax.jit(lambda: computed(graph, operands, {}))()
     return {
-        places[value]: np.asarray(numbers) != 0 for value, numbers in zip(asked, found, strict=True)
+        ranks[value]: np.asarray(array) != 0 for value, array in zip(matrices, arrays, strict=True)
     }

@@ -1,8 +1,8 @@
-"""What a program inside an equation may know of the equation's operands: a loop's body, a branch.
+"""What a program inside of an equation, such as a loop's body, may know about the operands.
 
-A constant of the function is an operand there. Where the body reads at places that it decides, or
-multiplies by what has its zeros, the structure of the body's Jacobian may look at it: it is *told*
-of each such operand what is known.
+A constant of the function is an operand there. If the body uses it as an index, or multiplies by a
+value that has its zeros, the structure of the body's Jacobian depends on it. What is known about
+each such operand is attached to the equation, as `Equation.told`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from blockjac.base import compat
 from blockjac.graph.graph import Equation, Known, Literal, Operand
 from blockjac.graph.known_zeros import FACTORS
-from blockjac.graph.known_zeros import RULES as ZEROS_CARRIED
 from blockjac.graph.linearity import RECOMPUTED
+from blockjac.graph.zero_rules import RULES as ZERO_RULES
 
 FIRST_INDEX: Mapping[str, int] = {
     "gather": 1,
@@ -31,16 +31,16 @@ FIRST_INDEX: Mapping[str, int] = {
     "dynamic_slice": 1,
     "dynamic_update_slice": 2,
 }
-"""From which operand on a primitive's operands say where it reads or writes."""
+"""The position of the first operand that says where a primitive reads or writes."""
 
 ONE_INDEX = frozenset(name for name in FIRST_INDEX if not name.startswith("dynamic"))
-"""Primitives of which one operand alone is an index array."""
+"""Primitives with a single index array."""
 
 WITH_PROGRAMS = RECOMPUTED | {"scan", "while", "cond"}
-"""Primitives whose programs are told what is known of their operands."""
+"""Primitives whose programs may depend on what is known about their operands."""
 
 WITH_RULES = frozenset({"custom_vjp_call"})
-"""Primitives whose rules make programs, which have constants of their own."""
+"""Primitives whose rules are programs, which have constants of their own."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Inside:
     """A program inside an equation.
 
     Attributes:
-        jaxpr: open.
-        first: which operand of the equation its first input is.
-        fixed: how many inputs are operands as they are.
-        carried: how many inputs come after these, which are what the last run gave.
-        counts: whether the runs are counted, so that what is carried may be known at each.
+        jaxpr: the program, open.
+        first: the position of the operand that becomes its first input.
+        fixed: how many inputs are operands, the same in every run.
+        carried: how many inputs after these are results of the previous run.
+        counts: whether the number of runs is known, so that carried values may be known in each.
     """
 
     jaxpr: Any
@@ -66,9 +66,9 @@ def programs(name: str, params: Mapping[str, Any], count: int) -> list[Inside]:
     """The programs inside an equation that are differentiated by their own elimination.
 
     Args:
-        name: of the primitive.
-        params: of the equation.
-        count: of its operands.
+        name: the name of the primitive.
+        params: the parameters of the equation.
+        count: the number of its operands.
     """
     if name == "scan":
         consts, carry = compat.scan_counts(dict(params))
@@ -78,19 +78,20 @@ def programs(name: str, params: Mapping[str, Any], count: int) -> list[Inside]:
         carried = count - first - consts
         return [Inside(compat.open_jaxpr(params["body_jaxpr"]), first, consts, carried)]
     if name == "cond":
-        return [Inside(compat.open_jaxpr(one), 1, count - 1, 0) for one in params["branches"]]
+        branches = map(compat.open_jaxpr, params["branches"])
+        return [Inside(branch, 1, count - 1, 0) for branch in branches]
     called = _called(params)
     return [] if called is None else [Inside(called, 0, count, 0)]
 
 
 def _called(params: Mapping[str, Any]) -> Any:
-    """The program that a call runs; None of an equation that is none."""
+    """The program that a call runs; None if the equation is not a call."""
     names = [name for name in ("jaxpr", "call_jaxpr", "call") if compat.is_jaxpr(params.get(name))]
     return compat.open_jaxpr(params[names[0]]) if names else None
 
 
 def has_inside(equation: Equation) -> bool:
-    """Whether an equation is differentiated that has programs inside which are told of operands."""
+    """Whether an equation is differentiated, and has programs inside that may know its operands."""
     return equation.primitive.name in WITH_PROGRAMS | WITH_RULES and any(
         isinstance(operand, Operand) and operand.vertex is not None for operand in equation.operands
     )
@@ -98,11 +99,11 @@ def has_inside(equation: Equation) -> bool:
 
 @dataclass(frozen=True)
 class Deciding:
-    """Which inputs of a program, or operands, decide on the structure of a Jacobian.
+    """Which inputs of a program, or operands, the structure of a Jacobian depends on.
 
     Attributes:
-        numbers: those whose numbers do, as places and masks.
-        zeros: those whose zeros do, since tangents are multiplied by what is made of them.
+        numbers: those whose numbers matter, as indices and masks do.
+        zeros: those whose zeros matter, because what is computed from them multiplies tangents.
     """
 
     numbers: Sequence[bool]
@@ -110,28 +111,28 @@ class Deciding:
 
 
 def read_inside(equation: Equation) -> Deciding:
-    """Which operands of an equation the structure inside of it may depend on."""
+    """Which operands of an equation the structure of the programs inside may depend on."""
     name, count = equation.primitive.name, len(equation.operands)
     if name not in WITH_PROGRAMS:
         return Deciding([False] * count, [False] * count)
     return _deciding_operands(name, equation.params, [True] * count)
 
 
-def _deciding_operands(name: str, params: Mapping[str, Any], given: Sequence[bool]) -> Deciding:
-    """The same by the programs inside.
+def _deciding_operands(name: str, params: Mapping[str, Any], may: Sequence[bool]) -> Deciding:
+    """Which operands decide for any of the programs inside of an equation.
 
     Args:
-        name: of the primitive.
-        params: of the equation.
-        given: which operands may be known.
+        name: the name of the primitive.
+        params: the parameters of the equation.
+        may: which operands may be known.
     """
-    numbers, zeros = [False] * len(given), [False] * len(given)
-    for inside in programs(name, params, len(given)):
-        own = may_be_known(inside, given[inside.first :])
-        found = _deciding_runs(inside, own)
-        for place, may in enumerate(own):
-            numbers[inside.first + place] |= found.numbers[place] and may
-            zeros[inside.first + place] |= found.zeros[place] and may
+    numbers, zeros = [False] * len(may), [False] * len(may)
+    for inside in programs(name, params, len(may)):
+        inputs = may_be_known(inside, may[inside.first :])
+        decides = _deciding_runs(inside, inputs)
+        for position, may_input in enumerate(inputs):
+            numbers[inside.first + position] |= decides.numbers[position] and may_input
+            zeros[inside.first + position] |= decides.zeros[position] and may_input
     return Deciding(numbers, zeros)
 
 
@@ -142,57 +143,57 @@ def may_be_known(inside: Inside, given: Sequence[bool]) -> list[bool]:
         inside: the program.
         given: which inputs may be known in the first run.
     """
-    own = list(given)
+    may = list(given)
     carried = range(inside.fixed, inside.fixed + inside.carried)
-    for place in carried:
-        own[place] &= inside.counts and is_index(inside.jaxpr.invars[place].aval)
+    for position in carried:
+        may[position] &= inside.counts and is_index(inside.jaxpr.invars[position].aval)
     while True:
-        known = decided(inside.jaxpr, own)
+        known = decided(inside.jaxpr, may)
         outs = inside.jaxpr.outvars[: inside.carried]
         lost = [
-            place
-            for place, out in zip(carried, outs, strict=True)
-            if own[place] and compat.is_variable(out) and out not in known
+            position
+            for position, out in zip(carried, outs, strict=True)
+            if may[position] and compat.is_variable(out) and out not in known
         ]
         if not lost:
-            return own
-        for place in lost:
-            own[place] = False
+            return may
+        for position in lost:
+            may[position] = False
 
 
-def _deciding_runs(inside: Inside, given: Sequence[bool]) -> Deciding:
-    """Which inputs of a program decide in one of its runs."""
-    wanted: set[int] = set()
+def _deciding_runs(inside: Inside, may: Sequence[bool]) -> Deciding:
+    """Which inputs of a program decide in any of its runs."""
+    deciding_results: set[int] = set()
     while True:
-        outs = [out for place, out in enumerate(inside.jaxpr.outvars) if place in wanted]
-        found = deciding(inside.jaxpr, given, outs)
-        grown = {
-            place
-            for place in range(inside.carried)
-            if found.numbers[inside.fixed + place] and given[inside.fixed + place]
+        outs = [out for n, out in enumerate(inside.jaxpr.outvars) if n in deciding_results]
+        decides = deciding(inside.jaxpr, may, outs)
+        carried = {
+            position
+            for position in range(inside.carried)
+            if decides.numbers[inside.fixed + position] and may[inside.fixed + position]
         }
-        if grown <= wanted:
-            return found
-        wanted |= grown
+        if carried <= deciding_results:
+            return decides
+        deciding_results |= carried
 
 
 def decided(jaxpr: Any, given: Sequence[bool]) -> set[Any]:
-    """The variables that are known if some of the inputs are."""
+    """The variables that are known if the given inputs are."""
     known = set(jaxpr.constvars)
-    known.update(one for one, may in zip(jaxpr.invars, given, strict=True) if may)
+    known.update(_chosen(jaxpr.invars, given))
     for equation in jaxpr.eqns:
-        if not equation.effects and all(one in known for one in _variables(equation.invars)):
+        if not equation.effects and known.issuperset(_variables(equation.invars)):
             known.update(equation.outvars)
     return known
 
 
 def deciding(jaxpr: Any, given: Sequence[bool], wanted: Sequence[Any] = ()) -> Deciding:
-    """Which inputs of a program decide on the structure of its Jacobian, if they are known.
+    """Which inputs of a program the structure of its Jacobian depends on, if they are known.
 
     Args:
-        jaxpr: open.
+        jaxpr: the program, open.
         given: which inputs may be known.
-        wanted: results whose numbers decide, outside of the program.
+        wanted: results whose numbers matter outside of the program.
     """
     known = decided(jaxpr, given)
     numbers = set(_variables(wanted))
@@ -203,23 +204,23 @@ def deciding(jaxpr: Any, given: Sequence[bool], wanted: Sequence[Any] = ()) -> D
         numbers.update(_variables(mask_operands(name, params, operands)))
         if name in FACTORS:
             zeros.update(_variables(operands))
-        found = _deciding_operands(name, params, [True] * len(operands))
-        numbers.update(_variables(_chosen(operands, found.numbers)))
-        zeros.update(_variables(_chosen(operands, found.zeros)))
+        decides = _deciding_operands(name, params, [True] * len(operands))
+        numbers.update(_variables(_chosen(operands, decides.numbers)))
+        zeros.update(_variables(_chosen(operands, decides.zeros)))
         is_call = _called(params) is not None
         if is_call or not numbers.isdisjoint(equation.outvars):
-            is_known = all(one in known for one in equation.outvars)
+            is_known = known.issuperset(equation.outvars)
             numbers.update(_variables(operands) if is_known else ())
-        if (is_call or name in ZEROS_CARRIED) and not zeros.isdisjoint(equation.outvars):
+        if (is_call or name in ZERO_RULES) and not zeros.isdisjoint(equation.outvars):
             zeros.update(_variables(operands))
     return Deciding(
-        [one in numbers and one in known for one in jaxpr.invars],
-        [one in zeros for one in jaxpr.invars],
+        [variable in numbers and variable in known for variable in jaxpr.invars],
+        [variable in zeros for variable in jaxpr.invars],
     )
 
 
-def _chosen(values: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
-    return [value for value, one in zip(values, wanted, strict=True) if one]
+def _chosen(values: Sequence[Any], chosen: Sequence[bool]) -> list[Any]:
+    return [value for value, is_chosen in zip(values, chosen, strict=True) if is_chosen]
 
 
 def _variables(atoms: Iterable[Any]) -> list[Any]:
@@ -227,7 +228,7 @@ def _variables(atoms: Iterable[Any]) -> list[Any]:
 
 
 def is_index(aval: Any) -> bool:
-    """Whether a type is one of integers or booleans."""
+    """Whether a value holds integers or booleans."""
     return jnp.issubdtype(aval.dtype, jnp.integer) or aval.dtype == np.dtype(bool)
 
 
@@ -254,28 +255,28 @@ def told(
     known: Mapping[int, Any],
     patterns: Mapping[int, np.ndarray],
 ) -> tuple[Known | None, ...]:
-    """What is known of each operand of an equation.
+    """What is known about each operand of an equation.
 
     Args:
-        equation: with programs inside.
-        decides: which of its operands decide there.
-        known: values that are known, by number.
-        patterns: where values may be other numbers than zero, by number.
+        equation: an equation with programs inside.
+        decides: which of its operands these depend on.
+        known: the known arrays, by value.
+        patterns: where values may be nonzero, by value.
     """
-    made = []
+    facts = []
     for operand, numbers, zeros in zip(
         equation.operands, decides.numbers, decides.zeros, strict=True
     ):
         is_literal = isinstance(operand, Literal)
         array = operand.array if is_literal else known.get(operand.value)
         may = None if is_literal else patterns.get(operand.value)
-        one = Known(array if numbers else None, may if zeros else None)
-        made.append(None if one.numbers is None and one.may is None else one)
-    return tuple(made)
+        fact = Known(array if numbers else None, may if zeros else None)
+        facts.append(None if fact.numbers is None and fact.may is None else fact)
+    return tuple(facts)
 
 
 def of_slices(known: Known | None) -> Known | None:
-    """What is known of every slice along the first axis of what something is known of."""
+    """What is known about each slice of an operand along its first axis."""
     if known is None or known.may is None or not len(known.may):
         return None
     may = np.asarray(known.may.any(axis=0))

@@ -1,8 +1,8 @@
-"""Places that are known while a program is traced: constant indices of gathers and scatters.
+"""Indices of gathers and scatters that are known while a program is traced.
 
-The structure of a Jacobian depends on which entries a gather reads. Where these are constants of
-the program (captured index arrays, and what is computed of them), they are computed once, before
-the program is, and the Jacobian's structure may look at them.
+The structure of a Jacobian depends on which entries a gather reads. If the indices are constants of
+the program (captured index arrays, and what is computed from them), they are computed once, before
+the program is compiled, and the structure of the Jacobian may depend on them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from blockjac.base import compat
 from blockjac.devices import host_limit
-from blockjac.graph.graph import Equation, Graph, Known, Literal, Operand, values_of
+from blockjac.graph.graph import Atom, Equation, Graph, Known, Literal, Operand, values_of
 from blockjac.graph.known_counts import patterns_of_counts
 from blockjac.graph.known_inside import (
     has_inside,
@@ -27,15 +27,15 @@ from blockjac.graph.known_inside import (
     read_inside,
 )
 from blockjac.graph.known_inside import told as told_of
-from blockjac.graph.known_zeros import LARGEST as LARGEST_MASK
 from blockjac.graph.known_zeros import is_number, patterns_of, zeros_of
+from blockjac.graph.zero_rules import LARGEST as LARGEST_MASK
 
 BYTES_A_PLACE = 32
-"""What a place takes that is known: as the program has it, in the structure, and in lists of it.
+"""Bytes that a known index takes: in the program, in the structure, and in lists made from it.
 
-Arrays of places stay values of the program where that is more than the machine's share of memory.
-No fewer, since places that are not known cost far more: where two arrays of them meet, each pair of
-places is compared. Masks, which have as many entries as what they mask, are known up to
+An index array stays a value of the program if it would take more than the host's share of memory.
+The limit is not lower because unknown indices cost far more: where two arrays of them meet, every
+pair of indices is compared. Masks, which have as many entries as what they mask, are known up to
 `LARGEST_MASK` entries.
 """
 
@@ -43,45 +43,32 @@ places is compared. Masks, which have as many entries as what they mask, are kno
 def with_known_places(
     graph: Graph, told: Sequence[Known | None] = (), beside: Sequence[int] = ()
 ) -> Graph:
-    """The graph with the places that are constants in `known`.
+    """The graph, with its constant indices and masks in `known`.
 
     Args:
         graph: the traced function, or the program inside of an equation.
-        told: what is known of each of its inputs.
-        beside: integers and booleans that are wanted as well, where they are known.
+        told: what is known about each of its inputs.
+        beside: further integers and booleans to find, if they are known.
     """
-    inside = {one: read_inside(one) for one in graph.equations if has_inside(one)}
-    places = _wanted(
-        graph,
-        lambda one: (
-            *place_operands(one.primitive.name, one.operands),
-            *(_operands_of(one, inside[one].numbers) if one in inside else ()),
-        ),
-        beside,
-    )
-    wanted = places | _wanted(
-        graph, lambda one: mask_operands(one.primitive.name, one.params, one.operands)
-    )
-    given = {value: one for value, one in zip(graph.inputs, told, strict=False) if one is not None}
-    captured = {
-        value: np.asarray(array)
-        for value, array in zip(graph.constants, graph.captured, strict=False)
-        if value in wanted
-        and not isinstance(array, compat.Tracer)
-        and _is_small(graph.avals[value])
+    inside = {
+        equation: read_inside(equation) for equation in graph.equations if has_inside(equation)
     }
-    known: dict[int, np.ndarray] = dict(captured)
-    known.update((value, one.numbers) for value, one in given.items() if one.numbers is not None)
-    for equation in graph.equations:
-        if wanted.isdisjoint(equation.results) or not _is_computed(equation, known, graph):
-            continue
-        if places.isdisjoint(equation.results) and not _is_small_mask(equation, graph):
-            continue
-        with jax.ensure_compile_time_eval():
-            operands = [_value(operand, known) for operand in equation.operands]
-            results = compat.bind(equation.primitive, operands, equation.params)
-        for value, result in zip(equation.results, results, strict=True):
-            known[value] = np.asarray(result)
+
+    def indices_of(equation: Equation) -> Sequence[Atom]:
+        own = place_operands(equation.primitive.name, equation.operands)
+        if equation not in inside:
+            return own
+        return [*own, *_operands_of(equation, inside[equation].numbers)]
+
+    def masks_of(equation: Equation) -> Sequence[Atom]:
+        return mask_operands(equation.primitive.name, equation.params, equation.operands)
+
+    indices = _needed(graph, indices_of, beside)
+    needed = indices | _needed(graph, masks_of)
+    inputs = {
+        value: facts for value, facts in zip(graph.inputs, told, strict=False) if facts is not None
+    }
+    known = _known(graph, indices, needed, inputs)
     masks = {
         value
         for equation in graph.equations
@@ -89,13 +76,13 @@ def with_known_places(
         for value in values_of(equation.operands[:1])
         if graph.avals[value].size <= LARGEST_MASK
     }
-    kept = {value for value in (places | masks) & set(known) if is_index(graph.avals[value])}
+    kept = {value for value in (indices | masks) & set(known) if is_index(graph.avals[value])}
     patterns = patterns_of(
         graph,
         known,
         {
             **patterns_of_counts(graph),
-            **{value: one.may for value, one in given.items() if one.may is not None},
+            **{value: facts.may for value, facts in inputs.items() if facts.may is not None},
         },
         {
             value
@@ -106,28 +93,57 @@ def with_known_places(
     return replace(
         graph,
         equations=[
-            replace(one, told=told_of(one, inside[one], known, patterns)) if one in inside else one
-            for one in graph.equations
+            replace(equation, told=told_of(equation, inside[equation], known, patterns))
+            if equation in inside
+            else equation
+            for equation in graph.equations
         ],
         known={value: known[value] for value in sorted(kept)},
         zeros=zeros_of(graph, patterns),
     )
 
 
-def _operands_of(equation: Equation, chosen: Sequence[bool]) -> list[Operand | Literal]:
-    return [one for one, wanted in zip(equation.operands, chosen, strict=True) if wanted]
+def _known(
+    graph: Graph, indices: set[int], needed: set[int], inputs: Mapping[int, Known]
+) -> dict[int, np.ndarray]:
+    """The needed values that are constants: captured, known as inputs, or computed from these."""
+    known: dict[int, np.ndarray] = {
+        value: np.asarray(array)
+        for value, array in zip(graph.constants, graph.captured, strict=False)
+        if value in needed
+        and not isinstance(array, compat.Tracer)
+        and _is_small(graph.avals[value])
+    }
+    known.update(
+        (value, facts.numbers) for value, facts in inputs.items() if facts.numbers is not None
+    )
+    for equation in graph.equations:
+        if needed.isdisjoint(equation.results) or not _is_computed(equation, known, graph):
+            continue
+        if indices.isdisjoint(equation.results) and not _is_small_mask(equation, graph):
+            continue
+        with jax.ensure_compile_time_eval():
+            operands = [_value(operand, known) for operand in equation.operands]
+            results = compat.bind(equation.primitive, operands, equation.params)
+        for value, result in zip(equation.results, results, strict=True):
+            known[value] = np.asarray(result)
+    return known
 
 
-def _wanted(
-    graph: Graph, chosen: Callable[[Equation], Sequence[Any]], beside: Sequence[int] = ()
+def _operands_of(equation: Equation, chosen: Sequence[bool]) -> list[Atom]:
+    return [atom for atom, is_chosen in zip(equation.operands, chosen, strict=True) if is_chosen]
+
+
+def _needed(
+    graph: Graph, chosen: Callable[[Equation], Sequence[Atom]], beside: Sequence[int] = ()
 ) -> set[int]:
-    """The values that the chosen operands of equations, and others, are computed from."""
-    wanted = set(beside)
+    """The values that the chosen operands of each equation, and others, are computed from."""
+    needed = set(beside)
     for equation in reversed(graph.equations):
-        wanted.update(values_of(chosen(equation)))
-        if not wanted.isdisjoint(equation.results):
-            wanted.update(values_of(equation.operands))
-    return wanted
+        needed.update(values_of(chosen(equation)))
+        if not needed.isdisjoint(equation.results):
+            needed.update(values_of(equation.operands))
+    return needed
 
 
 def _is_choice(equation: Equation) -> bool:
@@ -143,7 +159,7 @@ def _is_small_mask(equation: Equation, graph: Graph) -> bool:
 
 
 def _is_computed(equation: Equation, known: Mapping[int, Any], graph: Graph) -> bool:
-    """Whether an equation computes few numbers, of nothing but constants of one device."""
+    """Whether an equation computes few numbers, from constants alone and on a single device."""
     if "axis_name" in equation.params or not (equation.operands or _is_iota(equation)):
         return False
     return all(_is_small(graph.avals[value]) for value in equation.results) and all(

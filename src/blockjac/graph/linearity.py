@@ -1,11 +1,11 @@
 """Whether a program is linear in some of its inputs, proved from its primitives alone.
 
-The derivative rule that a user writes is a program from tangents to tangents (`custom_jvp`) or from
+A derivative rule written by a user is a program from tangents to tangents (`custom_jvp`) or from
 cotangents to cotangents (`custom_vjp`), and nothing forces it to be linear: it may clip, or iterate
-until a residual is small. Structure may be taken from such a program only where it is linear, so
-that its derivative at one point is its value at all of them. Each value gets a `Kind`, from the
-inputs on; loops are followed to a fixed point, and a condition that depends on a tangent makes
-everything it decides unknown.
+until a residual is small. Structure can be taken from such a program only if it is linear, because
+then its derivative is the same at all points. Each value gets a `Kind`, starting from the inputs.
+Loops are followed to a fixed point, and everything decided by a condition that depends on a tangent
+is unknown.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from blockjac.graph.primitives import CALLS, OWN_RULES, named
 
 
 class Kind(Enum):
-    """What is known of a value as a function of the inputs in question."""
+    """How a value depends on the inputs in question."""
 
     ZERO = "always zero"
     CONSTANT = "does not depend on them"
-    LINEAR = "linear in all of them together, and zero where they are"
+    LINEAR = "linear in all of them together, and zero if they are"
     UNKNOWN = "anything else"
 
 
@@ -42,11 +42,11 @@ IN_THE_FIRST = named("linear", "first")
 """Primitives that are linear in the first of their float operands."""
 
 IN_THE_LAST = named("linear", "last")
-"""Primitives that are linear in the last: a right-hand side."""
+"""Primitives that are linear in the last of their float operands, a right-hand side."""
 
 
 RECOMPUTED = frozenset({"remat2", "remat", "checkpoint"})
-"""Primitives that do what their jaxpr does, and are not."""
+"""Primitives that compute what their jaxpr computes, and are not inlined."""
 
 
 def is_linear(closed: Any, chosen: Sequence[bool], first: int = 0) -> bool:
@@ -54,11 +54,11 @@ def is_linear(closed: Any, chosen: Sequence[bool], first: int = 0) -> bool:
 
     Args:
         closed: the jaxpr, closed.
-        chosen: for each input whether it is one of them; the others may be anything.
-        first: the number of the first result that matters.
+        chosen: whether each input is one of them; the others may be anything.
+        first: the position of the first result that matters.
 
     Returns:
-        True where it is proved; False where it is not so, or not known.
+        True if it is proved; False if it is not linear, or if that is unknown.
 
     Examples:
         >>> import jax
@@ -69,13 +69,13 @@ def is_linear(closed: Any, chosen: Sequence[bool], first: int = 0) -> bool:
         >>> is_linear(jax.make_jaxpr(lambda x, t: jnp.cos(x) * t)(1.0, 1.0), [False, True])
         True
     """
-    kinds = [Kind.LINEAR if wanted else Kind.CONSTANT for wanted in chosen]
-    found = kinds_of(closed, kinds, top=True)
+    inputs = [Kind.LINEAR if is_chosen else Kind.CONSTANT for is_chosen in chosen]
+    kinds = kinds_of(closed, inputs, top=True)
     results = compat.open_jaxpr(closed).outvars
     return all(
         kind in (Kind.LINEAR, Kind.ZERO)
-        for kind, result in zip(found[first:], results[first:], strict=True)
-        if _is_inexact(result.aval)
+        for kind, result in zip(kinds[first:], results[first:], strict=True)
+        if is_inexact(result.aval)
     )
 
 
@@ -85,8 +85,8 @@ def kinds_of(closed: Any, inputs: Kinds, top: bool = False) -> Kinds:
     Args:
         closed: the jaxpr, closed.
         inputs: the kinds of its inputs.
-        top: whether it is inlined where it is used, so that functions with a rule of their own are
-            differentiated as what they compute. Inside loops they are not, and count as unknown.
+        top: whether the jaxpr is going to be inlined, so that what functions with a rule of their
+            own compute is differentiated. Inside of loops their rule is used, and they are unknown.
     """
     jaxpr = compat.open_jaxpr(closed)
     known = dict(zip(jaxpr.invars, inputs, strict=True))
@@ -99,10 +99,10 @@ def kinds_of(closed: Any, inputs: Kinds, top: bool = False) -> Kinds:
         return known.get(atom, Kind.CONSTANT)
 
     for equation in jaxpr.eqns:
-        found = _results(equation, [kind(atom) for atom in equation.invars], top)
-        for variable, one in zip(equation.outvars, found, strict=True):
-            depends = one in (Kind.LINEAR, Kind.UNKNOWN)
-            known[variable] = Kind.UNKNOWN if depends and not _is_inexact(variable.aval) else one
+        results = _results(equation, [kind(atom) for atom in equation.invars], top)
+        for variable, result in zip(equation.outvars, results, strict=True):
+            depends = result in (Kind.LINEAR, Kind.UNKNOWN)
+            known[variable] = Kind.UNKNOWN if depends and not is_inexact(variable.aval) else result
     return [kind(atom) for atom in jaxpr.outvars]
 
 
@@ -120,7 +120,7 @@ def _results(equation: Any, kinds: Kinds, top: bool) -> Kinds:
     operands = [
         kind
         for kind, atom in zip(kinds, equation.invars, strict=True)
-        if _is_inexact(atom.aval) or name == "convert_element_type"  # of the integer 0, say
+        if is_inexact(atom.aval) or name == "convert_element_type"  # of the integer 0, say
     ]
     return [_of_primitive(name, equation.params, operands)] * count
 
@@ -137,32 +137,32 @@ def _of_primitive(name: str, params: dict[str, Any], kinds: Kinds) -> Kind:
         return Kind.ZERO
     if Kind.LINEAR not in kinds:
         return Kind.CONSTANT
-    moving = [kind is Kind.LINEAR for kind in kinds]
-    fits = (
-        (name in BILINEAR and sum(moving) == 1)
-        or (name in IN_THE_FIRST and moving == [True, *(False for _ in moving[1:])])
-        or (name in IN_THE_LAST and moving == [*(False for _ in moving[1:]), True])
+    active = [position for position, kind in enumerate(kinds) if kind is Kind.LINEAR]
+    is_linear_in_it = (
+        (name in BILINEAR and len(active) == 1)
+        or (name in IN_THE_FIRST and active == [0])
+        or (name in IN_THE_LAST and active == [len(kinds) - 1])
     )
-    return Kind.LINEAR if fits else Kind.UNKNOWN
+    return Kind.LINEAR if is_linear_in_it else Kind.UNKNOWN
 
 
 def _sum(kinds: Kinds) -> Kind:
     """The kind of a linear combination with fixed coefficients."""
-    found = Kind.ZERO if kinds else Kind.CONSTANT
+    total = Kind.ZERO if kinds else Kind.CONSTANT
     for kind in kinds:
-        found = _either(found, kind)
-    return found
+        total = _either(total, kind)
+    return total
 
 
-def _either(one: Kind, other: Kind) -> Kind:
-    """What is known of a value that may be either of two, or their sum."""
-    if one is other or other is Kind.ZERO:
-        return one
-    return other if one is Kind.ZERO else Kind.UNKNOWN
+def _either(first: Kind, second: Kind) -> Kind:
+    """The kind of a value that may be either of two values, or their sum."""
+    if first is second or second is Kind.ZERO:
+        return first
+    return second if first is Kind.ZERO else Kind.UNKNOWN
 
 
 def _of_scan(equation: Any, kinds: Kinds) -> Kinds:
-    """What is carried keeps its kind from step to step, at the fixed point."""
+    """The kinds of a scan's results, at the fixed point of the kinds that it carries."""
     params = equation.params
     constants, carried = compat.scan_counts(params)
     fixed, carry, scanned = (
@@ -171,15 +171,15 @@ def _of_scan(equation: Any, kinds: Kinds) -> Kinds:
         kinds[constants + carried :],
     )
     while True:
-        found = kinds_of(params["jaxpr"], [*fixed, *carry, *scanned])
-        joined = [_either(a, b) for a, b in zip(carry, found[:carried], strict=True)]
+        results = kinds_of(params["jaxpr"], [*fixed, *carry, *scanned])
+        joined = [_either(a, b) for a, b in zip(carry, results[:carried], strict=True)]
         if joined == carry:
-            return [*carry, *found[carried:]]
+            return [*carry, *results[carried:]]
         carry = joined
 
 
 def _of_while(equation: Any, kinds: Kinds) -> Kinds:
-    """As a scan; how often it runs must not depend on what is linear."""
+    """The kinds of a loop's results; unknown if its number of steps depends on what is linear."""
     params = equation.params
     conditions, bodies = params["cond_nconsts"], params["body_nconsts"]
     for_condition, fixed, carry = (
@@ -188,30 +188,30 @@ def _of_while(equation: Any, kinds: Kinds) -> Kinds:
         kinds[conditions + bodies :],
     )
     while True:
-        found = kinds_of(params["body_jaxpr"], [*fixed, *carry])
-        joined = [_either(a, b) for a, b in zip(carry, found, strict=True)]
+        results = kinds_of(params["body_jaxpr"], [*fixed, *carry])
+        joined = [_either(a, b) for a, b in zip(carry, results, strict=True)]
         if joined == carry:
             break
         carry = joined
-    (runs,) = kinds_of(params["cond_jaxpr"], [*for_condition, *carry])
-    decided = runs in (Kind.CONSTANT, Kind.ZERO)
-    return carry if decided else [Kind.UNKNOWN] * len(carry)
+    (condition,) = kinds_of(params["cond_jaxpr"], [*for_condition, *carry])
+    is_fixed = condition in (Kind.CONSTANT, Kind.ZERO)
+    return carry if is_fixed else [Kind.UNKNOWN] * len(carry)
 
 
 def _of_cond(equation: Any, kinds: Kinds) -> Kinds:
-    """What every branch gives; the index is known not to depend on what is linear."""
+    """The kinds that all branches agree on; the index does not depend on what is linear."""
     branches = [kinds_of(branch, kinds[1:]) for branch in equation.params["branches"]]
-    found = branches[0]
+    kinds_of_either = branches[0]
     for branch in branches[1:]:
-        found = [_either(one, other) for one, other in zip(found, branch, strict=True)]
-    return found
+        kinds_of_either = [_either(a, b) for a, b in zip(kinds_of_either, branch, strict=True)]
+    return kinds_of_either
 
 
 def _of_solve(equation: Any, kinds: Kinds) -> Kinds:
-    """A solution, which its user declares to be linear in the right-hand side."""
+    """The kind of a solution, which the user declares to be linear in the right-hand side."""
     matrices = sum(equation.params["const_lengths"])
-    fits = Kind.LINEAR not in kinds[:matrices]
-    return [_sum(kinds[matrices:]) if fits else Kind.UNKNOWN] * len(equation.outvars)
+    is_fixed = Kind.LINEAR not in kinds[:matrices]
+    return [_sum(kinds[matrices:]) if is_fixed else Kind.UNKNOWN] * len(equation.outvars)
 
 
 LOOPS = {
@@ -220,7 +220,7 @@ LOOPS = {
     "cond": _of_cond,
     "custom_linear_solve": _of_solve,
 }
-"""Primitives that hold programs; by name, from an equation and the kinds of its operands."""
+"""For primitives that hold programs, the kinds of results from those of an equation's operands."""
 
 
 def _kind_of_constant(value: Any) -> Kind:
@@ -229,6 +229,7 @@ def _kind_of_constant(value: Any) -> Kind:
     return Kind.CONSTANT if np.any(np.asarray(value)) else Kind.ZERO
 
 
-def _is_inexact(value: Any) -> bool:
-    dtype = getattr(value, "dtype", None)
+def is_inexact(aval: Any) -> bool:
+    """Whether derivatives with respect to such a value exist: floats and complex numbers."""
+    dtype = getattr(aval, "dtype", None)
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)

@@ -1,9 +1,9 @@
-"""What is known of each primitive of JAX beside its derivative: one row per primitive.
+"""What is known about each primitive of JAX besides its derivative: one row per primitive.
 
-A rule in `rules/` says what a primitive's elemental Jacobian is. Whatever else the library asks of
-a primitive (is it linear, is its result stored, how many operations is it, does its rule hold for
-complex numbers) is a column here, so that a new primitive has one row to fill in, and a row that
-leaves a column out fails when this is imported.
+A rule in `rules/` says what a primitive's elemental Jacobian is. Whatever else the library needs to
+know about a primitive (is it linear, is its result stored, how many operations does it take, does
+its rule hold for complex numbers) is a column here. A new primitive needs one row, and a row that
+lacks a column fails on import.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from blockjac.errors import RuleError
 
 Linear = Literal["all", "each", "first", "last", "no"]
 """In which of its float and complex operands a primitive is linear: in all of them together, in
-each of two, in the first, in the last (a right-hand side), or in none that is known."""
+each of two, in the first, in the last (a right-hand side), or in none as far as is known."""
 
 Storage = Literal["alias", "moves", "cheap", "dear", "reduces", "in-place", "stored"]
 """What the compiler makes of the result: the same numbers in the same order; fused into whatever
-reads it; computed entry by entry, and again for each reader; the same, but stored where several
-read it; stored, its operand fused; written into its first operand where nothing else reads that;
+reads it; computed entry by entry, and again for each reader; the same, but stored if several read
+it; stored, with its operand fused; written into its first operand if nothing else reads that;
 stored, as its operands are."""
 
 Operations = Literal["none", "product", "sum", "contraction", "reduction", "scatter", "other"]
-"""What is counted: nothing; a multiplication or an addition for each entry of the result; those of
-a matrix product; additions of what is summed, or added into an array; one operation of its own kind
-for each entry."""
+"""What is counted: nothing; a multiplication or an addition per entry of the result; those of a
+matrix product; additions of what is summed, or added into an array; one other operation per entry
+of the result."""
 
 Complex = Literal["holomorphic", "parts", "real", "own", "none"]
-"""With complex numbers: its rule holds as it is; it has a rule for real and imaginary parts; it
-takes none, or is left to JAX; its operator deals with them; it has no derivative."""
+"""For complex numbers: its rule holds as it is; it has a rule for real and imaginary parts; it does
+not take them, or is left to JAX; its operator handles them; it has no derivative."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A row of the table; by default what is true of a primitive of which nothing is known."""
+    """A row of the table; the defaults are for primitives that nothing is known about."""
 
     linear: Linear = "no"
     storage: Storage = "stored"
@@ -48,7 +48,7 @@ CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
 """Primitives that do what their jaxpr does, and are inlined."""
 
 OWN_RULES = frozenset({"custom_jvp_call", "custom_vjp_call"})
-"""Functions with a rule of their own; what they compute is what their jaxpr computes."""
+"""Functions with a derivative rule of their own; they compute what their jaxpr computes."""
 
 _TABLE = """
 primitive                   linear storage   operations   complex
@@ -263,12 +263,12 @@ def _once(rows: Iterable[tuple[str, Facts]]) -> dict[str, Facts]:
     Raises:
         RuleError: names the primitive that has two rows.
     """
-    found: dict[str, Facts] = {}
+    by_name: dict[str, Facts] = {}
     for name, facts in rows:
-        if name in found:
+        if name in by_name:
             raise RuleError(f"primitive {name!r} has two rows; keep one")
-        found[name] = facts
-    return found
+        by_name[name] = facts
+    return by_name
 
 
 PRIMITIVES = _once(_read(_TABLE))
@@ -278,12 +278,12 @@ UNKNOWN = Facts()
 
 
 def facts_of(name: str) -> Facts:
-    """What is known of a primitive; of one from outside the library nothing is."""
+    """What is known about a primitive, with defaults for those that have no row."""
     return PRIMITIVES.get(name, UNKNOWN)
 
 
 def named(column: str, *values: str) -> frozenset[str]:
-    """The primitives with one of some values in a column.
+    """The primitives that have one of the values in a column.
 
     Examples:
         >>> sorted(named("linear", "last"))
@@ -294,10 +294,10 @@ def named(column: str, *values: str) -> frozenset[str]:
 
 
 def check_complete(names: Iterable[str]) -> None:
-    """Refuse primitives without a row.
+    """Check that all primitives have a row.
 
     Raises:
-        RuleError: names them.
+        RuleError: names those that have none.
     """
     missing = sorted(set(names) - set(PRIMITIVES))
     if missing:

@@ -1,4 +1,4 @@
-"""Functions of JAX whose own derivative rules divide by zero, or stop, where a limit exists."""
+"""Functions whose derivative rules in JAX divide by zero, or stop, although a limit exists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 TERMS = 16
-"""Of the series of `sin(t)/t` and its derivatives, which is used up to `t = order + 1`."""
+"""Terms in the series of `sin(t)/t` and its derivatives, which is used up to `|t| = order + 1`."""
 
 
 def sinc(x: Any) -> Any:
@@ -22,16 +22,16 @@ def sinc(x: Any) -> Any:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _sine_quotient(order: int, t: Any) -> Any:
-    """A derivative of `sin(t)/t`: by its series near 0, where the quotient cancels.
+    """A derivative of `sin(t)/t`; near 0, where the quotient cancels, from its series.
 
     From `t q = sin(t)` follows `t q^(k) + k q^(k-1) = sin^(k)(t)`.
     """
     near = jnp.abs(t) < order + 1
-    apart = jnp.where(near, 1, t)
+    far = jnp.where(near, 1, t)
     quotient = jnp.zeros_like(t)
     for degree in range(order + 1):
-        sine = (jnp.sin, jnp.cos)[degree % 2](apart) * (-1) ** (degree // 2)
-        quotient = (sine - degree * quotient) / apart
+        sine = (jnp.sin, jnp.cos)[degree % 2](far) * (-1) ** (degree // 2)
+        quotient = (sine - degree * quotient) / far
     return jnp.where(near, _sine_series(order, jnp.where(near, t, 0)), quotient)
 
 
@@ -54,7 +54,7 @@ def _sine_series(order: int, t: Any) -> Any:
 
 
 def bessel_i0(x: Any) -> Any:
-    """`I_0`, by the function that is scaled: both parts have a kink at 0, and none together."""
+    """`I_0(x) = exp(|x|) i0e(x)`: both factors have a kink at 0, but their product is smooth."""
     size = lax.abs(x)
     return lax.exp(size) * lax.bessel_i0e(size)
 
@@ -84,6 +84,6 @@ def _x_log1p_y_rate(point: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any,
 
 
 def _quotient(x: Any, y: Any) -> Any:
-    """`x / y`, and 0 for 0 of anything: a function that is 0 throughout has the slope 0."""
-    nothing = (x == 0) & (y == 0)
-    return jnp.where(nothing, 0, x / jnp.where(nothing, 1, y))
+    """`x / y`, and 0 for `0 / 0`, since a function that is 0 everywhere has slope 0."""
+    both_zero = (x == 0) & (y == 0)
+    return jnp.where(both_zero, 0, x / jnp.where(both_zero, 1, y))

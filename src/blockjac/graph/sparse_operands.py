@@ -1,8 +1,8 @@
 """Products with the sparse arrays of `jax.experimental.sparse`, by gathers and scatters.
 
-An entry of a sparse array is a place and a number: a product reads its other operand at the places
-and adds to those of the result. Written so, the Jacobian by the dense operand has an entry for each
-stored number, and none for the zeros that a sparse array is made to leave out.
+An entry of a sparse array is a number with its indices. A product reads the dense operand at these
+indices, and adds to entries of the result. Written in this way, its Jacobian by the dense operand
+has an entry for each stored number, and none for the zeros that the sparse array leaves out.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ def bcoo_dot_general(
     lhs_spinfo: Any,
     **_: Any,
 ) -> list[Any]:
-    """The product of a BCOO array, which has sparse axes only, with a dense one.
+    """The product of a BCOO array, all of whose axes are sparse, with a dense array.
 
-    Padding stands at places outside the array: what is read there is 0, and nothing is written.
+    Padding has indices outside of the array, where 0 is read and nothing is written.
 
     Args:
-        data: the stored numbers, `(nse,)`.
-        indices: their places, `(nse, axes of the array)`.
-        dense: the other operand.
-        dimension_numbers: as of `jax.lax.dot_general`.
+        data: the stored numbers, of shape `(nse,)`.
+        indices: their indices, of shape `(nse, rank of the array)`.
+        dense: the dense operand.
+        dimension_numbers: those of `jax.lax.dot_general`.
         preferred_element_type: dtype of the result; None for that of the operands.
         lhs_spinfo: JAX's description of the array, with its shape.
     """
-    (own_inner, inner), _ = dimension_numbers  # batches would be of a batch of sparse arrays
+    (own_inner, inner), _ = dimension_numbers  # only batches of sparse arrays have batch axes
     shape = lhs_spinfo.shape
     written = [axis for axis in range(len(shape)) if axis not in own_inner]
     free = [axis for axis in range(dense.ndim) if axis not in inner]
@@ -57,13 +57,13 @@ def bcoo_dot_general(
 
 
 def bcsr_dot_general(data: Any, columns: Any, starts: Any, dense: Any, **params: Any) -> list[Any]:
-    """As `bcoo_dot_general`, of a BCSR matrix: the row of each number follows from the starts.
+    """The product of a BCSR matrix: the row of each number follows from where the rows start.
 
     Args:
-        data: the stored numbers, `(nse,)`.
-        columns: of each of them.
-        starts: where in them each row begins, and where the last one ends.
-        dense: the other operand.
+        data: the stored numbers, of shape `(nse,)`.
+        columns: the column of each.
+        starts: the position in `data` where each row begins, and where the last row ends.
+        dense: the dense operand.
         params: those of `bcoo_dot_general`.
     """
     ends = jnp.zeros(len(data) + 1, starts.dtype).at[starts[1:]].add(1)
@@ -72,17 +72,17 @@ def bcsr_dot_general(data: Any, columns: Any, starts: Any, dense: Any, **params:
 
 
 def bcoo_todense(data: Any, indices: Any, *, spinfo: Any, **_: Any) -> list[Any]:
-    """The dense array with the stored numbers in their places; those of one place add up."""
+    """The dense array with the stored numbers; those with the same indices are added."""
     whole = jnp.zeros(spinfo.shape, data.dtype)
     return [whole.at[_places(indices, range(indices.shape[-1]))].add(data, mode="drop")]
 
 
 def is_covered(name: str, shapes: Sequence[Sequence[int]]) -> bool:
-    """Whether these products are of an array with sparse axes only, without batches of arrays.
+    """Whether all axes of the sparse array are sparse, and there is only one such array.
 
     Args:
-        name: of the primitive.
-        shapes: of its operands.
+        name: the name of the primitive.
+        shapes: the shapes of its operands.
     """
     data, indices = shapes[:2]
     if name == "bcoo_todense":

@@ -9,7 +9,7 @@ from jax.extend import core
 from blockjac.base import compat
 from blockjac.elimination.active_graph import OWN_RULE, ActiveGraph, operator_rule_of
 from blockjac.errors import DifferentiationTypeError, NoWayBackError
-from blockjac.graph.trace import has_linear_rule
+from blockjac.graph.custom_jvp import has_linear_rule
 from blockjac.rules.collectives import COLLECTIVES
 from blockjac.rules.fallback import REVERSE_ONLY
 

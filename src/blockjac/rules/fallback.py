@@ -17,7 +17,7 @@ import numpy as np
 from blockjac.algebra.losses import Unknown
 from blockjac.base import compat
 from blockjac.graph.graph import Equation
-from blockjac.graph.trace import is_inexact
+from blockjac.graph.linearity import is_inexact
 from blockjac.operators.map_group import MapGroup
 from blockjac.operators.operator import OperatorGroup
 from blockjac.rules.registry import OperatorRule

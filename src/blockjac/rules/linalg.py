@@ -15,7 +15,7 @@ from jax import lax
 
 from blockjac.base import compat
 from blockjac.graph.graph import Equation
-from blockjac.graph.trace import is_inexact
+from blockjac.graph.linearity import is_inexact
 from blockjac.operators.map_group import MapGroup
 from blockjac.rules.fallback import of_moving, packed, placed, real_dtype, unpacked, vertex_shape
 from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows

@@ -17,7 +17,7 @@ from blockjac.algebra.dense_axes import as_dense_axes
 from blockjac.algebra.sums import summed
 from blockjac.base.promises import is_structure_kept
 from blockjac.blocks import Block, Factor, Index, Label, Term
-from blockjac.graph.known_zeros import LARGEST
+from blockjac.graph.zero_rules import LARGEST
 from blockjac.operators.map_group import MapGroup
 from blockjac.operators.operator import OperatorGroup
 from blockjac.terms.block import delta_pairs, rebuilt

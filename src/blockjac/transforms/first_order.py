@@ -18,7 +18,7 @@ from blockjac.engine.chunked import ChunkSize, in_chunks
 from blockjac.engine.computations import Jacobian, Pullback, Pushforward, Values
 from blockjac.engine.leaves import dtype_of, float0_zeros, is_array, is_real_array
 from blockjac.errors import BlockShapeError, DifferentiationTypeError
-from blockjac.graph.trace import is_inexact
+from blockjac.graph.linearity import is_inexact
 from blockjac.planning import Order
 from blockjac.transforms.shell import (
     Ask,
