@@ -16,11 +16,11 @@ from blockjac.rules.registry import rule
 def broadcast_in_dim(
     out: Any, operand: Any, *_: Any, broadcast_dimensions: Sequence[int], **__: Any
 ) -> tuple[Block]:
-    """`out[i] = x[i_d]`, where `d` runs over `broadcast_dimensions`.
+    """`out[i, j] = x[i]`, where i lies on the axes `broadcast_dimensions` of the result.
 
-        d out[i] / d x[j'] = product over axes a of δ[i_d(a), j'_a]
+        d out[i, j] / d x[i'] = δ[i, i']
 
-    Along the other axes of the result, and along axes of x of size 1, nothing varies.
+    Axes of x of size 1 are repeated along their axis of the result, and have no delta.
     """
     labels = labels_of(out.shape)
     wrt = tuple(

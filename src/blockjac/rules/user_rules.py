@@ -247,8 +247,8 @@ def check_dtypes(name: str, row: Any, operands: Sequence[Any]) -> None:
     for position, (block, operand) in enumerate(zip(row, operands, strict=False)):
         if isinstance(block, Block) and block.dtype != operand.dtype:
             raise RuleError(
-                f"the rule for {name!r} must give a block of {operand.dtype} for operand {position}, "
-                f"but gave one of {block.dtype}"
+                f"the rule for {name!r} must give a block of {operand.dtype} for operand "
+                f"{position}, but gave one of {block.dtype}"
             )
 
 
