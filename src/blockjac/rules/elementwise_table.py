@@ -181,7 +181,7 @@ def _gamma_slope(sample: Any, a: Any, log_space: bool) -> Any:
 
 
 def _gamma_density(a: Any, x: Any) -> Any:
-    """`x**(a - 1) exp(-x) / gamma(a)`, computed from logarithms, which do not overflow, if x > 0."""
+    """`x**(a - 1) exp(-x) / gamma(a)`, computed without overflow from logarithms."""
     end = x == 0
     inside, at_end = jnp.where(end, 1, x), jnp.where(end, x, 0)
     density = jnp.exp((a - 1) * jnp.log(inside) - inside - lax.lgamma(a))
@@ -200,7 +200,7 @@ def _beta_density(a: Any, b: Any, x: Any) -> Any:
 
 
 def _side(x: Any) -> Any:
-    """The slope of `abs`, 1 at 0: with another value `exp(abs(x)) i0e(x)` would have a kink there."""
+    """The slope of `abs`, and 1 at 0: with another `exp(abs(x)) i0e(x)` would have a kink there."""
     return jnp.where(x >= 0, jnp.ones_like(x), -1)
 
 

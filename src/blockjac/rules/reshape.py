@@ -21,8 +21,8 @@ def reshape(
     """`d out[i] / d x[i'] = [flat(i) == flat(i')]`, with the flat position of an entry.
 
     Both shapes are cut into groups of axes with equal products. Within a group, an axis of one side
-    is a mixed-radix number of digits that are axes of the other: `(6,) -> (2, 3)` is
-    `δ[i, i'] δ[j, j']` for the input axis `3 i' + j'`. Where no such digits exist, as in
+    is a mixed-radix number of digits that are axes of the other: `(6,) -> (2, 3)` reads x at
+    `3 i + j`. Where no such digits exist, as in
     `(2, 3) -> (3, 2)`, both sides look up their digits of one flat label. `dimensions` is the order
     in which the operand's axes are read.
     """
