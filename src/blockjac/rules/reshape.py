@@ -18,13 +18,12 @@ from blockjac.terms.known_indices import digit
 def reshape(
     out: Any, operand: Any, *_: Any, dimensions: Sequence[int] | None = None, **__: Any
 ) -> tuple[Block]:
-    """`d out[i] / d x[i'] = [flat(i) == flat(i')]`, with the flat position of an entry.
+    """`d out[i] / d x[i'] = δ[flat(i), flat(i')]`, where `flat` numbers the entries in order.
 
     Both shapes are cut into groups of axes with equal products. Within a group, an axis of one side
     is a mixed-radix number of digits that are axes of the other: `(6,) -> (2, 3)` reads x at
-    `3 i + j`. Where no such digits exist, as in
-    `(2, 3) -> (3, 2)`, both sides look up their digits of one flat label. `dimensions` is the order
-    in which the operand's axes are read.
+    `3 i + j`. Where no such digits exist, as in `(2, 3) -> (3, 2)`, both sides look up their digits
+    of one flat label. `dimensions` is the order in which the operand's axes are read.
     """
     if 0 in out.shape or 0 in operand.shape:
         return (Block.zeros(out.shape, operand.shape, operand.dtype),)
