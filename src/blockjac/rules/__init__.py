@@ -1,7 +1,7 @@
 """Rules: the elemental Jacobians of JAX's primitives, and how to add one.
 
-`define` adds or replaces a rule, `check` compares one with JAX; the families register theirs when
-this package is imported.
+`define` adds or replaces a rule, and `check` compares one with JAX. Each family of primitives has a
+file of its own, which registers its rules when this package is imported.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,15 +13,18 @@ from blockjac.rules import (
     convolution,
     cumulative,
     dot_general,
+    dynamic_slices,
     elementwise_table,
     gather_scatter,
     linalg,
     ragged,
     reductions,
     reshape,
+    sorting,
     spectral,
     windows,
 )
+from blockjac.rules.building import labels_of, made, over, plain, scaling
 from blockjac.rules.define import define
 from blockjac.rules.registry import (
     OPERATOR_RULES,
@@ -32,12 +35,7 @@ from blockjac.rules.registry import (
     complete,
     elementwise,
     kept,
-    labels_of,
-    made,
-    over,
-    plain,
     rule,
-    scaling,
     zero,
 )
 
@@ -60,6 +58,7 @@ __all__ = [
     "cumulative",
     "define",
     "dot_general",
+    "dynamic_slices",
     "elementwise",
     "elementwise_table",
     "gather_scatter",
@@ -74,6 +73,7 @@ __all__ = [
     "reshape",
     "rule",
     "scaling",
+    "sorting",
     "spectral",
     "windows",
     "zero",
@@ -82,12 +82,12 @@ __all__ = [
 complete()
 
 PASSES, Pass = OPERATOR_RULES, OperatorRule
-"""The names of before 0.2."""
+"""The names that these had before version 0.2."""
 
 
 def __getattr__(name: str) -> Any:
     if name != "check":
         raise AttributeError(f"module 'blockjac.rules' has no attribute '{name}'")
-    from blockjac.checking.rules import check  # which differentiates, and so is built on the rules
+    from blockjac.checking.rules import check  # it differentiates, so it depends on the rules
 
     return check

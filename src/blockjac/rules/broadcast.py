@@ -7,67 +7,69 @@ from typing import Any
 
 import numpy as np
 
-from blockjac.blocks import Block, Factor, Index, Label, Term
-from blockjac.rules.registry import known, made, rule
+from blockjac.blocks import Block, Factor, Index, Term
+from blockjac.rules.building import known, labels_of, made, plain
+from blockjac.rules.registry import rule
 
 
 @rule("broadcast_in_dim")
 def broadcast_in_dim(
     out: Any, operand: Any, *_: Any, broadcast_dimensions: Sequence[int], **__: Any
 ) -> tuple[Block]:
-    """`out[i] = operand[i at broadcast_dimensions]`: the other axes are constant."""
-    labels = [Label(size) for size in out.shape]
+    """`out[i, j] = x[i]`, where i lies on the axes `broadcast_dimensions` of the result.
+
+        d out[i, j] / d x[i'] = δ[i, i']
+
+    Axes of x of size 1 are repeated along their axis of the result, and have no delta.
+    """
+    labels = labels_of(out.shape)
     wrt = tuple(
         Index.of(labels[axis]) if size == out.shape[axis] else Index()
         for axis, size in zip(broadcast_dimensions, operand.shape, strict=True)
     )
-    return (
-        made(out.shape, operand.shape, operand.dtype, Term((), tuple(map(Index.of, labels)), wrt)),
-    )
+    return (made(out.shape, operand.shape, operand.dtype, Term((), plain(labels), wrt)),)
 
 
 @rule("transpose")
 def transpose(out: Any, operand: Any, *, permutation: Sequence[int], **_: Any) -> tuple[Block]:
-    """`out[i_p] = operand[i]`: the same labels in another order."""
-    wrt = tuple(Index.of(Label(size)) for size in operand.shape)
-    return (
-        made(
-            out.shape,
-            operand.shape,
-            operand.dtype,
-            Term((), tuple(wrt[axis] for axis in permutation), wrt),
-        ),
-    )
+    """`out[i_p] = x[i]`, where `p` is the `permutation`: the same labels in another order.
+
+    d out[i_p] / d x[i'] = δ[i, i']
+    """
+    wrt = plain(labels_of(operand.shape))
+    term = Term((), tuple(wrt[axis] for axis in permutation), wrt)
+    return (made(out.shape, operand.shape, operand.dtype, term),)
 
 
 @rule("squeeze")
 def squeeze(out: Any, operand: Any, *, dimensions: Sequence[int], **_: Any) -> tuple[Block]:
-    """Axes of size 1 carry no label, so that dropping them changes nothing."""
-    wrt = tuple(Index.of(Label(size)) for size in operand.shape)
+    """`d out[i] / d x[i', 0] = δ[i, i']`: the axes `dimensions`, of size 1, are dropped."""
+    wrt = plain(labels_of(operand.shape))
     kept = tuple(index for axis, index in enumerate(wrt) if axis not in dimensions)
     return (made(out.shape, operand.shape, operand.dtype, Term((), kept, wrt)),)
 
 
 @rule("select_n")
 def select_n(out: Any, which: Any, *cases: Any, **_: Any) -> tuple[Block | None, ...]:
-    """`out[i] = cases[which[i]][i]`: each case is masked by where it is chosen."""
-    labels = [Label(size) for size in out.shape]
-    indices = tuple(map(Index.of, labels))
+    """`out[i] = cases[which[i]][i]`: each case is masked by where it is chosen.
+
+    d out[i] / d cases[k][i'] = δ[i, i'] [which[i] == k]
+    """
+    labels = labels_of(out.shape)
+    indices = plain(labels)
     carried = tuple(label for label in labels if label.size != 1) if which.ndim else ()
     blocks: list[Block | None] = [None]
-    for place, case in enumerate(cases):
-        mask = _where_chosen(which, place)
+    for number, case in enumerate(cases):
+        mask = _where_chosen(which, number)
         if not known(mask):
             mask = mask.reshape(tuple(label.size for label in carried))
-        blocks.append(
-            made(
-                out.shape, case.shape, case.dtype, Term((Factor(mask, carried),), indices, indices)
-            )
-        )
+        term = Term((Factor(mask, carried),), indices, indices)
+        blocks.append(made(out.shape, case.shape, case.dtype, term))
     return tuple(blocks)
 
 
-def _where_chosen(which: Any, place: int) -> Any:
+def _where_chosen(which: Any, number: int) -> Any:
+    """The mask of the entries for which `which` chooses the case of this number."""
     if which.dtype == np.dtype(bool):
-        return which if place else ~which
-    return which == place
+        return which if number else ~which
+    return which == number

@@ -1,7 +1,7 @@
-"""Collectives inside `jax.shard_map`: each device's numbers meet those of the others.
+"""Collectives inside `jax.shard_map`, which combine the numbers of several devices.
 
-A collective is a linear map over all devices, and its transpose another collective. Along the axes
-of the local arrays most of them act apart on each entry, so that deltas stay:
+A collective is a linear map over all devices, and its transpose is another collective. Along most
+axes of the local arrays a collective treats each entry separately, so that deltas stay:
 
     pvary       identity                      transposed: psum
     psum        sum over devices              transposed: pvary (psum without varying axes checked)
@@ -9,8 +9,8 @@ of the local arrays most of them act apart on each entry, so that deltas stay:
     all_gather  the devices on an axis        transposed: psum_scatter on that axis
     all_to_all  one axis for another          transposed: back again
 
-Every answer is local: a Jacobian backwards has the sums that `jax.jacrev` has in such a place, and
-forwards those of `jax.jacfwd`.
+Every result is local: inside of `shard_map`, a Jacobian in reverse mode contains the same sums over
+devices as that of `jax.jacrev`, and one in forward mode those of `jax.jacfwd`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _collective(
         name: the primitive's name.
         forth: `(primitive, params) -> map` of one tangent.
         back: `(primitive, params) -> map` of one cotangent.
-        mixed: `params -> axes` of a local array that the collective does not treat apart.
+        mixed: `params -> axes` of a local array whose entries the collective mixes.
     """
 
     def edges(
@@ -54,14 +54,17 @@ def _collective(
         residuals: Any,
         active: Sequence[bool],
     ) -> Rows:
+        """An operator from each active operand to its own result: operands do not mix."""
         del residuals
         pull, push = (way(equation.primitive, equation.params) for way in (back, forth))
         axes = mixed(equation.params)
         rows: Rows = [[None] * len(inputs) for _ in outs]
-        for place, (operand, out, wanted) in enumerate(zip(inputs, outs, active, strict=True)):
-            if wanted:
+        for position, (operand, out, is_active) in enumerate(
+            zip(inputs, outs, active, strict=True)
+        ):
+            if is_active:
                 group = _group(equation.primitive.name, operand, out, pull, push, axes)
-                rows[place][place] = group.edges()[0][0]
+                rows[position][position] = group.edges()[0][0]
         return rows
 
     OPERATOR_RULES[name] = OperatorRule(_evaluate, edges)
@@ -71,7 +74,7 @@ def _collective(
 def _evaluate(
     equation: Equation, inputs: Sequence[Any], active: Sequence[bool]
 ) -> tuple[Sequence[Any], None]:
-    """The results; a linear map keeps nothing for its derivative."""
+    """The results; the derivative of a linear map needs no residuals."""
     del active
     return compat.bind(equation.primitive, inputs, equation.params), None
 
@@ -79,6 +82,17 @@ def _evaluate(
 def _group(
     name: str, operand: Any, out: Any, back: Map, forth: Map, mixed: Sequence[int]
 ) -> CompleteGroup:
+    """The operator of a collective from one operand to one result.
+
+    Args:
+        name: the primitive's name.
+        operand: the local operand.
+        out: the local result.
+        back: from the cotangent of the result to that of the operand.
+        forth: from the tangent of the operand to that of the result.
+        mixed: the axes whose entries the collective mixes.
+    """
+
     def through(function: Map, dtype: Any) -> Callable[[Sequence[Any]], Sequence[Any]]:
         return lambda parts: [packed(function(unpacked(parts[0], dtype)))]
 
@@ -97,10 +111,10 @@ def _group(
 
 
 def _names(value: Any, mixed: Sequence[int]) -> list[Hashable]:
-    """A name for each axis that is treated apart; complex parts are an axis like that too."""
+    """A name for each axis that is not mixed; the axis of complex parts is never mixed."""
     rank = len(value.shape)
-    own: list[Hashable] = [None if axis in mixed else axis for axis in range(rank)]
-    return ["part"] * (len(vertex_shape(value)) - rank) + own
+    names: list[Hashable] = [None if axis in mixed else axis for axis in range(rank)]
+    return ["part"] * (len(vertex_shape(value)) - rank) + names
 
 
 def _axes(params: dict[str, Any]) -> tuple[Any, ...]:
@@ -110,34 +124,39 @@ def _axes(params: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _varying(array: Any, axes: Sequence[Any]) -> Any:
-    """The array typed as differing between the devices along mesh axes."""
+    """The array, typed as varying between devices along the given mesh axes."""
     known = compat.varying_axes(array)
     missing = tuple(axis for axis in compat.mesh_axes() if axis in axes and axis not in known)
     return lax.pcast(array, missing, to="varying") if missing else array
 
 
 def _itself(primitive: Any, params: dict[str, Any]) -> Map:
+    """The collective itself, of a varying array."""
     axes = _axes(params)
     return lambda array: compat.bind(primitive, [_varying(array, axes)], params)[0]
 
 
 def _summed(primitive: Any, params: dict[str, Any]) -> Map:
+    """The sum over devices, which transposes `pvary`."""
     del primitive
     return lambda array: lax.psum(_varying(array, params["axes"]), params["axes"])
 
 
 def _cast(primitive: Any, params: dict[str, Any]) -> Map:
+    """The same array on all devices, typed as varying, which transposes a sum."""
     del primitive
     return lambda array: _varying(array, params["axes"])
 
 
 def _permuted(primitive: Any, params: dict[str, Any]) -> Map:
+    """The inverse permutation of devices, which transposes `ppermute`."""
     del primitive
     back = [(target, source) for source, target in params["perm"]]
     return lambda array: lax.ppermute(array, params["axis_name"], back)
 
 
 def _scattered(primitive: Any, params: dict[str, Any]) -> Map:
+    """The sum over devices of which each keeps its own part, which transposes `all_gather`."""
     del primitive
     return lambda array: lax.psum_scatter(
         array,
@@ -149,6 +168,7 @@ def _scattered(primitive: Any, params: dict[str, Any]) -> Map:
 
 
 def _gathered(primitive: Any, params: dict[str, Any]) -> Map:
+    """The parts of all devices along an axis, which transposes `reduce_scatter`."""
     del primitive
     return lambda array: lax.all_gather(
         array,
@@ -160,6 +180,7 @@ def _gathered(primitive: Any, params: dict[str, Any]) -> Map:
 
 
 def _sent_back(primitive: Any, params: dict[str, Any]) -> Map:
+    """The exchange with both axes swapped, which transposes `all_to_all`."""
     split, concat = params["concat_axis"], params["split_axis"]
     return _itself(primitive, {**params, "split_axis": split, "concat_axis": concat})
 

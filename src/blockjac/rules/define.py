@@ -13,7 +13,7 @@ from blockjac.rules import registry
 from blockjac.rules.user_rules import check_dtypes, elementwise_rule, function_with_rule, named
 
 DEFINED: dict[str, Any] = {}
-"""Primitives that rules were defined for by object, by name, so that `check` can bind them."""
+"""The primitive objects that `define` was given, by name, so that `check` can bind them."""
 
 
 def define(
@@ -26,25 +26,25 @@ def define(
 ) -> Any:
     """Add the rule of a primitive, or replace it; or give a function of your own a rule.
 
-    Give one of `rule`, `elementwise` and `zero`, or none of them for a decorator. Compare the rule
-    with JAX by `blockjac.rules.check`. It counts for every call from then on, in this process.
+    Give one of `rule`, `elementwise` and `zero`, or none of them to get a decorator. The rule
+    applies to every later call in this process. `blockjac.rules.check` compares it with JAX.
 
-    A function is returned as one to call in its place. JAX runs, batches and differentiates it as
-    before; here its Jacobian is the rule's. Positional arguments are arrays and trees of them,
-    keyword arguments are static.
+    For a function, the result is another function to call in its place. JAX runs, batches and
+    differentiates that one as before, but blockjac takes its Jacobian from the rule. Positional
+    arguments are arrays and trees of them; keyword arguments are static.
 
     Args:
         primitive: the primitive, its name, or a function.
-        rule: a structural rule: `rule(out, *operands, **params)` gives a tuple with one Block an
+        rule: a structural rule: `rule(out, *operands, **params)` returns a tuple with one Block per
             operand, None where the derivative is zero. Without any of the three, a decorator for
             such a rule is returned.
-        elementwise: the derivative `(out, *operands) -> array or number`; a sequence of them for
-            several operands, None where it is zero. Parameters of the primitive are given where
-            they are named as keyword-only arguments.
+        elementwise: the derivative `(out, *operands) -> array or number`; for several operands a
+            sequence of derivatives, None where one is zero. A derivative receives those parameters
+            of the primitive that it names as keyword-only arguments.
         zero: whether the derivative is zero everywhere.
         multiple_results: whether the primitive has several results; a structural rule then takes
-            the tuple of results and gives a tuple of such tuples, one a result. For a function the
-            rule takes its result, a tree or an array, and gives such a tree of tuples.
+            the tuple of results and returns a tuple of such tuples, one per result. The rule of a
+            function takes the function's result, an array or a tree, and returns a tree of tuples.
 
     Returns:
         The rule itself, or the decorator; for a function, the function to call.
@@ -88,9 +88,10 @@ def define(
 
 
 def _checked(name: str, own: Callable[..., Any], multiple_results: bool) -> Callable[..., Any]:
-    """The rule, with its name in what it raises and the dtypes of its blocks checked."""
+    """The rule, with the primitive's name in its errors and the dtypes of its blocks checked."""
 
     def rule(out: Any, *operands: Any, **params: Any) -> Any:
+        """Apply the rule to JAX arrays, and check the dtypes of each row of its blocks."""
         operands = tuple(map(jax_array, operands))
         answer = named(name, own)(out, *operands, **params)
         rows = answer if multiple_results and isinstance(answer, tuple | list) else (answer,)
@@ -107,6 +108,11 @@ def _of_function(
     elementwise: Callable[..., Any] | Sequence[Callable[..., Any] | None] | None,
     zero: bool,
 ) -> Callable[..., Any]:
+    """The function to call in place of the given one; its rule is one of the three kinds.
+
+    Raises:
+        RuleError: unless exactly one of the three kinds is given.
+    """
     name = getattr(function, "__name__", type(function).__name__)
     kinds = sum([rule is not None, elementwise is not None, zero])
     if kinds != 1:

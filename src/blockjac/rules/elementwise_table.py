@@ -1,7 +1,6 @@
-"""Elementwise primitives: each rule is its derivative, of the result `y` and the operands.
+"""Elementwise primitives: a rule is a derivative, a function of the result `y` and the operands.
 
-Where a formula has a special case (a tie, a kink, a branch point), the value is the one that JAX
-takes.
+Where a formula has a special case (a tie, a kink, a branch point), the value is that of JAX.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from jax import lax
 
 from blockjac.blocks import Block
 from blockjac.errors import NoDerivativeError
-from blockjac.rules.registry import elementwise, known, rule, scaling, zero
+from blockjac.rules.building import known, scaling
+from blockjac.rules.registry import elementwise, rule, zero
 
 # Arithmetic
 
@@ -129,7 +129,11 @@ zero("random_bits", "random_wrap", "random_unwrap", "random_seed", "random_split
 
 @rule("polynomial")
 def polynomial(out: Any, x: Any, *coefficients: Any, **_: Any) -> tuple[Block, ...]:
-    """Of `sum_k c_k x**k`: `sum_k k c_k x**(k - 1)` by x, and `x**k` by `c_k`."""
+    """`out = sum_k c_k x**k`, elementwise.
+
+    d out / d x = sum_k k c_k x**(k - 1)
+    d out / d c_k = x**k
+    """
     slope, power, powers = 0.0, 1.0, []
     for degree in range(len(coefficients) - 1, 0, -1):
         slope = slope * x + degree * coefficients[degree]
@@ -140,18 +144,19 @@ def polynomial(out: Any, x: Any, *coefficients: Any, **_: Any) -> tuple[Block, .
 
 
 def _like(operand: Any, y: Any) -> Any:
-    """An operand with the result's dtype and shape: the special functions do not broadcast."""
+    """An operand with the result's dtype and shape, because special functions do not broadcast."""
     return jnp.broadcast_to(jnp.asarray(operand, y.dtype), y.shape)
 
 
 def _integer_power_slope(x: Any, power: int) -> Any:
+    """`n x**(n-1)`, a number where n is 0 or 1."""
     if power in (0, 1):
         return float(power)
     return power * (x if power == 2 else lax.integer_pow(x, power - 1))
 
 
 def _power_slope(a: Any, b: Any) -> Any:
-    """`b a**(b-1)`, and 0 where a and b are 0; elsewhere at b = 0 its slope by b is `1/a`."""
+    """`b a**(b-1)`, and 0 where a and b are 0; its own slope by b is `1/a` at every other b = 0."""
     if known(b):
         return 0.0 if b == 0 else b * jnp.power(a, b - 1)
     both = (a == 0) & (b == 0)
@@ -166,7 +171,7 @@ def _log_of_base(a: Any) -> Any:
 
 
 def _gamma_slope(sample: Any, a: Any, log_space: bool) -> Any:
-    """How a sample of the gamma distribution, or its logarithm, moves with the shape parameter."""
+    """The derivative of a gamma sample, or of its logarithm, by the shape parameter."""
     drawn = sample
     if log_space:
         drawn = jnp.exp(sample)
@@ -176,33 +181,33 @@ def _gamma_slope(sample: Any, a: Any, log_space: bool) -> Any:
 
 
 def _gamma_density(a: Any, x: Any) -> Any:
-    """`x**(a - 1) exp(-x) / gamma(a)`; by logarithms, which do not overflow, but for x = 0."""
+    """`x**(a - 1) exp(-x) / gamma(a)`, computed without overflow from logarithms."""
     end = x == 0
     inside, at_end = jnp.where(end, 1, x), jnp.where(end, x, 0)
     density = jnp.exp((a - 1) * jnp.log(inside) - inside - lax.lgamma(a))
-    there = lax.pow(at_end, a - 1) * jnp.exp(-at_end - lax.lgamma(a))
-    return jnp.where(end, there, density)
+    end_density = lax.pow(at_end, a - 1) * jnp.exp(-at_end - lax.lgamma(a))
+    return jnp.where(end, end_density, density)
 
 
 def _beta_density(a: Any, b: Any, x: Any) -> Any:
-    """`x**(a - 1) (1 - x)**(b - 1) / beta(a, b)`; as the gamma density, with two ends."""
+    """`x**(a - 1) (1 - x)**(b - 1) / beta(a, b)`, computed from logarithms if 0 < x < 1."""
     log_beta = lax.lgamma(a) + lax.lgamma(b) - lax.lgamma(a + b)
     end = (x == 0) | (x == 1)
     inside, at_end = jnp.where(end, 0.5, x), jnp.where(end, x, 0)
     density = jnp.exp((b - 1) * jnp.log1p(-inside) + (a - 1) * jnp.log(inside) - log_beta)
-    there = lax.pow(at_end, a - 1) * lax.pow(1 - at_end, b - 1) * jnp.exp(-log_beta)
-    return jnp.where(end, there, density)
+    end_density = lax.pow(at_end, a - 1) * lax.pow(1 - at_end, b - 1) * jnp.exp(-log_beta)
+    return jnp.where(end, end_density, density)
 
 
 def _side(x: Any) -> Any:
-    """The slope of `abs`, 1 at 0: with another, `exp(abs(x)) i0e(x)` would have a kink there."""
+    """The slope of `abs`, and 1 at 0: with another `exp(abs(x)) i0e(x)` would have a kink there."""
     return jnp.where(x >= 0, jnp.ones_like(x), -1)
 
 
 def _bessel_i1e_slope(y: Any, x: Any) -> Any:
-    """`i0e(x) - y (side(x) + 1/x)`; near 0 `y / x` is `exp(-abs(x)) sum_k z^k / (2 k! (k+1)!)`.
+    """`i0e(x) - y (side(x) + 1/x)`; near 0 the quotient `y / x` comes from its power series.
 
-    Here `z` is `x^2 / 4`.
+    y / x = exp(-abs(x)) sum_k z^k / (2 k! (k+1)!) with z = x^2 / 4
     """
     near = jnp.abs(x) < 1
     z, series = jnp.where(near, x, 0) ** 2 / 4, jnp.zeros_like(x)
@@ -219,6 +224,7 @@ def _chosen(strictly: Any, tied: Any) -> Any:
 
 
 def _unknown(function: str, operand: str) -> Any:
+    """Refuse to differentiate a special function by an operand without a known formula."""
     raise NoDerivativeError(
         f"the derivative of {function} with respect to {operand} is not known, to JAX neither; "
         "give it one with blockjac.rules.define, "

@@ -50,6 +50,7 @@ def factor_edges(
     tangent = jax.eval_shape(packed, compat.struct(jax.typeof(matrix)))
 
     def pull(cotangents: Sequence[Any]) -> Sequence[Any]:
+        """The matrix's cotangent, by transposing the rates of those factors that are asked for."""
         # Eigenvectors of equal eigenvalues have no derivative, but the eigenvalues do.
         asked = [place for place, one in enumerate(cotangents) if one is not None]
 
@@ -195,6 +196,7 @@ def triangular_solve(
         return [triangle(seen(-product)), right]
 
     def push(tangents: Sequence[Any]) -> Any:
+        """`X' = op(A)^-1 (B' - op(A') X)`, or its mirror image, without what does not move."""
         change, right = tangents
         if change is not None:
             known, change = _first(solution, right), seen(triangle(change))
@@ -234,6 +236,7 @@ def tridiagonal_solve(
         return [*parts, right]
 
     def push(tangents: Sequence[Any]) -> Any:
+        """`X' = T^-1 (B' - T' X)`, without what does not move."""
         *changes, right = tangents
         known = _first(solution, right)
         for k, change in zip((-1, 0, 1), changes, strict=True):

@@ -38,6 +38,7 @@ class Axes:
 
 
 def _axes(dimensions: Any, left_rank: int, right_rank: int) -> Axes:
+    """The named axes from JAX's dimension numbers: contracted and batch axes share their names."""
     (left_sum, right_sum), (left_batch, right_batch) = dimensions.dot_dimension_numbers
     (divided,) = dimensions.lhs_ragged_dimensions
     left = [("left", axis) for axis in range(left_rank)]
@@ -133,6 +134,14 @@ class RaggedProduct(MapGroup):
     def __init__(
         self, equation: Equation, operands: Sequence[Any], out: Any, moving: Sequence[int]
     ) -> None:
+        """Make the operator.
+
+        Args:
+            equation: the ragged product.
+            operands: both factors, and the sizes of the groups.
+            out: the result.
+            moving: which of the two factors are differentiated.
+        """
         left, right, sizes = operands
         axes = _axes(equation.params["ragged_dot_dimension_numbers"], left.ndim, right.ndim)
         point = [operands[place] for place in moving]

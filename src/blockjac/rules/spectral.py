@@ -191,6 +191,7 @@ def eigh_edges(
         return rates, _inner(vectors, moved).real
 
     def pull(cotangents: Sequence[Any]) -> Any:
+        """The adjoint of `push`, nan where vectors of equal eigenvalues are asked for."""
         by_vectors, by_values = cotangents
         answer: Any = 0
         if by_vectors is not None:
@@ -209,6 +210,7 @@ def eigh_edges(
 def _svd_values(
     equation: Equation, inputs: Sequence[Any], active: Sequence[bool]
 ) -> tuple[Sequence[Any], Any]:
+    """The singular values, with vectors if asked for, and the thin factors as residuals."""
     if _is_left_to_jax(equation, inputs[0]):
         return factorized(equation, inputs, active)
     params = {**equation.params, "compute_uv": True, "full_matrices": False}
@@ -256,6 +258,7 @@ def svd_edges(
         return found[..., :rows, :], found[..., rows:, :]
 
     def push(tangent: Any) -> Sequence[Any]:
+        """`ds_j = Re u_j^H dA v_j`, and the rates of the vectors, nan where values are equal."""
         above, below = tangent @ right, adjoint(tangent) @ left
         along = _inner(left, above)
         if not equation.params["compute_uv"]:
@@ -268,6 +271,7 @@ def svd_edges(
         return along.real, left_rates * known, adjoint(right_rates * known)
 
     def pull(cotangents: Sequence[Any]) -> Any:
+        """The adjoint of `push`, nan where vectors of equal singular values are asked for."""
         by_values, by_left, by_right = (*cotangents, None, None)[:3]
         answer: Any = 0
         if by_values is not None:

@@ -1,7 +1,7 @@
-"""A function with a rule of its user.
+"""Functions with a rule that their user wrote.
 
-It becomes a primitive that runs, batches and differentiates as the function does, and whose
-elemental Jacobian is the rule's.
+Such a function becomes a primitive that runs, batches and differentiates as the function does, and
+whose elemental Jacobians come from the rule.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from blockjac.base import compat
 from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term
 from blockjac.errors import RuleError
 from blockjac.rules import registry
+from blockjac.rules.building import made, scaling
+from blockjac.rules.validation import check_derivative
 
 Axes = tuple[tuple[int | None, ...], ...]
 """For each `jax.vmap` around a call, the batch axis of each operand, the innermost first."""
@@ -31,7 +33,7 @@ ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 FUNCTIONS: set[Primitive] = set()
 """The primitives that stand for users' functions."""
 
-source_info_util.register_exclusion(__file__)  # the place of a call is the caller's line
+source_info_util.register_exclusion(__file__)  # calls are located at the caller's line
 
 _taken = itertools.count(2)
 
@@ -39,13 +41,13 @@ _taken = itertools.count(2)
 def function_with_rule(
     function: Callable[..., Any], rule: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """A function that is called as the given one, and whose Jacobian here is the rule's.
+    """A function that is called like the given one, and whose Jacobian comes from the rule.
 
     Args:
         function: of arrays and trees of them; keyword arguments are static.
-        rule: `rule(out, *args, **keywords)` gives a tuple with one Block an argument: for a tree,
-            a tree of Blocks; None where the derivative is zero. For a result that is a tree, a tree
-            of such tuples.
+        rule: `rule(out, *args, **keywords)` returns a tuple with one Block per argument: a tree of
+            Blocks for a tree, None where the derivative is zero. If the result is a tree, the rule
+            returns a tree of such tuples.
     """
     name = getattr(function, "__qualname__", type(function).__name__)
     if name in registry.RULES or name in registry.ZERO or name in registry.OPERATOR_RULES:
@@ -55,6 +57,7 @@ def function_with_rule(
 
     @functools.wraps(function)
     def with_rule(*args: Any, **keywords: Any) -> Any:
+        """Bind the primitive to the leaves of the arguments, and rebuild the tree of results."""
         leaves, tree = jax.tree.flatten(args)
         _check_arguments(name, leaves, keywords)
         static = tuple(sorted(keywords.items()))
@@ -67,26 +70,32 @@ def function_with_rule(
 
 
 def elementwise_rule(name: str, derivatives: Sequence[Callable[..., Any] | None]) -> Any:
-    """The structural rule of an elementwise function from its derivatives, one an argument."""
+    """The structural rule of an elementwise function from its derivatives, one per argument."""
 
     def rule(out: Any, *args: Any, **keywords: Any) -> tuple[Block | None, ...]:
+        """`δ[i, i'] derivative[i]` for each argument."""
         if len(derivatives) != len(args):
             raise RuleError(
                 f"the rule for {name!r} must give a derivative for each argument: "
                 f"there are {len(args)}, but it gave {len(derivatives)}"
             )
         blocks = []
-        for place, (derivative, operand) in enumerate(zip(derivatives, args, strict=True)):
+        for position, (derivative, operand) in enumerate(zip(derivatives, args, strict=True)):
             values = None if derivative is None else derivative(out, *args, **keywords)
             if values is not None:
-                registry.check_derivative(name, values, place, out)
-            blocks.append(None if values is None else registry.scaling(out.shape, operand, values))
+                check_derivative(name, values, position, out)
+            blocks.append(None if values is None else scaling(out.shape, operand, values))
         return tuple(blocks)
 
     return rule
 
 
 def _check_arguments(name: str, leaves: Sequence[Any], keywords: dict[str, Any]) -> None:
+    """Raise unless positional arguments are arrays and keyword arguments hold none.
+
+    Raises:
+        RuleError: names the function and the argument that does not fit.
+    """
     for leaf in leaves:
         if not isinstance(leaf, ARRAYS):
             raise RuleError(
@@ -105,37 +114,50 @@ def _check_arguments(name: str, leaves: Sequence[Any], keywords: dict[str, Any])
 
 
 def _primitive(function: Callable[..., Any], name: str) -> Primitive:
+    """A new primitive that evaluates, batches, and differentiates as the function does.
+
+    Args:
+        function: of arrays and trees of them.
+        name: of the primitive.
+    """
     primitive = Primitive(name)
     primitive.multiple_results = True
 
     def flat(*leaves: Any, tree: Any, static: Any, axes: Axes) -> list[Any]:
-        def one(*parts: Any) -> list[Any]:
+        """The function over flat operands, inside as many `jax.vmap` as there are `axes`."""
+
+        def batched_function(*parts: Any) -> list[Any]:
             return jax.tree.leaves(function(*jax.tree.unflatten(tree, parts), **dict(static)))
 
-        for batch in axes:
-            one = jax.vmap(one, in_axes=batch)
-        return one(*leaves)
+        for batch_axes in axes:
+            batched_function = jax.vmap(batched_function, in_axes=batch_axes)
+        return batched_function(*leaves)
 
     def abstract(*avals: Any, **params: Any) -> list[Any]:
         structs = map(compat.struct, avals)
         return list(jax.make_jaxpr(functools.partial(flat, **params))(*structs).out_avals)
 
     def batched(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-        places = tuple(None if dim is None else int(dim) for dim in dims)
-        results = primitive.bind(*args, **{**params, "axes": (*params["axes"], places)})
+        batch_axes = tuple(None if dim is None else int(dim) for dim in dims)
+        results = primitive.bind(*args, **{**params, "axes": (*params["axes"], batch_axes)})
         return results, [0] * len(results)
 
     def pushed(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> Any:
-        moving = [place for place, one in enumerate(tangents) if not isinstance(one, ad.Zero)]
+        """JAX's derivative of the function, by those operands whose tangents are not zero."""
+        active = [
+            position
+            for position, tangent in enumerate(tangents)
+            if not isinstance(tangent, ad.Zero)
+        ]
 
-        def moved(*parts: Any) -> list[Any]:
-            full = list(primals)
-            for place, part in zip(moving, parts, strict=True):
-                full[place] = part
-            return flat(*full, **params)
+        def of_active(*parts: Any) -> list[Any]:
+            operands = list(primals)
+            for position, part in zip(active, parts, strict=True):
+                operands[position] = part
+            return flat(*operands, **params)
 
-        point = tuple(primals[place] for place in moving)
-        return jax.jvp(moved, point, tuple(tangents[place] for place in moving))
+        point = tuple(primals[position] for position in active)
+        return jax.jvp(of_active, point, tuple(tangents[position] for position in active))
 
     primitive.def_impl(flat)
     primitive.def_abstract_eval(abstract)
@@ -146,15 +168,16 @@ def _primitive(function: Callable[..., Any], name: str) -> Primitive:
     return primitive
 
 
-# Its rule
+# The rule of the primitive
 
 
 def _structural(
     function: Callable[..., Any], rule: Callable[..., Any], name: str
 ) -> Callable[..., Any]:
-    """The rule over flat operands, example by example under `jax.vmap`."""
+    """The rule over flat operands, applied example by example under `jax.vmap`."""
 
-    def one(outs: Sequence[Any], leaves: Sequence[Any], tree: Any, static: Any) -> Any:
+    def example_rows(outs: Sequence[Any], leaves: Sequence[Any], tree: Any, static: Any) -> Any:
+        """The rows of blocks of a call outside of any `jax.vmap`, checked."""
         args, keywords = jax.tree.unflatten(tree, leaves), dict(static)
         shape = jax.eval_shape(functools.partial(function, **keywords), *args)
         out_tree = jax.tree.structure(shape)
@@ -167,25 +190,26 @@ def _structural(
         return rows
 
     def rows(outs: Any, leaves: Any, tree: Any, static: Any, axes: Axes) -> Any:
+        """The rows of blocks of a call, with a delta for each batch axis of `jax.vmap`."""
         if not axes:
-            return one(outs, leaves, tree, static)
+            return example_rows(outs, leaves, tree, static)
         *inner, batch = axes
-        left: list[bool] = []
+        is_left_to_jax: list[bool] = []
 
         def example(outs: Any, leaves: Any) -> Any:
             answer = rows(outs, leaves, tree, static, tuple(inner))
-            left.append(answer is NotImplemented)
-            return None if left[-1] else answer
+            is_left_to_jax.append(answer is NotImplemented)
+            return None if answer is NotImplemented else answer
 
-        found = jax.vmap(example, in_axes=(0, list(batch)))(list(outs), list(leaves))
-        if any(left):
+        batched_rows = jax.vmap(example, in_axes=(0, list(batch)))(list(outs), list(leaves))
+        if any(is_left_to_jax):
             return NotImplemented
         return [
             [
                 None if block is None else _with_batch(block, out.shape[0], axis)
                 for block, axis in zip(row, batch, strict=True)
             ]
-            for row, out in zip(found, outs, strict=True)
+            for row, out in zip(batched_rows, outs, strict=True)
         ]
 
     def structural(outs: Any, *leaves: Any, tree: Any, static: Any, axes: Axes) -> Any:
@@ -195,10 +219,11 @@ def _structural(
 
 
 def named(name: str, rule: Callable[..., Any]) -> Callable[..., Any]:
-    """The rule, with its name in what it raises."""
+    """The rule, with the primitive's name in its errors."""
 
     @functools.wraps(rule)
     def called(*args: Any, **keywords: Any) -> Any:
+        """Call the rule, and turn any error of its own into a RuleError."""
         try:
             return rule(*args, **keywords)
         except RuleError:
@@ -212,23 +237,27 @@ def named(name: str, rule: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_dtypes(name: str, row: Any, operands: Sequence[Any]) -> None:
-    """Raise unless the blocks of a row have their operands' dtypes.
+    """Raise unless each block of a row has its operand's dtype.
 
     Raises:
-        RuleError: names the rule, and both dtypes.
+        RuleError: names the rule, the operand, and both dtypes.
     """
     if not isinstance(row, tuple | list):
-        return  # refused with the counts
-    for place, (block, operand) in enumerate(zip(row, operands, strict=False)):
+        return  # refused where the blocks are counted
+    for position, (block, operand) in enumerate(zip(row, operands, strict=False)):
         if isinstance(block, Block) and block.dtype != operand.dtype:
             raise RuleError(
-                f"the rule for {name!r} must give a block of {operand.dtype} for operand {place}, "
-                f"but gave one of {block.dtype}"
+                f"the rule for {name!r} must give a block of {operand.dtype} for operand "
+                f"{position}, but gave one of {block.dtype}"
             )
 
 
 def _parts(name: str, what: str, tree: Any, answer: Any) -> list[Any]:
-    """The parts of an answer in the places of a tree's leaves."""
+    """The parts of a rule's answer, one for each leaf of a tree.
+
+    Raises:
+        RuleError: if the answer does not have the structure of the tree.
+    """
     try:
         return tree.flatten_up_to(answer)
     except (TypeError, ValueError) as error:
@@ -239,6 +268,11 @@ def _parts(name: str, what: str, tree: Any, answer: Any) -> list[Any]:
 
 
 def _row(name: str, tree: Any, row: Any) -> list[Any]:
+    """A flat row of blocks, one for each leaf of the arguments, from a row of trees.
+
+    Raises:
+        RuleError: if the row does not have the structure of the arguments.
+    """
     if not isinstance(row, tuple | list):
         raise RuleError(
             f"the rule for {name!r} must give a tuple with a block for each argument, "
@@ -248,7 +282,7 @@ def _row(name: str, tree: Any, row: Any) -> list[Any]:
 
 
 def _with_batch(block: Block, size: int, axis: int | None) -> Block:
-    """One block from a batch of them: a delta on the batch axis, if the operand has one."""
+    """`δ[b, b'] block[b]` from a batch of blocks; without `b'` if the operand is not batched."""
     batch = Label(size)
     out_shape, wrt_shape = (size, *block.out_shape), list(block.wrt_shape)
     if axis is not None:
@@ -261,16 +295,18 @@ def _with_batch(block: Block, size: int, axis: int | None) -> Block:
             wrt.insert(axis, Index.of(batch))
         factors = tuple(_batched_factor(factor, batch) for factor in term.factors)
         terms.append(Term(factors, out, tuple(wrt), term.coefficient))
-    return registry.made(out_shape, wrt_shape, block.dtype, *terms)
+    return made(out_shape, wrt_shape, block.dtype, *terms)
 
 
 def _batched_factor(factor: Factor, batch: Label) -> Factor:
+    """The factor with its leading axis labeled as the batch."""
     if batch.size == 1:
         return Factor(factor.array[0], factor.labels, factor.name)
     return Factor(factor.array, (batch, *factor.labels), factor.name)
 
 
 def _batched_index(index: Index, batch: Label) -> Index:
+    """The index with the leading axis of its lookup, if it has one, labeled as the batch."""
     lookup = index.lookup
     if lookup is None:
         return index

@@ -13,13 +13,23 @@ from jax import lax
 
 from blockjac.blocks import Block, Index, Label, Lookup, Term
 from blockjac.graph.expand import patches
-from blockjac.rules.registry import labels_of, plain, rule
+from blockjac.rules.building import labels_of, plain
+from blockjac.rules.registry import rule
 from blockjac.terms.index import collect
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """One axis of a sliding window: `o` and `k` meet the input at `(s o + d k - p) / b`."""
+    """An axis of a sliding window: place `k` of window `o` reads `x[(s o + d k - p) / b]`.
+
+    Attributes:
+        size: of the input along the axis.
+        window: how many places a window has.
+        stride: `s`, between windows.
+        padding: in front of the input, `p`, and behind it.
+        base: `b`, the dilation of the input.
+        dilation: `d`, the dilation of the window.
+    """
 
     size: int
     window: int
@@ -37,6 +47,7 @@ def _axes(
     base_dilation: Sequence[int] | None = None,
     window_dilation: Sequence[int] | None = None,
 ) -> list[_Axis]:
+    """The axes of a sliding window from JAX's parameters, which hold a number for each axis."""
     ones = (1,) * len(shape)
     return [
         _Axis(*numbers)
@@ -64,17 +75,23 @@ def reduce_window_sum(
     window_dilation: Sequence[int],
     **_: Any,
 ) -> tuple[Block]:
-    """`out[o] = sum_k x[s o + d k - p]`: no factor; places outside the input count nothing."""
+    """`out[o] = sum_k x[(s o + d k - p) / b]`; fractions and places off the input add nothing.
+
+        d out[o] / d x[i'] = sum_k δ[(s o + d k - p) / b, i']
+
+    Here `s` is `window_strides`, `d` is `window_dilation`, `b` is `base_dilation`, `p` is the
+    `padding` in front, and `k` runs over `window_dimensions`.
+    """
     axes = _axes(
         operand.shape, window_dimensions, window_strides, padding, base_dilation, window_dilation
     )
     labels = labels_of(out.shape)
-    wrt = tuple(_met(axis, label) for axis, label in zip(axes, labels, strict=True))
+    wrt = tuple(_input_index(axis, label) for axis, label in zip(axes, labels, strict=True))
     return (Block(out.shape, operand.shape, operand.dtype, [Term((), plain(labels), wrt)]),)
 
 
-def _met(axis: _Axis, label: Label) -> Index:
-    """The place `(s o + d k - p) / b` of the input, over the result's label and a new one."""
+def _input_index(axis: _Axis, label: Label) -> Index:
+    """The index `(s o + d k - p) / b`, over the result's label `o` and a new label `k`."""
     inside = Label(axis.window)
     low = axis.padding[0]
     if axis.base == 1:
@@ -85,33 +102,33 @@ def _met(axis: _Axis, label: Label) -> Index:
         - low
     )
     places = np.where(places % axis.base == 0, places // axis.base, axis.size)
-    carried = tuple(one for one in (label, inside) if one.size != 1)
-    table = jnp.asarray(places.reshape([one.size for one in carried]), jnp.int32)
+    carried = tuple(each for each in (label, inside) if each.size != 1)
+    table = jnp.asarray(places.reshape([each.size for each in carried]), jnp.int32)
     return Index(0, (), Lookup(table, carried, None))
 
 
 @rule("reduce_window_max")
 def reduce_window_max(out: Any, operand: Any, **params: Any) -> Any:
-    """The first of the greatest entries of each window has the whole derivative, as in JAX."""
+    """`d out[o] / d x[i'] = δ[chosen[o], i']`; of equal greatest entries the first is chosen."""
     return _chosen_block(out, operand, operand, jnp.argmax, -math.inf, params)
 
 
 @rule("reduce_window_min")
 def reduce_window_min(out: Any, operand: Any, **params: Any) -> Any:
-    """The first of the least entries of each window has the whole derivative, as in JAX."""
+    """`d out[o] / d x[i'] = δ[chosen[o], i']`; of equal least entries the first is chosen."""
     return _chosen_block(out, operand, operand, jnp.argmin, math.inf, params)
 
 
 @rule("select_and_gather_add")
 def select_and_gather_add(out: Any, tangents: Any, operand: Any, **params: Any) -> Any:
-    """The derivative of a windowed extremum, linear in its tangents: a lookup."""
+    """`out[o] = tangents[chosen[o]]`, where windows of the operand choose by `select_prim`."""
     blocks = _chosen_block(out, tangents, operand, *_selection(params), params)
     return blocks if blocks is NotImplemented else (*blocks, None)
 
 
 @rule("select_and_scatter_add")
 def select_and_scatter_add(out: Any, source: Any, operand: Any, **params: Any) -> Any:
-    """The transpose of the above: each entry of the source goes where its window chooses."""
+    """`out[chosen[o]] += source[o]`, the transpose of `select_and_gather_add`."""
     blocks = _chosen_block(source, operand, operand, *_selection(params), params)
     if blocks is NotImplemented:
         return NotImplemented
@@ -120,15 +137,25 @@ def select_and_scatter_add(out: Any, source: Any, operand: Any, **params: Any) -
 
 
 def _selection(params: dict[str, Any]) -> tuple[Any, float]:
+    """How `select_prim` chooses an entry of a window, and the value that it never chooses."""
     return (jnp.argmax, -math.inf) if params["select_prim"].name == "ge" else (jnp.argmin, math.inf)
 
 
 def _chosen_block(
     out: Any, moving: Any, operand: Any, choose: Any, nothing: float, params: dict[str, Any]
 ) -> Any:
-    """`out[o] = moving[chosen(o)]`, where each window of the operand chooses one of its places.
+    """`d out[o] / d moving[i'] = δ[chosen[o], i']`: each window chooses one of its places.
 
-    On an axis with windows of one place, as examples and channels have, there is no choice.
+    Along an axis whose windows have a single place, such as that of examples or channels, there is
+    nothing to choose.
+
+    Args:
+        out: the result.
+        moving: the operand that is differentiated.
+        operand: the operand whose entries are compared; it has the same shape.
+        choose: `jnp.argmax` or `jnp.argmin`.
+        nothing: the value of places off the operand, which is never chosen.
+        params: of the primitive.
     """
     if 0 in out.shape:
         return (Block.zeros(out.shape, moving.shape, moving.dtype),)
@@ -143,49 +170,49 @@ def _chosen_block(
     carried = tuple(label for label in labels if label.size != 1)
     sizes = tuple(label.size for label in carried)
     wrt = tuple(
-        _met(axis, label)
+        _input_index(axis, label)
         if axis.window == 1
-        else Index(0, (), Lookup(jnp.reshape(one, sizes), carried, None))
-        for axis, label, one in zip(axes, labels, places, strict=True)
+        else Index(0, (), Lookup(jnp.reshape(chosen, sizes), carried, None))
+        for axis, label, chosen in zip(axes, labels, places, strict=True)
     )
     return (Block(out.shape, moving.shape, moving.dtype, [Term((), plain(labels), wrt)]),)
 
 
 MAX_WINDOW = 128
-"""Of windows with more places the chosen one is searched for; of others all are compared."""
+"""Windows of up to this many places are laid out and compared; larger ones are reduced."""
 
 _PARAMETERS = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
 
 
 def _compared_places(axes: Sequence[_Axis], choice: Any) -> list[Any]:
-    """Where the entry of each window lies that was chosen by comparing all its places."""
+    """On each axis the position that each window chooses, from the number of the chosen place."""
     windows = [axis.window for axis in axes]
     insides = np.unravel_index(np.arange(math.prod(windows)), windows)
     places = []
-    for number, (axis, inside) in enumerate(zip(axes, insides, strict=True)):
+    for dimension, (axis, inside) in enumerate(zip(axes, insides, strict=True)):
         start = (
-            axis.stride * lax.broadcasted_iota(jnp.int32, choice.shape, number) - axis.padding[0]
+            axis.stride * lax.broadcasted_iota(jnp.int32, choice.shape, dimension) - axis.padding[0]
         )
-        place = start + jnp.asarray(axis.dilation * inside, jnp.int32)[choice]
-        place = jnp.where(place % axis.base == 0, place // axis.base, axis.size)
-        places.append(jnp.where(place < 0, axis.size, place))
+        position = start + jnp.asarray(axis.dilation * inside, jnp.int32)[choice]
+        position = jnp.where(position % axis.base == 0, position // axis.base, axis.size)
+        places.append(jnp.where(position < 0, axis.size, position))
     return places
 
 
 def _searched_places(operand: Any, nothing: float, config: dict[str, Any]) -> list[Any]:
-    """The same in wide windows: entries and their numbers are reduced together."""
+    """On each axis the position that each window chooses, by reducing numbered entries."""
     order = lax.lt if nothing > 0 else lax.gt
     count = math.prod(operand.shape)
 
-    def first(one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple[Any, Any]:
-        better = order(one[0], other[0]) | ((one[0] == other[0]) & (one[1] < other[1]))
-        return lax.select(better, one[0], other[0]), lax.select(better, one[1], other[1])
+    def first(left: tuple[Any, Any], right: tuple[Any, Any]) -> tuple[Any, Any]:
+        better = order(left[0], right[0]) | ((left[0] == right[0]) & (left[1] < right[1]))
+        return lax.select(better, left[0], right[0]), lax.select(better, left[1], right[1])
 
     numbers = jnp.reshape(jnp.arange(count, dtype=jnp.int32), operand.shape)
     start = (jnp.asarray(nothing, operand.dtype), jnp.asarray(count, jnp.int32))
     _, chosen = lax.reduce_window((lax.stop_gradient(operand), numbers), start, first, **config)
     places = jnp.unravel_index(jnp.minimum(chosen, count - 1), operand.shape)
     return [
-        jnp.where(chosen < count, place, size).astype(jnp.int32)
-        for place, size in zip(places, operand.shape, strict=True)
+        jnp.where(chosen < count, position, size).astype(jnp.int32)
+        for position, size in zip(places, operand.shape, strict=True)
     ]

@@ -1,0 +1,92 @@
+"""Check what a rule returns by counts and shapes alone, so that errors name the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from blockjac.errors import RuleError
+
+
+def check_count(name: str, what: str, of: str, entries: Any, expected: Sequence[Any]) -> None:
+    """Raise unless a rule gives a tuple or list with one entry for each value of an equation.
+
+    Args:
+        name: of the primitive.
+        what: describes an entry, for the message.
+        of: describes a value of the equation, for the message.
+        entries: what the rule gives.
+        expected: the equation's results or operands.
+
+    Raises:
+        RuleError: names the rule and both counts.
+    """
+    if not isinstance(entries, tuple | list):
+        raise RuleError(
+            f"the rule for {name!r} must give a tuple with {what} for each {of}, "
+            f"but gave {type(entries).__name__}"
+        )
+    if len(entries) != len(expected):
+        raise RuleError(
+            f"the rule for {name!r} must give {what} for each {of}: "
+            f"there are {len(expected)}, but it gave {len(entries)}"
+        )
+
+
+def check_block(name: str, block: Any, position: int, out: Any, operand: Any) -> None:
+    """Raise unless a rule gives a block, or an operator, of the result's and the operand's shape.
+
+    Args:
+        name: of the primitive.
+        block: what the rule gives for the operand.
+        position: of the operand.
+        out: the result.
+        operand: the operand.
+
+    Raises:
+        RuleError: names the rule, the operand, and both pairs of shapes.
+    """
+    if not hasattr(block, "out_shape") or not hasattr(block, "wrt_shape"):
+        raise RuleError(
+            f"the rule for {name!r} must give a Block (or None) for operand {position}, "
+            f"but gave {type(block).__name__}"
+        )
+    shapes = (tuple(block.out_shape), tuple(block.wrt_shape))
+    expected = (tuple(out.shape), tuple(operand.shape))
+    if shapes != expected:
+        raise RuleError(
+            f"the rule for {name!r} must give for operand {position} "
+            f"a block of {expected[0]} with respect to {expected[1]}, "
+            f"but gave one of {shapes[0]} with respect to {shapes[1]}"
+        )
+
+
+def check_derivative(name: str, values: Any, position: int, out: Any) -> None:
+    """Raise unless a derivative is a number or broadcasts to the result.
+
+    Args:
+        name: of the primitive or function.
+        values: the derivative that the rule gives.
+        position: of the operand.
+        out: the result.
+
+    Raises:
+        RuleError: names the rule, what it gave, and what it must give.
+    """
+    if isinstance(values, bool | int | float | complex):
+        return
+    shape = getattr(values, "shape", None)
+    if shape is None:
+        raise RuleError(
+            f"the rule for {name!r} must give an array or a number as derivative of operand "
+            f"{position}, but gave {type(values).__name__}"
+        )
+    fits = len(shape) == len(out.shape) and all(
+        size in (1, whole) for size, whole in zip(shape, out.shape, strict=True)
+    )
+    if shape != () and not fits:
+        raise RuleError(
+            f"the rule for {name!r} gives for operand {position} a derivative of shape "
+            f"{tuple(shape)}, which must be the result's shape {tuple(out.shape)}, with axes of "
+            "size 1 where it is constant, or ()"
+        )
