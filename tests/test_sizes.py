@@ -12,7 +12,6 @@ LONGER = {
     "algebra": "to be split",
     "batching": "to be split",
     "control_flow": "to be split",
-    "elimination": "to be split",
     "graph": "to be split",
     "operators": "to be split",
     "rules": "families of rules; to be split",
