@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from blockjac.blocks import Block, BlockMatrix, star
     from blockjac.checking import JacobianReport, check_jacobian
     from blockjac.curvature.fisher import fisher
-    from blockjac.curvature.gauss_newton import GaussNewton, ggn
+    from blockjac.curvature.gauss_newton import GaussNewton
+    from blockjac.curvature.ggn import ggn
     from blockjac.curvature.kfac import KroneckerFactored, kfac
     from blockjac.planning import Plan, Search
     from blockjac.transforms.diagonals import (
@@ -24,13 +25,10 @@ if TYPE_CHECKING:
     )
     from blockjac.transforms.first_order import (
         block_jacobian,
-        chain_rule,
         grad,
         jacobian,
-        jvp,
         value_and_grad,
         value_and_jacobian,
-        vjp,
     )
     from blockjac.transforms.hessians import block_hessian, hessian, hvp
     from blockjac.transforms.per_example import (
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
         per_example_norms,
     )
     from blockjac.transforms.plans import plan
+    from blockjac.transforms.products import chain_rule, jvp, vjp
     from blockjac.transforms.sparse import sparse_jacobian
 
 __version__ = "0.1.0"
@@ -100,19 +99,19 @@ _HOME = {
     "block_hessian": "blockjac.transforms.hessians",
     "block_jacobian": "blockjac.transforms.first_order",
     "cache_info": "blockjac.base.caches",
-    "chain_rule": "blockjac.transforms.first_order",
+    "chain_rule": "blockjac.transforms.products",
     "check_jacobian": "blockjac.checking",
     "clear_caches": "blockjac.base.caches",
     "divergence": "blockjac.transforms.diagonals",
     "fisher": "blockjac.curvature.fisher",
-    "ggn": "blockjac.curvature.gauss_newton",
+    "ggn": "blockjac.curvature.ggn",
     "grad": "blockjac.transforms.first_order",
     "hessian": "blockjac.transforms.hessians",
     "hessian_diagonal": "blockjac.transforms.diagonals",
     "hvp": "blockjac.transforms.hessians",
     "jacobian": "blockjac.transforms.first_order",
     "jacobian_diagonal": "blockjac.transforms.diagonals",
-    "jvp": "blockjac.transforms.first_order",
+    "jvp": "blockjac.transforms.products",
     "kfac": "blockjac.curvature.kfac",
     "laplacian": "blockjac.transforms.diagonals",
     "per_example_grad": "blockjac.transforms.per_example",
@@ -123,7 +122,7 @@ _HOME = {
     "star": "blockjac.blocks",
     "value_and_grad": "blockjac.transforms.first_order",
     "value_and_jacobian": "blockjac.transforms.first_order",
-    "vjp": "blockjac.transforms.first_order",
+    "vjp": "blockjac.transforms.products",
 }
 """The module of each public name; a public name that is not a key is a submodule."""
 

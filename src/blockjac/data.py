@@ -1,4 +1,4 @@
-"""The Wisconsin breast cancer data, and the checks and encodings that any labelled table needs."""
+"""The Wisconsin breast cancer data, and the checks and encodings that any labeled table needs."""
 
 from importlib.util import find_spec
 from pathlib import Path

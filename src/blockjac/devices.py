@@ -11,7 +11,7 @@ import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -71,10 +71,17 @@ cores, SXM versions), and the pages of Google Cloud about TPU versions (bfloat16
 
 def current() -> Any:
     """The device that a function runs on that is called with arrays of NumPy."""
-    chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
-    if chosen is None:
-        return jax.local_devices()[0]
-    return jax.local_devices(backend=chosen)[0] if isinstance(chosen, str) else chosen
+    config: Any = jax.config
+    chosen: Any = config.jax_default_device
+    if chosen is None or isinstance(chosen, str):
+        devices = cast("list[Any]", jax.local_devices(backend=chosen))
+        return devices[0]
+    return chosen
+    return (
+        cast("list[Any]", jax.local_devices(backend=chosen))[0]
+        if isinstance(chosen, str)
+        else chosen
+    )
 
 
 def kind(device: Any = None) -> str:
@@ -125,11 +132,11 @@ def set_rates(device_kind: str, figures: Rates) -> None:
     Examples:
         >>> set_rates("my accelerator", Rates(1e12, 2e11))
     """
-    if not isinstance(device_kind, str) or not device_kind:
+    if not isinstance(cast("object", device_kind), str) or not device_kind:
         raise ArgumentError(
             f"device_kind is {device_kind!r}, but must be a string, such as 'NVIDIA H100'"
         )
-    if not isinstance(figures, Rates):
+    if not isinstance(cast("object", figures), Rates):
         raise ArgumentError(
             f"figures are {figures!r}, but must be Rates(operations_per_second, bytes_per_second)"
         )

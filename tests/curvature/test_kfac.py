@@ -20,7 +20,7 @@ from support.curvature_cases import (
 )
 
 from blockjac import BlockMatrix, KroneckerFactored, ggn, kfac
-from blockjac.curvature.kfac import Pair
+from blockjac.curvature.kronecker import Pair
 
 PARAMS, X, Y = layers(3, 4, 2), array(6, 3), jax.nn.softmax(array(6, 2))
 N = 6

@@ -13,7 +13,7 @@ from jax import lax
 
 import blockjac
 from blockjac.engine import run as program
-from blockjac.engine.run import graph_key
+from blockjac.engine.keys import graph_key
 from blockjac.graph.trace import trace
 
 V = jnp.asarray(np.random.default_rng(0).normal(size=4))

@@ -9,7 +9,8 @@ import pytest
 from support.chains import chain, planned
 
 import blockjac
-from blockjac.planning.orders import chain_order, price
+from blockjac.planning.candidates import chain_order
+from blockjac.planning.price import price
 
 WIDTHS = [(30, 4, 20, 3, 25), (8, 8, 2, 8, 8), (5, 30, 5, 30, 5, 30, 5)]
 

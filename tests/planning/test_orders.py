@@ -8,7 +8,9 @@ from support.chains import chain, planned
 
 import blockjac
 from blockjac.algebra.cost import OverBudget
-from blockjac.planning.orders import MARGIN, choose_order, greedy_order, price
+from blockjac.planning.candidates import greedy_order
+from blockjac.planning.orders import MARGIN, choose_order
+from blockjac.planning.price import price
 
 
 def predicted(fun, x):

@@ -7,7 +7,7 @@ import pytest
 
 import blockjac
 from blockjac.rules import elementwise, kept
-from blockjac.transforms import shell
+from blockjac.transforms import traced_once
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def test_it_is_traced_once_and_compiled_once(traced, ours, theirs):
         found, wanted = transformed(value), theirs(function)(value)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found, wanted)
     assert len(runs) == count
-    before = len(shell._functions)
+    before = len(traced_once._functions)
     again = ours(function)(x)  # made anew, as in a loop
-    assert len(shell._functions) == before
+    assert len(traced_once._functions) == before
     jax.tree.map(np.testing.assert_array_equal, first, again)
     transformed(jnp.ones(4))
     assert len(runs) > count  # another shape is another program
@@ -108,11 +108,11 @@ def test_errors_are_those_of_the_plain_function():
 
 
 def test_few_programs_are_kept(monkeypatch):
-    monkeypatch.setattr(shell._functions, "max_entries", 2)
-    shell._functions.clear()
+    monkeypatch.setattr(traced_once._functions, "max_entries", 2)
+    traced_once._functions.clear()
     for _ in range(4):
         blockjac.grad(jax.jit(lambda x: x * x))(1.0)
-    assert len(shell._functions) == 2
+    assert len(traced_once._functions) == 2
 
 
 def test_a_gradient_called_from_python_does_not_compute_the_value():

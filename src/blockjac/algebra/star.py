@@ -16,7 +16,7 @@ from blockjac.algebra.dense_axes import (
 )
 from blockjac.algebra.index_equations import Contradiction, IndexEquations
 from blockjac.algebra.sums import summed
-from blockjac.algebra.term_product import _cast, star_terms, straight
+from blockjac.algebra.term_product import cast_term, star_terms, straight
 from blockjac.algebra.tidy import tidy
 from blockjac.algebra.two_blocks import over_batches, worked_out_once
 from blockjac.base.arrays import as_array
@@ -96,7 +96,7 @@ def star_along(left: Block, right: Block, pairs: Sequence[tuple[int, int]]) -> B
     kept = tuple(right.wrt_shape[axis] for axis in unpaired(right.wrt_shape, pairs))
     terms = []
     dtype = _product_dtype([left, right])
-    for one in (_cast(term, dtype) for term in left.terms):
+    for one in (cast_term(term, dtype) for term in left.terms):
         for other in right.terms:
             term = star_terms(one, other.relabelled(), left, right, pairs)
             if term is not None:
@@ -126,7 +126,7 @@ def chain_along(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> Bl
     terms = []
     for chosen in itertools.product(*(block.terms for block in blocks)):
         backend().charge_contraction()
-        chain = [_cast(term, dtype).relabelled() for term in chosen]
+        chain = [cast_term(term, dtype).relabelled() for term in chosen]
         out, wrt = chain[0].out, chain[-1].wrt
         equations = IndexEquations(
             [factor for term in chain for factor in term.factors],
@@ -168,7 +168,7 @@ def _star_blocks(left: Block, right: Block) -> Block:
 def _contracted(left: Block, right: Block) -> Block:
     dtype = _product_dtype([left, right])
     terms: list[Term] = []
-    for one in (_cast(term, dtype) for term in left.terms):
+    for one in (cast_term(term, dtype) for term in left.terms):
         for other in right.terms:
             term = straight(one, other, left.wrt_shape)
             if term is None:

@@ -65,7 +65,7 @@ def _brings_coefficient(term: Term, other: Term) -> bool:
     return other.coefficient in (1, -1) and term.coefficient not in (1, -1)
 
 
-def _cast(term: Term, dtype: Any) -> Term:
+def cast_term(term: Term, dtype: Any) -> Term:
     """The term with numbers of another dtype; masks stay masks."""
     if all(arrays.is_mask(factor) or factor.array.dtype == dtype for factor in term.factors):
         return term

@@ -1,16 +1,16 @@
 """Solving systems whose unknowns fall into groups that do not meet.
 
-Two variables meet if a block between them is not zero; what does not meet, not even by way of
-others, is solved apart. Among those that meet, an axis of each that every block joins by a delta
-numbers systems that are independent of each other: they are solved as one batch of small ones. In a
-diagonal matrix that leaves systems of one unknown, which are divisions.
+Two variables meet if a block between them is not zero. Variables that do not meet, not even by way
+of others, are solved separately. If every block between those that meet has a delta along an axis
+of each, this axis numbers independent systems, which are solved as one batch of small ones. In a
+diagonal matrix these are systems with one unknown, which are divisions.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -37,35 +37,36 @@ def solved(rows: Rows, right: Sequence[Any], damping: Any) -> list[Any]:
     Returns:
         An array of the shape of each input.
     """
-    answer: list[Any] = [None] * len(rows)
+    solution: list[Any] = [None] * len(rows)
     for group in groups(rows):
-        for place, part in _solved_group(rows, group, right, damping).items():
-            answer[place] = part
-    return answer
+        for variable, part in _solved_group(rows, group, right, damping).items():
+            solution[variable] = part
+    return solution
 
 
 def groups(rows: Rows) -> list[list[int]]:
-    """The numbers of the variables, those that meet together.
+    """The numbers of the variables, grouped by which of them meet.
 
     Examples:
-        >>> one, none = Block.identity(2), Block.zeros(2, 2)
-        >>> groups([[one, none, one], [none, one, none], [none, none, one]])
+        >>> unit, zero = Block.identity(2), Block.zeros(2, 2)
+        >>> groups([[unit, zero, unit], [zero, unit, zero], [zero, zero, unit]])
         [[0, 2], [1]]
     """
     left = set(range(len(rows)))
-    found = []
+    result: list[list[int]] = []
     while left:
-        group, new = set(), {min(left)}
+        group: set[int] = set()
+        new = {min(left)}
         while new:
             group |= new
             new = {
-                other
-                for other in left - group
-                if any(not (rows[i][other].is_zero and rows[other][i].is_zero) for i in new)
+                j
+                for j in left - group
+                if any(not (rows[i][j].is_zero and rows[j][i].is_zero) for i in new)
             }
         left -= group
-        found.append(sorted(group))
-    return found
+        result.append(sorted(group))
+    return result
 
 
 def families(rows: Rows, group: Sequence[int]) -> list[Family]:
@@ -83,31 +84,31 @@ def families(rows: Rows, group: Sequence[int]) -> list[Family]:
         (i, j): delta_pairs(rows[i][j]) for i in group for j in group if not rows[i][j].is_zero
     }
     first = group[0]
-    if any((place, place) not in pairs for place in group):
-        return []  # without a diagonal block there is no one axis that both sides have
-    found = [_family(first, axis, pairs) for axis in range(len(rows[first][first].out_shape))]
-    return [family for family in found if family is not None]
+    if any((variable, variable) not in pairs for variable in group):
+        return []  # without a diagonal block no axis is shared by both sides
+    families = [_family(first, axis, pairs) for axis in range(len(rows[first][first].out_shape))]
+    return [family for family in families if family is not None]
 
 
 def _family(
     first: int, axis: int, pairs: dict[tuple[int, int], list[tuple[int, int]]]
 ) -> Family | None:
-    """The axes that blocks join to an axis of the first variable, or None where one does not."""
+    """The axes that deltas join to an axis of the first variable; None if a block lacks one."""
     family, new = {first: axis}, [first]
     while new:
-        place = new.pop()
-        for (i, j), joined in pairs.items():
-            if place not in (i, j):
+        variable = new.pop()
+        for (i, j), deltas in pairs.items():
+            if variable not in (i, j):
                 continue
-            other = j if place == i else i
-            partners = dict(joined) if place == i else {b: a for a, b in joined}
-            partner = partners.get(family[place])
+            neighbor = j if variable == i else i
+            partners = dict(deltas) if variable == i else {b: a for a, b in deltas}
+            partner = partners.get(family[variable])
             if partner is None:
                 return None
-            if other not in family:
-                family[other] = partner
-                new.append(other)
-            elif family[other] != partner:
+            if neighbor not in family:
+                family[neighbor] = partner
+                new.append(neighbor)
+            elif family[neighbor] != partner:
                 return None
     return family
 
@@ -119,9 +120,9 @@ def _solved_group(
     shared = families(rows, group)
     first = group[0]
     sizes = tuple(rows[first][first].out_shape[family[first]] for family in shared)
-    batched = {place: [family[place] for family in shared] for place in group}
-    shapes = {place: rows[place][place].out_shape for place in group}
-    counts = {place: math.prod(shapes[place]) // math.prod(sizes) for place in group}
+    batched = {variable: [family[variable] for family in shared] for variable in group}
+    shapes = {variable: rows[variable][variable].out_shape for variable in group}
+    counts = {variable: math.prod(shapes[variable]) // math.prod(sizes) for variable in group}
     unknowns = sum(counts.values())
     check_size(
         (*sizes, unknowns, unknowns),
@@ -141,25 +142,27 @@ def _solved_group(
     matrix += jnp.asarray(damping, matrix.dtype) * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
     known = jnp.concatenate(
         [
-            jnp.reshape(_axes_first(right[place], batched[place]), (*sizes, counts[place]))
-            for place in group
+            jnp.reshape(_axes_first(right[variable], batched[variable]), (*sizes, counts[variable]))
+            for variable in group
         ],
         -1,
     ).astype(matrix.dtype)
+    solution: Any
     if matrix.shape[-1] == 1:
         solution = known / matrix[..., 0]
     else:
-        solution = jnp.linalg.solve(matrix, known[..., None])[..., 0]
-    answer, start = {}, 0
-    for place in group:
-        part = solution[..., start : start + counts[place]]
-        start += counts[place]
-        answer[place] = _axes_back(part, shapes[place], batched[place])
-    return answer
+        solution = cast("Any", jnp.linalg.solve(matrix, known[..., None])[..., 0])
+    parts: dict[int, Any] = {}
+    start = 0
+    for variable in group:
+        part = solution[..., start : start + counts[variable]]
+        start += counts[variable]
+        parts[variable] = _axes_back(part, shapes[variable], batched[variable])
+    return parts
 
 
 def _entries(block: Block, out: Sequence[int], wrt: Sequence[int], shape: tuple[int, ...]) -> Any:
-    """A block without its deltas along these axes, which come first; the rest as a matrix."""
+    """A block without its deltas along these axes: a batch over them of matrices of the rest."""
     if block.is_zero:
         return jnp.zeros(shape, block.dtype)
     term = in_one(block, list(zip(out, wrt, strict=True)))
@@ -179,7 +182,7 @@ def _axes_first(array: Any, axes: Sequence[int]) -> Any:
 
 
 def _axes_back(part: Any, shape: tuple[int, ...], axes: Sequence[int]) -> Any:
-    """What `_axes_first` and a reshape made, in the shape that it had."""
+    """Undo `_axes_first` and the reshape after it."""
     rest = [size for axis, size in enumerate(shape) if axis not in axes]
     whole = jnp.reshape(part, (*(shape[axis] for axis in axes), *rest))
     return jnp.moveaxis(whole, tuple(range(len(axes))), tuple(axes))

@@ -6,8 +6,8 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,12 @@ from blockjac.algebra.star import star
 from blockjac.algebra.sums import add
 from blockjac.base.arrays import Shape
 from blockjac.blocks import block_diagonal, tree_vectors
+from blockjac.blocks.grids import Rows, checked_rows, mirrored, tuple_tree, written
+from blockjac.blocks.tree_vectors import over_batch
 from blockjac.errors import BlockShapeError, BlockTypeError
 from blockjac.terms.block import Block, leaves
 from blockjac.terms.matrix_interface import MatrixInterface
-
-Rows = tuple[tuple[Block, ...], ...]
+from blockjac.terms.structure import bytes_of
 
 
 class BlockMatrix(MatrixInterface):
@@ -50,38 +51,12 @@ class BlockMatrix(MatrixInterface):
     def __init__(
         self, rows: Sequence[Sequence[Block | None]], out_tree: Any = None, wrt_tree: Any = None
     ) -> None:
-        given = [_blocks(row, place) for place, row in enumerate(rows)]
-        if not given or any(len(row) != len(given[0]) for row in given) or not given[0]:
-            raise BlockShapeError(
-                "a BlockMatrix needs rows of one length, at least 1, but found rows of "
-                f"{[len(row) for row in given]} blocks"
-            )
-        out_shapes = [
-            _shape_of(row, "out_shape", f"row {place}") for place, row in enumerate(given)
-        ]
-        wrt_shapes = [
-            _shape_of([row[place] for row in given], "wrt_shape", f"column {place}")
-            for place in range(len(given[0]))
-        ]
-        dtype = jnp.result_type(
-            *(block.dtype for row in given for block in row if block is not None)
-        )
-        self.out_shapes: tuple[Shape, ...] = tuple(out_shapes)
-        self.wrt_shapes: tuple[Shape, ...] = tuple(wrt_shapes)
-        self.rows: Rows = tuple(
-            tuple(
-                block if block is not None else Block.zeros(out_shape, wrt_shape, dtype)
-                for block, wrt_shape in zip(row, wrt_shapes, strict=True)
-            )
-            for row, out_shape in zip(given, out_shapes, strict=True)
-        )
-        self.dtype = np.dtype(dtype)
-        self.out_tree = (
-            out_tree if out_tree is not None else jax.tree.structure((0,) * len(self.out_shapes))
-        )
-        self.wrt_tree = (
-            wrt_tree if wrt_tree is not None else jax.tree.structure((0,) * len(self.wrt_shapes))
-        )
+        self.rows: Rows = checked_rows(rows)
+        self.out_shapes: tuple[Shape, ...] = tuple(row[0].out_shape for row in self.rows)
+        self.wrt_shapes: tuple[Shape, ...] = tuple(block.wrt_shape for block in self.rows[0])
+        self.dtype = np.dtype(jnp.result_type(*(block.dtype for row in self.rows for block in row)))
+        self.out_tree = tuple_tree(len(self.out_shapes)) if out_tree is None else out_tree
+        self.wrt_tree = tuple_tree(len(self.wrt_shapes)) if wrt_tree is None else wrt_tree
         self.is_mirrored = False
 
     @staticmethod
@@ -111,19 +86,18 @@ class BlockMatrix(MatrixInterface):
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
-        """The same, as a Block has it."""
+        """The same, under the name that a Block has for it."""
         return self.shape
 
     @property
     def grid(self) -> list[list[Block]]:
-        """The rows as lists."""
+        """The blocks as a list of rows."""
         return [list(row) for row in self.rows]
 
     def flat_matvec(self, vector: Any) -> jax.Array:
         """The product with one flat vector of all inputs, flat."""
-        return tree_vectors.flat(
-            self.matvec(tree_vectors.tree(vector, self.wrt_shapes, self.wrt_tree))
-        )
+        tangent = tree_vectors.tree(vector, self.wrt_shapes, self.wrt_tree)
+        return tree_vectors.flat(self.matvec(tangent))
 
     def flat_vecmat(self, vector: Any) -> jax.Array:
         """The product of one flat vector of all outputs with this, flat."""
@@ -132,10 +106,8 @@ class BlockMatrix(MatrixInterface):
     @property
     def nbytes(self) -> int:
         """Bytes of what is stored; an array that several blocks share counts once."""
-        arrays = {id(array): array for row in self.rows for one in row for array, _ in leaves(one)}
-        return sum(
-            math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays.values()
-        )
+        pairs = [pair for row in self.rows for block in row for pair in leaves(block)]
+        return bytes_of({id(array): array for array, _ in pairs}.values())
 
     @property
     def nnz(self) -> int:
@@ -144,15 +116,15 @@ class BlockMatrix(MatrixInterface):
 
     def __getitem__(self, key: Any) -> Any:
         """`matrix[i, j]` is a Block; `matrix[i]` the tree of row i's blocks."""
-        places = key if isinstance(key, tuple) else (key,)
-        if len(places) > 2 or not all(isinstance(place, int | np.integer) for place in places):
+        numbers = cast("tuple[Any, ...]", key) if isinstance(key, tuple) else (key,)
+        if len(numbers) > 2 or not all(isinstance(number, int | np.integer) for number in numbers):
             raise BlockTypeError(
                 "a BlockMatrix is indexed by output and input, matrix[i, j] or matrix[i] with "
                 f"ints, but found {key!r}; for several blocks take them one by one"
             )
         if isinstance(key, tuple):
-            return functools.reduce(operator.getitem, places, self.rows)
-        return jax.tree.unflatten(self.wrt_tree, self.rows[key])
+            return functools.reduce(operator.getitem, numbers, self.rows)
+        return jax.tree.unflatten(self.wrt_tree, self.rows[int(key)])
 
     def tree(self) -> Any:
         """The output tree with the input tree of its blocks in each leaf, as `block_jacobian`'s."""
@@ -164,11 +136,8 @@ class BlockMatrix(MatrixInterface):
         """The transpose."""
         if self.is_mirrored:
             return self
-        return BlockMatrix(
-            [[block.T for block in column] for column in zip(*self.rows, strict=True)],
-            self.wrt_tree,
-            self.out_tree,
-        )
+        rows = [[block.T for block in column] for column in zip(*self.rows, strict=True)]
+        return BlockMatrix(rows, self.wrt_tree, self.out_tree)
 
     def __matmul__(self, other: Any) -> BlockMatrix:
         return BlockMatrix.contract(self, other)
@@ -189,15 +158,12 @@ class BlockMatrix(MatrixInterface):
         if not isinstance(left, BlockMatrix) or not isinstance(right, BlockMatrix):
             raise BlockShapeError(
                 f"a BlockMatrix contracts with a BlockMatrix, but found {type(left).__name__} and "
-                f"{type(right).__name__}; "
-                "use .matvec, or .T.matvec from the left, for a tree of arrays, and "
-                "BlockMatrix([[block]]) for one block"
+                f"{type(right).__name__}; use .matvec, or .T.matvec from the left, for a tree of "
+                "arrays, and BlockMatrix([[block]]) for one block"
             )
         if left.wrt_shapes != right.out_shapes:
-            raise BlockShapeError(
-                f"star needs the left columns {left.wrt_shapes} to be the right rows "
-                f"{right.out_shapes}"
-            )
+            shapes = f"the left columns {left.wrt_shapes} to be the right rows {right.out_shapes}"
+            raise BlockShapeError(f"star needs {shapes}")
         columns = list(zip(*right.rows, strict=True))
         rows = [
             [functools.reduce(add, map(star, row, column)) for column in columns]
@@ -206,7 +172,7 @@ class BlockMatrix(MatrixInterface):
         return BlockMatrix(rows, left.out_tree, right.wrt_tree)
 
     @property
-    def batch_shape(self) -> tuple[int, ...]:
+    def batch_shape(self) -> Shape:
         """Leading axes that an outer `vmap` has put in front of every leaf; usually ()."""
         return max((block.batch_shape for row in self.rows for block in row), key=len)
 
@@ -217,14 +183,14 @@ class BlockMatrix(MatrixInterface):
             BlockShapeError: if the tree or a shape differs.
         """
         if self.batch_shape:
-            return self._over_batch(type(self).matvec, tangent, self.wrt_shapes)
+            return over_batch(type(self).matvec, self, tangent, self.wrt_shapes)
         tree_vectors.check(tangent, self.wrt_tree, self.wrt_shapes, "matvec")
         return self._applied(tangent)
 
     def _applied(self, tangent: Any) -> Any:
         """`matvec` of a tree that fits, of one matrix."""
-        parts = jax.tree.leaves(tangent)
-        results = [functools.reduce(jnp.add, map(Block.matvec, row, parts)) for row in self.rows]
+        products = (map(Block.matvec, row, jax.tree.leaves(tangent)) for row in self.rows)
+        results = [functools.reduce(jnp.add, row) for row in products]
         return jax.tree.unflatten(self.out_tree, results)
 
     def dense(self, max_bytes: int | None = None) -> jax.Array:
@@ -234,16 +200,11 @@ class BlockMatrix(MatrixInterface):
             DenseTooLargeError: over the size limit.
         """
         if self.batch_shape:
-            return jax.vmap(lambda matrix: matrix.dense(max_bytes))(self)
-
-        check_size(
-            self.shape,
-            self.dtype,
-            max_bytes,
-            "the dense block matrix",
-            "use .matvec, which needs no dense matrix",
-        )
-        return _written(self.rows)
+            dense = functools.partial(type(self).dense, max_bytes=max_bytes)
+            return over_batch(dense, self)
+        instead = "use .matvec, which needs no dense matrix"
+        check_size(self.shape, self.dtype, max_bytes, "the dense block matrix", instead)
+        return cast("jax.Array", written(self.rows))
 
     def diagonal(self) -> Any:
         """The diagonal entries as a tree like the inputs.
@@ -253,7 +214,7 @@ class BlockMatrix(MatrixInterface):
         """
         self._check_square("the diagonal")
         if self.batch_shape:
-            return jax.vmap(type(self).diagonal)(self)
+            return over_batch(type(self).diagonal, self)
         return jax.tree.unflatten(self.wrt_tree, self._diagonals())
 
     def _diagonals(self) -> list[jax.Array]:
@@ -263,11 +224,10 @@ class BlockMatrix(MatrixInterface):
     def solve(self, right: Any, damping: Any = 0.0) -> Any:
         """Solve `(self + damping * I) x = right` for a tree like the inputs.
 
-        Variables that no block joins are solved apart, and an axis that every block keeps by a
-        delta numbers small systems that are solved as a batch: a diagonal matrix takes divisions, a
-        population of independent models one system each. Other matrices are written out, but what
-        is kept in factors uses them (see `GaussNewton` and `KroneckerFactored`). A singular matrix
-        without damping gives inf or nan, as `jax.numpy.linalg.solve` does.
+        Variables that no block joins are solved separately, and an axis along which every block
+        has a delta numbers small systems, solved as one batch: a diagonal matrix takes divisions.
+        Other matrices are made dense, except those kept in factors (see `GaussNewton` and
+        `KroneckerFactored`). Singular matrices give inf or nan, as in `jax.numpy.linalg.solve`.
 
         Args:
             right: a tree like the outputs.
@@ -289,102 +249,41 @@ class BlockMatrix(MatrixInterface):
         self._check_square("solve")
         tree_vectors.check_damping(damping)
         if self.batch_shape:
-            one = functools.partial(type(self).solve, damping=damping)
-            return self._over_batch(one, right, self.out_shapes)
+            solve = functools.partial(type(self).solve, damping=damping)
+            return over_batch(solve, self, right, self.out_shapes)
         tree_vectors.check(right, self.out_tree, self.out_shapes, "solve")
         return self._solved(right, damping)
 
     def _solved(self, right: Any, damping: Any) -> Any:
         """`solve` for a tree that fits, of one square matrix."""
-        parts = block_diagonal.solved(self.rows, jax.tree.leaves(right), damping)
+        leaves: list[Any] = jax.tree.leaves(right)
+        parts = cast("list[Any]", block_diagonal.solved(self.rows, leaves, damping))
         return jax.tree.unflatten(self.wrt_tree, parts)
 
     def _check_square(self, name: str) -> None:
-        if self.out_shapes != self.wrt_shapes:
-            raise BlockShapeError(
-                f"{name} needs a square matrix, of equal output and input shapes, but found "
-                f"{self.out_shapes} and {self.wrt_shapes}"
-            )
-
-    def _over_batch(self, method: Callable[..., Any], given: Any, shapes: Sequence[Shape]) -> Any:
-        """A method for each matrix of a batch, with a tree of its own or one for all of them."""
-        batched = tree_vectors.shapes_of(given) == tuple(
-            (*self.batch_shape, *one) for one in shapes
-        )
-        return jax.vmap(method, in_axes=(0, 0 if batched else None))(self, given)
+        shapes = self.out_shapes, self.wrt_shapes
+        if shapes[0] != shapes[1]:
+            needed = f"{name} needs a square matrix, of equal output and input shapes"
+            raise BlockShapeError(f"{needed}, but found {shapes[0]} and {shapes[1]}")
 
     def __repr__(self) -> str:
         lines = [", ".join(block.structure for block in row) for row in self.rows]
         return "BlockMatrix(\n  [" + "]\n  [".join(lines) + "])"
 
 
-@jax.jit
-def _written(rows: Rows) -> jax.Array:
-    """The blocks as one dense matrix, in one compiled program."""
-    parts = [
-        [
-            jnp.reshape(block.dense(), (math.prod(block.out_shape), math.prod(block.wrt_shape)))
-            for block in row
-        ]
-        for row in rows
-    ]
-    return jnp.concatenate([jnp.concatenate(row, axis=1) for row in parts], axis=0)
-
-
-def mirrored(upper: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """All rows of a symmetric grid from its upper half; what is no Block is its own mirror."""
-    size = len(upper)
-
-    def entry(row: int, column: int) -> Any:
-        if column >= row:
-            return upper[row][column - row]
-        block = upper[column][row - column]
-        return block.T if isinstance(block, Block) else block
-
-    return [[entry(row, column) for column in range(size)] for row in range(size)]
-
-
-def _blocks(row: Any, place: int) -> list[Block | None]:
-    """A row's blocks, or an error that tells what else it holds."""
-    entries = list(row) if isinstance(row, Iterable) else [row]
-    for entry in entries:
-        if not isinstance(entry, Block | None):
-            raise BlockTypeError(
-                f"row {place} of a BlockMatrix needs a list of Blocks and None, but holds "
-                f"{type(entry).__name__}; Block.from_dense(array, out_ndim) makes a Block of an "
-                "array"
-            )
-    return entries
-
-
-def _shape_of(blocks: Sequence[Block | None], which: str, where: str) -> tuple[int, ...]:
-    shapes = {getattr(block, which) for block in blocks if block is not None}
-    if len(shapes) != 1:
-        found = "no block" if not shapes else f"blocks of {which} {sorted(shapes)}"
-        raise BlockShapeError(
-            f"{where} of a BlockMatrix needs blocks of one {which}, but found {found}"
-        )
-    return shapes.pop()
-
-
 def _flatten(matrix: BlockMatrix) -> tuple[list[Any], Any]:
     """The blocks, of mirror images the upper one; JAX also rebuilds grids of placeholders."""
     first = range(len(matrix.rows)) if matrix.is_mirrored else [0] * len(matrix.rows)
     blocks = [block for row, start in zip(matrix.rows, first, strict=True) for block in row[start:]]
-    return blocks, (
-        matrix.out_shapes,
-        matrix.wrt_shapes,
-        matrix.dtype,
-        matrix.out_tree,
-        matrix.wrt_tree,
-        matrix.is_mirrored,
-    )
+    shapes, trees = (matrix.out_shapes, matrix.wrt_shapes), (matrix.out_tree, matrix.wrt_tree)
+    return blocks, (shapes, trees, matrix.dtype, matrix.is_mirrored)
 
 
 def _unflatten(static: Any, blocks: Sequence[Any]) -> BlockMatrix:
+    """The grid from its blocks; of a mirrored grid, from those on and above the diagonal."""
     matrix = object.__new__(BlockMatrix)
-    matrix.out_shapes, matrix.wrt_shapes, matrix.dtype, *others = static
-    matrix.out_tree, matrix.wrt_tree, matrix.is_mirrored = others
+    (matrix.out_shapes, matrix.wrt_shapes), trees, matrix.dtype, matrix.is_mirrored = static
+    matrix.out_tree, matrix.wrt_tree = trees
     height, width = len(matrix.out_shapes), len(matrix.wrt_shapes)
     given = iter(blocks)
     rows = [

@@ -1,4 +1,4 @@
-"""`star`, the contraction of the chain rule, for all that it contracts."""
+"""`star`, the contraction of the chain rule, for blocks, block matrices and arrays."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from blockjac.blocks.block_matrix import BlockMatrix
 def star(left: Any, right: Any) -> Any:
     """The standard contraction: `(left star right)[i, j] = sum_k left[i, k] right[k, j]`.
 
-    Sums over *all* axes of the variable in between, so that the chain rule reads `D(h o f) = D h
-    star D f`.
+    The sum is over *all* axes of the variable in between, so that the chain rule is
+    `D(h o f) = D h star D f`.
 
     Args:
         left: a Block (or BlockMatrix), or an array of shape `right.out_shape`.
         right: a Block (or BlockMatrix), or an array of shape `left.wrt_shape`.
 
     Returns:
-        A Block of shape `left.out_shape + right.wrt_shape`; an array where one argument is one.
+        A Block of shape `left.out_shape + right.wrt_shape`, or an array if an argument is one.
 
     Raises:
-        BlockShapeError: if the variable in between differs; both shapes are named.
+        BlockShapeError: if the shapes of the variable in between differ; names both.
 
     Source:
         The chain rule for block Jacobians on products of tensor spaces.

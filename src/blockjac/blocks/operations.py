@@ -1,9 +1,10 @@
-"""The operations that the methods of a Block stand for, each where the layers below have it."""
+"""The operations behind the methods of a Block, gathered from the layers below."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -51,12 +52,14 @@ def diagonal(block: Block) -> jax.Array:
 
 
 def scaled(block: Block, scalar: Any) -> Block:
-    """A block times a number, its own numbers in the dtype that the product has."""
+    """A block times a number; its factors are cast to the dtype of the product."""
     dtype = np.dtype(jnp.result_type(block.dtype, scalar))
     terms = [
         replace(
             term,
-            factors=tuple(one if is_mask(one) else cast(one, dtype) for one in term.factors),
+            factors=tuple(
+                factor if is_mask(factor) else cast(factor, dtype) for factor in term.factors
+            ),
             coefficient=term.coefficient * scalar,
         )
         for term in block.terms
@@ -73,8 +76,8 @@ def as_linear_operator(matrix: MatrixInterface, tags: Any) -> Any:
 
 
 def _dense(block: Block, max_bytes: int | None) -> Any:
-    def written(one: Block) -> Any:
-        return entries.dense(one, max_bytes=max_bytes)
+    """The dense array of a block, emitted as the last time for a block of the same structure."""
+    written = partial(entries.dense, max_bytes=max_bytes)
 
     def replayed() -> Any:
         return replayed_array(("dense", max_bytes), written, block)

@@ -11,7 +11,8 @@ from blockjac.checking.leaves import compared, with_exchanges
 from blockjac.checking.names import Names
 from blockjac.checking.report import JacobianReport, Mistake
 from blockjac.checking.trees import entries, paired, size
-from blockjac.engine.arguments import ArgNums, Call, check_callable, traced_call
+from blockjac.engine.arguments import ArgNums, check_callable, traced_call
+from blockjac.engine.call import Call
 from blockjac.transforms.first_order import block_jacobian, jacobian
 
 
@@ -28,7 +29,7 @@ def check_jacobian(
     """Compare a hand-written Jacobian or Hessian with the exact one, and name what is wrong.
 
     Two entries agree if they differ by at most `atol + rtol * (the largest exact entry)` of their
-    output and variable; nan agrees with nan. Mistakes are recognised by making them: a variant of
+    output and variable; nan agrees with nan. Mistakes are recognized by making them: a variant of
     the exact derivative (transposed, without a delta, with a dot product for an outer product, a
     term left out, a factor 2, ...) that equals what was given tells the name. Of more than four
     million entries random products are compared in place of each entry, so that a `Block` is
@@ -103,6 +104,7 @@ def _report(
     labels: Sequence[tuple[str, tuple[int, ...]]],
     tolerance: Tolerance,
 ) -> JacobianReport:
+    """Compare a given derivative with the exact one, leaf by leaf."""
     found = paired(given, exact)
     if isinstance(found, Mistake):
         return JacobianReport(function, derivative, tree=found)

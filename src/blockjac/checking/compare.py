@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +42,8 @@ class Tolerance:
         if self.rtol is not None:
             return self.rtol
         inexact = [dtype for dtype in (given, exact) if jnp.issubdtype(dtype, jnp.inexact)]
-        return max(RTOL.get(jnp.finfo(dtype).bits, 0.1) for dtype in inexact)
+        bits: list[int] = [jnp.finfo(dtype).bits for dtype in inexact]
+        return max(RTOL.get(width, 0.1) for width in bits)
 
     def limit(self, given: Any, exact: Any, scale: float) -> float:
         """The difference that is allowed.
@@ -96,9 +97,9 @@ def differences(
     given: np.ndarray, exact: np.ndarray, wrong: np.ndarray, out_ndim: int, leaf: str
 ) -> tuple[Difference, ...]:
     """The first wrong entries, in the order of the indices."""
-    found = []
+    found: list[Difference] = []
     for flat in np.flatnonzero(wrong)[:SHOWN]:
-        place = tuple(map(int, np.unravel_index(flat, wrong.shape)))
+        place = multi_index(flat, wrong.shape)
         found.append(
             Difference(
                 leaf,
@@ -125,7 +126,7 @@ def products(value: Any, like: Block) -> np.ndarray:
         Array of shape `(PRODUCTS, *like.out_shape)`.
     """
     generator = np.random.default_rng(SEED)
-    answers = []
+    answers: list[np.ndarray] = []
     for _ in range(PRODUCTS):
         tangent = generator.normal(size=like.wrt_shape).astype(like.dtype)
         if isinstance(value, Block):
@@ -136,10 +137,15 @@ def products(value: Any, like: Block) -> np.ndarray:
     return np.stack(answers)
 
 
+def multi_index(flat: Any, shape: Sequence[int]) -> tuple[int, ...]:
+    """The index on each axis of a flat position."""
+    return tuple(map(int, cast("Sequence[Any]", np.unravel_index(flat, tuple(shape)))))
+
+
 def rows(value: Any, like: Block, places: np.ndarray) -> Iterator[np.ndarray]:
     """The rows of a Block or array at flat places of the output, one at a time."""
     for place in places:
-        index = np.unravel_index(place, like.out_shape)
+        index = multi_index(place, like.out_shape)
         if isinstance(value, Block):
             unit = np.zeros(like.out_shape, like.dtype)
             unit[index] = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def off_diagonal(array: np.ndarray, pair: Pair, kept: int) -> np.ndarray:
     order = pair if kept == 0 else pair[::-1]
     moved = np.moveaxis(array, order, (-2, -1))
     size = moved.shape[-1]
-    places = np.arange(size)
+    places = cast("np.ndarray", np.arange(size))
     first = moved[..., places, (places + 1) % size]
     made = np.where(np.eye(size, dtype=bool), 0, first[..., None])
     return np.moveaxis(made, (-2, -1), order)

@@ -11,7 +11,7 @@ import numpy as np
 from blockjac.blocks import Block, Factor, Index, Label, Term
 from blockjac.checking import compare, deltas
 from blockjac.checking.compare import Tolerance, differences, distance, equal, largest
-from blockjac.checking.report import LeafReport, Mistake
+from blockjac.checking.report import Difference, LeafReport, Mistake
 from blockjac.checking.shapes import TRANSPOSED, delta_hint, plain_shape
 from blockjac.checking.structure import Seen
 from blockjac.checking.values import MISTAKES_OF_PRODUCTS
@@ -28,7 +28,7 @@ def by_products(given: Any, exact: Block, report: LeafReport, tolerance: Toleran
         tolerance: of equal entries and products.
     """
     report = replace(report, products=compare.PRODUCTS)
-    found = []
+    found: list[Mistake] = []
     if _shapes(given, exact) != (exact.out_shape, exact.wrt_shape):
         mistake, given = _mended(given, exact)
         if given is None:
@@ -44,16 +44,17 @@ def by_products(given: Any, exact: Block, report: LeafReport, tolerance: Toleran
     if not wrong.any():
         return replace(report, mistakes=tuple(found))
     seen = Seen(products, wanted, exact, see, limit)
-    guessed = (recognise(seen) for recognise in MISTAKES_OF_PRODUCTS)
+    guessed = (recognize(seen) for recognize in MISTAKES_OF_PRODUCTS)
     found += [mistake for mistake in guessed if mistake is not None][:1]
     rows = np.flatnonzero(wrong)[: compare.SHOWN]
-    shown, far = [], 0.0
+    shown: list[Difference] = []
+    far = 0.0
     for place, one, two in zip(
         rows, compare.rows(given, exact, rows), compare.rows(exact, exact, rows), strict=True
     ):
         apart = ~equal(one, two, tolerance.limit(given.dtype, exact.dtype, largest(two)))
         far = max(far, distance(one, two, apart))
-        output = tuple(map(int, np.unravel_index(place, exact.out_shape)))
+        output = compare.multi_index(place, exact.out_shape)
         shown += [
             replace(entry, output=output)
             for entry in differences(one, two, apart, 0, report.leaf)[:1]

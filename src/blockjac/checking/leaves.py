@@ -17,7 +17,7 @@ from blockjac.checking.large import by_products
 from blockjac.checking.report import LeafReport, Mistake
 from blockjac.checking.shapes import guesses, plain_shape
 from blockjac.checking.structure import Seen
-from blockjac.checking.values import recognised
+from blockjac.checking.values import recognized
 
 
 def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance) -> LeafReport:
@@ -36,7 +36,7 @@ def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance) -> LeafR
         mistake = plain_shape(report.given_shape, exact.out_shape, exact.wrt_shape)
         return replace(report, mistakes=(mistake,), compared=False)
     array, wanted = in_double(given), in_double(exact)
-    found = []
+    found: list[Mistake] = []
     if np.iscomplexobj(array) and not np.iscomplexobj(wanted):
         hint = f"{given.dtype} was given for a real derivative, {exact.dtype}"
         found.append(Mistake("complex", hint))
@@ -51,7 +51,7 @@ def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance) -> LeafR
         array = mended
     wrong = ~equal(array, wanted, limit)
     if wrong.any():
-        also = recognised(Seen(array, wanted, exact, in_double, limit))
+        also = recognized(Seen(array, wanted, exact, in_double, limit))
         found += [also] if also is not None else []
     return replace(
         report,
@@ -94,7 +94,7 @@ def _mended(
 
 
 def _explained(mended: np.ndarray, wanted: np.ndarray, exact: Block, limit: float) -> bool:
-    return recognised(Seen(mended, wanted, exact, in_double, limit)) is not None
+    return recognized(Seen(mended, wanted, exact, in_double, limit)) is not None
 
 
 def with_exchanges(

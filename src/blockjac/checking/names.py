@@ -8,7 +8,9 @@ from typing import Any
 
 import jax
 
-from blockjac.engine.arguments import ArgNums, Call, parameter_names
+from blockjac.base.trees import leaves_with_path
+from blockjac.engine.arguments import ArgNums, parameter_names
+from blockjac.engine.call import Call
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,10 @@ class Names:
     def of(fun: Callable[..., Any], call: Call, argnums: ArgNums, count: int) -> Names:
         """The names of a call of a function with so many positional arguments."""
         function = "fun" if call.graph_name == "<lambda>" else call.graph_name
-        positions = [argnums] if call.single else list(argnums)  # pyright: ignore[reportArgumentType]
+        positions: list[int] = [argnums] if isinstance(argnums, int) else list(argnums)
         arguments = parameter_names(fun, count)
-        variables = [
-            arguments[positions[path[0].idx] % count] + jax.tree_util.keystr(path[1:])
+        variables: list[str] = [
+            arguments[positions[int(path[0].idx)] % count] + jax.tree_util.keystr(path[1:])
             for path in _paths(call.wrt_tree)
         ]
         results = [function + jax.tree_util.keystr(path) for path in _paths(call.record.out_tree)]
@@ -56,4 +58,4 @@ class Names:
 
 def _paths(tree: Any) -> list[Any]:
     indexed = jax.tree.unflatten(tree, range(tree.num_leaves))
-    return [path for path, _ in jax.tree_util.tree_leaves_with_path(indexed)]
+    return [path for path, _ in leaves_with_path(indexed)]

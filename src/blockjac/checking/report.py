@@ -63,7 +63,7 @@ class LeafReport:
         count: how many entries differ; of a wrong shape, once that is mended, and 0 where it cannot
             be. Where random products were compared, how many of the output's entries have one.
         largest: the largest difference; infinite where one value is finite and the other is not.
-        mistakes: what was recognised.
+        mistakes: what was recognized.
         products: how many random products were compared in place of the entries; 0 for none.
         compared: whether values were; not where the shape is wrong beyond mending.
     """
@@ -105,6 +105,7 @@ class LeafReport:
         return [*lines, f"    and {more:,} more"] if self.differences and more > 0 else lines
 
     def _counted(self) -> str:
+        """How many entries differ, in words."""
         if not self.count:
             if not self.compared:
                 return "no entry compared"
@@ -151,7 +152,7 @@ class JacobianReport:
 
     @property
     def mistakes(self) -> tuple[str, ...]:
-        """The names of the mistakes that were recognised, each once."""
+        """The names of the mistakes that were recognized, each once."""
         if self.tree is not None:
             return (self.tree.name,)
         found = (mistake.name for leaf in self.leaves for mistake in leaf.mistakes)
@@ -196,6 +197,7 @@ class JacobianReport:
 
 
 def _agreed(leaves: Sequence[LeafReport]) -> str:
+    """How many entries agree, and which leaves were compared by products."""
     entries = sum(leaf.size for leaf in leaves if not leaf.products)
     products = [leaf for leaf in leaves if leaf.products]
     words = [f"all {entries:,} entries agree"] if entries or not products else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jax import lax
 from jax.extend.core import primitives
 
 from blockjac.base.compat import bind
+from blockjac.base.trees import flattened, leaves_with_path
 from blockjac.errors import RuleError, WrongRuleError
 from blockjac.rules.define import DEFINED
 from blockjac.rules.registry import RULES, ZERO
@@ -48,8 +49,8 @@ def check(function: Any, *args: Any, rtol: float = 1e-10, **params: Any) -> None
         >>> rules.check(lambda x, w: jnp.tanh(x @ w), jnp.ones((2, 3)), jnp.ones(3))
     """
     of_trees, name = _called(function, params)
-    leaves, tree = jax.tree.flatten(args)
-    places = [_place(path) for path, _ in jax.tree_util.tree_leaves_with_path(args)]
+    leaves, tree = flattened(args)
+    places = [_place(path) for path, _ in leaves_with_path(args)]
 
     def called(*parts: Any) -> list[Any]:
         return of_trees(*jax.tree.unflatten(tree, parts))
@@ -126,7 +127,8 @@ def _oracle(
     called: Callable[..., Any], arguments: Sequence[Any], moving: Sequence[int]
 ) -> tuple[str, Any]:
     """JAX's Jacobian, forward or else reverse; differences where it has neither."""
-    for oracle in (jax.jacfwd, jax.jacrev):
+    oracles = cast("tuple[Callable[..., Callable[..., Any]], ...]", (jax.jacfwd, jax.jacrev))
+    for oracle in oracles:
         try:
             return f"jax.{oracle.__name__}", oracle(called, tuple(moving))(*arguments)
         except (NotImplementedError, TypeError, ValueError):
@@ -138,7 +140,7 @@ def _differences(
     called: Callable[..., Any], arguments: Sequence[Any], moving: Sequence[int]
 ) -> list[list[np.ndarray]]:
     """Central differences, by result and argument."""
-    results = [np.asarray(one) for one in called(*arguments)]
+    results: list[np.ndarray] = [np.asarray(result) for result in called(*arguments)]
     jacobians = [
         [np.zeros((*one.shape, *arguments[place].shape)) for place in moving] for one in results
     ]
@@ -146,19 +148,20 @@ def _differences(
         point = np.asarray(arguments[place])
         for entry in np.ndindex(point.shape):
             step = DIFFERENCE * max(1.0, abs(point[entry]))
-            ends = []
+            ends: list[list[np.ndarray]] = []
             for sign in (1, -1):
                 moved = point.copy()
                 moved[entry] += sign * step
                 parts = list(arguments)
                 parts[place] = jnp.asarray(moved)
-                ends.append([np.asarray(one) for one in called(*parts)])
-            for row, (up, down) in enumerate(zip(*ends, strict=True)):
+                ends.append([np.asarray(result) for result in called(*parts)])
+            for row, (up, down) in enumerate(zip(ends[0], ends[1], strict=True)):
                 jacobians[row][column][(..., *entry)] = (up - down) / (2 * step)
     return jacobians
 
 
 def _compare(found: Any, wanted: Any, rtol: float, name: str, where: str, oracle: str) -> None:
+    """Raise unless a Jacobian agrees with the one that is wanted, up to the tolerance."""
     found, wanted = np.asarray(found), np.asarray(wanted)
     finite = np.abs(wanted[np.isfinite(wanted)])
     largest = finite.max() if finite.size else 0.0

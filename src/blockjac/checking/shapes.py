@@ -47,7 +47,7 @@ def guesses(given: np.ndarray, exact: np.ndarray, out_ndim: int) -> Iterator[Gue
 
 
 def plain_shape(given: tuple[int, ...], out: tuple[int, ...], wrt: tuple[int, ...]) -> Mistake:
-    """The mistake that is left where nothing is recognised."""
+    """The mistake that is left where nothing is recognized."""
     return Mistake(
         "wrong shape",
         f"a derivative has the axes of the output, {out}, and then those of the variable, {wrt}; "
@@ -56,6 +56,8 @@ def plain_shape(given: tuple[int, ...], out: tuple[int, ...], wrt: tuple[int, ..
 
 
 def _size_one_axes(given: np.ndarray, exact: np.ndarray) -> Iterator[Guess]:
+    """The given shape has axes of size 1 too many, or too few."""
+
     def wide(shape: tuple[int, ...]) -> list[int]:
         return [size for size in shape if size != 1]
 
@@ -68,6 +70,7 @@ def _size_one_axes(given: np.ndarray, exact: np.ndarray) -> Iterator[Guess]:
 
 
 def _other_order(given: np.ndarray, exact: np.ndarray, out_ndim: int) -> Iterator[Guess]:
+    """The axes were given in another order."""
     wrt_first = (*range(out_ndim, exact.ndim), *range(out_ndim))
     yield from _permuted(given, exact, wrt_first, Mistake("transposed", TRANSPOSED))
     if exact.ndim <= MAX_RANK and sorted(given.shape) == sorted(exact.shape):
@@ -103,6 +106,7 @@ def order_hint(order: tuple[int, ...], out_ndim: int) -> str:
 
 
 def _missing_deltas(given: np.ndarray, exact: np.ndarray, out_ndim: int) -> Iterator[Guess]:
+    """Axes that a delta joins were given once in place of twice."""
     if given.ndim >= exact.ndim:
         return
     found = [pair for pair in deltas.pairs(exact.shape, out_ndim) if deltas.is_delta(exact, pair)]
@@ -132,6 +136,7 @@ def delta_hint(chosen: tuple[deltas.Pair, ...], out_ndim: int) -> str:
 
 
 def _flattened(given: np.ndarray, exact: np.ndarray, out_ndim: int) -> Iterator[Guess]:
+    """The output or the variable was flattened."""
     if given.size != exact.size:
         return
     out, wrt = exact.shape[:out_ndim], exact.shape[out_ndim:]
@@ -154,6 +159,7 @@ def _flattened(given: np.ndarray, exact: np.ndarray, out_ndim: int) -> Iterator[
 
 
 def _summed(given: np.ndarray, exact: np.ndarray, out_ndim: int) -> Iterator[Guess]:
+    """The Jacobian was summed over the output or over the variable."""
     sides = {
         "output": tuple(range(out_ndim)),
         "variable": tuple(range(out_ndim, exact.ndim)),

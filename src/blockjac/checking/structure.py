@@ -54,6 +54,7 @@ def scaled(seen: Seen) -> Mistake | None:
 
 
 def _factor_hint(factor: complex, block: Block) -> str:
+    """What to do about a constant factor, which is often the size of an axis."""
     hint = f"every entry is {factor:.6g} times the exact one; divide by {factor:.6g}"
     sizes = {*block.shape, _entries(block.out_shape), _entries(block.wrt_shape)} - {1}
     for size in sorted(sizes):
@@ -110,6 +111,7 @@ def of_factors(seen: Seen) -> Mistake | None:
 
 
 def _variants(block: Block) -> Iterator[tuple[Mistake, Block]]:
+    """The block with one mistake each: a factor transposed, left out, or taken twice."""
     for place, term in enumerate(block.terms):
         for changed, factor in _with_a_factor_transposed(term):
             others = [*block.terms[:place], changed, *block.terms[place + 1 :]]
@@ -134,6 +136,7 @@ def _variants(block: Block) -> Iterator[tuple[Mistake, Block]]:
 
 
 def _with_a_factor_transposed(term: Term) -> Iterator[tuple[Term, Factor]]:
+    """The term with two axes of one factor swapped, and that factor."""
     for place, factor in enumerate(term.factors):
         for one, other in combinations(range(len(factor.labels)), 2):
             labels = list(factor.labels)

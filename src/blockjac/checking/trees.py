@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 
+from blockjac.base.trees import flattened, leaves_with_path, tree_structure
 from blockjac.blocks import Block, BlockMatrix
 from blockjac.checking.report import Mistake
 from blockjac.engine.leaves import NUMBERS, is_array
@@ -31,6 +32,7 @@ def paired(given: Any, exact: Any) -> Pairs | Mistake:
 
 
 def _paired(given: Any, exact: Any, path: str) -> Pairs | Mistake:
+    """The leaves of two trees in pairs, or where the trees differ."""
     if is_leaf(exact):
         leaf = as_leaf(given)
         if leaf is None:
@@ -64,7 +66,7 @@ def as_leaf(given: Any) -> Any:
     """
     if isinstance(given, Block):
         return given.dense() if given.batch_shape else given
-    if isinstance(given, NUMBERS):
+    if isinstance(cast("object", given), NUMBERS):
         if not is_array(given) or getattr(given, "dtype", None) == jax.dtypes.float0:
             raise DifferentiationTypeError(
                 f"check_jacobian compares arrays of numbers, but found {given!r} of type "
@@ -73,11 +75,11 @@ def as_leaf(given: Any) -> Any:
         return given if hasattr(given, "dtype") else np.asarray(given)
     if isinstance(given, list) and all(isinstance(one, NUMBERS) for one in _numbers(given)):
         try:
-            array = np.asarray(given)
+            array: Any = np.asarray(cast("list[Any]", given))
         except ValueError:  # rows of several lengths
             return None
         return array if is_array(array) else None
-    if not isinstance(given, tuple | list | dict) and jax.tree.structure(given) == LEAF:
+    if not isinstance(given, tuple | list | dict) and tree_structure(given) == LEAF:
         raise DifferentiationTypeError(
             f"check_jacobian compares arrays, Blocks and trees of these, but found {given!r} of "
             f"type {type(given)} in the given derivative"
@@ -85,21 +87,24 @@ def as_leaf(given: Any) -> Any:
     return None
 
 
-LEAF = jax.tree.structure(0)
+LEAF = tree_structure(0)
 
 
 def _numbers(given: Any) -> list[Any]:
-    return [one for row in given for one in _numbers(row)] if isinstance(given, list) else [given]
+    """The entries of nested lists."""
+    if not isinstance(given, list):
+        return [given]
+    return [number for row in cast("list[Any]", given) for number in _numbers(row)]
 
 
 def entries(given: Any) -> list[tuple[int, ...]]:
     """The shapes of all arrays and Blocks of a tree; none of what is neither."""
     if isinstance(given, BlockMatrix):
         given = given.rows
-    leaves = [given] if isinstance(given, list) and as_leaf(given) is not None else None
-    leaves = leaves or jax.tree.leaves(given, is_leaf=is_leaf)
+    is_array_of_lists = isinstance(given, list) and as_leaf(given) is not None
+    leaves: list[Any] = [given] if is_array_of_lists else flattened(given, is_leaf)[0]
     return [
-        leaf.shape if isinstance(leaf, Block) else np.shape(leaf)
+        leaf.shape if isinstance(leaf, Block) else np.shape(cast("Any", leaf))
         for leaf in leaves
         if isinstance(leaf, Block | list) or is_array(leaf)
     ]
@@ -113,17 +118,18 @@ def size(shapes: list[tuple[int, ...]]) -> int:
 def _opened(matrix: BlockMatrix, exact: Any) -> Any:
     """The tree of a BlockMatrix; that of the exact derivative where the numbers of blocks agree."""
     blocks = [block for row in matrix.rows for block in row]
-    leaves, tree = jax.tree.flatten(exact, is_leaf=is_leaf)
+    leaves, tree = flattened(exact, is_leaf=is_leaf)
     return jax.tree.unflatten(tree, blocks) if len(blocks) == len(leaves) else matrix.tree()
 
 
 def _children(tree: Any) -> dict[str, Any]:
     """What a tree holds one level down, by key."""
-    found = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda one: one is not tree)[0]
-    return {jax.tree_util.keystr(path): child for path, child in found}
+    children = leaves_with_path(tree, is_leaf=lambda node: node is not tree)
+    return {jax.tree_util.keystr(path): child for path, child in children}
 
 
 def _mismatch(given: Any, exact: Any, path: str) -> Mistake:
+    """The mistake of two trees that differ at a path."""
     where = f" at {path}" if path else ""
     hint = (
         f"found{where} {_described(given)}, wanted {_described(exact)}: outputs outside, and in "
@@ -133,6 +139,7 @@ def _mismatch(given: Any, exact: Any, path: str) -> Mistake:
 
 
 def _described(tree: Any) -> str:
+    """A tree in a few words: its type and its keys, or the shape of an array."""
     if tree is None:
         return "None"
     if isinstance(tree, Block):
@@ -140,6 +147,7 @@ def _described(tree: Any) -> str:
     if is_leaf(tree):
         return f"an array of shape {np.shape(tree)}"
     children = _children(tree)
+    name = type(tree).__name__
     if isinstance(tree, tuple | list):
-        return f"a {type(tree).__name__} of {len(children)}"
-    return f"a {type(tree).__name__} with {', '.join(children) or 'nothing'}"
+        return f"a {name} of {len(children)}"
+    return f"a {name} with {', '.join(children) or 'nothing'}"

@@ -14,20 +14,21 @@ from blockjac.checking.shapes import MAX_RANK, delta_hint, order_hint
 from blockjac.checking.structure import Seen, of_factors, of_terms, scaled, transposed
 
 
-def recognised(seen: Seen) -> Mistake | None:
+def recognized(seen: Seen) -> Mistake | None:
     """The first mistake that explains every wrong entry, the simplest first; else where they lie.
 
     Args:
         seen: given and exact entries, that differ.
     """
-    for recognise in MISTAKES:
-        mistake = recognise(seen)
+    for recognize in MISTAKES:
+        mistake = recognize(seen)
         if mistake is not None:
             return mistake
     return None
 
 
 def _not_finite(seen: Seen) -> Mistake | None:
+    """Entries are nan or infinite where the exact ones are finite."""
     bad = ~np.isfinite(seen.given) & np.isfinite(seen.exact)
     if not bad.any():
         return None
@@ -43,6 +44,7 @@ def _conjugate(seen: Seen) -> Mistake | None:
 
 
 def _other_order(seen: Seen) -> Mistake | None:
+    """The entries agree with those of the exact array in another order of its axes."""
     exact, out_ndim = seen.exact, len(seen.block.out_shape)
     if exact.ndim > MAX_RANK:
         return None
@@ -53,6 +55,7 @@ def _other_order(seen: Seen) -> Mistake | None:
 
 
 def _missing_delta(seen: Seen) -> Mistake | None:
+    """Entries were given as if a delta were not there."""
     exact, out_ndim = seen.exact, len(seen.block.out_shape)
     found = deltas.pairs(exact.shape, out_ndim)
     whole = [pair for pair in found if deltas.is_delta(exact, pair)]
@@ -70,6 +73,7 @@ def _missing_delta(seen: Seen) -> Mistake | None:
 
 
 def _extra_delta(seen: Seen) -> Mistake | None:
+    """Entries off a diagonal were taken as 0."""
     out_ndim = len(seen.block.out_shape)
     for pair in deltas.pairs(seen.exact.shape, out_ndim):
         diagonal = deltas.compressed(seen.exact, [pair], 0)
@@ -83,6 +87,7 @@ def _extra_delta(seen: Seen) -> Mistake | None:
 
 
 def _dot_product(seen: Seen) -> Mistake | None:
+    """The derivative of a dot product of rows misses its second term."""
     error = seen.given - seen.exact
     for pair in deltas.pairs(error.shape, len(seen.block.out_shape)):
         outer = deltas.outer_for_dot(error, pair, seen.limit)
@@ -100,6 +105,7 @@ def _dot_product(seen: Seen) -> Mistake | None:
 
 
 def _shifted(seen: Seen) -> Mistake | None:
+    """Entries were given one position off along an axis."""
     exact = seen.exact
     for axis, size in enumerate(exact.shape):
         if size < 2:
@@ -164,7 +170,7 @@ MISTAKES: tuple[Callable[[Seen], Mistake | None], ...] = (
     _shifted,
     _where,
 )
-"""Every way to recognise a mistake, the simplest first."""
+"""Every way to recognize a mistake, the simplest first."""
 
 MISTAKES_OF_PRODUCTS = (scaled, transposed, of_terms, of_factors)
 """Those that show in random products too."""

@@ -3,10 +3,11 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -23,7 +24,8 @@ from blockjac.optimize import (
     plot_line_search,
 )
 from blockjac.optimize.files import check_file, write_whole
-from blockjac.optimize.plots import check_picture
+from blockjac.optimize.pictures import check_picture
+from blockjac.optimize.plots import LineProfile
 
 TRAINING_ROWS = 400
 
@@ -117,13 +119,18 @@ def train(
     params = nn.initial_params(X.shape[1], options.hidden, classes, seed=options.seed)
     training = Training(options, reporter, {0: params})
     chosen = [step for step in options.line_search_steps if step]
+
+    def wrong(params: nn.NetworkParams, X: jax.Array, _: jax.Array) -> jax.Array:
+        """The mistakes on the rows that are trained on."""
+        return nn.mistakes(params, X, labels)
+
     result = descent(
         nn.loss,
         params,
         X,
         one_hot(labels, classes),
         steps=options.steps,
-        metrics=lambda params, X, _: nn.mistakes(params, X, labels),
+        metrics=wrong,
         pauses={*range(20, options.steps, 20), *chosen},
         callback=training.take,
     )
@@ -244,7 +251,7 @@ def draw(training: Training, result: DescentResult, examples: Examples) -> None:
         log_base=2,
     )
     X, Y = examples.X, one_hot(examples.labels, result.params.W2.shape[1])
-    profile = jax.jit(partial(line_profile, nn.loss))
+    profile = cast("Callable[..., LineProfile]", jax.jit(partial(line_profile, nn.loss)))
     for step, params in sorted(training.before.items()):
         if step in options.line_search_steps:
             plot_line_search(

@@ -105,6 +105,7 @@ def _whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     """A reader of whole numbers in a range."""
 
     def read(text: str) -> int:
+        """The number that an option gives, or argparse's error."""
         number = int(text) if text.isascii() and text.lstrip("-").isdigit() else None
         if number is None or number < least or (most is not None and number > most):
             above = "on" if most is None else f"to {most}"

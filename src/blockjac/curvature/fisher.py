@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base import compat
+from blockjac.base.trees import flattened, mapped, tree_structure
 from blockjac.blocks import Block, BlockMatrix, Factor, Index, Label, Term
-from blockjac.curvature.gauss_newton import loss_hessian, of_model
+from blockjac.curvature.ggn import loss_hessian, of_model
 from blockjac.engine.arguments import ArgNums, check_callable
 from blockjac.errors import ArgumentError, BlockShapeError, InvalidOptionError
 from blockjac.transforms.first_order import grad
 from blockjac.transforms.per_example import batch_jacobian
-from blockjac.transforms.shell import Function, Orders
+from blockjac.transforms.traced_once import Function, Orders
 
 
 def fisher(
@@ -133,9 +134,9 @@ def _are_classes(targets: Any, outputs: Any) -> bool:
 
 
 def _expected_over_classes(loss: Function, targets: Any, outputs: Any) -> BlockMatrix:
-    """`F[n,i,j] = sum over c of p[n,c] H_c[n,i,j]`, with `p` the normalised `exp(-loss)`."""
-    (target,), target_tree = jax.tree.flatten(targets)
-    (output,), output_tree = jax.tree.flatten(outputs)
+    """`F[n,i,j] = sum over c of p[n,c] H_c[n,i,j]`, with `p` the normalized `exp(-loss)`."""
+    (target,), target_tree = flattened(targets)
+    (output,), output_tree = flattened(outputs)
     classes = jnp.arange(output.shape[1], dtype=jnp.result_type(target))
 
     def whole(numbers: Any, values: Any) -> Any:
@@ -152,7 +153,7 @@ def _expected_over_classes(loss: Function, targets: Any, outputs: Any) -> BlockM
     def with_class(total: Any, given: Any) -> tuple[Any, None]:
         number, probability = given
         numbers = jnp.full(np.shape(target), number)
-        hessian = batch_jacobian(grad(lambda values: whole(numbers, values)))(output)
+        hessian = batch_jacobian(grad(partial(whole, numbers)))(output)
         return total + probability[:, None, None] * hessian, None
 
     start = jnp.zeros((*output.shape, output.shape[1]), output.dtype)
@@ -173,11 +174,11 @@ def _outer_gradients(loss: Function, targets: Any, outputs: Any) -> BlockMatrix:
     whole = grad(loss, argnums=1)(targets, outputs)
 
     def alone(target: Any, output: Any) -> Any:
-        one = jax.tree.map(lambda leaf: leaf[None], (target, output))
-        return jax.tree.map(lambda leaf: leaf[0], grad(loss, argnums=1)(*one))
+        one = mapped(lambda leaf: leaf[None], (target, output))
+        return mapped(lambda leaf: leaf[0], grad(loss, argnums=1)(*one))
 
     single = jax.vmap(alone)(targets, outputs)
-    tree = jax.tree.structure(outputs)
+    tree = tree_structure(outputs)
     rows = [
         [_outer(left, right) for right in jax.tree.leaves(single)]
         for left in jax.tree.leaves(whole)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +20,10 @@ from blockjac.algebra.dense import dense
 from blockjac.algebra.star import star_along
 from blockjac.base.compat import Tracer, is_traced
 from blockjac.blocks import Block, BlockMatrix, add, star, tree_vectors
-from blockjac.blocks.block_matrix import Rows, Shape, mirrored
-from blockjac.engine.arguments import ArgNums, check_callable, check_inputs
-from blockjac.engine.auxiliary import Auxiliary, value_and_aux
-from blockjac.engine.leaves import TRACED
-from blockjac.engine.run import compiled
-from blockjac.errors import BlockShapeError, DifferentiationTypeError, NonScalarLossError
-from blockjac.graph.trace import named_as
-from blockjac.planning import check_order
-from blockjac.transforms.first_order import block_jacobian
-from blockjac.transforms.hessians import block_hessian
-from blockjac.transforms.shell import Function, Orders, documented
+from blockjac.blocks.block_matrix import Shape
+from blockjac.blocks.grids import Rows, mirrored
+from blockjac.errors import BlockShapeError
+from blockjac.transforms.traced_once import Function
 
 Middle = Callable[[Function, Any, Any], BlockMatrix]
 """From the loss, the targets and the outputs to what stands between `J'` and `J`."""
@@ -77,7 +70,7 @@ class GaussNewton(BlockMatrix):
         """The blocks, multiplied; kept, but for those that belong to a trace."""
         if self._multiplied is not None:
             return self._multiplied
-        upper = _upper_half(self.jacobian, self.inner)
+        upper = cast("list[list[Block]]", _upper_half(self.jacobian, self.inner))
         rows = tuple(map(tuple, mirrored(upper)))
         if not is_traced(upper):
             self._multiplied = rows
@@ -99,17 +92,17 @@ class GaussNewton(BlockMatrix):
         return max(self.jacobian.batch_shape, self.inner.batch_shape, key=len)
 
     def _applied(self, tangent: Any) -> Any:
-        return _product(self.jacobian, self.inner, tangent)
+        return cast("Any", _product)(self.jacobian, self.inner, tangent)
 
     def _diagonals(self) -> list[jax.Array]:
-        return _diagonals(self.jacobian, self.inner)
+        return cast("Any", _diagonals)(self.jacobian, self.inner)
 
     def _solved(self, right: Any, damping: Any) -> Any:
         outputs, parameters = self.jacobian.shape
         undamped = not isinstance(damping, Tracer) and damping == 0
         if undamped or outputs >= parameters:
             return super()._solved(right, damping)
-        return _solved_by_outputs(self, right, damping)
+        return cast("Any", _solved_by_outputs)(self, right, damping)
 
     def __repr__(self) -> str:
         factors = (
@@ -117,153 +110,6 @@ class GaussNewton(BlockMatrix):
             for matrix in (self.jacobian, self.inner)
         )
         return "GaussNewton(J=[{}], H=[{}])".format(*factors)
-
-
-def ggn(
-    model: Function,
-    loss: Function,
-    argnums: ArgNums = 0,
-    has_aux: bool = False,
-    *,
-    order: Orders = "auto",
-) -> Callable[..., Any]:
-    """The generalised Gauss-Newton matrix of a loss of a model's outputs.
-
-    It is the Hessian of the loss without the second derivatives of the model: `J' H J` with `J` the
-    Jacobian of the outputs and `H` the Hessian of the loss by the outputs.
-
-    Args:
-        model: `model(params, X)` gives the outputs, an array or a tree of arrays.
-        loss: `loss(Y, outputs)` gives a real number; the targets come first.
-        argnums: which arguments of the model to differentiate by.
-        has_aux: whether `model` returns `(outputs, aux)`; the answer is then `(matrix, aux)`.
-        order: of the model's elimination, as in `blockjac.jacobian`.
-
-    Returns:
-        A function `(params, X, Y)`: the model's arguments and then the targets. It gives a
-        `GaussNewton`, a `BlockMatrix` over the leaves of the parameters.
-
-    Raises:
-        TypeError: for a loss that is no real number, for integer and complex parameters or outputs,
-            and for fewer than two arguments.
-        ValueError: for `argnums` that do not fit.
-
-    Source:
-        Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent",
-        Neural Computation 14 (2002).
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> import blockjac
-        >>> model = lambda W, X: jnp.tanh(X @ W)
-        >>> loss = lambda Y, Q: 0.5 * jnp.sum((Q - Y) ** 2)
-        >>> W, X, Y = jnp.ones((3, 2)), jnp.ones((5, 3)), jnp.zeros((5, 2))
-        >>> matrix = blockjac.ggn(model, loss)(W, X, Y)
-        >>> matrix
-        GaussNewton(J=[δ[j,j'] A[i,j] X[i,k]], H=[δ[i,i'] δ[j,j']])
-        >>> matrix.dense().shape, matrix.solve(jnp.ones((3, 2)), damping=0.1).shape
-        ((6, 6), (3, 2))
-    """
-    name, what = "ggn", "Gauss-Newton matrix"
-    return of_model(model, loss, argnums, has_aux, order, name, what, loss_hessian)
-
-
-def loss_hessian(loss: Function, targets: Any, outputs: Any) -> BlockMatrix:
-    """The Hessian of the loss by the outputs."""
-    return block_hessian(loss, argnums=1)(targets, outputs)
-
-
-def of_model(
-    model: Function,
-    loss: Function,
-    argnums: ArgNums,
-    has_aux: bool,
-    order: Orders,
-    name: str,
-    what: str,
-    middle: Middle,
-) -> Callable[..., Any]:
-    """The transform to `J' H J` of a model's Jacobian and something in the middle.
-
-    Args:
-        model: as in `ggn`.
-        loss: as in `ggn`.
-        argnums: as in `ggn`.
-        has_aux: as in `ggn`.
-        order: as in `ggn`.
-        name: of the transform.
-        what: it gives.
-        middle: gives H.
-    """
-    check_order(order)
-    check_callable(model, name)
-    check_callable(loss, name)
-
-    def both(*args: Any) -> tuple[Any, Any]:
-        """The outputs twice: to be differentiated, and as values beside the auxiliary result."""
-        result = model(*args)
-        outputs, aux = value_and_aux(result) if has_aux else (result, None)
-        return outputs, (outputs, aux)
-
-    def matrix_of(*args: Any) -> tuple[GaussNewton, Auxiliary]:
-        *given, targets = args
-        differentiated = block_jacobian(named_as(model, both), argnums, True, order=order)
-        blocks, (outputs, aux) = differentiated(*given)
-        _check_loss(loss, targets, outputs, name)
-        matrix = GaussNewton(_as_matrix(blocks, outputs), middle(loss, targets, outputs))
-        return matrix, Auxiliary.of(aux)
-
-    def of_arguments(*args: Any) -> Any:
-        if len(args) < 2:
-            raise DifferentiationTypeError(
-                f"{name} takes the arguments of the model and then the targets, as in "
-                f"(params, X, Y), but was called with {len(args)}"
-            )
-        check_inputs(name, model, argnums, args[:-1])
-        matrix, aux = compiled_but_static(matrix_of, args)
-        return (matrix, aux.tree()) if has_aux else matrix
-
-    return documented(of_arguments, model, what, argnums)
-
-
-def compiled_but_static(function: Function, args: Sequence[Any]) -> Any:
-    """Run a function compiled; arguments that are ints, bools, texts stay Python values."""
-    leaves, tree = jax.tree.flatten(tuple(args))
-    moves = [isinstance(leaf, TRACED) for leaf in leaves]
-
-    def of_arrays(*arrays: Any) -> Any:
-        given = iter(arrays)
-        full = [next(given) if own else leaf for leaf, own in zip(leaves, moves, strict=True)]
-        return function(*jax.tree.unflatten(tree, full))
-
-    return compiled(of_arrays)(*(leaf for leaf, own in zip(leaves, moves, strict=True) if own))
-
-
-def _check_loss(loss: Function, targets: Any, outputs: Any, name: str) -> None:
-    """Raise unless the loss of these outputs is one real number."""
-    found = jax.eval_shape(lambda values: loss(targets, values), outputs)
-    leaves = jax.tree.leaves(found)
-    if len(leaves) != 1 or leaves[0].shape or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
-        raise NonScalarLossError(
-            f"{name} needs a loss(Y, outputs) that gives one real number, but it gives {found}; "
-            "take the sum or the mean over the examples"
-        )
-
-
-def _as_matrix(blocks: Any, outputs: Any) -> BlockMatrix:
-    """The tree of a `block_jacobian` as a grid."""
-    out_tree = jax.tree.structure(outputs)
-    rows = out_tree.flatten_up_to(blocks)
-    if not rows:
-        raise DifferentiationTypeError("the model has no outputs: it returned a tree of no arrays")
-    wrt_tree = jax.tree.structure(rows[0], is_leaf=_is_block)
-    return BlockMatrix(
-        [jax.tree.leaves(row, is_leaf=_is_block) for row in rows], out_tree, wrt_tree
-    )
-
-
-def _is_block(node: Any) -> bool:
-    return isinstance(node, Block)
 
 
 # The products, each one compiled program
@@ -293,7 +139,7 @@ def _diagonals(jacobian: BlockMatrix, inner: BlockMatrix) -> list[jax.Array]:
     """The diagonals of the blocks on the diagonal, of which no other entry is computed."""
     left = zip(*jacobian.rows, strict=True)
     right = zip(*(inner @ jacobian).rows, strict=True)
-    parts = []
+    parts: list[jax.Array] = []
     for shape, one, other in zip(jacobian.wrt_shapes, left, right, strict=True):
         pairs = [(axis, axis) for axis in range(len(shape))]
         products = (star_along(a.T, b, pairs) for a, b in zip(one, other, strict=True))
@@ -310,9 +156,14 @@ def _solved_by_outputs(matrix: GaussNewton, right: Any, damping: Any) -> Any:
     flat = tree_vectors.flat(right).astype(matrix.dtype)
     damping = jnp.asarray(damping, matrix.dtype)
     solve = _by_outputs(*jax.lax.stop_gradient((matrix, damping)))
-    solution = jax.lax.custom_linear_solve(
-        lambda x: matrix.flat_matvec(x) + damping * x, flat, lambda _, y: solve(y), symmetric=True
-    )
+
+    def damped(vector: jax.Array) -> jax.Array:
+        return matrix.flat_matvec(vector) + damping * vector
+
+    def solve_damped(_: Any, y: jax.Array) -> jax.Array:
+        return solve(y)
+
+    solution = jax.lax.custom_linear_solve(damped, flat, solve_damped, symmetric=True)
     return tree_vectors.tree(solution, matrix.wrt_shapes, matrix.wrt_tree)
 
 
@@ -327,10 +178,12 @@ def _by_outputs(matrix: GaussNewton, damping: Any) -> Callable[[jax.Array], jax.
     """
     J, H = matrix.jacobian, matrix.inner.dense()
     gram = (J @ J.T).dense()
-    one, precision = jnp.eye(len(gram), dtype=gram.dtype), jnp.finfo(gram.dtype)
-    shift = len(gram) * precision.eps * jnp.max(jnp.diagonal(gram), initial=0) + precision.tiny
-    L = jnp.linalg.cholesky(gram + shift * one)
-    system = L.T @ H @ L + damping * one
+    identity = jnp.eye(len(gram), dtype=gram.dtype)
+    precision = cast("Any", jnp.finfo(gram.dtype))
+    largest = jnp.max(cast("jax.Array", jnp.diagonal(gram)), initial=0)
+    shift = len(gram) * precision.eps * largest + precision.tiny
+    L = cast("jax.Array", jnp.linalg.cholesky(gram + shift * identity))
+    system = L.T @ H @ L + damping * identity
 
     def coordinates(y: jax.Array) -> jax.Array:
         return solve_triangular(L, J.flat_matvec(y), lower=True)
@@ -342,7 +195,7 @@ def _by_outputs(matrix: GaussNewton, damping: Any) -> Callable[[jax.Array], jax.
         first = coordinates(y)
         rest = y - spanned(first)
         second = coordinates(rest)
-        inside = jnp.linalg.solve(system, first + second)
+        inside = cast("jax.Array", jnp.linalg.solve(system, first + second))
         return spanned(inside) + (rest - spanned(second)) / damping
 
     return solve
@@ -357,7 +210,7 @@ def _unflatten(_: None, parts: Sequence[Any]) -> GaussNewton:
     matrix = object.__new__(GaussNewton)
     jacobian, inner = parts
     if isinstance(jacobian, BlockMatrix):
-        matrix._hold(jacobian, inner)
+        matrix._hold(jacobian, inner)  # pyright: ignore[reportPrivateUsage]
     else:  # JAX also rebuilds trees of placeholders
         matrix.jacobian, matrix.inner = jacobian, inner
     return matrix

@@ -11,97 +11,22 @@ blocks between different parameters.
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
 from blockjac.blocks import Block, BlockMatrix, Factor, Label, Term, star
-from blockjac.blocks.block_matrix import Rows
-from blockjac.curvature.gauss_newton import GaussNewton, ggn
+from blockjac.blocks.grids import Rows
+from blockjac.curvature.gauss_newton import GaussNewton
+from blockjac.curvature.ggn import ggn
+from blockjac.curvature.kronecker import Pair
 from blockjac.engine.arguments import ArgNums, check_callable
 from blockjac.terms.block import rebuilt
-from blockjac.transforms.shell import Function, Orders, documented
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """The two factors of the block of one parameter: `A (x) G` over two groups of its axes.
-
-    Attributes:
-        left: A, a symmetric block by the first group of axes, twice.
-        right: G, one by the second group.
-        left_axes: which axes of the parameter are the first group.
-        right_axes: which are the second.
-    """
-
-    left: Block
-    right: Block
-    left_axes: tuple[int, ...]
-    right_axes: tuple[int, ...]
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """The axes of the parameter, group by group."""
-        return self.left_axes + self.right_axes
-
-    @property
-    def order(self) -> list[int]:
-        """Where each axis of the parameter is among those of the groups."""
-        return [self.axes.index(axis) for axis in range(len(self.axes))]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the parameter."""
-        sizes = self.left.out_shape + self.right.out_shape
-        return tuple(sizes[place] for place in self.order)
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype of the factors."""
-        return self.left.dtype
-
-    @property
-    def block(self) -> Block:
-        """`A (x) G` as a Block of two factors."""
-        terms = []
-        for one, other in itertools.product(self.left.terms, self.right.terms):
-            out, wrt = one.out + other.out, one.wrt + other.wrt
-            indices = (tuple(side[place] for place in self.order) for side in (out, wrt))
-            terms.append(Term(one.factors + other.factors, *indices))
-        return rebuilt(self.shape, self.shape, self.dtype, terms)
-
-    def solve(self, right: Any, damping: Any) -> Any:
-        """`(A (x) G + damping I)^-1 right`, by the eigenvectors of both factors.
-
-        The derivative of the solution is that of the equation: eigenvectors of equal eigenvalues
-        have none.
-        """
-        A, G = (_square(one) for one in (self.left, self.right))
-        (a, U), (g, V) = (jnp.linalg.eigh(jax.lax.stop_gradient(one)) for one in (A, G))
-        shift = jax.lax.stop_gradient(damping)
-
-        def multiplied(x: Any) -> Any:
-            return A @ x @ G + damping * x
-
-        def solved(_: Any, y: Any) -> Any:
-            return U @ (U.T @ y @ V / (a[:, None] * g[None, :] + shift)) @ V.T
-
-        moved = jnp.transpose(jnp.asarray(right, A.dtype), self.axes)
-        flat = jnp.reshape(moved, (len(A), len(G)))
-        solution = jax.lax.custom_linear_solve(multiplied, flat, solved, symmetric=True)
-        return jnp.transpose(jnp.reshape(solution, moved.shape), self.order)
-
-
-jax.tree_util.register_pytree_node(
-    Pair,
-    lambda pair: ((pair.left, pair.right), (pair.left_axes, pair.right_axes)),
-    lambda axes, blocks: Pair(*blocks, *axes),
-)
+from blockjac.transforms.shell import documented
+from blockjac.transforms.traced_once import Function, Orders
 
 
 class KroneckerFactored(BlockMatrix):
@@ -119,6 +44,7 @@ class KroneckerFactored(BlockMatrix):
         self._hold(parts, tree)
 
     def _hold(self, parts: Sequence[Pair | Block], tree: Any) -> None:
+        """Set the attributes; both constructors do."""
         self.parts = tuple(parts)
         shapes = [part.shape if isinstance(part, Pair) else part.wrt_shape for part in parts]
         self.out_shapes = self.wrt_shapes = tuple(shapes)
@@ -147,7 +73,7 @@ class KroneckerFactored(BlockMatrix):
         )
 
     def _solved(self, right: Any, damping: Any) -> Any:
-        return _solved(self, right, damping)
+        return cast("Any", _solved)(self, right, damping)
 
     def __repr__(self) -> str:
         kinds = ["A (x) G" if isinstance(part, Pair) else "exact" for part in self.parts]
@@ -205,16 +131,18 @@ def kfac(
 
     def factored(*args: Any) -> Any:
         matrix, *aux = exact(*args) if has_aux else (exact(*args),)
-        return (_factored(matrix), *aux) if has_aux else _factored(matrix)
+        result = cast("KroneckerFactored", _factored(matrix))
+        return (result, *aux) if has_aux else result
 
     return documented(factored, model, "KFAC", argnums)
 
 
 @jax.jit
 def _factored(matrix: GaussNewton) -> KroneckerFactored:
+    """The Kronecker factors of each parameter's block; a block without factors stays exact."""
     rows = matrix.jacobian.rows
     alone = len(rows) == 1
-    parts = []
+    parts: list[Pair | Block] = []
     for column in range(len(matrix.wrt_shapes)):
         pair = _pair(rows[0][column], matrix.inner.rows[0][0]) if alone else None
         parts.append(pair or _exact(matrix, column))
@@ -304,14 +232,10 @@ def _reached(factors: Sequence[Factor], start: set[Label], examples: set[Label])
     return reached
 
 
-def _square(block: Block) -> Any:
-    size = math.prod(block.out_shape)
-    return jnp.reshape(block.dense(), (size, size))
-
-
 @jax.jit
 def _solved(matrix: KroneckerFactored, right: Any, damping: Any) -> Any:
-    solved = []
+    """Solve with each part of a block diagonal matrix separately."""
+    solved: list[Any] = []
     for part, leaf in zip(matrix.parts, jax.tree.leaves(right), strict=True):
         if isinstance(part, Pair):
             solved.append(part.solve(leaf, jnp.asarray(damping, part.dtype)))
@@ -321,9 +245,10 @@ def _solved(matrix: KroneckerFactored, right: Any, damping: Any) -> Any:
 
 
 def _unflatten(tree: Any, parts: Sequence[Any]) -> KroneckerFactored:
+    """The matrix from its parts, or from what JAX puts in their place."""
     matrix = object.__new__(KroneckerFactored)
     if all(isinstance(part, Pair | Block) for part in parts):
-        matrix._hold(parts, tree)
+        matrix._hold(parts, tree)  # pyright: ignore[reportPrivateUsage]
     else:  # JAX also rebuilds trees of placeholders
         matrix.parts, matrix.wrt_tree = tuple(parts), tree
     return matrix

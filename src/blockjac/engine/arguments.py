@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -16,188 +15,16 @@ import numpy as np
 from jax.extend import source_info_util
 
 from blockjac.base.compat import UNKNOWN_VALUE_ERRORS, jax_array
-from blockjac.engine.auxiliary import Auxiliary, _Record
-from blockjac.engine.leaves import TRACED, dtype_of, float0_zeros, is_array, is_real_array
+from blockjac.base.trees import flattened, leaves_with_path, tree_structure
+from blockjac.engine.auxiliary import Auxiliary, Record
+from blockjac.engine.call import Call, check_real_dtype
+from blockjac.engine.leaves import TRACED, dtype_of, is_array, is_real_array
 from blockjac.errors import ArgumentError, DifferentiationTypeError
-from blockjac.graph.graph import Graph
-from blockjac.graph.linearity import is_inexact
 from blockjac.graph.trace import named_as, trace
-from blockjac.rules.complex_parts import is_complex
 
 source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
 
 ArgNums = int | Sequence[int]
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """A traced function at its arguments.
-
-    Attributes:
-        name: of the transform, for messages.
-        graph: the traced function: its inputs are the arrays among the arguments, its results those
-            of the function and then the arrays of aux.
-        arguments: values of the graph's inputs.
-        wrt: the graph's inputs that are differentiated, in the order of argnums.
-        wrt_tree: their tree: a tuple of arguments.
-        single: whether `argnums` is one int, so that answers are for one argument and not for a
-            tuple.
-        record: what the function returned.
-        holomorphic: whether complex derivatives are asked for.
-    """
-
-    name: str
-    graph: Graph
-    arguments: Sequence[Any]
-    wrt: tuple[int, ...]
-    wrt_tree: Any
-    single: bool
-    record: _Record
-    holomorphic: bool = False
-
-    @property
-    def graph_name(self) -> str:
-        """The name of the function."""
-        return self.record.name
-
-    @property
-    def results(self) -> Sequence[jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of the function's results, without aux."""
-        return self.record.results
-
-    @property
-    def count(self) -> int:
-        """How many results there are, without aux."""
-        return len(self.results)
-
-    @property
-    def inputs(self) -> list[Any]:
-        """Abstract values of the differentiated leaves."""
-        return [self.graph.avals[value] for value in self.wrt]
-
-    @property
-    def smooth(self) -> tuple[int, ...]:
-        """The differentiated inputs that are floats or complex."""
-        return tuple(value for value in self.wrt if is_inexact(self.graph.avals[value]))
-
-    @property
-    def is_symmetric(self) -> bool:
-        """Whether the results may be derivatives by these inputs, which are all of one real dtype.
-
-        Of complex inputs the two blocks are conjugates, and not of holomorphic functions alone.
-        """
-        if not self.inputs or self.count % len(self.inputs):
-            return False
-        dtypes = {aval.dtype for aval in (*self.inputs, *self.results)}
-        return len(dtypes) == 1 and not jnp.issubdtype(dtypes.pop(), jnp.complexfloating)
-
-    # Answers put back into trees
-
-    def argument_tree(self, row: Iterable[Any], out_shape: Sequence[int] = ()) -> Any:
-        """The tree of the differentiated arguments: of one, or of a tuple of them.
-
-        Args:
-            row: a leaf for each float or complex input; the others get zeros of float0.
-            out_shape: what is differentiated, for the shape of these zeros.
-        """
-        given = iter(row)
-        leaves = [
-            next(given) if is_inexact(aval) else float0_zeros((*out_shape, *aval.shape))
-            for aval in self.inputs
-        ]
-        tree = jax.tree.unflatten(self.wrt_tree, leaves)
-        return tree[0] if self.single else tree
-
-    def jacobian_tree(self, rows: Sequence[Iterable[Any]]) -> Any:
-        """The tree of the results, in place of each leaf the tree of the arguments."""
-        leaves = [
-            self.argument_tree(row, result.shape)
-            for row, result in zip(rows, self.results, strict=True)
-        ]
-        return jax.tree.unflatten(self.record.out_tree, leaves)
-
-    def gradient_tree(self, rows: Sequence[Iterable[Any]]) -> Any:
-        """The tree of the arguments, of a function with one result."""
-        return self.argument_tree(rows[0])
-
-    def value(self, outs: Sequence[Any]) -> Any:
-        """The function's result from the graph's."""
-        return jax.tree.unflatten(self.record.out_tree, outs[: self.count])
-
-    def auxiliary(self, outs: Sequence[Any]) -> Auxiliary:
-        """The auxiliary result from the graph's auxiliary results."""
-        return replace(self.record.auxiliary, arrays=tuple(outs))
-
-    # Checks of what the function returns
-
-    def check_scalar(self) -> None:
-        """Raise unless the function returns one array of shape ().
-
-        Raises:
-            DifferentiationTypeError: in JAX's words, with what to do.
-        """
-        only = "Gradient only defined for scalar-output functions. Output"
-        if self.record.out_tree != jax.tree.structure(0):
-            raise DifferentiationTypeError(
-                f"{only} was a tree, {self.record.out_tree}; use blockjac.jacobian for several "
-                "outputs, or has_aux=True for a pair (value, aux)"
-            )
-        if self.results[0].shape != ():
-            raise DifferentiationTypeError(
-                f"{only} had shape: {self.results[0].shape}; use blockjac.jacobian for it"
-            )
-
-    def check_real_inputs(self) -> None:
-        """Raise for complex inputs, by which a Block has no place to keep its derivative.
-
-        Raises:
-            DifferentiationTypeError: says what to do instead.
-        """
-        for value in self.wrt:
-            where = partial(self.graph.names.get, value, "an argument")
-            _check_real(self.graph.avals[value].dtype, where, self.name)
-
-    def check_real(self, complex_results: bool = False) -> None:
-        """Raise unless the inputs are real, and the results too but where complex ones may be.
-
-        Raises:
-            DifferentiationTypeError: says what to do instead.
-        """
-        self.check_real_inputs()
-        self.check_results(complex_of_real=complex_results)
-
-    def check_results(self, complex_of_real: bool = False) -> None:
-        """Raise unless the results can be differentiated.
-
-        Args:
-            complex_of_real: whether results may be complex where all inputs are real.
-
-        Raises:
-            DifferentiationTypeError: in JAX's words, with what to do.
-        """
-        real_inputs = not any(map(is_complex, self.inputs))
-        for result in self.results:
-            dtype = result.dtype
-            if is_complex(result) and complex_of_real and real_inputs:
-                continue
-            if self.holomorphic and not is_complex(result):
-                raise DifferentiationTypeError(
-                    f"{self.name} with holomorphic=True requires outputs with complex dtype, but "
-                    f"got {dtype.name}."
-                )
-            if self.holomorphic or jnp.issubdtype(dtype, jnp.floating):
-                continue
-            instead = (
-                "For holomorphic differentiation, pass holomorphic=True. For differentiation of "
-                "non-holomorphic functions involving complex outputs, use blockjac.vjp directly."
-                if is_complex(result)
-                else "For differentiation of functions with integer outputs, use "
-                "blockjac.vjp directly."
-            )
-            raise DifferentiationTypeError(
-                f"{self.name} requires real-valued outputs (output dtype that is a sub-dtype of "
-                f"np.floating), but got {dtype.name}. {instead}"
-            )
 
 
 def traced_call(
@@ -231,14 +58,14 @@ def traced_call(
         ArgumentError: for argnums out of range.
     """
     positions = _positions(argnums, len(args))
-    leaves, tree = jax.tree.flatten((tuple(args), kwargs))
+    leaves, tree = flattened((tuple(args), kwargs))
     chosen = _leaves_of(tree, positions)
     known = (*TRACED, jax.ShapeDtypeStruct) if abstract else TRACED
     for place in chosen:
         where = partial(leaf_name, fun, args, place)
         _check_input(leaves[place], where, name, holomorphic, allow_int, abstract)
     moves = [isinstance(leaf, known) or place in set(chosen) for place, leaf in enumerate(leaves)]
-    record = _Record(getattr(fun, "__name__", type(fun).__name__))
+    record = Record(getattr(fun, "__name__", type(fun).__name__))
 
     def traced(*args: Any, **kwargs: Any) -> list[Any]:
         given = iter(jax.tree.leaves((args, kwargs)))
@@ -263,7 +90,7 @@ def traced_call(
         graph=graph,
         arguments=[jax_array(leaf) for leaf in arrays if leaf is not None],
         wrt=tuple(graph.inputs[place] for place in inputs),
-        wrt_tree=jax.tree.structure(tuple(args[position] for position in positions)),
+        wrt_tree=tree_structure(tuple(args[position] for position in positions)),
         single=not isinstance(argnums, Sequence | np.ndarray),
         record=record,
         holomorphic=holomorphic,
@@ -368,16 +195,6 @@ def _check_input(
         )
 
 
-def _check_real(dtype: Any, where: Callable[[], str], name: str) -> None:
-    """Raise for a complex leaf; `where` gives its name."""
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        raise DifferentiationTypeError(
-            f"{name} requires real-valued inputs, but got complex ones, as {where()}; for a "
-            "holomorphic function use blockjac.jacobian with holomorphic=True, else "
-            "differentiate with respect to real and imaginary parts"
-        )
-
-
 def check_inputs(name: str, fun: Callable[..., Any], argnums: ArgNums, args: Sequence[Any]) -> None:
     """Raise unless some arguments are real: where other transforms will differentiate them.
 
@@ -394,11 +211,11 @@ def check_inputs(name: str, fun: Callable[..., Any], argnums: ArgNums, args: Seq
     positions = _positions(argnums, len(args))
     if all(map(is_real_array, jax.tree.leaves([args[place] for place in positions]))):
         return
-    leaves, tree = jax.tree.flatten((tuple(args), {}))
+    leaves, tree = flattened((tuple(args), {}))
     for place in _leaves_of(tree, positions):
         where = partial(leaf_name, fun, args, place)
         _check_input(leaves[place], where, name)
-        _check_real(dtype_of(leaves[place]), where, name)
+        check_real_dtype(dtype_of(leaves[place]), where, name)
 
 
 def leaf_name(fun: Callable[..., Any], args: Sequence[Any], place: int) -> str:
@@ -409,9 +226,10 @@ def leaf_name(fun: Callable[..., Any], args: Sequence[Any], place: int) -> str:
         args: its positional arguments.
         place: of the leaf among all of theirs.
     """
-    path = jax.tree_util.tree_leaves_with_path(tuple(args))[place][0]
+    path = leaves_with_path(tuple(args))[place][0]
     names = parameter_names(fun, len(args))
-    return names[path[0].idx] + jax.tree_util.keystr(path[1:])
+    argument: int = path[0].idx
+    return names[argument] + jax.tree_util.keystr(path[1:])
 
 
 def parameter_names(fun: Callable[..., Any], count: int) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base.compat import is_made_by_jax
+from blockjac.base.trees import flattened
 from blockjac.engine.leaves import is_array
 from blockjac.errors import DifferentiationTypeError
 
@@ -45,7 +46,7 @@ class Auxiliary:
     @classmethod
     def of(cls, tree: Any) -> Auxiliary:
         """Take a tree apart."""
-        leaves, structure = jax.tree.flatten(tree)
+        leaves, structure = flattened(tree)
         arrays = tuple(leaf for leaf in leaves if is_made_by_jax(leaf))
         passed = [None if is_made_by_jax(leaf) else leaf for leaf in leaves]
         return cls(arrays, Passed(structure, passed))
@@ -61,7 +62,7 @@ NO_AUXILIARY = Auxiliary.of(None)
 
 
 @dataclass(eq=False)
-class _Record:
+class Record:
     """What one run of the user's function returned.
 
     Attributes:
@@ -82,7 +83,7 @@ class _Record:
         if has_aux:
             found = Auxiliary.of(value_and_aux(answer)[1])
             arrays, self.auxiliary = [*found.arrays], replace(found, arrays=())
-        leaves, self.out_tree = jax.tree.flatten(value_of(answer, has_aux))
+        leaves, self.out_tree = flattened(value_of(answer, has_aux))
         for leaf in leaves:
             if not is_array(leaf):
                 raise DifferentiationTypeError(
@@ -106,9 +107,10 @@ def value_and_aux(result: Any) -> tuple[Any, Any]:
     Raises:
         DifferentiationTypeError: in JAX's words, if it is not a pair.
     """
-    if not isinstance(result, tuple) or len(result) != 2:
+    parts = cast("tuple[Any, ...]", result if isinstance(result, tuple) else ())
+    if len(parts) != 2:
         raise DifferentiationTypeError(
             "expected function with aux output to return a two-element tuple, "
-            f"(value, aux), but got {result!r} of type {type(result)}"
+            f"(value, aux), but got {result!r} of type {type(cast('object', result))}"
         )
-    return result
+    return parts

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 
-import blockjac.control_flow  # noqa: F401  (its passes must be registered)
+import blockjac.control_flow  # pyright: ignore[reportUnusedImport]  # noqa: F401  (registers rules)
 from blockjac.algebra.mask_layout import NUMBERS_A_PLACE
 from blockjac.algebra.nonzeros import without_masks
 from blockjac.algebra.sums import compact
-from blockjac.base import compat
 from blockjac.base.promises import keeping_structure
 from blockjac.blocks import Block
 from blockjac.elimination.active_graph import ActiveGraph
@@ -31,8 +29,9 @@ from blockjac.elimination.linearize import (
     linearize_to_results,
 )
 from blockjac.elimination.residuals import residuals_of, restored_point
+from blockjac.engine.finish import NO_LIMIT, cotangent_of, finished, tangent_of
 from blockjac.graph.graph import Graph, Operand
-from blockjac.graph.linearity import is_inexact
+from blockjac.graph.trace import is_inexact
 from blockjac.planning import Order, choose_order
 from blockjac.planning.directions import (
     check_backwards,
@@ -40,13 +39,11 @@ from blockjac.planning.directions import (
     goes_forwards,
     has_one_way,
 )
-from blockjac.rules.complex_parts import complex_dtype, complexified, is_complex
-from blockjac.rules.fallback import packed, real_dtype, unpacked, vertex_shape
+from blockjac.rules.complex_numbers import is_complex
+from blockjac.rules.complex_parts import complexified
+from blockjac.rules.fallback import packed, real_dtype, vertex_shape
 
 Arrays = Sequence[Any]
-
-NO_LIMIT = 2**62
-"""Bytes: results are checked against the user's limit before anything is computed."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ class Jacobian:
         mirrored = self.skipped
         linear.edges.skipped = mirrored | unasked
         self._eliminate(linear)
-        rows = []
+        rows: list[list[Any]] = []
         for place, output in enumerate(outputs):
             result = graph.aval(output)
             row: list[Any] = []
@@ -220,7 +217,7 @@ class Pullback:
                 row = Block.from_dense(packed(jnp.conj(cotangent)), 0)
                 edges.add(output.vertex, ("out", 0), row)
         eliminate(edges, active.reverse_order)
-        return [_cotangent(linear, leaf) for leaf in self.wrt]
+        return [cotangent_of(linear, leaf) for leaf in self.wrt]
 
 
 @dataclass(frozen=True)
@@ -254,7 +251,7 @@ class Pushforward:
             linear.edges.add("tangent", leaf, Block.from_dense(tangent, tangent.ndim))
         eliminate(linear.edges, [*graph.independents, *active.forward_order])
         rates = [
-            _tangent(linear, place, graph.aval(output))
+            tangent_of(linear, place, graph.aval(output))
             for place, output in enumerate(outputs)
             if is_inexact(graph.aval(output))
         ]
@@ -272,39 +269,3 @@ def _block(linear: LinearizedGraph, leaf: int, place: int, result: Any) -> Block
 def _dense(block: Block, result: Any, value: Any, holomorphic: bool) -> Any:
     """The dense Jacobian from a block of real vertices."""
     return finished(block.dense(max_bytes=NO_LIMIT), result, value, holomorphic)
-
-
-def finished(dense: Any, result: Any, value: Any, holomorphic: bool) -> Any:
-    """The Jacobian that is answered from one of real vertices: complex where a variable is."""
-    if not is_complex(value):
-        weak = getattr(value, "weak_type", False)
-        if is_complex(result) and dense.ndim > len(result.shape) + len(value.shape):
-            dense = jax.lax.complex(dense[0], dense[1])
-        return compat.convert(dense, jacobian_dtype(result, value), weak)
-    axis = len(result.shape)
-    if holomorphic:  # d(u + iv)/d(re): the first two axes of parts are the output's and the input's
-        by_real = jax.lax.index_in_dim(dense, 0, axis + 1, keepdims=False)
-        return typed_as(jax.lax.complex(by_real[0], by_real[1]), value)
-    real, imaginary = (jax.lax.index_in_dim(dense, place, axis, keepdims=False) for place in (0, 1))
-    return typed_as(jax.lax.complex(real, -imaginary), value)
-
-
-def jacobian_dtype(result: Any, value: Any) -> Any:
-    """The dtype of a Jacobian: the input's, and complex where the result is."""
-    return complex_dtype(value.dtype) if is_complex(result) else value.dtype
-
-
-def _cotangent(linear: LinearizedGraph, leaf: int) -> Any:
-    found, value = linear.block(leaf, ("out", 0)), linear.graph.avals[leaf]
-    if found is None:
-        return typed_as(jnp.zeros(value.shape, value.dtype), value)
-    dense = unpacked(found.dense(max_bytes=NO_LIMIT), value.dtype)
-    return typed_as(jnp.conj(dense), value)
-
-
-def _tangent(linear: LinearizedGraph, place: int, result: Any) -> Any:
-    found = linear.block("tangent", ("out", place))
-    if found is None:
-        return typed_as(jnp.zeros(result.shape, result.dtype), result)
-    dense = found.dense(max_bytes=NO_LIMIT).astype(real_dtype(result.dtype))
-    return typed_as(unpacked(dense, result.dtype), result)

@@ -7,12 +7,10 @@ arguments, so that a fresh lambda of the same text does not compile again.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -21,14 +19,15 @@ from jax.extend import core
 from blockjac.algebra.losses import recording
 from blockjac.base import compat
 from blockjac.base.caches import Cache
+from blockjac.base.trees import flattened
 from blockjac.batching import with_batched_steps
 from blockjac.engine.computations import Values
+from blockjac.engine.keys import graph_key
 from blockjac.errors import Loss
-from blockjac.graph.graph import Equation, Graph, Known, Literal, Operand
+from blockjac.graph.graph import Graph
 from blockjac.graph.known_places import with_known_places
 from blockjac.graph.loop_fusion import with_fused_loops
 from blockjac.graph.open_numbers import with_open_numbers
-from blockjac.graph.primitives import OWN_RULES
 from blockjac.graph.trace import trace
 from blockjac.rules.registry import edition
 
@@ -71,7 +70,8 @@ def run(
     if compat.is_traced((arguments, captured, extra)):
         return emission(computation, graph)(arguments, captured, extra)
     shapes = tuple(
-        (tuple(np.shape(array)), str(getattr(array, "dtype", type(array)))) for array in extra
+        (tuple(np.shape(array)), str(getattr(array, "dtype", type(array).__name__)))
+        for array in extra
     )
     # jax.jit itself tells apart the settings that it depends on, such as x64 and matmul precision.
     further = (computation, edition(), shapes)
@@ -120,11 +120,12 @@ def losses(computation: Computation, graph: Graph, arguments: Sequence[Any]) -> 
         graph = structured(graph)
     captured = graph.captured
 
+    def program(arguments: Any, captured: Any) -> Any:
+        return emission(computation, graph)(arguments, captured, ())
+
     def found() -> tuple[Loss, ...]:
         with recording() as record:
-            jax.eval_shape(
-                lambda *given: emission(computation, graph)(*given, ()), list(arguments), captured
-            )
+            jax.eval_shape(program, list(arguments), captured)
         return record.losses
 
     if compat.is_traced((arguments, captured)):
@@ -156,10 +157,12 @@ def matmul_precision(graph: Graph) -> str | None:
 
 
 def _precisions(params: dict[str, Any]) -> Iterator[jax.lax.Precision]:
+    """The precisions that parameters ask for, those of inner programs too, but the default."""
     given = params.get("precision")
-    for one in given if isinstance(given, tuple) else (given,):
-        if isinstance(one, jax.lax.Precision) and one is not jax.lax.Precision.DEFAULT:
-            yield one
+    several = cast("tuple[Any, ...]", given) if isinstance(given, tuple) else (given,)
+    for precision in several:
+        if isinstance(precision, jax.lax.Precision) and precision is not jax.lax.Precision.DEFAULT:
+            yield precision
     for inner in core.jaxprs_in_params(params):
         for equation in inner.eqns:
             yield from _precisions(equation.params)
@@ -168,7 +171,7 @@ def _precisions(params: dict[str, Any]) -> Iterator[jax.lax.Precision]:
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that traces at every call, and compiles only what it has not compiled before.
 
-    Unlike `jax.jit`, which recognises the function object, this recognises what the function does:
+    Unlike `jax.jit`, which recognizes the function object, this recognizes what the function does:
     a fresh closure of the same text is found again, one over other values is never taken for it.
 
     Args:
@@ -184,10 +187,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def call(*arguments: Any) -> Any:
+        """Trace the function, then run its graph."""
         trees: list[Any] = []
 
         def flat(*parts: Any) -> list[Any]:
-            leaves, tree = jax.tree.flatten(function(*parts))
+            leaves, tree = flattened(function(*parts))
             trees.append(tree)
             return leaves
 
@@ -196,203 +200,3 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.unflatten(trees[-1], results)
 
     return call
-
-
-def graph_key(graph: Graph) -> Any:
-    """Everything of a graph that its compiled program depends on, hashable."""
-    return (
-        tuple(map(_aval_key, graph.avals)),
-        graph.inputs,
-        graph.constants,
-        graph.independents,
-        tuple(graph.names.items()),  # a block's formula shows them
-        tuple(_equation_key(equation, graph) for equation in graph.equations),
-        tuple(map(_operand_key, graph.outputs)),
-        tuple((value, _frozen(array)) for value, array in sorted(graph.known.items())),
-        tuple((value, np.packbits(may).tobytes()) for value, may in sorted(graph.zeros.items())),
-    )
-
-
-def _aval_key(aval: Any) -> Any:
-    shape = getattr(aval, "shape", None)
-    return (shape, str(getattr(aval, "dtype", aval)), getattr(aval, "weak_type", False))
-
-
-def _operand_key(operand: Operand | Literal) -> Any:
-    if isinstance(operand, Operand):
-        return (operand.value, operand.vertex)
-    return ("literal", _frozen(operand.value), _aval_key(operand.aval))
-
-
-def _equation_key(equation: Equation, graph: Graph) -> Any:
-    params = _frozen(equation.params)
-    if equation.primitive.name in OWN_RULES and not _is_active(equation):
-        # A rule is no part of a program that does not differentiate the function.
-        params = _without_rules(params)
-    elif _has_function(params):
-        params = _derivative_key(equation, graph) or params
-    return (
-        equation.primitive.name,
-        tuple(map(_operand_key, equation.operands)),
-        equation.results,
-        params,
-        equation.told and tuple(map(_known_key, equation.told)),
-    )
-
-
-def _known_key(known: Known | None) -> Any:
-    """What a program inside an equation may depend on, small: an array may have many entries."""
-    if known is None:
-        return None
-    return tuple(
-        None
-        if array is None
-        else (array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).digest())
-        for array in (known.numbers, known.may)
-    )
-
-
-def _derivative_key(equation: Equation, graph: Graph) -> Any:
-    """For an equation that carries Python functions: the program of its values and derivative."""
-    moves = [isinstance(op, Operand) and op.vertex is not None for op in equation.operands]
-    shapes = [compat.struct(graph.aval(operand)) for operand in equation.operands]
-    still, moving = (
-        [one for one, own in zip(shapes, moves, strict=True) if own == wanted]
-        for wanted in (False, True)
-    )
-
-    def function_of(still: list[Any]) -> Callable[..., list[Any]]:
-        def results_of(*parts: Any) -> list[Any]:
-            given = {True: iter(parts), False: iter(still)}
-            operands = [next(given[moves_here]) for moves_here in moves]
-            return compat.bind(equation.primitive, operands, equation.params)
-
-        return results_of
-
-    def forwards(still: list[Any], moving: list[Any]) -> Any:
-        return jax.jvp(function_of(still), tuple(moving), tuple(moving))
-
-    def backwards(still: list[Any], moving: list[Any]) -> Any:
-        results, pull = jax.vjp(function_of(still), *moving)
-        return results, pull(
-            [
-                jax.numpy.zeros(result.shape, jax.dtypes.float0) if not _smooth(result) else result
-                for result in results
-            ]
-        )
-
-    found = []
-    for way in (forwards, backwards):  # forward rules need not be linear, others are seen backwards
-        try:
-            traced = jax.make_jaxpr(way)(still, moving)
-        except Exception:  # JAX cannot differentiate it this way
-            continue
-        frozen = _without_rules(_frozen(traced))
-        if not _has_function(frozen):
-            found.append((way.__name__, frozen))
-    # Without any it is told apart by the function objects themselves.
-    return ("derivative", tuple(moves), *found) if found else None
-
-
-def _is_active(equation: Equation) -> bool:
-    return any(isinstance(op, Operand) and op.vertex is not None for op in equation.operands)
-
-
-RULE_PARAMETERS = {"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd"}
-"""Where custom_jvp and custom_vjp equations hold their rules."""
-
-
-def _without_rules(key: Any) -> Any:
-    """The key of a derivative's program without the rules for a further derivative."""
-    if not isinstance(key, tuple):
-        return key
-    if len(key) == 2 and isinstance(key[0], str) and key[0] in RULE_PARAMETERS:
-        return (key[0], None)
-    return tuple(map(_without_rules, key))
-
-
-def _smooth(value: Any) -> bool:
-    return bool(jax.numpy.issubdtype(value.dtype, jax.numpy.inexact))
-
-
-class _Same:
-    """A value compared by identity, kept alive so that the identity stays its own."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-
-def _has_function(key: Any) -> bool:
-    if isinstance(key, tuple):
-        return any(map(_has_function, key))
-    return isinstance(key, _Same) and _is_function(key.value)
-
-
-def _is_function(value: Any) -> bool:
-    """Whether a parameter is Python code (JAX wraps some): equal programs come with fresh ones."""
-    return isinstance(value, FunctionType | MethodType | partial) or hasattr(value, "call_wrapped")
-
-
-def _frozen(value: Any) -> Any:
-    """A hashable stand-in for a parameter: equal only for parameters that mean the same."""
-    if compat.is_jaxpr(value):
-        return _jaxpr_key(value)
-    if isinstance(value, dict):
-        return tuple(
-            (key, _frozen(part))
-            for key, part in sorted(value.items(), key=lambda item: str(item[0]))
-        )
-    if isinstance(value, tuple | list):
-        return (type(value).__name__, *map(_frozen, value))
-    if isinstance(value, compat.Tracer):
-        return _Same(value)
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        array = np.asarray(value)
-        return ("array", array.shape, str(array.dtype), array.tobytes())
-    if isinstance(value, float):
-        return ("float", value.hex())
-    if isinstance(value, bool | int | str | bytes | complex | type(None) | np.dtype | type):
-        return (type(value).__name__, value)
-    if type(value).__eq__ is object.__eq__ or _is_function(value):
-        return _Same(value)
-    try:
-        hash(value)
-    except TypeError:
-        return _Same(value)
-    return (type(value).__name__, value)
-
-
-def _jaxpr_key(closed: Any) -> Any:
-    jaxpr = compat.open_jaxpr(closed)
-    numbers: dict[Any, int] = {}
-
-    def number(variable: Any) -> Any:
-        if hasattr(variable, "val"):
-            return ("literal", _frozen(variable.val), _aval_key(variable.aval))
-        if variable not in numbers:
-            numbers[variable] = len(numbers)
-        return (numbers[variable], _aval_key(variable.aval))
-
-    head = (tuple(map(number, jaxpr.invars)), tuple(map(number, jaxpr.constvars)))
-    body = tuple(
-        (
-            equation.primitive.name,
-            tuple(map(number, equation.invars)),
-            tuple(map(number, equation.outvars)),
-            _frozen(equation.params),
-        )
-        for equation in jaxpr.eqns
-    )
-    return (
-        "jaxpr",
-        head,
-        body,
-        tuple(map(number, jaxpr.outvars)),
-        tuple(map(_frozen, compat.constants(closed))),
-    )

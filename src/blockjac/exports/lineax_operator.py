@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
 from blockjac.algebra.entries import Grid, check_no_batch, is_static, pieces, shape_of
+from blockjac.base.trees import mapped
 from blockjac.errors import MissingExtraError
 from blockjac.sparsity.bands import offsets, on_diagonal
 from blockjac.sparsity.pattern import EXACT_PLACES, pattern
@@ -34,7 +35,7 @@ class BlockLinearOperator(lineax.AbstractLinearOperator):
     """
 
     block: Any
-    tags: frozenset[object] = equinox.field(static=True)
+    tags: frozenset[Any] = equinox.field(static=True)
 
     def mv(self, vector: Any) -> Any:
         """The product with a tensor of the input's shape, or a tree of them."""
@@ -47,7 +48,9 @@ class BlockLinearOperator(lineax.AbstractLinearOperator):
 
     def transpose(self) -> BlockLinearOperator:
         """The transpose, with the tags that it keeps."""
-        return BlockLinearOperator(self.block.T, lineax.transpose_tags(self.tags))
+        return BlockLinearOperator(
+            self.block.T, cast("frozenset[Any]", lineax.transpose_tags(self.tags))
+        )
 
     def in_structure(self) -> Any:
         """Shapes and dtypes of the input."""
@@ -62,7 +65,8 @@ def operator_of(block: MatrixInterface, tags: Any) -> BlockLinearOperator:
     """The operator of a block; see `Block.as_linear_operator`."""
     check_no_batch(block, "a linear operator")
     several = isinstance(tags, Iterable) and not isinstance(tags, str)
-    return BlockLinearOperator(block, frozenset(tags if several else (tags,)))
+    given = cast("Iterable[Any]", tags if several else (tags,))
+    return BlockLinearOperator(block, frozenset(given))
 
 
 def _structure(block: Any, side: str) -> Any:
@@ -129,6 +133,7 @@ def _(operator: BlockLinearOperator) -> bool:
 
 @lineax.is_symmetric.register(BlockLinearOperator)
 def _(operator: BlockLinearOperator) -> bool:
+    """Whether a tag says so, or the matrix is square and diagonal."""
     tags = {
         lineax.symmetric_tag,
         lineax.diagonal_tag,
@@ -205,8 +210,7 @@ def _(operator: BlockLinearOperator) -> Any:
 
 @lineax.conj.register(BlockLinearOperator)
 def _(operator: BlockLinearOperator) -> BlockLinearOperator:
-    conjugate = jax.tree.map(
-        lambda leaf: jnp.conj(leaf) if jnp.issubdtype(leaf.dtype, jnp.complexfloating) else leaf,
-        operator.block,
-    )
-    return BlockLinearOperator(conjugate, operator.tags)
+    def conjugate(leaf: Any) -> Any:
+        return jnp.conj(leaf) if jnp.issubdtype(leaf.dtype, jnp.complexfloating) else leaf
+
+    return BlockLinearOperator(mapped(conjugate, operator.block), operator.tags)

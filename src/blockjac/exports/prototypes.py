@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import numpy as np
 
 from blockjac.algebra.entries import Grid, pieces, values
 from blockjac.base.caches import Cache, remembering
+from blockjac.base.trees import tree_structure
 from blockjac.exports.ordered_values import (
     check_places,
     numpy_values,
@@ -74,10 +75,14 @@ def layout_of(block: Block) -> tuple[Layout, list[Any]]:
     arrays, structure = flat_parts(block)
     places, indices = _indices(structure)
     lookups = [arrays[place] for place in places]
-    held = tuple([Held(one) if isinstance(one, np.ndarray) else None for one in lookups])
-    return Layout(indices, held), [
-        one for one, constant in zip(lookups, held, strict=True) if constant is None
-    ]
+    held = tuple(
+        [
+            Held(cast("np.ndarray", lookup)) if isinstance(lookup, np.ndarray) else None
+            for lookup in lookups
+        ]
+    )
+    variable = [lookup for lookup, known in zip(lookups, held, strict=True) if known is None]
+    return Layout(indices, held), variable
 
 
 @remembering("structures of indices", 512)
@@ -135,6 +140,7 @@ class Prototype:
         return self._with(np.concatenate([np.zeros(1, ordered.dtype), ordered])[self.matrix.data])
 
     def _with(self, data: np.ndarray) -> Any:
+        """A copy of the matrix with other data and with index arrays of its own."""
         made = copy.copy(self.matrix)  # scipy's constructors check what is known to be right
         made.data = data
         if made.format == "coo":
@@ -203,19 +209,25 @@ def jax_prototype(grid: Grid, shape: tuple[int, int], dtype: Any) -> JaxPrototyp
     from jax.experimental import sparse
 
     def made(bare: Grid) -> JaxPrototype:
+        """The prototype of a grid of indices alone."""
         check_places(pieces(bare))
         arranged = arrangement(bare)
         places = jnp.asarray(sorted_places(arranged, dtype))
-        program = jax.jit(lambda grid: ordered_values(values(grid), arranged))
-        one = sparse.BCOO(
+
+        def numbers(grid: Any) -> Any:
+            return ordered_values(values(grid), arranged)
+
+        program = jax.jit(numbers)
+        matrix = sparse.BCOO(
             (places[:, 0], places), shape=shape, indices_sorted=True, unique_indices=True
         )
-        return JaxPrototype(places, program, jax.tree.structure(one))
+        return JaxPrototype(places, program, tree_structure(matrix))
 
     return _made_once(given, ("bcoo", structures, np.dtype(dtype)), made)
 
 
 def _made_once(given: Parts, further: tuple[Any, ...], make: Callable[[Grid], Any]) -> Any:
+    """What `make` gives for a grid of indices alone; kept for the next grid of this pattern."""
     layouts = tuple(tuple(layout for layout, _ in row) for row in given)
     places = tuple(
         np.asarray(array).tobytes() for row in given for _, arrays in row for array in arrays
@@ -227,6 +239,7 @@ def _made_once(given: Parts, further: tuple[Any, ...], make: Callable[[Grid], An
 
 
 def _made(arranged: Arrangement, format: str) -> Prototype:
+    """The prototype of a pattern in a format of SciPy."""
     if arranged.starts is None and format != "dia":
         return Prototype(assembled(arranged.pattern, arranged.order, format), None)
     matrix = assembled(arranged.pattern, np.arange(1, arranged.pattern.nnz + 1), format)

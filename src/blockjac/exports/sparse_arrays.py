@@ -230,6 +230,7 @@ def to_scipy_operator(
     numbers = dtype if dtype.itemsize > 2 else np.dtype(np.float32)
 
     def product(function: Callable[[Any], Any], vector: Any) -> np.ndarray:
+        """The product with a flat vector; complex vectors are multiplied in two real parts."""
         if np.iscomplexobj(vector) and not jnp.issubdtype(dtype, jnp.complexfloating):
             vector = np.asarray(vector)
             return product(function, vector.real) + 1j * product(function, vector.imag)

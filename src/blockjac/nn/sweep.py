@@ -6,15 +6,17 @@ one gives the loss, one number. Layers and parameters are two lists of one lengt
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from blockjac.base.trees import leaves_with_path, tree_structure
 from blockjac.blocks import Block, BlockMatrix
 from blockjac.errors import NonScalarLossError, ParameterTypeError, ShapeMismatchError
-from blockjac.transforms.first_order import block_jacobian, vjp
+from blockjac.transforms.first_order import block_jacobian
+from blockjac.transforms.products import vjp
 
 Layer = Callable[[Any, Any], Any]
 
@@ -63,10 +65,12 @@ def sweep(
 
     def back(q: Any, theta: Any) -> tuple[Any, Any]:
         # The gradient lives in this call only; it is gone when the next layer's is computed.
-        *q, gradient = pullbacks.pop()(q)
-        return q[0] if q else None, jax.tree.map(partial(_descended, step_size), theta, gradient)
+        *entering, gradient = cast("tuple[Any, ...]", pullbacks.pop()(q))
+        updated = jax.tree.map(partial(_descended, step_size), theta, gradient)
+        return entering[0] if entering else None, updated
 
-    q, updated = jnp.ones_like(x), []
+    q: Any = jnp.ones_like(x)
+    updated: list[Any] = []
     for theta in reversed(params):
         q, theta = back(q, theta)
         updated.append(theta)
@@ -117,7 +121,7 @@ def stage_jacobians(layers: Sequence[Layer], params: Sequence[Any], x: Any) -> l
             "the first layer has no parameters, so that its stage has no column: apply it to x "
             "first, and start the stages with the first layer that has some"
         )
-    stages = []
+    stages: list[BlockMatrix] = []
     for place, (layer, theta) in enumerate(zip(layers, params, strict=True)):
         rest = list(params[place + 1 :])
         if stages:
@@ -135,7 +139,7 @@ def _stage(blocks: Any, entering: Any, x: Any, rest: list[Any]) -> BlockMatrix:
     waiting = [jnp.asarray(leaf) for leaf in jax.tree.leaves(rest)]
     found = jax.tree.leaves(blocks, is_leaf=lambda leaf: isinstance(leaf, Block))
     width = len(found) // len(jax.tree.leaves(x))
-    rows = []
+    rows: list[list[Block]] = []
     for start in range(0, len(found), width):
         row = found[start : start + width]
         shape, dtype = row[0].out_shape, row[0].dtype
@@ -146,7 +150,7 @@ def _stage(blocks: Any, entering: Any, x: Any, rest: list[Any]) -> BlockMatrix:
         row[width + place] = Block.identity(kept.shape, kept.dtype)
         rows.append(row)
     leaving = (x, rest) if rest else x
-    return BlockMatrix(rows, jax.tree.structure(leaving), jax.tree.structure(entering))
+    return BlockMatrix(rows, tree_structure(leaving), tree_structure(entering))
 
 
 def _check_layers(layers: Sequence[Layer], params: Sequence[Any]) -> None:
@@ -156,7 +160,7 @@ def _check_layers(layers: Sequence[Layer], params: Sequence[Any]) -> None:
             f"{len(layers)} layers and parameters of {len(params)}; "
             "wanted as many of both, at least one (a layer without parameters has the empty tuple)"
         )
-    for path, leaf in jax.tree.leaves_with_path(params):
+    for path, leaf in leaves_with_path(params):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise ParameterTypeError(
                 f"params{jax.tree_util.keystr(path)} is {jnp.result_type(leaf)}; wanted real "

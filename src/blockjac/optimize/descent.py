@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +13,11 @@ from jax import Array, lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from blockjac.base.trees import leaves_with_path, mapped
 from blockjac.engine.run import compiled
 from blockjac.errors import InvalidOptionError, NonFiniteLossError, ParameterTypeError
-from blockjac.optimize.line_search import (
-    ARMIJO,
-    Backtracking,
-    Status,
-    backtrack,
-    check_scalar,
-    inner_product,
-)
+from blockjac.optimize.line_search import ARMIJO, Backtracking, Status, backtrack
+from blockjac.optimize.parameters import as_arrays, check_scalar, inner_product
 from blockjac.transforms.first_order import value_and_grad
 
 
@@ -148,12 +143,12 @@ def descent(
         raise InvalidOptionError(f"pauses are {ends[:-1]}; wanted whole numbers from 1 to {steps}")
     _check_real(params)
     check_scalar(loss, params, *data)
-    params = jax.tree.map(jnp.asarray, params)
+    params = as_arrays(params)
     lengths = [end - start for start, end in pairwise([0, *ends])] if callback else [steps]
     run = compiled(partial(_run, loss, metrics, line_search, max(lengths)))
     unknown = jnp.zeros((), jax.eval_shape(loss, params, *data).dtype)
     state = _State(params, unknown, unknown, jnp.int32(Status.NOT_RUN))
-    parts = []
+    parts: list[Trace] = []
     for length in lengths:
         state, part = run(state, length, data)
         if isinstance(state.loss, Tracer):
@@ -170,19 +165,24 @@ def descent(
             callback(_result(state, parts[-1]))
         if state.status != Status.FOUND:
             break
-    return _result(state, jax.tree.map(lambda *columns: np.concatenate(columns), *parts))
+    return _result(state, jax.tree.map(_joined, *parts))
+
+
+def _joined(*columns: Any) -> np.ndarray:
+    """The rows of several parts of a trace."""
+    return np.concatenate(columns)
 
 
 def _rows_made(part: Trace) -> Trace:
     """The rows of the steps that were made, on the host."""
     part = jax.device_get(part)
     rows = np.count_nonzero(part.status != Status.NOT_RUN)
-    return jax.tree.map(lambda column: column[:rows], part)
+    return mapped(lambda column: column[:rows], part)
 
 
 def _result(state: _State, trace: Trace) -> DescentResult:
     """What a descent has reached, in JAX's arrays."""
-    trace = jax.tree.map(jnp.asarray, trace)
+    trace = as_arrays(trace)
     return DescentResult(state.params, state.loss, state.initial_loss, state.status, trace)
 
 
@@ -203,6 +203,7 @@ def _run(
         return _State(state.params, initial, initial, status.astype(jnp.int32))
 
     def make(state: _State) -> tuple[_State, Trace]:
+        """One step: the gradient, the line search, and the row of the trace."""
         _, gradient = value_and_grad(loss)(state.params, *data)
         squared_norm = inner_product(gradient, gradient)
         downhill = jax.tree.map(jnp.negative, gradient)
@@ -231,14 +232,22 @@ def _run(
         return (index < count) & (state.status == Status.FOUND)
 
     def step(carry: tuple[Array, _State, Trace]) -> tuple[Array, _State, Trace]:
+        """One step, whose row is written into the trace."""
         index, state, trace = carry
         state, row = make(state)
-        trace = jax.tree.map(lambda column, entry: column.at[index].set(entry), trace, row)
+
+        def written(column: Array, entry: Array) -> Array:
+            return column.at[index].set(entry)
+
+        trace = jax.tree.map(written, trace, row)
         return index + 1, state, trace
 
-    state = lax.cond(state.status == Status.NOT_RUN, begin, lambda state: state, state)
+    def begun(state: _State) -> _State:
+        return state
+
+    state = cast("_State", lax.cond(state.status == Status.NOT_RUN, begin, begun, state))
     _, form = jax.eval_shape(make, state)
-    blank = jax.tree.map(lambda entry: jnp.zeros((length, *entry.shape), entry.dtype), form)
+    blank = mapped(lambda entry: jnp.zeros((length, *entry.shape), entry.dtype), form)
     blank = replace(blank, status=jnp.full(length, Status.NOT_RUN, jnp.int32))
     _, state, trace = lax.while_loop(unfinished, step, (jnp.int32(0), state, blank))
     return state, trace
@@ -246,7 +255,7 @@ def _run(
 
 def _check_real(params: Any) -> None:
     """Refuse parameters that a step along a gradient has no meaning for."""
-    for path, leaf in jax.tree.leaves_with_path(params):
+    for path, leaf in leaves_with_path(params):
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             name = f"params{jax.tree_util.keystr(path)}"

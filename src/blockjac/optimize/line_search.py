@@ -8,16 +8,22 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from blockjac.errors import InvalidOptionError, NonScalarLossError, ShapeMismatchError
-
-Params = TypeVar("Params")
+from blockjac.errors import InvalidOptionError
+from blockjac.optimize.parameters import (
+    Params,
+    as_arrays,
+    check_alike,
+    check_scalar,
+    inner_product,
+    move,
+)
 
 
 class Status(IntEnum):
@@ -160,7 +166,7 @@ def backtrack(
     """
     check_alike(params, direction, "direction")
     check_alike(params, gradient, "gradient")
-    params = jax.tree.map(jnp.asarray, params)
+    params = as_arrays(params)
     if value is None:
         check_scalar(loss, params, *data)
         value = loss(params, *data)
@@ -187,8 +193,12 @@ def backtrack(
     first_step = jnp.asarray(line_search.first_step, start.dtype)
     last = lax.while_loop(searching, shrink, _Search(jnp.int32(0), first_step, params, start))
     found = accepted(last)
+
+    def kept(new: Array, old: Array) -> Array:
+        return jnp.where(found, new, old)
+
     return LineSearchResult(
-        params=jax.tree.map(lambda new, old: jnp.where(found, new, old), last.params, params),
+        params=jax.tree.map(kept, last.params, params),
         value=jnp.where(found, last.value, start),
         step=jnp.where(found, last.step, 0),
         trials=last.trials,
@@ -217,95 +227,3 @@ def _why_not_to_search(value: Array, gradient: Any, slope: Array) -> Array:
         ],
         jnp.int32(Status.FOUND),
     )
-
-
-def move(params: Params, step: ArrayLike, direction: Params) -> Params:
-    """The parameters a step further along a direction, `params + step * direction`.
-
-    Args:
-        params: Any pytree of arrays.
-        step: Scalar.
-        direction: The same tree of the same shapes.
-
-    Returns:
-        The same tree, in the dtypes of `params`.
-
-    Examples:
-        >>> print(move({"w": jnp.zeros(2)}, 0.5, {"w": jnp.array([2.0, 4.0])})["w"])
-        [1. 2.]
-    """
-
-    def moved(value: Array, change: Array) -> Array:
-        value = jnp.asarray(value)
-        return value + jnp.asarray(step, value.dtype) * jnp.asarray(change, value.dtype)
-
-    return jax.tree.map(moved, params, direction)
-
-
-def inner_product(left: Any, right: Any) -> Array:
-    """The sum over all leaves and entries of the products of two trees.
-
-    Args:
-        left: Any pytree of real arrays.
-        right: The same tree of the same shapes.
-
-    Returns:
-        Scalar array; 0 for trees without leaves.
-
-    Examples:
-        >>> print(inner_product((jnp.ones(3), 2.0), (jnp.ones(3), 4.0)))
-        11.0
-    """
-    products = jax.tree.map(lambda a, b: jnp.sum(a * b), left, right)
-    return jnp.asarray(sum(jax.tree.leaves(products)))
-
-
-def check_alike(params: Any, other: Any, name: str) -> None:
-    """Refuse a tree that does not match the parameters.
-
-    Args:
-        params: Any pytree of arrays.
-        other: The tree to check.
-        name: What it is, for the message.
-
-    Raises:
-        ShapeMismatchError: If the trees or a leaf's shapes differ.
-
-    Examples:
-        >>> check_alike([jnp.ones(2)], [jnp.zeros(2)], "gradient")
-    """
-    wanted, found = jax.tree.structure(params), jax.tree.structure(other)
-    if wanted != found:
-        raise ShapeMismatchError(f"{name} is the tree {found}; wanted that of params, {wanted}")
-    leaves = zip(jax.tree.leaves_with_path(params), jax.tree.leaves(other), strict=True)
-    for (path, leaf), change in leaves:
-        if jnp.shape(leaf) != jnp.shape(change):
-            raise ShapeMismatchError(
-                f"{name}{jax.tree_util.keystr(path)} has shape {jnp.shape(change)}; "
-                f"wanted that of params{jax.tree_util.keystr(path)}, {jnp.shape(leaf)}"
-            )
-
-
-def check_scalar(loss: Callable[..., ArrayLike], params: Any, *data: Any) -> None:
-    """Refuse a loss that does not give one real number, without evaluating it.
-
-    Args:
-        loss: `loss(params, *data)`.
-        params: Any pytree of arrays.
-        *data: Further arguments of the loss.
-
-    Raises:
-        NonScalarLossError: If the loss gives anything but one real number.
-
-    Examples:
-        >>> check_scalar(jnp.sum, jnp.ones(3))
-    """
-    given = jax.eval_shape(loss, params, *data)
-    leaves = jax.tree.leaves(given)
-    if len(leaves) != 1 or given is not leaves[0]:
-        raise NonScalarLossError(f"the loss gives {given}; wanted one real number")
-    if given.shape != () or not jnp.issubdtype(given.dtype, jnp.floating):
-        raise NonScalarLossError(
-            f"the loss gives {given.dtype}{list(given.shape)}; wanted one real number, "
-            "such as the mean or the sum of it"
-        )

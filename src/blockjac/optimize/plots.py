@@ -4,12 +4,13 @@ matplotlib is imported only when a picture is drawn, and used through its object
 no global state, no backend to choose.
 """
 
-import io
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,22 +19,11 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from blockjac.engine.run import compiled
-from blockjac.errors import FileFormatError, InvalidOptionError, MissingExtraError
-from blockjac.optimize.files import check_file, write_whole
-from blockjac.optimize.line_search import (
-    ARMIJO,
-    Backtracking,
-    Status,
-    backtrack,
-    check_scalar,
-    inner_product,
-    move,
-)
+from blockjac.errors import InvalidOptionError
+from blockjac.optimize.line_search import ARMIJO, Backtracking, Status, backtrack
+from blockjac.optimize.parameters import as_arrays, check_scalar, inner_product, move
+from blockjac.optimize.pictures import blank, check_picture, label_plainly, save_picture
 from blockjac.transforms.first_order import value_and_grad
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, RED, GREY = "#1f5fa8", "#d9730d", "#2c8a4b", "#b3261e", "#6b6b6b"
 LEGEND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.85}
@@ -101,7 +91,7 @@ def line_profile(
         raise InvalidOptionError(f"points is {points}; wanted at least 2")
     check_scalar(loss, params, *data)
     evaluate = compiled(partial(_evaluate, loss, line_search, points))
-    return evaluate(jax.tree.map(jnp.asarray, params), direction, data)
+    return evaluate(as_arrays(params), direction, data)
 
 
 def _evaluate(
@@ -126,7 +116,11 @@ def _evaluate(
     far = jnp.where(rejections > 0, last_rejected, tried)
     rejected = jnp.where(rejections > 0, last_rejected, jnp.nan)
     steps = jnp.append(far * jnp.linspace(-0.3, 1.1, points), rejected)
-    values = lax.map(lambda step: loss(move(params, step, direction), *data), steps)
+
+    def value_at(step: Array) -> ArrayLike:
+        return loss(move(params, step, direction), *data)
+
+    values = cast("Array", lax.map(value_at, steps))
     return LineProfile(
         steps=steps[:-1],
         values=values[:-1],
@@ -170,7 +164,7 @@ def plot_line_search(
     profile = jax.device_get(profile)
     steps, start, slope, alpha = profile.steps, profile.start, profile.slope, profile.alpha
     status = Status(int(profile.status))
-    figure, axes = _blank(title, "step t along the direction d", "loss f(x + t d)")
+    figure, axes = blank(title, "step t along the direction d", "loss f(x + t d)")
     axes.plot(steps, profile.values, color=BLUE, linewidth=2, label="loss f(x + t d)")
     armijo = f"Armijo line, f(x) + {alpha:.3g} t ⟨g, d⟩"
     axes.plot(steps, start + alpha * slope * steps, color=ORANGE, linestyle="--", label=armijo)
@@ -188,7 +182,7 @@ def plot_line_search(
     axes.set_ylim(*_window(profile))
     axes.set_xlim(float(steps[0]), float(steps[-1]))
     axes.legend(**LEGEND, title=None if status is Status.FOUND else status.message)
-    return _save(figure, file)
+    return save_picture(figure, file)
 
 
 def _window(profile: LineProfile) -> tuple[float, float]:
@@ -236,82 +230,15 @@ def plot_history(
     check_picture(file)
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _blank(title, "step", quantity)
+    figure, axes = blank(title, "step", quantity)
     marker = "o" if len(values) <= 200 else None
     axes.plot(np.asarray(values), color=BLUE, linewidth=1.1, marker=marker, markersize=3.2)
     if log_base is not None:
         axes.set_yscale("log", base=log_base)
     if log_base == 10:
-        _label_plainly(axes)
+        label_plainly(axes)
     if start is not None:
         axes.axhline(start, color=GREY, linestyle=":", label=f"before the first step: {start:.4g}")
         axes.legend(**LEGEND)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    return _save(figure, file)
-
-
-def check_picture(file: str | os.PathLike[str]) -> Path:
-    """Make sure that a picture can be drawn and saved under a name.
-
-    Args:
-        file: Where to save it; its suffix, `.png` or `.svg`, is the format.
-
-    Returns:
-        The same as a path.
-
-    Raises:
-        FileFormatError: If the suffix is neither `.png` nor `.svg`.
-        OutputPathError: If the file cannot be written.
-        MissingExtraError: If matplotlib is not installed.
-
-    Examples:
-        >>> check_picture("loss.png")
-        PosixPath('loss.png')
-    """
-    path = Path(file)
-    if path.suffix.lower() not in {".png", ".svg"}:
-        raise FileFormatError(
-            f"'{path}' ends in '{path.suffix}'; wanted a picture's name that ends in .png or .svg"
-        )
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "pictures are drawn by matplotlib, which is not installed; pip install 'blockjac[app]'"
-        ) from error
-    return check_file(path)
-
-
-def _blank(title: str, horizontal: str, vertical: str) -> "tuple[Figure, Axes]":
-    """An empty picture with a light grid."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, loc="left", fontweight="bold")
-    axes.set_xlabel(horizontal)
-    axes.set_ylabel(vertical)
-    axes.grid(color="#dddddd", linewidth=0.7, which="both")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _label_plainly(axes: "Axes") -> None:
-    """Write 0.2, 0.5, 1 along a logarithmic axis, not powers of ten."""
-    from matplotlib.ticker import LogLocator
-
-    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
-
-
-def _save(figure: "Figure", file: str | os.PathLike[str]) -> Path:
-    """Save a picture whole, in the format of its suffix: equal pictures are equal files."""
-    from matplotlib import rc_context
-
-    picture, suffix = io.BytesIO(), Path(file).suffix.lower()[1:]
-    metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-    with rc_context({"svg.hashsalt": "blockjac"}):
-        figure.savefig(picture, format=suffix, dpi=150, metadata=metadata)
-    return write_whole(file, picture.getvalue())
+    return save_picture(figure, file)

@@ -122,7 +122,9 @@ class _Walk:
         move, before = self.elimination.move, self.states
         high = low + len(changed)
         left = sum(self.prices[low:high]) + allowed
-        state, states, prices = before[low], [], []
+        state = before[low]
+        states: list[State] = []
+        prices: list[float] = []
         for vertex in changed:
             state, price = move(state, vertex)
             left -= price

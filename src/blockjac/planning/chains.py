@@ -46,7 +46,7 @@ def _chains(state: State, count: int) -> list[list[int]]:
     def is_link(vertex: int) -> bool:
         return vertex < count and len(leaving[vertex]) == 1 and len(entering[vertex]) == 1
 
-    chains = []
+    chains: list[list[int]] = []
     for vertex in range(count):
         if not is_link(vertex) or is_link(entering[vertex][0]):
             continue

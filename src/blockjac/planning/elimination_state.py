@@ -182,6 +182,7 @@ class Pairs:
         return self._entered((answer.kind, own)), answer.price
 
     def _answer(self, made: Block, left: Block, right: Block, price: float) -> Answer:
+        """The structure of a result; each of its arrays is traced back to the operands."""
         if made.is_zero:
             return Answer(None, (), price)
         given = [*signature_of(left)[1], *signature_of(right)[1]]
@@ -210,7 +211,7 @@ class Structured:
 
     def __init__(self, edges: EliminationGraph, vertices: Sequence[Vertex], pairs: Pairs) -> None:
         self.pairs = pairs
-        numbers = _numbered(edges, vertices)
+        numbers = numbered_vertices(edges, vertices)
         leaving: list[dict[int, int]] = [{} for _ in numbers]
         entering: list[tuple[int, ...]] = [() for _ in numbers]
         for tail, heads in edges.leaving.items():
@@ -264,66 +265,7 @@ class Structured:
         )
 
 
-class Scalars:
-    """The game of a graph of scalars, where every product of two edges costs one; bits are edges.
-
-    Args:
-        edges: the graph; every edge is a block of one number.
-        vertices: those that a planner may eliminate, in the order of their numbers.
-    """
-
-    def __init__(self, edges: EliminationGraph, vertices: Sequence[Vertex]) -> None:
-        numbers = _numbered(edges, vertices)
-        leaving, entering = [0] * len(numbers), [0] * len(numbers)
-        self.same = [0] * len(numbers)
-        for tail, heads in edges.leaving.items():
-            for head in heads:
-                leaving[numbers[tail]] |= 1 << numbers[head]
-                entering[numbers[head]] |= 1 << numbers[tail]
-        for tail, head in edges.same:
-            if head in edges.leaving.get(tail, {}):
-                self.same[numbers[tail]] |= 1 << numbers[head]
-        self.start: State = (leaving, entering)
-
-    @staticmethod
-    def fits(edges: EliminationGraph) -> bool:
-        """Whether every edge of the graph is one number, and all of its Jacobian is asked for."""
-        return not edges.skipped and all(
-            isinstance(edge, Block) and not edge.shape
-            for heads in edges.leaving.values()
-            for edge in heads.values()
-        )
-
-    def move(self, state: State, vertex: int) -> tuple[State, float]:
-        """Eliminate a vertex."""
-        leaving, entering = state[0].copy(), state[1].copy()
-        heads, tails = leaving[vertex], entering[vertex]
-        leaving[vertex] = entering[vertex] = 0
-        own = 1 << vertex
-        rest = tails
-        while rest:
-            tail = (rest & -rest).bit_length() - 1
-            rest &= rest - 1
-            leaving[tail] = (leaving[tail] | heads) ^ own
-        rest = heads
-        while rest:
-            head = (rest & -rest).bit_length() - 1
-            rest &= rest - 1
-            entering[head] = (entering[head] | tails) ^ own
-        return (leaving, entering), tails.bit_count() * (heads & ~self.same[vertex]).bit_count()
-
-    def around(self, state: State, vertex: int) -> list[int]:
-        """The vertices that have an edge with this one."""
-        bits = state[0][vertex] | state[1][vertex]
-        return [place for place in range(bits.bit_length()) if bits >> place & 1]
-
-    def price_of(self, state: State, vertex: int) -> float:
-        """What it costs to eliminate a vertex."""
-        heads, tails = state[0][vertex], state[1][vertex]
-        return tails.bit_count() * (heads & ~self.same[vertex]).bit_count()
-
-
-def _numbered(edges: EliminationGraph, vertices: Sequence[Vertex]) -> dict[Vertex, int]:
+def numbered_vertices(edges: EliminationGraph, vertices: Sequence[Vertex]) -> dict[Vertex, int]:
     """Numbers of all vertices, those that may be eliminated first."""
     others: Iterable[Vertex] = (
         vertex for heads in (edges.leaving, edges.entering) for vertex in heads

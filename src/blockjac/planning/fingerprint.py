@@ -30,6 +30,7 @@ def fingerprint(graph: Graph) -> str:
 
 
 def _parts(graph: Graph) -> Iterator[str]:
+    """The texts that a fingerprint is made of: values, equations, parameters and results."""
     yield from (_type(aval) for aval in graph.avals)
     yield str((graph.inputs, graph.constants, graph.independents))
     for equation in graph.equations:

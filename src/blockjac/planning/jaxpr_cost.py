@@ -24,7 +24,7 @@ def operations(jaxpr: Any) -> Cost:
 
     `mul` and `div` count one multiplication per entry of the result, `add` and `sub` one addition;
     a `dot_general` its scalar products and sums, a reduction its sums. What moves, compares,
-    selects or negates counts nothing; every other operation (an exponential, a factorisation)
+    selects or negates counts nothing; every other operation (an exponential, a factorization)
     counts one operator operation per entry of its results.
 
     Args:
@@ -47,6 +47,7 @@ def operations(jaxpr: Any) -> Cost:
 
 
 def _of_equation(equation: Any) -> Cost:
+    """The cost of one equation, by the count that the table of primitives gives."""
     name = equation.primitive.name
     kind = facts_of(name).operations
     if kind == "other":

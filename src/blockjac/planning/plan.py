@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from blockjac.devices import in_bytes
 from blockjac.errors import FileFormatError, Loss, PlanMismatchError
+from blockjac.planning.tables import aligned, in_a_cell
 
 FORMAT = "blockjac plan 1"
 
@@ -197,10 +198,11 @@ class Plan:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            found = content.pop("format", None) if isinstance(content, dict) else None
-            if found != FORMAT:
+            content = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
+            version = content.pop("format", None)
+            if version != FORMAT:
                 raise FileFormatError(
-                    f"{os.fspath(path)!r} holds no plan: its format is {found!r}, wanted "
+                    f"{os.fspath(path)!r} holds no plan: its format is {version!r}, wanted "
                     f"{FORMAT!r}; write one with plan.save(path)"
                 )
             return _restored(content)
@@ -223,10 +225,11 @@ class Plan:
         ]
         lost = [f"  {loss}" for loss in self.losses]
         told = ["structure is lost:", *lost] if lost else ["structure is lost nowhere"]
-        tables = [*_aligned(self._step_rows()), "", *_aligned(self._rows())]
+        tables = [*aligned(self._step_rows()), "", *aligned(self._rows())]
         return "\n".join([*head, "", *tables, "", *told])
 
     def _step_rows(self) -> list[list[str]]:
+        """The table of the steps."""
         rows = [["vertex", "primitive", "in", "out", "mult", "add", "moved", "source"]]
         for step in self.steps:
             operations = step.multiplications + step.operator_operations
@@ -234,8 +237,8 @@ class Plan:
                 [
                     str(step.vertex),
                     step.primitive,
-                    _shown(step.entering),
-                    _shown(step.leaving),
+                    in_a_cell(step.entering),
+                    in_a_cell(step.leaving),
                     f"{operations:,}",
                     f"{step.additions:,}",
                     in_bytes(step.bytes),
@@ -245,6 +248,7 @@ class Plan:
         return rows
 
     def _rows(self) -> list[list[str]]:
+        """The table that compares orders."""
         rows = [["order", "mult", "add", "edge products", "moved", "at most", "predicted"]]
         for name, figures in self.comparison.items():
             peak = figures.peak_bytes
@@ -262,49 +266,25 @@ class Plan:
         return rows
 
 
-def _restored(content: Mapping[str, Any]) -> Plan:
-    lists = {name: tuple(content[name]) for name in ("inputs", "results", "order")}
-    steps = tuple(
-        Step(**{**step, "entering": tuple(step["entering"]), "leaving": tuple(step["leaving"])})
-        for step in content["steps"]
+def _restored(content: dict[str, Any]) -> Plan:
+    """The plan that a file holds, from what `asdict` made of it."""
+    content["steps"] = tuple(
+        _restored_step(step) for step in cast("list[dict[str, Any]]", content["steps"])
     )
-    comparison = {name: Figures(**one) for name, one in content["comparison"].items()}
-    figures = Figures(**content["figures"])
-    losses = tuple(Loss(**one) for one in content.get("losses", ()))
-    return Plan(
-        **{
-            **content,
-            **lists,
-            "steps": steps,
-            "comparison": comparison,
-            "figures": figures,
-            "losses": losses,
-        }
-    )
+    content["comparison"] = {
+        name: Figures(**figures)
+        for name, figures in cast("dict[str, dict[str, Any]]", content["comparison"]).items()
+    }
+    content["figures"] = Figures(**content["figures"])
+    losses = cast("list[dict[str, Any]]", content.get("losses", []))
+    content["losses"] = tuple(Loss(**loss) for loss in losses)
+    for name in ("inputs", "results", "order"):
+        content[name] = tuple(content[name])
+    return Plan(**content)
 
 
-def _shown(structures: Sequence[str]) -> str:
-    """The structures of some edges in one cell: the first, and how many more there are."""
-    if not structures:
-        return "-"
-    first = structures[0] if len(structures[0]) <= 32 else structures[0][:31] + "…"
-    return first if len(structures) == 1 else f"{first} (+{len(structures) - 1})"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of a table, numbers to the right, under each other."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if _is_number(cell, place, rows) else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
-def _is_number(cell: str, place: int, rows: Sequence[Sequence[str]]) -> bool:
-    del cell
-    body = [row[place] for row in rows[1:] if row[place]]
-    return bool(body) and all(one[0].isdigit() for one in body)
+def _restored_step(step: dict[str, Any]) -> Step:
+    """A step that a file holds."""
+    for name in ("entering", "leaving"):
+        step[name] = tuple(step[name])
+    return Step(**step)

@@ -1,1 +1,1 @@
-"""Where a Jacobian has entries: patterns, bands, pictures."""
+"""Sparsity: patterns, bands and pictures of them."""

@@ -1,4 +1,4 @@
-"""Which diagonals of its matrix a grid has, where every term lies on one; and their entries."""
+"""The diagonals of a grid's matrix and their entries, if every term lies on one diagonal."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.algebra.entries import Grid, dtype_of, pieces, places, shape_of, values_of
-from blockjac.terms.index import Index
+from blockjac.terms.index import Index, Label
 
 
 def offsets(grid: Grid) -> list[int] | None:
-    """For each term the diagonal that it lies on, column minus row; None if one lies on several.
+    """The diagonal of each term, column minus row; None if a term lies on several.
 
     Rows and columns are those of the grid's matrix. A term lies on one diagonal if its row and its
-    column grow alike with every label.
+    column grow by the same step with every label.
     """
-    found = []
+    diagonals: list[int] = []
     for piece in pieces(grid):
         row = _flat(piece.term.out, piece.block.out_shape)
         column = _flat(piece.term.wrt, piece.block.wrt_shape)
         if row is None or column is None or row[1] != column[1]:
             return None
-        found.append(piece.column + column[0] - piece.row - row[0])
-    return found
+        diagonals.append(piece.column + column[0] - piece.row - row[0])
+    return diagonals
 
 
-def _flat(indices: Sequence[Index], sizes: Sequence[int]) -> tuple[int, dict[Any, int]] | None:
-    """The constant and the step of each label in the flat place; None with a lookup."""
-    total, steps, weight = 0, {}, 1
+def _flat(indices: Sequence[Index], sizes: Sequence[int]) -> tuple[int, dict[Label, int]] | None:
+    """The offset and the step of each label in the flat index; None with a lookup."""
+    total, weight = 0, 1
+    steps: dict[Label, int] = {}
     for index, size in zip(reversed(indices), reversed(sizes), strict=True):
         if index.lookup is not None or not index.within(size):
             return None
@@ -42,18 +43,18 @@ def _flat(indices: Sequence[Index], sizes: Sequence[int]) -> tuple[int, dict[Any
 
 
 def on_diagonal(grid: Grid, offset: int) -> Any:
-    """The entries on one diagonal of a grid's matrix, as `jnp.diagonal(matrix, offset)`.
+    """The entries on one diagonal of a grid's matrix, like `jnp.diagonal(matrix, offset)`.
 
     Args:
-        grid: one whose `offsets` are known.
+        grid: a grid whose `offsets` are known.
         offset: column minus row.
     """
     rows, columns = shape_of(grid)
     above = max(0, -offset)
     length = max(0, min(rows - above, columns - max(0, offset)))
     result = jnp.zeros((length,), dtype_of(grid))
-    for piece, own in zip(pieces(grid), offsets(grid) or (), strict=True):
-        if own == offset:
+    for piece, diagonal in zip(pieces(grid), offsets(grid) or (), strict=True):
+        if diagonal == offset:
             along = places(piece, jnp, np.dtype(np.int32)).rows - above
             result = result.at[along].add(values_of(piece.term, result.dtype))
     return result

@@ -1,4 +1,4 @@
-"""Where a block has entries: the places of its structure, and their number."""
+"""The sparsity pattern of a block: the positions where its structure has entries."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ from blockjac.terms.block import Block, delta_pairs, rebuilt
 from blockjac.terms.term import Term
 
 EXACT_PLACES = 10_000_000
-"""Up to so many label values are enumerated to count a union exactly."""
+"""Label values that are enumerated at most to count a union exactly."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """The places where a Jacobian can have entries that are not zero, without the values.
+    """The positions where a Jacobian can have nonzero entries, without their values.
 
-    It follows from the operations alone: an entry that happens to be 0 at the point is a place too.
+    It follows from the operations alone: an entry that happens to be 0 at the point is included.
 
     Attributes:
-        rows: of the places, sorted by row and then by column, each place once; int64 `(nnz,)`.
-            Output axes are flattened in row-major order, one output after the other.
-        columns: likewise for the inputs.
-        shape: rows and columns of the whole matrix.
+        rows: the row of each position, int64 `(nnz,)`. Positions are sorted by row, then by
+            column, and occur once. Output axes are flattened in row-major order, one output after
+            the other.
+        columns: the column of each position, likewise for the inputs.
+        shape: the numbers of rows and columns of the whole matrix.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -64,28 +65,28 @@ class Pattern:
 
     @property
     def nnz(self) -> int:
-        """The number of places."""
+        """The number of positions."""
         return len(self.rows)
 
     @property
     def bandwidth(self) -> tuple[int, int]:
-        """How many diagonals below and above the main one are reached, as LAPACK counts them."""
+        """The numbers of diagonals below and above the main one with entries, as in LAPACK."""
         if not self.nnz:
             return (0, 0)
         offsets = self.columns - self.rows
         return (max(0, -int(offsets.min())), max(0, int(offsets.max())))
 
     def to_scipy(self, format: str = "csr") -> Any:
-        """The places as a sparse array of `True`, in one of the formats of `Block.to_scipy`."""
+        """The pattern as a sparse array of `True`, in one of the formats of `Block.to_scipy`."""
         return assembled(self, np.ones(self.nnz, bool), format)
 
     def spy(self, ax: Any = None) -> Any:
-        """Draw the places with matplotlib; see `Block.spy`."""
+        """Draw the pattern with matplotlib; see `Block.spy`."""
         return draw(self, ax)
 
     def __str__(self) -> str:
-        places = self.shape[0] * self.shape[1]
-        head = f"{self.nnz:,} of {places:,} places in {self.shape[0]:,} x {self.shape[1]:,}"
+        size = self.shape[0] * self.shape[1]
+        head = f"{self.nnz:,} of {size:,} places in {self.shape[0]:,} x {self.shape[1]:,}"
         return "\n".join([head, *in_braille(self)])
 
     def __repr__(self) -> str:
@@ -94,12 +95,13 @@ class Pattern:
 
 @dataclass(frozen=True, eq=False)
 class Arrangement:
-    """How the entries of a grid, term after term, come to stand in the order of its pattern.
+    """How the entries of a grid, listed by term, are put in the order of its pattern.
 
     Attributes:
-        pattern: the places.
-        order: which entry stands where: the sorted values are `values[order]`.
-        starts: where in the sorted values each place begins; None if no place is there twice.
+        pattern: the positions.
+        order: sorts the entries: the sorted values are `values[order]`.
+        starts: where each position begins in the sorted values; None if every position has only
+            one entry.
     """
 
     pattern: Pattern
@@ -107,7 +109,7 @@ class Arrangement:
     starts: np.ndarray | None
 
     def arranged(self, values: np.ndarray) -> np.ndarray:
-        """The value of each place, from the value of each entry; those of one place add up."""
+        """The value of each position: the sum of the values of its entries."""
         if self.starts is None:
             return values.take(self.order)
         if self._layers is None:
@@ -117,22 +119,22 @@ class Arrangement:
             total[layer.places] += values.take(layer.entries)
         return total
 
-    def permuted(self, places: np.ndarray) -> Arrangement:
-        """The same with its places in another order, each of them once."""
-        rows, columns = self.pattern.rows[places], self.pattern.columns[places]
+    def permuted(self, positions: np.ndarray) -> Arrangement:
+        """The same arrangement with a permutation of its positions."""
+        rows, columns = self.pattern.rows[positions], self.pattern.columns[positions]
         pattern = Pattern(rows, columns, self.pattern.shape)
         if self.starts is None:
-            return Arrangement(pattern, self.order[places], None)
-        counts = np.diff(self.starts, append=len(self.order))[places]
+            return Arrangement(pattern, self.order[positions], None)
+        counts = np.diff(self.starts, append=len(self.order))[positions]
         starts = np.cumsum(counts) - counts
-        entry = np.repeat(self.starts[places] - starts, counts) + np.arange(len(self.order))
+        entry = np.repeat(self.starts[positions] - starts, counts) + np.arange(len(self.order))
         return Arrangement(pattern, self.order[entry], starts)
 
     @functools.cached_property
     def _layers(self) -> tuple[Layer, ...] | None:
-        """The second entries of places, the third ones, ...; None where they are too many layers.
+        """The second entries of all positions, the third ones, ...; None if there are too many.
 
-        To add them one layer after the other takes a third of the time of a sum over each place.
+        Adding them layer by layer takes a third of the time of one sum per position.
         """
         if self.starts is None:
             return ()
@@ -141,22 +143,22 @@ class Arrangement:
             return None
         deep = [np.flatnonzero(counts > depth) for depth in range(1, counts.max())]
         return tuple(
-            Layer(places, self.order[self.starts[places] + depth])
-            for depth, places in enumerate(deep, 1)
+            Layer(positions, self.order[self.starts[positions] + depth])
+            for depth, positions in enumerate(deep, 1)
         )
 
 
 LAYER = 500
-"""So many entries are added up in the time that one layer more takes."""
+"""The number of entries that are added up in the time that another layer takes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """Entries that are added to places, at most one to each.
+    """Entries that are added to positions, at most one to each.
 
     Attributes:
-        places: by number.
-        entries: by number.
+        places: numbers of the positions.
+        entries: numbers of the entries.
     """
 
     places: np.ndarray
@@ -164,21 +166,21 @@ class Layer:
 
 
 def pattern(grid: Grid) -> Pattern:
-    """The places of a grid's matrix.
+    """The sparsity pattern of a grid's matrix.
 
     Raises:
-        BlockTypeError: under `jit`, where places depend on values of the program.
-        DenseTooLargeError: if the list of places itself does not fit.
+        BlockTypeError: under `jit`, if positions depend on values of the program.
+        DenseTooLargeError: if the list of positions exceeds the size limit.
     """
     return arrangement(grid).pattern
 
 
 def arrangement(grid: Grid) -> Arrangement:
-    """The pattern of a grid, and how its entries come to stand in it.
+    """The pattern of a grid, and how its entries are put in this order.
 
     Raises:
-        BlockTypeError: as `pattern`.
-        DenseTooLargeError: as `pattern`.
+        BlockTypeError: see `pattern`.
+        DenseTooLargeError: see `pattern`.
     """
     if not is_static(grid):
         raise BlockTypeError(
@@ -187,12 +189,11 @@ def arrangement(grid: Grid) -> Arrangement:
         )
     if any(index.lookup is not None for piece in pieces(grid) for index in piece.term.indices):
         check_one(grid, "a pattern")
-    found = pieces(grid)
     shape = shape_of(grid)
     check_countable(shape)
-    count = sum(piece.count for piece in found)
+    count = sum(piece.count for piece in pieces(grid))
     check_room(8 * count, f"the places of the {count:,} entries of this Jacobian")
-    rows, columns, entries = _listed(found)
+    rows, columns, entries = _listed(pieces(grid))
     order = _sorting(rows, columns, shape)
     rows, columns = rows[order], columns[order]
     entries = order if entries is None else entries[order]
@@ -204,25 +205,27 @@ def arrangement(grid: Grid) -> Arrangement:
     return Arrangement(Pattern(rows[starts], columns[starts], shape), entries, starts)
 
 
-def _listed(found: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Rows, columns and numbers of all entries; no numbers where they are 0, 1, 2, ..."""
-    rows, columns, kept, first, complete = [], [], [], 0, True
-    for piece in found:
-        where = places(piece)
+def _listed(parts: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Rows, columns and numbers of all entries; None for the numbers 0, 1, 2, ..."""
+    if not parts:
+        empty = np.zeros(0, np.int64)
+        return empty, empty, empty
+    rows: list[np.ndarray] = []
+    columns: list[np.ndarray] = []
+    kept: list[np.ndarray] = []
+    first, complete = 0, True
+    for piece in parts:
+        positions = places(piece)
         numbers = np.arange(first, first + piece.count)
         first += piece.count
-        if where.inside is None:
-            rows.append(where.rows)
-            columns.append(where.columns)
-            kept.append(numbers)
-        else:
-            complete = False
-            rows.append(where.rows[where.inside])
-            columns.append(where.columns[where.inside])
-            kept.append(numbers[where.inside])
-    if not found:
-        none = np.zeros(0, np.int64)
-        return none, none, none
+        inside = positions.inside
+        complete = complete and inside is None
+        for array, arrays in (
+            (positions.rows, rows),
+            (positions.columns, columns),
+            (numbers, kept),
+        ):
+            arrays.append(array if inside is None else array[inside])
     return (
         np.concatenate(rows),
         np.concatenate(columns),
@@ -231,26 +234,26 @@ def _listed(found: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray, np.ndarray 
 
 
 def _sorting(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """What sorts places by row and then by column; each term brings long sorted runs."""
+    """The permutation that sorts positions by row, then by column; terms are long sorted runs."""
     if shape[0] * shape[1] > LARGEST:
         return np.lexsort((columns, rows))
     return np.argsort(rows * shape[1] + columns, kind="stable")
 
 
 def nnz(block: Block) -> int:
-    """The size of the union of the terms' index images; see `Block.nnz`."""
+    """The number of positions that the terms cover together; see `Block.nnz`."""
     terms = list(block.terms)
     if not terms:
         return 0
-    # Deltas that all terms have are set aside: they multiply what the other axes hold.
+    # Deltas that all terms share only multiply the count of the other axes.
     deltas = delta_pairs(block)
     multiplicity = math.prod(block.out_shape[i] for i, _ in deltas)
     rank = len(block.out_shape)
     aside = {axis for i, j in deltas for axis in (i, rank + j)}
     rest = _without(block, aside)
-    found = pieces([[rest]])
-    most = sum(piece.count for piece in found)
-    if all_inside(found) and are_distinct([[rest]]):
+    parts = pieces([[rest]])
+    most = sum(piece.count for piece in parts)
+    if all_inside(parts) and are_distinct([[rest]]):
         return multiplicity * most
     if most > EXACT_PLACES or block.batch_shape or not is_static([[rest]]):
         return multiplicity * min(most, rest.size)
@@ -258,7 +261,7 @@ def nnz(block: Block) -> int:
 
 
 def _without(block: Block, aside: set[int]) -> Block:
-    """The block without some axes and without what they alone carry."""
+    """The pattern of a block without some of its axes, as a block without factors."""
     rank = len(block.out_shape)
     out_axes = [axis for axis in range(rank) if axis not in aside]
     wrt_axes = [axis for axis in range(rank, len(block.shape)) if axis not in aside]

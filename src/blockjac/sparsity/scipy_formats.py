@@ -1,4 +1,4 @@
-"""Places and their values as the sparse arrays of scipy."""
+"""Patterns with values as the sparse arrays of SciPy."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from blockjac.algebra.entries import check_room
 from blockjac.errors import BlockShapeError, BlockTypeError
 
 SCIPY_FORMATS = ("csr", "csc", "coo", "dia")
-"""The formats that `to_scipy` names; scipy converts to the others."""
+"""The formats of `to_scipy`; SciPy converts to the others."""
 
 BANDED = 10
-"""A matrix whose diagonals hold so many times more numbers than it has entries is not banded."""
+"""A banded matrix has diagonals that hold at most this many times more numbers than entries."""
 
 
 def assembled(pattern: Any, numbers: np.ndarray, format: str) -> Any:
-    """A sparse array of scipy from the value of each place.
+    """A sparse array of SciPy from a pattern and the value of each position.
 
     Args:
-        pattern: the places, a `Pattern`.
-        numbers: their values, `(nnz,)`, of a dtype that scipy knows.
-        format: of scipy's.
+        pattern: the positions, a `Pattern`.
+        numbers: their values, `(nnz,)`, of a dtype that SciPy supports.
+        format: one of `SCIPY_FORMATS`.
 
     Raises:
-        BlockTypeError: for a format that does not exist.
-        BlockShapeError: for "dia" where the entries lie on no few diagonals.
-        DenseTooLargeError: for what the format stores a row, column or diagonal, where that does
-            not fit.
+        BlockTypeError: for another format.
+        BlockShapeError: for "dia" if the entries do not lie on few diagonals.
+        DenseTooLargeError: if the pointers or diagonals of the format exceed the size limit.
     """
     from scipy import sparse
 
@@ -46,27 +45,26 @@ def assembled(pattern: Any, numbers: np.ndarray, format: str) -> Any:
 
 
 def check_ends(length: int, format: str) -> None:
-    """Refuse a format whose ends of rows or columns do not fit."""
+    """Raise DenseTooLargeError if the row or column pointers of a format exceed the size limit."""
     which = "columns" if format == "csc" else "rows"
     check_room(length, f"the ends of the {length:,} {which}, which {format!r} stores ('coo' not),")
 
 
 def _banded(pattern: Any, numbers: np.ndarray) -> Any:
-    """The diagonals of a matrix, each up to the last column that has an entry."""
+    """The matrix by diagonals, each up to the last column that has an entry."""
     from scipy import sparse
 
-    own = pattern.columns - pattern.rows
-    offsets, place = np.unique(own, return_inverse=True)
+    offsets, diagonal = np.unique(pattern.columns - pattern.rows, return_inverse=True)
     _check_banded(pattern, len(offsets))
     width = int(pattern.columns.max(initial=-1)) + 1
     check_room(len(offsets) * width, f"the {len(offsets):,} diagonals of format 'dia'")
     data = np.zeros((len(offsets), width), numbers.dtype)
-    data[place, pattern.columns] = numbers
+    data[diagonal, pattern.columns] = numbers
     return sparse.dia_array((data, offsets), shape=pattern.shape)
 
 
 def _places(pattern: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns in the width that scipy would choose."""
+    """Rows and columns in the index dtype that SciPy would choose."""
     dtype = _index_type(pattern.nnz, pattern.shape)
     return pattern.rows.astype(dtype, copy=False), pattern.columns.astype(dtype, copy=False)
 
@@ -76,7 +74,7 @@ def _index_type(nnz: int, shape: tuple[int, int]) -> Any:
 
 
 def check_format(format: str) -> None:
-    """Refuse a format that `to_scipy` does not name."""
+    """Raise BlockTypeError for a format that `to_scipy` does not support."""
     if format not in SCIPY_FORMATS:
         raise BlockTypeError(
             f"format must be one of {', '.join(map(repr, SCIPY_FORMATS))}, but is {format!r}; "
@@ -86,6 +84,7 @@ def check_format(format: str) -> None:
 
 
 def _check_banded(pattern: Any, diagonals: int) -> None:
+    """Raise BlockShapeError if whole diagonals would hold far more numbers than entries."""
     held = diagonals * min(pattern.shape)
     if held > BANDED * max(pattern.nnz, min(pattern.shape)):
         raise BlockShapeError(

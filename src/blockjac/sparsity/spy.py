@@ -10,24 +10,24 @@ import numpy as np
 from blockjac.errors import MissingExtraError
 
 BRAILLE = 0x2800
-"""The character of a cell of 4 x 2 dots without a dot; each dot is one bit."""
+"""The empty braille character, a cell of 4 x 2 dots; each dot sets one bit."""
 
 BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 
 WIDTH, HEIGHT = 60, 24
-"""Characters of the largest picture in a terminal."""
+"""The largest picture in a terminal, in characters."""
 
 PIXELS = 250
-"""A picture has at most so many cells a side; a cell of several places is shaded by how many."""
+"""The most cells per side of a picture; a cell of several positions is shaded by their number."""
 
 
 def in_braille(pattern: Any, width: int = WIDTH, height: int = HEIGHT) -> list[str]:
-    """The pattern as lines of dots, 4 x 2 dots a character; large ones are made smaller.
+    """The pattern as lines of braille dots, 4 x 2 per character; large patterns are scaled down.
 
     Args:
-        pattern: the places.
-        width: characters a line at most.
-        height: lines at most.
+        pattern: the positions.
+        width: the largest number of characters per line.
+        height: the largest number of lines.
     """
     rows, columns = pattern.shape
     if not rows or not columns:
@@ -42,7 +42,7 @@ def in_braille(pattern: Any, width: int = WIDTH, height: int = HEIGHT) -> list[s
 
 
 def _cells(shape: tuple[int, int], most_down: int, most_across: int) -> tuple[int, int]:
-    """How many cells a picture has down and across; a place each where these suffice."""
+    """The numbers of cells down and across; one per row and column if these suffice."""
     scale = max(1.0, shape[0] / most_down, shape[1] / most_across)
     down, across = (max(1, math.ceil(size / scale)) for size in shape)
     return min(down, most_down), min(across, most_across)
@@ -54,18 +54,19 @@ def _places(pattern: Any, down: int, across: int) -> tuple[np.ndarray, np.ndarra
     return _scaled(pattern.rows, rows, down), _scaled(pattern.columns, columns, across)
 
 
-def _scaled(places: np.ndarray, size: int, cells: int) -> np.ndarray:
+def _scaled(positions: np.ndarray, size: int, cells: int) -> np.ndarray:
+    """The cells of positions on an axis."""
     if cells >= size:
-        return places
-    return np.minimum((places * (cells / size)).astype(np.int64), cells - 1)
+        return positions
+    return np.minimum((positions * (cells / size)).astype(np.int64), cells - 1)
 
 
 def draw(pattern: Any, ax: Any = None) -> Any:
-    """Draw the places with matplotlib: rows downwards, columns to the right.
+    """Draw a pattern with matplotlib: rows downwards, columns to the right.
 
     Args:
-        pattern: the places.
-        ax: the matplotlib axes to draw into; by default those of a new figure.
+        pattern: the positions.
+        ax: the matplotlib axes to draw into; by default the axes of a new figure.
 
     Returns:
         The axes.
@@ -90,7 +91,7 @@ def draw(pattern: Any, ax: Any = None) -> Any:
     cells = np.zeros((down, across))
     np.add.at(cells, _places(pattern, down, across), 1.0)
     if (down, across) != (max(rows, 1), max(columns, 1)):
-        # A cell of a few entries among many is still to be seen.
+        # A cell with few entries stays visible among cells with many.
         cells = np.where(cells > 0, 0.35 + 0.65 * cells / cells.max(initial=1.0), 0.0)
     extent = (-0.5, max(columns, 1) - 0.5, max(rows, 1) - 0.5, -0.5)
     ax.imshow(cells, cmap="Blues", vmin=0, vmax=1, extent=extent, interpolation="nearest")

@@ -7,39 +7,43 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from blockjac.base.arrays import Shape, as_array, as_shape, canonical, default_dtype
 from blockjac.errors import BlockShapeError
+from blockjac.terms.arithmetic import BlockArithmetic
 from blockjac.terms.describe import describe
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label
-from blockjac.terms.matrix_interface import MatrixInterface
 from blockjac.terms.operations import operations
-from blockjac.terms.structure import Names, Structure, terms_of
+from blockjac.terms.structure import (
+    Structure,
+    bytes_of,
+    labeled_arrays,
+    numbered_arrays,
+    structure_of_terms,
+    terms_of,
+)
 from blockjac.terms.term import Term
 
 
-class Block(MatrixInterface):
+class Block(BlockArithmetic):
     """The Jacobian of one tensor with respect to another, as a sum of structured terms.
 
     `block[i, j] = d out[i] / d wrt[j]` with multi-indices `i` and `j`: output axes first. What is
-    stored is what the structure needs: a Kronecker delta, a shift, a broadcast store nothing, a
-    matrix product stores its other operand. A Block is a JAX pytree (leaves: the factors, then the
-    lookup arrays) and may be returned from `jit`. Out of `jax.vmap` it comes with the batch axis
-    first in each leaf and stands for a batch of blocks; its methods then put that axis first in
-    their answers (`batch_shape` tells).
+    stored is what the structure needs: a Kronecker delta, a shift or a broadcast stores nothing,
+    and a matrix product stores its other operand. A Block is a JAX pytree (leaves: the factors,
+    then the lookup arrays) and may be returned from `jit`. A block returned from `jax.vmap` has
+    the batch axis first in each leaf and represents a batch of blocks (see `batch_shape`); its
+    methods put that axis first in their results.
 
     Attributes:
         out_shape: shape of the differentiated tensor.
         wrt_shape: shape of the variable.
         dtype: dtype of the entries.
         terms: the structured summands; none for the zero block.
-        outline: what a plan has noted of the block; None before one has.
-        form: what has been noted for emitting it again, see `replay`; None before.
-        flattened: leaves and structure of a block that was put together from them, whose terms are
-            made when something asks for them; None of others.
+        outline: what a plan has recorded of the block, or None.
+        form: what `replay` has recorded of it, or None.
+        flattened: leaves and structure of a block built from these, whose terms are made on use.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -61,20 +65,18 @@ class Block(MatrixInterface):
         self.out_shape: Shape = tuple(out_shape)
         self.wrt_shape: Shape = tuple(wrt_shape)
         self.dtype = canonical(dtype)
-        kept = []
+        tidied: list[Term | None] = []
         for term in terms:
             if (len(term.out), len(term.wrt)) != (len(self.out_shape), len(self.wrt_shape)):
                 raise BlockShapeError(
                     f"a term with {len(term.out)} output and {len(term.wrt)} input indices does "
                     f"not fit a block of {self.out_shape} with respect to {self.wrt_shape}"
                 )
-            kept.append(operations().tidy(term, self.out_shape, self.wrt_shape))
-        self._terms: tuple[Term, ...] | None = tuple(term for term in kept if term is not None)
+            tidied.append(operations().tidy(term, self.out_shape, self.wrt_shape))
+        self._terms: tuple[Term, ...] | None = tuple(term for term in tidied if term is not None)
         self.outline: Any = None
         self.form: Any = None
         self.flattened: tuple[list[Any], Structure] | None = None
-
-    # Construction
 
     @staticmethod
     def zeros(
@@ -85,7 +87,7 @@ class Block(MatrixInterface):
 
     @staticmethod
     def identity(shape: int | Sequence[int], dtype: Any = None) -> Block:
-        """The identity on tensors of a shape: deltas alone; as in NumPy, a shape `n` is `(n,)`.
+        """The identity on tensors of a shape: only deltas; as in NumPy, a shape `n` is `(n,)`.
 
         Examples:
             >>> from blockjac import Block
@@ -100,18 +102,13 @@ class Block(MatrixInterface):
     def diag(values: Any, name: str = "") -> Block:
         """The block of an elementwise map with these derivatives, of shape `values.shape` twice."""
         values = as_array(values)
-        labels = tuple(Label(size) for size in values.shape)
-        indices = tuple(map(Index.of, labels))
-        return Block(
-            values.shape,
-            values.shape,
-            values.dtype,
-            (Term((Factor(values, labels, name),), indices, indices),),
-        )
+        factor, indices = _labeled(values, name)
+        term = Term((factor,), indices, indices)
+        return Block(values.shape, values.shape, values.dtype, (term,))
 
     @staticmethod
     def from_dense(array: Any, out_ndim: int, name: str = "") -> Block:
-        """A block that stores a dense array whose first `out_ndim` axes are the output's.
+        """A block that stores a dense array whose first `out_ndim` axes belong to the output.
 
         Raises:
             BlockShapeError: if the array has fewer than `out_ndim` axes.
@@ -122,24 +119,20 @@ class Block(MatrixInterface):
                 f"out_ndim is {out_ndim}, but the array of shape {array.shape} has {array.ndim} "
                 f"axes; out_ndim must lie between 0 and {array.ndim}"
             )
-        labels = tuple(Label(size) for size in array.shape)
-        indices = tuple(map(Index.of, labels))
-        term = Term((Factor(array, labels, name),), indices[:out_ndim], indices[out_ndim:])
+        factor, indices = _labeled(array, name)
+        term = Term((factor,), indices[:out_ndim], indices[out_ndim:])
         return Block(array.shape[:out_ndim], array.shape[out_ndim:], array.dtype, (term,))
-
-    # What is known without touching an array
 
     @property
     def terms(self) -> tuple[Term, ...]:
         """The structured summands; none for the zero block."""
         if self._terms is None and self.flattened is not None:
-            arrays, structure = self.flattened
-            self._terms = terms_of(structure, arrays)
+            self._terms = terms_of(*self.flattened)
         return self._terms or ()
 
     @property
     def shape(self) -> Shape:
-        """Output shape and input shape joined: the shape of the dense Jacobian."""
+        """The shape of the dense Jacobian: output shape, then input shape."""
         return self.out_shape + self.wrt_shape
 
     @property
@@ -149,7 +142,7 @@ class Block(MatrixInterface):
 
     @property
     def is_zero(self) -> bool:
-        """Whether there is no term: every entry is known to be 0."""
+        """Whether the block has no terms, so that every entry is known to be 0."""
         return not (self if self.flattened is None else self.flattened[1]).terms
 
     @property
@@ -157,7 +150,8 @@ class Block(MatrixInterface):
         """Leading axes that an outer `vmap` has put in front of every leaf; usually ()."""
         if self.form is not None:
             return ()
-        for array, labels in _carried(self):
+        flattened = self.flattened
+        for array, labels in leaves(self) if flattened is None else numbered_arrays(*flattened):
             shape = getattr(array, "shape", None)
             if shape is not None and len(shape) > len(labels):
                 return tuple(shape[: len(shape) - len(labels)])
@@ -167,31 +161,25 @@ class Block(MatrixInterface):
     def stored(self) -> int:
         """How many numbers are stored; an array that several terms share counts once.
 
-        Lookups that only the running program knows count as well. Where entries stand that is known
-        while the program is traced is structure, as strides are: `nbytes` counts its lookups, in
-        integers as small as they can be.
+        Lookups whose values only the running program knows count as well. Positions that are known
+        while the program is traced are structure, as strides are: only `nbytes` counts them, in
+        the smallest integers that hold them.
         """
-        known = {
-            id(index.lookup.array)
-            for term in self.terms
-            for index in term.indices
-            if index.lookup is not None and index.lookup.constant
-        }
+        lookups = [index.lookup for term in self.terms for index in term.indices]
+        known = {id(lookup.array) for lookup in lookups if lookup is not None and lookup.constant}
         return sum(math.prod(array.shape) for array, _ in leaves(self) if id(array) not in known)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays, those of lookups included; a shared array counts once."""
-        return sum(
-            math.prod(array.shape) * np.dtype(array.dtype).itemsize for array, _ in leaves(self)
-        )
+        """Bytes of all arrays, including those of lookups; a shared array counts once."""
+        return bytes_of(array for array, _ in leaves(self))
 
     @property
     def nnz(self) -> int:
-        """The number of places where the structure has an entry, overlaps counted once.
+        """The number of positions where the structure has an entry, overlaps counted once.
 
-        Exact outside `jit` up to about ten million places (after equal batch axes are set aside),
-        and an upper bound beyond that and where lookups are run-time values under `jit`.
+        Exact outside `jit` up to about ten million positions (not counting shared batch axes), and
+        an upper bound beyond that or where lookups are run-time values under `jit`.
         """
         return operations().nnz(self)
 
@@ -200,21 +188,19 @@ class Block(MatrixInterface):
         """A formula of the block, such as `δ[n,n'] X[n,k] B[n,m,h]`."""
         return describe(self.terms, self.shape)
 
-    # Algebra
-
     def dense(self, max_bytes: int | None = None) -> jax.Array:
         """The Jacobian as one array of `shape`, written once.
 
         Args:
-            max_bytes: refuse a result of more bytes; default a share of the machine's memory.
+            max_bytes: refuse a larger result; by default a share of the machine's memory.
 
         Raises:
-            DenseTooLargeError: with what it would need and what to call instead.
+            DenseTooLargeError: if the result is larger; says what to call instead.
         """
         return operations().dense(self, max_bytes)
 
     def diagonal(self) -> jax.Array:
-        """The entries `block[i, i]`, of `out_shape`, at the structure's cost.
+        """The entries `block[i, i]`, an array of `out_shape`; no dense block is made.
 
         Raises:
             BlockShapeError: if out and wrt shapes differ.
@@ -231,16 +217,8 @@ class Block(MatrixInterface):
 
     @property
     def grid(self) -> list[list[Block]]:
-        """This block as a grid of one."""
+        """This block as a grid of one row and one column."""
         return [[self]]
-
-    def flat_matvec(self, vector: Any) -> jax.Array:
-        """The product with a flat vector, flat."""
-        return jnp.ravel(self.matvec(jnp.reshape(vector, self.wrt_shape)))
-
-    def flat_vecmat(self, vector: Any) -> jax.Array:
-        """The product of a flat vector with this, flat."""
-        return jnp.ravel(self.vecmat(jnp.reshape(vector, self.out_shape)))
 
     @property
     def T(self) -> Block:
@@ -252,38 +230,6 @@ class Block(MatrixInterface):
             (Term(term.factors, term.wrt, term.out, term.coefficient) for term in self.terms),
         )
 
-    def __matmul__(self, other: Any) -> Any:
-        return operations().star(self, other)
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return operations().star(other, self)
-
-    def __add__(self, other: Any) -> Block:
-        if not isinstance(other, Block):
-            return NotImplemented
-        return operations().add(self, other)
-
-    def __neg__(self) -> Block:
-        return -1 * self
-
-    def __sub__(self, other: Any) -> Block:
-        return self + (-other) if isinstance(other, Block) else NotImplemented
-
-    def __mul__(self, scalar: Any) -> Block:
-        if not isinstance(scalar, int | float | complex | np.number):
-            return NotImplemented
-        return operations().scaled(self, scalar)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, scalar: Any) -> Block:
-        if not isinstance(scalar, int | float | complex | np.number):
-            return NotImplemented
-        return self * (1 / scalar)
-
-    # numpy must leave `array @ block` to __rmatmul__
-    __array_ufunc__ = None
-
     def __repr__(self) -> str:
         batch = f", batch={self.batch_shape}" if self.batch_shape else ""
         return (
@@ -292,13 +238,19 @@ class Block(MatrixInterface):
         )
 
 
+def _labeled(array: Any, name: str) -> tuple[Factor, tuple[Index, ...]]:
+    """An array as a factor over fresh labels, and the index of each of its axes."""
+    labels = tuple(Label(size) for size in array.shape)
+    return Factor(array, labels, name), tuple(map(Index.of, labels))
+
+
 def delta_pairs(block: Block) -> list[tuple[int, int]]:
     """The pairs of an output and an input axis that are the same delta in every term."""
     return [
         (i, j)
         for i, size in enumerate(block.out_shape)
-        for j, other in enumerate(block.wrt_shape)
-        if size == other and all(term.has_delta(i, j, size) for term in block.terms)
+        for j, wrt_size in enumerate(block.wrt_shape)
+        if size == wrt_size and all(term.has_delta(i, j, size) for term in block.terms)
     ]
 
 
@@ -306,35 +258,14 @@ def rebuilt(out_shape: Shape, wrt_shape: Shape, dtype: Any, terms: Iterable[Term
     """A block from terms that are tidy already."""
     block = object.__new__(Block)
     block.out_shape, block.wrt_shape, block.dtype = out_shape, wrt_shape, dtype
-    block._terms, block.outline, block.form, block.flattened = tuple(terms), None, None, None
+    block.outline = block.form = block.flattened = None
+    block._terms = tuple(terms)  # pyright: ignore[reportPrivateUsage]
     return block
 
 
 def leaves(block: Block) -> list[tuple[Any, tuple[Label, ...]]]:
     """The arrays of a block with their labels, each array once: factors first, then lookups."""
-    found: dict[int, tuple[Any, tuple[Label, ...]]] = {}
-    for term in block.terms:
-        for factor in term.factors:
-            found.setdefault(id(factor.array), (factor.array, factor.labels))
-    for term in block.terms:
-        for index in term.indices:
-            if index.lookup is not None:
-                found.setdefault(id(index.lookup.array), (index.lookup.array, index.lookup.labels))
-    return list(found.values())
-
-
-def _carried(block: Block) -> Iterable[tuple[Any, Sequence[Any]]]:
-    """The arrays of a block with their labels, or with numbers of these."""
-    if block.flattened is None:
-        yield from leaves(block)
-        return
-    arrays, structure = block.flattened
-    for _, _, factors, out, wrt in structure.terms:
-        for place, numbers in factors:
-            yield arrays[place], numbers
-        for _, _, lookup in (*out, *wrt):
-            if lookup is not None:
-                yield arrays[lookup[0]], lookup[1]
+    return labeled_arrays(block.terms)
 
 
 def arrays_of(block: Block) -> list[Any]:
@@ -347,61 +278,20 @@ def arrays_of(block: Block) -> list[Any]:
 def flatten(block: Block) -> tuple[list[Any], Structure]:
     """The leaves and the structure, with labels numbered by first occurrence."""
     arrays = [array for array, _ in leaves(block)]
-    position = {id(array): place for place, array in enumerate(arrays)}
-    terms, names = [], []
-    for term in block.terms:
-        number = {label: place for place, label in enumerate(term.labels)}
-
-        def numbered(index: Index, number: dict[Label, int] = number) -> tuple[Any, ...]:
-            strides = tuple((number[label], stride) for label, stride in index.strides)
-            if index.lookup is None:
-                return (index.offset, strides, None)
-            lookup = index.lookup
-            return (
-                index.offset,
-                strides,
-                (
-                    position[id(lookup.array)],
-                    tuple(number[label] for label in lookup.labels),
-                    lookup.bounds,
-                    lookup.multiple,
-                    lookup.constant,
-                ),
-            )
-
-        terms.append(
-            (
-                tuple(label.size for label in term.labels),
-                term.coefficient,
-                tuple(
-                    (position[id(factor.array)], tuple(number[label] for label in factor.labels))
-                    for factor in term.factors
-                ),
-                tuple(map(numbered, term.out)),
-                tuple(map(numbered, term.wrt)),
-            )
-        )
-        names.append(tuple(factor.name for factor in term.factors))
-    return arrays, Structure(
-        block.out_shape, block.wrt_shape, block.dtype, tuple(terms), Names(names)
-    )
+    terms, names = structure_of_terms(block.terms, arrays)
+    return arrays, Structure(block.out_shape, block.wrt_shape, block.dtype, terms, names)
 
 
 def unflatten(structure: Structure, arrays: Sequence[Any]) -> Block:
     """The inverse of `flatten`; looks at no leaf."""
-    block = object.__new__(Block)
-    block.out_shape, block.wrt_shape = structure.out_shape, structure.wrt_shape
-    block.dtype = structure.dtype
-    block._terms, block.outline, block.form = None, None, None
+    block = rebuilt(structure.out_shape, structure.wrt_shape, structure.dtype, ())
+    block._terms = None  # pyright: ignore[reportPrivateUsage]
     block.flattened = list(arrays), structure
     return block
 
 
 def flat_parts(block: Block) -> tuple[list[Any], Structure]:
-    """Leaves and structure; of a block that was put together, what it was put together from.
-
-    Its leaves may be any objects, and one and the same object twice.
-    """
+    """The leaves, which may be any objects, and the structure that a block was built from."""
     return flatten(block) if block.flattened is None else block.flattened
 
 

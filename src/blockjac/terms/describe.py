@@ -12,7 +12,7 @@ FACTOR_NAMES = "ABCDEFGHKLMNPQRSTUVW"
 
 
 def describe(terms: Sequence[Term], shape: Sequence[int]) -> str:
-    """The sum of the terms: deltas, then other index relations in brackets, then factors."""
+    """Write the terms as a sum: deltas, other index relations in brackets, then factors."""
     names = _factor_names(terms)
     text = ""
     for term in terms:
@@ -26,7 +26,7 @@ def describe(terms: Sequence[Term], shape: Sequence[int]) -> str:
 
 def _term(term: Term, shape: Sequence[int], names: dict[int, str]) -> tuple[str, str]:
     """The sign and the body of a term."""
-    letters = {label: _nth(LETTERS, place) for place, label in enumerate(term.labels)}
+    letters = {label: _nth(LETTERS, number) for number, label in enumerate(term.labels)}
     primes: dict[Label, int] = {}
     deltas: list[str] = []
     relations: list[str] = []
@@ -41,10 +41,10 @@ def _term(term: Term, shape: Sequence[int], names: dict[int, str]) -> tuple[str,
         primes[label] = seen + 1
         if seen:
             deltas.append(f"δ[{letter},{letter}{chr(39) * seen}]")
-        short = f"[{letter}<{label.size}]"
-        if label.size < size and short not in relations:
-            relations.append(short)
-    factors = []
+        bound = f"[{letter}<{label.size}]"
+        if label.size < size and bound not in relations:
+            relations.append(bound)
+    factors: list[str] = []
     for factor in term.factors:
         labels = ",".join(letters[label] for label in factor.labels)
         factors.append(names[id(factor.array)] + (f"[{labels}]" if labels else ""))
@@ -53,29 +53,29 @@ def _term(term: Term, shape: Sequence[int], names: dict[int, str]) -> tuple[str,
 
 
 def _factor_names(terms: Sequence[Term]) -> dict[int, str]:
-    """A name for each array: its factor's own, numbered where two arrays have one, or a letter."""
+    """A name for each array: that of its factor, numbered if two arrays share it, or a letter."""
     factors = [factor for term in terms for factor in term.factors]
     names: dict[int, str] = {}
     taken: set[str] = set()
 
-    def give(factor_id: int, candidates: list[str]) -> None:
+    def assign(array_id: int, candidates: list[str]) -> None:
         name = next(name for name in candidates if name not in taken)
-        names[factor_id] = name
+        names[array_id] = name
         taken.add(name)
 
     for factor in factors:
         if factor.name and id(factor.array) not in names:
             numbered = [f"{factor.name}{number}" for number in range(2, len(factors) + 1)]
-            give(id(factor.array), [factor.name, *numbered])
-    letters = [_nth(FACTOR_NAMES, place) for place in range(2 * len(factors))]
+            assign(id(factor.array), [factor.name, *numbered])
+    letters = [_nth(FACTOR_NAMES, number) for number in range(2 * len(factors))]
     for factor in factors:
         if id(factor.array) not in names:
-            give(id(factor.array), letters)
+            assign(id(factor.array), letters)
     return names
 
 
 def _coefficient(value: object) -> tuple[str, str]:
-    """The sign and the digits of a coefficient, none for 1."""
+    """The sign and the digits of a coefficient; both are empty for 1."""
     if not isinstance(value, int | float):
         return "", str(value)
     digits = f"{abs(value):.6g}"
@@ -83,6 +83,7 @@ def _coefficient(value: object) -> tuple[str, str]:
 
 
 def _index(index: Index, letters: dict[Label, str]) -> str:
+    """An index expression, such as `4i+j` or `i+lookup[j]-1`."""
     text = ""
     for label, stride in index.strides:
         sign = "-" if stride < 0 else "+" if text else ""
@@ -95,7 +96,7 @@ def _index(index: Index, letters: dict[Label, str]) -> str:
     return text + (f"{index.offset:+d}" if index.offset else "")
 
 
-def _nth(alphabet: str, place: int) -> str:
-    """The letters one after the other, then with numbers."""
-    round_, letter = divmod(place, len(alphabet))
+def _nth(alphabet: str, number: int) -> str:
+    """The letters of an alphabet in turn, then the same with digits."""
+    round_, letter = divmod(number, len(alphabet))
     return alphabet[letter] + (str(round_) if round_ else "")

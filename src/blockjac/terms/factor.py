@@ -12,7 +12,7 @@ from blockjac.terms.index import Label
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """An array over labels; `name` is how explanations call it."""
+    """An array over labels; `name` is what printed formulas call it."""
 
     array: Any
     labels: tuple[Label, ...]

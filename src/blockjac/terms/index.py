@@ -1,8 +1,8 @@
 """Labels and index expressions: how the loop indices of a term index the axes of a Jacobian.
 
-A `Label` is a loop index with a size and no name: two labels are the same only if they are the same
-object, so that no axis number is ever kept anywhere. An `Index` says which place on one axis the
-labels stand for.
+A `Label` is a loop index with a size and no name: two labels are equal only if they are the same
+object, so that axis numbers are never stored. An `Index` maps values of labels to a position on
+one axis.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -35,10 +35,10 @@ class Lookup:
     Attributes:
         array: integers of shape `tuple(label.size for label in labels)`.
         labels: the labels of its axes.
-        bounds: inclusive bounds that all values are known to keep, or None when nothing is known.
-        multiple: a number that divides all values: of a mixed-radix number, the weight of the digit
-            that the lookup is.
-        constant: whether the array is one of NumPy that structure may depend on.
+        bounds: inclusive bounds that all values are known to obey, or None if nothing is known.
+        multiple: a number that divides all values: the weight, if the lookup is a digit of a
+            mixed-radix number.
+        constant: whether the array is a NumPy array that the structure may depend on.
     """
 
     array: Any
@@ -49,27 +49,27 @@ class Lookup:
 
     def __post_init__(self) -> None:
         if self.constant and isinstance(self.array, np.ndarray):
-            object.__setattr__(self, "array", interned(self.array))
+            object.__setattr__(self, "array", interned(cast("np.ndarray", self.array)))
 
 
-_interned: weakref.WeakValueDictionary[Any, np.ndarray] = weakref.WeakValueDictionary()
-_places: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
+_by_content: weakref.WeakValueDictionary[Any, np.ndarray] = weakref.WeakValueDictionary()
+_by_id: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
 
 
 def interned(array: np.ndarray) -> np.ndarray:
-    """The one array with these values, so that equal constants count once, and terms meet in them.
+    """The shared array with these values: equal constants are stored once and compare by identity.
 
     Examples:
-        >>> one, other = np.arange(3), np.arange(3)
-        >>> interned(one) is interned(other)
+        >>> first, second = np.arange(3), np.arange(3)
+        >>> interned(first) is interned(second)
         True
     """
-    if _places.get(id(array)) is array:
+    if _by_id.get(id(array)) is array:
         return array
     content = hashlib.sha256(array.tobytes()).digest()
-    found = _interned.setdefault((array.shape, array.dtype.str, content), array)
-    _places[id(found)] = found
-    return found
+    shared = _by_content.setdefault((array.shape, array.dtype.str, content), array)
+    _by_id[id(shared)] = shared
+    return shared
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Index:
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        """Every label of the expression, those of the lookup included, each once."""
-        if self.lookup is None and len(self.strides) == 1:  # nearly all of them
+        """Every label of the expression once, including those of the lookup."""
+        if self.lookup is None and len(self.strides) == 1:  # the most frequent case
             return (self.strides[0][0],)
         own = tuple(label for label, _ in self.strides)
         if self.lookup is None:
@@ -101,16 +101,16 @@ class Index:
 
     @property
     def single(self) -> tuple[Label, int] | None:
-        """The label and its stride when the expression is affine in just one label, else None."""
+        """The label and its stride if the expression is affine in exactly one label, else None."""
         return self.strides[0] if len(self.strides) == 1 and self.lookup is None else None
 
     @property
     def constant(self) -> bool:
-        """Whether no label and no lookup occurs."""
+        """Whether the expression has neither labels nor a lookup."""
         return not self.strides and self.lookup is None
 
     def is_plain(self, size: int) -> bool:
-        """Whether this is one label that runs over the whole axis of the given size, in order."""
+        """Whether this is one label that runs over a whole axis of this size, in order."""
         if size == 1:
             return self.constant and self.offset == 0
         return (
@@ -121,7 +121,7 @@ class Index:
         )
 
     def bounds(self) -> tuple[int, int] | None:
-        """Inclusive bounds of the values over all label values, None when a lookup is unbounded."""
+        """Inclusive bounds of the values over all label values; None if a lookup is unbounded."""
         low = high = self.offset
         for label, stride in self.strides:
             reach = stride * (label.size - 1)
@@ -138,8 +138,8 @@ class Index:
         return bounds is not None and bounds[0] >= 0 and bounds[1] < size
 
     def stride(self, label: Label) -> int:
-        """The stride of a label, 0 where it does not occur affinely."""
-        return next((stride for other, stride in self.strides if other is label), 0)
+        """The stride of a label, or 0 if it does not occur affinely."""
+        return next((stride for own, stride in self.strides if own is label), 0)
 
     def without(self, label: Label) -> Index:
         """The same expression with the affine occurrence of a label removed."""
@@ -164,7 +164,7 @@ class Index:
 
 
 def collect(pairs: Iterable[tuple[Label, int]]) -> tuple[tuple[Label, int], ...]:
-    """Add up the strides of equal labels and drop what cancels."""
+    """Add up the strides of equal labels and drop those that cancel."""
     total: dict[Label, int] = {}
     for label, stride in pairs:
         total[label] = total.get(label, 0) + stride

@@ -1,4 +1,4 @@
-"""What a Block and a BlockMatrix share: they are matrices that other libraries can take."""
+"""The interface that Block and BlockMatrix share: matrices that other libraries can use."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import jax
 import numpy as np
 
 from blockjac.base.caches import Cache
+from blockjac.base.trees import flattened
 from blockjac.terms.operations import operations
 
 
 class MatrixInterface(abc.ABC):
     """A linear map as one matrix: outputs down the rows, inputs across the columns.
 
-    Each output and input tensor is flattened in row-major order, as `jax.numpy.ravel` does; those
-    of a tree follow each other in the order of its leaves, as in `jax.flatten_util.ravel_pytree`.
+    Each output and input tensor is flattened in row-major order, as by `jax.numpy.ravel`; the
+    leaves of a tree follow one another in order, as in `jax.flatten_util.ravel_pytree`.
     """
 
     __slots__ = ()
@@ -29,26 +30,26 @@ class MatrixInterface(abc.ABC):
     @property
     @abc.abstractmethod
     def grid(self) -> Any:
-        """The blocks by output and input, as lists."""
+        """The blocks as a list of rows: one row per output, one column per input."""
 
     @abc.abstractmethod
     def flat_matvec(self, vector: Any) -> Any:
-        """The product with one flat vector of all inputs."""
+        """The product with a flat vector of all inputs."""
 
     @abc.abstractmethod
     def flat_vecmat(self, vector: Any) -> Any:
-        """The product of one flat vector of all outputs with this."""
+        """The product of a flat vector of all outputs with the matrix."""
 
     @abc.abstractmethod
     def dense(self, max_bytes: int | None = None) -> Any:
-        """The entries written out as one array."""
+        """All entries as one array."""
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """The entries written out, where NumPy asks for an array.
+        """The dense array that NumPy gets from `np.asarray`.
 
         Raises:
-            ValueError: if `copy` is False, as the entries have to be written.
-            DenseTooLargeError: if they do not fit.
+            ValueError: if `copy` is False, because the entries have to be computed.
+            DenseTooLargeError: if the array exceeds the size limit.
         """
         if copy is False:
             raise ValueError("a block is written out as an array: copy=False cannot be granted")
@@ -56,12 +57,12 @@ class MatrixInterface(abc.ABC):
 
     @property
     def is_multiplied(self) -> bool:
-        """Whether the blocks are there already; not those of a product kept in its factors."""
+        """Whether the blocks exist already, unlike those of a product that is kept in factors."""
         return True
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
-        """Rows and columns of the matrix."""
+        """The numbers of rows and columns."""
         rows = self.grid
         return (
             sum(math.prod(row[0].out_shape) for row in rows),
@@ -69,12 +70,15 @@ class MatrixInterface(abc.ABC):
         )
 
     def pattern(self) -> Any:
-        """The places where the structure has an entry: a `Pattern`, without the values.
+        """The sparsity pattern: the positions where the structure has an entry, without values.
+
+        Returns:
+            A `Pattern`.
 
         Raises:
-            BlockTypeError: under `jit`, where places are known only when the program runs; and for
-                a batch of blocks whose places differ.
-            DenseTooLargeError: if the list of places does not fit.
+            BlockTypeError: under `jit`, if positions are known only when the program runs; and for
+                a batch of blocks whose positions differ.
+            DenseTooLargeError: if the list of positions exceeds the size limit.
 
         Examples:
             >>> import jax.numpy as jnp
@@ -85,10 +89,10 @@ class MatrixInterface(abc.ABC):
         return operations().pattern(self.grid)
 
     def spy(self, ax: Any = None) -> Any:
-        """Draw where the entries are, rows downwards; `print(block.pattern())` needs no picture.
+        """Draw where the entries are, rows downwards; `print(block.pattern())` draws with text.
 
         Args:
-            ax: the matplotlib axes to draw into; by default those of a new figure.
+            ax: the matplotlib axes to draw into; by default the axes of a new figure.
 
         Returns:
             The axes; `block.spy().figure.savefig("pattern.png")` keeps the picture.
@@ -99,19 +103,20 @@ class MatrixInterface(abc.ABC):
         return self.pattern().spy(ax)
 
     def to_scipy(self, format: str = "csr") -> Any:
-        """The matrix as a sparse array of scipy; not under `jit`.
+        """The matrix as a sparse array of SciPy; not under `jit`.
 
-        A place of several terms gets their sum. An entry that is 0 at this point is stored as 0, so
-        that the places are the same at every point; `.eliminate_zeros()` drops it. Places have 32
-        bits where these reach, and 64 otherwise.
+        Terms that overlap are added. An entry that happens to be 0 at this point is stored, so
+        that the pattern is the same at every point; `.eliminate_zeros()` drops it. Indices have 32
+        bits if these suffice, and 64 otherwise.
 
         Args:
-            format: "csr", "csc", "coo", or "dia" where the entries lie on few diagonals.
+            format: "csr", "csc", "coo", or "dia" if the entries lie on few diagonals.
 
         Raises:
             BlockTypeError: for another format, for a batch of blocks, and while JAX traces.
-            BlockShapeError: for "dia" where whole diagonals would hold far more than the entries.
-            DenseTooLargeError: if entries, or what the format stores a row or column, do not fit.
+            BlockShapeError: for "dia" if whole diagonals would hold far more than the entries.
+            DenseTooLargeError: if the entries, or the row or column pointers of the format, exceed
+                the size limit.
 
         Examples:
             >>> import jax.numpy as jnp
@@ -126,15 +131,15 @@ class MatrixInterface(abc.ABC):
     def to_bcoo(self) -> Any:
         """The matrix as a `jax.experimental.sparse.BCOO`; also under `jit`.
 
-        Its shape is `(outputs, inputs)`: one pair of axes, so that places of 32 bits, the only ones
-        that JAX has without x64, number 2**31 - 1 rows and columns (and not entries of the whole).
-        Entries that are 0 at this point are stored. Places that are values of the program (of a
-        gather) may lie off the matrix where there is no entry, as JAX's sparse arrays have it.
+        Its shape is `(outputs, inputs)`, so that indices of 32 bits, the only ones that JAX has
+        without x64, allow for up to 2**31 - 1 rows and columns. Entries that happen to be 0 at
+        this point are stored. Indices that the program computes (those of a gather) may lie
+        outside of the matrix, which JAX's sparse arrays treat as padding.
 
         Raises:
             BlockShapeError: for more rows or columns than that, without x64.
             BlockTypeError: for a batch of blocks.
-            DenseTooLargeError: if the places of the entries do not fit.
+            DenseTooLargeError: if the indices of the entries exceed the size limit.
 
         Examples:
             >>> import jax.numpy as jnp
@@ -145,13 +150,13 @@ class MatrixInterface(abc.ABC):
         return operations().to_bcoo(self.grid)
 
     def to_bcsr(self) -> Any:
-        """The matrix as a `jax.experimental.sparse.BCSR`, rows in order; as `to_bcoo` otherwise."""
+        """The matrix as a `jax.experimental.sparse.BCSR`; otherwise like `to_bcoo`."""
         return operations().to_bcsr(self.grid)
 
     def to_scipy_operator(self) -> Any:
-        """A `scipy.sparse.linalg.LinearOperator` that multiplies by the structure.
+        """The matrix as a `scipy.sparse.linalg.LinearOperator` that keeps the structure.
 
-        Vectors are multiplied in the dtype of the block. No list of places is made.
+        Vectors are multiplied in the dtype of the block. No list of positions is made.
 
         Raises:
             BlockTypeError: for a batch of blocks, and while JAX traces.
@@ -162,7 +167,7 @@ class MatrixInterface(abc.ABC):
             >>> Block.diag(jnp.array([1.0, 2.0])).to_scipy_operator() @ [1.0, 1.0]
             array([1., 2.], dtype=float32)
         """
-        leaves, tree = jax.tree.flatten(self)  # once, and not for each vector
+        leaves, tree = flattened(self)  # once, not for each vector
         return operations().to_scipy_operator(
             self,
             partial(_product_of("flat_matvec", tree), leaves),
@@ -172,9 +177,9 @@ class MatrixInterface(abc.ABC):
     def as_linear_operator(self, tags: Any = ()) -> Any:
         """A `lineax.AbstractLinearOperator` that knows the structure.
 
-        Whether it is diagonal, tridiagonal or triangular is read off the structure, so that
-        `lineax.linear_solve` takes the solver that suits; what the structure cannot tell, such as
-        positive definite, is told by a tag.
+        The structure says whether it is diagonal, tridiagonal or triangular, so that
+        `lineax.linear_solve` picks a suitable solver. Say by a tag what the structure does not
+        show, such as positive definiteness.
 
         Args:
             tags: lineax's tags, such as `lineax.positive_semidefinite_tag`.
@@ -190,11 +195,9 @@ _products: Cache[Callable[..., Any]] = Cache("products with vectors", 128)
 
 
 def _product_of(method: str, tree: Any) -> Callable[..., Any]:
-    """The compiled product with a flat vector, of the leaves of a matrix and the vector."""
+    """The compiled product of a matrix, given by its leaves, with a flat vector."""
 
-    def made() -> Callable[..., Any]:
-        return jax.jit(
-            lambda leaves, vector: getattr(jax.tree.unflatten(tree, leaves), method)(vector)
-        )
+    def product(leaves: Any, vector: Any) -> Any:
+        return getattr(jax.tree.unflatten(tree, leaves), method)(vector)
 
-    return _products.made((method, tree), made)
+    return _products.made((method, tree), lambda: jax.jit(product))

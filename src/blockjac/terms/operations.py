@@ -1,8 +1,8 @@
-"""What the methods of a Block do. The algebra is built on blocks, and so stands above them.
+"""The operations behind the methods of a Block, which belong to the layers above it.
 
-A Block is data, and its methods are operations of the layers above: they are bound to it here,
-once, when `blockjac.blocks` is imported. So the class shows all that can be done with a Block, and
-no module has to import one that is built on it.
+A Block is data, and its methods call operations of the layers above. They are bound here, once,
+when `blockjac.blocks` is imported, so that the class lists everything that a Block can do although
+modules import only from lower layers.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 
 class Operations(Protocol):
-    """The operations, as `blockjac.blocks.operations` has them."""
+    """The operations that `blockjac.blocks.operations` defines."""
 
     def tidy(self, term: Any, out_shape: Any, wrt_shape: Any, /) -> Any:
-        """A term as it is kept in a block, or None when it has no entry at all."""
+        """A term in the form that blocks keep, or None if it has no entries."""
 
     def star(self, left: Any, right: Any, /) -> Any:
         """The contraction."""
@@ -33,14 +33,14 @@ class Operations(Protocol):
         """The entries of the diagonal."""
 
     def nnz(self, block: Any, /) -> int:
-        """The number of places."""
+        """The number of positions of the pattern."""
         ...
 
     def pattern(self, grid: Any, /) -> Any:
-        """The places of a grid."""
+        """The sparsity pattern of a grid."""
 
     def to_scipy(self, grid: Any, format: str, /) -> Any:
-        """A grid as a sparse array of scipy."""
+        """A grid as a sparse array of SciPy."""
 
     def to_bcoo(self, grid: Any, /) -> Any:
         """A grid as a BCOO."""
@@ -51,7 +51,7 @@ class Operations(Protocol):
     def to_scipy_operator(
         self, matrix: Any, matvec: Callable[[Any], Any], vecmat: Callable[[Any], Any], /
     ) -> Any:
-        """A matrix as a linear operator of scipy."""
+        """A matrix as a linear operator of SciPy."""
 
     def as_linear_operator(self, matrix: Any, tags: Any, /) -> Any:
         """A matrix as a linear operator of lineax."""
@@ -61,10 +61,10 @@ _bound: list[Operations] = []
 
 
 def bind(operations: Operations) -> None:
-    """Say what the methods of blocks do; done once, by `blockjac.blocks`."""
+    """Set the operations behind the methods of blocks; `blockjac.blocks` does it once."""
     _bound[:] = [operations]
 
 
 def operations() -> Operations:
-    """What the methods of blocks do."""
+    """The operations behind the methods of blocks."""
     return _bound[0]

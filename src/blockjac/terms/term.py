@@ -14,9 +14,9 @@ from blockjac.terms.index import Index, Label, Lookup
 class Term:
     """One structured summand of a Jacobian: a product of factors, and an index for each axis.
 
-    A label that occurs both in `out` and in `wrt` is a Kronecker delta between those axes; a label
-    that no factor carries is one along which the term is constant. Every label of a factor occurs
-    in an index, so that nothing is left to be summed. Output axes come first, as in `jax.jacfwd`.
+    A label that occurs both in `out` and in `wrt` is a Kronecker delta between those axes. Along a
+    label that no factor has, the term is constant. Every label of a factor occurs in an index, so
+    that nothing is left to sum. Output axes come first, as in `jax.jacfwd`.
 
     Attributes:
         factors: arrays over labels, multiplied lazily.
@@ -38,29 +38,29 @@ class Term:
     @property
     def labels(self) -> tuple[Label, ...]:
         """Every label once, by first occurrence in the indices, then in the factors."""
-        found = {label: None for index in self.indices for label in index.labels}
+        labels = {label: None for index in self.indices for label in index.labels}
         for factor in self.factors:
-            found.update(dict.fromkeys(factor.labels))
-        return tuple(found)
+            labels.update(dict.fromkeys(factor.labels))
+        return tuple(labels)
 
     def has_delta(self, i: int, j: int, size: int) -> bool:
-        """Whether output axis i and input axis j are one plain label that no other axis has."""
-        one, other = self.out[i], self.wrt[j]
-        if size == 1 or not one.is_plain(size) or not other.is_plain(size):
+        """Whether output axis i and input axis j share a plain label that no other axis has."""
+        out, wrt = self.out[i], self.wrt[j]
+        if size == 1 or not out.is_plain(size) or not wrt.is_plain(size):
             return False
-        label = one.strides[0][0]
+        label = out.strides[0][0]
         return (
-            other.strides[0][0] is label
-            and sum(label in index.labels for index in self.indices) == 2
+            wrt.strides[0][0] is label and sum(label in index.labels for index in self.indices) == 2
         )
 
     def relabelled(self, given: Mapping[Label, Label] | None = None) -> Term:
-        """The same term over fresh labels, or over those that are given for some of its own."""
+        """The same term over fresh labels, or over `given` ones where a label has one."""
         fresh = {label: Label(label.size) for label in self.labels}
         fresh.update(given or {})
         lookups: dict[int, Lookup] = {}
 
         def index_over_fresh(index: Index) -> Index:
+            """The index over the new labels; lookups that were shared stay shared."""
             if index.lookup is None:
                 return index.relabelled(fresh)
             new = index.relabelled(fresh)

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.extend import source_info_util
 
-from blockjac.base.arrays import as_shape
-from blockjac.engine.arguments import ArgNums, Call, check_callable, leaf_name, traced_call
-from blockjac.engine.chunked import ChunkSize, in_chunks
-from blockjac.engine.computations import Jacobian, Pullback, Pushforward, Values
-from blockjac.engine.leaves import dtype_of, float0_zeros, is_array, is_real_array
-from blockjac.errors import BlockShapeError, DifferentiationTypeError
-from blockjac.graph.linearity import is_inexact
+from blockjac.engine.arguments import ArgNums
+from blockjac.engine.call import Call
+from blockjac.engine.chunk_sizes import ChunkSize, in_chunks
+from blockjac.engine.computations import Jacobian
 from blockjac.planning import Order
-from blockjac.transforms.shell import (
-    Ask,
-    Asked,
-    Function,
-    Orders,
-    P,
-    Transform,
-    answered,
-    traced_once,
-)
+from blockjac.transforms.shell import Ask, Asked, P, Transform
+from blockjac.transforms.traced_once import Orders
 
 source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
 
@@ -146,6 +130,7 @@ def dense_rows(
     """
 
     def asked(call: Call, order: Order) -> Asked:
+        """The dense Jacobian, in chunks if it would not fit otherwise."""
         call.check_results(complex_of_real=not second)
         symmetric = second and call.is_symmetric
         computation = Jacobian(
@@ -301,213 +286,3 @@ def grad(
     """
     options = argnums, has_aux, "reverse", holomorphic, allow_int
     return Transform("grad", "Gradient", fun, *options)(_gradient(values=False))
-
-
-def vjp(fun: Function, *primals: Any, has_aux: bool = False) -> Any:
-    """The value of a function and its pullback, as `jax.vjp`.
-
-    Args:
-        fun: any JAX function.
-        primals: the point.
-        has_aux: whether `fun` returns `(value, aux)`.
-
-    Returns:
-        `(value, pullback)`, or `(value, pullback, aux)`: the pullback takes a cotangent in the tree
-        of the value and gives a tuple of cotangents, one an argument.
-
-    Raises:
-        TypeError: for primals and results that are no arrays.
-        ValueError: from the pullback, if a cotangent's tree, shape or dtype differs.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> import blockjac
-        >>> value, pullback = blockjac.vjp(lambda x, y: x * y, 2.0, 3.0)
-        >>> pullback(1.0)
-        (Array(3., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True))
-    """
-    check_callable(fun, "vjp")
-    everything = tuple(range(len(primals)))
-    call = traced_call("vjp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
-    outs, kept = answered(Values(call.count, keep=True), call)
-
-    # A pytree of the kept values, as JAX's is, so that it may leave jit and vmap.
-    static = replace(call, arguments=(), graph=replace(call.graph, captured=[]))
-    name = getattr(fun, "__name__", type(fun).__name__)
-    pullback = jax.tree_util.Partial(partial(_pulled_back, static, name), kept)
-    value = call.value(outs)
-    if not has_aux:
-        return value, pullback
-    return value, pullback, call.auxiliary(outs[call.count :]).tree()
-
-
-def jvp(
-    fun: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
-) -> Any:
-    """The value of a function and its directional derivative, as `jax.jvp`.
-
-    Args:
-        fun: any JAX function.
-        primals: a tuple or list with the point.
-        tangents: the direction, in the tree and shapes of `primals`.
-        has_aux: whether `fun` returns `(value, aux)`.
-
-    Returns:
-        `(value, tangent)`, or `(value, tangent, aux)`.
-
-    Raises:
-        TypeError: if primals and tangents differ in tree or shape.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> import blockjac
-        >>> blockjac.jvp(jnp.sin, (0.0,), (2.0,))
-        (Array(0., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True))
-    """
-    check_callable(fun, "jvp")
-    if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
-        raise DifferentiationTypeError(
-            "primal and tangent arguments to blockjac.jvp must be tuples or lists; "
-            f"found {type(primals).__name__} and {type(tangents).__name__}."
-        )
-    primals, tangents = tuple(primals), tuple(tangents)
-    check_tangents("jvp", fun, primals, tangents)
-
-    def moved(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
-        everything = tuple(range(len(primals)))
-        call = traced_call("jvp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
-        given = _moving(jax.tree.leaves(tangents), call.inputs)
-        outs, rates = answered(Pushforward(call.count, call.smooth), call, extra=given)
-        moving = iter(rates)
-        tangent = call.value(
-            [next(moving) if is_inexact(out) else float0_zeros(out.shape) for out in call.results]
-        )
-        return (call.value(outs), tangent), call.auxiliary(outs[call.count :])
-
-    (value, tangent), aux = traced_once(moved, "forward", fun)(primals, tangents)
-    return (value, tangent, aux.tree()) if has_aux else (value, tangent)
-
-
-def chain_rule(Dg: Any, Df: Any, var_shape: int | Sequence[int]) -> jax.Array:
-    """The dense Jacobian of `g o f`: the contraction over all axes of the variable in between.
-
-    Args:
-        Dg: array of shape `(*out, *var_shape)`.
-        Df: array of shape `(*var_shape, *wrt)`.
-        var_shape: shape of the variable in between; as in NumPy, `n` is `(n,)`.
-
-    Returns:
-        An array of shape `(*out, *wrt)`.
-
-    Raises:
-        BlockShapeError: if an array does not carry the variable's axes; both shapes are named.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> import blockjac
-        >>> blockjac.chain_rule(jnp.ones((2, 3, 4)), jnp.ones((3, 4, 5)), (3, 4)).shape
-        (2, 5)
-    """
-    Dg, Df, var_shape = jnp.asarray(Dg), jnp.asarray(Df), as_shape(var_shape)
-    rank = len(var_shape)
-    if Dg.ndim < rank or Dg.shape[Dg.ndim - rank :] != var_shape or Df.shape[:rank] != var_shape:
-        raise BlockShapeError(
-            f"chain_rule over a variable of shape {var_shape} needs Dg to end and Df to begin with "
-            f"it, but Dg has shape {Dg.shape} and Df has shape {Df.shape}"
-        )
-    return jnp.tensordot(Dg, Df, axes=rank)
-
-
-def _pulled_back(call: Call, name: str, kept: list[Any], *cotangents: Any) -> tuple[Any, ...]:
-    """The answer of a pullback: one cotangent an argument."""
-    if len(cotangents) != 1:
-        raise DifferentiationTypeError(
-            f"The function returned by blockjac.vjp applied to {name} was called with "
-            f"{len(cotangents)} arguments, but must be called with a single one, the cotangent of "
-            "the value: for a function that returns a tuple, one tuple"
-        )
-    given = _cotangents(call, cotangents[0])
-    rows = answered(Pullback(call.count, call.smooth), call, kept, given)
-    return call.argument_tree(rows)
-
-
-def _cotangents(call: Call, cotangent: Any) -> list[Any]:
-    """The leaves of a cotangent that belong to float and complex results, checked."""
-    leaves, tree = jax.tree.flatten(cotangent)
-    if tree != call.record.out_tree:
-        raise BlockShapeError(
-            "unexpected tree structure: the pullback needs a cotangent in the tree of the value, "
-            f"{call.record.out_tree}, but found {tree}"
-        )
-    for place, (leaf, wanted) in enumerate(zip(leaves, call.results, strict=True)):
-        if np.shape(leaf) != wanted.shape or (is_inexact(wanted) and not _same_type(leaf, wanted)):
-            raise BlockShapeError(
-                "unexpected JAX type (e.g. shape/dtype) for argument to VJP function: leaf "
-                f"{place} is {_described(leaf)}, but must be {_described(wanted)} as the value is"
-            )
-    return _moving(leaves, call.results)
-
-
-def check_tangents(
-    name: str, fun: Function, primals: tuple[Any, ...], tangents: tuple[Any, ...]
-) -> None:
-    """Raise unless the tangents have the tree, dtypes and shapes of the primals.
-
-    Args:
-        name: of the transform that was called.
-        fun: the user's function, for the names of its arguments.
-        primals: the point.
-        tangents: the direction.
-
-    Raises:
-        DifferentiationTypeError: for another tree or dtype.
-        BlockShapeError: for another shape.
-    """
-    leaves, tree = jax.tree.flatten(tangents)
-    points, wanted_tree = jax.tree.flatten(primals)
-    if tree != wanted_tree:
-        raise DifferentiationTypeError(
-            f"primal and tangent arguments to blockjac.{name} must have the same tree structure; "
-            f"primals have {wanted_tree} whereas tangents have {tree}."
-        )
-    for place, (leaf, point) in enumerate(zip(leaves, points, strict=True)):
-        both_real = is_real_array(point) and is_real_array(leaf)
-        if both_real and (point.dtype, point.shape) == (leaf.dtype, leaf.shape):
-            continue
-        if not is_array(point):
-            continue  # the call names it
-        primal = jax.ShapeDtypeStruct(np.shape(point), dtype_of(point))
-        if not _same_type(leaf, primal):
-            wanted = primal.dtype.name if is_inexact(primal) else "float0"
-            raise DifferentiationTypeError(
-                f"primal and tangent arguments to blockjac.{name} do not match; dtypes must be "
-                "equal, or in case of int/bool primal dtype the tangent dtype must be float0: "
-                f"{leaf_name(fun, primals, place)}: leaf {place} is {_described(primal)} and its "
-                f"tangent {_described(leaf)}, wanted {wanted}"
-            )
-        if np.shape(leaf) != primal.shape:
-            raise BlockShapeError(
-                f"blockjac.{name} called with different primal and tangent shapes: "
-                f"{leaf_name(fun, primals, place)}: leaf {place} is {_described(primal)} with a "
-                f"tangent {_described(leaf)}"
-            )
-
-
-def _moving(leaves: Sequence[Any], avals: Sequence[Any]) -> list[Any]:
-    """The leaves that belong to float and complex values."""
-    return [leaf for leaf, aval in zip(leaves, avals, strict=True) if is_inexact(aval)]
-
-
-def _same_type(leaf: Any, wanted: Any) -> bool:
-    """Whether a (co)tangent has the dtype that a value's must have; Python floats fit any."""
-    if not is_inexact(wanted):
-        return getattr(leaf, "dtype", None) == jax.dtypes.float0
-    if isinstance(leaf, float | complex) and not isinstance(leaf, np.generic):
-        return jnp.result_type(leaf, wanted.dtype) == wanted.dtype
-    return dtype_of(leaf) == wanted.dtype
-
-
-def _described(value: Any) -> str:
-    dtype = getattr(value, "dtype", None)
-    name = type(value).__name__ if dtype is None else np.dtype(dtype).name
-    return f"{name}[{','.join(map(str, np.shape(value)))}]"

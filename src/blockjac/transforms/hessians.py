@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-import jax
-
+from blockjac.base.trees import tree_structure
 from blockjac.blocks import BlockMatrix
-from blockjac.engine.arguments import ArgNums, Call, check_callable, check_inputs
+from blockjac.engine.arguments import ArgNums, check_callable, check_inputs
 from blockjac.engine.auxiliary import Auxiliary
-from blockjac.engine.chunked import ChunkSize
+from blockjac.engine.call import Call
+from blockjac.engine.chunk_sizes import ChunkSize
 from blockjac.engine.computations import Jacobian
 from blockjac.errors import ArgumentError
 from blockjac.graph.trace import named_as
 from blockjac.planning import Order
-from blockjac.transforms.first_order import check_tangents, dense_rows, grad, jacobian, jvp
-from blockjac.transforms.shell import Ask, Asked, Function, Orders, P, Transform, traced_once
+from blockjac.transforms.first_order import dense_rows, grad, jacobian
+from blockjac.transforms.products import jvp
+from blockjac.transforms.shell import Ask, Asked, P, Transform
+from blockjac.transforms.tangents import check_tangents
+from blockjac.transforms.traced_once import Function, Orders, traced_once
 
 Pairs = Literal["all", "diagonal"] | Collection[tuple[int, int]]
 """Which blocks of a Hessian: "all", "diagonal", or some by the numbers of their leaves."""
@@ -131,12 +134,13 @@ def _grid(pairs: Pairs) -> Ask:
     """Asks a gradient for the Blocks of its Jacobian, of mirror images for the upper one."""
 
     def asked(call: Call, order: Order) -> Asked:
+        """The grid of Blocks that are wanted, of a symmetric matrix only its upper half."""
         call.check_real_inputs()
         symmetric, unasked = call.is_symmetric, _unasked(pairs, call.count)
         computation = Jacobian(
             call.count, call.smooth, order, dense=False, symmetric=symmetric, unasked=unasked
         )
-        tree = jax.tree.structure(call.argument_tree(range(call.count)))
+        tree = tree_structure(call.argument_tree(range(call.count)))
         if symmetric:
             return computation, partial(BlockMatrix.symmetric, tree=tree)
         return computation, partial(BlockMatrix, out_tree=tree, wrt_tree=tree)
@@ -174,9 +178,13 @@ def hvp(fun: Function, params: Any, vector: Any, *args: Any, has_aux: bool = Fal
     check_inputs("hvp", fun, 0, (params,))
 
     def product_of(params: Any, vector: Any, args: tuple[Any, ...]) -> Any:
+        """The product and the auxiliary result: the tangent of the gradient."""
         gradient = grad(fun, has_aux=has_aux)
-        moved = named_as(fun, lambda params: gradient(params, *args))
-        _, product, *aux = jvp(moved, (params,), (vector,), has_aux)
+
+        def moved(params: Any) -> Any:
+            return gradient(params, *args)
+
+        _, product, *aux = jvp(named_as(fun, moved), (params,), (vector,), has_aux)
         return product, Auxiliary.of(aux[0] if aux else None)
 
     product, aux = traced_once(product_of, "forward", fun)(params, vector, args)
@@ -199,9 +207,11 @@ def _check_pairs(pairs: Any) -> None:
     """Raise unless these are pairs in a form that can be read."""
     if isinstance(pairs, str) and pairs in ("all", "diagonal"):
         return
-    several = isinstance(pairs, Iterable) and not isinstance(pairs, str)
-    if not several or not all(isinstance(one, Sequence) and len(one) == 2 for one in pairs):
+    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
         raise _no_pairs(pairs, "")
+    for pair in cast("Iterable[Any]", pairs):
+        if not isinstance(pair, Sequence) or len(cast("Sequence[Any]", pair)) != 2:
+            raise _no_pairs(pairs, "")
 
 
 def _no_pairs(pairs: Any, between: str) -> ArgumentError:

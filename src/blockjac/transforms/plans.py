@@ -5,24 +5,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
 from blockjac.algebra.backend import planning
-from blockjac.algebra.cost import Abstract, Cost
+from blockjac.algebra.cost import Cost
 from blockjac.algebra.losses import keeping_lines, recording
 from blockjac.base import compat
 from blockjac.base.promises import keeping_structure
-from blockjac.blocks import Block
 from blockjac.devices import kind
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import eliminate
 from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
 from blockjac.elimination.evaluate import evaluate
 from blockjac.elimination.linearize import LinearizedGraph, lead_to_results, linearize
-from blockjac.engine.arguments import ArgNums, Call, check_argnums, check_callable, traced_call
+from blockjac.engine.arguments import ArgNums, check_argnums, check_callable, traced_call
+from blockjac.engine.call import Call
 from blockjac.engine.computations import Jacobian
 from blockjac.engine.run import emission, structured
 from blockjac.errors import BlockjacError
@@ -33,12 +34,11 @@ from blockjac.operators.operator import Edge, Operator
 from blockjac.planning import Order, Search, check_order, choose_order
 from blockjac.planning.fingerprint import fingerprint
 from blockjac.planning.jaxpr_cost import operations
-from blockjac.planning.orders import price
 from blockjac.planning.plan import Figures, Plan, Step
-from blockjac.terms.factor import Factor
-from blockjac.terms.index import Index, Label
-from blockjac.terms.term import Term
-from blockjac.transforms.shell import Orders, fitted, formerly_third
+from blockjac.planning.price import price
+from blockjac.transforms.dense_passes import counts_of, dense_passes, figures_of
+from blockjac.transforms.shell import fitted, formerly_third
+from blockjac.transforms.traced_once import Orders
 
 COMPARED: tuple[Order, ...] = ("reverse", "forward", "greedy", "auto")
 """The orders that a plan is compared with."""
@@ -128,6 +128,7 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
         return [point.values[one] for one in _computed(graph)]
 
     def local(arguments: Any, captured: Any) -> Any:
+        """The local derivatives; the plan is drawn up from them on the way."""
         linear = linearize(active, arguments, captured)
         found = [
             edge.group.held if isinstance(edge, Operator) else edge
@@ -143,19 +144,13 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
     derivatives = operations(jax.make_jaxpr(local)(structs, graph.captured))
     computation = Jacobian(call.count, wrt, tuple(draft.order), dense)
     with contextlib.nullcontext() if dense else recording() as record:
-        traced, (_, blocks) = jax.make_jaxpr(
-            lambda arguments, captured: emission(computation, graph)(arguments, captured, ()),
-            return_shape=True,
-        )(structs, graph.captured)
+        emitted = jax.make_jaxpr(emission(computation, graph), return_shape=True)
+        traced, (_, blocks) = emitted(structs, graph.captured, ())
     if record is None:
         kept = Jacobian(call.count, wrt, tuple(draft.order), dense=False)
         with recording() as record:
-            _, blocks = jax.eval_shape(
-                lambda arguments, captured: kept(graph, arguments, captured, ()),
-                structs,
-                graph.captured,
-            )
-    figures = _figures(draft.cost, peak_bytes(traced, len(structs)))
+            _, blocks = jax.eval_shape(partial(kept, graph), structs, graph.captured, ())
+    figures = figures_of(draft.cost, peak_bytes(traced, len(structs)))
     return Plan(
         function=call.graph_name,
         inputs=tuple(
@@ -194,12 +189,8 @@ def _draw_up(
             continue
         with contextlib.suppress(BlockjacError):  # a loop that has no way back, say
             other = choose_order(name, linear, dense)
-            draft.comparison[str(name)] = _figures(price(edges, other, dense))
-    draft.comparison |= _dense_passes(linear)
-
-
-def _figures(cost: Cost, peak: int | None = None) -> Figures:
-    return Figures(*_counts(cost), cost.seconds(), peak)
+            draft.comparison[str(name)] = figures_of(price(edges, other, dense))
+    draft.comparison |= dense_passes(linear)
 
 
 def _steps(graph: Graph, edges: EliminationGraph, order: Sequence[Vertex]) -> list[Step]:
@@ -208,7 +199,7 @@ def _steps(graph: Graph, edges: EliminationGraph, order: Sequence[Vertex]) -> li
     left = edges.copy()
     steps: list[Step] = []
     with planning() as cost:
-        before = _counts(cost)
+        before = counts_of(cost)
         around: dict[Vertex, tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
         def look(vertex: Vertex) -> None:
@@ -218,8 +209,9 @@ def _steps(graph: Graph, edges: EliminationGraph, order: Sequence[Vertex]) -> li
             )
 
         def note(done: Sequence[Vertex]) -> None:
+            """Note the steps of an elimination, with what it cost since the last one."""
             nonlocal before
-            now = _counts(cost)
+            now = counts_of(cost)
             for place, vertex in enumerate(done):
                 spent = [b - a for a, b in zip(before, now, strict=True)] if not place else [0] * 5
                 equation = made[vertex]
@@ -234,86 +226,8 @@ def _steps(graph: Graph, edges: EliminationGraph, order: Sequence[Vertex]) -> li
     return steps
 
 
-def _counts(cost: Cost) -> tuple[int, int, int, int, int]:
-    """The five counts of a cost, in the order in which figures and steps hold them."""
-    return (
-        cost.multiplications,
-        cost.additions,
-        cost.edge_products,
-        cost.operator_operations,
-        cost.bytes,
-    )
-
-
 def _structure(edge: Edge) -> str:
     return f"{edge.group.name} (operator)" if isinstance(edge, Operator) else edge.structure
-
-
-def _dense_passes(linear: LinearizedGraph) -> dict[str, Figures]:
-    """What JAX's dense passes cost: one backwards per row, or one forwards per column."""
-    graph, active, edges = linear.graph, linear.active, linear.edges
-    results = list(dict.fromkeys(head for head in edges.entering if isinstance(head, tuple)))
-    found = {}
-    if active.is_reversible:
-        rows = [
-            _passes(edges, head, active.reverse_order, results, backwards=True) for head in results
-        ]
-        found["dense, a pass a row (jacrev)"] = _figures(_summed(rows))
-    with contextlib.suppress(BlockjacError, ValueError):
-        columns = [
-            _passes(edges, leaf, active.forward_order, list(graph.independents), backwards=False)
-            for leaf in graph.independents
-            if edges.leaving.get(leaf)
-        ]
-        found["dense, a pass a column (jacfwd)"] = _figures(_summed(columns))
-    return found
-
-
-def _passes(
-    edges: EliminationGraph,
-    end: Vertex,
-    order: Sequence[Vertex],
-    ends: Sequence[Vertex],
-    backwards: bool,
-) -> Cost:
-    """The cost of all passes from one end: that of one dense vector, times its length."""
-    left = edges.copy()
-    for other in ends:
-        if other != end:
-            left.remove(other)
-    around = left.entering[end] if backwards else left.leaving[end]
-    edge = next(iter(around.values()))
-    shape = edge.out_shape if backwards else edge.wrt_shape
-    with planning() as cost:
-        vector = _dense_vector(shape, _dtype(edge), backwards)
-        if backwards:
-            left.add(end, "pass", vector)
-        else:
-            left.add("pass", end, vector)
-        eliminate(left, [end, *order])
-    times = int(np.prod(shape, dtype=np.int64))
-    return Cost(*(count * times for count in _counts(cost)), contractions=cost.contractions)
-
-
-def _dense_vector(shape: Sequence[int], dtype: Any, backwards: bool) -> Block:
-    """A dense cotangent, or a dense tangent, without numbers."""
-    labels = tuple(Label(size) for size in shape)
-    factor = Factor(Abstract(tuple(shape), dtype), labels)
-    indices = tuple(map(Index.of, labels))
-    out, wrt = ((), indices) if backwards else (indices, ())
-    out_shape, wrt_shape = ((), tuple(shape)) if backwards else (tuple(shape), ())
-    return Block(out_shape, wrt_shape, dtype, (Term((factor,), out, wrt),))
-
-
-def _dtype(edge: Edge) -> Any:
-    return edge.group.dtypes[edge.column] if isinstance(edge, Operator) else edge.dtype
-
-
-def _summed(costs: Sequence[Cost]) -> Cost:
-    total = Cost()
-    for cost in costs:
-        total.add(cost)
-    return total
 
 
 def _type(aval: Any) -> str:

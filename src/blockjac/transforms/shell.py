@@ -10,7 +10,6 @@ import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
 import jax
@@ -18,31 +17,25 @@ import numpy as np
 from jax.extend import source_info_util
 
 from blockjac.algebra.losses import keeping_lines
-from blockjac.base import compat
-from blockjac.base.caches import Cache
-from blockjac.base.compat import Tracer
 from blockjac.base.promises import FORWARDS, Read
-from blockjac.engine.arguments import ArgNums, Call, check_argnums, check_callable, traced_call
+from blockjac.engine.arguments import ArgNums, check_argnums, check_callable, traced_call
 from blockjac.engine.auxiliary import Auxiliary
-from blockjac.engine.leaves import TRACED
+from blockjac.engine.call import Call
 from blockjac.engine.run import Computation, losses, matmul_precision, run
 from blockjac.errors import ArgumentError, StructureLostError
 from blockjac.graph.trace import named_as
 from blockjac.planning import Order, Plan, check_order
 from blockjac.planning.fingerprint import fingerprint
-from blockjac.rules.registry import edition
+from blockjac.transforms.traced_once import Function, Orders, code_key, traced_once
 
 source_info_util.register_exclusion(__file__)  # the place of an equation is the user's line
 
-Function = Callable[..., Any]
 
 Decorated = TypeVar("Decorated", bound=Function)
 
 P = ParamSpec("P")
 """The arguments of the user's function, which its transform takes too."""
 
-Orders = Order | Plan | Sequence[int]
-"""What the transforms take as `order`."""
 
 Asked = tuple[Computation, Callable[[Any], Any]]
 """What a transform asks of a graph, and what puts the answer into the user's trees."""
@@ -113,9 +106,10 @@ class Transform:
             outs, found = answered(computation, call, require_structure=self.require_structure)
             return put(found), call.auxiliary(outs)
 
-        once = traced_once(answer, self.order, self.fun, lambda: (self, _text(ask)))
+        once = traced_once(answer, self.order, self.fun, lambda: (self, code_key(ask)))
 
         def transformed(*args: Any, **kwargs: Any) -> Any:
+            """Call the traced function, and put results and auxiliary results together."""
             found, auxiliary = once(*args, **kwargs)
             if self.finish is not None:
                 found = self.finish(found, (args, kwargs))
@@ -202,7 +196,7 @@ def _refuse_losses(computation: Computation, call: Call, arguments: Sequence[Any
         )
 
 
-def _check_require_structure(require_structure: bool) -> None:
+def _check_require_structure(require_structure: Any) -> None:
     """Raise unless the option is one of its two values."""
     if not isinstance(require_structure, bool | np.bool_):
         raise ArgumentError(
@@ -238,6 +232,8 @@ def formerly_third(option: str) -> Callable[[Decorated], Decorated]:
     """
 
     def decorate(transform: Decorated) -> Decorated:
+        """The transform, which takes the option in third place too."""
+
         @functools.wraps(transform)
         def call(fun: Function, argnums: ArgNums = 0, *given: Any, **options: Any) -> Any:
             if not given or isinstance(given[0], bool | np.bool_):
@@ -250,60 +246,3 @@ def formerly_third(option: str) -> Callable[[Decorated], Decorated]:
 
 
 # Tracing once
-
-
-def traced_once(
-    function: Callable[..., tuple[Any, Auxiliary]],
-    order: Orders,
-    fun: Function,
-    key: Callable[[], Any] | None = None,
-) -> Callable[..., tuple[Any, Auxiliary]]:
-    """A transform's function, traced once for its shapes where it may be, as by `jit`.
-
-    It may be where a plan was given, and where the user's function is jitted already, whose Python
-    code JAX itself runs once for its shapes. A later call then costs the compiled program and some
-    microseconds. Calls with arguments that are neither arrays nor floats, which stay Python values,
-    are traced anew.
-
-    Args:
-        function: gives the answer, a tree of arrays, and the auxiliary result.
-        order: of elimination.
-        fun: the user's function.
-        key: gives what two functions have in common that do the same; by default their text and
-            what they close over.
-    """
-    if not isinstance(order, Plan) and not compat.is_jitted(fun):
-        return function
-    found: dict[int, Function] = {}
-
-    def call(*args: Any, **kwargs: Any) -> tuple[Any, Auxiliary]:
-        leaves = jax.tree.leaves((args, kwargs))
-        if not all(isinstance(leaf, TRACED) and not isinstance(leaf, Tracer) for leaf in leaves):
-            return function(*args, **kwargs)
-        now = edition()  # a rule that is defined later makes another program
-        if now not in found:
-            found[now] = _compiled(function, _text(function) if key is None else key())
-        return found[now](*args, **kwargs)
-
-    return call
-
-
-_functions: Cache[Function] = Cache("transformed functions", 256)
-
-
-def _compiled(function: Function, key: Any) -> Function:
-    """The jitted function: one for all of the same key.
-
-    `blockjac.grad(f)` made twice for one jitted `f` is then compiled once.
-    """
-    try:
-        hash(key)
-    except TypeError:  # closes over a list, say: then it is the function itself that counts
-        key = function
-    # A function of its own is jitted: JAX finds the trace of one that it has met before.
-    return _functions.made((edition(), key), lambda: jax.jit(partial(function)))
-
-
-def _text(function: Any) -> tuple[Any, ...]:
-    """The code of a function and what it closes over: what two have in common that do the same."""
-    return function.__code__, *(cell.cell_contents for cell in function.__closure__ or ())

@@ -11,23 +11,17 @@ import jax
 
 from blockjac.algebra.entries import values
 from blockjac.base.compat import is_traced
-from blockjac.engine.arguments import ArgNums, Call
-from blockjac.engine.chunked import check_dense
+from blockjac.engine.arguments import ArgNums
+from blockjac.engine.call import Call
+from blockjac.engine.chunk_sizes import check_dense
 from blockjac.engine.computations import Arrays, Jacobian
 from blockjac.errors import BlockTypeError, FormatError
 from blockjac.exports.prototypes import layout_of, prototype
 from blockjac.exports.sparse_arrays import to_bcoo, to_bcsr
 from blockjac.graph.graph import Graph
 from blockjac.planning import Order
-from blockjac.transforms.shell import (
-    Ask,
-    Asked,
-    Orders,
-    P,
-    Transform,
-    as_found,
-    formerly_third,
-)
+from blockjac.transforms.shell import Ask, Asked, P, Transform, as_found, formerly_third
+from blockjac.transforms.traced_once import Orders
 
 Format = Literal["csr", "csc", "coo", "dia", "bcoo", "bcsr", "dense"]
 """Of a sparse matrix: of `scipy.sparse`, of `jax.experimental.sparse`, or NumPy's."""
@@ -115,6 +109,7 @@ def _entries(format: Format) -> Ask:
     """Asks for what a matrix of the format is made of."""
 
     def asked(call: Call, order: Order) -> Asked:
+        """The Blocks, and the function that makes a sparse matrix of them."""
         call.check_real(complex_results=True)
         if not call.count or not call.smooth:
             what = "results" if not call.count else "inputs"

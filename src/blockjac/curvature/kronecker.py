@@ -1,0 +1,98 @@
+"""A Kronecker product of two symmetric matrices, as a block and in linear systems."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+
+from blockjac.blocks import Block, Term
+from blockjac.terms.block import rebuilt
+
+
+def square_matrix(block: Block) -> Any:
+    """The dense block as a matrix."""
+    size = math.prod(block.out_shape)
+    return jnp.reshape(block.dense(), (size, size))
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """The two factors of the block of one parameter: `A (x) G` over two groups of its axes.
+
+    Attributes:
+        left: A, a symmetric block by the first group of axes, twice.
+        right: G, one by the second group.
+        left_axes: which axes of the parameter are the first group.
+        right_axes: which are the second.
+    """
+
+    left: Block
+    right: Block
+    left_axes: tuple[int, ...]
+    right_axes: tuple[int, ...]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes of the parameter, group by group."""
+        return self.left_axes + self.right_axes
+
+    @property
+    def order(self) -> list[int]:
+        """Where each axis of the parameter is among those of the groups."""
+        return [self.axes.index(axis) for axis in range(len(self.axes))]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the parameter."""
+        sizes = self.left.out_shape + self.right.out_shape
+        return tuple(sizes[place] for place in self.order)
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the factors."""
+        return self.left.dtype
+
+    @property
+    def block(self) -> Block:
+        """`A (x) G` as a Block of two factors."""
+        terms: list[Term] = []
+        for left, right in itertools.product(self.left.terms, self.right.terms):
+            out, wrt = left.out + right.out, left.wrt + right.wrt
+            indices = (tuple(side[axis] for axis in self.order) for side in (out, wrt))
+            terms.append(Term(left.factors + right.factors, *indices))
+        return rebuilt(self.shape, self.shape, self.dtype, terms)
+
+    def solve(self, right: Any, damping: Any) -> Any:
+        """`(A (x) G + damping I)^-1 right`, by the eigenvectors of both factors.
+
+        The derivative of the solution is that of the equation: eigenvectors of equal eigenvalues
+        have none.
+        """
+        A, G = (square_matrix(one) for one in (self.left, self.right))
+        eigh = cast("Callable[[Any], tuple[jax.Array, jax.Array]]", jnp.linalg.eigh)
+        (a, U), (g, V) = (eigh(jax.lax.stop_gradient(factor)) for factor in (A, G))
+        shift = jax.lax.stop_gradient(damping)
+
+        def multiplied(x: Any) -> Any:
+            return A @ x @ G + damping * x
+
+        def solved(_: Any, y: Any) -> Any:
+            return U @ (U.T @ y @ V / (a[:, None] * g[None, :] + shift)) @ V.T
+
+        moved = jnp.transpose(jnp.asarray(right, A.dtype), self.axes)
+        flat = jnp.reshape(moved, (len(A), len(G)))
+        solution = jax.lax.custom_linear_solve(multiplied, flat, solved, symmetric=True)
+        return jnp.transpose(jnp.reshape(solution, moved.shape), self.order)
+
+
+jax.tree_util.register_pytree_node(
+    Pair,
+    lambda pair: ((pair.left, pair.right), (pair.left_axes, pair.right_axes)),
+    lambda axes, blocks: Pair(*blocks, *axes),
+)

@@ -1,0 +1,119 @@
+"""Arithmetic and checks on trees of parameters."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from blockjac.base.trees import leaves_with_path, tree_structure
+from blockjac.errors import NonScalarLossError, ShapeMismatchError
+
+Params = TypeVar("Params")
+
+
+def as_arrays(tree: Any) -> Any:
+    """The tree with its leaves as arrays of JAX."""
+
+    def array(leaf: ArrayLike) -> Array:
+        return jnp.asarray(leaf)
+
+    return jax.tree.map(array, tree)
+
+
+def move(params: Params, step: ArrayLike, direction: Params) -> Params:
+    """The parameters a step further along a direction, `params + step * direction`.
+
+    Args:
+        params: Any pytree of arrays.
+        step: Scalar.
+        direction: The same tree of the same shapes.
+
+    Returns:
+        The same tree, in the dtypes of `params`.
+
+    Examples:
+        >>> print(move({"w": jnp.zeros(2)}, 0.5, {"w": jnp.array([2.0, 4.0])})["w"])
+        [1. 2.]
+    """
+
+    def moved(value: Array, change: Array) -> Array:
+        value = jnp.asarray(value)
+        return value + jnp.asarray(step, value.dtype) * jnp.asarray(change, value.dtype)
+
+    return jax.tree.map(moved, params, direction)
+
+
+def inner_product(left: Any, right: Any) -> Array:
+    """The sum over all leaves and entries of the products of two trees.
+
+    Args:
+        left: Any pytree of real arrays.
+        right: The same tree of the same shapes.
+
+    Returns:
+        Scalar array; 0 for trees without leaves.
+
+    Examples:
+        >>> print(inner_product((jnp.ones(3), 2.0), (jnp.ones(3), 4.0)))
+        11.0
+    """
+
+    def product(a: Array, b: Array) -> Array:
+        return jnp.sum(a * b)
+
+    products = jax.tree.map(product, left, right)
+    return jnp.asarray(sum(jax.tree.leaves(products)))
+
+
+def check_alike(params: Any, other: Any, name: str) -> None:
+    """Refuse a tree that does not match the parameters.
+
+    Args:
+        params: Any pytree of arrays.
+        other: The tree to check.
+        name: What it is, for the message.
+
+    Raises:
+        ShapeMismatchError: If the trees or a leaf's shapes differ.
+
+    Examples:
+        >>> check_alike([jnp.ones(2)], [jnp.zeros(2)], "gradient")
+    """
+    wanted, found = tree_structure(params), tree_structure(other)
+    if wanted != found:
+        raise ShapeMismatchError(f"{name} is the tree {found}; wanted that of params, {wanted}")
+    leaves = zip(leaves_with_path(params), jax.tree.leaves(other), strict=True)
+    for (path, leaf), change in leaves:
+        if jnp.shape(leaf) != jnp.shape(change):
+            raise ShapeMismatchError(
+                f"{name}{jax.tree_util.keystr(path)} has shape {jnp.shape(change)}; "
+                f"wanted that of params{jax.tree_util.keystr(path)}, {jnp.shape(leaf)}"
+            )
+
+
+def check_scalar(loss: Callable[..., ArrayLike], params: Any, *data: Any) -> None:
+    """Refuse a loss that does not give one real number, without evaluating it.
+
+    Args:
+        loss: `loss(params, *data)`.
+        params: Any pytree of arrays.
+        *data: Further arguments of the loss.
+
+    Raises:
+        NonScalarLossError: If the loss gives anything but one real number.
+
+    Examples:
+        >>> check_scalar(jnp.sum, jnp.ones(3))
+    """
+    given = jax.eval_shape(loss, params, *data)
+    leaves = jax.tree.leaves(given)
+    if len(leaves) != 1 or given is not leaves[0]:
+        raise NonScalarLossError(f"the loss gives {given}; wanted one real number")
+    if given.shape != () or not jnp.issubdtype(given.dtype, jnp.floating):
+        raise NonScalarLossError(
+            f"the loss gives {given.dtype}{list(given.shape)}; wanted one real number, "
+            "such as the mean or the sum of it"
+        )
