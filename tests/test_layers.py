@@ -191,7 +191,7 @@ def test_the_picture_of_a_call_is_true():
         for upper, lower in pairs
         if not any(file == upper and module.startswith(lower) for file, module in imports)
     ]
-    assert len(pairs) == 13
+    assert len(pairs) == 14
     assert not missing
 
 

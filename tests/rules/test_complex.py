@@ -12,7 +12,7 @@ from blockjac.engine.computations import Jacobian
 from blockjac.engine.run import run
 from blockjac.graph.primitives import facts_of
 from blockjac.rules import RULES
-from blockjac.rules.complex_numbers import REAL_LINEAR
+from blockjac.rules.complex_linear import REAL_LINEAR
 from blockjac.rules.fallback import packed, unpacked
 
 pytestmark = pytest.mark.slow

@@ -18,14 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
 from blockjac.algebra.sums import summed
 from blockjac.base import compat
-from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
+from blockjac.blocks import Block, Term, add, star
 from blockjac.graph.graph import Equation
 from blockjac.graph.primitives import named
 from blockjac.operators.operator import Operator, OperatorGroup
+from blockjac.rules.complex_linear import REAL_LINEAR, conjugate, part_of, placed_part
 from blockjac.rules.complex_parts import (
     as_parts,
     as_row,
@@ -35,17 +34,13 @@ from blockjac.rules.complex_parts import (
     is_complex_term,
     realified,
 )
-from blockjac.rules.fallback import real_dtype, vertex_shape
+from blockjac.rules.fallback import real_dtype
 from blockjac.rules.fourier import FourierTransform
 from blockjac.rules.registry import (
     OPERATOR_RULES,
     RULES,
     OperatorRule,
     Rows,
-    labels_of,
-    made,
-    over,
-    plain,
 )
 from blockjac.rules.running import RunningSum
 from blockjac.terms.block import rebuilt
@@ -197,63 +192,6 @@ class Holomorphic(OperatorGroup):
 # Maps that are linear in the parts
 
 
-def _same_part(out: Any, operand: Any) -> Block:
-    """`out = z`."""
-    shape = vertex_shape(operand)
-    del out
-    return Block.identity(shape, real_dtype(operand.dtype))
-
-
-def _part(place: int, out: Any, operand: Any) -> Block:
-    """`out = z[place]`, one of the parts."""
-    labels = plain(labels_of(out.shape))
-    term = Term((), labels, (Index(place), *labels))
-    return made(out.shape, vertex_shape(operand), real_dtype(operand.dtype), term)
-
-
-def _placed(place: int, out: Any, operand: Any) -> Block:
-    """`out[place] = x`, nothing in the other part."""
-    labels = plain(labels_of(operand.shape))
-    term = Term((), (Index(place), *labels), labels)
-    return made(vertex_shape(out), operand.shape, operand.dtype, term)
-
-
-def _conjugate(out: Any, operand: Any) -> Block:
-    """`out = (re, -im)`; JAX's conj of a real number is a complex one."""
-    if not is_complex(operand):
-        return _placed(0, out, operand)
-    dtype = real_dtype(operand.dtype)
-    labels = [Label(2), *labels_of(operand.shape)]
-    signs = Factor(jnp.asarray([1, -1], dtype), (labels[0],))
-    shape = vertex_shape(operand)
-    return made(shape, shape, dtype, Term((signs,), plain(labels), plain(labels)))
-
-
-def _absolute(out: Any, operand: Any) -> Block:
-    """`d |z| = (re, im) / |z|`, and 0 where z is 0, as in JAX."""
-    part, *labels = Label(2), *labels_of(operand.shape)
-    size = jnp.where(out == 0, jnp.ones_like(out), out)
-    # Stacked last: XLA sees through a part of what was stacked.
-    slopes = jnp.stack([operand.real / size, operand.imag / size])
-    factor = over(slopes, [part, *labels], out.dtype)
-    term = Term((factor,), plain(labels), plain([part, *labels]))
-    return made(out.shape, vertex_shape(operand), out.dtype, term)
-
-
-def _converted(out: Any, operand: Any) -> Block:
-    """Another precision, a complex number with no imaginary part, or the real part of one."""
-    if is_complex(out) and is_complex(operand):
-        return _same_part(out, operand)
-    return _placed(0, out, operand) if is_complex(out) else _part(0, out, operand)
-
-
-REAL_LINEAR: dict[str, Callable[[Any, Any], Block]] = {
-    "abs": _absolute,
-    "convert_element_type": _converted,
-}
-"""Rules of their own where complex numbers take part, for primitives of real numbers too."""
-
-
 # The Fourier transform
 
 
@@ -289,12 +227,12 @@ def _linear(*edges: Callable[[Equation, Any, Any], Any]) -> OperatorRule:
     return OperatorRule(_evaluate, rows)
 
 
-OPERATOR_RULES["real"] = _linear(lambda _, out, operand: _part(0, out, operand))
-OPERATOR_RULES["imag"] = _linear(lambda _, out, operand: _part(1, out, operand))
-OPERATOR_RULES["conj"] = _linear(lambda _, out, operand: _conjugate(out, operand))
+OPERATOR_RULES["real"] = _linear(lambda _, out, operand: part_of(0, out, operand))
+OPERATOR_RULES["imag"] = _linear(lambda _, out, operand: part_of(1, out, operand))
+OPERATOR_RULES["conj"] = _linear(lambda _, out, operand: conjugate(out, operand))
 OPERATOR_RULES["complex"] = _linear(
-    lambda _, out, operand: _placed(0, out, operand),
-    lambda _, out, operand: _placed(1, out, operand),
+    lambda _, out, operand: placed_part(0, out, operand),
+    lambda _, out, operand: placed_part(1, out, operand),
 )
 OPERATOR_RULES["fft"] = _linear(
     lambda equation, out, operand: Operator(FourierTransform(equation, out, operand), 0, 0)
