@@ -10,7 +10,8 @@ import jax
 from blockjac.base.compat import jax_array
 from blockjac.errors import RuleError
 from blockjac.rules import registry
-from blockjac.rules.user_rules import check_dtypes, elementwise_rule, function_with_rule, named
+from blockjac.rules.user_rules import elementwise_rule, function_with_rule
+from blockjac.rules.validation import check_dtypes, named
 
 DEFINED: dict[str, Any] = {}
 """The primitive objects that `define` was given, by name, so that `check` can bind them."""

@@ -23,7 +23,7 @@ from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term
 from blockjac.errors import RuleError
 from blockjac.rules import registry
 from blockjac.rules.building import made, scaling
-from blockjac.rules.validation import check_derivative
+from blockjac.rules.validation import check_derivative, check_dtypes, named
 
 Axes = tuple[tuple[int | None, ...], ...]
 """For each `jax.vmap` around a call, the batch axis of each operand, the innermost first."""
@@ -216,40 +216,6 @@ def _structural(
         return rows(outs, [*map(compat.jax_array, leaves)], tree, static, axes)
 
     return structural
-
-
-def named(name: str, rule: Callable[..., Any]) -> Callable[..., Any]:
-    """The rule, with the primitive's name in its errors."""
-
-    @functools.wraps(rule)
-    def called(*args: Any, **keywords: Any) -> Any:
-        """Call the rule, and turn any error of its own into a RuleError."""
-        try:
-            return rule(*args, **keywords)
-        except RuleError:
-            raise
-        except Exception as error:
-            raise RuleError(
-                f"the rule for {name!r} raised {type(error).__name__}: {error}"
-            ) from error
-
-    return called
-
-
-def check_dtypes(name: str, row: Any, operands: Sequence[Any]) -> None:
-    """Raise unless each block of a row has its operand's dtype.
-
-    Raises:
-        RuleError: names the rule, the operand, and both dtypes.
-    """
-    if not isinstance(row, tuple | list):
-        return  # refused where the blocks are counted
-    for position, (block, operand) in enumerate(zip(row, operands, strict=False)):
-        if isinstance(block, Block) and block.dtype != operand.dtype:
-            raise RuleError(
-                f"the rule for {name!r} must give a block of {operand.dtype} for operand "
-                f"{position}, but gave one of {block.dtype}"
-            )
 
 
 def _parts(name: str, what: str, tree: Any, answer: Any) -> list[Any]:

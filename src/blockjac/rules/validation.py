@@ -1,10 +1,12 @@
-"""Check what a rule returns by counts and shapes alone, so that errors name the rule."""
+"""Check what a rule returns by counts, shapes, and dtypes alone, and name the rule in errors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from blockjac.blocks import Block
 from blockjac.errors import RuleError
 
 
@@ -90,3 +92,37 @@ def check_derivative(name: str, values: Any, position: int, out: Any) -> None:
             f"{tuple(shape)}, which must be the result's shape {tuple(out.shape)}, with axes of "
             "size 1 where it is constant, or ()"
         )
+
+
+def named(name: str, rule: Callable[..., Any]) -> Callable[..., Any]:
+    """The rule, with the primitive's name in its errors."""
+
+    @functools.wraps(rule)
+    def called(*args: Any, **keywords: Any) -> Any:
+        """Call the rule, and turn any error of its own into a RuleError."""
+        try:
+            return rule(*args, **keywords)
+        except RuleError:
+            raise
+        except Exception as error:
+            raise RuleError(
+                f"the rule for {name!r} raised {type(error).__name__}: {error}"
+            ) from error
+
+    return called
+
+
+def check_dtypes(name: str, row: Any, operands: Sequence[Any]) -> None:
+    """Raise unless each block of a row has its operand's dtype.
+
+    Raises:
+        RuleError: names the rule, the operand, and both dtypes.
+    """
+    if not isinstance(row, tuple | list):
+        return  # refused where the blocks are counted
+    for position, (block, operand) in enumerate(zip(row, operands, strict=False)):
+        if isinstance(block, Block) and block.dtype != operand.dtype:
+            raise RuleError(
+                f"the rule for {name!r} must give a block of {operand.dtype} for operand "
+                f"{position}, but gave one of {block.dtype}"
+            )
