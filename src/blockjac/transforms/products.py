@@ -147,5 +147,4 @@ def _pulled_back(call: Call, name: str, kept: list[Any], *cotangents: Any) -> tu
             "the value: for a function that returns a tuple, one tuple"
         )
     given = result_cotangents(call, cotangents[0])
-    rows = answered(Pullback(call.count, call.smooth), call, kept, given)
-    return call.argument_tree(rows)
+    return call.argument_tree(answered(Pullback(call.count, call.smooth), call, kept, given))
