@@ -107,3 +107,60 @@ def test_the_effort_of_planning_grows_with_the_depth_and_no_faster():
         order = choose_order("auto", linear, write=True)
         efforts.append(price(linear.edges, order, write=True).effort)
     assert efforts[1] <= 2.1 * efforts[0]
+
+
+# Orders of the user's own
+
+
+def by_degree(edges, vertices):
+    """Always a vertex with the fewest edges, on a graph that is used up."""
+    order = []
+    while len(order) < len(vertices):
+        vertex = min(
+            (vertex for vertex in vertices if vertex not in order),
+            key=lambda vertex: len(edges.entering[vertex]) + len(edges.leaving[vertex]),
+        )
+        order.append(vertex)
+        edges.remove(vertex)
+        edges.entering[vertex] = edges.leaving[vertex] = {}
+    return order
+
+
+@pytest.mark.parametrize("transform", [blockjac.jacobian, blockjac.hessian])
+def test_a_function_is_an_order(transform):
+    (fun, x), _ = chain(4, 3, 5, 2), None
+    scalar = fun if transform is blockjac.jacobian else lambda x: jnp.sum(jnp.sin(fun(x)))
+    own = {blockjac.jacobian: jax.jacrev, blockjac.hessian: jax.hessian}[transform](scalar)(x)
+    np.testing.assert_allclose(transform(scalar, order=by_degree)(x), own, rtol=1e-9, atol=1e-11)
+
+
+def test_a_plan_by_a_function_has_its_name_and_its_vertices():
+    fun, x = chain(4, 3, 2)
+    asked = []
+
+    def forwards(edges, vertices):
+        asked.append(len(vertices))
+        edges.leaving.clear()  # a copy
+        return list(vertices)[::-1]
+
+    plan = blockjac.plan(fun, order=forwards)(x)
+    assert plan.method == "forwards"
+    assert plan.order == blockjac.plan(fun, order="forward")(x).order
+    assert asked
+    assert set(asked) == {len(plan.order)}
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        (lambda edges, vertices: vertices[1:], r"each of the \d+ vertices.*missing: "),
+        (lambda edges, vertices: [*vertices, vertices[0]], r"twice: "),
+        (lambda edges, vertices: None, r"order=<lambda> must return the vertices.*returned None"),
+        (lambda edges, vertices: ["a"], r"must return the vertices.*returned \['a'\]"),
+        (blockjac.Search, r"order is <class .*Search'>, but must be one of 'auto'"),
+    ],
+)
+def test_a_function_that_finds_no_order_is_refused(order, message):
+    fun, x = chain(4, 3, 2)
+    with pytest.raises(ValueError, match=message):
+        blockjac.jacobian(fun, order=order)(x)

@@ -7,7 +7,8 @@ structure alone, and counts operations and bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast, get_args
 
 from blockjac.algebra.cost import OverBudget
@@ -29,8 +30,11 @@ from blockjac.planning.price import price, result_edges
 Name = Literal["auto", "reverse", "forward", "greedy", "search"]
 """The orders that have one."""
 
-Order = Name | Search | tuple[int, ...]
-"""A name, a search, or the vertices themselves."""
+OrderFunction = Callable[[EliminationGraph, Sequence[Vertex]], Sequence[Vertex]]
+"""From the edges at a point and the vertices to eliminate, last computed first, to an order."""
+
+Order = Name | Search | tuple[int, ...] | OrderFunction
+"""A name, a search, the vertices themselves, or a function that finds them."""
 
 NAMES: tuple[Name, ...] = get_args(Name)
 
@@ -49,6 +53,8 @@ def check_order(order: Any) -> Order | Plan:
     """
     if isinstance(order, Search | Plan) or (isinstance(order, str) and order in NAMES):
         return order
+    if callable(order) and not isinstance(order, type):
+        return cast("OrderFunction", order)
     vertices: tuple[Any, ...] = ()
     if isinstance(order, Sequence) and not isinstance(order, str):
         vertices = tuple(cast("Sequence[Any]", order))
@@ -56,7 +62,8 @@ def check_order(order: Any) -> Order | Plan:
         return vertices
     raise OrderError(
         f"order is {order!r}, but must be one of {', '.join(map(repr, NAMES))}, a "
-        "blockjac.Search(...), a Plan, or the vertices that a plan prints, each once"
+        "blockjac.Search(...), a Plan, the vertices that a plan prints, each once, or a function "
+        "of edges and vertices that finds them"
     )
 
 
@@ -65,7 +72,7 @@ def choose_order(order: Order, linear: LinearizedGraph, write: bool) -> list[Ver
 
     Args:
         order: "reverse", "forward", "greedy"; "auto": the cheapest of them by predicted time;
-            a search; or the vertices.
+            a search; the vertices; or a function that finds them.
         linear: the function at a point, with its results as vertices.
         write: whether the answer will be written out dense, which then is part of the price.
 
@@ -75,9 +82,9 @@ def choose_order(order: Order, linear: LinearizedGraph, write: bool) -> list[Ver
     active, edges = linear.active, linear.edges
     reverse = active.reverse_order
     if isinstance(order, tuple):
-        given = _given(order, reverse)
-        _check_whole(given, active)
-        return given
+        vertices = _checked(order, reverse)
+        _check_whole(vertices, active)
+        return vertices
     if order == "reverse":
         check_backwards(active)
     if order == "reverse" or not reverse:
@@ -89,6 +96,8 @@ def choose_order(order: Order, linear: LinearizedGraph, write: bool) -> list[Ver
         return reverse
     if goes_forwards(active):
         return list(active.forward_order)
+    if callable(order):
+        return _checked(_found(order, edges, reverse), reverse)
     if order == "greedy":
         return greedy_order(edges, reverse)
     if order == "search" or isinstance(order, Search):
@@ -123,8 +132,27 @@ def _check_whole(order: list[Vertex], active: ActiveGraph) -> None:
         )
 
 
-def _given(order: tuple[int, ...], wanted: Sequence[Vertex]) -> list[Vertex]:
-    """The vertices that the user listed, if each of those to eliminate is there once."""
+def _found(
+    order: OrderFunction, edges: EliminationGraph, reverse: Sequence[Vertex]
+) -> tuple[int, ...]:
+    """The vertices that a function of the user's finds, on a copy of the graph.
+
+    Raises:
+        OrderError: if it returns anything but vertices.
+    """
+    vertices: Any = order(edges.copy(), tuple(reverse))
+    try:
+        return tuple(operator.index(vertex) for vertex in vertices)
+    except TypeError:
+        name = getattr(order, "__name__", repr(order))
+        raise OrderError(
+            f"order={name} must return the vertices to eliminate, each once, as ints, but "
+            f"returned {vertices!r}"
+        ) from None
+
+
+def _checked(order: tuple[int, ...], wanted: Sequence[Vertex]) -> list[Vertex]:
+    """The vertices of an order, if each of those to eliminate is there once."""
     if sorted(order) != sorted(wanted):
         missing = sorted(set(wanted) - set(order))
         unknown = sorted(set(order) - set(wanted))
@@ -166,6 +194,3 @@ def _is_wide_gradient(edges: EliminationGraph) -> bool:
     return (
         all(edge.out_shape == () for _, edge in results) and len({head for head, _ in results}) == 1
     )
-
-
-# Orders that are found by playing

@@ -40,7 +40,8 @@ def jacobian(
         allow_int: whether integer inputs are allowed; their Jacobian is zero, of dtype float0.
         order: the order of elimination: "reverse", "forward", "greedy", "auto" (the cheapest of
             these in predicted time), "search" or a `Search`, the vertices that a plan prints, each
-            once, or a `Plan`: then the function is traced once for its shapes, as under `jax.jit`.
+            once, a function that finds them, or a `Plan`: then the function is traced once for its
+            shapes, as under `jax.jit`.
         max_bytes: of memory, arguments and result included; default a share of the machine's. What
             would take more is computed in chunks where that makes it fit, and refused otherwise.
         chunk_size: how many rows (or columns, where these are fewer) to compute in one pass; "auto"

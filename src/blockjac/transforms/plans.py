@@ -60,7 +60,8 @@ def plan(
         argnums: which positional arguments to differentiate.
         has_aux: whether `fun` returns `(value, aux)`.
         order: "auto" (the cheapest in predicted time of those that are tried), "reverse",
-            "forward", "greedy", "search", a `Search`, another `Plan`, or vertices.
+            "forward", "greedy", "search", a `Search`, another `Plan`, vertices, or a function that
+            finds them.
         dense: whether the answer is written out, as by `jacobian`; False for `block_jacobian`.
 
     Returns:
@@ -100,7 +101,7 @@ def _method(order: Any) -> str:
         return order.method
     if isinstance(order, str | Search):
         return str(order)
-    return "given"
+    return getattr(order, "__name__", type(order).__name__) if callable(order) else "given"
 
 
 @dataclass
