@@ -298,6 +298,18 @@ def test_trees_of_masks_and_axes_keep_every_leaf():
     np.testing.assert_array_equal(found, [block.dense(), 2 * block.dense()])
 
 
+def test_the_names_of_sparse_arrays_give_the_entries():
+    block = Block.diag(jnp.arange(1.0, 4.0))
+    assert isinstance(block.todense(), jax.Array)
+    assert type(block.toarray()) is np.ndarray
+    np.testing.assert_array_equal(block.todense(), block.dense())
+    np.testing.assert_array_equal(block.toarray(), block.dense())
+    whole = blockjac.block_hessian(lambda p: jnp.sum(p["a"] ** 2) * p["b"])(
+        {"a": jnp.arange(1.0, 3.0), "b": jnp.array(2.0)}
+    )
+    np.testing.assert_array_equal(whole.toarray(), whole.dense())
+
+
 def test_numpy_gets_the_entries_written_out():
     block = blockjac.block_jacobian(lambda x: x[1:] * x[:-1])(jnp.arange(1.0, 5.0))
     array = np.asarray(block)

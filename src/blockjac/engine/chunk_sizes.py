@@ -24,11 +24,11 @@ from blockjac.planning.directions import is_forward
 from blockjac.rules.fallback import vertex_shape
 
 ChunkSize = int | Literal["auto"] | None
-"""Rows or columns in a pass: so many, as many as fit, or all together where they fit."""
+"""Rows or columns per pass: a number, as many as fit, or all together where they fit."""
 
 
 CLOSE = 2
-"""A program that is foretold to take this many times less than it may is taken to fit."""
+"""A program that is predicted to take this many times less than it may is taken to fit."""
 
 
 TRIALS = 4
@@ -134,9 +134,9 @@ def _at_most(graph: Graph, computation: Jacobian) -> int:
 
 def _fits(computation: Jacobian | Chunked, graph: Graph, limit: int) -> bool:
     """Whether a program stays within the limit; where that is close, the compiler is asked."""
-    foretold = _peak(computation, graph)
-    return foretold <= limit and (
-        foretold * CLOSE <= limit or _compiled(computation, graph) <= limit
+    predicted = _peak(computation, graph)
+    return predicted <= limit and (
+        predicted * CLOSE <= limit or _compiled(computation, graph) <= limit
     )
 
 

@@ -44,6 +44,22 @@ class MatrixInterface(abc.ABC):
     def dense(self, max_bytes: int | None = None) -> Any:
         """All entries as one array."""
 
+    def todense(self) -> jax.Array:
+        """All entries as one array: `dense()`, under the name that sparse arrays of JAX have."""
+        return self.dense()
+
+    def toarray(self) -> np.ndarray:
+        """All entries as one array of NumPy, as sparse arrays of scipy have it.
+
+        Examples:
+            >>> import jax.numpy as jnp
+            >>> from blockjac import Block
+            >>> Block.diag(jnp.array([1.0, 2.0])).toarray()
+            array([[1., 0.],
+                   [0., 2.]], dtype=float32)
+        """
+        return np.asarray(self.dense())
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """The dense array that NumPy gets from `np.asarray`.
 

@@ -227,7 +227,7 @@ def _check_losses(call: Call) -> None:
     if len(shapes) != 1 or len(shapes[0]) != 1:
         found = shapes[0] if len(shapes) == 1 else f"{len(shapes)} arrays {shapes}"
         raise BlockShapeError(
-            f"{call.name} needs one loss an example, an array of shape (N,), but "
+            f"{call.name} needs one loss per example, an array of shape (N,), but "
             f"{call.graph_name!r} gives {found}; sum "
             "over all other axes, and not over the examples"
         )
