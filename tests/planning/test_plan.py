@@ -78,7 +78,7 @@ def of_the_elimination(function, argnums, arguments, plan):
     return whole.flops - apart
 
 
-@pytest.mark.parametrize("order", ORDERS, ids=str)
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: getattr(order, "__name__", str(order)))
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_predicted_operations_are_those_that_are_emitted(name, order):
     function, argnums, arguments = FUNCTIONS[name]
