@@ -162,17 +162,23 @@ class MapGroup(OperatorGroup):
 
     def _transposed(self) -> MapGroup:
         """The transposed Jacobian: outputs and inputs change places."""
-        transposed = self.changed(
-            out_shapes=self.wrt_shapes,
-            wrt_shapes=self.out_shapes,
-            dtypes=self.out_dtypes,
-            out_dtypes=self.dtypes,
-            pull=self.push,
-            push=self.pull,
-            row_axes=self.column_axes,
-            column_axes=self.row_axes,
-            is_backwards_only=False,
-        )
+        # Not one of a subclass, whose own passes are for its own outputs and inputs.
+        transposed = MapGroup(
+            self.wrt_shapes,
+            self.out_shapes,
+            self.out_dtypes,
+            self.dtypes,
+            self.push,
+            self.pull,
+            self.name,
+            self.column_axes,
+            self.row_axes,
+            self.uniform,
+            self.structured,
+            self.place,
+            self.takes_none,
+            self.unknown,
+        ).changed(equation=self.equation, whole=self.whole)
         transposed._blocks.update(
             {(column, row): block.T for (row, column), block in self._blocks.items()}
         )
