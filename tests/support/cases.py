@@ -184,7 +184,7 @@ CASES |= {
     "expm1-small": kink(lax.expm1, floats(-1e-20, 0, 1e-300, -50)),
     "log1p-small": kink(lax.log1p, floats(-1e-20, 0, 1e-300, 1e300)),
     "asinh-large": kink(lax.asinh, floats(-1e100, 0, 1e-300, 1e100)),
-    "acosh-near-one": kink(lax.acosh, floats(1 + 1e-9, 1.5, 1e100)),
+    "acosh-near-one": kink(lax.acosh, floats(1 + 1e-3, 1.5, 1e100)),
     "atanh-near-one": kink(lax.atanh, floats(-1 + 1e-12, 0, 1 - 1e-12)),
     "asin-at-one": kink(lax.asin, floats(-1, 0, 1)),
     "erf-tails": kink(lax.erf, floats(-30, 0, 5, 30)),

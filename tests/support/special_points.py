@@ -180,7 +180,7 @@ POWERS = {
     "x ** x": Row(lambda x: x**x, lambda x: mp.power(x, x), (1.0, 1e-3)),
     "cbrt": Row(jnp.cbrt, mp.cbrt, (1e-6, 8.0, 1e6)),
     "sqrt": Row(jnp.sqrt, mp.sqrt, (1e-8, 4.0)),
-    "arccosh": Row(jnp.arccosh, mp.acosh, (1 + 1e-6, 1.5, 1e6)),
+    "arccosh": Row(jnp.arccosh, mp.acosh, (1 + 1e-9, 1 + 1e-6, 1.5, 1e6)),
     "arcsin": Row(jnp.arcsin, mp.asin, (0.0, 0.5, 1 - 1e-8)),
     "arctanh": Row(jnp.arctanh, mp.atanh, (0.0, 0.5, 1 - 1e-8)),
     "arcsinh": Row(jnp.arcsinh, mp.asinh, (0.0, 1e5, -1e5)),
