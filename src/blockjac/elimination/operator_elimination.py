@@ -53,7 +53,7 @@ class OperatorElimination:
 
     def is_pulled(self, pending: Container[Vertex]) -> bool:
         """Whether the edges that leave the results can be pulled back now, at no higher cost."""
-        if not self.group.can_pull or not self._rows_are_last():
+        if self.group.edge_by_edge or not self.group.can_pull or not self._rows_are_last():
             return False
         if not self.group.can_push or any(tail in pending for tail in self.columns):
             return True
@@ -71,7 +71,9 @@ class OperatorElimination:
 
     def is_pushed(self, pending: Container[Vertex]) -> bool:
         """Whether every edge that enters the operands is final."""
-        return self.group.can_push and not any(tail in pending for tail in self.columns)
+        if self.group.edge_by_edge or not self.group.can_push:
+            return False
+        return not any(tail in pending for tail in self.columns)
 
     def _edge_from(self, tail: Vertex) -> Operator:
         return self._own(self.edges.leaving[tail])[0][1]

@@ -57,10 +57,13 @@ class OperatorGroup(metaclass=_Frozen):
         whole: whether each row (or column) of what goes in has to go in as it is, zeros too.
         carries: whether the map is a program of its own, through which a block passes in one form
             in which all but deltas is dense.
+        edge_by_edge: whether its one edge is eliminated as a block is, in the order that was asked
+            for: what passes through keeps its structure, so that nothing is gained the other way.
     """
 
     whole: bool = False
     carries: ClassVar[bool] = False
+    edge_by_edge: ClassVar[bool] = False
 
     def __init__(
         self,

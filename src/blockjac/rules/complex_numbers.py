@@ -129,6 +129,8 @@ def _on_parts(edge: Any, out: Any, operand: Any) -> Any:
 class Holomorphic(OperatorGroup):
     """A complex Jacobian that acts on parts, by complex arithmetic; its structure is kept."""
 
+    edge_by_edge = True
+
     def __init__(self, jacobian: Block) -> None:
         dtype = real_dtype(jacobian.dtype)
         super().__init__(

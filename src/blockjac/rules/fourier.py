@@ -41,6 +41,8 @@ class FourierTransform(OperatorGroup):
         operand: the operand, or its shape and dtype.
     """
 
+    edge_by_edge = True
+
     def __init__(self, equation: Equation, out: Any, operand: Any) -> None:
         super().__init__(
             out_shapes=[vertex_shape(out)],
