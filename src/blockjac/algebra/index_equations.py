@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from blockjac.algebra import arrays
+from blockjac.algebra import arrays, index_arrays
 from blockjac.algebra.answers import answered
 from blockjac.algebra.index_arrays import (
-    LARGEST_KNOWN,
     divided_lookup,
     equal,
     in_range,
@@ -450,7 +449,7 @@ def _known_digits(system: IndexEquations, left: Index, right: Index, size: int) 
         digits, labels = radix(other), one.labels
         if one.lookup is None or not is_known(one) or digits is None or len(digits) == 1:
             continue
-        if set(digits) & set(labels) or arrays.numel(labels) > LARGEST_KNOWN:
+        if set(digits) & set(labels) or arrays.numel(labels) > index_arrays.LARGEST_KNOWN:
             continue
         limit = min(arrays.numel(digits), size)
         if not one.within(limit):

@@ -24,9 +24,10 @@ from blockjac.graph.known_zeros import FACTORS
 from blockjac.operators.operator import Edge, Operator, OperatorGroup
 from blockjac.operators.tied import RepeatedGroup
 from blockjac.rules import RULES
+from blockjac.rules.building import known, scaling
 from blockjac.rules.complex_numbers import complex_rule
 from blockjac.rules.in_place import applied
-from blockjac.rules.registry import Rule, known, scaling
+from blockjac.rules.registry import Rule
 from blockjac.terms.block import arrays_of, rebuilt
 
 

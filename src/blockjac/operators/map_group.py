@@ -6,16 +6,15 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from blockjac.algebra import arrays
 from blockjac.algebra.backend import backend
 from blockjac.algebra.losses import Unknown, is_following, is_full, several
+from blockjac.algebra.term_product import cast_term
 from blockjac.errors import report_lost_structure
 from blockjac.operators.batched_map import through
 from blockjac.operators.joint_map import through_jointly
 from blockjac.operators.linear_map import LinearMap, Side
 from blockjac.operators.operator import OperatorGroup, added, cheapest, present
 from blockjac.terms.block import Block, rebuilt
-from blockjac.terms.term import Term
 
 Arrays = Sequence[Any]
 Names = Sequence[Sequence[Hashable]]
@@ -211,13 +210,5 @@ def _typed(block: Block, dtype: Any) -> Block:
     """The block with its numbers in another dtype; masks stay masks."""
     if block.dtype == dtype:
         return block
-    terms = [
-        Term(
-            tuple(one if arrays.is_mask(one) else arrays.cast(one, dtype) for one in term.factors),
-            term.out,
-            term.wrt,
-            term.coefficient,
-        )
-        for term in block.terms
-    ]
+    terms = [cast_term(term, dtype) for term in block.terms]
     return rebuilt(block.out_shape, block.wrt_shape, dtype, terms)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blockjac.operators.joint_map import through_jointly
-from blockjac.operators.linear_map import LinearMap
 from blockjac.operators.map_group import MapGroup
 from blockjac.operators.operator import present
 from blockjac.terms.block import Block, rebuilt
@@ -21,15 +20,14 @@ class CompleteGroup(MapGroup):
 
     whole = True
 
-    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
-        """`sum over outputs of cotangent star J`, for each input; None for no cotangent."""
-        given = present(cotangents)
-        if not given:
-            return [None] * len(self.wrt_shapes)
-        self._tell_of(given)
-        if not self.can_pull:
-            return self.pull_by_blocks(given)
-        return _through(given, self._backward())
+    def _is_wide(self, given: dict[int, Block]) -> bool:
+        """Its blocks are no way round: what goes in goes in whole."""
+        del given
+        return False
+
+    def _pull_applied(self, given: dict[int, Block]) -> list[Block | None]:
+        """By one pass for all outputs."""
+        return self._pull_jointly(given)
 
     def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
         """`sum over inputs of J star tangent`, for each output; None for no tangent."""
@@ -40,13 +38,9 @@ class CompleteGroup(MapGroup):
         flipped = {place: block.T for place, block in given.items()}
         dtype = next(iter(given.values())).dtype
         return [
-            None
-            if block is None
-            else rebuilt(block.wrt_shape, block.out_shape, dtype, block.T.terms)
-            for block in _through(flipped, self._forward())
+            rebuilt(block.wrt_shape, block.out_shape, dtype, block.T.terms)
+            for block in through_jointly(
+                [*flipped.values()],
+                self._forward().only([*flipped], range(len(self.out_shapes))),
+            )
         ]
-
-
-def _through(given: dict[int, Block], linear: LinearMap) -> list[Block | None]:
-    outputs = range(len(linear.made.shapes))
-    return [*through_jointly([*given.values()], linear.only([*given], outputs))]

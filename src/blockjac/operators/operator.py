@@ -3,7 +3,7 @@
 An `OperatorGroup` stands for all blocks of one equation at once, since one backward (or forward)
 pass gives them together; an `Operator` is one of them and what an edge of the graph holds. Where
 the equation acts on each value of an axis apart, as linear algebra does on each matrix of a batch,
-the group names that axis, and blocks that pass through keep what they have there; see `applying`.
+the group names that axis, and blocks that pass through keep what they have there: `batched_map`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError, dataclass
 from typing import Any, ClassVar, Self
 
@@ -23,9 +23,6 @@ from blockjac.algebra.losses import (
 )
 from blockjac.algebra.star import star
 from blockjac.terms.block import Block
-
-Arrays = Sequence[Any]
-Names = Sequence[Sequence[Hashable]]
 
 
 class _Frozen(ABCMeta):

@@ -82,7 +82,7 @@ def choose_order(order: Order, linear: LinearizedGraph, write: bool) -> list[Ver
     active, edges = linear.active, linear.edges
     reverse = active.reverse_order
     if isinstance(order, tuple):
-        vertices = _checked(order, reverse)
+        vertices = _checked(cast("tuple[int, ...]", order), reverse)
         _check_whole(vertices, active)
         return vertices
     if order == "reverse":

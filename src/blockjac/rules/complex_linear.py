@@ -8,16 +8,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from blockjac.blocks import Block, Factor, Index, Label, Term
+from blockjac.rules.building import labels_of, made, over, plain
 from blockjac.rules.complex_parts import (
     is_complex,
 )
 from blockjac.rules.fallback import real_dtype, vertex_shape
-from blockjac.rules.registry import (
-    labels_of,
-    made,
-    over,
-    plain,
-)
 
 
 def _same_part(out: Any, operand: Any) -> Block:

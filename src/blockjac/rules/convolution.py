@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.algebra import arrays
 from blockjac.algebra.backend import backend, planning
 from blockjac.algebra.star import star
 from blockjac.algebra.sums import summed
+from blockjac.algebra.term_product import cast_term
 from blockjac.base import compat
 from blockjac.blocks import Block, Term
 from blockjac.graph.graph import Equation
@@ -26,9 +26,10 @@ from blockjac.operators.batched_map import through
 from blockjac.operators.linear_map import LinearMap, Side
 from blockjac.operators.map_group import MapGroup
 from blockjac.operators.operator import OperatorGroup
+from blockjac.rules.building import labels_of, plain
 from blockjac.rules.convolution_map import EXAMPLE, Convolution
 from blockjac.rules.fallback import BY_JAX
-from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows, labels_of, plain
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows
 from blockjac.terms.block import delta_pairs, rebuilt
 
 
@@ -96,7 +97,7 @@ class OneOperand(MapGroup):
         for term in block.terms:
             one = rebuilt(block.out_shape, block.wrt_shape, block.dtype, [term])
             sent = _cheapest(self._ways(one, backwards))
-            terms += [_typed(made, dtype) for made in sent.terms]
+            terms += [cast_term(made, dtype) for made in sent.terms]
         return summed(block.out_shape, shape, np.dtype(dtype), terms)
 
     def _ways(self, block: Block, backwards: bool) -> list[Callable[[], Block]]:
@@ -169,12 +170,6 @@ class BothOperands(OperatorGroup):
             if pushed is not None:
                 total = pushed if total is None else total + pushed
         return [total]
-
-
-def _typed(term: Term, dtype: Any) -> Term:
-    """The term with its numbers in another dtype; masks stay masks."""
-    factors = (one if arrays.is_mask(one) else arrays.cast(one, dtype) for one in term.factors)
-    return replace(term, factors=tuple(factors))
 
 
 def _cheapest(ways: Sequence[Callable[[], Block]]) -> Block:

@@ -9,7 +9,8 @@ from jax import lax
 
 from blockjac.blocks import Block, Label, Term
 from blockjac.operators.operator import Operator
-from blockjac.rules.registry import labels_of, made, over, plain, rule
+from blockjac.rules.building import labels_of, made, over, plain
+from blockjac.rules.registry import rule
 from blockjac.rules.running import MAX_WRITTEN, Combination, Running, RunningSum, precedes
 
 

@@ -18,6 +18,7 @@ from blockjac.base import compat
 from blockjac.blocks import Block, Factor, Label, Term
 from blockjac.graph.graph import Equation
 from blockjac.operators.operator import OperatorGroup
+from blockjac.rules.building import labels_of, plain
 from blockjac.rules.complex_parts import (
     as_any_row,
     as_parts,
@@ -25,10 +26,6 @@ from blockjac.rules.complex_parts import (
     is_complex,
 )
 from blockjac.rules.fallback import real_dtype, vertex_shape
-from blockjac.rules.registry import (
-    labels_of,
-    plain,
-)
 from blockjac.terms.block import rebuilt
 
 

@@ -19,31 +19,8 @@ import numpy as np
 
 from blockjac.errors import RuleError
 from blockjac.graph.primitives import check_complete
-from blockjac.rules.building import known, labels_of, made, over, plain, scaling
+from blockjac.rules.building import scaling
 from blockjac.rules.validation import check_block, check_count, check_derivative
-
-__all__ = [
-    "OPERATOR_RULES",
-    "RULES",
-    "ZERO",
-    "Derivative",
-    "OperatorRule",
-    "Residuals",
-    "Rows",
-    "Rule",
-    "complete",
-    "edition",
-    "elementwise",
-    "kept",
-    "known",
-    "labels_of",
-    "made",
-    "over",
-    "plain",
-    "rule",
-    "scaling",
-    "zero",
-]
 
 Derivative = Callable[..., Any]
 Rows = list[list[Any]]
