@@ -17,7 +17,8 @@ from jax.interpreters import ad
 from blockjac.base import compat
 from blockjac.control_flow.checkpoint import SAVED
 from blockjac.graph.expand import EXPANSIONS
-from blockjac.graph.inline import CALLS, CALLS_WITH_RULES
+from blockjac.graph.inline import CALLS_WITH_RULES
+from blockjac.graph.primitives import CALLS
 from blockjac.rules.fallback import LEFT_TO_JAX
 from blockjac.rules.registry import OPERATOR_RULES, RULES, ZERO
 from blockjac.rules.user_rules import FUNCTIONS

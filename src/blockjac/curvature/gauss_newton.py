@@ -18,9 +18,9 @@ from jax.scipy.linalg import solve_triangular
 
 from blockjac.algebra.dense import dense
 from blockjac.algebra.star import star_along
+from blockjac.base.arrays import Shape
 from blockjac.base.compat import Tracer, is_traced
 from blockjac.blocks import Block, BlockMatrix, add, star, tree_vectors
-from blockjac.blocks.block_matrix import Shape
 from blockjac.blocks.grids import Rows, mirrored
 from blockjac.errors import BlockShapeError
 from blockjac.transforms.traced_once import Function

@@ -14,8 +14,8 @@ from blockjac.engine.auxiliary import Auxiliary, Record
 from blockjac.engine.leaves import float0_zeros
 from blockjac.errors import DifferentiationTypeError
 from blockjac.graph.graph import Graph
-from blockjac.graph.trace import is_inexact
-from blockjac.rules.complex_numbers import is_complex
+from blockjac.graph.linearity import is_inexact
+from blockjac.rules.complex_parts import is_complex
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ from blockjac.elimination.linearize import (
 from blockjac.elimination.residuals import residuals_of, restored_point
 from blockjac.engine.finish import NO_LIMIT, cotangent_of, finished, tangent_of
 from blockjac.graph.graph import Graph, Operand
-from blockjac.graph.trace import is_inexact
+from blockjac.graph.linearity import is_inexact
 from blockjac.planning import Order, choose_order
 from blockjac.planning.directions import (
     check_backwards,
@@ -39,8 +39,7 @@ from blockjac.planning.directions import (
     goes_forwards,
     has_one_way,
 )
-from blockjac.rules.complex_numbers import is_complex
-from blockjac.rules.complex_parts import complexified
+from blockjac.rules.complex_parts import complexified, is_complex
 from blockjac.rules.fallback import packed, real_dtype, vertex_shape
 
 Arrays = Sequence[Any]

@@ -12,7 +12,7 @@ from blockjac.elimination.evaluate import typed_as
 from blockjac.elimination.linearize import (
     LinearizedGraph,
 )
-from blockjac.rules.complex_numbers import complex_dtype, is_complex
+from blockjac.rules.complex_parts import complex_dtype, is_complex
 from blockjac.rules.fallback import real_dtype, unpacked
 
 NO_LIMIT = 2**62

@@ -20,8 +20,8 @@ from blockjac.errors import NoDerivativeError
 from blockjac.graph.custom_jvp import values_and_tangents
 from blockjac.graph.expand import expanded, ordinary_branch, replaced
 from blockjac.graph.graph import Atom, Equation, Graph, Literal, Operand
-from blockjac.graph.linearity import OWN_RULES, is_inexact, is_linear
-from blockjac.graph.primitives import CALLS
+from blockjac.graph.linearity import is_inexact, is_linear
+from blockjac.graph.primitives import CALLS, OWN_RULES
 
 CALLS_WITH_RULES = frozenset({"composite", "custom_vmap_call"})
 """Calls with a lowering or batching rule, inlined only if they are differentiated."""

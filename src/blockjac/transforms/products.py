@@ -16,7 +16,7 @@ from blockjac.engine.call import Call
 from blockjac.engine.computations import Pullback, Pushforward, Values
 from blockjac.engine.leaves import float0_zeros
 from blockjac.errors import BlockShapeError, DifferentiationTypeError
-from blockjac.graph.trace import is_inexact
+from blockjac.graph.linearity import is_inexact
 from blockjac.transforms.shell import answered
 from blockjac.transforms.tangents import check_tangents, moving_tangents, result_cotangents
 from blockjac.transforms.traced_once import Function, traced_once

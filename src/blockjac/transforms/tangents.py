@@ -14,7 +14,7 @@ from blockjac.engine.arguments import leaf_name
 from blockjac.engine.call import Call
 from blockjac.engine.leaves import dtype_of, is_array, is_real_array
 from blockjac.errors import BlockShapeError, DifferentiationTypeError
-from blockjac.graph.trace import is_inexact
+from blockjac.graph.linearity import is_inexact
 from blockjac.transforms.traced_once import Function
 
 
