@@ -232,7 +232,7 @@ class Price(Backend):
         masked: int = 0,
         scaled: int = 0,
     ) -> Factor:
-        cost = self.cost
+        cost = self._cost
         entries = numel(labels) + sum(factor.numel for factor in reads)
         cost.multiplications += multiplications + scaled
         cost.edge_products += multiplications + masked
@@ -250,7 +250,7 @@ class Price(Backend):
         operations: int = 0,
         moved: int = 0,
     ) -> Any:
-        self.cost.additions += additions
+        self._cost.additions += additions
         self.charge(operations, moved)
         return Abstract(tuple(shape), dtype)
 
@@ -266,7 +266,7 @@ class Price(Backend):
         run = once()
         self.charge(run.flops * times, run.bytes * times)
         if not is_structure_kept():
-            self.cost.contractions += run.contractions * times
+            self._cost.contractions += run.contractions * times
         return results()
 
     def select(self, emit: T, price: T) -> T:  # noqa: D102
@@ -282,15 +282,15 @@ class Price(Backend):
         pass
 
     def charge(self, operations: int, moved: int) -> None:  # noqa: D102
-        self.cost.operator_operations += operations
-        self.cost.bytes += moved
+        self._cost.operator_operations += operations
+        self._cost.bytes += moved
 
     def charge_contraction(self) -> None:  # noqa: D102
-        self.cost.contractions += 1
-        self.cost.spend(NEW)
+        self._cost.contractions += 1
+        self._cost.spend(NEW)
 
     def charge_edge_products(self, entries: int) -> None:  # noqa: D102
-        self.cost.edge_products += entries
+        self._cost.edge_products += entries
 
 
 _EMIT = Emit()

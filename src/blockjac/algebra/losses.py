@@ -117,8 +117,11 @@ def is_recording() -> bool:
 
 def is_following() -> bool:
     """Whether what is unknown is noted: as `is_recording`, and in a loop's first steps."""
-    record, cost = _record.get(), backend().cost
-    return record is not None and (cost is None or record.followed is cost)
+    record = _record.get()
+    if record is None:  # asked at every contraction
+        return False
+    cost = backend().cost
+    return cost is None or record.followed is cost
 
 
 @contextlib.contextmanager
