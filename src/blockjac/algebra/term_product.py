@@ -18,7 +18,8 @@ from blockjac.algebra.dense_axes import (
     with_one_window,
 )
 from blockjac.algebra.index_equations import Contradiction, IndexEquations, follows_digit
-from blockjac.algebra.losses import is_following, note_excess, term_places
+from blockjac.algebra.losses import is_following, note_excess
+from blockjac.algebra.place_counts import term_places
 from blockjac.algebra.tidy import tidy
 from blockjac.terms.block import Block
 from blockjac.terms.index import Label

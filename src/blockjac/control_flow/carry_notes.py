@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from blockjac.algebra.backend import planning
-from blockjac.algebra.losses import following, note_excess, note_joined, places_of
+from blockjac.algebra.losses import following, note_excess, note_joined
+from blockjac.algebra.place_counts import places_of
 from blockjac.blocks import Block
 from blockjac.control_flow.carry_structure import CarryStructure
 

@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from blockjac.algebra.backend import planning
-from blockjac.algebra.losses import (
-    at_equation,
-    is_following,
-    is_recording,
-    note_excess,
-    places_of,
-    several,
-)
+from blockjac.algebra.losses import at_equation, is_following, is_recording, note_excess
 from blockjac.algebra.outside import outside_parts
+from blockjac.algebra.place_counts import places_of, several
 from blockjac.algebra.star import star
 from blockjac.operators.operator import (
     Edge,

@@ -7,7 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from blockjac.algebra.backend import backend
-from blockjac.algebra.losses import Unknown, is_following, is_full, several
+from blockjac.algebra.losses import Unknown, is_following
+from blockjac.algebra.place_counts import is_full, several
 from blockjac.algebra.term_product import cast_term
 from blockjac.errors import report_lost_structure
 from blockjac.operators.batched_map import through

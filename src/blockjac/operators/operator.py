@@ -16,11 +16,8 @@ from dataclasses import FrozenInstanceError, dataclass
 from typing import Any, ClassVar, Self
 
 from blockjac.algebra.backend import backend, planned, settled
-from blockjac.algebra.losses import (
-    Unknown,
-    note,
-    several,
-)
+from blockjac.algebra.losses import Unknown, note
+from blockjac.algebra.place_counts import several
 from blockjac.algebra.star import star
 from blockjac.terms.block import Block
 
