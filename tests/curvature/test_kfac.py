@@ -210,6 +210,16 @@ def test_misuse():
         kfac(one_output, lambda Y, Q: Q - Y)(array(3), X, Y[:, 0])
 
 
+def test_a_loss_that_takes_the_outputs_first_is_told_the_order():
+    def swapped(Q, labels):
+        return jnp.sum(jnp.take_along_axis(jax.nn.log_softmax(Q), labels[:, None], 1))
+
+    with pytest.raises(TypeError) as caught:
+        kfac(lambda W, X: X @ W, swapped)(array(4, 3), array(3, 4), jnp.array([0, 1, 2]))
+    note = "blockjac.ggn calls loss(Y, outputs): the targets come first"
+    assert note in caught.value.__notes__
+
+
 def test_it_approximates_what_ggn_has():
     """The name promises no more: blocks between parameters are left out."""
     exact = ggn(network, cross_entropy)(PARAMS, X, Y).dense()

@@ -226,7 +226,7 @@ def test_a_plan_is_kept(tmp_path):
     plan.save(tmp_path / "chain.json")
     loaded = Plan.load(tmp_path / "chain.json")
     assert loaded == plan
-    assert str(loaded) == str(plan)
+    assert repr(loaded) == str(loaded) == str(plan)
     found = blockjac.jacobian(function, argnums, order=loaded)(*arguments)
     np.testing.assert_allclose(found[0], jax.jit(jax.jacrev(function))(*arguments), rtol=1e-10)
 

@@ -325,6 +325,12 @@ def test_numpy_gets_the_entries_written_out():
         jax.jit(lambda x: np.asarray(blockjac.block_jacobian(jnp.sin)(x)))(jnp.ones(3))
 
 
+def test_an_index_is_answered_with_what_to_write():
+    block = blockjac.block_jacobian(jnp.sin)(jnp.arange(3.0))
+    with pytest.raises(TypeError, match=r"a Block takes no index.*block\.dense\(\)"):
+        block[0, 1]
+
+
 def test_numpy_gets_the_entries_of_a_grid():
     matrix = blockjac.block_hessian(lambda p: jnp.sum(p["a"] * p["b"] ** 2))(
         {"a": jnp.ones(2), "b": jnp.full(2, 3.0)}

@@ -182,6 +182,9 @@ class JacobianReport:
         if not self.right:
             raise WrongJacobianError(str(self))
 
+    def __repr__(self) -> str:
+        return str(self)  # what a notebook or a prompt shows
+
     def __str__(self) -> str:
         what = f"the given {self.derivative} of {self.function}"
         if self.tree is not None:

@@ -149,11 +149,15 @@ def compiled_but_static(function: Function, args: Sequence[Any]) -> Any:
 
 def _check_loss(loss: Function, targets: Any, outputs: Any, name: str) -> None:
     """Raise unless the loss of these outputs is one real number."""
-    found = jax.eval_shape(partial(loss, targets), outputs)
-    leaves = jax.tree.leaves(found)
+    try:
+        value = jax.eval_shape(partial(loss, targets), outputs)
+    except (TypeError, ValueError, IndexError) as error:
+        error.add_note(f"blockjac.{name} calls loss(Y, outputs): the targets come first")
+        raise
+    leaves = jax.tree.leaves(value)
     if len(leaves) != 1 or leaves[0].shape or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
         raise NonScalarLossError(
-            f"{name} needs a loss(Y, outputs) that gives one real number, but it gives {found}; "
+            f"{name} needs a loss(Y, outputs) that gives one real number, but it gives {value}; "
             "take the sum or the mean over the examples"
         )
 

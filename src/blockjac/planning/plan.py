@@ -211,6 +211,9 @@ class Plan:
                 f"{os.fspath(path)!r} holds no plan ({error}); write one with plan.save(path)"
             ) from error
 
+    def __repr__(self) -> str:
+        return str(self)  # what a notebook or a prompt shows
+
     def __str__(self) -> str:
         head = [
             f"Plan of {self.function} with respect to {', '.join(self.inputs)}: "

@@ -71,6 +71,17 @@ class MatrixInterface(abc.ABC):
             raise ValueError("a block is written out as an array: copy=False cannot be granted")
         return np.asarray(self.dense(), dtype=dtype)
 
+    def __getitem__(self, key: Any) -> Any:
+        """Refuse an index: most entries are not stored.
+
+        Raises:
+            TypeError: always; it says what to use.
+        """
+        raise TypeError(
+            f"a {type(self).__name__} takes no index, because most of its entries are not stored: "
+            "index the array that block.dense() writes out, or the matrix of block.to_scipy()"
+        )
+
     @property
     def is_multiplied(self) -> bool:
         """Whether the blocks exist already, unlike those of a product that is kept in factors."""
