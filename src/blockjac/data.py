@@ -72,7 +72,7 @@ def checked_examples(X: ArrayLike, labels: ArrayLike) -> Examples:
         The same as float64 and int64 arrays.
 
     Raises:
-        ShapeMismatchError: If `X` is no matrix, or `labels` has not one label for each row.
+        ShapeMismatchError: If `X` is not a matrix, or `labels` has not one label for each row.
         InvalidDataError: If the data are empty, not finite, or all of one class, or a label is
             not a whole number from 0 on.
 

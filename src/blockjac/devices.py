@@ -127,7 +127,7 @@ def set_rates(device_kind: str, figures: Rates) -> None:
         figures: what they do.
 
     Raises:
-        ArgumentError: for a name that is no string, or figures that are no `Rates`.
+        ArgumentError: for a name that is not a string, or figures that are not `Rates`.
 
     Examples:
         >>> set_rates("my accelerator", Rates(1e12, 2e11))

@@ -24,7 +24,7 @@ class InvalidOptionError(BlockjacError, ValueError):
 
 
 class ParameterTypeError(BlockjacError, TypeError):
-    """A parameter that is no real number and so cannot be trained."""
+    """A parameter that is not a real number and so cannot be trained."""
 
 
 class NonScalarLossError(BlockjacError, TypeError):
@@ -52,7 +52,7 @@ class BlockShapeError(BlockjacError, ValueError):
 
 
 class BlockTypeError(BlockjacError, TypeError):
-    """What is no block, shape or index where one is needed; says what was found and wanted."""
+    """Something other than a block, shape or index where one is needed; says which."""
 
 
 class FormatError(InvalidOptionError, BlockTypeError):

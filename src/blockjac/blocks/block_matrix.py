@@ -235,7 +235,7 @@ class BlockMatrix(MatrixInterface):
 
         Raises:
             BlockShapeError: if the matrix is not square, or the tree does not fit.
-            InvalidOptionError: for a damping that is no number, or below 0.
+            InvalidOptionError: for a damping that is not a number, or below 0.
             DenseTooLargeError: if the matrices of the systems do not fit.
 
         Examples:

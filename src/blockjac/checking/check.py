@@ -56,7 +56,7 @@ def check_jacobian(
         differ with both values; `.raise_if_wrong()` raises this text.
 
     Raises:
-        TypeError: if `fun` is no function, what was given is no array, or as `jacobian`.
+        TypeError: if `fun` is not a function, what was given is not an array, or as `jacobian`.
         ValueError: for `argnums` that do not fit the arguments.
 
     Examples:

@@ -13,7 +13,7 @@ from blockjac.blocks import Block
 from blockjac.checking.report import SHOWN, Difference
 
 MAX_ENTRIES = 2**22
-"""Up to so many entries are compared one by one, and of more random products."""
+"""Up to this many entries are compared one by one, and of more random products."""
 
 PRODUCTS = 2
 """How many random products are compared: almost surely one is enough for any difference."""
@@ -27,7 +27,7 @@ RTOL = {64: 1e-9, 32: 1e-4, 16: 2e-2}
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far two values may be apart: `atol + rtol * (the largest finite exact entry)`.
+    """How far two values may differ: `atol + rtol * (the largest finite exact entry)`.
 
     Attributes:
         rtol: relative to the largest entry; None for `RTOL` by dtype.

@@ -98,7 +98,7 @@ def outer_for_dot(error: np.ndarray, pair: Pair, limit: float) -> np.ndarray | N
     Args:
         error: what was given less what is exact.
         pair: the two axes.
-        limit: how far equal numbers may be apart.
+        limit: how far equal numbers may differ.
     """
     moved = np.moveaxis(error, pair, (-2, -1))
     size = moved.shape[-1]

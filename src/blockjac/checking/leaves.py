@@ -103,8 +103,8 @@ def with_exchanges(
     """The reports, in which leaves that were given in each other's places are named so.
 
     Args:
-        reports: one a leaf.
-        pairs: what was given and the exact block, one a leaf.
+        reports: one per leaf.
+        pairs: what was given and the exact block, one per leaf.
         tolerance: of equal entries.
     """
     answer = list(reports)

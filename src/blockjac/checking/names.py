@@ -29,7 +29,7 @@ class Names:
 
     @staticmethod
     def of(fun: Callable[..., Any], call: Call, argnums: ArgNums, count: int) -> Names:
-        """The names of a call of a function with so many positional arguments."""
+        """The names of a call of a function with this many positional arguments."""
         function = "fun" if call.graph_name == "<lambda>" else call.graph_name
         positions: list[int] = [argnums] if isinstance(argnums, int) else list(argnums)
         arguments = parameter_names(fun, count)

@@ -13,7 +13,7 @@ from blockjac.checking import deltas
 from blockjac.checking.report import Mistake
 
 MAX_RANK = 5
-"""Up to so many axes all their orders are tried."""
+"""Up to this many axes all their orders are tried."""
 
 TRANSPOSED = (
     "the axes of the variable came first; wanted is J[output][variable]: the output's first"

@@ -27,7 +27,7 @@ class Seen:
         exact: those of the exact block.
         block: the exact block.
         see: the entries or products of another block of its shapes.
-        limit: how far equal numbers may be apart.
+        limit: how far equal numbers may differ.
     """
 
     given: np.ndarray
@@ -92,7 +92,7 @@ def of_terms(seen: Seen) -> Mistake | None:
 
 
 def _of_the_identity(seen: Seen, error: np.ndarray) -> Mistake | None:
-    """Whether an identity was left out that is no term any more: one dense term holds it."""
+    """Whether an identity was left out that one dense term holds, so that no term shows it."""
     block = seen.block
     if block.out_shape != block.wrt_shape or _entries(block.out_shape) == 1:
         return None
@@ -164,7 +164,7 @@ def proportion(given: np.ndarray, exact: np.ndarray, limit: float) -> complex | 
     Args:
         given: finite where `exact` is.
         exact: values, not all 0.
-        limit: how far equal numbers may be apart.
+        limit: how far equal numbers may differ.
     """
     finite = np.isfinite(exact) & np.isfinite(given)
     one, other = given[finite], exact[finite]

@@ -24,7 +24,7 @@ def paired(given: Any, exact: Any) -> Pairs | Mistake:
     A list may stand for a tuple, and a tuple for a named one.
 
     Raises:
-        DifferentiationTypeError: if a leaf is no array and no Block.
+        DifferentiationTypeError: if a leaf is neither an array nor a Block.
     """
     if isinstance(given, BlockMatrix):
         given = _opened(given, exact)

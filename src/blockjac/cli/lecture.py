@@ -138,7 +138,7 @@ def train(
 
 
 def percent(mistakes: Any, rows: int) -> float:
-    """The share of rows that are no mistakes.
+    """The share of rows that are classified correctly.
 
     Args:
         mistakes: How many are.

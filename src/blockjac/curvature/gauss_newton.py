@@ -26,7 +26,7 @@ from blockjac.errors import BlockShapeError
 from blockjac.transforms.traced_once import Function
 
 Middle = Callable[[Function, Any, Any], BlockMatrix]
-"""From the loss, the targets and the outputs to what stands between `J'` and `J`."""
+"""From the loss, the targets and the outputs to the matrix between `J'` and `J`."""
 
 
 class GaussNewton(BlockMatrix):
@@ -174,7 +174,7 @@ def _by_outputs(matrix: GaussNewton, damping: Any) -> Callable[[jax.Array], jax.
     usual `x = (y - J' (damping + H J J')^-1 H J y) / damping` is equal and shorter, but takes the
     difference of two nearly equal vectors where y is a gradient, and squares the condition number.
     Where J' is not of full rank, Q is a little short of a basis. So y is projected twice: what the
-    first time has left is then again told apart, and the two parts add up to y.
+    first time has left is then projected again, and the two parts add up to y.
     """
     J, H = matrix.jacobian, matrix.inner.dense()
     gram = (J @ J.T).dense()

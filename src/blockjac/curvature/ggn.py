@@ -50,8 +50,8 @@ def ggn(
         `GaussNewton`, a `BlockMatrix` over the leaves of the parameters.
 
     Raises:
-        TypeError: for a loss that is no real number, for integer and complex parameters or outputs,
-            and for fewer than two arguments.
+        TypeError: for a loss that is not a real number, for integer and complex parameters or
+            outputs, and for fewer than two arguments.
         ValueError: for `argnums` that do not fit.
 
     Source:

@@ -37,7 +37,7 @@ class KroneckerFactored(BlockMatrix):
 
     Attributes:
         parts: for each parameter a `Pair` of factors; or the exact block, of a parameter such as a
-            bias, whose derivative is no product over groups of its axes.
+            bias, whose derivative is not a product over groups of its axes.
     """
 
     def __init__(self, parts: Sequence[Pair | Block], tree: Any) -> None:
@@ -186,10 +186,10 @@ class Split:
 
 
 def _split(block: Block) -> Split | None:
-    """The two parts of a block, or None if it is no such product.
+    """The two parts of a block, or None if it is not such a product.
 
-    Then all its input axes hang together, by factors, with the outputs; or the axes are no plain
-    labels of their own.
+    Then all its input axes hang together, by factors, with the outputs; or some axes are not
+    plain labels of their own.
     """
     if len(block.terms) != 1:
         return None
@@ -221,7 +221,7 @@ def _split(block: Block) -> Split | None:
 
 
 def _reached(factors: Sequence[Factor], start: set[Label], examples: set[Label]) -> set[Label]:
-    """The labels that hang together with some by factors, those of the examples apart."""
+    """The labels that hang together with some by factors, except those of the examples."""
     reached, grew = set(start), True
     while grew:
         before = len(reached)

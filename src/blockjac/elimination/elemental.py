@@ -228,7 +228,7 @@ def _replayed(
 
 
 def _blocks(rows: list[list[Any]] | None) -> list[Any] | None:
-    """All edges of some rows; None if any is an operator, or if there are no rows."""
+    """All edges of some rows; None if any is an operator, or if no rows are given."""
     edges = [edge for row in rows or () for edge in row]
     return None if rows is None or any(map(_is_operator, edges)) else edges
 

@@ -53,7 +53,7 @@ def traced_call(
         abstract: whether `jax.ShapeDtypeStruct`s may stand for arrays.
 
     Raises:
-        DifferentiationTypeError: for inputs that have no derivative, and for results that are no
+        DifferentiationTypeError: for inputs that have no derivative, and for results that are not
             arrays.
         ArgumentError: for argnums out of range.
     """
@@ -233,7 +233,7 @@ def leaf_name(fun: Callable[..., Any], args: Sequence[Any], place: int) -> str:
 
 
 def parameter_names(fun: Callable[..., Any], count: int) -> list[str]:
-    """The names of so many positional arguments of a function, or their numbers."""
+    """The names of this many positional arguments of a function, or their numbers."""
     try:
         parameters = list(inspect.signature(fun).parameters.values())
     except (TypeError, ValueError):  # some builtins have no signature

@@ -45,7 +45,7 @@ class Auxiliary:
 
     @classmethod
     def of(cls, tree: Any) -> Auxiliary:
-        """Take a tree apart."""
+        """Split a tree into its parts."""
         leaves, structure = flattened(tree)
         arrays = tuple(leaf for leaf in leaves if is_made_by_jax(leaf))
         passed = [None if is_made_by_jax(leaf) else leaf for leaf in leaves]

@@ -46,7 +46,7 @@ def _equation_key(equation: Equation, graph: Graph) -> Any:
     """The key of one equation: primitive, operands, results and parameters."""
     params = _frozen(equation.params)
     if equation.primitive.name in OWN_RULES and not _is_active(equation):
-        # A rule is no part of a program that does not differentiate the function.
+        # A rule is not part of a program that does not differentiate the function.
         params = _without_rules(params)
     elif _has_function(params):
         params = _derivative_key(equation, graph) or params
@@ -113,7 +113,7 @@ def _derivative_key(equation: Equation, graph: Graph) -> Any:
         frozen = _without_rules(_frozen(traced))
         if not _has_function(frozen):
             found.append((way.__name__, frozen))
-    # Without any it is told apart by the function objects themselves.
+    # Without any it is distinguished by the function objects themselves.
     return ("derivative", tuple(moves), *found) if found else None
 
 

@@ -73,7 +73,7 @@ def run(
         (tuple(np.shape(array)), str(getattr(array, "dtype", type(array).__name__)))
         for array in extra
     )
-    # jax.jit itself tells apart the settings that it depends on, such as x64 and matmul precision.
+    # jax.jit itself distinguishes the settings that it depends on, such as matmul precision.
     further = (computation, edition(), shapes)
     key = (further, graph_key(graph))
     if getattr(computation, "takes_any_numbers", False):
@@ -134,7 +134,7 @@ def losses(computation: Computation, graph: Graph, arguments: Sequence[Any]) -> 
 
 
 def _places_key(graph: Graph) -> Any:
-    """The key of a graph's program, and the lines that its losses are told by."""
+    """The key of a graph's program, and the lines that its losses are reported at."""
     lines = tuple(
         "" if equation.source is None else compat.place(equation.source)
         for equation in graph.equations

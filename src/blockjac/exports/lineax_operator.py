@@ -78,7 +78,7 @@ def _structure(block: Any, side: str) -> Any:
 
 
 def _reaches(operator: BlockLinearOperator, below: int, above: int) -> bool:
-    """Whether no entry lies further than so many diagonals below and above the main one."""
+    """Whether no entry lies further than this many diagonals below and above the main one."""
     if not operator.block.is_multiplied:
         return False
     grid = operator.block.grid

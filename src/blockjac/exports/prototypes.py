@@ -59,7 +59,7 @@ class Layout:
     lookups: tuple[Held | None, ...]
 
     def block(self, arrays: Sequence[Any]) -> Block:
-        """The block of the indices alone, from the lookups that are no constants."""
+        """The block of the indices alone, from the lookups that are not constants."""
         given = iter(arrays)
         return unflatten(
             self.structure, [next(given) if one is None else one.array for one in self.lookups]
@@ -67,11 +67,11 @@ class Layout:
 
 
 Parts = Sequence[Sequence[tuple[Layout, Sequence[Any]]]]
-"""The layouts of a grid's blocks, each with the lookups that are no constants."""
+"""The layouts of a grid's blocks, each with the lookups that are not constants."""
 
 
 def layout_of(block: Block) -> tuple[Layout, list[Any]]:
-    """The layout of a block, and its lookups that are no constants."""
+    """The layout of a block, and its lookups that are not constants."""
     arrays, structure = flat_parts(block)
     places, indices = _indices(structure)
     lookups = [arrays[place] for place in places]
@@ -184,7 +184,7 @@ def prototype(given: Parts, format: str) -> Any:
     """The matrix whose numbers are to be filled in, made once for a pattern.
 
     Args:
-        given: the layouts of a grid, and its lookups that are no constants.
+        given: the layouts of a grid, and its lookups that are not constants.
         format: of scipy's.
     """
     return _made_once(given, (format,), lambda grid: _made(arrangement(grid), format))

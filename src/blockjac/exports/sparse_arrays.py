@@ -45,10 +45,10 @@ from blockjac.sparsity.pattern import Arrangement, arrangement
 from blockjac.sparsity.scipy_formats import check_ends, check_format
 
 MAX_CONSTANT = 2**18
-"""Up to so many places are constants of a program, which are copied faster than computed."""
+"""Up to this many places are constants of a program, which are copied faster than computed."""
 
 MAX_RUNS = 256
-"""Up to so many runs of entries are added up by slices; more by a gather."""
+"""Up to this many runs of entries are added up by slices; more by a gather."""
 
 
 @jax.jit
@@ -169,7 +169,7 @@ def _computed_places(found: list[Piece], dtype: Any) -> Any:
 
 
 def _at_run_time(grid: Grid, found: list[Piece], dtype: Any) -> Any:
-    """The matrix where places are values of the program; what is no entry is off the matrix."""
+    """The matrix at positions that the program computes; positions off it have no entry."""
     from jax.experimental import sparse
 
     shape = shape_of(grid)

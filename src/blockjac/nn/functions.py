@@ -25,7 +25,7 @@ def affine(X: ArrayLike, W: ArrayLike, b: ArrayLike) -> Array:
         Array of shape `(n, h)`.
 
     Raises:
-        ShapeMismatchError: If `X` has not one column for each row of `W`, or `b` is no row.
+        ShapeMismatchError: If `X` has not one column for each row of `W`, or `b` is not a row.
 
     Examples:
         >>> print(affine(jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [4.0]]), jnp.array([0.5])))
@@ -45,7 +45,7 @@ def check_affine_shapes(X: Array, W: Array, b: Array) -> None:
         b: Bias, shape `(h,)` or `(1, h)`.
 
     Raises:
-        ShapeMismatchError: If `X` has not one column for each row of `W`, or `b` is no row.
+        ShapeMismatchError: If `X` has not one column for each row of `W`, or `b` is not a row.
 
     Examples:
         >>> check_affine_shapes(jnp.ones((5, 3)), jnp.ones((3, 2)), jnp.ones((1, 2)))
@@ -153,8 +153,8 @@ def cross_entropy(Y: ArrayLike, Q: ArrayLike) -> Array:
         Scalar array, at least 0.
 
     Raises:
-        ShapeMismatchError: If the shapes of `Y` and `Q` differ or are no matrices.
-        InvalidDataError: If there is no row to take the mean over.
+        ShapeMismatchError: If the shapes of `Y` and `Q` differ or are not matrices.
+        InvalidDataError: If there is not a row to take the mean over.
 
     Examples:
         >>> round(float(cross_entropy(jnp.array([[1.0, 0.0]]), jnp.array([[0.25, 0.75]]))), 4)
@@ -171,8 +171,8 @@ def softmax_cross_entropy(Y: ArrayLike, Z: ArrayLike) -> Array:
 
         out = -1/n sum_n sum_k Y[n, k] log softmax(Z)[n, k]
 
-    Equal to `cross_entropy(Y, softmax(Z))`, but finite, and with a finite gradient, for scores so
-    far apart that a probability is rounded to 0.
+    Equal to `cross_entropy(Y, softmax(Z))`, but finite, and with a finite gradient, for scores that
+    differ so much that a probability is rounded to 0.
 
     Args:
         Y: Wanted probabilities in rows, shape `(n, k)`.
@@ -182,8 +182,8 @@ def softmax_cross_entropy(Y: ArrayLike, Z: ArrayLike) -> Array:
         Scalar array, at least 0.
 
     Raises:
-        ShapeMismatchError: If the shapes of `Y` and `Z` differ or are no matrices.
-        InvalidDataError: If there is no row to take the mean over.
+        ShapeMismatchError: If the shapes of `Y` and `Z` differ or are not matrices.
+        InvalidDataError: If there is not a row to take the mean over.
 
     Examples:
         >>> print(softmax_cross_entropy(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 2000.0]])))
@@ -204,8 +204,8 @@ def check_rows(name: str, Y: Array, other: Array, other_name: str) -> None:
         other_name: Its name, for the message.
 
     Raises:
-        ShapeMismatchError: If the shapes differ or are no matrices.
-        InvalidDataError: If there is no row.
+        ShapeMismatchError: If the shapes differ or are not matrices.
+        InvalidDataError: If there is not a row.
 
     Examples:
         >>> check_rows("loss", jnp.ones((5, 2)), jnp.ones((5, 2)), "Q")

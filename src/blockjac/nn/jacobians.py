@@ -154,8 +154,8 @@ def cross_entropy_Q(Y: ArrayLike, Q: ArrayLike) -> Block:
         Block of shape `()` + `(n, k)`; 0 where `Y` and `Q` both are, infinite where only `Q` is.
 
     Raises:
-        ShapeMismatchError: If the shapes of `Y` and `Q` differ or are no matrices.
-        InvalidDataError: If there is no row to take the mean over.
+        ShapeMismatchError: If the shapes of `Y` and `Q` differ or are not matrices.
+        InvalidDataError: If `Y` has no rows to take the mean over.
 
     Examples:
         >>> print(cross_entropy_Q(jnp.array([[0.5, 0.5]]), jnp.array([[0.25, 0.5]])).dense())
@@ -182,8 +182,8 @@ def softmax_cross_entropy_Z(Y: ArrayLike, Z: ArrayLike) -> Block:
         Block of shape `()` + `(n, k)`, finite for finite scores.
 
     Raises:
-        ShapeMismatchError: If the shapes of `Y` and `Z` differ or are no matrices.
-        InvalidDataError: If there is no row to take the mean over.
+        ShapeMismatchError: If the shapes of `Y` and `Z` differ or are not matrices.
+        InvalidDataError: If `Y` has no rows to take the mean over.
 
     Examples:
         >>> Y, Z = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 2000.0]])
@@ -217,7 +217,7 @@ def network_gradient(params: NetworkParams, X: ArrayLike, Y: ArrayLike) -> Netwo
 
     Raises:
         ShapeMismatchError: If the shapes do not fit.
-        InvalidDataError: If there are no examples.
+        InvalidDataError: If no examples are given.
 
     Examples:
         >>> from blockjac.nn import initial_params

@@ -117,7 +117,7 @@ def loss(params: NetworkParams, X: ArrayLike, Y: ArrayLike) -> Array:
 
     Raises:
         ShapeMismatchError: If the shapes do not fit.
-        InvalidDataError: If there are no examples.
+        InvalidDataError: If no examples are given.
 
     Examples:
         >>> X, Y = jnp.ones((1, 3)), jnp.array([[0.0, 1.0]])

@@ -207,7 +207,7 @@ def backtrack(
 
 
 class _Search(NamedTuple):
-    """What one trial hands to the next; before the first, the start, which is no decrease."""
+    """What one trial hands to the next; before the first, the start, with a decrease of zero."""
 
     trials: Array
     step: Array

@@ -148,7 +148,7 @@ class _Walk:
 
 
 def _change(order: Sequence[int], chance: random.Random) -> tuple[int, list[int]]:
-    """A random change of an order: where it begins, and what stands there then."""
+    """A random change of an order: where it begins, and the vertices there after it."""
     count = len(order)
     distance = 1 + int(chance.expovariate(1 / (1 + REACH * count)))
     kind = chance.random()

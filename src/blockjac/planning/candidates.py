@@ -105,7 +105,7 @@ def chain_order(
     """Each chain of the graph in its best order, by dynamic programming; what is left greedily.
 
     Raises:
-        OverBudget: over the limit or the bound, or where there is no chain.
+        OverBudget: over the limit or the bound, or where the graph is not a chain.
     """
     free, last = _apart(edges, vertices)
     with planning(limit):

@@ -78,7 +78,7 @@ def _best(elimination: Structured, chain: Sequence[int]) -> list[int]:
             for middle in range(first + 1, end):
                 edge, paid = elimination.pairs.product(made[middle, end], made[first, middle])
                 paid += price[first, middle] + price[middle, end]
-                if length == last:  # factors that are still apart are multiplied in the end
+                if length == last:  # factors not yet multiplied are multiplied in the end
                     paid += elimination.pairs.writing(edge)
                 if (first, end) not in price or paid < price[first, end]:
                     made[first, end], price[first, end] = edge, paid

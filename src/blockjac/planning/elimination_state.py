@@ -2,8 +2,8 @@
 
 Planners try thousands of orders, so that here an edge is the number of its structure, and what two
 structures contract or add up to is looked up. What is forgotten is which products share an array
-that was computed on the way (arguments of the function and local derivatives are known apart); the
-price of the order that is taken is worked out again, exactly, by the elimination itself.
+that was computed on the way (arguments of the function and local derivatives are distinguished);
+the price of the order that is taken is worked out again, exactly, by the elimination itself.
 """
 
 from __future__ import annotations

@@ -109,10 +109,10 @@ def choose_order(order: Order, linear: LinearizedGraph, write: bool) -> list[Ver
 
 
 def choose_unfinished(order: Order, linear: LinearizedGraph) -> list[Vertex]:
-    """The order for an elimination that keeps some products apart; see `choose_order`.
+    """The order for an elimination that keeps some products separate; see `choose_order`.
 
-    Forwards a collective needs whole tangents, by identities at the inputs; nothing is left to keep
-    apart then, and what is asked for is the same backwards.
+    Forwards a collective needs whole tangents, by identities at the inputs; then nothing is left to
+    keep separate, and the same is computed backwards.
     """
     chosen = choose_order(order, linear, write=False)
     backwards = order == "forward" and goes_backwards(linear.active)

@@ -52,7 +52,7 @@ def realified(jacobian: Block) -> Block:
 def complexified(block: Block) -> Block:
     """The complex block on `out x wrt` of a real one on `(2, *out) x wrt`: `J[0] + i J[1]`.
 
-    The inverse of taking a complex result apart, for a variable that is real. Terms that store no
+    The inverse of splitting a complex result, for a variable that is real. Terms that store no
     complex number, as those of a real part alone, store none here either.
 
     Examples:

@@ -113,7 +113,7 @@ class OneOperand(MapGroup):
         ]
 
     def _applied(self, block: Block, linear: LinearMap) -> Block:
-        """By XLA's convolution: in a plan, so many operations for each number that it gives."""
+        """By XLA's convolution: in a plan, this many operations for each number that it gives."""
         answer = through(block, linear)[0]
         entries = sum(term.factors[-1].numel for term in answer.terms)
         made = max(math.prod(linear.made.shapes[0]), 1)

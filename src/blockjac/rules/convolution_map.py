@@ -163,12 +163,12 @@ class Convolution:
         return self.params["batch_group_count"] == 1
 
     def names(self, axes: Sequence[int]) -> tuple[str | None, ...]:
-        """A name for the batch axis of an array whose axes these are, if examples are apart."""
+        """A name for the batch axis of an array with these axes, if examples are separate."""
         batch = axes[0] if self.examples_are_apart else None
         return tuple(EXAMPLE if axis == batch else None for axis in range(len(axes)))
 
     def kernel_cotangents(self, lhs: Any, cotangents: Any) -> Any:
-        """The cotangents of the kernel from each example apart, which is the first axis."""
+        """The cotangents of the kernel from each example separately, which is the first axis."""
         lhs_axis = self.params["dimension_numbers"].lhs_spec[0]
 
         def of_one(example: Any, cotangent: Any) -> Any:

@@ -87,7 +87,7 @@ def fallback(
     residuals: Any,
     active: Sequence[bool],
 ) -> list[list[Any]]:
-    """Operators for one equation, by output and input; None where there is no derivative.
+    """Operators for one equation, by output and input; None where the derivative is zero.
 
     Args:
         equation: the equation.

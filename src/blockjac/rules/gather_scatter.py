@@ -171,7 +171,7 @@ def scatter_multiply(
         d out[i] / d x[i'] = δ[i, i'] (product of the updates that reach i)
         d out[i] / d updates[batch', offset'] = δ[i, i''] x[i''] (product of the others that do)
 
-    with `i'' = start[batch'] + offset'`. With `unique_indices` there are no other updates.
+    with `i'' = start[batch'] + offset'`. With `unique_indices` no further updates exist.
     """
     ones = jnp.ones(out.shape, operand.dtype)
     products = lax.scatter_mul(ones, indices, updates, dimension_numbers, mode=mode)

@@ -162,7 +162,7 @@ class _Carried:
 
     Attributes:
         out: a label for each output axis of the blocks.
-        batch: those of them that are no delta with an axis of the array.
+        batch: those of them that are not a delta with an axis of the array.
     """
 
     def __init__(self, out_shape: Sequence[int], pairs: Pairs) -> None:

@@ -43,7 +43,7 @@ def factor_edges(
     residuals: Any,
     active: Sequence[bool],
 ) -> Rows:
-    """The derivatives of all factors by the matrix: each matrix of a batch apart."""
+    """The derivatives of all factors by the matrix: each matrix of a batch separately."""
     del active
     (matrix,) = inputs
     smooth = [place for place, out in enumerate(outs) if is_inexact(out)]

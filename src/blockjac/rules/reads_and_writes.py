@@ -21,7 +21,7 @@ class Write:
         shape: of the array that is written into.
         update_shape: of what is written.
         partner: for each axis of the array that the write covers wholly, the axis of the update.
-        adds: whether the update is added to what stands there.
+        adds: whether the update is added to the entries there.
         sign: of the update.
     """
 

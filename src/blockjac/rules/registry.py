@@ -24,7 +24,7 @@ from blockjac.rules.validation import check_block, check_count, check_derivative
 
 Derivative = Callable[..., Any]
 Rows = list[list[Any]]
-"""Blocks or operators, by output and then by input; None where there is no dependence."""
+"""Blocks or operators, by output and then by input; None where they do not depend on each other."""
 
 
 @dataclass(frozen=True)

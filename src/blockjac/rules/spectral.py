@@ -297,7 +297,7 @@ def _square(vectors: Any) -> tuple[int, ...]:
 
 
 def _edges(equation: Equation, matrix: Any, outs: Sequence[Any], push: Push, pull: Pull) -> Rows:
-    """The operators of a factorization: each matrix of a batch apart."""
+    """The operators of a factorization: each matrix of a batch separately."""
     dtypes = [real_dtype(out.dtype) for out in outs]
 
     def pulled(cotangents: Sequence[Any]) -> Sequence[Any]:

@@ -229,7 +229,7 @@ def value_and_grad(
         shapes and dtypes of the arguments; with `has_aux`, `((value, aux), gradient)`.
 
     Raises:
-        TypeError: if the result is no real scalar, or an input is an integer.
+        TypeError: if the result is not a real scalar, or an input is an integer.
         ValueError: for `argnums` that do not fit the arguments.
 
     Examples:
@@ -276,7 +276,7 @@ def grad(
         `(gradient, aux)`.
 
     Raises:
-        TypeError: if the result is no real scalar, or an input is an integer.
+        TypeError: if the result is not a real scalar, or an input is an integer.
         ValueError: for `argnums` that do not fit the arguments.
 
     Examples:

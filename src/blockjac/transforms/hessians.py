@@ -103,7 +103,7 @@ def block_hessian(
         `has_aux`, `(matrix, aux)`.
 
     Raises:
-        TypeError: if the result is no real number, and for integer and complex inputs.
+        TypeError: if the result is not a real number, and for integer and complex inputs.
         ValueError: for `argnums` that do not fit the arguments, and pairs that do not exist.
         StructureLostError: with `require_structure`; names the equations, their lines, and what to
             do.
@@ -162,8 +162,8 @@ def hvp(fun: Function, params: Any, vector: Any, *args: Any, has_aux: bool = Fal
         A tree like `params`; with `has_aux`, `(product, aux)`.
 
     Raises:
-        TypeError: if the result is no real number, for integer and complex parameters, and if the
-            trees or dtypes differ.
+        TypeError: if the result is not a real number, for integer and complex parameters, and if
+            the trees or dtypes differ.
         ValueError: if shapes differ.
 
     Examples:

@@ -1,9 +1,9 @@
-"""Derivatives of each example of a batch apart, from the structure of the whole batch's Jacobian.
+"""Derivatives of each example of a batch, from the structure of the whole batch's Jacobian.
 
 A loss of each example depends on its own data alone, so that the block of all losses by a weight
-keeps its factors apart, as `X[n,k] Q[n,h]` for a layer `X W`: the outer products, one an example,
-are multiplied out only if someone asks for them. Norms and inner products need not: they contract
-the factors of both sides at once, also of weights that are shared over time.
+keeps its factors unmultiplied, as `X[n,k] Q[n,h]` for a layer `X W`: the outer products, one per
+example, are multiplied out only if someone asks for them. Norms and inner products contract the
+factors of both sides at once, also for weights that are shared over time.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class Batches:
 
     Attributes:
         jacobian: which Jacobian.
-        name: of the function, for what the user is told.
+        name: of the function, for messages to the user.
     """
 
     jacobian: Jacobian

@@ -32,10 +32,10 @@ def vjp(fun: Function, *primals: Any, has_aux: bool = False) -> Any:
 
     Returns:
         `(value, pullback)`, or `(value, pullback, aux)`: the pullback takes a cotangent in the tree
-        of the value and gives a tuple of cotangents, one an argument.
+        of the value and gives a tuple of cotangents, one per argument.
 
     Raises:
-        TypeError: for primals and results that are no arrays.
+        TypeError: for primals and results that are not arrays.
         ValueError: from the pullback, if a cotangent's tree, shape or dtype differs.
 
     Examples:

@@ -74,9 +74,9 @@ class Transform:
             program can give, such as a matrix of SciPy.
 
     Raises:
-        DifferentiationTypeError: for a function that is none, and for `argnums` that are no ints.
+        DifferentiationTypeError: for a `fun` that is not callable, and `argnums` that are not ints.
         OrderError: for an order that does not exist.
-        ArgumentError: for a `require_structure` that is no bool.
+        ArgumentError: for a `require_structure` that is not a bool.
     """
 
     name: str
@@ -207,7 +207,7 @@ def _check_require_structure(require_structure: Any) -> None:
 
 def documented(function: Function, fun: Function, what: str, argnums: ArgNums) -> Function:
     """Give a transformed function the original's name and signature, and a docstring."""
-    check_argnums(argnums)  # a mistake is told at once, and not at the first call
+    check_argnums(argnums)  # a mistake is reported at once, and not at the first call
     named_as(fun, function)
     name = function.__name__
     function.__doc__ = (

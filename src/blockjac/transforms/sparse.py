@@ -66,8 +66,8 @@ def sparse_jacobian(
 
     Raises:
         TypeError: for integer and complex inputs, for integer results, for a format that does not
-            exist, for scipy's formats while JAX traces, and where there is no array for rows or
-            columns.
+            exist, for scipy's formats while JAX traces, and where the rows or the columns belong to
+            no array.
         ValueError: for `argnums` that do not fit the arguments, for "dia" where the matrix is not
             banded, and for what does not fit into memory or into JAX's indices.
         StructureLostError: with `require_structure`; names the equations, their lines, and what to

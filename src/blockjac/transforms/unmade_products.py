@@ -79,7 +79,7 @@ class Products:
 
 
 FEW = 3
-"""Up to so many products of two blocks are tried unmade: each meets each other."""
+"""Up to this many products of two blocks are tried unmade: each meets each other."""
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Unmade(EliminationGraph):
             super().add(tail, head, edge)
 
     def eliminate_vertex(self, vertex: Vertex) -> None:
-        """Eliminate a vertex; what leads by it from an input to the result is noted."""
+        """Eliminate a vertex; the paths through it from an input to the result are noted."""
         for tail, right in self.entering.get(vertex, {}).items():
             left = self.leaving.get(vertex, {}).get(RESULT)
             if left is None or tail not in self.found:
