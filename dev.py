@@ -26,6 +26,7 @@ if sys.version_info < MINIMUM:
 
 ROOT = Path(__file__).resolve().parent
 STAMP = "blockjac-setup.json"
+VERSION = Path("src") / "blockjac" / "__init__.py"  # pyproject.toml takes the version from it
 PLOTS = Path("build") / "lecture"
 PIP_WITH_PYTHON_OPTION = (22, 3)
 AS_USED_SETTINGS = {"JAX_ENABLE_X64": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
@@ -124,9 +125,10 @@ def interpreter_version(python: str) -> tuple[int, ...] | None:
 
 def current_state(version: tuple[int, ...], requirements: tuple[str, ...]) -> dict[str, Any]:
     """What an installation depends on: metadata, interpreter, place, and what else is in it."""
-    metadata = (ROOT / "pyproject.toml").read_bytes()
+    files = (ROOT / "pyproject.toml", ROOT / VERSION)
+    metadata = b"".join(file.read_bytes() for file in files)
     return {
-        "pyproject": hashlib.sha256(metadata).hexdigest(),
+        "metadata": hashlib.sha256(metadata).hexdigest(),
         "python": dotted(version),
         "root": str(ROOT),
         "requirements": list(requirements),

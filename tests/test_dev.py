@@ -80,6 +80,8 @@ def dev(monkeypatch, tmp_path):
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "ROOT", tmp_path)
     (tmp_path / "pyproject.toml").write_text("[project]\n")
+    (tmp_path / module.VERSION).parent.mkdir(parents=True)
+    (tmp_path / module.VERSION).write_text('__version__ = "1.0"\n')
     return module
 
 
@@ -119,10 +121,11 @@ def test_a_further_extra_is_added_to_those_installed(dev, machine):
     assert machine.commands == []
 
 
-def test_new_metadata_installs_again_into_the_same_environment(dev, machine, tmp_path):
+@pytest.mark.parametrize("file", ["pyproject.toml", "src/blockjac/__init__.py"])
+def test_new_metadata_installs_again_into_the_same_environment(dev, machine, tmp_path, file):
     dev.environment({"test"})
     machine.commands.clear()
-    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    (tmp_path / file).write_text("name = 'x'\n")
     dev.environment({"test"})
     assert machine.environments_made == []
     assert len(machine.installs) == 1

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from blockjac.transforms.products import chain_rule, jvp, vjp
     from blockjac.transforms.sparse import sparse_jacobian
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Block",
