@@ -19,8 +19,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+import blockjac
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src"
@@ -122,6 +125,17 @@ def test_docstrings(name, jax_as_it_starts, tmp_path, monkeypatch):
         for example in doctest.DocTestFinder(exclude_empty=True).find(module):
             runner.run(example, out=report.write)
     assert runner.failures == 0, report.getvalue()
+
+
+def test_every_public_name_is_in_the_reference():
+    pages = (ROOT / "docs" / "reference").glob("*.md")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    documented = set(re.findall(r"\w+", " ".join(re.findall(r"members: \[(.*)\]", text))))
+    documented |= {line.split(".")[-1] for line in re.findall(r"^::: ([\w.]+)", text, re.MULTILINE)}
+    missing = {
+        name for name in blockjac.__all__ if not isinstance(getattr(blockjac, name), ModuleType)
+    } - documented
+    assert not missing, f"give each a place in docs/reference: {sorted(missing)}"
 
 
 PAGE = """

@@ -413,7 +413,7 @@ def test_the_pattern_of_a_batch():
     """One for all where the places are the structure's; refused where each has its own."""
     assert jax.vmap(Block.diag)(jnp.ones((3, 4))).pattern().nnz == 4
     several = jax.vmap(run_time)(jnp.array([[0, 1, 2], [2, 1, 1]]))
-    with pytest.raises(BlockTypeError, match="a pattern is one"):
+    with pytest.raises(BlockTypeError, match="a pattern is made of a single one"):
         several.pattern()
 
 

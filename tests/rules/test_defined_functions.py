@@ -187,6 +187,28 @@ def test_a_rule_that_does_not_fit(rule, message):
         blockjac.jacobian(broken)(X)
 
 
+@pytest.mark.parametrize(
+    ("function", "argument", "message"),
+    [
+        (
+            lambda x: jnp.concatenate([x, x]),
+            X,
+            r"operand 0 of shape \(3,\) does not broadcast .* \(6,\)",
+        ),
+        (lambda x: jnp.sum(x, keepdims=True), X, r"\(3,\) does not broadcast .* \(1,\)"),
+        (lambda x: x[None] * jnp.ones((2, 1)), X, r"\(3,\) does not broadcast .* \(2, 3\)"),
+        (jnp.sum, X, r"\(3,\) does not broadcast .* \(\)"),
+        (lambda x: (x, x), X, "for arrays and one result"),
+        (lambda tree: tree["x"], {"x": X}, "for arrays and one result"),
+    ],
+)
+def test_a_function_that_is_not_elementwise(function, argument, message):
+    broken = rules.define(function, elementwise=lambda y, x: 1.0)
+    for call in (blockjac.jacobian(broken), lambda value: rules.check(broken, value)):
+        with pytest.raises(RuleError, match=message):
+            call(argument)
+
+
 def test_arguments_that_do_not_fit():
     delay = rules.define(delayed, delay_rule)
     with pytest.raises(RuleError, match="arrays and trees of them, but found 'x'"):

@@ -226,7 +226,7 @@ def check_no_batch(block: Any, what: str) -> None:
     if block.batch_shape:
         raise BlockTypeError(
             f"this {type(block).__name__} is a batch {block.batch_shape} of blocks out of "
-            f"jax.vmap, and {what} is one; take one of them, as "
+            f"jax.vmap, but {what} is made of a single one; take one of them, as "
             "jax.tree.map(lambda leaf: leaf[0], block), or differentiate the whole batch "
             "at once without vmap, whose deltas the Block then keeps"
         )

@@ -15,23 +15,48 @@ from typing import Literal, get_args, get_type_hints
 from blockjac.errors import RuleError
 
 Linear = Literal["all", "each", "first", "last", "no"]
-"""In which of its float and complex operands a primitive is linear: in all of them together, in
-each of two, in the first, in the last (a right-hand side), or in none as far as is known."""
+"""In which of its float and complex operands a primitive is linear.
+
+- `all`: in all of them together
+- `each`: in each of two
+- `first`: in the first
+- `last`: in the last, a right-hand side
+- `no`: in none, as far as is known
+"""
 
 Storage = Literal["alias", "moves", "cheap", "dear", "reduces", "in-place", "stored"]
-"""What the compiler makes of the result: the same numbers in the same order; fused into whatever
-reads it; computed entry by entry, and again for each reader; the same, but stored if several read
-it; stored, with its operand fused; written into its first operand if nothing else reads that;
-stored, as its operands are."""
+"""What the compiler makes of the result.
+
+- `alias`: the same numbers in the same order
+- `moves`: fused into whatever reads it
+- `cheap`: computed entry by entry, and again for each reader
+- `dear`: computed entry by entry, and stored if several read it
+- `reduces`: stored, with its operand fused
+- `in-place`: written into its first operand if nothing else reads that
+- `stored`: stored, as its operands are
+"""
 
 Operations = Literal["none", "product", "sum", "contraction", "reduction", "scatter", "other"]
-"""What is counted: nothing; a multiplication or an addition per entry of the result; those of a
-matrix product; additions of what is summed, or added into an array; one other operation per entry
-of the result."""
+"""What is counted.
+
+- `none`: nothing
+- `product`: a multiplication per entry of the result
+- `sum`: an addition per entry of the result
+- `contraction`: those of a matrix product
+- `reduction`: additions of what is summed
+- `scatter`: additions of what is added into an array
+- `other`: one other operation per entry of the result
+"""
 
 Complex = Literal["holomorphic", "parts", "real", "own", "none"]
-"""For complex numbers: its rule holds as it is; it has a rule for real and imaginary parts; it does
-not take them, or is left to JAX; its operator handles them; it has no derivative."""
+"""What holds for complex numbers.
+
+- `holomorphic`: its rule holds as it is
+- `parts`: it has a rule for real and imaginary parts
+- `real`: it does not take them, or is left to JAX
+- `own`: its operator handles them
+- `none`: it has no derivative
+"""
 
 
 @dataclass(frozen=True)
@@ -303,5 +328,5 @@ def check_complete(names: Iterable[str]) -> None:
     if missing:
         raise RuleError(
             f"no facts are known of {', '.join(map(repr, missing))}; "
-            "give each a row in graph/primitives.py"
+            "give each a row in graph/primitives.py, or correct its name"
         )

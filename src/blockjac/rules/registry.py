@@ -20,7 +20,7 @@ import numpy as np
 from blockjac.errors import RuleError
 from blockjac.graph.primitives import check_complete
 from blockjac.rules.building import scaling
-from blockjac.rules.validation import check_block, check_count, check_derivative
+from blockjac.rules.validation import check_block, check_count, check_derivative, check_elementwise
 
 Derivative = Callable[..., Any]
 Rows = list[list[Any]]
@@ -197,6 +197,7 @@ def elementwise(name: str, *derivatives: Derivative | None) -> None:
             chosen = {key: value for key, value in params.items() if key in names or "**" in names}
             values = derivative(out, *inputs, **chosen)
             check_derivative(name, values, position, out)
+            check_elementwise(name, position, out, operand)
             row.append(scaling(out.shape, operand, values))
         return [row]
 

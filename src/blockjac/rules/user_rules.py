@@ -23,7 +23,7 @@ from blockjac.blocks import Block, Factor, Index, Label, Lookup, Term
 from blockjac.errors import RuleError
 from blockjac.rules import registry
 from blockjac.rules.building import made, scaling
-from blockjac.rules.validation import check_derivative, check_dtypes, named
+from blockjac.rules.validation import check_derivative, check_dtypes, check_elementwise, named
 
 Axes = tuple[tuple[int | None, ...], ...]
 """For each `jax.vmap` around a call, the batch axis of each operand, the innermost first."""
@@ -81,6 +81,8 @@ def elementwise_rule(name: str, derivatives: Sequence[Callable[..., Any] | None]
             )
         blocks = []
         for position, (derivative, operand) in enumerate(zip(derivatives, args, strict=True)):
+            if derivative is not None:
+                check_elementwise(name, position, out, operand)
             values = None if derivative is None else derivative(out, *args, **keywords)
             if values is not None:
                 check_derivative(name, values, position, out)

@@ -94,6 +94,38 @@ def check_derivative(name: str, values: Any, position: int, out: Any) -> None:
         )
 
 
+def check_elementwise(name: str, position: int, out: Any, operand: Any) -> None:
+    """Raise unless an operand broadcasts to the result, as those of elementwise operations do.
+
+    Args:
+        name: of the primitive or function.
+        position: of the operand.
+        out: the result.
+        operand: the operand.
+
+    Raises:
+        RuleError: names the rule, the operand, and both shapes.
+    """
+    given = [getattr(value, "shape", None) for value in (operand, out)]
+    if None in given:
+        raise RuleError(
+            f"the rule for {name!r} is elementwise, which is for arrays and one result, but "
+            f"operand {position} is a {type(operand).__name__} and the result a "
+            f"{type(out).__name__}; give a rule with blocks instead"
+        )
+    shape, whole = tuple(operand.shape), tuple(out.shape)
+    if shape in ((), whole):
+        return
+    fits = len(shape) == len(whole) and all(
+        size in (1, larger) for size, larger in zip(shape, whole, strict=True)
+    )
+    if not fits:
+        raise RuleError(
+            f"the rule for {name!r} is elementwise, but operand {position} of shape {shape} does "
+            f"not broadcast to the result of shape {whole}; give a rule with blocks instead"
+        )
+
+
 def named(name: str, rule: Callable[..., Any]) -> Callable[..., Any]:
     """The rule, with the primitive's name in its errors."""
 
