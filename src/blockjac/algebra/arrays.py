@@ -209,7 +209,8 @@ def restrict(factor: Factor, label: Label, new: Label, start: int, stride: int) 
         return Factor(np.diagonal(factor.array, 0, *axes), labels)
 
     def emit() -> jax.Array:
-        return jnp.diagonal(factor.array, axis1=axes[0], axis2=axes[1])
+        diagonal: jax.Array = jnp.diagonal(factor.array, axis1=axes[0], axis2=axes[1])
+        return diagonal
 
     return backend().factor(labels, factor.array.dtype, emit)
 

@@ -180,7 +180,7 @@ def check_size(shape: Sequence[int], dtype: Any, max_bytes: Any, what: str, inst
         ArgumentError: if the limit is not a number of bytes.
     """
     limit = memory_limit() if max_bytes is None else max_bytes
-    if not isinstance(limit, int | float | np.number) or isinstance(limit, bool) or not limit >= 0:
+    if not _is_count_of_bytes(limit):
         raise ArgumentError(
             f"max_bytes is {max_bytes!r}, but must be a number of bytes, such as 2**30 for 1 GiB, "
             "or None for a share of the machine's memory"
@@ -191,3 +191,8 @@ def check_size(shape: Sequence[int], dtype: Any, max_bytes: Any, what: str, inst
             f"{what} ({np.dtype(dtype).name}{list(shape)}) needs {in_bytes(needed)}, over the "
             f"limit of {in_bytes(limit)}; {instead}, or raise the limit with max_bytes="
         )
+
+
+def _is_count_of_bytes(limit: Any) -> bool:
+    is_number = isinstance(limit, int | float | np.number) and not isinstance(limit, bool)
+    return is_number and bool(limit >= 0)
