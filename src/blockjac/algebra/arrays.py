@@ -207,12 +207,9 @@ def restrict(factor: Factor, label: Label, new: Label, start: int, stride: int) 
     axes = axis, factor.labels.index(new)
     if is_known_mask(factor):
         return Factor(np.diagonal(factor.array, 0, *axes), labels)
-
-    def emit() -> jax.Array:
-        diagonal: jax.Array = jnp.diagonal(factor.array, axis1=axes[0], axis2=axes[1])
-        return diagonal
-
-    return backend().factor(labels, factor.array.dtype, emit)
+    return backend().factor(
+        labels, factor.array.dtype, lambda: jnp.asarray(factor.array).diagonal(0, *axes)
+    )
 
 
 def _sliced(factor: Factor, axis: int, new: Label, start: int, stride: int) -> Factor:

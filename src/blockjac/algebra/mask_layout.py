@@ -19,8 +19,8 @@ SHARE_A_RUN = 1 / 8
 """Its cost per number of the block, since every term is contracted and added to the others."""
 
 NUMBERS_A_PLACE = 3
-"""The cost of a place of an answer, besides stored numbers: a sparse matrix holds a value, a row and
-a column for it, even if the value is always zero."""
+"""The cost of a place of an answer, besides stored numbers: a sparse matrix holds a value, a row
+and a column for it, even if the value is always zero."""
 
 MOST_RUNS = 15
 """At most this many runs of diagonals become terms of their own; the others are listed."""

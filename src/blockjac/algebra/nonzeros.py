@@ -172,7 +172,7 @@ def joint_mask(terms: Sequence[Term], target: Sequence[Label]) -> Factor | None:
 
 
 def _written(block: Block, term: Term, factor: Factor, chosen: Layout) -> list[Term]:
-    """The terms of a layout: a term restricted to the pieces of a factor over some of its labels."""
+    """The terms of a layout: a term restricted to each piece, over the labels of a factor."""
     rank = len(block.out_shape)
     digits: list[Label] = []
     numbers: dict[Label, Index] = {}
