@@ -61,7 +61,7 @@ def product(
         return factors[0]
     labels = union(factors) if order is None else tuple(order)
     if _is_one(coefficient) and all(map(is_known_mask, factors)):
-        return _joint(factors, labels)
+        return known_product(factors, labels)
     masks = [factor for factor in factors if is_mask(factor)]
     numbers = _smallest_first(factors)
     dtype = _dtype_of_product(numbers, coefficient, dtype)
@@ -132,8 +132,8 @@ def _dtype_of_product(numbers: Sequence[Factor], coefficient: Any, dtype: Any) -
     return dtype
 
 
-def _joint(masks: Sequence[Factor], labels: Sequence[Label]) -> Factor:
-    """Known masks as one known mask."""
+def known_product(masks: Sequence[Factor], labels: Sequence[Label]) -> Factor:
+    """The product of known masks over labels, which is known as well."""
     entries = [known_entries(mask.array, mask.labels, labels) for mask in masks]
     return Factor(
         np.broadcast_to(functools.reduce(np.logical_and, entries), sizes(labels)), tuple(labels)

@@ -184,7 +184,8 @@ class Emit(Backend):
     def memory(self, store: dict[Any, T]) -> dict[Any, T]:  # noqa: D102
         return store
 
-    def check_fits(self, labels: Sequence[Label], dtype: Any) -> None:  # noqa: D102
+    def check_fits(self, labels: Sequence[Label], dtype: Any) -> None:
+        """Refuse an array over the memory limit."""
         needed = numel(labels) * np.dtype(dtype).itemsize
         if needed > memory_limit():
             raise DenseTooLargeError(
@@ -220,7 +221,7 @@ class Price(Backend):
     def cost(self) -> Cost:  # noqa: D102
         return self._cost
 
-    def factor(  # noqa: D102
+    def factor(
         self,
         labels: Sequence[Label],
         dtype: Any,
@@ -232,6 +233,7 @@ class Price(Backend):
         masked: int = 0,
         scaled: int = 0,
     ) -> Factor:
+        """Count one operation, its bytes and the products of edges in it."""
         cost = self._cost
         entries = numel(labels) + sum(factor.numel for factor in reads)
         cost.multiplications += multiplications + scaled

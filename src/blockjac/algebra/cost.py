@@ -87,6 +87,7 @@ class Cost:
         self.seen.add(pair)
 
     def _add_counts(self, other: Cost) -> None:
+        """Add the counts of another cost, except its effort."""
         self.multiplications += other.multiplications
         self.additions += other.additions
         self.edge_products += other.edge_products

@@ -108,14 +108,15 @@ def _scattered(block: Block) -> Any:
     distinct = are_distinct(grid)
     entries = values(grid)
 
-    def emit() -> Any:
+    def emit() -> jax.Array:
+        """Write the entries at their flat positions; past the end, JAX drops them."""
         columns = math.prod(block.wrt_shape)
         positions: list[jax.Array] = []
         for piece in terms:
             where = places(piece, jnp, np.dtype(np.int32))
             flat = where.rows * columns + where.columns
-            off = block.size  # past the end, where nothing is written
-            positions.append(flat if where.inside is None else jnp.where(where.inside, flat, off))
+            end = block.size
+            positions.append(flat if where.inside is None else jnp.where(where.inside, flat, end))
         start = jnp.zeros((block.size,), block.dtype).at[jnp.concatenate(positions)]
         write = start.set if distinct else start.add
         written = write(entries, mode="drop", unique_indices=distinct)
@@ -166,14 +167,7 @@ def along(block: Block, pairs: Sequence[tuple[int, int]]) -> Block:
 
 
 def check_size(shape: Sequence[int], dtype: Any, max_bytes: Any, what: str, instead: str) -> None:
-    """Refuse a dense result over the limit.
-
-    Args:
-        shape: the shape of the result.
-        dtype: its dtype.
-        max_bytes: the limit as the user passed it; None for a share of the machine's memory.
-        what: what the result is called in the message.
-        instead: advice on what to do instead.
+    """Refuse a dense result over the limit that the user has passed.
 
     Raises:
         DenseTooLargeError: if the result does not fit.

@@ -58,6 +58,7 @@ def _numbers(block: Block, listing: Listing, carried: Sequence[Label]) -> tuple[
     repeated = len(positions) > 0 and int(np.bincount(positions).max()) > 1
 
     def emit() -> Any:
+        """Concatenate the parts, then move or add them up where their order is not the list's."""
         entries = jnp.concatenate(parts) if len(parts) > 1 else parts[0]
         if not listing.is_permutation:
             start = jnp.zeros(shape, block.dtype).at[positions.astype(np.int32)]

@@ -115,6 +115,7 @@ def _of_digits(
 
 
 def _is_constant_along(array: np.ndarray, axis: int) -> bool:
+    """Whether all slices of an array along an axis are equal."""
     if array.shape[axis] < 2:
         return True
     first = np.take(array, [0], axis)

@@ -42,10 +42,7 @@ def both(factors: Sequence[Factor]) -> Factor | None:
     labels = arrays.unique([label for mask in masks for label in mask.labels])
     if not masks or arrays.numel(labels) > LARGEST:
         return None
-    may = np.ones(arrays.sizes(labels), bool)
-    for mask in masks:
-        may &= known_entries(mask.array, mask.labels, labels)
-    return Factor(may, labels)
+    return arrays.known_product(masks, labels)
 
 
 def either(left: Sequence[Factor], right: Sequence[Factor]) -> Factor | None:

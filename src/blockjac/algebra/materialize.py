@@ -131,7 +131,8 @@ def _scatter_hard_axes(
     ]
     value = arrays.product(inside) if inside else None
 
-    def emit() -> Any:
+    def emit() -> jax.Array:
+        """Scatter the values over all labels of the grid to the positions of their indices."""
         factor = value or Factor(jnp.ones((), dtype), ())
         full = arrays.sizes([*over, *rest])
         values = jnp.broadcast_to(arrays.aligned(factor, [*over, *rest]), full)

@@ -80,16 +80,15 @@ def without_masks(block: Block, numbers_a_place: float = 1) -> Block:
             terms.append(term)
             continue
         labels = arrays.unique([label for mask in masks for label in mask.labels])
-        may = np.ones(arrays.sizes(labels), bool)
-        for mask in masks:
-            may = may & known_entries(mask.array, mask.labels, labels)
-        times = max(arrays.numel(term.labels) // max(may.size, 1), 1)
-        chosen = layout(may, is_answer=True, times=times)
-        kept = replace(term, factors=tuple(one for one in term.factors if one not in masks))
-        if not _is_worth(chosen, kept, Factor(may, labels), numbers_a_place):
+        mask = arrays.known_product(masks, labels)
+        times = max(arrays.numel(term.labels) // max(mask.numel, 1), 1)
+        chosen = layout(mask.array, is_answer=True, times=times)
+        unmasked = tuple(factor for factor in term.factors if factor not in masks)
+        kept = replace(term, factors=unmasked)
+        if _is_worth(chosen, kept, mask, numbers_a_place):
+            terms.extend(_written(block, kept, mask, chosen))
+        else:
             terms.append(term)
-            continue
-        terms.extend(_written(block, kept, Factor(may, labels), chosen))
     return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
 
 

@@ -34,8 +34,8 @@ def joint_axis(terms: Sequence[Term], shape: Sequence[int], kept: Sequence[int])
         return None
     axis = differing[0]
     for term in terms:
-        labels = [label for other in others for label in term.indices[other].labels]
-        deltas = [label for other in kept for label in term.indices[other].labels]
+        labels = [label for free in others for label in term.indices[free].labels]
+        deltas = [label for tied in kept for label in term.indices[tied].labels]
         if len(set(labels)) != len(labels) or set(labels) & set(deltas):
             return None
     spans = sorted(
@@ -75,7 +75,8 @@ def joined(
         for term in in_order
     ]
 
-    def emit() -> Any:
+    def emit() -> jax.Array:
+        """Concatenate the pieces, with zeros in the gaps."""
         along = labels.index(target[axis])
         sizes = list(arrays.sizes(labels))
         parts: list[jax.Array] = []

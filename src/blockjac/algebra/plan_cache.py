@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -67,7 +67,7 @@ def _parts(block: AbstractBlock) -> tuple[Sequence[Any], Structure]:
     return block.arrays, block.kind.structure
 
 
-jax.tree_util.register_pytree_node(AbstractBlock, _parts, unflatten)
+jax.tree_util.register_pytree_node(AbstractBlock, _parts, cast("Callable[..., Any]", unflatten))
 
 
 @dataclass(frozen=True, eq=False)

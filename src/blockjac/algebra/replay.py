@@ -59,6 +59,7 @@ def replayed(operation: Callable[[Block, Block], Block], left: Block, right: Blo
     names, numbered = _numbered((*left_names, *right_names))
 
     def again(arrays: Sequence[Any]) -> list[Block | None]:
+        """The operation on blocks of these arrays, with numbers for names."""
         parts = (
             replace(left_form.structure, names=Names(numbered[: len(left_names)])),
             replace(right_form.structure, names=Names(numbered[len(left_names) :])),

@@ -57,8 +57,7 @@ class Operation:
 class Score:
     """The operations and results of a computation.
 
-    Its values are numbered: the input arrays first, then the constants, then the results of the
-    operations in order.
+    Its values are numbered: the input arrays, then the constants, then the operations' results.
 
     Attributes:
         constants: the constants.
@@ -156,6 +155,7 @@ def traced(
     is_fit = True
 
     def emitted(*stand_ins: Any) -> list[Any]:
+        """The inputs, then the arrays of the blocks; records where each block has its arrays."""
         nonlocal is_fit
         blocks = again([stand_ins[number] for number in pattern])
         values = list(stand_ins)

@@ -52,6 +52,7 @@ def star(left: Any, right: Any) -> Any:
 
 
 def _pushed(block: Block, tangent: Any) -> Any:
+    """The block times a tangent, over batches."""
     return over_batches(
         lambda left, array: _star_blocks(left, Block.from_dense(array, array.ndim)).dense(),
         block,
@@ -61,6 +62,7 @@ def _pushed(block: Block, tangent: Any) -> Any:
 
 
 def _pulled(block: Block, cotangent: Any) -> Any:
+    """A cotangent times the block, over batches."""
     return over_batches(
         lambda right, array: _star_blocks(Block.from_dense(array, 0), right).dense(),
         block,
@@ -148,6 +150,7 @@ def chain_along(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> Bl
 
 
 def _check_array(array: Any, wanted: tuple[int, ...], which: str, block: Block, side: str) -> None:
+    """Refuse an array that is neither of the wanted shape nor a batch of such arrays."""
     shape = tuple(array.shape)
     if shape not in (wanted, block.batch_shape + wanted):
         raise BlockShapeError(
@@ -162,6 +165,7 @@ def _star_blocks(left: Block, right: Block) -> Block:
 
 
 def _contracted(left: Block, right: Block) -> Block:
+    """The contraction of each term of one block with each of the other, added up."""
     dtype = _product_dtype([left, right])
     terms: list[Term] = []
     for left_term in (cast_term(term, dtype) for term in left.terms):

@@ -226,14 +226,7 @@ def _is_listed(term: Term) -> bool:
 def _of_unknown_places(
     block: Block, deltas: Sequence[tuple[int, int]], separate: float, entries: float
 ) -> Block:
-    """A block of many terms, some at places that only the running program knows, in fewer.
-
-    Args:
-        block: the block.
-        deltas: those that all of its terms share.
-        separate: the cost of keeping the terms.
-        entries: the numbers of one dense term.
-    """
+    """A block in fewer terms, of which some are at places that only the running program knows."""
     known = [term for term in block.terms if all(is_known(index) for index in term.indices)]
     unknown = [term for term in block.terms if term not in known]
     if len(unknown) <= MAX_TERMS and len(known) > 1:

@@ -43,7 +43,7 @@ def tidy(term: Term, out_shape: Shape, wrt_shape: Shape) -> Term | None:
 
 
 def trimmed(term: Term, out_shape: Sequence[int], wrt_shape: Sequence[int]) -> Term | None:
-    """A term with the label of each single-label index trimmed to its axis; None if none is left."""
+    """A term with each single-label index trimmed to its axis; None if it has no entry."""
     equations = IndexEquations(
         term.factors, term.indices, (*out_shape, *wrt_shape), term.labels, term.coefficient
     )
