@@ -27,12 +27,12 @@ def scaled(array: Any, coefficient: Any, dtype: Any) -> Any:
 
 
 def times(left: Any, right: Any) -> Any:
-    """`left * right`, without the promotion of `jax.numpy` where both dtypes agree."""
+    """`left * right`, without the promotion of `jax.numpy` where shapes and dtypes agree."""
     return lax.mul(left, right) if _are_alike(left, right) else left * right
 
 
 def plus(left: Any, right: Any) -> Any:
-    """`left + right`, without the promotion of `jax.numpy` where both dtypes agree."""
+    """`left + right`, without the promotion of `jax.numpy` where shapes and dtypes agree."""
     return lax.add(left, right) if _are_alike(left, right) else left + right
 
 

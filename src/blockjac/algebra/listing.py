@@ -284,7 +284,7 @@ def _each_once(numbers: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def _full_axes(places: np.ndarray, sizes: Sequence[int]) -> list[int]:
-    """The axes to store in full, wherever they have an entry, so that the fewest numbers are."""
+    """The axes to store in full, which are full wherever they have entries, for fewest numbers."""
     axes = [axis for axis, size in enumerate(sizes) if size > 1]
     best = len(places) * (1 + len(axes))
     choice: list[int] = []
