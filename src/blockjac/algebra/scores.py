@@ -151,7 +151,7 @@ def traced(
     arrays: Sequence[Any],
 ) -> Score | None:
     """The score of a computation; None if its blocks hold constants, or it uses large ones."""
-    blocks_made: list[tuple[Structure, list[int]] | None] = []
+    recorded: list[tuple[Structure, list[int]] | None] = []
     is_fit = True
 
     def emitted(*stand_ins: Any) -> list[Any]:
@@ -162,19 +162,19 @@ def traced(
         position = {id(array): number for number, array in enumerate(values)}
         for block in blocks or ():
             if block is None:
-                blocks_made.append(None)
+                recorded.append(None)
                 continue
             results, structure = flatten(block)
             for array in results:
                 if position.setdefault(id(array), len(values)) == len(values):
                     values.append(array)
             is_fit = is_fit and all(isinstance(array, compat.Tracer) for array in results)
-            blocks_made.append((structure, [position[id(array)] for array in results]))
+            recorded.append((structure, [position[id(array)] for array in results]))
         is_fit = is_fit and blocks is not None
         return values if is_fit else []
 
     closed = jax.make_jaxpr(emitted)(*[compat.struct(jax.typeof(array)) for array in arrays])
-    return _written(closed, blocks_made) if is_fit else None
+    return _written(closed, recorded) if is_fit else None
 
 
 def _written(closed: Any, blocks: Sequence[tuple[Structure, Sequence[int]] | None]) -> Score | None:
