@@ -1,1 +1,1 @@
-"""What is computed with blocks: contraction, sums, entries, and what each would cost."""
+"""The algebra of blocks: contraction, sums, entries, and what each of them would cost."""

@@ -1,4 +1,4 @@
-"""The term that solved indices leave: what no index carries is summed, alike factors meet."""
+"""The term of a solved system: labels that no index carries are summed, alike factors merged."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def answered(
     """The term of solved indices: the labels that none of them carries are summed.
 
     Args:
-        factors: over the labels.
-        indices: of the answer's axes.
-        labels: all of them, each once.
+        factors: arrays over the labels.
+        indices: the indices of the term's axes.
+        labels: all labels, each once.
         coefficient: a static scalar.
-        out_axes: how many of the indices are the output's.
+        out_axes: the number of output axes, which come first.
     """
     used = dict.fromkeys(label for index in indices for label in index.labels)
     carried = {label for factor in factors for label in factor.labels}
@@ -45,11 +45,11 @@ def answered(
 def absorbed(
     factors: Sequence[Factor], summed: Sequence[Label], coefficient: Any
 ) -> tuple[list[Factor], Any]:
-    """Multiply what is not summed into a smaller factor that is about to be contracted.
+    """Multiply what is not summed into small factors that are about to be contracted.
 
     A scalar goes into the smallest factor, where the compiler multiplies while it writes that
-    factor; a factor over some of another's labels goes into that one. After a matrix product it
-    would be one more pass over the result.
+    factor; a factor over some of another's labels goes into that other one. Multiplied after a
+    matrix product, either would take one more pass over the result.
     """
     reach = set(summed)
     involved = [factor for factor in factors if reach & set(factor.labels)]
@@ -63,8 +63,8 @@ def absorbed(
     for factor in factors:
         home = None
         if factor not in involved:
-            homes = [one for one in numbers if set(factor.labels) <= set(one.labels)]
-            home = min(homes, key=lambda one: one.numel, default=None)
+            homes = [number for number in numbers if set(factor.labels) <= set(number.labels)]
+            home = min(homes, key=lambda number: number.numel, default=None)
         if home is None or home.numel > result or (not factor.labels and arrays.is_mask(factor)):
             left.append(factor)
         else:
@@ -72,13 +72,13 @@ def absorbed(
     scaled = abs(coefficient) != 1 and smallest.numel <= result
     if scaled:
         gains.setdefault(id(smallest), [])
-    made = []
+    products: list[Factor] = []
     for factor in left:
         if id(factor) in gains:
-            own = coefficient if scaled and factor is smallest else 1
-            factor = arrays.product([factor, *gains[id(factor)]], own)
-        made.append(factor)
-    return made, 1 if scaled else coefficient
+            scale = coefficient if scaled and factor is smallest else 1
+            factor = arrays.product([factor, *gains[id(factor)]], scale)
+        products.append(factor)
+    return products, 1 if scaled else coefficient
 
 
 def contracted(
@@ -89,12 +89,13 @@ def contracted(
     Args:
         factors: any number.
         summed: the labels that disappear.
-        wanted: the others in the order of the answer's axes.
+        wanted: the other labels, in the order of the answer's axes.
     """
     untouched = [factor for factor in factors if not set(factor.labels) & set(summed)]
     pending = [factor for factor in factors if set(factor.labels) & set(summed)]
     while pending:
-        group, reach = [pending.pop(0)], set()
+        group = [pending.pop(0)]
+        reach: set[Label] = set()
         grew = True
         while grew:
             reach = {label for factor in group for label in factor.labels if label in summed}
@@ -102,9 +103,9 @@ def contracted(
             pending = [factor for factor in pending if not set(factor.labels) & reach]
             group += joining
             grew = bool(joining)
-        own = [label for label in summed if label in reach]
-        untouched.append(sum_out(group, own, wanted))
-        mask = masks.summed(group, own)
+        reached = [label for label in summed if label in reach]
+        untouched.append(sum_out(group, reached, wanted))
+        mask = masks.summed(group, reached)
         if mask is not None:
             untouched.append(mask)
     return untouched
@@ -113,15 +114,15 @@ def contracted(
 def merged(factors: Sequence[Factor], coefficient: Any) -> tuple[list[Factor], Any]:
     """Multiply factors over the same labels, and the coefficient with the first such group.
 
-    A lone scalar takes the coefficient too: it is one number, and may be used often. Masks are
-    multiplied with masks alone: what they drop may still become inf or nan, and is dropped when all
-    of it is known. Those that are known now stay so.
+    A lone scalar takes the coefficient too: it is a single number, and may be used often. Masks
+    are multiplied by masks alone: what they drop may still become inf or nan, so that they are
+    applied last. Masks that are known while tracing stay known.
     """
     groups: dict[tuple[frozenset[Label], bool, bool], list[Factor]] = {}
     for factor in factors:
         kind = arrays.is_mask(factor), arrays.is_known_mask(factor)
         groups.setdefault((frozenset(factor.labels), *kind), []).append(factor)
-    result = []
+    result: list[Factor] = []
     for (labels, are_masks, are_known), group in groups.items():
         if not are_masks and (len(group) > 1 or not labels):
             result.append(arrays.product(group, coefficient))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import jax
@@ -10,7 +12,6 @@ import numpy as np
 from jax import lax
 
 from blockjac.base import compat
-from blockjac.terms.factor import unique as unique  # beside the others, for `arrays.unique`
 
 
 def scaled(array: Any, coefficient: Any, dtype: Any) -> Any:
@@ -26,12 +27,12 @@ def scaled(array: Any, coefficient: Any, dtype: Any) -> Any:
 
 
 def times(left: Any, right: Any) -> Any:
-    """`left * right`, past the promotion of `jax.numpy` where nothing is to be promoted."""
+    """`left * right`, without the promotion of `jax.numpy` where shapes and dtypes agree."""
     return lax.mul(left, right) if _are_alike(left, right) else left * right
 
 
 def plus(left: Any, right: Any) -> Any:
-    """`left + right`, likewise."""
+    """`left + right`, without the promotion of `jax.numpy` where shapes and dtypes agree."""
     return lax.add(left, right) if _are_alike(left, right) else left + right
 
 
@@ -44,7 +45,7 @@ def shifted(array: Any, constant: Any) -> Any:
 
 
 def _are_alike(left: Any, right: Any) -> bool:
-    """Whether both are arrays of JAX of one type, of numbers."""
+    """Whether both are JAX arrays of numbers, of the same shape and dtype."""
     return (
         isinstance(left, jax.Array)
         and isinstance(right, jax.Array)
@@ -54,14 +55,21 @@ def _are_alike(left: Any, right: Any) -> bool:
     )
 
 
+def all_of(conditions: Sequence[Any]) -> Any:
+    """The logical and of one or more boolean arrays."""
+    return reduce(lambda left, right: left & right, conditions)
+
+
 def where(condition: Any, array: Any, dtype: Any) -> Any:
     """The array where a condition of its rank holds, and 0 elsewhere."""
     is_plain = isinstance(array, jax.Array) and array.dtype == dtype
     if not is_plain or compat.mesh_axes() or compat.is_placed(jax.typeof(array)):
         return jnp.where(condition, array, jnp.zeros((), dtype))
     shape = np.broadcast_shapes(condition.shape, array.shape)
-    allowed, spread = [
-        one if one.shape == shape else lax.broadcast_in_dim(one, shape, range(len(shape)))
-        for one in (condition, array)
+    allowed, entries = [
+        operand
+        if operand.shape == shape
+        else lax.broadcast_in_dim(operand, shape, range(len(shape)))
+        for operand in (condition, array)
     ]
-    return lax.select(allowed, spread, lax.full(shape, 0, dtype))
+    return lax.select(allowed, entries, lax.full(shape, 0, dtype))

@@ -1,24 +1,26 @@
 """Factors: arrays whose axes are labels, and the few operations on them that emit JAX code.
 
-Each operation says in one call to the backend what it emits and what that takes.
+Each operation states in one call to the backend what it emits and what that costs.
 """
 
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from blockjac.algebra.arithmetic import plus, scaled, times
+from blockjac.algebra.arithmetic import all_of, plus, scaled, times
 from blockjac.algebra.backend import backend
 from blockjac.terms.factor import Factor, numel, sizes, union
-from blockjac.terms.factor import unique as unique  # beside the others, for `arrays.unique`
+from blockjac.terms.factor import (
+    unique as unique,
+)  # so that callers find it here as `arrays.unique`
 from blockjac.terms.index import Label
 from blockjac.terms.known_indices import known_entries
 
@@ -48,17 +50,18 @@ def product(
     hold. A single factor with coefficient 1 is returned as it is.
 
     Args:
-        factors: one or more.
+        factors: one or more factors.
         coefficient: a static scalar.
-        dtype: of the result where masks alone are multiplied by a coefficient; otherwise the
-            factors decide.
-        order: of the result's labels, where there is more to do than to return one factor.
+        dtype: the dtype of the result where masks alone are multiplied by a coefficient; otherwise
+            the factors decide.
+        order: the result's labels in order; a single factor that is returned as it is keeps its
+            own.
     """
     if len(factors) == 1 and _is_one(coefficient):
         return factors[0]
     labels = union(factors) if order is None else tuple(order)
     if _is_one(coefficient) and all(map(is_known_mask, factors)):
-        return _joint(factors, labels)
+        return known_product(factors, labels)
     masks = [factor for factor in factors if is_mask(factor)]
     numbers = _smallest_first(factors)
     dtype = _dtype_of_product(numbers, coefficient, dtype)
@@ -86,7 +89,7 @@ def _multiplied(
         result = scaled(array, coefficient, dtype) if result is None else times(result, array)
     if not masks:
         return result
-    allowed = functools.reduce(operator.and_, [aligned(factor, labels) for factor in masks])
+    allowed = all_of([aligned(factor, labels) for factor in masks])
     if result is not None:
         return jnp.where(allowed, result, jnp.zeros((), dtype))
     if not _is_one(coefficient):
@@ -95,7 +98,7 @@ def _multiplied(
 
 
 def work_of_product(factors: Sequence[Factor], coefficient: Any) -> dict[str, int]:
-    """What a product takes: the scaled smallest number is spread over the next, and so on."""
+    """The cost of a product: the smallest factor, scaled, meets the next smallest, and so on."""
     numbers = _smallest_first(factors)
     reached: set[Label] = set()
     multiplications = 0
@@ -111,13 +114,13 @@ def work_of_product(factors: Sequence[Factor], coefficient: Any) -> dict[str, in
 
 
 def _smallest_first(factors: Sequence[Factor]) -> list[Factor]:
-    """The numbers among factors: the product of the small ones is formed before it is spread."""
+    """The factors that are not masks, smallest first, so that small products are formed first."""
     numbers = [factor for factor in factors if not is_mask(factor)]
     return sorted(numbers, key=lambda factor: factor.numel)
 
 
 def _dtype_of_product(numbers: Sequence[Factor], coefficient: Any, dtype: Any) -> Any:
-    """The dtype of a product of these numbers and of masks, times a scalar."""
+    """The dtype of a product of numbers (and any masks), times a scalar."""
     if numbers:
         dtype = joint_dtype([factor.array.dtype for factor in numbers])
     elif _is_one(coefficient):
@@ -129,8 +132,8 @@ def _dtype_of_product(numbers: Sequence[Factor], coefficient: Any, dtype: Any) -
     return dtype
 
 
-def _joint(masks: Sequence[Factor], labels: Sequence[Label]) -> Factor:
-    """Masks that are known as one that is."""
+def known_product(masks: Sequence[Factor], labels: Sequence[Label]) -> Factor:
+    """The product of known masks over labels, which is known as well."""
     entries = [known_entries(mask.array, mask.labels, labels) for mask in masks]
     return Factor(
         np.broadcast_to(functools.reduce(np.logical_and, entries), sizes(labels)), tuple(labels)
@@ -138,12 +141,12 @@ def _joint(masks: Sequence[Factor], labels: Sequence[Label]) -> Factor:
 
 
 def is_mask(factor: Factor) -> bool:
-    """Whether a factor is boolean: it keeps or drops entries and scales none."""
+    """Whether a factor is boolean: it keeps or drops entries without scaling them."""
     return factor.array.dtype == np.dtype(bool)
 
 
 def is_known_mask(factor: Factor) -> bool:
-    """Whether a factor is a mask that is known while the program is traced."""
+    """Whether a factor is a mask whose values are known while the program is traced."""
     return isinstance(factor.array, np.ndarray) and is_mask(factor)
 
 
@@ -154,7 +157,7 @@ def _is_one(coefficient: Any) -> bool:
 def joint_dtype(dtypes: Sequence[Any]) -> Any:
     """The dtype that arrays of these dtypes are promoted to."""
     first = dtypes[0]
-    return first if all(one == first for one in dtypes) else jnp.result_type(*dtypes)
+    return first if all(dtype == first for dtype in dtypes) else jnp.result_type(*dtypes)
 
 
 def add(left: Factor, right: Factor) -> Factor:
@@ -164,8 +167,8 @@ def add(left: Factor, right: Factor) -> Factor:
         dtype = jnp.result_type(float) if dtype == np.dtype(bool) else dtype
         left, right = cast(left, dtype), cast(right, dtype)
     labels = union([left, right])
-    # What was computed last comes first: the compiler for CPUs writes code in this order, and takes
-    # a third longer over a long function where short operands come before deep ones.
+    # What was computed last comes first: the CPU compiler writes code in this order, and takes a
+    # third longer over a long function in which short operands come before deep ones.
     return backend().factor(
         labels,
         joint_dtype([left.array.dtype, right.array.dtype]),
@@ -186,14 +189,14 @@ def cast(factor: Factor, dtype: Any) -> Factor:
 
 
 def renamed(factor: Factor, old: Label, new: Label) -> Factor:
-    """The factor with one label renamed; no array operation."""
+    """The factor with one label renamed, without an array operation."""
     return Factor(
         factor.array, tuple(new if label is old else label for label in factor.labels), factor.name
     )
 
 
 def restrict(factor: Factor, label: Label, new: Label, start: int, stride: int) -> Factor:
-    """Entries `start + stride * new` along a label; a diagonal where `new` is there already."""
+    """Entries `start + stride * new` along a label; a diagonal if the factor has `new` already."""
     axis = factor.labels.index(label)
     if start != 0 or stride != 1 or new.size != label.size:
         factor = _sliced(factor, axis, Label(new.size), start, stride)
@@ -205,9 +208,7 @@ def restrict(factor: Factor, label: Label, new: Label, start: int, stride: int) 
     if is_known_mask(factor):
         return Factor(np.diagonal(factor.array, 0, *axes), labels)
     return backend().factor(
-        labels,
-        factor.array.dtype,
-        lambda: jnp.diagonal(factor.array, axis1=axes[0], axis2=axes[1]),
+        labels, factor.array.dtype, lambda: jnp.asarray(factor.array).diagonal(0, *axes)
     )
 
 
@@ -228,22 +229,22 @@ def _sliced(factor: Factor, axis: int, new: Label, start: int, stride: int) -> F
     return replace(backend().factor(labels, array.dtype, emit), name=factor.name)
 
 
-def pick(factor: Factor, label: Label, place: int) -> Factor:
-    """The entries at one place of a label, which disappears."""
+def pick(factor: Factor, label: Label, position: int) -> Factor:
+    """The entries at one value of a label, which disappears."""
     axis = factor.labels.index(label)
-    labels = tuple(other for other in factor.labels if other is not label)
+    labels = tuple(kept for kept in factor.labels if kept is not label)
     if is_known_mask(factor):
-        # NumPy gives one and the same object for all scalars that are true; arrays are told apart.
-        return Factor(np.asarray(np.take(factor.array, place, axis)), labels, factor.name)
+        # NumPy returns the same object for all true scalars, but arrays are compared by identity.
+        return Factor(np.asarray(np.take(factor.array, position, axis)), labels, factor.name)
     entries = backend().factor(
         labels,
         factor.array.dtype,
-        lambda: lax.index_in_dim(factor.array, place, axis, keepdims=False),
+        lambda: lax.index_in_dim(factor.array, position, axis, keepdims=False),
     )
     return replace(entries, name=factor.name)
 
 
-def reshaped(array: Any, labels: Sequence[Label]) -> Any:
+def reshaped(array: jax.Array | np.ndarray, labels: Sequence[Label]) -> Any:
     """The array with one axis per label, in row-major order."""
     if isinstance(array, np.ndarray) and array.dtype == np.dtype(bool):
         return np.reshape(array, sizes(labels))
@@ -252,7 +253,7 @@ def reshaped(array: Any, labels: Sequence[Label]) -> Any:
 
 
 def split(factor: Factor, label: Label, parts: Sequence[Label]) -> Factor:
-    """Reshape a label into several, most significant first."""
+    """Reshape the axis of a label into axes of several labels, most significant first."""
     axis = factor.labels.index(label)
     labels = (*factor.labels[:axis], *parts, *factor.labels[axis + 1 :])
     return Factor(reshaped(factor.array, labels), labels)

@@ -1,7 +1,7 @@
-"""What is asked of a Block outside `jit`: one compiled program, found again by the structure.
+"""Calls of a Block's methods outside `jit`: one compiled program for each structure.
 
-Operation by operation, a product with a vector takes a millisecond of Python each time, which a
-solver of scipy pays at every step.
+Run operation by operation, a product with a vector takes a millisecond of Python each time, which
+a SciPy solver would pay at every step.
 """
 
 from __future__ import annotations
@@ -20,31 +20,33 @@ from blockjac.terms.block import Block, flat_parts, unflatten
 _programs: Cache[Callable[..., Any]] = Cache("programs of blocks", 256)
 
 
-def at_once(function: Callable[..., Any], block: Block, *given: Any, **static: Any) -> Any:
-    """`function(block, *given, **static)`, compiled as one unless a trace or a plan is under way.
+def at_once(function: Callable[..., Any], block: Block, *operands: Any, **static: Any) -> Any:
+    """`function(block, *operands, **static)`, compiled unless a trace or a plan is under way.
 
-    Arrays of NumPy in a block are constants, which its structure may depend on: such a block is
-    worked on as it is.
+    NumPy arrays in a block are constants that its structure may depend on: for such a block the
+    function is called directly.
 
     Args:
-        function: of a block and arrays, giving an array; always the same object.
+        function: a function of a block and arrays that returns an array; the same object at each
+            call.
         block: the block.
-        given: arrays.
+        operands: arrays.
         static: further arguments, hashable.
     """
     arrays, structure = flat_parts(block)
-    used = (*arrays, *given)  # of a block without any, a trace may be under way
+    used = (*arrays, *operands)  # without any array there may still be a trace under way
     at_hand = bool(used) and all(map(_is_at_hand, used)) and all(map(_is_of_jax, arrays))
     if not backend().select(at_hand, False):
-        return function(block, *given, **static)
+        return function(block, *operands, **static)
 
-    def made() -> Callable[..., Any]:
-        return jax.jit(
-            lambda leaves, *parts: function(unflatten(structure, leaves), *parts, **static)
-        )
+    def program() -> Callable[..., Any]:
+        def call(leaves: list[Any], *parts: Any) -> Any:
+            return function(unflatten(structure, leaves), *parts, **static)
+
+        return jax.jit(call)
 
     key = (function, structure, tuple(static.items()))
-    return _programs.made(key, made)(arrays, *given)
+    return _programs.made(key, program)(arrays, *operands)
 
 
 def _is_at_hand(array: Any) -> bool:

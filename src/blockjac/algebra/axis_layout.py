@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from blockjac.algebra import arrays
+from blockjac.algebra.arithmetic import all_of
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label, radix
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis to be written out: the index of its entries, its size, and the label it gets."""
+    """An axis to be written out: the index of its entries, its size, and its new label."""
 
     index: Index
     size: int
@@ -29,8 +30,8 @@ class AxisLayout:
     """Where each label lives once the axes are written out.
 
     Every label is either kept, or has a *pivot*: an axis from which its value is read off. Where
-    the other labels of the pivot's index are known already, as in a window, the value is what
-    remains: the label is *derived*. The other axes become conditions, so that a delta is one fused
+    the other labels of an axis are known already, as in a window, the value is what remains of the
+    position: the label is *derived*. All other axes become conditions, so that a delta is one fused
     comparison and not a second pass over the result.
     """
 
@@ -49,22 +50,24 @@ class AxisLayout:
             if digits and axis.index.single is not None:
                 label, stride = axis.index.single
                 self.home[label] = (axis.target, axis.index.offset, stride)
-                own = [axis.target]
+                dims = [axis.target]
             elif digits and order is not None:
                 for label in order:
                     self.home[label] = (label, 0, 1)
-                own = list(order)
+                dims = list(order)
             else:
-                own = [axis.target] if axis.size != 1 else []
-            self.groups.append((axis, own))
-            self.dims += own
+                dims = [axis.target] if axis.size != 1 else []
+            self.groups.append((axis, dims))
+            self.dims += dims
 
     def value(
         self, factors: Sequence[Factor], coefficient: Any, dtype: Any
     ) -> tuple[Any, set[Label]]:
-        """The product of the factors over the dimensions, and what it is 0 outside of.
+        """The product of the factors over the dimensions, already 0 off some labels and axes.
 
-        These are labels, and targets of axes with one place.
+        Returns:
+            The array, and the labels and the targets of single-position axes outside of which it
+            is 0.
         """
         if not factors:
             return jnp.reshape(jnp.asarray(coefficient, dtype), (1,) * len(self.dims)), set()
@@ -81,24 +84,25 @@ class AxisLayout:
         ]
         padded = [label for label in total.labels if label not in looked_up]
         array = jnp.transpose(total.array, [total.labels.index(x) for x in (*looked_up, *padded)])
-        labels = []
+        labels: list[Label] = []
         if looked_up:
             labels = [dim for dim in self.dims if dim in reach]
-            others = [place for place, dim in enumerate(self.dims) if dim not in reach]
-            places = tuple(jnp.squeeze(self._label(label), others) for label in looked_up)
-            array = array.at[places].get(mode="clip")
+            others = [axis for axis, dim in enumerate(self.dims) if dim not in reach]
+            positions = tuple(jnp.squeeze(self._label(label), others) for label in looked_up)
+            array = array.at[positions].get(mode="clip")
         for label in padded:
             dim, offset, stride = self.home[label]
             array = _padded(array, len(labels), offset, stride, label.size, dim.size)
             labels.append(dim)
         array = arrays.aligned(Factor(array, tuple(labels)), self.dims)
-        for axis in self._single_places():
-            place = self.dims.index(axis.target)
-            array = _padded(array, place, axis.index.offset, 1, 1, axis.size)
-        return array, {*padded, *(axis.target for axis in self._single_places())}
+        single = self._single_positions()
+        for axis in single:
+            dim = self.dims.index(axis.target)
+            array = _padded(array, dim, axis.index.offset, 1, 1, axis.size)
+        return array, {*padded, *(axis.target for axis in single)}
 
-    def _single_places(self) -> list[Axis]:
-        """Axes on which all entries are at one known place."""
+    def _single_positions(self) -> list[Axis]:
+        """Axes on which all entries are at one known position."""
         return [
             axis
             for axis in self.axes
@@ -106,28 +110,28 @@ class AxisLayout:
         ]
 
     def _position(self, label: Label) -> int:
-        """Where a label stands among the dimensions; derived ones, which are looked up, first."""
+        """The number of a label's dimension; -1 for a derived label, which is looked up first."""
         return -1 if label in self.derived else self.dims.index(self.home[label][0])
 
     def condition(self, padded: set[Label]) -> Any:
-        """Where entries are: axes that are no pivots equal their index, labels are in their range.
+        """Where entries are: other axes than pivots equal their index, and labels are in range.
 
         Args:
-            padded: labels that need no range, and targets of axes that need no place, because
+            padded: labels whose range, and targets of axes whose position, need no check, because
                 the value is 0 outside.
         """
-        clauses = []
+        clauses: list[Any] = []
         for label, (dim, offset, stride) in self.home.items():
             if not self._identical(label) and label not in padded:
-                place, last = self._iota(dim), offset + stride * (label.size - 1)
-                clauses.append((place >= min(offset, last)) & (place <= max(offset, last)))
+                position, last = self._iota(dim), offset + stride * (label.size - 1)
+                clauses.append((position >= min(offset, last)) & (position <= max(offset, last)))
                 if abs(stride) != 1:
-                    clauses.append((place - offset) % stride == 0)
+                    clauses.append((position - offset) % stride == 0)
         for label, (axis, rest, stride) in self.derived.items():
             value = self._label(label)
             clauses.append((value >= 0) & (value < label.size))
             if abs(stride) != 1:
-                clauses.append((self._place(axis) - self._index(rest)) % stride == 0)
+                clauses.append((self._position_on(axis) - self._index(rest)) % stride == 0)
         pivots = {
             *map(id, self.pivots.values()),
             *(id(axis) for axis, _, _ in self.derived.values()),
@@ -135,38 +139,40 @@ class AxisLayout:
         for axis in self.axes:
             settled = axis.target in padded or (axis.size == 1 and axis.index == Index())
             if id(axis) not in pivots and not settled:
-                clauses.append(self._place(axis) == self._index(axis.index))
-        return functools.reduce(operator.and_, clauses) if clauses else None
+                clauses.append(self._position_on(axis) == self._index(axis.index))
+        return all_of(clauses) if clauses else None
 
-    def _place(self, axis: Axis) -> Any:
-        """The place on an axis, over the dimensions."""
+    def _position_on(self, axis: Axis) -> Any:
+        """The position on an axis, over the dimensions."""
         if axis.size == 1:
             return jnp.zeros((1,) * len(self.dims), jnp.int32)
         return self._iota(axis.target)
 
-    def _iota(self, dim: Label) -> Any:
+    def _iota(self, dim: Label) -> jax.Array:
         shape = tuple(label.size if label is dim else 1 for label in self.dims)
         return lax.broadcasted_iota(jnp.int32, shape, self.dims.index(dim))
 
     def _index(self, index: Index) -> Any:
-        parts = []
+        """The values of an index over the dimensions, as the sum of its parts."""
+        parts: list[Any] = []
         for label, step in index.strides:
             value = self._label(label)
             parts.append(value if step == 1 else step * value)
         if index.lookup is not None:
             lookup = index.lookup
-            places = [self._label(label) for label in lookup.labels]
+            positions = [self._label(label) for label in lookup.labels]
             if all(map(self._identical, lookup.labels)):
                 dims = [self.home[label][0] for label in lookup.labels]
                 values = arrays.aligned(Factor(jnp.asarray(lookup.array), tuple(dims)), self.dims)
             else:
-                values = jnp.asarray(lookup.array).at[tuple(places)].get(mode="clip")
+                values = jnp.asarray(lookup.array).at[tuple(positions)].get(mode="clip")
             parts.append(values)
         if index.offset or not parts:
             parts.append(jnp.full((1,) * len(self.dims), index.offset, jnp.int32))
-        return functools.reduce(operator.add, parts)
+        return functools.reduce(lambda total, part: total + part, parts)
 
     def _identical(self, label: Label) -> bool:
+        """Whether the value of a label is the position along one dimension."""
         if label in self.derived:
             return False
         dim, offset, stride = self.home[label]
@@ -176,30 +182,30 @@ class AxisLayout:
         """The value of a label over the dimensions; out of its range where it has none."""
         if label in self.derived:
             axis, rest, stride = self.derived[label]
-            remainder = self._place(axis) - self._index(rest)
+            remainder = self._position_on(axis) - self._index(rest)
             return remainder if stride == 1 else remainder // stride
         dim, offset, stride = self.home[label]
-        place = self._iota(dim)
-        return place if (offset, stride) == (0, 1) else (place - offset) // stride
+        position = self._iota(dim)
+        return position if (offset, stride) == (0, 1) else (position - offset) // stride
 
     def _dims_of(self, label: Label) -> set[Label]:
         """The dimensions that the value of a label depends on."""
         if label not in self.derived:
             return {self.home[label][0]}
         axis, rest, _ = self.derived[label]
-        own = {axis.target} if axis.size != 1 else set()
-        return own.union(*(self._dims_of(other) for other in rest.labels))
+        dims: set[Label] = {axis.target} if axis.size != 1 else set()
+        return dims.union(*map(self._dims_of, rest.labels))
 
     def finish(self, array: Any) -> Factor:
         """Merge the digits of radix axes and drop dimensions along which the array is constant."""
-        dims = [dim for place, dim in enumerate(self.dims) if array.shape[place] != 1]
+        dims = [dim for dim, size in zip(self.dims, array.shape, strict=True) if size != 1]
         labels: list[Label] = [label for label in self.kept if label in dims]
         shape = [label.size for label in labels]
         wanted = list(labels)
-        for axis, own in self.groups:
-            if not any(dim in dims for dim in own):
+        for axis, digits in self.groups:
+            if not any(dim in dims for dim in digits):
                 continue
-            wanted += own
+            wanted += digits
             shape.append(axis.size)
             labels.append(axis.target)
         sizes = tuple(dim.size if dim in wanted else 1 for dim in self.dims)
@@ -207,8 +213,8 @@ class AxisLayout:
 
 
 def pivots_of(axes: Sequence[Axis], kept: Sequence[Label]) -> dict[Label, Axis]:
-    """An axis for each label that is not kept; plain axes first, for the least padding."""
-    found: dict[Label, Axis] = {}
+    """Choose an axis for each label that is not kept; plain axes first, for the least padding."""
+    pivots: dict[Label, Axis] = {}
 
     def rank(axis: Axis) -> int:
         if axis.index.is_plain(axis.size):
@@ -219,24 +225,24 @@ def pivots_of(axes: Sequence[Axis], kept: Sequence[Label]) -> dict[Label, Axis]:
 
     for axis in sorted(axes, key=rank):
         labels = axis.index.labels
-        if any(label in found or label in kept for label in labels):
+        if any(label in pivots or label in kept for label in labels):
             continue
         complete = radix(axis.index)
         if (axis.index.single is not None and axis.index.within(axis.size)) or (
             complete is not None and arrays.numel(complete) == axis.size
         ):
             for label in labels:
-                found[label] = axis
-    return found
+                pivots[label] = axis
+    return pivots
 
 
 def derived_of(
     axes: Sequence[Axis], pivots: Mapping[Label, Axis], kept: Sequence[Label]
 ) -> dict[Label, tuple[Axis, Index, int]]:
-    """Labels that are what remains of a place on an axis: `label = (place - rest) / stride`."""
+    """Labels read off what remains of a position: `label = (position - rest) / stride`."""
     known = {*pivots, *kept}
     used = set(map(id, pivots.values()))
-    found: dict[Label, tuple[Axis, Index, int]] = {}
+    derived: dict[Label, tuple[Axis, Index, int]] = {}
     grew = True
     while grew:
         grew = False
@@ -246,20 +252,20 @@ def derived_of(
                 continue
             label, lookup = unknown[0], axis.index.lookup
             if lookup is None or label not in lookup.labels:
-                found[label] = (axis, axis.index.without(label), axis.index.stride(label))
+                derived[label] = (axis, axis.index.without(label), axis.index.stride(label))
                 known.add(label)
                 used.add(id(axis))
                 grew = True
-    return found
+    return derived
 
 
-def _padded(array: Any, place: int, offset: int, stride: int, count: int, size: int) -> Any:
-    """Entry `l` of `count` along one dimension moved to `offset + stride * l`, 0 elsewhere."""
+def _padded(array: Any, axis: int, offset: int, stride: int, count: int, size: int) -> Any:
+    """The array with entry `l` of `count` along an axis at `offset + stride * l`, else 0."""
     if (offset, stride) == (0, 1) and count == size:
         return array
     if stride < 0:
-        array = lax.rev(array, (place,))
+        array = lax.rev(array, (axis,))
         offset, stride = offset + stride * (count - 1), -stride
     padding = [(0, 0, 0)] * array.ndim
-    padding[place] = (offset, size - 1 - offset - stride * (count - 1), stride - 1)
+    padding[axis] = (offset, size - 1 - offset - stride * (count - 1), stride - 1)
     return lax.pad(array, jnp.zeros((), array.dtype), padding)

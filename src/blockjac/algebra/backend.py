@@ -1,16 +1,16 @@
 """Where the array work of the algebra goes: emitted as operations of JAX, or priced.
 
-The algebra is written once, against a `Backend`. What makes an array states in one call how it is
-emitted and what that takes: `Emit` does the first, `Price` counts the second and returns an array
-that knows its shape and dtype alone. So a plan and the program that it plans cannot part ways: they
-are the same calls.
+The algebra is written once, against a `Backend`. Code that makes an array states in one call how to
+emit it and what that costs: `Emit` does the first, `Price` counts the second and returns an array
+that knows only its shape and dtype. So a plan cannot drift from the program that it plans: both are
+the same calls.
 """
 
 from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 
 class Backend(ABC):
-    """What the algebra asks for where it makes an array, or decides what to make.
+    """The interface through which the algebra makes arrays.
 
     Attributes:
-        knows_places: whether masks that are known while a program is traced are looked into, entry
-            by entry. A plan that is made for its price alone does not.
+        knows_places: whether masks that are known while tracing are read entry by entry. A plan
+            that only predicts a price does not read them.
     """
 
     knows_places: bool
@@ -40,11 +40,11 @@ class Backend(ABC):
     @property
     @abstractmethod
     def cost(self) -> Cost | None:
-        """The cost of the plan under way; None where operations are emitted."""
+        """The cost of the current plan; None where operations are emitted."""
 
     @property
     def follows_places(self) -> bool:
-        """Whether a plan is under way that looks into masks."""
+        """Whether this prices a plan, and reads masks entry by entry."""
         return self.cost is not None and self.knows_places
 
     @abstractmethod
@@ -60,18 +60,18 @@ class Backend(ABC):
         masked: int = 0,
         scaled: int = 0,
     ) -> Factor:
-        """A factor over labels that one operation makes.
+        """Make a factor over labels by one operation.
 
         Args:
-            labels: of the factor.
-            dtype: of the factor.
-            emit: gives its array.
-            reads: the factors that the operation reads; they count in bytes, as the result does.
-            multiplications: of numbers by numbers.
-            additions: of numbers.
-            masked: multiplications by masks: those select, and still are products of edges.
-            scaled: multiplications by a static coefficient: the product of edges that it came from
-                has been counted.
+            labels: the labels of the factor.
+            dtype: its dtype.
+            emit: returns its array.
+            reads: the factors that the operation reads; their bytes count, as the result's do.
+            multiplications: the number of multiplications of numbers.
+            additions: the number of additions.
+            masked: multiplications by masks, which only select but still are products of edges.
+            scaled: multiplications by a static coefficient, whose product of edges has been
+                counted already.
         """
 
     @abstractmethod
@@ -85,13 +85,13 @@ class Backend(ABC):
         operations: int = 0,
         moved: int = 0,
     ) -> Any:
-        """An array that takes nothing, or what its maker says.
+        """Make an array that costs nothing but what is listed.
 
         Args:
-            shape: of the array.
-            dtype: of the array.
-            emit: gives the array.
-            additions: of numbers, in a loop that is there anyway.
+            shape: the shape of the array.
+            dtype: its dtype.
+            emit: returns the array.
+            additions: the number of additions, in a loop that runs anyway.
             operations: scalar operations of a map that is applied and not written down.
             moved: bytes that are read and written.
         """
@@ -100,54 +100,54 @@ class Backend(ABC):
     def runs(
         self, once: Callable[[], Cost], times: int, emit: Callable[[], T], results: Callable[[], T]
     ) -> T:
-        """What a program of its own gives that is run several times, such as the body of a loop.
+        """The results of a program that is run several times, such as the body of a loop.
 
         Args:
-            once: gives the cost of one run.
-            times: how often it is run.
-            emit: runs it.
-            results: gives what stands for the results in a plan.
+            once: returns the cost of one run.
+            times: the number of runs.
+            emit: runs the program and returns its results.
+            results: returns abstract results for a plan.
         """
 
     @abstractmethod
     def select(self, emit: T, price: T) -> T:
-        """One of two values, where emitting and pricing take different ways to the same end."""
+        """One of two values, where emitting and pricing reach the same end in different ways."""
 
     @abstractmethod
     def perform(self, action: Callable[..., None], *arguments: Any) -> None:
-        """Do something that is not about arrays, as a plan does not: warn, or refuse a size."""
+        """Do something besides array work, such as a warning or a size check; a plan skips it."""
 
     @abstractmethod
     def memory(self, store: dict[Any, T]) -> dict[Any, T]:
-        """Where results are kept that hold arrays: in the store, or nowhere in a plan."""
+        """Where to keep results that hold arrays: the store itself, or in a plan a fresh dict."""
 
     @abstractmethod
     def check_fits(self, labels: Sequence[Label], dtype: Any) -> None:
-        """Refuse an array that is larger than the machine's share allows; a plan refuses none.
+        """Refuse an array over the memory limit; a plan accepts any size.
 
         Raises:
-            DenseTooLargeError: says what it would need, and what to do instead.
+            DenseTooLargeError: if it does not fit; says what it needs and what to do instead.
         """
 
     @abstractmethod
     def charge(self, operations: int, moved: int) -> None:
-        """Count operations of a map, and bytes, that no other call accounts for."""
+        """Count a map's operations and bytes that no other call accounts for."""
 
     @abstractmethod
     def charge_contraction(self) -> None:
         """Count one contraction of two terms against the budget.
 
         Raises:
-            OverBudget: when there were too many.
+            OverBudget: if there were too many.
         """
 
     @abstractmethod
     def charge_edge_products(self, entries: int) -> None:
-        """Count products of edges by a constant, which take no multiplication."""
+        """Count products of an edge and a constant, which need no multiplication."""
 
 
 class Emit(Backend):
-    """Operations are emitted by `jax.numpy`, under a trace or one by one."""
+    """Emits operations through `jax.numpy`, under a trace or one by one."""
 
     knows_places = True
 
@@ -184,7 +184,8 @@ class Emit(Backend):
     def memory(self, store: dict[Any, T]) -> dict[Any, T]:  # noqa: D102
         return store
 
-    def check_fits(self, labels: Sequence[Label], dtype: Any) -> None:  # noqa: D102
+    def check_fits(self, labels: Sequence[Label], dtype: Any) -> None:
+        """Refuse an array over the memory limit."""
         needed = numel(labels) * np.dtype(dtype).itemsize
         if needed > memory_limit():
             raise DenseTooLargeError(
@@ -205,11 +206,11 @@ class Emit(Backend):
 
 
 class Price(Backend):
-    """Operations are counted and touch no array.
+    """Counts operations without touching an array.
 
     Args:
-        cost: what they add to.
-        knows_places: see `Backend`.
+        cost: the cost to add to.
+        knows_places: as in `Backend`.
     """
 
     def __init__(self, cost: Cost, knows_places: bool) -> None:
@@ -220,7 +221,7 @@ class Price(Backend):
     def cost(self) -> Cost:  # noqa: D102
         return self._cost
 
-    def factor(  # noqa: D102
+    def factor(
         self,
         labels: Sequence[Label],
         dtype: Any,
@@ -232,6 +233,7 @@ class Price(Backend):
         masked: int = 0,
         scaled: int = 0,
     ) -> Factor:
+        """Count one operation, its bytes and the products of edges in it."""
         cost = self._cost
         entries = numel(labels) + sum(factor.numel for factor in reads)
         cost.multiplications += multiplications + scaled
@@ -257,11 +259,11 @@ class Price(Backend):
     def runs(
         self, once: Callable[[], Cost], times: int, emit: Callable[[], T], results: Callable[[], T]
     ) -> T:
-        """What stands for the results; the runs are charged.
+        """Charge the runs and return abstract results.
 
-        How often their operations start counts where the answer is dense. Deltas that a loop
-        carries take more of them, each with fewer numbers: an answer that keeps its structure is
-        not to lose it for what it takes to start an operation.
+        Contractions, each of which takes time to start, count only if the result is dense. Deltas
+        that a loop carries take more contractions, each with fewer numbers: a result that keeps
+        its structure must not lose it to the cost of starting operations.
         """
         run = once()
         self.charge(run.flops * times, run.bytes * times)
@@ -298,12 +300,12 @@ _price: ContextVar[Price | None] = ContextVar("blockjac_price", default=None)
 
 
 def backend() -> Backend:
-    """The backend that array operations go to: `Emit`, or `Price` inside of `planning()`."""
+    """The current backend: `Emit`, or `Price` inside `planning()`."""
     return _price.get() or _EMIT
 
 
 def current_cost() -> Cost:
-    """The cost that the plan under way adds to.
+    """The cost that the current plan adds to.
 
     Raises:
         RuntimeError: outside `planning()`.
@@ -315,13 +317,13 @@ def current_cost() -> Cost:
 
 
 @contextlib.contextmanager
-def planning(limit: int | None = None, *, knows_places: bool | None = None) -> Iterator[Cost]:
-    """Within, operations cost instead of compute; yields the `Cost` that they add to.
+def planning(limit: int | None = None, *, knows_places: bool | None = None) -> Generator[Cost]:
+    """Price operations in the context instead of emitting them; yields the `Cost` they add to.
 
     Args:
-        limit: how much effort may be spent before `OverBudget` is raised.
-        knows_places: whether the plan looks into masks, entry by entry, as what it plans for does.
-            That takes longer. None for as the plan does that this one is made in.
+        limit: the effort that may be spent before `OverBudget` is raised.
+        knows_places: whether the plan reads masks entry by entry, as the program that it plans
+            does, which takes longer. None to do as the surrounding plan does.
     """
     if knows_places is None:
         knows_places = backend().follows_places
@@ -331,7 +333,7 @@ def planning(limit: int | None = None, *, knows_places: bool | None = None) -> I
 
 
 def planned(computation: Callable[[], T]) -> tuple[T, Cost]:
-    """What a computation gives in a plan of its own, and what it costs; see `settled`."""
+    """The abstract result of a computation in a plan of its own, and its cost; see `settled`."""
     outer = backend().cost
     with planning(knows_places=False) as cost:
         if outer is not None:
@@ -340,13 +342,13 @@ def planned(computation: Callable[[], T]) -> tuple[T, Cost]:
 
 
 def settled(computation: Callable[[], T], answer: T, cost: Cost) -> T:
-    """The computation that was chosen after it had been `planned`.
+    """The result of a computation that was chosen after it had been `planned`.
 
-    A plan takes what it gave there: to plan it once more would double the effort at each loop
-    inside of a loop.
+    A plan reuses the planned answer and its cost: to plan the computation once more would double
+    the effort at each loop inside of a loop.
 
     Raises:
-        OverBudget: in a plan, where that has taken too much effort.
+        OverBudget: in a plan, if that takes too much effort.
     """
     outer = backend()
     if outer.cost is None or outer.follows_places:

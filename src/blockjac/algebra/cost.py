@@ -1,4 +1,4 @@
-"""What a computation costs, and what stands for an array in a plan."""
+"""The cost of a computation, and the abstract arrays of a plan."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from blockjac.devices import rates
 
 NEW = 20
-"""The effort of planning a contraction of two terms; to recall one is 1, a few microseconds."""
+"""The effort of planning a contraction of two terms. Recalling one takes 1: a few microseconds."""
 
 
 @dataclass(frozen=True, eq=False)
 class Abstract:
-    """The shape and dtype of an array that a plan talks about."""
+    """An array in a plan: a shape and a dtype."""
 
     shape: tuple[int, ...]
     dtype: Any
@@ -25,21 +25,22 @@ class OverBudget(Exception):
 
 @dataclass
 class Cost:
-    """What a computation costs.
+    """The cost of a computation.
 
     Attributes:
-        multiplications: scalar products of numbers that are made; by 1, -1 and masks none is.
-        additions: scalar sums.
+        multiplications: scalar multiplications; those by 1, -1 and masks do not count.
+        additions: scalar additions.
         edge_products: the literature's count of an elimination. Every product of two edges counts
-            one for each element, those with a constant edge too: a product over labels counts the
-            product of their sizes. A factor that is kept apart counts when it is multiplied.
+            once for each element, also where an edge is constant: a product over labels counts the
+            product of their sizes. A factor that is kept unmultiplied counts once it is multiplied.
         operator_operations: scalar operations of maps that are applied and not written down, such
             as loops and factorizations, by a formula that each declares.
-        bytes: what is read and written, each operation's operands and result once.
-        contractions: how many pairs of terms met.
-        effort: what it took to plan this: 1 for a pair of blocks that this plan has met before,
-            `NEW` for each pair of terms of a new one.
-        limit: how much effort may be spent before `OverBudget` is raised; None for any.
+        bytes: the bytes that are read and written, each operation's operands and result once.
+        contractions: the number of pairs of terms that were contracted.
+        effort: the effort of planning: 1 for a pair of blocks that this plan has met before, `NEW`
+            for each pair of terms of a new pair of blocks.
+        limit: the effort that may be spent before `OverBudget` is raised; None for no limit.
+        seen: the pairs of blocks that this plan has met.
     """
 
     multiplications: int = 0
@@ -58,7 +59,7 @@ class Cost:
         return self.multiplications + self.additions + self.operator_operations
 
     def seconds(self) -> float:
-        """A rough time on the current device: arithmetic, memory, a little a contraction."""
+        """A rough time on the current device: arithmetic, memory and a little per contraction."""
         device = rates()
         return (
             self.flops / device.operations_per_second
@@ -67,12 +68,16 @@ class Cost:
         )
 
     def add(self, other: Cost) -> None:
-        """Add another cost to this one; the limit stays."""
+        """Add another cost to this one, whose limit stays.
+
+        Raises:
+            OverBudget: over the limit.
+        """
         self._add_counts(other)
         self.spend(other.effort)
 
     def recall(self, pair: Any, other: Cost) -> None:
-        """Add the cost of a pair of blocks, which takes little effort where it was met before.
+        """Add the cost of a pair of blocks, with little effort if the plan has met it before.
 
         Raises:
             OverBudget: over the limit.
@@ -82,6 +87,7 @@ class Cost:
         self.seen.add(pair)
 
     def _add_counts(self, other: Cost) -> None:
+        """Add the counts of another cost, except its effort."""
         self.multiplications += other.multiplications
         self.additions += other.additions
         self.edge_products += other.edge_products

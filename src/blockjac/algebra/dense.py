@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -25,9 +26,10 @@ from blockjac.errors import ArgumentError, BlockShapeError, DenseTooLargeError
 from blockjac.terms.block import Block
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Label
+from blockjac.terms.term import Term
 
 THIN = 16
-"""A result of so many times more entries than its terms have is zeros, and entries put in."""
+"""A result with this many times the entries of its terms is written as zeros plus a scatter."""
 
 
 def dense(block: Block, max_bytes: int | None = None) -> Any:
@@ -38,16 +40,15 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
     backend().perform(
         check_size, block.shape, block.dtype, max_bytes, "the dense Jacobian", instead
     )
+    targets = [Label(size) for size in block.shape]
     axis = joint_axis(block.terms, block.shape, ())
     if axis is not None:
-        target = [Label(size) for size in block.shape]
-        entries = joined(block.terms, axis, target, block.shape, block.dtype)
+        entries = joined(block.terms, axis, targets, block.shape, block.dtype)
         return backend().array(
             block.shape, block.dtype, lambda: jnp.reshape(entries.array, block.shape)
         )
     if _is_thin(block):
         return _scattered(block)
-    targets = [Label(size) for size in block.shape]
     whole, few = parted(block.terms, targets)
     total: Factor | None = None
     for term in whole:
@@ -63,7 +64,7 @@ def dense(block: Block, max_bytes: int | None = None) -> Any:
 
 
 def _sum(total: Factor, entries: Factor, targets: Sequence[Label]) -> Factor:
-    """The sum of two terms over the labels of both, added up while they are written."""
+    """The sum of two terms over the labels of both, added while they are written."""
     carried = {*total.labels, *entries.labels}
     labels = tuple(label for label in targets if label in carried)
     array = backend().array(
@@ -76,7 +77,7 @@ def _sum(total: Factor, entries: Factor, targets: Sequence[Label]) -> Factor:
 
 
 def _whole(entries: Factor | None, labels: Sequence[Label], dtype: Any) -> Factor:
-    """Entries over some of the labels, or none, as an array over all of them."""
+    """Entries over some of the labels (None for zero) as an array over all of them."""
 
     def emit() -> Any:
         if entries is None:
@@ -88,11 +89,11 @@ def _whole(entries: Factor | None, labels: Sequence[Label], dtype: Any) -> Facto
 
 
 def _is_thin(block: Block) -> bool:
-    """Whether it is cheaper to write zeros and then each entry than to write a pass for each term.
+    """Whether it is cheaper to write zeros and then each entry than to make a pass for each term.
 
-    Up to two terms the compiler compares and selects while it writes the result. So it is for any
-    number where the result will be differentiated: the derivative of an entry that was put in is at
-    places that only the program knows, that of a selection keeps its deltas.
+    With up to two terms the compiler compares and selects while it writes the result. If the result
+    will be differentiated, that is done for any number of terms: the derivative of a scatter has
+    its entries at positions that only the running program knows, that of a selection keeps deltas.
     """
     if is_tracing():
         return False
@@ -101,20 +102,21 @@ def _is_thin(block: Block) -> bool:
 
 
 def _scattered(block: Block) -> Any:
-    """Zeros with the entries of all terms put in their places."""
+    """Zeros with the entries of all terms scattered into them."""
     grid = [[block]]
     terms = pieces(grid)
     distinct = are_distinct(grid)
     entries = values(grid)
 
-    def emit() -> Any:
+    def emit() -> jax.Array:
+        """Write the entries at their flat positions; past the end, JAX drops them."""
         columns = math.prod(block.wrt_shape)
-        positions = []
+        positions: list[jax.Array] = []
         for piece in terms:
             where = places(piece, jnp, np.dtype(np.int32))
             flat = where.rows * columns + where.columns
-            off = block.size  # where nothing is written
-            positions.append(flat if where.inside is None else jnp.where(where.inside, flat, off))
+            end = block.size
+            positions.append(flat if where.inside is None else jnp.where(where.inside, flat, end))
         start = jnp.zeros((block.size,), block.dtype).at[jnp.concatenate(positions)]
         write = start.set if distinct else start.add
         written = write(entries, mode="drop", unique_indices=distinct)
@@ -139,15 +141,15 @@ def along(block: Block, pairs: Sequence[tuple[int, int]]) -> Block:
     """The entries at which pairs of an output and an input axis agree.
 
     Args:
-        block: any.
+        block: a block.
         pairs: output axes with input axes of the same size; each axis at most once.
 
     Returns:
-        A Block of the same outputs with respect to the input axes that are in no pair.
+        A block of the same outputs with respect to the unpaired input axes.
     """
     kept = unpaired(block.wrt_shape, pairs)
     wrt_shape = tuple(block.wrt_shape[axis] for axis in kept)
-    terms = []
+    terms: list[Term] = []
     for term in block.terms:
         system = IndexEquations(
             term.factors,
@@ -164,17 +166,15 @@ def along(block: Block, pairs: Sequence[tuple[int, int]]) -> Block:
     return Block(block.out_shape, wrt_shape, block.dtype, terms)
 
 
-def check_size(
-    shape: Sequence[int], dtype: Any, max_bytes: int | None, what: str, instead: str
-) -> None:
-    """Refuse a dense result over the limit.
+def check_size(shape: Sequence[int], dtype: Any, max_bytes: Any, what: str, instead: str) -> None:
+    """Refuse a dense result over the limit that the user has passed.
 
     Raises:
-        DenseTooLargeError: names shape, need and limit, and what to do instead.
-        ArgumentError: for a limit that is no number of bytes.
+        DenseTooLargeError: if the result does not fit.
+        ArgumentError: if the limit is not a number of bytes.
     """
     limit = memory_limit() if max_bytes is None else max_bytes
-    if not isinstance(limit, int | float | np.number) or isinstance(limit, bool) or not limit >= 0:
+    if not _is_count_of_bytes(limit):
         raise ArgumentError(
             f"max_bytes is {max_bytes!r}, but must be a number of bytes, such as 2**30 for 1 GiB, "
             "or None for a share of the machine's memory"
@@ -183,6 +183,10 @@ def check_size(
     if needed > limit:
         raise DenseTooLargeError(
             f"{what} ({np.dtype(dtype).name}{list(shape)}) needs {in_bytes(needed)}, over the "
-            f"limit of {in_bytes(limit)}; "
-            f"{instead}, or raise the limit with max_bytes="
+            f"limit of {in_bytes(limit)}; {instead}, or raise the limit with max_bytes="
         )
+
+
+def _is_count_of_bytes(limit: Any) -> bool:
+    is_number = isinstance(limit, int | float | np.number) and not isinstance(limit, bool)
+    return is_number and bool(limit >= 0)

@@ -20,7 +20,7 @@ from blockjac.terms.term import Term
 
 
 def unpaired(wrt_shape: Sequence[int], pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """The input axes that are in no pair of an output and an input axis."""
+    """The input axes that no pair of an output and an input axis names."""
     removed = {axis for _, axis in pairs}
     return [axis for axis in range(len(wrt_shape)) if axis not in removed]
 
@@ -28,19 +28,19 @@ def unpaired(wrt_shape: Sequence[int], pairs: Sequence[tuple[int, int]]) -> list
 def as_dense_axes(
     term: Term, wrt_axes: Sequence[int], wrt_shape: Sequence[int], dtype: Any
 ) -> Term:
-    """The same term with some input axes written out: each gets one plain label of its own."""
+    """The same term with some input axes written out: each gets a plain label of its own."""
     axes = [Axis(term.wrt[axis], wrt_shape[axis], Label(wrt_shape[axis])) for axis in wrt_axes]
     rest = [index for axis, index in enumerate(term.wrt) if axis not in wrt_axes]
     kept = arrays.unique([label for index in (*term.out, *rest) for label in index.labels])
     involved = {label for axis in axes for label in axis.index.labels}
     inside = [factor for factor in term.factors if set(factor.labels) & involved]
     outside = [factor for factor in term.factors if factor not in inside]
-    # A place that is known at run time only keeps all or drops all: a mask, not zeros and ones.
+    # A position known only at run time keeps all or drops all: a mask, not zeros and ones.
     is_mask = not inside and not involved and any(axis.index.lookup for axis in axes)
     written = materialize(inside, axes, kept, np.dtype(bool) if is_mask else dtype, 1)
     wrt = list(term.wrt)
-    for place, axis in zip(wrt_axes, axes, strict=True):
-        wrt[place] = Index.of(axis.target)
+    for position, axis in zip(wrt_axes, axes, strict=True):
+        wrt[position] = Index.of(axis.target)
     is_one = not inside and not written.labels and all(x.index.is_plain(x.size) for x in axes)
     factors = tuple(outside) if is_one else (*outside, written)
     mask = _mask_of(inside, axes, [label for label in kept if label in involved])
@@ -51,7 +51,7 @@ def as_dense_axes(
 def _mask_of(
     factors: Sequence[Factor], axes: Sequence[Axis], kept: Sequence[Label]
 ) -> Factor | None:
-    """Where axes that are written out have entries for each value of the labels that stay."""
+    """The mask of where written-out axes have entries for each value of the kept labels."""
     if not kept or not is_structure_kept():
         return None
     term = Term(tuple(factors), tuple(map(Index.of, kept)), tuple(axis.index for axis in axes), 1)
@@ -59,37 +59,38 @@ def _mask_of(
 
 
 def window_size(term: Term, axis: int) -> int | None:
-    """How many places the labels that one input axis alone carries reach, beside other labels.
+    """The size of the window that the labels of one input axis alone span, beside other labels.
 
-    None where there are no two of them, or no other label: then there is nothing to make one.
+    None if there are fewer than two such labels, or no label beside them: `with_one_window` would
+    gain nothing.
     """
-    own = _own_strides(term, axis)
-    if len(own) < 2 or len(own) == len(term.wrt[axis].labels):
+    strides = _own_strides(term, axis)
+    if len(strides) < 2 or len(strides) == len(term.wrt[axis].labels):
         return None
-    reach = sum(abs(stride) * (label.size - 1) for label, stride in own)
-    return reach // math.gcd(*(stride for _, stride in own)) + 1
+    reach = sum(abs(stride) * (label.size - 1) for label, stride in strides)
+    return reach // math.gcd(*(stride for _, stride in strides)) + 1
 
 
 def with_one_window(term: Term, axis: int, dtype: Any) -> Term:
-    """The same term with the labels that one input axis alone carries made one label.
+    """The same term with the labels that occur in one input index only replaced by one label.
 
-    Windows of windows lie at `i + j + k`: all that is known of `j` and `k` is their sum, which
-    takes fewer values than they have pairs. What falls on one of them is added up.
+    A window of a window has the index `i + j + k`, in which `j` and `k` count only by their sum.
+    The sum has fewer values than there are pairs; entries with the same sum are added up.
 
     Args:
-        term: any.
+        term: a term.
         axis: an input axis that has a `window_size`.
-        dtype: of the result.
+        dtype: the dtype of the result.
     """
     index, own = term.wrt[axis], _own_strides(term, axis)
     low = sum(min(stride * (label.size - 1), 0) for label, stride in own)
     step = math.gcd(*(stride for _, stride in own))
-    others = tuple(other for place, other in enumerate(term.wrt) if place != axis)
+    others = (*term.wrt[:axis], *term.wrt[axis + 1 :])
     shared = replace(index, strides=tuple(pair for pair in index.strides if pair not in own))
-    within = Index(-low // step, tuple((label, stride // step) for label, stride in own))
-    apart = Term(term.factors, (*term.out, *others, shared), (within,), term.coefficient)
-    size = sum(abs(stride) * (label.size - 1) for label, stride in within.strides) + 1
-    written = as_dense_axes(apart, [0], (size,), dtype)
+    window = Index(-low // step, tuple((label, stride // step) for label, stride in own))
+    separated = Term(term.factors, (*term.out, *others, shared), (window,), term.coefficient)
+    size = sum(abs(stride) * (label.size - 1) for label, stride in window.strides) + 1
+    written = as_dense_axes(separated, [0], (size,), dtype)
     wrt = list(term.wrt)
     strides = (*shared.strides, (written.wrt[0].labels[0], step))
     wrt[axis] = Index(index.offset + low, strides, index.lookup)
@@ -97,17 +98,17 @@ def with_one_window(term: Term, axis: int, dtype: Any) -> Term:
 
 
 def labels_beside(term: Term, axis: int) -> set[Label]:
-    """The labels that stand in other indices of a term than that of an input axis."""
+    """The labels in all indices of a term but that of one input axis."""
     return {
         label
-        for place, other in enumerate(term.indices)
-        if place != len(term.out) + axis
-        for label in other.labels
+        for position, index in enumerate(term.indices)
+        if position != len(term.out) + axis
+        for label in index.labels
     }
 
 
 def _own_strides(term: Term, axis: int) -> list[tuple[Label, int]]:
-    """The labels, with strides, that stand in no other index of a term, and in no lookup."""
+    """The strides of an input index over labels that neither a lookup nor another index has."""
     index, others = term.wrt[axis], labels_beside(term, axis)
     if index.lookup is not None:
         others.update(index.lookup.labels)

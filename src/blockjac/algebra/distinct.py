@@ -1,4 +1,4 @@
-"""Whether terms have a position in common."""
+"""Whether entries of terms can share a position."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from blockjac.terms.term import Term
 
 
 def are_distinct(grid: Grid) -> bool:
-    """Whether it is certain, from the structure, that no two entries have the same place."""
+    """Whether the structure makes certain that no two entries of a block share a position."""
     return all(
         all(is_determined(term) for term in block.terms)
         and all(
-            are_disjoint(one, other, block) for one, other in itertools.combinations(block.terms, 2)
+            are_disjoint(first, second, block)
+            for first, second in itertools.combinations(block.terms, 2)
         )
         for row in grid
         for block in row
@@ -26,7 +27,7 @@ def are_distinct(grid: Grid) -> bool:
 
 
 def is_determined(term: Term) -> bool:
-    """Whether the place of an entry tells the value of each label, so that none is there twice."""
+    """Whether the position of an entry determines each label, so that no position occurs twice."""
     known: set[Label] = set()
     waiting = [index for index in term.indices if index.labels]
     progress = True
@@ -44,7 +45,7 @@ def is_determined(term: Term) -> bool:
 
 
 def _is_readable(steps: Sequence[tuple[int, Label]]) -> bool:
-    """Whether `sum step * label` tells all labels: each step is longer than all below reach."""
+    """Whether `sum step * label` determines all labels: each step exceeds what the lower reach."""
     reach = 0
     for step, label in sorted(steps, key=lambda pair: pair[0]):
         if step <= reach:
@@ -53,17 +54,17 @@ def _is_readable(steps: Sequence[tuple[int, Label]]) -> bool:
     return True
 
 
-def are_disjoint(one: Term, other: Term, block: Block) -> bool:
-    """Whether two terms certainly have no place in common: their indices cannot agree."""
-    other = other.relabelled()
+def are_disjoint(first: Term, second: Term, block: Block) -> bool:
+    """Whether two terms certainly share no position: their indices cannot agree."""
+    second = second.relabelled()
     equations = [
         (left, right, size)
-        for left, right, size in zip(one.indices, other.indices, block.shape, strict=True)
+        for left, right, size in zip(first.indices, second.indices, block.shape, strict=True)
         if left.lookup is None and right.lookup is None
     ]
     try:
         with planning():
-            IndexEquations([], [], (), [*one.labels, *other.labels], 1).solve(equations)
+            IndexEquations([], [], (), [*first.labels, *second.labels], 1).solve(equations)
     except Contradiction:
         return True
     return False

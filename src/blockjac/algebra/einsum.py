@@ -1,4 +1,4 @@
-"""Several factors contracted to one: which two first, and how a matrix product reads them best."""
+"""Contract several factors to one: in which order, and laid out for fast matrix products."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from blockjac.terms.index import Label
 def _unmasked(factors: Sequence[Factor]) -> list[Factor]:
     """The factors with each mask applied to those that carry its labels.
 
-    A mask that no factor is wide enough for becomes zeros and ones.
+    A mask with labels that no single factor carries becomes zeros and ones.
     """
     dtypes = [factor.array.dtype for factor in factors if not arrays.is_mask(factor)]
     dtype = jnp.result_type(*dtypes) if dtypes else jnp.result_type(float)
@@ -46,9 +46,9 @@ def sum_out(
     Two at a time, in the order that is predicted to take the least time.
 
     Args:
-        factors: one or more.
+        factors: one or more factors.
         summed: the labels that disappear.
-        wanted: the others in the order that the answer will have, where there is a choice.
+        wanted: the other labels in the order preferred for the result.
     """
     pending = _unmasked(factors)
     while len(pending) > 2:
@@ -71,7 +71,7 @@ def sum_out(
 def _twin(
     first: Factor, second: Factor, factors: Sequence[Factor], wanted: Sequence[Label]
 ) -> Factor:
-    """Of the factors that the first may as well be multiplied into, that of the first axes."""
+    """The factor to multiply the first into: of equally large ones, that of the leading axes."""
     carried = set(first.labels)
     if not carried < set(second.labels):
         return second
@@ -84,17 +84,17 @@ def _twin(
 
 
 def _rank(factor: Factor, wanted: Sequence[Label]) -> int:
-    """The place of a factor's first label among those of the answer."""
-    places = (place for place, label in enumerate(wanted) if label in factor.labels)
-    return min(places, default=len(wanted))
+    """The first position among the wanted labels of any label of a factor."""
+    positions = (position for position, label in enumerate(wanted) if label in factor.labels)
+    return next(positions, len(wanted))
 
 
 FEW = 5
-"""Up to so many factors every order of contracting them is tried."""
+"""Up to this many factors, every order of contracting them is tried."""
 
 
 def _next_pair(factors: Sequence[Factor], summed: Sequence[Label]) -> tuple[Factor, Factor]:
-    """The two factors to contract first, in the order that takes the least time; see `FEW`."""
+    """The two factors to contract first in the order that takes the least time; see `FEW`."""
     if len(factors) <= FEW:
         carried = [frozenset(factor.labels) for factor in factors]
         first, second = _cheapest_pair(carried, frozenset(summed))[1]
@@ -107,24 +107,24 @@ def _next_pair(factors: Sequence[Factor], summed: Sequence[Label]) -> tuple[Fact
     output = "".join(symbol for label, symbol in symbols.items() if label not in summed)
     shapes = [arrays.sizes(factor.labels) for factor in factors]
     path, _ = opt_einsum.contract_path(f"{inputs}->{output}", *shapes, shapes=True, optimize="auto")
-    first, *second = next(iter(path))  # a lone number: opt_einsum would sum one factor first
+    first, *second = next(iter(path))  # a single number means to sum that factor first
     return (factors[first], factors[second[0]]) if second else (factors[0], factors[1])
 
 
 def _cheapest_pair(
     carried: Sequence[frozenset[Label]], summed: frozenset[Label]
 ) -> tuple[float, tuple[int, int]]:
-    """The least seconds to contract factors over these labels, and the pair to begin with."""
+    """The least seconds to contract factors over these labels, and the first pair to contract."""
     device = rates()
     best, pair = math.inf, (0, 1)
     for first in range(len(carried)):
         for second in range(first + 1, len(carried)):
-            rest = [one for place, one in enumerate(carried) if place not in (first, second)]
+            rest = [labels for i, labels in enumerate(carried) if i not in (first, second)]
             union = carried[first] | carried[second]
             kept = union.difference(summed.difference(*rest))
             operations = arrays.numel(tuple(union)) * (1 if kept == union else 2)
             entries = sum(
-                arrays.numel(tuple(one)) for one in (carried[first], carried[second], kept)
+                arrays.numel(tuple(labels)) for labels in (carried[first], carried[second], kept)
             )
             seconds = operations / device.operations_per_second
             seconds += 8 * entries / device.bytes_per_second
@@ -136,6 +136,7 @@ def _cheapest_pair(
 
 
 def _reduce(factor: Factor, summed: Sequence[Label]) -> Factor:
+    """The factor summed over those of the labels that it has."""
     axes = tuple(axis for axis, label in enumerate(factor.labels) if label in summed)
     if not axes:
         return factor
@@ -162,8 +163,8 @@ def _contract(
         left: a factor.
         right: a factor.
         summed: the labels that disappear.
-        later: those that disappear afterwards,
-        readers: in a contraction with these factors.
+        later: the labels that a later contraction sums.
+        readers: the factors that the later contraction reads besides this product.
     """
     left = _reduce(left, [label for label in summed if label not in right.labels])
     right = _reduce(right, [label for label in summed if label not in left.labels])
@@ -176,8 +177,8 @@ def _contract(
     batch = [label for label in left.labels if label in right.labels and label not in inner]
     left_free = [label for label in left.labels if label not in right.labels]
     right_free = [label for label in right.labels if label not in left.labels]
-    lead = len(batch)
-    leading = left.labels[:lead] == right.labels[:lead] == tuple(batch)
+    count = len(batch)
+    leading = left.labels[:count] == right.labels[:count] == tuple(batch)
     is_matrix = bool(left_free or right_free) and (leading or bool(left_free and right_free))
     labels = (*batch, *left_free, *right_free)
     if not is_matrix:  # multiplied and summed in one loop, without a copy of either
@@ -228,20 +229,20 @@ def _matrix_product(
 
 
 LARGE = 2**16
-"""Entries from which on it pays to lay a factor out for the matrix product that will read it."""
+"""From this many entries on it pays to lay a factor out for the matrix product that reads it."""
 
 
 WIDE = 32
-"""Rows and columns from which on a contraction is a matrix product worth a thought."""
+"""From this many rows and columns on it pays to lay out the operand of a matrix product."""
 
 
 def _laid_out(
     left: Factor, right: Factor, later: Sequence[Label], readers: Sequence[Factor]
 ) -> Factor:
-    """The product of two factors whose summed labels come last, if a matrix product follows.
+    """The product of two factors, with its summed labels last if a matrix product reads it next.
 
     A matrix product reads its left operand at twice the speed where the summed axis is the last.
-    Without the barrier the compiler for CPUs would put the transpose back behind the product.
+    Without the barrier the CPU compiler would move the transpose back behind the product.
     """
     labels = arrays.union([left, right])
     ends = [label for label in labels if label in later]
@@ -261,7 +262,7 @@ def _laid_out(
 def _is_matrix_product(
     labels: Sequence[Label], ends: Sequence[Label], readers: Sequence[Factor]
 ) -> bool:
-    """Whether a large factor over these labels is read next by one product over its `ends`."""
+    """Whether a large factor over these labels is next read by a matrix product over `ends`."""
     if not ends or len(readers) != 1 or arrays.numel(labels) < LARGE:
         return False
     rows = [label for label in labels if label not in ends]
@@ -270,7 +271,7 @@ def _is_matrix_product(
 
 
 def _reads_better(left: Factor, right: Factor, inner: Sequence[Label]) -> bool:
-    """Whether two large factors are better multiplied in this order than in the other."""
+    """Whether two large factors are better multiplied in this order than in the opposite one."""
     if min(left.numel, right.numel) < LARGE:
         return False
 

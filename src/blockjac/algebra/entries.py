@@ -1,9 +1,9 @@
-"""The entries of blocks one by one: the value of each and the place where it stands.
+"""The entries of blocks one by one: their values, rows and columns.
 
-Every term gives one entry for each value of its labels: the product of its factors there, at the
-row and the column that its indices name. Nothing is detected and nothing is coloured. A grid of
-blocks, such as the Jacobian of several results by several variables, is one matrix here: outputs
-one after the other down the rows, inputs across the columns, each flattened in row-major order.
+Every term has one entry for each value of its labels: the product of its factors there, at the row
+and the column that its indices give. The pattern is exact, without detection or coloring. A grid of
+blocks, such as the Jacobian of several outputs by several inputs, is one matrix here: outputs one
+after another down the rows, inputs across the columns, each flattened in row-major order.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from blockjac.algebra import arrays
+from blockjac.algebra.arithmetic import all_of
 from blockjac.algebra.backend import backend
 from blockjac.base import compat
 from blockjac.devices import host_limit, in_bytes
 from blockjac.errors import BlockShapeError, BlockTypeError, DenseTooLargeError
 from blockjac.terms.block import Block
-from blockjac.terms.index import Index, Label
+from blockjac.terms.index import Index, Label, Lookup
 from blockjac.terms.term import Term
 
 Grid = Sequence[Sequence[Block]]
@@ -32,18 +32,18 @@ Grid = Sequence[Sequence[Block]]
 
 
 LARGEST = 2**63 - 1
-"""The last position that one 64-bit integer can number."""
+"""The largest position that a 64-bit integer can hold."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A term of a block in a grid, and where its block begins.
+    """A term of a block in a grid, and where the block begins in the grid's matrix.
 
     Attributes:
         term: the term.
         block: its block.
-        row: the first row of the block in the grid's matrix.
-        column: the first column.
+        row: the first row of the block.
+        column: the first column of the block.
     """
 
     term: Term
@@ -53,7 +53,7 @@ class Piece:
 
     @property
     def count(self) -> int:
-        """How many entries the term has, those off the block included."""
+        """The number of entries of the term, including those off the block."""
         return arrays.numel(self.term.labels)
 
 
@@ -63,8 +63,9 @@ class Places:
 
     Attributes:
         rows: integers `(count,)`.
-        columns: likewise.
-        inside: which of them are entries; None if all are.
+        columns: integers `(count,)`.
+        inside: booleans `(count,)`, False for entries that lie off the block; None if all lie on
+            it.
     """
 
     rows: Any
@@ -73,7 +74,7 @@ class Places:
 
 
 def shape_of(grid: Grid) -> tuple[int, int]:
-    """Rows and columns of a grid's matrix."""
+    """The numbers of rows and columns of a grid's matrix."""
     return (
         sum(math.prod(row[0].out_shape) for row in grid),
         sum(math.prod(block.wrt_shape) for block in grid[0]),
@@ -109,7 +110,7 @@ def dtype_of(grid: Grid) -> Any:
 
 
 def values_of(term: Term, dtype: Any) -> Any:
-    """The value of each entry of a term, those off the block included."""
+    """The value of each entry of a term, including those off the block."""
     labels = term.labels
     count = arrays.numel(labels)
     if not term.factors:
@@ -124,12 +125,12 @@ def values_of(term: Term, dtype: Any) -> Any:
 
 
 def places(piece: Piece, xp: Any = np, dtype: Any = np.int64) -> Places:
-    """Where the entries of a term are.
+    """The rows and columns of the entries of a term.
 
     Args:
-        piece: the term.
-        xp: `numpy`, or `jax.numpy` for places that are computed where the program runs.
-        dtype: of the rows and columns.
+        piece: the term in its grid.
+        xp: `numpy`, or `jax.numpy` for places that the running program computes.
+        dtype: the dtype of the rows and columns.
     """
     term, block = piece.term, piece.block
     labels = term.labels
@@ -148,7 +149,7 @@ def places(piece: Piece, xp: Any = np, dtype: Any = np.int64) -> Places:
     ]
     inside = None
     if bounds:
-        inside = xp.reshape(xp.broadcast_to(reduce(lambda a, b: a & b, bounds), shape), (-1,))
+        inside = xp.reshape(xp.broadcast_to(all_of(bounds), shape), (-1,))
     return Places(
         flat(term.out, block.out_shape, piece.row),
         flat(term.wrt, block.wrt_shape, piece.column),
@@ -158,8 +159,8 @@ def places(piece: Piece, xp: Any = np, dtype: Any = np.int64) -> Places:
 
 def _wide(index: Index, dtype: Any) -> Any:
     """Integers in which no value of the index's lookup wraps around onto the axis."""
-    found = index.lookup is not None and np.dtype(index.lookup.array.dtype).itemsize == 8
-    return np.int64 if found else dtype
+    is_wide = index.lookup is not None and np.dtype(index.lookup.array.dtype).itemsize == 8
+    return np.int64 if is_wide else dtype
 
 
 def _total(
@@ -167,7 +168,8 @@ def _total(
 ) -> Any:
     """`sum weight * index` over the labels, shaped to broadcast."""
     steps: dict[Label, int] = {}
-    offset, lookups = 0, []
+    offset = 0
+    lookups: list[tuple[Lookup, int]] = []
     for index, weight in zip(indices, weights, strict=True):
         offset += weight * index.offset
         for label, stride in index.strides:
@@ -177,7 +179,7 @@ def _total(
     total = xp.full((1,) * len(labels), offset, dtype)
     for label in reversed(labels):  # the fast axes first, while the sum is small
         if steps.get(label):
-            shape = tuple(label.size if other is label else 1 for other in labels)
+            shape = tuple(label.size if axis is label else 1 for axis in labels)
             total = total + steps[label] * xp.reshape(xp.arange(label.size, dtype=dtype), shape)
     for lookup, weight in lookups:
         order = [lookup.labels.index(label) for label in labels if label in lookup.labels]
@@ -188,7 +190,7 @@ def _total(
 
 
 def is_static(grid: Grid) -> bool:
-    """Whether all places are known now: no lookup is a value of a program that is being traced."""
+    """Whether all places are known now, since no lookup is a value that is being traced."""
     return not any(
         isinstance(index.lookup.array, compat.Tracer)
         for piece in pieces(grid)
@@ -197,11 +199,11 @@ def is_static(grid: Grid) -> bool:
     )
 
 
-def all_inside(found: Sequence[Piece]) -> bool:
+def all_inside(terms: Sequence[Piece]) -> bool:
     """Whether it is certain that no entry lies off its block."""
     return all(
         index.within(size)
-        for piece in found
+        for piece in terms
         for index, size in zip(piece.term.indices, piece.block.shape, strict=True)
     )
 
@@ -218,10 +220,10 @@ def check_no_batch(block: Any, what: str) -> None:
 
     Args:
         block: a Block or BlockMatrix.
-        what: cannot be made of a batch.
+        what: what cannot be made of a batch.
 
     Raises:
-        BlockTypeError: says what to do instead.
+        BlockTypeError: if the block is a batch; says what to do instead.
     """
     if block.batch_shape:
         raise BlockTypeError(
@@ -233,10 +235,10 @@ def check_no_batch(block: Any, what: str) -> None:
 
 
 def check_countable(shape: tuple[int, int]) -> None:
-    """Refuse a matrix with more rows or columns than 64 bits count.
+    """Refuse a matrix with more rows or columns than 64-bit integers can number.
 
     Raises:
-        BlockShapeError: says what needs no such places.
+        BlockShapeError: if it has more; says what to use instead.
     """
     if max(shape) > LARGEST:
         raise BlockShapeError(
@@ -246,10 +248,10 @@ def check_countable(shape: tuple[int, int]) -> None:
 
 
 def check_room(numbers: int, what: str) -> None:
-    """Refuse lists of so many numbers of 64 bits if they do not fit.
+    """Refuse lists of this many 64-bit numbers if they exceed the limit.
 
     Raises:
-        DenseTooLargeError: says what needs them, and what needs none.
+        DenseTooLargeError: if they do; says what needs them and what to use instead.
     """
     needed = 8 * numbers
     if needed > host_limit():
@@ -257,6 +259,3 @@ def check_room(numbers: int, what: str) -> None:
             f"{what} need {in_bytes(needed)}, over the limit of {in_bytes(host_limit())}; "
             ".matvec, .vecmat and the linear operators need none of them"
         )
-
-
-# What is known of overlaps without looking at a place

@@ -1,4 +1,4 @@
-"""Several terms written as one: dense but for the deltas that all of them have."""
+"""Several terms written as one, dense but for the deltas that all of them share."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from blockjac.terms.term import Term
 
 
 def in_one(block: Block, deltas: Sequence[tuple[int, int]], masked: bool = False) -> Term:
-    """All terms of a block as one: the deltas that all of them have, dense along other axes.
+    """All terms of a block as one: with the deltas that all of them share, dense along other axes.
 
     Args:
-        block: any.
-        deltas: pairs of an output and an input axis that are kept.
-        masked: whether to add a mask of the places, where these are known.
+        block: a block with at least one term.
+        deltas: pairs of an output and an input axis whose delta is kept.
+        masked: whether to add a mask of the places, if these are known.
     """
     rank = len(block.out_shape)
     target = [Label(size) for size in block.shape]
@@ -50,35 +50,35 @@ def in_one(block: Block, deltas: Sequence[tuple[int, int]], masked: bool = False
 
 
 def _layout(block: Block) -> list[int]:
-    """The axes in the order of the result; in the step of a loop as the largest factor has them.
+    """The axes in the order to write them; in the step of a loop the order of the largest factor.
 
-    It need not be transposed then, at any step. Elsewhere the block is mostly the answer, which
-    would have to be.
+    That factor then needs no transpose at any step. Elsewhere the block is mostly the answer, whose
+    own order it would have to be transposed to.
     """
-    found = [(factor, term) for term in block.terms for factor in term.factors]
-    if not found or not is_in_a_step():
+    factors = [(factor, term) for term in block.terms for factor in term.factors]
+    if not factors or not is_in_a_step():
         return list(range(len(block.shape)))
-    largest, term = max(found, key=lambda pair: pair[0].numel)
-    position = {label: place for place, label in enumerate(largest.labels)}
+    largest, term = max(factors, key=lambda pair: pair[0].numel)
+    position = {label: number for number, label in enumerate(largest.labels)}
 
-    def place(axis: int) -> tuple[int, int]:
-        own = [position[label] for label in term.indices[axis].labels if label in position]
-        return (min(own) if own else -1, axis)
+    def rank(axis: int) -> tuple[int, int]:
+        positions = [position[label] for label in term.indices[axis].labels if label in position]
+        return (min(positions, default=-1), axis)
 
-    return sorted(range(len(block.shape)), key=place)
+    return sorted(range(len(block.shape)), key=rank)
 
 
 def _over(
     term: Term, kept: Sequence[int], target: Sequence[Label], order: Sequence[int], block: Block
 ) -> Factor:
-    """A term's entries over the target labels: its own deltas along the kept axes, else dense.
+    """A term's entries over the target labels: with deltas along the kept axes, dense otherwise.
 
     Args:
-        term: of the block.
-        kept: the axes of deltas.
+        term: a term of the block.
+        kept: the axes of the deltas.
         target: a label for each axis.
         order: the axes in the order of the result.
-        block: the term is one of.
+        block: the block of the term.
     """
     mapping = {term.indices[axis].labels[0]: target[axis] for axis in kept}
     axes = [

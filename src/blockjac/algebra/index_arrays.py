@@ -1,4 +1,4 @@
-"""Indices as arrays of integers: their values, the masks that they give, and lookups in sums."""
+"""Indices as integer arrays: their values, masks made from them, and arithmetic of lookups."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from blockjac.terms.index import Index, Label, Lookup
 from blockjac.terms.known_indices import is_known, known_lookup, known_values
 
 LARGEST_KNOWN = 2**20
-"""A mask of at most this many entries that is made of constants is computed while tracing."""
+"""A mask of at most this many entries is computed while tracing if its indices are constants."""
 
 
 def are_known(indices: Iterable[Index], labels: Sequence[Label]) -> bool:
-    """Whether what depends on indices alone is known, and small enough to be looked at."""
+    """Whether indices over labels are known, with few enough joint values to compute now."""
     return numel(tuple(labels)) <= LARGEST_KNOWN and all(map(is_known, indices))
 
 
@@ -43,12 +43,13 @@ def _index_array(index: Index, dtype: Any) -> Any:
             Factor(jnp.asarray(index.lookup.array, dtype), index.lookup.labels), labels
         )
     for label, stride in index.strides:
-        shape = tuple(label.size if other is label else 1 for other in labels)
+        shape = tuple(label.size if axis is label else 1 for axis in labels)
         total = total + jnp.reshape(stride * lax.iota(dtype, label.size), shape)
     return jnp.broadcast_to(total, sizes(labels))
 
 
 def _index_dtype(index: Index) -> Any:
+    """The integer dtype that holds all values of an index: of 32 bits where these fit."""
     bounds = index.bounds()
     if index.lookup is not None:
         return jnp.result_type(index.lookup.array.dtype, np.int32)
@@ -62,10 +63,10 @@ def in_range(index: Index, size: int, divisor: int = 1, known: bool = False) -> 
 
     Args:
         index: the expression.
-        size: of the axis that the quotient stands on.
-        divisor: of the expression, not 0.
-        known: whether to compute the mask now if that can be done, which of labels alone is done
-            only where it is structure: it costs nothing to emit.
+        size: the size of the axis that the quotient indexes.
+        divisor: a number other than 0.
+        known: whether to compute the mask now, if possible, even without a lookup. A mask of labels
+            alone costs nothing to emit, and need be known only where it is structure.
     """
     labels = index.labels
     if (known and are_known([index], labels)) or _is_made_known(labels, index):
@@ -77,7 +78,7 @@ def in_range(index: Index, size: int, divisor: int = 1, known: bool = False) -> 
 
 
 def _is_in_range(values: Any, size: int, divisor: int) -> Any:
-    """Where the divisor divides values, with a quotient in `0 .. size - 1`."""
+    """Where the divisor divides the values with a quotient in `0 .. size - 1`."""
     allowed = (
         (values >= 0) & (values < size * abs(divisor))
         if divisor > 0
@@ -87,16 +88,16 @@ def _is_in_range(values: Any, size: int, divisor: int) -> Any:
 
 
 def _is_made_known(labels: Sequence[Label], *indices: Index) -> bool:
-    """Whether a mask of indices is made of constants; of labels alone it costs nothing to emit."""
+    """Whether to compute a mask now: a lookup is in it, and all of it is constant."""
     return any(index.lookup is not None for index in indices) and are_known(indices, labels)
 
 
 def equal(left: Index, right: Index, size: int) -> Factor:
-    """The mask of where two expressions agree on a place of an axis of the given size."""
+    """The mask of where two expressions agree on a position in `0 .. size - 1`."""
     labels = unique([*left.labels, *right.labels])
     if _is_made_known(labels, left, right):
-        here, there = known_values(left, labels), known_values(right, labels)
-        agree = (here == there) & (here >= 0) & (here < size)
+        lhs, rhs = known_values(left, labels), known_values(right, labels)
+        agree = (lhs == rhs) & (lhs >= 0) & (lhs < size)
         return Factor(np.ascontiguousarray(np.broadcast_to(agree, sizes(labels))), labels)
 
     def emit() -> Any:
@@ -119,17 +120,18 @@ def scaled_lookup(lookup: Lookup, stride: int) -> Lookup:
         return lookup
     if is_known(Index(0, (), lookup)):
         return known_lookup(lookup.array.astype(np.int64) * stride, lookup.labels)
-    bounds = (
-        None if lookup.bounds is None else tuple(sorted(stride * bound for bound in lookup.bounds))
-    )
+    bounds = lookup.bounds
+    if bounds is not None:
+        ends = stride * bounds[0], stride * bounds[1]
+        bounds = min(ends), max(ends)
     values = integers(lookup.array)
     array = backend().array(values.shape, values.dtype, lambda: values * stride)
     multiple = lookup.multiple * abs(stride)
-    return Lookup(array, lookup.labels, bounds, multiple)  # pyright: ignore[reportArgumentType]
+    return Lookup(array, lookup.labels, bounds, multiple)
 
 
 def integers(array: Any) -> Any:
-    """A lookup's numbers in a dtype that can be computed in: constants come in smaller ones."""
+    """A lookup's numbers with at least 32 bits to compute in; constants are stored in fewer."""
     dtype = np.result_type(array.dtype, np.int32)
     if array.dtype == dtype:
         return array
@@ -137,12 +139,12 @@ def integers(array: Any) -> Any:
 
 
 def floor_divided(array: Any, divisor: int) -> Any:
-    """Integers over a number, rounded down."""
+    """Integers divided by a number, rounded down."""
     return backend().array(array.shape, array.dtype, lambda: array // divisor)
 
 
 def divided_lookup(lookup: Lookup, divisor: int) -> Lookup:
-    """The lookup over a number that divides all its values."""
+    """The lookup divided by a number that divides all its values."""
     if is_known(Index(0, (), lookup)):
         return known_lookup(lookup.array.astype(np.int64) // divisor, lookup.labels)
     low, high = lookup.bounds or (0, 0)
@@ -155,7 +157,7 @@ def divided_lookup(lookup: Lookup, divisor: int) -> Lookup:
 
 
 def summed_lookups(left: Lookup, right: Lookup) -> Lookup:
-    """The lookup of the sums of two, over the labels of both."""
+    """The sum of two lookups, over the labels of both."""
     joint = Index(0, (), left), Index(0, (), right)
     if all(map(is_known, joint)):
         labels = arrays.unique([*left.labels, *right.labels])

@@ -1,10 +1,10 @@
-"""The system that a contraction solves: which labels must agree for two indices to meet on an axis.
+"""The equations that a contraction solves: which label values make two indices meet on an axis.
 
-A `Network` is a term in the making: factors, the indices of the answer, and equations between
+`IndexEquations` is a term in the making: factors, the indices of the answer, and equations between
 indices that still have to hold. `solve` removes the equations one by one, each by a substitution of
 a label (a slice, a reshape or a gather of the factors that carry it), or, where no substitution
 exists, by a factor of zeros and ones. Every step keeps `0 <= index < size of the axis`, so that no
-entry is counted that lies outside.
+entry outside of an axis is counted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Contradiction(Exception):
 
 
 class IndexEquations:
-    """Factors, output indices and pending equations over a common set of labels."""
+    """Factors, indices of the answer and pending equations over a common set of labels."""
 
     def __init__(
         self,
@@ -70,12 +70,12 @@ class IndexEquations:
         """Make each pair of indices agree on its axis.
 
         Raises:
-            Contradiction: if no label values satisfy them.
+            Contradiction: if no label values satisfy all of them.
         """
         self.equations = list(equations)
-        for place, (_, _, size) in enumerate(equations):
+        for number, (_, _, size) in enumerate(equations):
             for side in (0, 1):
-                index = self.equations[place][:2][side]  # as the trims before have left it
+                index = self.equations[number][:2][side]  # after the trims so far
                 if index.single is not None and not index.within(size):
                     self.trim(index, size)
         while self.equations:
@@ -83,8 +83,9 @@ class IndexEquations:
             self._solve_one(*self.equations.pop(0))
 
     def _solve_one(self, left: Index, right: Index, size: int) -> None:
+        """Remove one equation by the first step that applies, else by a comparison."""
         if left == right:
-            self._require(left, size)
+            self.require(left, size)
             return
         for attempt in ATTEMPTS:
             if attempt(self, left, right, size):
@@ -92,27 +93,28 @@ class IndexEquations:
         self._compare(left, right, size)
 
     def _compare(self, left: Index, right: Index, size: int) -> None:
+        """List where two known indices meet, along with all equations like it; else add a mask."""
         if _is_countable(left, right):
-            together = [one for one in self.equations if _is_countable(one[0], one[1])]
-            self.equations = [one for one in self.equations if one not in together]
-            self._meet([(left, right, size), *together])
+            countable = [pair for pair in self.equations if _is_countable(pair[0], pair[1])]
+            self.equations = [pair for pair in self.equations if pair not in countable]
+            self._meet([(left, right, size), *countable])
             return
         self.views.append(View.of(equal(left, right, size)))
 
     def _meet(self, equations: Sequence[tuple[Index, Index, int]]) -> None:
-        """Replace the labels of indices that are known by one label over all places of meeting."""
-        count, found = meetings(*map(list, zip(*equations, strict=True)))
+        """Replace the labels of known indices by one label over all places where they meet."""
+        count, values_of = meetings(*map(list, zip(*equations, strict=True)))
         if not count:
             raise Contradiction
         joint = Label(count)
-        for label, values in found.items():
+        for label, values in values_of.items():
             self.substitute(label, index_along(values, joint))
 
-    def _require(self, index: Index, size: int) -> None:
+    def require(self, index: Index, size: int) -> None:
         """Keep only label values for which the index lies on the axis.
 
-        A single label has been trimmed before, so that this is a factor of zeros and ones or
-        nothing.
+        An index of a single label has been trimmed already; any other takes a mask if it may leave
+        the axis.
         """
         if index.constant and not index.within(size):
             raise Contradiction
@@ -120,12 +122,12 @@ class IndexEquations:
             self.mask(index, size)
 
     def mask(self, index: Index, size: int, divisor: int = 1) -> None:
-        """Keep, by a factor, the label values for which an index's quotient lies on an axis."""
+        """Keep, by a mask, the label values for which the quotient of an index lies on an axis."""
         mask = in_range(index, size, divisor, self._is_structure(index))
         self.views.append(View.of(mask))
 
     def _is_structure(self, index: Index, is_placed: bool = False) -> bool:
-        """Whether an index is known and stays: where it lies says which places the answer has."""
+        """Whether an index is known and placed, so that a mask of it tells places of the answer."""
         return (
             is_structure_kept()
             and is_known(index)
@@ -169,7 +171,7 @@ class IndexEquations:
         ]
 
     def solve_for(self, label: Label, value: Index) -> None:
-        """Replace a label by an expression that may leave its range; what leaves it is no entry."""
+        """Replace a label by an expression; values out of the label's range are not entries."""
         if value.constant:
             self.fix(label, value.offset)
             return
@@ -189,9 +191,9 @@ class IndexEquations:
     def _guards(self, label: Label, value: Index) -> bool:
         """Whether a value outside the label's range counts for nothing anyway.
 
-        It does where an axis of the answer is the label, since a place off the axis is no entry,
-        and where a factor has the label as an axis, which reads 0 there. Places that are known and
-        stay in the answer are left out all the same: a 0 that is read is an entry like any other.
+        It does if an axis of the answer is the label, since positions off the axis are not entries,
+        and if a factor has the label as an axis, which reads 0 there. Places that are known and
+        stay in the answer are masked all the same: a 0 that is read is an entry like any other.
         """
         if any(
             index.is_plain(size) and index.labels == (label,)
@@ -202,30 +204,31 @@ class IndexEquations:
         return not is_structure and any(view.guards(label) for view in self.views)
 
     def is_digit(self, label: Label) -> bool:
-        """Whether a label stands beside others in an index of the answer, or of an equation."""
+        """Whether a label is beside others in an index of the answer or of an equation."""
         return any(label in index.labels and len(index.labels) > 1 for index in self._pending())
 
     def is_placed(self, label: Label) -> bool:
-        """Whether a label stands in an index of the answer, or of an equation."""
+        """Whether a label is in an index of the answer or of an equation."""
         return any(label in index.labels for index in self._pending())
 
     def _pending(self) -> list[Index]:
+        """The indices of the answer and those of the equations still to be solved."""
         sides = [side for left, right, _ in self.equations for side in (left, right)]
         return [*self.indices, *sides]
 
     # The answer
 
     def term(self, out_axes: int) -> Term:
-        """Sum the labels that no index carries and return the term."""
+        """The term, with the labels that no index carries summed."""
         factors = [view.read() for view in self.views]
         return answered(factors, self.indices, self.labels, self.coefficient, out_axes)
 
 
-# Steps of the solver: each returns whether it has dealt with the equation.
+# Steps of the solver: each returns whether it has dealt with the equation
 
 
 def _constants(system: IndexEquations, left: Index, right: Index, size: int) -> bool:
-    """Both sides differ by a constant, or one side is one."""
+    """The sides differ by a constant, or one side is constant."""
     if left.lookup is None and right.lookup is None:
         difference = collect(
             [*left.strides, *((label, -stride) for label, stride in right.strides)]
@@ -233,15 +236,15 @@ def _constants(system: IndexEquations, left: Index, right: Index, size: int) -> 
         if not difference:
             if left.offset != right.offset:
                 raise Contradiction
-            system._require(left, size)
+            system.require(left, size)
             return True
-    for one, other in ((left, right), (right, left)):
-        if one.constant:
-            if not 0 <= one.offset < size:
+    for constant, index in ((left, right), (right, left)):
+        if constant.constant:
+            if not 0 <= constant.offset < size:
                 raise Contradiction
-            if other.single is not None:
-                label, stride = other.single
-                value, rest = divmod(one.offset - other.offset, stride)
+            if index.single is not None:
+                label, stride = index.single
+                value, rest = divmod(constant.offset - index.offset, stride)
                 if rest:
                     raise Contradiction
                 system.fix(label, value)
@@ -271,8 +274,8 @@ def _singles(system: IndexEquations, left: Index, right: Index, size: int) -> bo
     if (right.offset - left.offset) % common:
         raise Contradiction
     step = abs(s * t) // common
-    # The smallest place on the axis that both sides reach, then every `step`-th one.
-    place = next(
+    # The smallest position on the axis that both sides reach, then every `step`-th one.
+    start = next(
         (
             x
             for x in range(low, low + step)
@@ -280,12 +283,11 @@ def _singles(system: IndexEquations, left: Index, right: Index, size: int) -> bo
         ),
         None,
     )
-    if place is None or place > high:
+    if start is None or start > high:
         raise Contradiction
-    count = (high - place) // step + 1
-    joint = Label(count)
-    system.substitute(first, Index.of(joint, step // s, (place - left.offset) // s))
-    system.substitute(second, Index.of(joint, step // t, (place - right.offset) // t))
+    joint = Label((high - start) // step + 1)
+    system.substitute(first, Index.of(joint, step // s, (start - left.offset) // s))
+    system.substitute(second, Index.of(joint, step // t, (start - right.offset) // t))
     return True
 
 
@@ -297,27 +299,27 @@ def _digits(system: IndexEquations, left: Index, right: Index, size: int) -> boo
     boundaries |= {index.lookup.multiple for index in (left, right) if index.lookup is not None}
     boundaries -= {1}
     for boundary in sorted(boundaries):
-        one, other = _cut(left, boundary), _cut(right, boundary)
-        if one is None or other is None or (one.whole and other.whole):
+        lhs, rhs = _cut(left, boundary), _cut(right, boundary)
+        if lhs is None or rhs is None or (lhs.whole and rhs.whole):
             continue
-        splits = {**one.splits, **other.splits}
+        splits = {**lhs.splits, **rhs.splits}
         if splits:
             system.equations.append((left, right, size))
             for label, (high, low) in splits.items():
                 system.substitute(label, Index(0, collect([(high, low.size), (low, 1)])))
             return True
         if not right.within(size):
-            system._require(left, size)
-        system.equations.append((one.low, other.low, boundary))
-        system.equations.append((one.high, other.high, -(-size // boundary)))
+            system.require(left, size)
+        system.equations.append((lhs.low, rhs.low, boundary))
+        system.equations.append((lhs.high, rhs.high, -(-size // boundary)))
         return True
     return False
 
 
 def _has_digits(left: Index, right: Index) -> bool:
-    """Whether both indices have parts, and one of them several: a number of more than one digit."""
-    counts = [len(one.strides) + (one.lookup is not None) for one in (left, right)]
-    if any(one.lookup is not None and one.lookup.multiple == 1 for one in (left, right)):
+    """Whether neither index is constant, and one of them is a number of more than one digit."""
+    counts = [len(index.strides) + (index.lookup is not None) for index in (left, right)]
+    if any(index.lookup is not None and index.lookup.multiple == 1 for index in (left, right)):
         return False
     return min(counts) > 0 and max(counts) > 1
 
@@ -326,13 +328,14 @@ def follows_digit(index: Index, meeting: Index) -> bool:
     """Whether a lookup is a digit of its index, and the other index has one label at this digit."""
     if index.lookup is None or meeting.lookup is not None or not _has_digits(index, meeting):
         return False
-    one, other = (_cut(each, index.lookup.multiple) for each in (index, meeting))
+    boundary = index.lookup.multiple
+    cut, meeting_cut = _cut(index, boundary), _cut(meeting, boundary)
     return (
-        one is not None
-        and other is not None
-        and not other.whole
-        and not other.splits
-        and other.high.single is not None
+        cut is not None
+        and meeting_cut is not None
+        and not meeting_cut.whole
+        and not meeting_cut.splits
+        and meeting_cut.high.single is not None
     )
 
 
@@ -351,6 +354,7 @@ class _Cut:
 
 
 def _cut(index: Index, boundary: int) -> _Cut | None:
+    """An index cut at a boundary of digits; None where its labels do not allow that."""
     high: list[tuple[Label, int]] = []
     low: list[tuple[Label, int]] = []
     splits: dict[Label, tuple[Label, Label]] = {}
@@ -380,62 +384,63 @@ def _cut(index: Index, boundary: int) -> _Cut | None:
 
 
 def _substitution(system: IndexEquations, left: Index, right: Index, size: int) -> bool:
-    """One label stands alone with stride 1 or -1: it is the rest of the equation."""
-    found: list[tuple[int, Label, Index]] = []
-    for one, other in ((left, right), (right, left)):
-        for label, stride in one.strides:
-            alone = one.single is not None
-            if label in other.labels or (one.lookup is not None and label in one.lookup.labels):
+    """A label of stride 1 or -1 on one side only is solved for: it is the rest of the equation."""
+    solutions: list[tuple[int, Label, Index]] = []
+    for side, opposite in ((left, right), (right, left)):
+        lookup = side.lookup
+        for label, stride in side.strides:
+            if label in opposite.labels or (lookup is not None and label in lookup.labels):
                 continue
-            value = _difference(other, one.without(label), stride)
+            value = _difference(opposite, side.without(label), stride)
             if value is not None:
-                # Alone on its side it costs no window; prefer it, then the largest label.
-                found.append(((0 if alone else 1) * 2**62 - label.size, label, value))
-    if not found:
+                # Alone on its side a label costs no window; prefer it, then the largest label.
+                rank = (0 if side.single is not None else 1) * 2**62 - label.size
+                solutions.append((rank, label, value))
+    if not solutions:
         return False
-    _, label, value = min(found, key=lambda entry: entry[0])
+    _, label, value = min(solutions, key=lambda solution: solution[0])
     if len(value.labels) > 1 and system.is_placed(label):
-        # What is no digit itself would hide the other digits, and what stands for labels that could
-        # be summed keeps them all in the answer: rather a window of some factor.
+        # Replacing a placed label puts all labels of its value into the answer, though some might
+        # be summed, and hides digits unless it is one itself: prefer a window of a factor.
         is_digit = system.is_digit(label)
         least = label.size if is_digit else label.size / 2
         free = [
-            (rank, other, rest)
-            for rank, other, rest in found
-            if other.size >= least
-            and not system.is_placed(other)
+            (rank, candidate, rest)
+            for rank, candidate, rest in solutions
+            if candidate.size >= least
+            and not system.is_placed(candidate)
             and (is_digit or not all(map(system.is_placed, rest.labels)))
         ]
-        _, label, value = min(free, key=lambda entry: entry[0], default=(0, label, value))
+        _, label, value = min(free, key=lambda solution: solution[0], default=(0, label, value))
     if left.single is None and right.single is None and not right.within(size):
-        system._require(left, size)
+        system.require(left, size)
     system.solve_for(label, value)
     return True
 
 
 def _difference(index: Index, rest: Index, stride: int) -> Index | None:
-    """`(index - rest) / stride` as an expression, or None where it is not one."""
+    """`(index - rest) / stride` as an index, or None where it cannot be written as one."""
     if rest.lookup is not None and index.lookup is not None:
         return None
     if abs(stride) != 1:
         return None
-    strides = collect([*index.strides, *((label, -other) for label, other in rest.strides)])
+    strides = collect([*index.strides, *((label, -step) for label, step in rest.strides)])
     lookup, sign = (index.lookup, 1) if rest.lookup is None else (rest.lookup, -1)
     lookup = scaled_lookup(lookup, sign * stride) if lookup is not None else None
     return Index(
         (index.offset - rest.offset) * stride,
-        tuple((label, other * stride) for label, other in strides),
+        tuple((label, step * stride) for label, step in strides),
         lookup,
     )
 
 
 def _flattening(system: IndexEquations, left: Index, right: Index, size: int) -> bool:
     """Two complete mixed radices that do not refine each other become lookups of one flat label."""
-    one, other = radix(left), radix(right)
-    if one is None or other is None or len(one) == 1 or len(other) == 1 or set(one) & set(other):
+    lhs, rhs = radix(left), radix(right)
+    if lhs is None or rhs is None or len(lhs) == 1 or len(rhs) == 1 or set(lhs) & set(rhs):
         return False
-    flat = Label(min(arrays.numel(one), arrays.numel(other), size))
-    for digits in (one, other):
+    flat = Label(min(arrays.numel(lhs), arrays.numel(rhs), size))
+    for digits in (lhs, rhs):
         weight = 1
         for label in reversed(digits):
             system.substitute(label, digit(flat, weight, label.size))
@@ -444,28 +449,28 @@ def _flattening(system: IndexEquations, left: Index, right: Index, size: int) ->
 
 
 def _known_digits(system: IndexEquations, left: Index, right: Index, size: int) -> bool:
-    """A complete mixed radix at places that are known: each of its digits is a lookup."""
-    for one, other in ((left, right), (right, left)):
-        digits, labels = radix(other), one.labels
-        if one.lookup is None or not is_known(one) or digits is None or len(digits) == 1:
+    """A complete mixed radix equal to a known lookup: each of its digits becomes a lookup."""
+    for index, number in ((left, right), (right, left)):
+        digits, labels = radix(number), index.labels
+        if index.lookup is None or not is_known(index) or digits is None or len(digits) == 1:
             continue
         if set(digits) & set(labels) or arrays.numel(labels) > index_arrays.LARGEST_KNOWN:
             continue
         limit = min(arrays.numel(digits), size)
-        if not one.within(limit):
-            system.views.append(View.of(in_range(one, limit)))
-        values = np.broadcast_to(known_values(one, labels), arrays.sizes(labels))
+        if not index.within(limit):
+            system.views.append(View.of(in_range(index, limit)))
+        values = np.broadcast_to(known_values(index, labels), arrays.sizes(labels))
         values, weight = np.clip(values, 0, limit - 1), 1
         for label in reversed(digits):
-            places = known_lookup(values // weight % label.size, labels)
-            system.substitute(label, Index(0, (), places))
+            lookup = known_lookup(values // weight % label.size, labels)
+            system.substitute(label, Index(0, (), lookup))
             weight *= label.size
         return True
     return False
 
 
 def _division(system: IndexEquations, left: Index, right: Index, size: int) -> bool:
-    """Strided labels against anything: an integer division, and a mask of where it is exact."""
+    """Solve for a label of any stride by an integer division, masked to where it is exact."""
     for index, rest in ((left, right), (right, left)):
         for label, stride in index.strides:
             if label in rest.labels or index.lookup is not None:
@@ -473,7 +478,7 @@ def _division(system: IndexEquations, left: Index, right: Index, size: int) -> b
             value = _difference(rest, index.without(label), 1)
             if value is None:
                 continue
-            system._require(index, size)
+            system.require(index, size)
             system.substitute(label, Index(0, (), quotient(value, stride, None)))
             system.mask(value, label.size, stride)
             return True
@@ -506,20 +511,20 @@ def _index_substituted(
         if id(lookup) not in lookups and is_known(index) and is_known(value):
             lookups[id(lookup)] = composed(lookup, label, value)
         if id(lookup) not in lookups:
-            axes = tuple(value if other is label else Index.of(other) for other in lookup.labels)
-            moved = View(lookup.array, axes).read()
+            axes = tuple(value if axis is label else Index.of(axis) for axis in lookup.labels)
+            factor = View(lookup.array, axes).read()
             lookups[id(lookup)] = replace(
                 lookup,
-                array=moved.array,
-                labels=moved.labels,
-                bounds=lookup.bounds if _safe(value, label) else None,
+                array=factor.array,
+                labels=factor.labels,
+                bounds=lookup.bounds if value.within(label.size) else None,
             )
         lookup = lookups[id(lookup)]
     stride = index.stride(label)
     if not stride:
         return _plus(Index(index.offset, index.strides), lookup)
     kept = index.without(label).strides
-    strides = collect([*kept, *((other, stride * step) for other, step in value.strides)])
+    strides = collect([*kept, *((new, stride * step) for new, step in value.strides)])
     affine = Index(index.offset + stride * value.offset, strides)
     if value.lookup is None:
         return _plus(affine, lookup)
@@ -528,7 +533,7 @@ def _index_substituted(
 
 
 def _plus(index: Index, lookup: Lookup | None) -> Index:
-    """An affine index plus a lookup; a constant that has no label is no lookup but an offset."""
+    """An affine index plus a lookup, which is added to the offset if it is a known scalar."""
     if lookup is None:
         return index
     if not lookup.labels and is_known(Index(0, (), lookup)):
@@ -536,12 +541,8 @@ def _plus(index: Index, lookup: Lookup | None) -> Index:
     return Index(index.offset, index.strides, lookup)
 
 
-def _safe(value: Index, label: Label) -> bool:
-    return value.within(label.size)
-
-
 def _difficulty(equation: tuple[Index, Index, int]) -> int:
-    """Easy equations first: they fix labels of the harder ones."""
+    """The sort key of an equation; easy ones first, since they fix labels of the harder ones."""
     left, right, _ = equation
     if left.constant or right.constant:
         return 0
@@ -553,9 +554,9 @@ def _difficulty(equation: tuple[Index, Index, int]) -> int:
 
 
 def _is_countable(left: Index, right: Index) -> bool:
-    """Whether two indices meet at places that are known, and no label of theirs can be solved for.
+    """Whether two indices are known lookups without a label that can be solved for.
 
-    Then the meetings are listed, once all that can be solved is. That takes a time that grows as
-    the places of both sides do; to compare each with each takes that of all their pairs.
+    Then the places where they meet are listed, once everything that can be solved is. This takes
+    time in proportion to the places of both sides; comparing them takes that of all their pairs.
     """
     return all(not index.strides and is_known(index) for index in (left, right))

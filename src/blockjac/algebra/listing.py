@@ -1,4 +1,4 @@
-"""How the terms of a block become one list: which entry goes where."""
+"""How the terms of a block become one list: the place of each entry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from blockjac.terms.known_indices import index_along, is_known, known_entries, k
 from blockjac.terms.term import Term
 
 MOST_LISTED = 2**24
-"""Up to so many entries are listed at a time; of more, some terms are listed after each other."""
+"""The number of entries that are listed at a time; the terms of larger blocks form groups."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,15 +29,15 @@ class Listing:
     """Where the entries of a block's terms go in one array.
 
     Attributes:
-        target: for each axis of the block the label that it keeps, or None where it is looked up.
+        target: for each axis of the block the label that it keeps, or None if it is looked up.
         kept: the labels of the target, each once.
         own: for each term its labels on the axes that are looked up.
-        positions: for each entry, term after term, its place in the array; past its end for one
-            that lies off the block.
+        positions: for each entry, term after term, its position in the array; past the end for an
+            entry that lies off the block.
         indices: for each axis the index of the array's entries.
-        label: over which the array runs.
+        label: the label of the listed places.
         inner: labels of axes along which the array is full.
-        is_permutation: whether the entries as they come are the array.
+        is_permutation: whether the entries in their order are the array.
     """
 
     target: tuple[Label | None, ...]
@@ -51,12 +51,12 @@ class Listing:
 
     @property
     def places(self) -> int:
-        """How many places the array has."""
+        """The number of places that the array has."""
         return self.label.size * arrays.numel(self.inner)
 
     @property
     def numbers(self) -> int:
-        """How many numbers the array and its lookups are, for each value of the kept labels."""
+        """The numbers in the array and its lookups, for each value of the kept labels."""
         return self.places + sum(
             math.prod(index.lookup.array.shape)
             for index in self.indices
@@ -65,7 +65,7 @@ class Listing:
 
 
 def count_listed(block: Block) -> int | None:
-    """How many entries the terms of a block would list; None where places are not known."""
+    """The number of entries in a list of a block's terms; None if places are not known."""
     target = _target(block)
     total = 0
     for term in block.terms:
@@ -82,9 +82,9 @@ def is_listable(block: Block) -> bool:
 
 
 def parts_to_list(block: Block) -> list[list[Term]]:
-    """The terms of a block in groups, in their order, that can be listed at a time.
+    """The terms of a block, in their order, in groups that can be listed at a time.
 
-    A term of too many entries is a group of its own.
+    A term with too many entries is a group by itself.
     """
     target = _target(block)
     groups: list[list[Term]] = []
@@ -100,7 +100,7 @@ def parts_to_list(block: Block) -> list[list[Term]]:
 
 
 def listing(block: Block) -> Listing | None:
-    """How the terms of a block become one; None where places are not known, or too many."""
+    """How the terms of a block become one list; None if its places are not known, or too many."""
     if not is_listable(block):
         return None
     target = _target(block)
@@ -113,55 +113,58 @@ def listing(block: Block) -> Listing | None:
         [_flat(term, labels, rest, sizes) for term, labels in zip(block.terms, own, strict=True)]
     )
     inside = flat >= 0
-    found, inverse = _each_once(flat[inside], math.prod(sizes))
-    if not len(found):
+    places, inverse = _each_once(flat[inside], math.prod(sizes))
+    if not len(places):
         return None
-    full = _full_axes(found, sizes)
-    outer = [place for place in range(len(rest)) if place not in full]
-    coordinates = np.unravel_index(found, sizes) if sizes else ()
-    label, inner, positions = Label(len(found)), (), np.full(len(flat), len(found), np.int64)
-    is_permutation = bool(inside.all()) and len(found) == len(flat) and not full
+    full = _full_axes(places, sizes)
+    outer = [axis for axis in range(len(rest)) if axis not in full]
+    coordinates = np.unravel_index(places, sizes) if sizes else ()
+    label, inner, positions = Label(len(places)), (), np.full(len(flat), len(places), np.int64)
+    is_permutation = bool(inside.all()) and len(places) == len(flat) and not full
     if full:
-        outside = [sizes[place] for place in outer]
+        outer_sizes = [sizes[axis] for axis in outer]
         lines, line = np.unique(_joint(coordinates, sizes, outer), return_inverse=True)
-        inner_sizes = [sizes[place] for place in full]
+        inner_sizes = [sizes[axis] for axis in full]
         within = _joint(coordinates, sizes, full)
         width = math.prod(inner_sizes)
         positions[:] = len(lines) * width
         positions[inside] = (line * width + within)[inverse]
         label, inner = Label(len(lines)), tuple(map(Label, inner_sizes))
-        places = dict(zip(outer, np.unravel_index(lines, outside) if outer else (), strict=True))
+        values_on = dict(
+            zip(outer, np.unravel_index(lines, outer_sizes) if outer else (), strict=True)
+        )
     elif is_permutation:
         positions[:] = np.arange(len(flat))
-        places = dict(enumerate(np.unravel_index(flat, sizes))) if sizes else {}
+        values_on = dict(enumerate(np.unravel_index(flat, sizes))) if sizes else {}
     else:
         positions[inside] = inverse
-        places = dict(enumerate(coordinates))
-    on_axis = {rest[place]: Index.of(one) for place, one in zip(full, inner, strict=True)}
-    for place, values in places.items():
-        on_axis[rest[place]] = index_along(values, label)
-    kept = arrays.unique([one for one in target if one is not None])
+        values_on = dict(enumerate(coordinates))
+    index_on = {rest[axis]: Index.of(digit) for axis, digit in zip(full, inner, strict=True)}
+    for axis, values in values_on.items():
+        index_on[rest[axis]] = index_along(values, label)
+    kept = arrays.unique([kept_label for kept_label in target if kept_label is not None])
     indices = tuple(
-        on_axis[axis] if one is None else Index.of(one) for axis, one in enumerate(target)
+        index_on[axis] if kept_label is None else Index.of(kept_label)
+        for axis, kept_label in enumerate(target)
     )
     return Listing(tuple(target), kept, own, positions, indices, label, inner, is_permutation)
 
 
 def running_listing(block: Block) -> Listing:
-    """How the terms of a block become one where the running program decides where they stand.
+    """How the terms of a block become one list when the running program decides their places.
 
-    Their entries follow each other, and so do their places: none are added up.
+    The entries of the terms follow one another; none are added up.
     """
     target = _target(block)
     own = tuple(_own_labels(term, target) for term in block.terms)
     label = Label(sum(map(arrays.numel, own)))
     indices = tuple(
         _joint_index([term.indices[axis] for term in block.terms], own, label)
-        if kept is None
-        else Index.of(kept)
-        for axis, kept in enumerate(target)
+        if kept_label is None
+        else Index.of(kept_label)
+        for axis, kept_label in enumerate(target)
     )
-    kept = arrays.unique([one for one in target if one is not None])
+    kept = arrays.unique([kept_label for kept_label in target if kept_label is not None])
     positions = np.arange(label.size)
     return Listing(tuple(target), kept, own, positions, indices, label, (), is_permutation=True)
 
@@ -176,7 +179,7 @@ def _joint_index(indices: Sequence[Index], own: Sequence[Sequence[Label]], label
         ]
         return index_along(np.concatenate(parts), label)
     bounds = [index.bounds() for index in indices]
-    known = [each for each in bounds if each is not None]
+    known = [pair for pair in bounds if pair is not None]
     joint = (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
     def emit() -> Any:
@@ -191,17 +194,17 @@ def _joint_index(indices: Sequence[Index], own: Sequence[Sequence[Label]], label
     return Index(0, (), Lookup(values.array, (label,), limits))
 
 
-def renaming(term: Term, found: Listing) -> dict[Label, Label]:
-    """From a term's own labels to those that the list keeps for its axes."""
+def renaming(term: Term, listing: Listing) -> dict[Label, Label]:
+    """A mapping from a term's own labels to those that the list keeps for its axes."""
     return {
         index.labels[0]: label
-        for index, label in zip(term.indices, found.target, strict=True)
+        for index, label in zip(term.indices, listing.target, strict=True)
         if label is not None and index.labels
     }
 
 
 def _target(block: Block) -> list[Label | None]:
-    """For each axis the label that it keeps: deltas and whole axes of all terms; else None."""
+    """A label for each axis that is in a delta of all terms, or whole in each; else None."""
     rank = len(block.out_shape)
     target: list[Label | None] = [None] * len(block.shape)
     for i, j in delta_pairs(block):
@@ -214,7 +217,7 @@ def _target(block: Block) -> list[Label | None]:
 
 
 def _is_whole(block: Block, axis: int, size: int) -> bool:
-    """Whether in every term an axis is one plain label that no other axis has."""
+    """Whether in every term an axis is a plain label that no other axis has."""
     return all(
         term.indices[axis].is_plain(size)
         and sum(term.indices[axis].labels[0] in index.labels for index in term.indices) == 1
@@ -223,6 +226,7 @@ def _is_whole(block: Block, axis: int, size: int) -> bool:
 
 
 def _own_labels(term: Term, target: Sequence[Label | None]) -> tuple[Label, ...]:
+    """The labels of a term on the axes that are looked up, each once."""
     return arrays.unique(
         [
             label
@@ -236,9 +240,9 @@ def _own_labels(term: Term, target: Sequence[Label | None]) -> tuple[Label, ...]
 def _flat(
     term: Term, labels: Sequence[Label], rest: Sequence[int], sizes: Sequence[int]
 ) -> np.ndarray:
-    """The place of each entry on the axes that are looked up, as one number; -1 where none is.
+    """The place of each entry on the axes that are looked up, as one number.
 
-    That is off the block, and where a mask that is known takes it out.
+    It is -1 for an entry that lies off the block or that a known mask drops.
     """
     shape = arrays.sizes(labels)
     total, inside = np.zeros((1,) * len(shape), np.int64), None
@@ -247,54 +251,55 @@ def _flat(
         values = known_values(index, labels)
         total = total * size + values
         if not index.within(size):
-            here = (values >= 0) & (values < size)
-            inside = here if inside is None else inside & here
+            is_on = (values >= 0) & (values < size)
+            inside = is_on if inside is None else inside & is_on
     for factor in term.factors:
         if is_known_mask(factor) and set(labels).issuperset(factor.labels):
-            here = known_entries(factor.array, factor.labels, labels)
-            inside = here if inside is None else inside & here
+            is_on = known_entries(factor.array, factor.labels, labels)
+            inside = is_on if inside is None else inside & is_on
     if inside is not None:
         total = np.where(inside, total, -1)
     return np.broadcast_to(total, shape).ravel()
 
 
 TABLE = 64
-"""A table of so many times the numbers is faster than to sort them."""
+"""Up to this many times the numbers, a table is faster than sorting."""
 
 
 def _each_once(numbers: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers in order, each once, and for each as it came its place among those.
+    """The distinct numbers in order, and for each number its position among them.
 
     Args:
-        numbers: integers from 0 on.
-        limit: all of them are below.
+        numbers: non-negative integers.
+        limit: an exclusive upper bound of the numbers.
     """
     if limit > TABLE * len(numbers):
         return np.unique(numbers, return_inverse=True)
     is_there = np.zeros(limit, bool)
     is_there[numbers] = True
-    found = np.flatnonzero(is_there)
-    place = np.empty(limit, np.int64)
-    place[found] = np.arange(len(found))
-    return found, place[numbers]
+    distinct = np.flatnonzero(is_there)
+    position = np.empty(limit, np.int64)
+    position[distinct] = np.arange(len(distinct))
+    return distinct, position[numbers]
 
 
-def _full_axes(found: np.ndarray, sizes: Sequence[int]) -> list[int]:
-    """The axes that are full wherever they have an entry, where that stores fewest numbers."""
-    axes = [place for place, size in enumerate(sizes) if size > 1]
-    best, choice = len(found) * (1 + len(axes)), []
+def _full_axes(places: np.ndarray, sizes: Sequence[int]) -> list[int]:
+    """The axes to store in full, which are full wherever they have entries, for fewest numbers."""
+    axes = [axis for axis, size in enumerate(sizes) if size > 1]
+    best = len(places) * (1 + len(axes))
+    choice: list[int] = []
     if len(axes) > 6:
         return choice
-    coordinates = np.unravel_index(found, sizes) if sizes else ()
+    coordinates = np.unravel_index(places, sizes) if sizes else ()
     for count in range(1, len(axes) + 1):
         for full in itertools.combinations(axes, count):
-            width = math.prod(sizes[place] for place in full)
-            if len(found) % width:
+            width = math.prod(sizes[axis] for axis in full)
+            if len(places) % width:
                 continue
-            outer = [place for place in range(len(sizes)) if place not in full]
-            number = len(np.unique(_joint(coordinates, sizes, outer)))
-            cost = number * (width + len(axes) - count)
-            if number * width == len(found) and cost < best:
+            outer = [axis for axis in range(len(sizes)) if axis not in full]
+            lines = len(np.unique(_joint(coordinates, sizes, outer)))
+            cost = lines * (width + len(axes) - count)
+            if lines * width == len(places) and cost < best:
                 best, choice = cost, list(full)
     return choice
 
@@ -302,8 +307,8 @@ def _full_axes(found: np.ndarray, sizes: Sequence[int]) -> list[int]:
 def _joint(
     coordinates: Sequence[np.ndarray], sizes: Sequence[int], chosen: Sequence[int]
 ) -> np.ndarray:
-    """The place on the chosen axes as one number."""
+    """The positions on the chosen axes as one number."""
     total = np.zeros_like(coordinates[0])
-    for place in chosen:
-        total = total * sizes[place] + coordinates[place]
+    for axis in chosen:
+        total = total * sizes[axis] + coordinates[axis]
     return total

@@ -1,12 +1,12 @@
-"""Where structure is lost: what is stored dense though what it is made of was structured.
+"""Where structure is lost: blocks that are stored dense though their parts were structured.
 
 A block has *places*: the entries that its index maps reach, at most. An equation loses structure
-where what comes out of it, or of joining blocks there, is stored over more than `TOLERANCE` times
-the places that its parts have, or where nothing is known of its Jacobian. A product with a dense
-matrix, a solve or a softmax loses nothing: all of its places are real.
+if its result, or a block joined there, is stored over more than `TOLERANCE` times the places of its
+parts, or if nothing is known of its Jacobian. A product with a dense matrix, a solve or a softmax
+loses nothing: all of its places are real.
 
-Losses are noted while a Jacobian is emitted inside `recording()`, and nowhere else: what a plan
-tries and rejects loses nothing, and no other call pays for it.
+Losses are noted only while a Jacobian is emitted inside `recording()`: what a plan tries and
+rejects does not count, and no other call pays for the notes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,12 +31,12 @@ BY_RULE = (
     "give it a rule of its own (docs/how-to/add-a-rule.md), or write it in operations of JAX that "
     "have one"
 )
-"""What to do about an equation of which nothing is known."""
+"""Advice for an equation whose Jacobian has no known structure."""
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """Why nothing is known of an equation's structure, and what to do about it."""
+    """Why nothing is known of an equation's structure, with advice."""
 
     reason: str
     advice: str = BY_RULE
@@ -44,12 +44,12 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Written:
-    """A term that others were written into, and how many places these had.
+    """A term that others were written into, and how many places those had.
 
     Attributes:
-        term: kept, so that its identity stays its own.
-        places: of what was written.
-        loss: that was noted for it, by its number; None if there was none.
+        term: the term, kept alive so that its `id` stays unique.
+        places: the number of places that were written.
+        loss: the number of the loss noted for it; None without one.
     """
 
     term: Term
@@ -59,15 +59,15 @@ class Written:
 
 @dataclass
 class Record:
-    """What is noted while a Jacobian is emitted.
+    """The notes taken while a Jacobian is emitted.
 
     Attributes:
-        found: the losses so far.
-        equations: those that are being passed, innermost last.
+        found: the losses so far, by number.
+        equations: the equations under way, innermost last.
         written: terms that others were written into, by identity.
-        followed: the plan that follows the first steps of a loop, if one does: equations of which
-            nothing is known are noted in it too, since what is carried later on is dense anyway.
-        numbers: of the losses; none is given twice.
+        followed: the cost of the plan that follows the first steps of a loop, if any: unknown
+            equations are noted in it too, since all that the loop carries later is dense anyway.
+        numbers: a counter that numbers the losses.
     """
 
     found: dict[int, Loss] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Record:
 
     @property
     def losses(self) -> tuple[Loss, ...]:
-        """One for each equation and reason, the largest first."""
+        """One loss for each equation and reason, the largest first."""
         kept: dict[tuple[str, str, str], Loss] = {}
         for loss in sorted(self.found.values(), key=lambda loss: -loss.stored):
             kept.setdefault((loss.primitive, loss.source, loss.reason), loss)
@@ -91,20 +91,20 @@ _record: contextvars.ContextVar[Record | None] = contextvars.ContextVar(
 
 
 @contextlib.contextmanager
-def recording() -> Iterator[Record]:
-    """Within, losses of structure are noted in the record that this yields."""
+def recording() -> Generator[Record]:
+    """Note losses of structure in the record that this yields."""
     record = Record()
     with setting(_record, record):
         yield record
 
 
 def is_recording() -> bool:
-    """Whether losses are noted: a Jacobian is being emitted for that, and not priced."""
+    """Whether losses are noted: inside `recording()`, while emitting and not pricing."""
     return _record.get() is not None and backend().cost is None
 
 
 def is_following() -> bool:
-    """Whether what is unknown is noted: as `is_recording`, and in a loop's first steps."""
+    """Whether unknown structure is noted: as `is_recording`, and in the first steps of a loop."""
     record = _record.get()
     if record is None:  # asked at every contraction
         return False
@@ -113,11 +113,11 @@ def is_following() -> bool:
 
 
 @contextlib.contextmanager
-def following(cost: Cost) -> Iterator[None]:
-    """Within, a plan follows the first steps of a loop.
+def following(cost: Cost) -> Generator[None]:
+    """Note unknown structure in a plan that follows the first steps of a loop.
 
     Args:
-        cost: of the plan; plans inside it, of ways that may be rejected, are left alone.
+        cost: the cost of the plan; plans inside it, which may be rejected, take no notes.
     """
     record = _record.get()
     if record is None:
@@ -134,16 +134,16 @@ _lines: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_lines", 
 
 
 def keeping_lines(wanted: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Within, derivatives that are traced come from the lines of what they are derivatives of.
+    """Trace derivatives with the source lines of what they are derivatives of.
 
-    A Hessian is the Jacobian of a gradient that this library writes: its losses are to be told by
-    lines of the function.
+    A Hessian is the Jacobian of a gradient that this library writes: its losses should be reported
+    at lines of the function.
     """
     return setting(_lines, wanted)
 
 
 def at_equation(equation: Any) -> contextlib.AbstractContextManager[Any]:
-    """Within, losses are those of an equation; None for that of the surroundings."""
+    """Attribute losses to an equation; None leaves them with the surrounding one."""
     record = _record.get()
     if equation is None or equation.source is None or (record is None and not _lines.get()):
         return contextlib.nullcontext()
@@ -151,7 +151,8 @@ def at_equation(equation: Any) -> contextlib.AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def _at_equation(equation: Any, record: Record | None) -> Iterator[None]:
+def _at_equation(equation: Any, record: Record | None) -> Generator[None]:
+    """The context of `at_equation` where a record is kept, or source lines are."""
     with compat.as_if_at(equation.source) if _lines.get() else contextlib.nullcontext():
         if record is None:
             yield
@@ -164,66 +165,68 @@ def _at_equation(equation: Any, record: Record | None) -> Iterator[None]:
 
 
 def note(reason: str, advice: str, stored: int, places: int | None, name: str = "") -> int | None:
-    """Note a loss at the equation under way; gives its number, None where nothing is noted.
+    """Note a loss at the current equation; returns its number, or None if nothing is noted.
 
     Args:
         reason: what happens.
         advice: what to do about it.
-        stored: over how many numbers the result is stored.
-        places: how many of them can be other than zero; None where that is not known.
-        name: what to call the equation, if not by its primitive.
+        stored: the numbers that the result stores.
+        places: how many of them can be nonzero; None if that is unknown.
+        name: a name for the equation; its primitive by default.
     """
     record = _record.get()
     if record is None or not is_following():
         return None
     equation = record.equations[-1] if record.equations else None
     primitive = name or ("jacobian" if equation is None else equation.primitive.name)
-    source = next(filter(None, map(_source, reversed(record.equations))), "")
+    sources = map(_source, reversed(record.equations))
+    source = next((line for line in sources if line), "")
     number = next(record.numbers)
     record.found[number] = Loss(primitive, source, reason, advice, stored, places)
     return number
 
 
 def _source(equation: Any) -> str:
-    """The line of an equation; where the user's code calls no operation, that of its function."""
+    """The source line of an equation; that of its function if no user code calls the operation."""
     place = compat.place(equation.source)
-    own = (one for one in equation.params.values() if compat.is_jaxpr(one))
-    name, _, line = next(map(compat.function_source, own), "").partition(" at ")
+    jaxprs = (value for value in equation.params.values() if compat.is_jaxpr(value))
+    name, _, line = next(map(compat.function_source, jaxprs), "").partition(" at ")
     return place or (f"{line} ({name})" if line else "")
 
 
-def note_sum(terms: Sequence[Term], found: Sequence[Term], size: int, reason: Reason) -> None:
-    """Note the loss where terms were written into others of many more numbers than their places.
+def note_sum(terms: Sequence[Term], total: Sequence[Term], size: int, reason: Reason) -> None:
+    """Note the loss if terms were written into others with many more numbers than their places.
 
-    Terms are added up one by one: the places of those that were written before are remembered, and
-    what was noted of a part of the sum is forgotten. All of it counts.
+    Terms are added up one by one: the places of terms written before are remembered, and the loss
+    noted for a part of the sum is replaced by that of the whole.
 
     Args:
-        terms: what was added up.
-        found: what came out.
-        size: the entries of the dense block: terms that overlap have no more places.
+        terms: the terms that were added up.
+        total: the terms of the sum.
+        size: the entries of the dense block: overlapping terms together have no more places.
         reason: what happens, and what to do about it.
     """
     record = _record.get()
     if record is None:
         return
     before = {id(term) for term in terms}
-    made = [term for term in found if id(term) not in before]
-    after = {id(term) for term in found}
+    new = [term for term in total if id(term) not in before]
+    after = {id(term) for term in total}
     gone = [term for term in terms if id(term) not in after]
     for term in gone:
         known = record.written.get(id(term))
         if known is not None and known.loss is not None:
             record.found.pop(known.loss, None)
-    counted, stored = sum(map(_places_written, gone)), sum(map(term_places, made))
+    counted, stored = sum(map(_places_written, gone)), sum(map(term_places, new))
     places = min(counted, size)
     number = note(*reason, stored, places) if stored > TOLERANCE * max(counted, 1) else None
-    for term in made:
+    for term in new:
         if places < term_places(term):
             record.written[id(term)] = Written(term, places, number)
 
 
 def _places_written(term: Term) -> int:
+    """The places of a term, or of the terms written into it if those have fewer."""
     record = _record.get()
     known = None if record is None else record.written.get(id(term))
     return term_places(term) if known is None else min(known.places, term_places(term))
@@ -236,12 +239,12 @@ Reason = tuple[str, str]
 def note_joined(
     stored: int, parts: Iterable[Block | None], limit: int, reason: str, advice: str
 ) -> None:
-    """Note the loss where parts were joined in one array of many more numbers than their places.
+    """Note the loss if parts were joined in an array with many more numbers than their places.
 
     Args:
         stored: the numbers of the array.
-        parts: what went into it.
-        limit: the entries of the dense block: parts that overlap have no more places.
+        parts: the blocks that were joined.
+        limit: the entries of the dense block: overlapping parts together have no more places.
         reason: what happens.
         advice: what to do about it.
     """
@@ -249,6 +252,6 @@ def note_joined(
 
 
 def note_excess(stored: int, places: int, reason: str, advice: str) -> None:
-    """Note the loss where many more numbers are stored than there are places."""
+    """Note the loss if many more numbers are stored than there are places."""
     if stored > TOLERANCE * max(places, 1):
         note(reason, advice, stored, places)

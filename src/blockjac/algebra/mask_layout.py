@@ -13,34 +13,31 @@ from blockjac.terms.index import Label
 from blockjac.terms.known_indices import index_along
 
 NUMBERS_A_RUN = 8
-"""What a further term costs, in numbers stored, where its numbers might stand in a list."""
-
+"""The cost of a further term, in stored numbers, when its entries could be in a list instead."""
 
 SHARE_A_RUN = 1 / 8
-"""The same of each of a block's numbers: every term is contracted and added to the others."""
-
+"""Its cost per number of the block, since every term is contracted and added to the others."""
 
 NUMBERS_A_PLACE = 3
-"""What a place of an answer costs beside what is stored: a sparse matrix of it holds a value, a row
-and a column, whether or not the value is always zero."""
-
+"""The cost of a place of an answer, besides stored numbers: a sparse matrix holds a value, a row
+and a column for it, even if the value is always zero."""
 
 MOST_RUNS = 15
-"""Up to so many runs of diagonals are terms of their own; the others stand in the list."""
+"""At most this many runs of diagonals become terms of their own; the others are listed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """How the places of an array that may hold other numbers than zero are written.
+    """A way to write the places of an array that may be nonzero.
 
     Attributes:
-        split: for each axis the sizes of the digits that it is split into first; `(size,)` where
-            it is not.
-        axes: of the digits those that are not whole, on which places are told.
+        split: for each axis the sizes of the digits that it is first split into; `(size,)` if it
+            is not split.
+        axes: the digits that are not whole, on which the pieces have coordinates.
         pieces: the runs and the list, each the coordinates of its places, `(axes, count)`; None
-            where the array stays dense.
-        cost: in numbers.
-        lookups: how many of them say where the pieces are.
+            if the array stays dense.
+        cost: the cost in numbers.
+        lookups: the numbers in the lookups of the pieces.
     """
 
     split: tuple[tuple[int, ...], ...]
@@ -51,38 +48,38 @@ class Layout:
 
 
 def layout(may: np.ndarray, is_answer: bool = False, times: int = 1) -> Layout:
-    """The cheapest way to write an array.
+    """The cheapest way to write an array, by the numbers stored, lookups included.
 
-    What counts is the numbers stored, lookups included. A dense array with a mask tells its places
-    as well as a list does, until it is an answer: there every place counts, needed or not.
+    A dense array with a mask tells its places as well as a list does, until it is an answer: there
+    every place counts, nonzero or not.
 
     Args:
-        may: where the array may hold another number than zero.
-        is_answer: whether places that the array has for nothing count as well.
-        times: how many places of the answer an entry stands for, as one of a convolution's kernel
-            does: lookups and terms are as many whatever that number is.
+        may: where the array may be nonzero.
+        is_answer: whether to count the places where the array is always zero, too.
+        times: the number of places of the answer per entry, such as for the kernel of a
+            convolution; the cost of lookups and terms is shared by all of them.
     """
     return _layout(np.packbits(may).tobytes(), may.shape, is_answer, times)
 
 
 @remembering("layouts of patterns", 64)
 def _layout(bits: bytes, shape: tuple[int, ...], is_answer: bool, times: int) -> Layout:
-    """The same, found once for a pattern: a program is asked about again and again."""
+    """The layout of a pattern, computed once since a program is evaluated again and again."""
     whole = np.unpackbits(np.frombuffer(bits, np.uint8), count=math.prod(shape))
     may = whole.astype(bool).reshape(shape)
-    found = [_of_digits(may, split, is_answer, times) for split in _splits(may.shape)]
+    layouts = [_of_digits(may, split, is_answer, times) for split in _splits(may.shape)]
     dense = Layout(
         tuple((size,) for size in may.shape),
         (),
         None,
         may.size * (1 + NUMBERS_A_PLACE * is_answer),
     )
-    best = min(found, key=lambda one: one.cost)
+    best = min(layouts, key=lambda candidate: candidate.cost)
     return best if best.cost < dense.cost else dense
 
 
 def _splits(shape: Sequence[int]) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """The axes as they are, and those of a matrix as two digits each, in all ways that fit."""
+    """The axes unsplit, then the axes of a matrix as two digits each, in all ways that fit."""
     yield tuple((size,) for size in shape)
     if len(shape) == 2 and all(size > 1 for size in shape):
         for parts in _divisors(math.gcd(*shape)):
@@ -93,17 +90,17 @@ def _splits(shape: Sequence[int]) -> Iterator[tuple[tuple[int, ...], ...]]:
 
 
 def _divisors(number: int) -> list[int]:
-    return [one for one in range(2, number + 1) if number % one == 0]
+    return [divisor for divisor in range(2, number + 1) if number % divisor == 0]
 
 
 def _of_digits(
     may: np.ndarray, split: tuple[tuple[int, ...], ...], is_answer: bool, times: int
 ) -> Layout:
-    """The cheapest way after axes are split."""
+    """The cheapest layout once axes are split into digits."""
     digits = may.reshape([size for sizes in split for size in sizes])
     axes = tuple(axis for axis in range(digits.ndim) if not _is_constant_along(digits, axis))
     is_split = any(len(sizes) > 1 for sizes in split)
-    if is_split and len(axes) == digits.ndim:  # no digit is whole: no better than before
+    if is_split and len(axes) == digits.ndim:  # no digit is whole: the split gains nothing
         return Layout(split, axes, None, math.inf)
     whole = math.prod(size for axis, size in enumerate(digits.shape) if axis not in axes)
     rest = digits[tuple(slice(None) if axis in axes else 0 for axis in range(digits.ndim))]
@@ -118,16 +115,17 @@ def _of_digits(
 
 
 def _is_constant_along(array: np.ndarray, axis: int) -> bool:
+    """Whether all slices of an array along an axis are equal."""
     if array.shape[axis] < 2:
         return True
     first = np.take(array, [0], axis)
-    if (np.take(array, [1], axis) != first).any():  # nearly always: no need to look at the rest
+    if (np.take(array, [1], axis) != first).any():  # nearly always, so that the rest is not read
         return False
     return bool((array == first).all())
 
 
 def _pieces(places: np.ndarray) -> list[np.ndarray]:
-    """Runs along diagonals of a matrix that are cheaper than a list, and the list of the others."""
+    """Runs along diagonals that are cheaper than a list, then a list of all other places."""
     if len(places) != 2 or places.shape[1] < 2:
         return [places] if places.shape[1] else []
     offsets = places[1] - places[0]
@@ -150,6 +148,6 @@ def _pieces(places: np.ndarray) -> list[np.ndarray]:
 
 
 def _lookups(piece: np.ndarray) -> int:
-    """How many numbers the lookups of a piece are."""
+    """The numbers in the lookups of a piece."""
     label = Label(piece.shape[1])
     return sum(label.size for values in piece if index_along(values, label).lookup is not None)

@@ -1,7 +1,7 @@
 """Masks that are known while a program is traced, carried through products, sums and contractions.
 
-Where an array is known to be zero is structure as long as the answer keeps it. Such a mask stands
-beside the array as a factor of its own, so that a list of places can leave out what it drops.
+Where an array is known to be zero is structure as long as the answer keeps it. Such a mask is a
+factor of its own beside the array, so that a list of places can leave out what it drops.
 """
 
 from __future__ import annotations
@@ -20,45 +20,41 @@ from blockjac.terms.index import Label
 from blockjac.terms.known_indices import known_entries
 
 LARGEST = 2**20
-"""Masks of more entries than this are not put together."""
+"""Masks are not combined into one with more entries than this."""
 
 MOST_LABELS = 26
-"""Nor those over more labels."""
+"""Nor contracted over more labels than this."""
 
 FEWER = 4 / 3
-"""By so much an array must exceed the places that a mask leaves of it: an array that is nearly full
-is stored as it is."""
+"""An array with fewer than this many times the places that a mask leaves is stored without it."""
 
 
 def _known(factors: Sequence[Factor]) -> list[Factor]:
-    """The masks whose places count: none where no structure is kept."""
+    """The known masks among factors; none unless structure is kept."""
     if not backend().knows_places or not is_structure_kept():
         return []
     return [factor for factor in factors if is_known_mask(factor)]
 
 
 def both(factors: Sequence[Factor]) -> Factor | None:
-    """The known masks of a product as one; None where there are none, or too large a one."""
+    """The known masks of a product as one; None without masks, or if it would be too large."""
     masks = _known(factors)
     labels = arrays.unique([label for mask in masks for label in mask.labels])
     if not masks or arrays.numel(labels) > LARGEST:
         return None
-    may = np.ones(arrays.sizes(labels), bool)
-    for mask in masks:
-        may &= known_entries(mask.array, mask.labels, labels)
-    return Factor(may, labels)
+    return arrays.known_product(masks, labels)
 
 
-def either(one: Sequence[Factor], other: Sequence[Factor]) -> Factor | None:
-    """The mask of where the sum of two products may have entries; None where that is anywhere."""
-    first, second = both(one), both(other)
-    if first is None or second is None:
+def either(left: Sequence[Factor], right: Sequence[Factor]) -> Factor | None:
+    """The mask of where the sum of two products may have entries; None if that is anywhere."""
+    lhs, rhs = both(left), both(right)
+    if lhs is None or rhs is None:
         return None
-    labels = arrays.unique([*first.labels, *second.labels])
+    labels = arrays.unique([*lhs.labels, *rhs.labels])
     if arrays.numel(labels) > LARGEST:
         return None
     may = np.zeros(arrays.sizes(labels), bool)
-    for mask in (first, second):
+    for mask in (lhs, rhs):
         may |= known_entries(mask.array, mask.labels, labels)
     return None if may.all() else Factor(may, labels)
 
@@ -66,7 +62,7 @@ def either(one: Sequence[Factor], other: Sequence[Factor]) -> Factor | None:
 def summed(factors: Sequence[Factor], labels: Sequence[Label]) -> Factor | None:
     """The mask of where a product may have entries once labels are summed.
 
-    None where that is nearly anywhere or not known.
+    None if that is nearly everywhere, or not known.
     """
     masks = _known(factors)
     if not any(set(mask.labels) & set(labels) for mask in masks):
@@ -75,7 +71,7 @@ def summed(factors: Sequence[Factor], labels: Sequence[Label]) -> Factor | None:
     kept = tuple(label for label in met if label not in labels)
     if not kept or arrays.numel(kept) > LARGEST or len(met) > MOST_LABELS:
         return None
-    number = {label: place for place, label in enumerate(met)}
+    number = {label: position for position, label in enumerate(met)}
     operands: list[Any] = []
     for mask in masks:
         operands += [mask.array.astype(np.float32), [number[label] for label in mask.labels]]

@@ -1,10 +1,11 @@
-"""From structure to entries: a block, or some axes of a term, written out as an array."""
+"""From structure to entries: some or all axes of a term, written out as an array."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from blockjac.algebra import arrays
@@ -16,7 +17,7 @@ from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label, radix
 
 LARGEST_POSITION = 2**31 - 1
-"""The last place that an index of 32 bits can name, which JAX has without x64."""
+"""The largest index of 32 bits, which is what JAX has without x64."""
 
 
 def materialize(
@@ -32,12 +33,11 @@ def materialize(
         factors: all factors that carry labels of the axes.
         axes: the axes to write out.
         kept: labels that stay labels of the result; all others are summed.
-        dtype: of the result.
+        dtype: the dtype of the result.
         coefficient: a static scalar.
 
     Returns:
-        A factor over kept labels and the axes' targets; a label along which it is constant is left
-        out.
+        A factor over kept labels and the axes' targets, without labels along which it is constant.
     """
     involved = {label for axis in axes for label in axis.index.labels}
     backend().check_fits(
@@ -71,7 +71,7 @@ def _priced(
     dtype: Any,
     coefficient: Any,
 ) -> Factor:
-    """What stands for them in a plan, which need not know where each label lives."""
+    """The abstract result and its price, for which no layout of labels is needed."""
     carried = {label for factor in factors for label in factor.labels}
     constant = [axis for axis in axes if _is_constant(axis, axes, carried | set(kept))]
     involved = {label for axis in axes for label in axis.index.labels} | carried
@@ -79,14 +79,14 @@ def _priced(
     labels = (*(label for label in kept if label in involved), *targets)
     if len(factors) == 1 and coefficient == 1 and _is_written(factors[0], axes, kept):
         return Factor(factors[0].array, labels)
-    # Multiplied while the result is written: what is read counts, and no product between.
+    # The factors are multiplied while the result is written: no product in between is stored.
     work = arrays.work_of_product(factors, coefficient) if factors else {}
     backend().charge(0, sum(factor.numel * factor.array.dtype.itemsize for factor in factors))
     return backend().factor(labels, dtype, lambda: None, reads=(), **work)
 
 
 def _is_constant(axis: Axis, axes: Sequence[Axis], carried: Set[Label]) -> bool:
-    """Whether entries along an axis are alike: its labels run over all of it, and there alone."""
+    """Whether entries along an axis are alike: its labels fill it and occur nowhere else."""
     digits = radix(axis.index)
     whole = digits is not None and arrays.numel(digits) == axis.size
     if axis.size == 1 or not (whole or axis.index.is_plain(axis.size)):
@@ -98,10 +98,10 @@ def _is_constant(axis: Axis, axes: Sequence[Axis], carried: Set[Label]) -> bool:
 
 
 def _is_written(factor: Factor, axes: Sequence[Axis], kept: Sequence[Label]) -> bool:
-    """Whether a factor is what is asked for already."""
-    own = [label for axis in axes for label in axis.index.labels]
+    """Whether a factor already is the result."""
+    labels = [label for axis in axes for label in axis.index.labels]
     plain = all(axis.index.is_plain(axis.size) for axis in axes)
-    return plain and not kept and list(factor.labels) == own
+    return plain and not kept and list(factor.labels) == labels
 
 
 def _scatter_hard_axes(
@@ -121,9 +121,9 @@ def _scatter_hard_axes(
         hard += joining
         grid |= {label for axis in joining for label in axis.index.labels}
     batch = [Axis(Index.of(label), label.size, label) for label in kept if label in grid]
-    places = [*batch, *hard]
+    scattered_axes = [*batch, *hard]
     inside = [factor for factor in factors if set(factor.labels) & grid]
-    over = list(arrays.unique([label for axis in places for label in axis.index.labels]))
+    over = list(arrays.unique([label for axis in scattered_axes for label in axis.index.labels]))
     rest = [label for label in arrays.union(inside) if label not in grid]
     done = [
         Axis(Index.of(axis.target), axis.size, axis.target) if axis in hard else axis
@@ -131,20 +131,21 @@ def _scatter_hard_axes(
     ]
     value = arrays.product(inside) if inside else None
 
-    def emit() -> Any:
+    def emit() -> jax.Array:
+        """Scatter the values over all labels of the grid to the positions of their indices."""
         factor = value or Factor(jnp.ones((), dtype), ())
         full = arrays.sizes([*over, *rest])
         values = jnp.broadcast_to(arrays.aligned(factor, [*over, *rest]), full)
-        where = []
-        for axis in places:
+        positions: list[jax.Array] = []
+        for axis in scattered_axes:
             indices = arrays.aligned(index_values(axis.index), over)
             index = jnp.broadcast_to(indices, arrays.sizes(over))
-            where.append(jnp.where(index < 0, axis.size, index))
-        buffer = jnp.zeros((*(axis.size for axis in places), *arrays.sizes(rest)), dtype)
-        array = buffer.at[tuple(where)].add(values.astype(dtype), mode="drop")
+            positions.append(jnp.where(index < 0, axis.size, index))
+        buffer = jnp.zeros((*(axis.size for axis in scattered_axes), *arrays.sizes(rest)), dtype)
+        array = buffer.at[tuple(positions)].add(values.astype(dtype), mode="drop")
         return jnp.reshape(array, arrays.sizes(labels))
 
-    targets = [axis.target for axis in places]
+    targets = [axis.target for axis in scattered_axes]
     labels = tuple(label for label in (*targets, *rest) if label.size != 1)
     additions = arrays.numel(over) * arrays.numel(rest)
     scattered = backend().factor(labels, dtype, emit, additions=additions)

@@ -1,4 +1,4 @@
-"""Two terms of one structure as one: their factors are added."""
+"""Two terms of the same structure as one, whose factors are the sums of theirs."""
 
 from __future__ import annotations
 
@@ -14,63 +14,58 @@ from blockjac.terms.index import Index, Label
 from blockjac.terms.term import Term
 
 
-def merged_pair(one: Term, other: Term, dtype: Any) -> Term | None:
-    """Two terms over the same indices as one, or None where that stores more.
+def merged_pair(left: Term, right: Term, dtype: Any) -> Term | None:
+    """Two terms over the same indices as one, or None if that stores more.
 
     Factors that both share are pulled out.
     """
-    mapping = correspondence(one.indices, other.indices)
+    mapping = correspondence(left.indices, right.indices)
     if mapping is None:
         return None
     renamed = [
         Factor(factor.array, tuple(mapping[label] for label in factor.labels), factor.name)
-        for factor in other.factors
+        for factor in right.factors
     ]
-    rest_one, rest_other, shared = list(one.factors), list(renamed), []
-    for factor in one.factors:
+    rest_left, rest_right = list(left.factors), list(renamed)
+    shared: list[Factor] = []
+    for factor in left.factors:
         twin = next(
             (
                 twin
-                for twin in rest_other
+                for twin in rest_right
                 if twin.array is factor.array and twin.labels == factor.labels
             ),
             None,
         )
         if twin is not None:
             shared.append(factor)
-            rest_one.remove(factor)
-            rest_other.remove(twin)
-    if not rest_one and not rest_other:
-        return Term(tuple(shared), one.out, one.wrt, one.coefficient + other.coefficient)
-    entries = arrays.numel(arrays.union([*rest_one, *rest_other]))
-    if entries > sum(factor.numel for factor in [*rest_one, *rest_other]):
+            rest_left.remove(factor)
+            rest_right.remove(twin)
+    if not rest_left and not rest_right:
+        return Term(tuple(shared), left.out, left.wrt, left.coefficient + right.coefficient)
+    entries = arrays.numel(arrays.union([*rest_left, *rest_right]))
+    if entries > sum(factor.numel for factor in [*rest_left, *rest_right]):
         return None
-    coefficient = one.coefficient if not rest_one or one.coefficient == other.coefficient else 1
-    if not rest_one or not rest_other:
-        factor = _plus_constant(rest_one or rest_other, one, other, bool(rest_one), dtype)
-        return Term((*shared, factor), one.out, one.wrt, 1)
-    scale = (
-        (1, 1)
-        if coefficient == one.coefficient == other.coefficient
-        else (one.coefficient, other.coefficient)
-    )
+    if not rest_right:
+        factor = _plus_constant(rest_left, left.coefficient, right.coefficient, dtype)
+        return Term((*shared, factor), left.out, left.wrt, 1)
+    if not rest_left:
+        factor = _plus_constant(rest_right, right.coefficient, left.coefficient, dtype)
+        return Term((*shared, factor), left.out, left.wrt, 1)
+    coefficient, scales = 1, (left.coefficient, right.coefficient)
+    if left.coefficient == right.coefficient:
+        coefficient, scales = left.coefficient, (1, 1)
     total = arrays.add(
-        arrays.product(rest_one, scale[0], dtype), arrays.product(rest_other, scale[1], dtype)
+        arrays.product(rest_left, scales[0], dtype), arrays.product(rest_right, scales[1], dtype)
     )
-    mask = either(rest_one, rest_other)
+    mask = either(rest_left, rest_right)
     factors = (*shared, total) if mask is None else (*shared, total, mask)
-    return Term(factors, one.out, one.wrt, coefficient)
+    return Term(factors, left.out, left.wrt, coefficient)
 
 
-def _plus_constant(
-    rest: list[Factor], one: Term, other: Term, rest_is_ones: bool, dtype: Any
-) -> Factor:
-    scale, constant = (
-        (one.coefficient, other.coefficient)
-        if rest_is_ones
-        else (other.coefficient, one.coefficient)
-    )
-    varying = arrays.cast(arrays.product(rest, scale, dtype), dtype)
+def _plus_constant(factors: Sequence[Factor], scale: Any, constant: Any, dtype: Any) -> Factor:
+    """The scaled product of factors plus a constant."""
+    varying = arrays.cast(arrays.product(factors, scale, dtype), dtype)
     return backend().factor(
         varying.labels,
         varying.array.dtype,
@@ -80,27 +75,25 @@ def _plus_constant(
     )
 
 
-def correspondence(one: Sequence[Index], other: Sequence[Index]) -> dict[Label, Label] | None:
-    """The renaming of the other labels that makes the other indices the first ones, or None."""
+def correspondence(left: Sequence[Index], right: Sequence[Index]) -> dict[Label, Label] | None:
+    """The renaming of the right labels that makes the right indices the left ones, or None."""
     mapping: dict[Label, Label] = {}
-    for mine, theirs in zip(one, other, strict=True):
-        if mine.offset != theirs.offset or len(mine.strides) != len(theirs.strides):
+    for lhs, rhs in zip(left, right, strict=True):
+        if lhs.offset != rhs.offset or len(lhs.strides) != len(rhs.strides):
             return None
-        if (mine.lookup is None) != (theirs.lookup is None):
+        if (lhs.lookup is None) != (rhs.lookup is None):
             return None
         pairs: list[tuple[Label, Label]] = []
-        for (a, stride), (b, other_stride) in zip(
-            _by_stride(mine), _by_stride(theirs), strict=True
-        ):
-            if stride != other_stride:
+        for (new, stride), (old, old_stride) in zip(_by_stride(lhs), _by_stride(rhs), strict=True):
+            if stride != old_stride:
                 return None
-            pairs.append((a, b))
-        if mine.lookup is not None and theirs.lookup is not None:
-            if mine.lookup.array is not theirs.lookup.array:
+            pairs.append((new, old))
+        if lhs.lookup is not None and rhs.lookup is not None:
+            if lhs.lookup.array is not rhs.lookup.array:
                 return None
-            pairs += zip(mine.lookup.labels, theirs.lookup.labels, strict=True)
-        for a, b in pairs:
-            if a.size != b.size or mapping.setdefault(b, a) is not a:
+            pairs += zip(lhs.lookup.labels, rhs.lookup.labels, strict=True)
+        for new, old in pairs:
+            if new.size != old.size or mapping.setdefault(old, new) is not new:
                 return None
     return mapping if len(set(mapping.values())) == len(mapping) else None
 

@@ -1,15 +1,15 @@
-"""Deltas between digits: an output and an input axis that are equal in a part of their places.
+"""Deltas between digits: an output and an input axis whose positions agree in a digit.
 
-After a reshape an axis is a mixed-radix number, and a delta may lie in one of its digits: of
-`J[4 i + k, (i', k')]` the high digit of the output axis is the first input axis. A `Pair` names
-such a delta by axes, weights and size, so that a delta of whole axes is the pair of weights 1.
+After a reshape an axis is a mixed-radix number, and a delta may lie in one of its digits: in
+`J[4 i + k, (i, k')]` the high digit of the output axis is the first input axis. A `Pair` describes
+such a delta by axes, weights and size; a delta of whole axes is a pair of weights 1.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blockjac.base.arrays import Shape
 from blockjac.terms.block import Block
@@ -40,31 +40,31 @@ def block_pairs(block: Block) -> Pairs:
     """The deltas that all terms of a block have; none for a block without terms."""
     shared: Pairs | None = None
     for term in block.terms:
-        own = term_pairs(term, block.out_shape, block.wrt_shape)
-        shared = own if shared is None else meet(shared, own)
+        pairs = term_pairs(term, block.out_shape, block.wrt_shape)
+        shared = pairs if shared is None else meet(shared, pairs)
         if not shared:
             break
     return shared or frozenset()
 
 
 def term_pairs(term: Term, out_shape: Shape, wrt_shape: Shape) -> Pairs:
-    """The deltas of one term: labels that stand in one output and one input index, as digits."""
+    """The deltas of one term: labels that are digits of one output and of one input index."""
     out = _single_homes(term.out)
     wrt = _single_homes(term.wrt)
-    found = []
+    pairs: list[Pair] = []
     for label, i in out.items():
         j = wrt.get(label)
         if i is None or j is None:
             continue
-        weight = _weight(label, term.out[i], out_shape[i])
-        other = _weight(label, term.wrt[j], wrt_shape[j])
-        if weight and other:
-            found.append(Pair(i, weight, j, other, label.size))
-    return _merged(found)
+        out_weight = _weight(label, term.out[i], out_shape[i])
+        wrt_weight = _weight(label, term.wrt[j], wrt_shape[j])
+        if out_weight and wrt_weight:
+            pairs.append(Pair(i, out_weight, j, wrt_weight, label.size))
+    return _merged(pairs)
 
 
 def _single_homes(indices: Sequence[Index]) -> dict[Label, int | None]:
-    """The axis that each label stands on; None for one that stands on several."""
+    """The axis of each label; None for a label on several axes."""
     homes: dict[Label, int | None] = {}
     for axis, index in enumerate(indices):
         for label in index.labels:
@@ -73,95 +73,81 @@ def _single_homes(indices: Sequence[Index]) -> dict[Label, int | None]:
 
 
 def _weight(label: Label, index: Index, size: int) -> int:
-    """The weight with which a label is a digit of an index, all of its range; 0 if it is none."""
+    """The weight of a label as a digit, over all its range, of an index; 0 if it is not one."""
     weight = index.stride(label)
     if index.lookup is not None or weight <= 0 or size % (weight * label.size):
         return 0
     base = weight * label.size
     low = index.offset % weight
-    for other, stride in index.strides:
-        if other is label or stride % base == 0:
+    for lower, stride in index.strides:
+        if lower is label or stride % base == 0:
             continue
         if stride < 0:
             return 0
-        low += stride * (other.size - 1)
+        low += stride * (lower.size - 1)
     if low >= weight or (index.offset - index.offset % weight) % base:
         return 0
     return weight if index.within(size) else 0
 
 
-def meet(one: Pairs, other: Pairs) -> Pairs:
+def meet(left: Pairs, right: Pairs) -> Pairs:
     """The deltas that both have: where two pairs overlap, their common digits."""
-    if one == other:
-        return one
-    found = []
-    for first in one:
-        for second in other:
-            common = _common(first, second)
-            if common is not None:
-                found.append(common)
-    return _merged(found)
+    if left == right:
+        return left
+    common = (_common(first, second) for first in left for second in right)
+    return _merged(pair for pair in common if pair is not None)
 
 
-def _common(one: Pair, other: Pair) -> Pair | None:
-    if (one.out_axis, one.wrt_axis) != (other.out_axis, other.wrt_axis):
+def _common(left: Pair, right: Pair) -> Pair | None:
+    """The delta of the digits that two pairs share, or None."""
+    if (left.out_axis, left.wrt_axis) != (right.out_axis, right.wrt_axis):
         return None
-    if one.out_weight * other.wrt_weight != other.out_weight * one.wrt_weight:
+    if left.out_weight * right.wrt_weight != right.out_weight * left.wrt_weight:
         return None
-    low = max(one.out_weight, other.out_weight)
-    high = min(one.out_weight * one.size, other.out_weight * other.size)
+    low = max(left.out_weight, right.out_weight)
+    high = min(left.out_weight * left.size, right.out_weight * right.size)
     if high <= low or high % low:
         return None
-    if any(low % pair.out_weight or (pair.out_weight * pair.size) % high for pair in (one, other)):
+    if any(low % pair.out_weight or pair.out_weight * pair.size % high for pair in (left, right)):
         return None
-    return Pair(
-        one.out_axis,
-        low,
-        one.wrt_axis,
-        one.wrt_weight * (low // one.out_weight),
-        high // low,
-    )
+    wrt_weight = left.wrt_weight * (low // left.out_weight)
+    return Pair(left.out_axis, low, left.wrt_axis, wrt_weight, high // low)
 
 
 def _merged(pairs: Iterable[Pair]) -> Pairs:
-    """Neighbouring digits as one, so that equal deltas are equal sets."""
-    made: list[Pair] = []
+    """The pairs with adjacent digits merged, so that equal deltas are equal sets."""
+    merged: list[Pair] = []
     for pair in sorted(pairs):
-        last = made[-1] if made else None
+        last = merged[-1] if merged else None
         if (
             last is not None
             and (last.out_axis, last.wrt_axis) == (pair.out_axis, pair.wrt_axis)
             and last.out_weight * last.size == pair.out_weight
             and last.wrt_weight * last.size == pair.wrt_weight
         ):
-            made[-1] = Pair(
-                last.out_axis,
-                last.out_weight,
-                last.wrt_axis,
-                last.wrt_weight,
-                last.size * pair.size,
-            )
+            merged[-1] = replace(last, size=last.size * pair.size)
         else:
-            made.append(pair)
-    return frozenset(made)
+            merged.append(pair)
+    return frozenset(merged)
 
 
 @dataclass(frozen=True)
 class Digit:
-    """A digit of an axis: its size, and the pair that it is in, if any."""
+    """A digit of an axis: its size, and its pair, if any."""
 
     size: int
     pair: Pair | None
 
 
 def digits_of(size: int, pairs: Iterable[tuple[int, Pair]]) -> list[Digit]:
-    """An axis as digits, most significant first: those in pairs, and what lies between.
+    """An axis as digits, most significant first: those in pairs, and those in between.
 
     Args:
-        size: of the axis.
-        pairs: those of the axis, each with its weight there.
+        size: the size of the axis.
+        pairs: the pairs of the axis, each with its weight there.
     """
-    digits, reached = [], 1
+    digits: list[Digit] = []
+    reached = 1
     for weight, pair in sorted(pairs, key=lambda entry: entry[0]):
         if weight != reached:
             digits.append(Digit(weight // reached, None))
@@ -174,10 +160,11 @@ def digits_of(size: int, pairs: Iterable[tuple[int, Pair]]) -> list[Digit]:
 
 def numbers(digits: Sequence[Sequence[Label]]) -> tuple[Index, ...]:
     """For each axis the mixed-radix number of its digits' labels, most significant first."""
-    indices = []
-    for own in digits:
-        strides, weight = [], 1
-        for label in reversed(own):
+    indices: list[Index] = []
+    for labels in digits:
+        strides: list[tuple[Label, int]] = []
+        weight = 1
+        for label in reversed(labels):
             if label.size != 1:
                 strides.append((label, weight))
             weight *= label.size
@@ -186,5 +173,5 @@ def numbers(digits: Sequence[Sequence[Label]]) -> tuple[Index, ...]:
 
 
 def places(pairs: Pairs) -> int:
-    """How many places one delta of all pairs together has."""
+    """The number of places of the joint delta of all pairs."""
     return math.prod(pair.size for pair in pairs)

@@ -1,12 +1,12 @@
 """The axes of a block that an operator does not act on, in the coordinates that suit it.
 
-An operator acts on the input axes of a cotangent; its output axes only say which cotangent it is.
-Whatever index map they have, as after a reshape, a slice or a lookup, is the same map afterwards:
+An operator acts on the input axes of a cotangent; the output axes only say which cotangent it is.
+Their index map, as after a reshape, a slice or a lookup, is the same before and after:
 
     cotangent = R star q    ==>    cotangent star J = R star (q star J)
 
-with R a block of ones over the labels of the output indices, so that q has one plain label for each
-of its output axes. A delta that lies in a digit of an output axis then is one of a whole axis.
+with R a block of ones over the labels of the output indices, so that q has a plain label for each
+of its output axes. A delta in a digit of an output axis is then a delta of a whole axis.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Blocks = Sequence[Block | None]
 
 @dataclass(frozen=True)
 class Part:
-    """Cotangents as one index map of their output axes, and the rest.
+    """Cotangents that share an index map of their output axes, separated from it.
 
     Attributes:
-        embedding: from the labels of the output indices to the output axes; None if these are
-            plain already.
+        embedding: the block from the labels of the output indices to the output axes; None if
+            these are plain already.
         blocks: the cotangents with an output axis for each of these labels.
     """
 
@@ -38,43 +38,45 @@ class Part:
     blocks: Blocks
 
     def through(self, act: Callable[[Blocks], list[Block | None]]) -> list[Block | None]:
-        """What a linear map of the input axes gives, over the output axes again."""
-        found = act(self.blocks)
+        """The results of a linear map of the input axes, over the output axes again."""
+        results = act(self.blocks)
         if self.embedding is None:
-            return found
-        return [one and star(self.embedding, one) for one in found]
+            return results
+        return [block and star(self.embedding, block) for block in results]
 
 
 @dataclass(frozen=True)
 class _Member:
     """A term of one of the blocks, and its labels by those of the first term of its group."""
 
-    place: int
+    position: int
     term: Term
-    own: Mapping[Label, Label]
+    labels: Mapping[Label, Label]
 
 
 def outside_parts(blocks: Blocks, whole: bool = False) -> list[Part]:
     """Blocks as a sum of parts with one index map of the output axes each.
 
     Args:
-        blocks: all of the same `out_shape`; None for zero.
-        whole: whether an index map has to take each place of the output axes, and once.
+        blocks: blocks of the same `out_shape`; None for zero.
+        whole: whether to separate only index maps that reach each output position exactly once.
     """
     groups: list[list[_Member]] = []
-    for place, block in enumerate(blocks):
+    for position, block in enumerate(blocks):
         for term in () if block is None else block.terms:
             for group in groups:
-                own = correspondence(term.out, group[0].term.out)
-                if own is not None:
-                    group.append(_Member(place, term, own))
+                labels = correspondence(term.out, group[0].term.out)
+                if labels is not None:
+                    group.append(_Member(position, term, labels))
                     break
             else:
-                groups.append([_Member(place, term, {one: one for one in term.labels})])
+                identity = {label: label for label in term.labels}
+                groups.append([_Member(position, term, identity)])
     return [_part(blocks, group, whole) for group in groups]
 
 
 def _part(blocks: Blocks, group: Sequence[_Member], whole: bool) -> Part:
+    """The part of terms with one index map, which stays in place if it does not fit."""
     out = group[0].term.out
     (block, *_) = (block for block in blocks if block is not None)
     shape = block.out_shape
@@ -91,13 +93,14 @@ def _part(blocks: Blocks, group: Sequence[_Member], whole: bool) -> Part:
 
 
 def _by_weight(index: Index) -> Sequence[Label]:
+    """The labels of an index, those of the largest strides first."""
     if index.lookup is not None or len(index.strides) < 2:
         return index.labels
     return [label for label, _ in sorted(index.strides, key=lambda pair: -abs(pair[1]))]
 
 
 def _fits(out: Sequence[Index], shape: Sequence[int], labels: Sequence[Label], whole: bool) -> bool:
-    """Whether the labels have no more places than the axes; all of them, if that is asked for."""
+    """Whether the labels have no more joint values than the axes; all of them, if `whole`."""
     if arrays.numel(labels) > arrays.numel([Label(size) for size in shape]):
         return False
     if not whole:
@@ -116,16 +119,16 @@ def _gathered(
     shape: Sequence[int],
     labels: Sequence[Label] | None,
 ) -> list[Block | None]:
-    """The terms of a group as blocks again, over these labels of the outputs if they are given."""
+    """The terms of a group as blocks again, over these output labels unless they are None."""
     terms: dict[int, list[Term]] = {}
     for member in group:
         term = member.term
         if labels is not None:
-            term = replace(term, out=tuple(Index.of(member.own[label]) for label in labels))
-        terms.setdefault(member.place, []).append(term)
+            term = replace(term, out=tuple(Index.of(member.labels[label]) for label in labels))
+        terms.setdefault(member.position, []).append(term)
     return [
         None
-        if block is None or place not in terms
-        else rebuilt(tuple(shape), block.wrt_shape, block.dtype, terms[place])
-        for place, block in enumerate(blocks)
+        if block is None or position not in terms
+        else rebuilt(tuple(shape), block.wrt_shape, block.dtype, terms[position])
+        for position, block in enumerate(blocks)
     ]

@@ -1,4 +1,4 @@
-"""Terms that lie side by side along one axis, such as the parts of a split: joined, not added."""
+"""Terms side by side along one axis, such as the parts of a split, joined instead of added."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from blockjac.algebra import arrays
@@ -16,36 +17,36 @@ from blockjac.terms.term import Term
 
 
 def joint_axis(terms: Sequence[Term], shape: Sequence[int], kept: Sequence[int]) -> int | None:
-    """The axis along which the terms are disjoint pieces; None if there is none.
+    """The axis along which the terms are disjoint pieces, or None.
 
     Args:
-        terms: two or more.
-        shape: sizes of all axes, output first.
-        kept: axes with one and the same delta in every term.
+        terms: the terms of a block.
+        shape: the sizes of all axes, output first.
+        kept: the axes with the same delta in every term.
     """
     others = [axis for axis in range(len(shape)) if axis not in kept]
-    apart = [
+    differing = [
         axis
         for axis in others
         if not all(term.indices[axis].is_plain(shape[axis]) for term in terms)
     ]
-    if len(apart) != 1 or len(terms) < 2:
+    if len(differing) != 1 or len(terms) < 2:
         return None
-    axis = apart[0]
+    axis = differing[0]
     for term in terms:
-        labels = [label for place in others for label in term.indices[place].labels]
-        deltas = [label for place in kept for label in term.indices[place].labels]
+        labels = [label for free in others for label in term.indices[free].labels]
+        deltas = [label for tied in kept for label in term.indices[tied].labels]
         if len(set(labels)) != len(labels) or set(labels) & set(deltas):
             return None
     spans = sorted(
         span for span in (_span(term.indices[axis], shape[axis]) for term in terms) if span
     )
-    disjoint = all(one[1] <= two[0] for one, two in itertools.pairwise(spans))
+    disjoint = all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
     return axis if len(spans) == len(terms) and disjoint else None
 
 
 def _span(index: Index, size: int) -> tuple[int, int] | None:
-    """The places from a first to a last that an index runs over one by one; None if others."""
+    """The range `(start, end)` that an index runs over one by one, or None."""
     if index.lookup is not None or any(stride != 1 for _, stride in index.strides):
         return None
     if len(index.strides) > 1 or not index.within(size):
@@ -61,10 +62,10 @@ def joined(
 
     Args:
         terms: the pieces.
-        axis: along which they lie.
-        target: a label for each axis; axes of one delta share theirs.
-        shape: sizes of all axes.
-        dtype: of the result.
+        axis: the axis along which they lie.
+        target: a label for each axis; the axes of a delta share theirs.
+        shape: the sizes of all axes.
+        dtype: the dtype of the result.
     """
     labels = arrays.unique([label for label in target if label.size != 1])
     backend().check_fits(labels, dtype)
@@ -74,24 +75,26 @@ def joined(
         for term in in_order
     ]
 
-    def emit() -> Any:
+    def emit() -> jax.Array:
+        """Concatenate the pieces, with zeros in the gaps."""
         along = labels.index(target[axis])
         sizes = list(arrays.sizes(labels))
-        parts, reached = [], 0
+        parts: list[jax.Array] = []
+        reached = 0
         for term, value in zip(in_order, values, strict=True):
-            first, last = _span(term.indices[axis], shape[axis]) or (0, 0)
-            parts += _gap(sizes, along, first - reached, dtype)
-            sizes[along] = last - first
+            start, end = _span(term.indices[axis], shape[axis]) or (0, 0)
+            parts += _gap(sizes, along, start - reached, dtype)
+            sizes[along] = end - start
             parts.append(_piece(term, value, target, labels, sizes, dtype))
-            reached = last
+            reached = end
         parts += _gap(sizes, along, shape[axis] - reached, dtype)
         return jnp.concatenate(parts, along)
 
     return backend().factor(labels, dtype, emit)
 
 
-def _gap(sizes: Sequence[int], axis: int, length: int, dtype: Any) -> list[Any]:
-    """Zeros of a length along an axis, if it is not 0."""
+def _gap(sizes: Sequence[int], axis: int, length: int, dtype: Any) -> list[jax.Array]:
+    """An array of zeros of some length along an axis; none of length 0."""
     shape = [*sizes[:axis], length, *sizes[axis + 1 :]]
     return [jnp.zeros(shape, dtype)] if length else []
 
@@ -103,16 +106,16 @@ def _piece(
     labels: Sequence[Label],
     sizes: Sequence[int],
     dtype: Any,
-) -> Any:
-    """The entries of one term, as an array over labels of the given sizes.
+) -> jax.Array:
+    """The entries of one term as an array over labels, with the sizes of the piece.
 
     Args:
-        term: one piece.
-        value: the product of its factors; None without any.
+        term: a piece.
+        value: the product of its factors; None without factors.
         target: a label for each axis of the result.
-        labels: of the result.
-        sizes: of the piece along them.
-        dtype: of the result.
+        labels: the labels of the result.
+        sizes: the sizes of the piece along these labels.
+        dtype: the dtype of the result.
     """
     if value is None:
         return jnp.full(sizes, term.coefficient, dtype)

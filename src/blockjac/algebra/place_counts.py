@@ -15,16 +15,16 @@ from blockjac.terms.known_indices import is_known
 from blockjac.terms.term import Term
 
 TOLERANCE = 2
-"""How many times the places of its parts a result may be stored over without a loss."""
+"""A result may store this many times the places of its parts before that counts as a loss."""
 
 MOST_COUNTED = 2**20
-"""Up to this many entries are counted one by one, where terms may share places."""
+"""Up to this many entries are counted one by one, in case terms share places."""
 
 
 def places_of(block: Block | None) -> int:
-    """How many entries a block has at most, by its index maps alone.
+    """The entries that a block has at most, by its index maps alone.
 
-    Places that are known now and that terms share count once.
+    Known places that several terms share count once.
     """
     if block is None:
         return 0
@@ -43,15 +43,16 @@ def places_of(block: Block | None) -> int:
 
 
 def term_places(term: Term) -> int:
-    """How many entries a term has at most."""
-    return arrays.numel(arrays.unique([one for index in term.indices for one in index.labels]))
+    """The entries that a term has at most."""
+    labels = arrays.unique([label for index in term.indices for label in index.labels])
+    return arrays.numel(labels)
 
 
 def is_full(block: Block) -> bool:
-    """Whether a block has so many places that no structure of it can be lost."""
+    """Whether a block has so large a part of all places that it has no structure to lose."""
     return block.size <= TOLERANCE * places_of(block)
 
 
 def several(shape: Sequence[int]) -> bool:
-    """Whether an array of a shape has several numbers."""
+    """Whether an array of this shape holds more than one number."""
     return any(size != 1 for size in shape) and 0 not in shape

@@ -1,7 +1,7 @@
-"""Few entries, at places that are known at run time only, added into an array where they belong.
+"""A few entries at places known at run time only, added in place to an array.
 
-A term whose entries stand in a window or at looked-up places is not written out to be added to an
-array that is there: its entries are added in place, which a loop does without a pass over it.
+A term whose entries are in a window or at looked-up places is not written out as an array of its
+own to be added: its entries are added in place, which a loop does without a pass over the array.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -20,22 +21,23 @@ from blockjac.terms.index import Index, Label
 from blockjac.terms.term import Term
 
 WINDOW = 4
-"""An array of so many times more entries than a window has is not passed over for it."""
+"""A window is added in place to an array with at least this many times its entries."""
 
 SCATTERED = 16
-"""The same for entries that are put in one by one."""
+"""Entries are scattered one by one into an array with at least this many times as many."""
 
 
 def parted(
     terms: Sequence[Term], targets: Sequence[Label]
 ) -> tuple[list[Term], list[tuple[Term, Places]]]:
-    """The terms to be written out, and those to be added in place to what the others give.
+    """The terms to be written out, and those to be added in place to the sum of the others.
 
     Args:
-        terms: of a block.
-        targets: the label that each of its axes has in the result.
+        terms: the terms of a block.
+        targets: for each axis of the block its label in the result.
     """
-    whole, few = [], []
+    whole: list[Term] = []
+    few: list[tuple[Term, Places]] = []
     for term in terms:
         places = Places(term, targets)
         if places.are_few:
@@ -49,8 +51,12 @@ class Places:
     """Where the entries of a term go in an array.
 
     Attributes:
-        dims: the labels of the array's axes.
-        index: the index expression of each.
+        term: the term.
+        index: the index of each dimension of the array, by its label.
+        dims: the labels of the dimensions.
+        plain: the dimensions that are a label of the term that no other has.
+        looked_up: all other dimensions.
+        grid: the labels in the indices of those.
     """
 
     def __init__(self, term: Term, targets: Sequence[Label]) -> None:
@@ -84,19 +90,20 @@ class Places:
 
     @property
     def is_window(self) -> bool:
-        """Whether the entries are a box of the array that lies inside of it."""
+        """Whether the entries are a box inside the array."""
         return all(self._is_run(dim) for dim in self.looked_up) and len(self.grid) == sum(
             len(self.index[dim].labels) for dim in self.looked_up
         )
 
     def _is_run(self, dim: Label) -> bool:
-        """Whether the index along an axis is a start and a label, and never leaves the axis."""
+        """Whether the index of a dimension is a start plus a label, and never leaves the array."""
         index = self.index[dim]
         if index.strides and index.single != (index.labels[0], 1):
             return self._is_started_run(index, dim)
         return index.within(dim.size) if index.lookup is None else self._is_started_run(index, dim)
 
     def _is_started_run(self, index: Index, dim: Label) -> bool:
+        """Whether an index is a run that begins at a scalar lookup and ends within a dimension."""
         lookup = index.lookup
         steps = [stride for _, stride in index.strides]
         return (
@@ -109,15 +116,15 @@ class Places:
         )
 
     def _length(self, dim: Label) -> int:
-        """How many entries a window has along an axis."""
+        """The number of entries of a window along a dimension."""
         return arrays.numel(self.index[dim].labels)
 
     def added(self, base: Factor, dtype: Any) -> Factor:
         """The array with the term's entries added to it.
 
         Args:
-            base: over some of the axes.
-            dtype: of the result.
+            base: the array, over some of the dimensions.
+            dtype: the dtype of the result.
         """
         labels = (*self.grid, *(label for dim in self.plain for label in self.index[dim].labels))
         values = self._values(labels, dtype)
@@ -135,7 +142,7 @@ class Places:
         return Factor(added, self.dims)
 
     def _values(self, labels: Sequence[Label], dtype: Any) -> Any:
-        """The values of the term's entries over all their labels."""
+        """The values of the term's entries over the given labels."""
         term, shape = self.term, arrays.sizes(labels)
         if not term.factors:
             return backend().array(shape, dtype, lambda: jnp.full(shape, term.coefficient, dtype))
@@ -147,6 +154,7 @@ class Places:
         return backend().array(shape, dtype, emit)
 
     def _in_window(self, array: Any, values: Any, labels: Sequence[Label]) -> Any:
+        """The array with values over these labels added to a box of it."""
         order = [labels.index(label) for dim in self.dims for label in self.index[dim].labels]
         sizes = tuple(self._length(dim) for dim in self.dims)
         values = jnp.reshape(jnp.transpose(values, order), sizes)
@@ -167,17 +175,18 @@ class Places:
             mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
         )
 
-    def _start(self, index: Index) -> Any:
+    def _start(self, index: Index) -> jax.Array:
         start = jnp.asarray(index.offset, jnp.int32)
         return start if index.lookup is None else start + index.lookup.array.astype(jnp.int32)
 
     def _scattered(self, array: Any, values: Any) -> Any:
+        """The array with values over the grid and the plain dimensions added one by one."""
         over = arrays.sizes(self.grid)
-        places = []
+        positions: list[jax.Array] = []
         for dim in self.looked_up:
-            found = index_values(self.index[dim])
-            place = jnp.broadcast_to(arrays.aligned(found, self.grid), over)
-            places.append(jnp.where(place < 0, dim.size, place).astype(jnp.int32))
+            index = arrays.aligned(index_values(self.index[dim]), self.grid)
+            position = jnp.broadcast_to(index, over)
+            positions.append(jnp.where(position < 0, dim.size, position).astype(jnp.int32))
         # An axis may have several labels, or none where its size is 1.
         values = jnp.reshape(values, over + tuple(self._length(dim) for dim in self.plain))
         axes = tuple(self.dims.index(dim) for dim in self.looked_up)
@@ -186,7 +195,7 @@ class Places:
             inserted_window_dims=axes,
             scatter_dims_to_operand_dims=axes,
         )
-        indices = jnp.stack(places, axis=-1)
+        indices = jnp.stack(positions, axis=-1)
         return lax.scatter_add(
             array, indices, values, numbers, mode=lax.GatherScatterMode.FILL_OR_DROP
         )

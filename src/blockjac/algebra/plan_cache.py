@@ -1,15 +1,16 @@
-"""Plans that were made before: what two blocks of given structures contract to, and at what price.
+"""Plans made before: the result of contracting or adding two structures, and its price.
 
 Inside a plan, a contraction and a sum depend on structure alone: on the terms of both blocks, the
-shapes and dtypes of their arrays, and on which arrays are the same. A deep network has few such
-pairs, and a search over orders meets each of them thousands of times; so each is worked out once.
+shapes and dtypes of their arrays, and on which arrays are the same. A deep network has few distinct
+pairs of structures, and a search over orders meets each thousands of times; so each is planned
+once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -23,18 +24,18 @@ from blockjac.terms.block import Block, flatten, unflatten
 from blockjac.terms.structure import Structure
 
 MAX_PAIRS = 100_000
-"""How many pairs are remembered; past that all are forgotten."""
+"""The number of pairs to remember; beyond it all are forgotten."""
 
 
 @dataclass(frozen=True, eq=False)
 class BlockSignature:
-    """All that a plan knows of a block, but for which of its arrays another block shares.
+    """What a plan knows of a block, except which of its arrays another block shares.
 
     Attributes:
         structure: the terms, with arrays by number.
-        shapes: of the arrays.
-        dtypes: of the arrays.
-        known: the arrays themselves where they are lookups and constants; None for others.
+        shapes: the shapes of the arrays.
+        dtypes: their dtypes.
+        known: the arrays themselves if they are constant lookups; None for others.
     """
 
     structure: Structure
@@ -44,7 +45,7 @@ class BlockSignature:
 
 
 class AbstractBlock(Block):
-    """A block in a plan, known by its kind; its terms are made when something asks for them."""
+    """A block in a plan, known by its signature; its terms are made when they are first read."""
 
     __slots__ = ("arrays", "kind")
 
@@ -62,29 +63,25 @@ class AbstractBlock(Block):
         return ()
 
 
-def _parts(outline: AbstractBlock) -> tuple[Any, Any]:
-    return outline.arrays, outline.kind.structure
+def _parts(block: AbstractBlock) -> tuple[Sequence[Any], Structure]:
+    return block.arrays, block.kind.structure
 
 
-def _made_of(structure: Any, arrays: Any) -> Any:
-    return unflatten(structure, arrays)
-
-
-jax.tree_util.register_pytree_node(AbstractBlock, _parts, _made_of)
+jax.tree_util.register_pytree_node(AbstractBlock, _parts, cast("Callable[..., Any]", unflatten))
 
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """What a pair gives.
+    """The result of a pair.
 
     Attributes:
-        kind: of the result.
-        places: for each of its arrays its place among those of the pair, or None for a new one.
+        kind: the signature of the result.
+        positions: for each of its arrays the position among those of the pair; None if it is new.
         cost: the price.
     """
 
     kind: BlockSignature
-    places: tuple[int | None, ...]
+    positions: tuple[int | None, ...]
     cost: Cost
 
 
@@ -93,37 +90,37 @@ _answers = Table("pairs of structures in plans", MAX_PAIRS)
 
 
 def memoized(operation: Callable[[Block, Block], Block], left: Block, right: Block) -> Block:
-    """In a plan: `operation(left, right)`, worked out once for each pair of structures.
+    """`operation(left, right)` in a plan, computed once for each pair of structures.
 
     Args:
-        operation: a contraction or sum of two blocks that looks at structure alone.
+        operation: a contraction or sum of two blocks that reads structure alone.
         left: a block.
         right: a block.
     """
     if backend().follows_places:
         return operation(left, right)
     cost = current_cost()
-    (one, first), (other, second) = signature_of(left), signature_of(right)
-    arrays = (*first, *second)
+    (left_kind, left_arrays), (right_kind, right_arrays) = signature_of(left), signature_of(right)
+    arrays = (*left_arrays, *right_arrays)
     number: dict[int, int] = {}
     pattern = tuple([number.setdefault(id(array), len(number)) for array in arrays])
-    key = (operation, one, other, pattern, is_in_a_step())
+    key = (operation, left_kind, right_kind, pattern, is_in_a_step())
     answer = _answers.get(key)
     if answer is None:
         if len(_answers) >= MAX_PAIRS:
             forget()
             return memoized(operation, left, right)
-        answer = _answers[key] = _worked_out(operation, one, other, pattern)
+        answer = _answers[key] = _worked_out(operation, left_kind, right_kind, pattern)
     cost.recall(key, answer.cost)
-    made = [
-        stand_in if place is None else arrays[place]
-        for place, stand_in in zip(answer.places, _stand_ins(answer.kind), strict=True)
+    results = [
+        stand_in if position is None else arrays[position]
+        for position, stand_in in zip(answer.positions, _stand_ins(answer.kind), strict=True)
     ]
-    return AbstractBlock(answer.kind, made)
+    return AbstractBlock(answer.kind, results)
 
 
 def _stand_ins(kind: BlockSignature) -> list[Any]:
-    """Arrays that know their shape alone, and the constants that lookups are."""
+    """Abstract arrays for a signature, and its constant lookups as they are."""
     return [
         Abstract(shape, dtype) if known is None else known
         for shape, dtype, known in zip(kind.shapes, kind.dtypes, kind.known, strict=True)
@@ -131,13 +128,13 @@ def _stand_ins(kind: BlockSignature) -> list[Any]:
 
 
 def forget() -> None:
-    """Forget all pairs and kinds; blocks of a plan under way keep theirs."""
+    """Forget all pairs and signatures; blocks of a plan under way keep theirs."""
     _answers.clear()
     _kinds.clear()
 
 
 def signature_of(block: Block) -> tuple[BlockSignature, Sequence[Any]]:
-    """The kind of a block, and its arrays."""
+    """The signature of a block, and its arrays."""
     if isinstance(block, AbstractBlock):
         return block.kind, block.arrays
     if block.outline is None:
@@ -147,51 +144,59 @@ def signature_of(block: Block) -> tuple[BlockSignature, Sequence[Any]]:
 
 
 def _kind(structure: Structure, arrays: Sequence[Any]) -> BlockSignature:
+    """The signature of a structure with these arrays; equal signatures are one object."""
     structure = replace(structure, names=structure.names.without())
     shapes = tuple(tuple(array.shape) for array in arrays)
     dtypes = tuple(np.dtype(array.dtype) for array in arrays)
     known = _known(structure, arrays)
-    # Constants are interned, and live as long as the kind that is found by them.
-    key = (structure, shapes, dtypes, tuple(None if one is None else id(one) for one in known))
-    found = _kinds.get(key)
-    if found is None:
-        found = _kinds[key] = BlockSignature(structure, shapes, dtypes, known)
-    return found
+    # Constants are interned, and live as long as the signature whose key they are in.
+    identities = tuple(None if array is None else id(array) for array in known)
+    key = (structure, shapes, dtypes, identities)
+    kind = _kinds.get(key)
+    if kind is None:
+        kind = _kinds[key] = BlockSignature(structure, shapes, dtypes, known)
+    return kind
 
 
-def _known(structure: Structure, arrays: Sequence[Any]) -> tuple[np.ndarray | None, ...]:
-    """The arrays that lookups hold as constants; None for all others.
+def _known(
+    structure: Structure, arrays: Sequence[jax.Array | np.ndarray]
+) -> tuple[np.ndarray | None, ...]:
+    """The arrays that are constant lookups; None for all others.
 
-    Masks that are known are others here: plans that follow places know them, and remember no pairs.
+    Known masks do not count here: plans that read them, entry by entry, remember no pairs.
     """
     lookups = {
-        key[0]
-        for _, _, _, out, wrt in structure.terms
-        for _, _, key in (*out, *wrt)
-        if key is not None and key[-1]
+        index.lookup.position
+        for term in structure.terms
+        for index in (*term.out, *term.wrt)
+        if index.lookup is not None and index.lookup.constant
     }
     return tuple(
-        array if place in lookups and isinstance(array, np.ndarray) else None
-        for place, array in enumerate(arrays)
+        array if position in lookups and isinstance(array, np.ndarray) else None
+        for position, array in enumerate(arrays)
     )
 
 
 def _worked_out(
     operation: Callable[[Block, Block], Block],
-    one: BlockSignature,
-    other: BlockSignature,
+    left_kind: BlockSignature,
+    right_kind: BlockSignature,
     pattern: Sequence[int],
 ) -> _Answer:
+    """Plan an operation on two signatures whose arrays are the same where `pattern` repeats."""
     stand_ins: dict[int, Any] = {}
     arrays = [
         stand_ins.setdefault(number, stand_in)
-        for number, stand_in in zip(pattern, (*_stand_ins(one), *_stand_ins(other)), strict=True)
+        for number, stand_in in zip(
+            pattern, (*_stand_ins(left_kind), *_stand_ins(right_kind)), strict=True
+        )
     ]
-    left = unflatten(one.structure, arrays[: len(one.shapes)])
-    right = unflatten(other.structure, arrays[len(one.shapes) :])
+    count = len(left_kind.shapes)
+    left = unflatten(left_kind.structure, arrays[:count])
+    right = unflatten(right_kind.structure, arrays[count:])
     with planning() as cost:
         block = operation(left, right)
-    made, structure = flatten(block)
-    place_of = {id(array): place for place, array in reversed(list(enumerate(arrays)))}
-    places = tuple(place_of.get(id(array)) for array in made)
-    return _Answer(_kind(structure, made), places, cost)
+    results, structure = flatten(block)
+    position_of = {id(array): position for position, array in reversed(list(enumerate(arrays)))}
+    positions = tuple(position_of.get(id(array)) for array in results)
+    return _Answer(_kind(structure, results), positions, cost)

@@ -1,13 +1,13 @@
-"""What was emitted before, emitted again as the list of its operations.
+"""Computations emitted before, emitted again from their list of operations.
 
-What two blocks contract to, and by which operations, depends on their structure and on the types of
-their arrays alone, and so does what a rule makes of an equation. A program unrolled in Python has
-thousands of both, of a few kinds: a frequent kind is traced by itself, and from then on its
-operations are bound to the arrays at hand, without solving for indices and without the Python of
-`jax.numpy` around each product.
+The contraction of two blocks, and the operations that it takes, depend only on their structure and
+on the types of their arrays, and so do the blocks that a rule makes of an equation. A program
+unrolled in Python has thousands of both, but of a few kinds: a frequent kind is traced by itself,
+and from then on its operations are bound to the arrays at hand, without solving for indices and
+without the Python of `jax.numpy` around each product.
 
-Not so where an answer depends on more than types: on constants of NumPy, which are structure, and
-in a batch of `jax.vmap` or over several devices, where products are laid out for those.
+This excludes answers that depend on more than types: on NumPy constants, which are structure, and
+in a batch of `jax.vmap` or over several devices, for which products are laid out.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 
 from blockjac.algebra.scores import (
     MAX_KEPT,
+    Form,
+    NamesOfFactors,
     Score,
     block_of,
     form_of_block,
@@ -33,54 +35,55 @@ from blockjac.terms.structure import Names
 from blockjac.terms.term import Term
 
 _scores = Table("operations that were emitted", MAX_KEPT)
-"""By all that decides what is emitted; None for what cannot be replayed."""
+"""Scores by everything that decides what is emitted; None for what cannot be replayed."""
 
 _met = Table("operations that were met", MAX_KEPT)
-"""How often what is not yet traced by itself was emitted."""
+"""How often each computation that is not yet traced by itself was emitted."""
 
 FREQUENT = 4
-"""From so many times on: to trace takes about as long as to emit four times."""
+"""From this count on a computation is traced, which takes about as long as emitting it 4 times."""
 
 
 def replayed(operation: Callable[[Block, Block], Block], left: Block, right: Block) -> Block:
-    """`operation(left, right)`, which looks at structure and types alone.
+    """`operation(left, right)`, which depends on structure and types alone.
 
     Args:
-        operation: a contraction or sum of two blocks, emitted in JAX.
+        operation: a contraction or sum of two blocks that emits JAX operations.
         left: a block.
         right: a block.
     """
     first, second = form_of_block(left), form_of_block(right)
     if first is None or second is None:
         return operation(left, right)
-    (one, own, names), (other, others, more) = first, second
-    called, numbered = _numbered((*names, *more))
+    (left_form, left_arrays, left_names), (right_form, right_arrays, right_names) = first, second
+    names, numbered = _numbered((*left_names, *right_names))
 
     def again(arrays: Sequence[Any]) -> list[Block | None]:
+        """The operation on blocks of these arrays, with numbers for names."""
         parts = (
-            replace(one.structure, names=Names(numbered[: len(names)])),
-            replace(other.structure, names=Names(numbered[len(names) :])),
+            replace(left_form.structure, names=Names(numbered[: len(left_names)])),
+            replace(right_form.structure, names=Names(numbered[len(left_names) :])),
         )
-        count = len(own)
+        count = len(left_arrays)
         return [operation(unflatten(parts[0], arrays[:count]), unflatten(parts[1], arrays[count:]))]
 
-    key = operation, one, other, numbered if called else None
-    given = [*own, *others]
-    (found,) = played(key, given, again) or (None,)
-    if found is None:
-        made = operation(left, right)
-        if not called:
-            note(key, given, [made])
-        return made
-    return _called(found, called) if called else found
+    key = operation, left_form, right_form, numbered if names else None
+    operands = [*left_arrays, *right_arrays]
+    (replay,) = played(key, operands, again) or (None,)
+    if replay is None:
+        block = operation(left, right)
+        if not names:
+            note(key, operands, [block])
+        return block
+    return _called(replay, names) if names else replay
 
 
 def replayed_array(key: Any, function: Callable[[Block], Any], block: Block) -> Any:
-    """The array `function(block)`, which looks at structure and types alone.
+    """The array `function(block)`, which depends on structure and types alone.
 
     Args:
-        key: what tells the function; hashable.
-        function: of a block, emitted in JAX.
+        key: a hashable key that identifies the function.
+        function: a function of a block that emits JAX operations.
         block: the block.
     """
     formed = form_of_block(block)
@@ -94,19 +97,19 @@ def replayed_array(key: Any, function: Callable[[Block], Any], block: Block) -> 
         term = Term((Factor(array, labels),), (), tuple(map(Index.of, labels)))
         return [rebuilt((), array.shape, array.dtype, [term])]
 
-    (found,) = played((key, form), arrays, again) or (None,)
-    return function(block) if found is None else found.form[1][0]
+    (replay,) = played((key, form), arrays, again) or (None,)
+    return function(block) if replay is None else replay.form[1][0]
 
 
 def _numbered(
     names: Sequence[Sequence[str]],
 ) -> tuple[list[str], tuple[tuple[str, ...], ...]]:
-    """The names, each once, and numbers in their place: a kind does not depend on what they are."""
+    """The distinct names, and numbers in their place: a kind does not depend on the names."""
     numbers: dict[str, str] = {}
     numbered = tuple(
         [
-            tuple([numbers.setdefault(name, str(len(numbers))) if name else "" for name in own])
-            for own in names
+            tuple([numbers.setdefault(name, str(len(numbers))) if name else "" for name in factors])
+            for factors in names
         ]
     )
     return list(numbers), numbered
@@ -115,8 +118,10 @@ def _numbered(
 def _called(block: Block, names: Sequence[str]) -> Block:
     """A block with names in place of their numbers."""
     form, arrays, numbered = block.form
-    called = tuple(tuple(names[int(one)] if one else "" for one in own) for own in numbered)
-    return block_of(form, arrays, called)
+    named = tuple(
+        tuple(names[int(number)] if number else "" for number in factors) for factors in numbered
+    )
+    return block_of(form, arrays, named)
 
 
 def played(
@@ -124,16 +129,16 @@ def played(
     arrays: Sequence[Any],
     again: Callable[[Sequence[Any]], Sequence[Block | None] | None],
 ) -> list[Block | None] | None:
-    """The blocks that a computation gives, by the operations that it emitted before.
+    """The blocks of a computation, from the operations that it emitted before.
 
     Args:
-        key: with the types of the arrays, all that decides what is emitted; hashable.
-        arrays: of a `type_of`; the same array may stand there twice.
-        again: the computation, which is traced by itself when it is frequent; None for what must
-            not be replayed.
+        key: all that decides what is emitted, except the types of the arrays; hashable.
+        arrays: arrays that have a `type_of`; the same array may occur twice.
+        again: the computation, which is traced by itself once it is frequent; it returns None if it
+            must not be replayed.
 
     Returns:
-        The blocks; None where it has to be computed now, as at the first times.
+        The blocks; None if they have to be computed now, as at the first few calls.
     """
     distinct, pattern = _distinct(arrays)
     key = (key, tuple(pattern), surroundings())
@@ -142,7 +147,7 @@ def played(
         met = _met.pop(key, 0) + 1
         if max(len(_scores), len(_met), len(forms)) >= MAX_KEPT:
             forget()
-        if met < FREQUENT:  # there may be few of its kind
+        if met < FREQUENT:
             _met[key] = met
             return None
         score = _scores[key] = traced(again, pattern, distinct)
@@ -150,47 +155,47 @@ def played(
 
 
 def note(key: Any, arrays: Sequence[Any], blocks: Sequence[Block | None]) -> None:
-    """Remember a computation that has just been made, if it only put its arrays in other places.
+    """Remember a computation that has just been made, if it only rearranged its arrays.
 
-    Most do: a coefficient, a delta or a transposed operand takes no operation. Nothing is to be
-    traced then.
+    Most do: a coefficient, a delta or a transposed operand takes no operation. Then nothing
+    need be traced.
 
     Args:
-        key: as in `played`, which has given None for it.
-        arrays: likewise.
-        blocks: what was computed.
+        key: the key for which `played` has returned None.
+        arrays: the arrays that were passed to it.
+        blocks: the blocks that were computed.
     """
     distinct, pattern = _distinct(arrays)
     key = (key, tuple(pattern), surroundings())
     if key in _scores:
         return
-    place = {id(array): number for number, array in enumerate(distinct)}
-    results = []
+    position = {id(array): number for number, array in enumerate(distinct)}
+    results: list[tuple[Form, tuple[int, ...], NamesOfFactors] | None] = []
     for block in blocks:
         if block is None:
             results.append(None)
             continue
-        if any(id(array) not in place for array in arrays_of(block)):
+        if any(id(array) not in position for array in arrays_of(block)):
             return
         formed = form_of_block(block)
-        places = [] if formed is None else [place.get(id(array)) for array in formed[1]]
-        if formed is None or None in places:  # a lookup may be a constant
-            return
-        results.append((formed[0], tuple(places), formed[2]))
+        if formed is None or any(id(array) not in position for array in formed[1]):
+            return  # a lookup may be a constant
+        form, used, names = formed
+        results.append((form, tuple([position[id(array)] for array in used]), names))
     _met.pop(key, None)
     _scores[key] = Score((), (), tuple(results))
 
 
 def _distinct(arrays: Sequence[Any]) -> tuple[list[Any], list[int]]:
-    """Each array once, and for each of those given its place among them."""
-    number: dict[int, int] = {}
+    """The distinct arrays, and for each array its position among them."""
+    position: dict[int, int] = {}
     distinct: list[Any] = []
-    pattern = []
+    pattern: list[int] = []
     for array in arrays:
-        place = number.setdefault(id(array), len(distinct))
-        if place == len(distinct):
+        number = position.setdefault(id(array), len(distinct))
+        if number == len(distinct):
             distinct.append(array)
-        pattern.append(place)
+        pattern.append(number)
     return distinct, pattern
 
 

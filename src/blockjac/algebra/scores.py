@@ -1,4 +1,4 @@
-"""Lists of operations: how one is traced, and the kinds of blocks that it is for."""
+"""Lists of operations: how to trace them, and the kinds of blocks that they are for."""
 
 from __future__ import annotations
 
@@ -7,33 +7,31 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import numpy as np
 
 from blockjac.base import compat
 from blockjac.base.caches import Table
 from blockjac.base.promises import is_forwards, is_structure_kept
 from blockjac.base.tracing import is_in_a_step, is_tracing
 from blockjac.terms.block import Block, flat_parts, flatten, unflatten
-from blockjac.terms.structure import Names, Structure
+from blockjac.terms.structure import Names, Structure, bytes_of
 
 MAX_KEPT = 20_000
-"""How many kinds are remembered; past that all are forgotten."""
+"""The number of kinds to remember; beyond it all are forgotten."""
 
 LARGEST_CONSTANT = 4096
-"""Bytes of the constants that may be kept with a list of operations."""
-
+"""The largest number of bytes of constants to keep with a list of operations."""
 
 NamesOfFactors = tuple[tuple[str, ...], ...]
-"""By term; empty for those without one."""
+"""The names of factors, by term; empty strings for factors without a name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """A kind of block: all that the operations on it depend on. Equal ones are one object.
+    """A kind of block: all that the operations on it depend on. Equal forms are one object.
 
     Attributes:
         structure: the terms, with arrays by number, without names.
-        types: of the arrays, as JAX has them.
+        types: the JAX types of the arrays.
     """
 
     structure: Structure
@@ -45,9 +43,9 @@ class Operation:
     """One operation of a list.
 
     Attributes:
-        primitive: of JAX.
+        primitive: a JAX primitive.
         params: its parameters.
-        operands: places among the values so far.
+        operands: positions among the values so far.
     """
 
     primitive: Any
@@ -57,13 +55,15 @@ class Operation:
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What gives the blocks of a computation.
+    """The operations and results of a computation.
+
+    Its values are numbered: the input arrays, then the constants, then the operations' results.
 
     Attributes:
-        constants: values that stand behind the arrays that it is given.
-        operations: whose results stand behind those, in order.
-        results: of each block its kind, the places of its arrays among all of these values, and
-            the names of its factors; None for one that is not there.
+        constants: the constants.
+        operations: the operations.
+        results: for each block its form, the positions of its arrays among all values, and the
+            names of its factors; None for a block that is None.
     """
 
     constants: tuple[Any, ...]
@@ -71,22 +71,26 @@ class Score:
     results: tuple[tuple[Form, tuple[int, ...], NamesOfFactors] | None, ...]
 
     def played(self, arrays: Sequence[Any]) -> list[Block | None]:
-        """The blocks from the arrays, each of these once."""
+        """The blocks that the computation makes of distinct arrays."""
         values = [*arrays, *self.constants]
-        for one in self.operations:
-            operands = [values[place] for place in one.operands]
-            values.extend(compat.bind(one.primitive, operands, one.params))
-        return [
-            None if one is None else block_of(one[0], [values[place] for place in one[1]], one[2])
-            for one in self.results
-        ]
+        for operation in self.operations:
+            operands = [values[position] for position in operation.operands]
+            values.extend(compat.bind(operation.primitive, operands, operation.params))
+        blocks: list[Block | None] = []
+        for result in self.results:
+            if result is None:
+                blocks.append(None)
+            else:
+                form, positions, names = result
+                blocks.append(block_of(form, [values[position] for position in positions], names))
+        return blocks
 
 
 forms = Table("structures that were emitted", MAX_KEPT)
 
 
 def surroundings() -> tuple[Any, ...]:
-    """What else decides which operations are emitted."""
+    """The settings and contexts that also decide which operations are emitted."""
     config: Any = jax.config
     return (
         is_tracing(),
@@ -102,7 +106,7 @@ def surroundings() -> tuple[Any, ...]:
 
 
 def block_of(form: Form, arrays: list[Any], names: NamesOfFactors) -> Block:
-    """The block of a kind with these arrays, its factors called by their names."""
+    """The block of a form with these arrays, its factors called by these names."""
     structure = form.structure
     if any(map(any, names)):
         structure = replace(structure, names=Names(names))
@@ -112,7 +116,7 @@ def block_of(form: Form, arrays: list[Any], names: NamesOfFactors) -> Block:
 
 
 def form_of_block(block: Block) -> tuple[Form, Sequence[Any], NamesOfFactors] | None:
-    """The kind of a block, its arrays and their names; None where more than types count."""
+    """The form of a block, its arrays and their names; None if more than types counts."""
     if block.form is None:
         arrays, structure = flat_parts(block)
         types = tuple(map(type_of, arrays))
@@ -123,21 +127,22 @@ def form_of_block(block: Block) -> tuple[Form, Sequence[Any], NamesOfFactors] | 
 
 
 def _form_of(structure: Structure, types: tuple[Any, ...]) -> Form:
-    # 1, 1.0 and True are equal, and are emitted differently.
-    key = (structure, tuple(type(term[1]) for term in structure.terms), types)
-    found = forms.get(key)
-    if found is None:
+    """The form of a structure with arrays of these types; equal forms are one object."""
+    # The coefficients 1, 1.0 and True are equal, but are emitted differently.
+    key = (structure, tuple(term.coefficient.__class__ for term in structure.terms), types)
+    form = forms.get(key)
+    if form is None:
         bare = replace(structure, names=structure.names.without())
-        found = forms[key] = Form(bare, types)
-    return found
+        form = forms[key] = Form(bare, types)
+    return form
 
 
 def type_of(array: Any) -> Any:
-    """The type of an array; None where it is a constant, in a batch, or over several devices."""
+    """The type of an array; None if it is a constant, in a batch, or over several devices."""
     if not isinstance(array, jax.Array) or compat.is_batched(array):
         return None
-    found = jax.typeof(array)
-    return None if compat.is_placed(found) else found
+    aval = jax.typeof(array)
+    return None if compat.is_placed(aval) else aval
 
 
 def traced(
@@ -145,59 +150,65 @@ def traced(
     pattern: Sequence[int],
     arrays: Sequence[Any],
 ) -> Score | None:
-    """The operations that a computation emits; None where blocks hold constants or large ones."""
-    found: list[tuple[Structure, list[int]] | None] = []
+    """The score of a computation; None if its blocks hold constants, or it uses large ones."""
+    recorded: list[tuple[Structure, list[int]] | None] = []
     is_fit = True
 
     def emitted(*stand_ins: Any) -> list[Any]:
+        """The inputs, then the arrays of the blocks; records where each block has its arrays."""
         nonlocal is_fit
         blocks = again([stand_ins[number] for number in pattern])
         values = list(stand_ins)
-        place = {id(array): number for number, array in enumerate(values)}
+        position = {id(array): number for number, array in enumerate(values)}
         for block in blocks or ():
-            made, structure = ([], None) if block is None else flatten(block)
-            for array in made:
-                if place.setdefault(id(array), len(values)) == len(values):
+            if block is None:
+                recorded.append(None)
+                continue
+            results, structure = flatten(block)
+            for array in results:
+                if position.setdefault(id(array), len(values)) == len(values):
                     values.append(array)
-            is_fit = is_fit and all(isinstance(array, compat.Tracer) for array in made)
-            places = [place[id(array)] for array in made]
-            found.append(None if structure is None else (structure, places))
+            is_fit = is_fit and all(isinstance(array, compat.Tracer) for array in results)
+            recorded.append((structure, [position[id(array)] for array in results]))
         is_fit = is_fit and blocks is not None
         return values if is_fit else []
 
     closed = jax.make_jaxpr(emitted)(*[compat.struct(jax.typeof(array)) for array in arrays])
-    return _written(closed, found) if is_fit else None
+    return _written(closed, recorded) if is_fit else None
 
 
-def _written(closed: Any, found: Sequence[tuple[Structure, Sequence[int]] | None]) -> Score | None:
-    """The operations of a jaxpr, whose results are its arguments and then the blocks' arrays."""
+def _written(closed: Any, blocks: Sequence[tuple[Structure, Sequence[int]] | None]) -> Score | None:
+    """The score of a jaxpr, whose results are its arguments and then the blocks' arrays."""
     jaxpr = compat.open_jaxpr(closed)
     constants = list(compat.constants(closed))
-    if sum(np.size(one) * np.dtype(one.dtype).itemsize for one in constants) > LARGEST_CONSTANT:
+    if bytes_of(constants) > LARGEST_CONSTANT:
         return None
     slots: dict[Any, int] = {}
     for variable in (*jaxpr.invars, *jaxpr.constvars):
         slots[variable] = len(slots)
     atoms = [atom for equation in jaxpr.eqns for atom in equation.invars] + list(jaxpr.outvars)
     literals = {id(atom): atom for atom in atoms if hasattr(atom, "val")}
-    number = {name: len(slots) + place for place, name in enumerate(literals)}
+    literal_slots = {name: len(slots) + count for count, name in enumerate(literals)}
     constants += [atom.val for atom in literals.values()]
     after = len(jaxpr.invars) + len(constants)
 
     def slot(atom: Any) -> int:
-        return number[id(atom)] if hasattr(atom, "val") else slots[atom]
+        return literal_slots[id(atom)] if hasattr(atom, "val") else slots[atom]
 
-    operations = []
+    operations: list[Operation] = []
     for equation in jaxpr.eqns:
         operands = tuple(map(slot, equation.invars))
         operations.append(Operation(equation.primitive, equation.params, operands))
         for variable in equation.outvars:
             slots[variable] = after
             after += 1
-    results = []
-    for one in found:
-        outs = [] if one is None else [jaxpr.outvars[place] for place in one[1]]
-        form = None if one is None else _form_of(one[0], tuple(atom.aval for atom in outs))
-        names = () if one is None else tuple(one[0].names)
-        results.append(None if form is None else (form, tuple(map(slot, outs)), names))
+    results: list[tuple[Form, tuple[int, ...], NamesOfFactors] | None] = []
+    for block in blocks:
+        if block is None:
+            results.append(None)
+            continue
+        structure, positions = block
+        outs = [jaxpr.outvars[position] for position in positions]
+        form = _form_of(structure, tuple(atom.aval for atom in outs))
+        results.append((form, tuple(map(slot, outs)), tuple(structure.names)))
     return Score(tuple(constants), tuple(operations), tuple(results))

@@ -11,9 +11,7 @@ import numpy as np
 
 from blockjac.algebra.at_once import at_once
 from blockjac.algebra.backend import backend
-from blockjac.algebra.dense_axes import (
-    unpaired,
-)
+from blockjac.algebra.dense_axes import unpaired
 from blockjac.algebra.index_equations import Contradiction, IndexEquations
 from blockjac.algebra.sums import summed
 from blockjac.algebra.term_product import cast_term, star_terms, straight
@@ -29,15 +27,14 @@ def star(left: Any, right: Any) -> Any:
     """The contraction of two blocks, or of a block and an array; see `blockjac.star`.
 
     Raises:
-        BlockShapeError: if the variable in between differs; both shapes are named.
+        BlockShapeError: if the shapes of the variable in between differ; names both.
     """
     if isinstance(left, Block) and isinstance(right, Block):
         if left.wrt_shape != right.out_shape:
             raise BlockShapeError(
                 "star needs left.wrt_shape == right.out_shape, but left is a block of "
-                f"{left.out_shape} with respect to "
-                f"{left.wrt_shape} and right one of {right.out_shape} with respect to "
-                f"{right.wrt_shape}"
+                f"{left.out_shape} with respect to {left.wrt_shape} and right one of "
+                f"{right.out_shape} with respect to {right.wrt_shape}"
             )
         return over_batches(_star_blocks, left, right)
     if isinstance(left, Block):
@@ -55,8 +52,9 @@ def star(left: Any, right: Any) -> Any:
 
 
 def _pushed(block: Block, tangent: Any) -> Any:
+    """The block times a tangent, over batches."""
     return over_batches(
-        lambda one, array: _star_blocks(one, Block.from_dense(array, array.ndim)).dense(),
+        lambda left, array: _star_blocks(left, Block.from_dense(array, array.ndim)).dense(),
         block,
         tangent,
         len(block.wrt_shape),
@@ -64,8 +62,9 @@ def _pushed(block: Block, tangent: Any) -> Any:
 
 
 def _pulled(block: Block, cotangent: Any) -> Any:
+    """A cotangent times the block, over batches."""
     return over_batches(
-        lambda one, array: _star_blocks(Block.from_dense(array, 0), one).dense(),
+        lambda right, array: _star_blocks(Block.from_dense(array, 0), right).dense(),
         block,
         cotangent,
         len(block.out_shape),
@@ -75,7 +74,7 @@ def _pulled(block: Block, cotangent: Any) -> Any:
 def star_along(left: Block, right: Block, pairs: Sequence[tuple[int, int]]) -> Block:
     """The entries of `left star right` at which pairs of an output and an input axis agree.
 
-    They are contracted as such: what lies off these diagonals is never computed.
+    Only these are contracted: entries off the diagonals are never computed.
 
     Args:
         left: a Block.
@@ -84,7 +83,7 @@ def star_along(left: Block, right: Block, pairs: Sequence[tuple[int, int]]) -> B
             axis at most once.
 
     Returns:
-        A Block of `left.out_shape` with respect to the input axes that are in no pair.
+        A Block of `left.out_shape` with respect to the unpaired input axes.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -94,36 +93,35 @@ def star_along(left: Block, right: Block, pairs: Sequence[tuple[int, int]]) -> B
         Array([3., 3.], dtype=float32)
     """
     kept = tuple(right.wrt_shape[axis] for axis in unpaired(right.wrt_shape, pairs))
-    terms = []
+    terms: list[Term] = []
     dtype = _product_dtype([left, right])
-    for one in (cast_term(term, dtype) for term in left.terms):
-        for other in right.terms:
-            term = star_terms(one, other.relabelled(), left, right, pairs)
+    for left_term in (cast_term(term, dtype) for term in left.terms):
+        for right_term in right.terms:
+            term = star_terms(left_term, right_term.relabelled(), left, right, pairs)
             if term is not None:
                 terms.append(term)
     return summed(left.out_shape, kept, dtype, terms)
 
 
 def chain_along(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> Block:
-    """The same of `blocks[0] star blocks[1] star ...`, contracted as one network.
+    """The same entries of `blocks[0] star blocks[1] star ...`, contracted as one network.
 
-    Which factors meet first is decided over all blocks together, so that `A B B' A'` may begin with
+    The order of contraction is chosen over all blocks together, so that `A B B' A'` may begin with
     `B B'`, or with factors of the ends that share a label by way of the middle.
 
     Args:
-        blocks: at least two, each with the `wrt_shape` of the one before as its `out_shape`.
+        blocks: at least two blocks, the `out_shape` of each the `wrt_shape` of the one before.
         pairs: output axes of the first block with input axes of the last, as in `star_along`.
 
     Returns:
-        A Block of `blocks[0].out_shape` with respect to the input axes of the last that are in no
-        pair.
+        A Block of `blocks[0].out_shape` with respect to the unpaired input axes of the last.
     """
     first, *rest = blocks
     if len(rest) == 1:
         return star_along(first, rest[0], pairs)
     dtype, kept = _product_dtype([first, *rest]), unpaired(rest[-1].wrt_shape, pairs)
     wrt_shape = tuple(rest[-1].wrt_shape[axis] for axis in kept)
-    terms = []
+    terms: list[Term] = []
     for chosen in itertools.product(*(block.terms for block in blocks)):
         backend().charge_contraction()
         chain = [cast_term(term, dtype).relabelled() for term in chosen]
@@ -152,12 +150,13 @@ def chain_along(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> Bl
 
 
 def _check_array(array: Any, wanted: tuple[int, ...], which: str, block: Block, side: str) -> None:
+    """Refuse an array that is neither of the wanted shape nor a batch of such arrays."""
     shape = tuple(array.shape)
     if shape not in (wanted, block.batch_shape + wanted):
         raise BlockShapeError(
             f"star of a block of {block.out_shape} with respect to {block.wrt_shape} and an array "
-            "needs an array of "
-            f"the block's {which} {wanted} on the {side}, but found one of shape {shape}"
+            f"needs an array of the block's {which} {wanted} on the {side}, but found one of shape "
+            f"{shape}"
         )
 
 
@@ -166,23 +165,21 @@ def _star_blocks(left: Block, right: Block) -> Block:
 
 
 def _contracted(left: Block, right: Block) -> Block:
+    """The contraction of each term of one block with each of the other, added up."""
     dtype = _product_dtype([left, right])
     terms: list[Term] = []
-    for one in (cast_term(term, dtype) for term in left.terms):
-        for other in right.terms:
-            term = straight(one, other, left.wrt_shape)
+    for left_term in (cast_term(term, dtype) for term in left.terms):
+        for right_term in right.terms:
+            term = straight(left_term, right_term, left.wrt_shape)
             if term is None:
-                term = star_terms(one, other.relabelled(), left, right)
+                term = star_terms(left_term, right_term.relabelled(), left, right)
             if term is not None:
                 terms.append(term)
     return summed(left.out_shape, right.wrt_shape, dtype, terms)
 
 
 def _product_dtype(blocks: Sequence[Block]) -> Any:
-    """The dtype of a product: that of the last input, and complex where any block is."""
+    """The dtype of a product: that of the last input, made complex if any block is."""
     dtype = blocks[-1].dtype
     is_complex = any(np.dtype(block.dtype).kind == "c" for block in blocks)
     return np.result_type(dtype, np.complex64) if is_complex else dtype
-
-
-# Sums

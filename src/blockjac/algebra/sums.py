@@ -1,4 +1,4 @@
-"""Sums of blocks: terms of one kind are added up; many become few where that costs less."""
+"""Sums of blocks: like terms are added up, and many terms become few if that costs less."""
 
 from __future__ import annotations
 
@@ -31,27 +31,24 @@ from blockjac.terms.known_indices import is_known
 from blockjac.terms.term import Term
 
 MAX_TERMS = 16
-"""From this number of terms on, each further one is counted as what it takes to contract it."""
-
+"""Terms beyond this number each count with the cost of contracting them."""
 
 NUMBERS_A_TERM = 256
-"""What a further term of a block costs, in numbers stored: it is contracted by equations of its
-own, with each term of the blocks that it meets."""
-
+"""The cost of a further term, in stored numbers: it is contracted by equations of its own with each
+term of the blocks that it meets."""
 
 FEW_ENTRIES = 1000
-"""A dense array of so many entries is not worth looking for zeros in it."""
-
+"""Dense arrays of at most this many entries are not searched for zeros."""
 
 FEWER = 4 / 3
-"""By so much a dense array must exceed a list, which holds two places with each number."""
+"""A dense array with less than this many times the numbers of a list is preferred to it."""
 
 
 def add(left: Block, right: Block) -> Block:
-    """The sum of two blocks of the same shapes, with the terms that fit each other merged.
+    """The sum of two blocks of the same shapes, with like terms merged.
 
     Raises:
-        BlockShapeError: if the shapes differ; both are named.
+        BlockShapeError: if the shapes differ; names both.
     """
     if (left.out_shape, left.wrt_shape) != (right.out_shape, right.wrt_shape):
         raise BlockShapeError(
@@ -74,13 +71,13 @@ def _joined(left: Block, right: Block) -> Block:
 def summed(
     out_shape: tuple[int, ...], wrt_shape: tuple[int, ...], dtype: Any, terms: Sequence[Term]
 ) -> Block:
-    """A block of terms, merged where that stores no more than keeping them apart."""
+    """A block of terms, merged where that stores no more than separate terms do."""
     kept: list[Term] = []
     for term in terms:
-        for place, other in enumerate(kept):
-            joint = merged_pair(other, term, dtype)
+        for position, earlier in enumerate(kept):
+            joint = merged_pair(earlier, term, dtype)
             if joint is not None:
-                kept[place] = joint
+                kept[position] = joint
                 break
         else:
             kept.append(term)
@@ -88,10 +85,10 @@ def summed(
     block = rebuilt(out_shape, wrt_shape, dtype, kept)
     if not kept:
         return block
-    found = _in_fewer(block)
+    rewritten = _in_fewer(block)
     if is_recording():
-        note_sum(terms, found.terms, block.size, (MERGED, APART))
-    return found
+        note_sum(terms, rewritten.terms, block.size, (MERGED, APART))
+    return rewritten
 
 
 MERGED = "terms of different index maps are added up there and written as one dense array"
@@ -104,10 +101,10 @@ APART = (
 
 
 def _in_fewer(block: Block) -> Block:
-    """A block with its terms written as one, dense or in a list, where that costs less.
+    """A block with its terms written as one, dense or in a list, if that costs less.
 
-    What counts is the numbers stored, those that are written to get there, and for many terms what
-    it takes to contract each of them.
+    The cost is the numbers stored, those written on the way, and for many terms that of contracting
+    each of them.
     """
     count = len(block.terms)
     entries = math.inf
@@ -128,55 +125,53 @@ def _in_fewer(block: Block) -> Block:
     further = max(count - MAX_TERMS, 0)
     if not further and not any(map(_is_listed, block.terms)):
         return block
-    apart = _numbers(block) + NUMBERS_A_TERM * further * (1 + count / MAX_TERMS)
+    separate = _numbers(block) + NUMBERS_A_TERM * further * (1 + count / MAX_TERMS)
     listed = count_listed(block)
     if listed is None:
-        return _of_unknown_places(block, deltas, apart, entries) if further else block
-    found = listing(block) if listed <= apart else None
-    if found is None:
+        return _of_unknown_places(block, deltas, separate, entries) if further else block
+    places = listing(block) if listed <= separate else None
+    if places is None:
         lists = _in_lists(block)
-        is_dense = entries < (apart if lists is block else FEWER * _numbers(lists))
+        is_dense = entries < (separate if lists is block else FEWER * _numbers(lists))
         return _rewritten(block, in_one(block, deltas, masked=True)) if is_dense else lists
-    multiple = arrays.numel(found.kept)
-    if entries <= found.numbers * multiple:
+    if entries <= places.numbers * arrays.numel(places.kept):
         return _rewritten(block, in_one(block, deltas, masked=True))
     written = 0 if count == 1 or any(map(_is_listed, block.terms)) else listed
-    if found.numbers + written < apart:
-        return _rewritten(block, in_a_list(block, found))
+    if places.numbers + written < separate:
+        return _rewritten(block, in_a_list(block, places))
     return block
 
 
 def _far_fewer(block: Block, entries: float) -> Listing | None:
-    """The list of the places of terms that overlap, where a dense array is not a quarter full."""
+    """The list of a block's places if a dense array of `entries` would be far larger; else None."""
     if entries <= FEW_ENTRIES:
         return None
-    found = listing(block)
-    if found is None or FEWER * found.numbers * arrays.numel(found.kept) > entries:
+    places = listing(block)
+    if places is None or FEWER * places.numbers * arrays.numel(places.kept) > entries:
         return None
-    return found
+    return places
 
 
 def _in_lists(block: Block) -> Block:
-    """A block of too many known places for one list with its terms listed group by group.
+    """A block with too many known places for one list, its terms listed group by group.
 
-    What falls on one place in a group is added up, and so on while there are fewer terms by it.
+    Entries of a group at the same place are added up; this repeats while it leaves fewer terms.
     """
     if count_listed(block) is None or is_listable(block):
         return block
     terms: list[Term] = []
     for group in parts_to_list(block):
         part = _part_of(block, group)
-        found = listing(part) if len(group) > 1 else None
-        if found is None or found.numbers * arrays.numel(found.kept) >= _numbers(part):
+        places = listing(part) if len(group) > 1 else None
+        if places is None or places.numbers * arrays.numel(places.kept) >= _numbers(part):
             terms.extend(group)
         else:
-            terms.extend(_rewritten(part, in_a_list(part, found)).terms)
-    made = _part_of(block, terms)
-    return _in_fewer(made) if len(terms) < len(block.terms) else block
+            terms.extend(_rewritten(part, in_a_list(part, places)).terms)
+    return _in_fewer(_part_of(block, terms)) if len(terms) < len(block.terms) else block
 
 
 def _numbers(block: Block) -> int:
-    """How many numbers a block takes, lookups included; a mask that is known is none."""
+    """The numbers that a block holds, lookups included; known masks do not count."""
     masks = {
         id(factor.array): factor.numel
         for term in block.terms
@@ -187,76 +182,71 @@ def _numbers(block: Block) -> int:
 
 
 def _held(block: Block) -> int:
-    """How many numbers a block takes, those of all its lookups included."""
+    """The numbers that a block holds, including lookups and masks."""
     return sum(math.prod(array.shape) for array, _ in leaves(block))
 
 
 def compact(block: Block) -> Block:
-    """A block for an answer: terms that overlap in one list, where that costs less.
+    """A block for an answer: overlapping terms become one list if that costs less.
 
-    What counts is the numbers stored, and the places that masks leave empty: where these are more
-    than a tenth of the others, a list is worth as many times the numbers as a place of it is.
+    The cost is the numbers stored and the places that masks leave empty. If those are more than a
+    tenth of the others, a list may take up to `NUMBERS_A_PLACE` times the numbers.
     """
     held = _held(block)
     if not held or block.batch_shape or are_distinct([[block]]):
         return block
-    found = listing(block)
-    if found is None:
+    places = listing(block)
+    if places is None:
         return _in_lists(block)
-    listed = found.numbers * arrays.numel(found.kept)
+    listed = places.numbers * arrays.numel(places.kept)
     if listed < held:
-        return _rewritten(block, in_a_list(block, found))
-    empty = _empty_places(block, found)
-    places = found.places * arrays.numel(found.kept)
-    is_far_emptier = empty > places // 10 and listed < NUMBERS_A_PLACE * held
+        return _rewritten(block, in_a_list(block, places))
+    empty = _empty_places(block, places)
+    filled = places.places * arrays.numel(places.kept)
+    is_far_emptier = empty > filled // 10 and listed < NUMBERS_A_PLACE * held
     if is_far_emptier or listed < held + NUMBERS_A_PLACE * empty:
-        return _rewritten(block, in_a_list(block, found))
+        return _rewritten(block, in_a_list(block, places))
     return _in_lists(block)
 
 
-def _empty_places(block: Block, found: Listing) -> int:
-    """How many places a block has beside those of its list: those at which all masks are False."""
+def _empty_places(block: Block, places: Listing) -> int:
+    """The number of a block's places that its list leaves out, since all masks are False there."""
     if not any(is_known_mask(factor) for term in block.terms for factor in term.factors):
         return 0
-    return block.nnz - found.places * arrays.numel(found.kept)
+    return block.nnz - places.places * arrays.numel(places.kept)
 
 
 def _is_listed(term: Term) -> bool:
-    """Whether places on both sides of a term are looked up, in constants."""
+    """Whether a term looks up its places on both sides, all in constants."""
     return all(is_known(index) for index in term.indices) and all(
         any(index.lookup is not None for index in side) for side in (term.out, term.wrt)
     )
 
 
 def _of_unknown_places(
-    block: Block, deltas: Sequence[tuple[int, int]], apart: float, entries: float
+    block: Block, deltas: Sequence[tuple[int, int]], separate: float, entries: float
 ) -> Block:
-    """Many terms of which some are at places that only the running program knows."""
+    """A block in fewer terms, of which some are at places that only the running program knows."""
     known = [term for term in block.terms if all(is_known(index) for index in term.indices)]
     unknown = [term for term in block.terms if term not in known]
     if len(unknown) <= MAX_TERMS and len(known) > 1:
-        return _joined_parts(block, _in_fewer(_part_of(block, known)).terms, unknown)
+        return _part_of(block, [*_in_fewer(_part_of(block, known)).terms, *unknown])
     rest = _part_of(block, unknown)
-    found = running_listing(rest)
-    listed = found.numbers * arrays.numel(found.kept)
-    if entries <= min(apart, listed + (_numbers(_part_of(block, known)) if known else 0)):
+    places = running_listing(rest)
+    listed = places.numbers * arrays.numel(places.kept)
+    if entries <= min(separate, listed + (_numbers(_part_of(block, known)) if known else 0)):
         return _rewritten(block, in_one(block, deltas, masked=True))
-    if listed >= apart:
+    if listed >= separate:
         return block
-    list_of_unknown = in_a_list(rest, found)
+    list_of_unknown = in_a_list(rest, places)
     terms = _in_fewer(_part_of(block, known)).terms if known else ()
-    return _joined_parts(block, terms, () if list_of_unknown is None else (list_of_unknown,))
+    return _part_of(block, terms if list_of_unknown is None else (*terms, list_of_unknown))
 
 
 def _part_of(block: Block, terms: Sequence[Term]) -> Block:
-    """Some of the terms of a block as a block of their own."""
+    """A block of the same shapes with other terms."""
     return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
-
-
-def _joined_parts(block: Block, known: Sequence[Term], unknown: Sequence[Term]) -> Block:
-    return rebuilt(block.out_shape, block.wrt_shape, block.dtype, [*known, *unknown])
 
 
 def _rewritten(block: Block, term: Term | None) -> Block:
-    terms = () if term is None else (term,)
-    return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
+    return _part_of(block, () if term is None else (term,))

@@ -1,4 +1,4 @@
-"""Two terms contracted: equations between their indices, made dense first where that is cheaper."""
+"""The contraction of two terms, by equations between indices or dense where that is cheaper."""
 
 from __future__ import annotations
 
@@ -28,19 +28,18 @@ from blockjac.terms.term import Term
 
 
 def straight(left: Term, right: Term, middle: Sequence[int]) -> Term | None:
-    """The product of two terms each of whose axes in between is one whole label on both sides.
+    """The product of two terms if every axis in between is a whole label on both sides, else None.
 
-    Nearly all are: nothing is to be solved there, the labels on the right are those on the left.
-    None for others.
+    Nearly all terms are like this: there is nothing to solve, only labels to rename.
     """
     if is_following():
         return None
     names: dict[Label, Label] = {}
-    for one, other, size in zip(left.wrt, right.out, middle, strict=True):
-        if not one.is_plain(size) or not other.is_plain(size):
+    for index, meeting, size in zip(left.wrt, right.out, middle, strict=True):
+        if not index.is_plain(size) or not meeting.is_plain(size):
             return None
         if size != 1:
-            names[other.strides[0][0]] = one.strides[0][0]
+            names[meeting.strides[0][0]] = index.strides[0][0]
     wide = sum(size != 1 for size in middle)
     if len(names) != wide or len(set(names.values())) != wide:  # a diagonal
         return None
@@ -49,8 +48,8 @@ def straight(left: Term, right: Term, middle: Sequence[int]) -> Term | None:
     right = right.relabelled(names)
     factors = [*left.factors, *right.factors]
     if _brings_coefficient(right, left) and len({factor.labels for factor in factors}) == 1:
-        # The side that brings a coefficient is multiplied by it: the compiler finds that product
-        # again where the same block meets others.
+        # The side that brings a coefficient is multiplied by it: the compiler then shares that
+        # product between all contractions of the same block.
         factors.reverse()
     return answered(
         factors,
@@ -62,7 +61,7 @@ def straight(left: Term, right: Term, middle: Sequence[int]) -> Term | None:
 
 
 def _brings_coefficient(term: Term, other: Term) -> bool:
-    """Whether a product is to be multiplied by a coefficient that is one term's alone."""
+    """Whether a term has a coefficient that scales a product, and the other term has none."""
     return other.coefficient in (1, -1) and term.coefficient not in (1, -1)
 
 
@@ -77,45 +76,50 @@ def cast_term(term: Term, dtype: Any) -> Term:
 
 
 def star_terms(
-    left: Term, right: Term, one: Block, other: Block, pairs: Sequence[tuple[int, int]] = ()
+    left: Term,
+    right: Term,
+    left_block: Block,
+    right_block: Block,
+    pairs: Sequence[tuple[int, int]] = (),
 ) -> Term | None:
     """The product of two terms, at the entries where pairs of outer axes agree."""
     backend().charge_contraction()
     count_constant(left, right)
-    given, left = left, prepared(left, right, one, pairs)
+    original, left = left, prepared(left, right, left_block, pairs)
     labels = [*left.labels, *right.labels]
-    kept = unpaired(other.wrt_shape, pairs)
-    wrt_shape = tuple(other.wrt_shape[axis] for axis in kept)
+    kept = unpaired(right_block.wrt_shape, pairs)
+    wrt_shape = tuple(right_block.wrt_shape[axis] for axis in kept)
     equations = IndexEquations(
         [*left.factors, *right.factors],
         [*left.out, *(right.wrt[axis] for axis in kept)],
-        (*one.out_shape, *wrt_shape),
+        (*left_block.out_shape, *wrt_shape),
         labels,
         left.coefficient * right.coefficient,
     )
-    along = [(left.out[i], right.wrt[j], one.out_shape[i]) for i, j in pairs]
+    along = [(left.out[i], right.wrt[j], left_block.out_shape[i]) for i, j in pairs]
     try:
-        equations.solve([*zip(left.wrt, right.out, one.wrt_shape, strict=True), *along])
+        equations.solve([*zip(left.wrt, right.out, left_block.wrt_shape, strict=True), *along])
     except Contradiction:
         return None
-    found = equations.term(len(left.out))
+    term = equations.term(len(left.out))
     if is_following():
-        _note_met(found, given, right, one.wrt_shape)
-    return tidy(found, one.out_shape, wrt_shape)
+        _note_met(term, original, right, left_block.wrt_shape)
+    return tidy(term, left_block.out_shape, wrt_shape)
 
 
-def _note_met(found: Term, left: Term, right: Term, sizes: Sequence[int]) -> None:
-    """Note where indices met that could not be followed, as two lookups at unknown places.
+def _note_met(product: Term, left: Term, right: Term, sizes: Sequence[int]) -> None:
+    """Note a loss where two indices met that cannot be followed, such as two unknown lookups.
 
     They are expected to meet as often as if their places were spread evenly over the axis.
     """
-    kept = {label for index in found.indices for label in index.labels}
-    stored = term_places(found)
-    for one, other, size in zip(left.wrt, right.out, sizes, strict=True):
-        if one.lookup is None and other.lookup is None:
+    kept = {label for index in product.indices for label in index.labels}
+    stored = term_places(product)
+    for index, meeting, size in zip(left.wrt, right.out, sizes, strict=True):
+        if index.lookup is None and meeting.lookup is None:
             continue
-        sides = [set(index.labels) for index in (one, other)]
-        if other.single is not None or one.single is not None or not all(s & kept for s in sides):
+        sides = set(index.labels), set(meeting.labels)
+        is_followed = index.single is not None or meeting.single is not None
+        if is_followed or not all(side & kept for side in sides):
             continue
         summed = arrays.numel([label for side in sides for label in side - kept])
         note_excess(stored, min(stored * summed // size, stored), UNKNOWN_PLACES, KNOW_PLACES)
@@ -135,21 +139,22 @@ KNOW_PLACES = (
 
 
 def count_constant(left: Term, right: Term) -> None:
-    """Count the products of edges of which one is constant; they multiply nothing."""
+    """Count the products of two edges if one is constant, so that nothing is multiplied."""
     if not (left.factors and right.factors):
         factors = [*left.factors, *right.factors]
         backend().charge_edge_products(arrays.numel(arrays.union(factors)))
 
 
 def prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, int]] = ()) -> Term:
-    """Make an axis of the left term dense first where a lookup or window costs more to follow.
+    """The left term with axes made dense where a lookup or window would cost more to follow.
 
     Following means to gather the right factors (or to compare two lookups) over the labels of the
-    left index; making it dense means to add the left entries up on the axis, or, where the axis
-    has labels of its own beside others, on the window that those reach. Labels of the right that
-    the pairs tie to the left's are no further ones.
+    left index. Making it dense means to add up the left entries on the axis, or, where the axis has
+    labels of its own beside others, on the window that those reach. Labels of the right that the
+    pairs tie to labels of the left do not count as further labels.
     """
-    hard, windows = [], []
+    hard: list[int] = []
+    windows: list[int] = []
     listed = _listed_axes(left, right, block, pairs)
     tied = {label for _, axis in pairs for label in right.wrt[axis].labels}
     for axis, (index, meeting, size) in enumerate(
@@ -162,11 +167,15 @@ def prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, i
             continue
         if plain or (index.lookup is None and meeting.lookup is None and meeting.single is None):
             continue
-        one = meeting.single is not None or follows_digit(index, meeting)
-        if one and not any(set(meeting.labels) & set(factor.labels) for factor in right.factors):
+        is_followed = meeting.single is not None or follows_digit(index, meeting)
+        if is_followed and not any(
+            set(meeting.labels) & set(factor.labels) for factor in right.factors
+        ):
             continue
         gathered = arrays.numel(index.labels) * (
-            1 if one else arrays.numel([label for label in meeting.labels if label not in tied])
+            1
+            if is_followed
+            else arrays.numel([label for label in meeting.labels if label not in tied])
         )
         beside = labels_beside(left, axis)
         shared = arrays.numel([label for label in index.labels if label in beside])
@@ -183,22 +192,23 @@ def prepared(left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, i
 def _listed_axes(
     left: Term, right: Term, block: Block, pairs: Sequence[tuple[int, int]]
 ) -> set[int]:
-    """The axes on which both terms' places are constants, if it is best to list where they meet.
+    """The axes on which both terms look up constants, if listing where they meet is cheapest.
 
-    As many meetings are expected as if places were spread evenly over the axes.
+    They are expected to meet as often as if their places were spread evenly over the axes.
     """
     if pairs:
         return set()
     axes = {
-        axis: (one, other)
-        for axis, (one, other) in enumerate(zip(left.wrt, right.out, strict=True))
-        if is_known(one)
-        and is_known(other)
-        and (one.lookup is not None or other.lookup is not None)
-        and (one.single is None and other.single is None)
+        axis: (index, meeting)
+        for axis, (index, meeting) in enumerate(zip(left.wrt, right.out, strict=True))
+        if is_known(index)
+        and is_known(meeting)
+        and (index.lookup is not None or meeting.lookup is not None)
+        and (index.single is None and meeting.single is None)
     }
-    first = {label for one, _ in axes.values() for label in one.labels}
-    second = {label for _, other in axes.values() for label in other.labels}
+    left_labels = {label for index, _ in axes.values() for label in index.labels}
+    right_labels = {label for _, meeting in axes.values() for label in meeting.labels}
     places = math.prod(block.wrt_shape[axis] for axis in axes)
-    met = arrays.numel(list(first)) * arrays.numel(list(second)) / max(places, 1)
-    return set(axes) if met <= arrays.numel(list(first)) * places else set()
+    entries = arrays.numel(tuple(left_labels))
+    met = entries * arrays.numel(tuple(right_labels)) / max(places, 1)
+    return set(axes) if met <= entries * places else set()

@@ -1,4 +1,4 @@
-"""Terms as they are kept: without labels of size 1, and none that has no entry."""
+"""Normalize terms: no labels of size 1, and no terms without an entry."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from blockjac.algebra.arrays import is_mask, product, reshaped
 from blockjac.algebra.index_equations import Contradiction, IndexEquations
 from blockjac.base.arrays import Shape
 from blockjac.terms.block import Block, rebuilt
-from blockjac.terms.factor import Factor
+from blockjac.terms.factor import Factor, sizes
 from blockjac.terms.index import Index, Lookup, collect
+from blockjac.terms.known_indices import is_known
 from blockjac.terms.term import Term
 
 
 def tidy(term: Term, out_shape: Shape, wrt_shape: Shape) -> Term | None:
-    """A term without labels of size 1, or None when it has no entry at all."""
+    """A term without labels of size 1, or None if it has no entry at all."""
     if isinstance(term.coefficient, int | float | complex) and term.coefficient == 0:
         return None
     labels = term.labels
@@ -42,12 +43,12 @@ def tidy(term: Term, out_shape: Shape, wrt_shape: Shape) -> Term | None:
 
 
 def trimmed(term: Term, out_shape: Sequence[int], wrt_shape: Sequence[int]) -> Term | None:
-    """A term with the label of each single-label index kept on its axis; None if none is left."""
+    """A term with each single-label index trimmed to its axis; None if it has no entry."""
     equations = IndexEquations(
         term.factors, term.indices, (*out_shape, *wrt_shape), term.labels, term.coefficient
     )
-    for place, size in enumerate((*out_shape, *wrt_shape)):
-        index = equations.indices[place]
+    for axis, size in enumerate((*out_shape, *wrt_shape)):
+        index = equations.indices[axis]
         if index.single is not None and not index.within(size):
             try:
                 equations.trim(index, size)
@@ -63,19 +64,18 @@ def _tidy_index(index: Index, lookups: dict[int, Lookup]) -> Index:
     lookup = index.lookup
     if lookup is not None and any(label.size == 1 for label in lookup.labels):
         if id(lookup) not in lookups:
-            squeezed = tidy_factor(Factor(lookup.array, lookup.labels))
-            array = squeezed.array
-            if lookup.constant and isinstance(lookup.array, np.ndarray):
-                array = np.reshape(lookup.array, tuple(label.size for label in squeezed.labels))
-            lookups[id(lookup)] = replace(lookup, array=array, labels=squeezed.labels)
+            labels = tuple(label for label in lookup.labels if label.size != 1)
+            array = lookup.array
+            array = np.reshape(array, sizes(labels)) if is_known(index) else reshaped(array, labels)
+            lookups[id(lookup)] = replace(lookup, array=array, labels=labels)
         lookup = lookups[id(lookup)]
-        if not lookup.labels and lookup.constant and isinstance(lookup.array, np.ndarray):
+        if not lookup.labels and is_known(index):
             return Index(index.offset + int(lookup.array), collect(index.strides))
     return Index(index.offset, collect(index.strides), lookup)
 
 
 def tidy_factor(factor: Factor) -> Factor:
-    """A factor without labels of size 1, which no index names."""
+    """A factor without labels of size 1, which no index has."""
     labels = tuple(label for label in factor.labels if label.size != 1)
     if len(labels) == len(factor.labels):
         return factor
@@ -83,9 +83,9 @@ def tidy_factor(factor: Factor) -> Factor:
 
 
 def multiplied_out(block: Block) -> Block:
-    """The block with the factors of a term that lie within its largest one multiplied into that.
+    """The block with each term's factors multiplied into its largest one where that has the labels.
 
-    It stores no more, and what many contractions read is multiplied once, before all of them.
+    It stores no more numbers, and a product that many contractions read is computed only once.
     """
     terms = [_multiplied_out(term) for term in block.terms]
     if all(new is old for new, old in zip(terms, block.terms, strict=True)):
@@ -94,6 +94,7 @@ def multiplied_out(block: Block) -> Block:
 
 
 def _multiplied_out(term: Term) -> Term:
+    """The term with its numbers over labels of the largest factor multiplied into that factor."""
     numbers = [factor for factor in term.factors if not is_mask(factor)]
     if len(numbers) < 2:
         return term
@@ -102,5 +103,5 @@ def _multiplied_out(term: Term) -> Term:
     if len(within) < 2:
         return term
     joint = product(within, order=largest.labels)
-    others = [factor for factor in term.factors if all(factor is not one for one in within)]
+    others = [factor for factor in term.factors if all(factor is not part for part in within)]
     return replace(term, factors=(joint, *others))

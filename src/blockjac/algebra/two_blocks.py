@@ -1,4 +1,4 @@
-"""How two blocks are contracted or added: over batches, and once for each kind."""
+"""Contract or add two blocks: over batches, and once for each kind of pair."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from blockjac.terms.block import Block
 
 
 def over_batches(
-    function: Callable[[Any, Any], Any], block: Block, other: Any, rank: int = 0
+    function: Callable[[Any, Any], Any], block: Block, operand: Any, rank: int = 0
 ) -> Any:
     """Apply a function over the batch axes that an outer `vmap` has left on the arguments.
 
     Args:
-        function: of one block and one other block or array.
+        function: a function of a block and a second block or array.
         block: the block.
-        other: a block, or an array of `rank` axes without its batch axes.
-        rank: as said.
+        operand: a block, or an array of `rank` axes after its batch axes.
+        rank: the rank of the array.
     """
     depth = len(block.batch_shape)
-    other_depth = len(other.batch_shape) if isinstance(other, Block) else other.ndim - rank
-    for level in range(1, max(depth, other_depth) + 1):
+    is_block = isinstance(operand, Block)
+    operand_depth = len(operand.batch_shape) if is_block else operand.ndim - rank
+    for level in range(1, max(depth, operand_depth) + 1):
         function = jax.vmap(
-            function, in_axes=(0 if depth >= level else None, 0 if other_depth >= level else None)
+            function, in_axes=(0 if depth >= level else None, 0 if operand_depth >= level else None)
         )
-    return function(block, other)
+    return function(block, operand)
 
 
 def worked_out_once(operation: Callable[[Block, Block], Block], left: Block, right: Block) -> Block:
-    """A sum or product: of a plan, and of a program, only the first of a kind is worked out."""
-    if is_following():  # what is lost is noted at each
+    """The result of a sum or product, which is worked out only for the first pair of a kind."""
+    if is_following():  # losses are noted at each pair
         return operation(left, right)
     return backend().select(replayed, memoized)(operation, left, right)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from blockjac.algebra import arrays
@@ -18,10 +19,10 @@ from blockjac.terms.known_indices import mask_at
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """An array read through an index expression on each axis; nothing is moved until `read`.
+    """An array read through an index expression on each axis; no data is moved until `read`.
 
     Substituting labels in the expressions composes slices, reshapes and gathers into one of each.
-    Values of an expression that lie off its axis read 0.
+    A value of an expression off its axis reads 0.
     """
 
     array: Any
@@ -39,7 +40,7 @@ class View:
         return unique([label for axis in self.axes for label in axis.labels])
 
     def guards(self, label: Label) -> bool:
-        """Whether an axis is this label as it stands, so that values outside its range read 0."""
+        """Whether an axis is exactly this label, so that values outside its range read 0."""
         return any(
             axis.is_plain(size) and axis.labels == (label,)
             for axis, size in zip(self.axes, self.array.shape, strict=True)
@@ -52,59 +53,58 @@ class View:
             axis.is_plain(size) for axis, size in zip(self.axes, self.array.shape, strict=True)
         ):
             return Factor(self.array, labels, self.name)
-        places = tuple(Label(size) for size in self.array.shape)
-        factor = Factor(self.array, places, self.name)
+        positions = tuple(Label(size) for size in self.array.shape)
+        factor = Factor(self.array, positions, self.name)
         gathered: dict[Label, Index] = {}
-        for place, axis in zip(places, self.axes, strict=True):
+        for position, axis in zip(positions, self.axes, strict=True):
             digits = radix(axis)
-            if axis.constant and axis.within(place.size):
-                factor = arrays.pick(factor, place, axis.offset)
-            elif axis.single is not None and axis.within(place.size):
+            if axis.constant and axis.within(position.size):
+                factor = arrays.pick(factor, position, axis.offset)
+            elif axis.single is not None and axis.within(position.size):
                 label, stride = axis.single
-                factor = arrays.restrict(factor, place, label, axis.offset, stride)
-            elif digits is not None and numel(digits) == place.size and self._only_here(axis):
-                factor = arrays.split(factor, place, digits)
+                factor = arrays.restrict(factor, position, label, axis.offset, stride)
+            elif digits is not None and numel(digits) == position.size and self._only_here(axis):
+                factor = arrays.split(factor, position, digits)
             else:
-                gathered[place] = axis
+                gathered[position] = axis
         for group in _connected(gathered):
             factor = gather(factor, group)
         return factor
 
     def _only_here(self, axis: Index) -> bool:
-        others = {label for other in self.axes if other is not axis for label in other.labels}
-        return not others & set(axis.labels)
+        rest = {label for index in self.axes if index is not axis for label in index.labels}
+        return rest.isdisjoint(axis.labels)
 
 
 def _connected(indices: Mapping[Label, Index]) -> list[dict[Label, Index]]:
     """The indices in groups that share no label: each is gathered with index arrays of its own."""
     groups: list[dict[Label, Index]] = []
-    for place, index in indices.items():
-        joint = {place: index}
-        apart = []
+    for position, index in indices.items():
+        joint = {position: index}
+        separate: list[dict[Label, Index]] = []
         for group in groups:
-            if any(_meet(one, other) for one in joint.items() for other in group.items()):
-                joint = {**group, **joint}
+            if _labels_of(joint).isdisjoint(_labels_of(group)):
+                separate.append(group)
             else:
-                apart.append(group)
-        groups = [*apart, joint]
+                joint = {**group, **joint}
+        groups = [*separate, joint]
     return groups
 
 
-def _meet(one: tuple[Label, Index], other: tuple[Label, Index]) -> bool:
-    labels = [{place, *index.labels} for place, index in (one, other)]
-    return not labels[0].isdisjoint(labels[1])
+def _labels_of(indices: Mapping[Label, Index]) -> set[Label]:
+    return {*indices, *(label for index in indices.values() for label in index.labels)}
 
 
 def gather(factor: Factor, indices: Mapping[Label, Index]) -> Factor:
     """Replace labels by expressions of other labels: `result[m, ...] = factor[index(m), ..., ...]`.
 
-    Values of an index outside its label give 0. Axes that no index has to do with are slices.
+    An index outside of its label's range gives 0. Axes whose labels are in no index are slices.
     """
-    own = [label for label in factor.labels if label not in indices]
+    kept = [label for label in factor.labels if label not in indices]
     over = unique([label for index in indices.values() for label in index.labels])
-    tied = [label for label in own if label in over]
-    dims = (*(label for label in over if label not in own), *tied)
-    labels = (*dims, *(label for label in own if label not in tied))
+    tied = [label for label in kept if label in over]
+    dims = (*(label for label in over if label not in kept), *tied)
+    labels = (*dims, *(label for label in kept if label not in tied))
     if arrays.is_known_mask(factor) and are_known(indices.values(), labels):
         axes = [indices.get(label) or Index.of(label) for label in factor.labels]
         return Factor(mask_at(factor.array, axes, labels), labels)
@@ -123,14 +123,14 @@ def _gathered(
     """The array of `gather`: the dimensions of the indices first, then the axes that stay.
 
     Args:
-        factor: to read from.
-        indices: of the axes that are looked up.
+        factor: the factor to read.
+        indices: the indices of the axes that are looked up.
         dims: the labels of the indices.
-        tied: labels of the factor that occur in an index too.
+        tied: the labels of the factor that occur in an index, too.
     """
     safe = all(index.within(label.size) for label, index in indices.items())
     mode, fill = ("promise_in_bounds", None) if safe else ("fill", 0)
-    selectors = []
+    selectors: list[jax.Array] = []
     for label, index in indices.items():
         values = arrays.aligned(index_values(index), dims)
         selectors.append(values if safe else jnp.where(values < 0, label.size, values))
@@ -140,8 +140,7 @@ def _gathered(
     return array.at[tuple(selectors)].get(mode=mode, fill_value=fill)
 
 
-def _along(label: Label, dims: Sequence[Label]) -> Any:
+def _along(label: Label, dims: Sequence[Label]) -> jax.Array:
     """The values of a label, shaped to broadcast over the dimensions."""
-    return jnp.reshape(
-        jnp.arange(label.size), tuple(label.size if other is label else 1 for other in dims)
-    )
+    shape = tuple(label.size if dim is label else 1 for dim in dims)
+    return jnp.reshape(jnp.arange(label.size), shape)
