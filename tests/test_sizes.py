@@ -14,9 +14,6 @@ LONGER = {
     "algebra/backend.py": "the interface and both of its implementations side by side",
     "algebra/index_equations.py": "one system of equations and the ways to solve them",
     "algebra/listing.py": "one list, from terms to places",
-    "control_flow/carry_structure.py": "one class and what is asked of it",
-    "control_flow/cond.py": "one primitive",
-    "control_flow/scan_group.py": "one operator, both ways",
     "graph/primitives.py": "a table",
     "rules/spectral.py": "one family of rules",
 }

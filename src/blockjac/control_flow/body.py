@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property, wraps
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +35,10 @@ from blockjac.graph.graph import Equation, Graph, Known, Operand, values_of
 from blockjac.graph.known_places import with_known_places
 from blockjac.graph.trace import graph_of
 from blockjac.operators.compose import written
-from blockjac.operators.operator import Edge
+from blockjac.operators.operator import Blocks, Edge
 from blockjac.rules.registry import Residuals, edition
 
-Blocks = Sequence[Block | None]
-"""A block for each input or result; None for zero."""
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -47,13 +46,12 @@ class Body:
     """A jaxpr that is run and differentiated inside a loop or a branch.
 
     Attributes:
-        jaxpr: closed.
+        jaxpr: the program, closed.
         active: which of its inputs are differentiated.
-        by_value: whether functions with a rule of their own are differentiated as what they
-            compute.
-        told: what is known of each of its inputs; None where structure is not asked for.
-        carried: which of its inputs change from run to run and are kept for the way back where it
-            needs them; the others are there in any case.
+        by_value: whether functions with their own rule are differentiated as what they compute.
+        told: what is known of each input; None if structure does not matter.
+        carried: which inputs change from run to run; the way back must keep those that it needs,
+            the others are available in any case.
     """
 
     jaxpr: Any
@@ -61,25 +59,26 @@ class Body:
     by_value: bool = False
     told: Sequence[Known | None] | None = None
     carried: range = range(0)
+    _abstract_edges: dict[tuple[bool, Graph], EliminationGraph] = field(default_factory=dict)
 
     @cached_property
     def graph(self) -> Graph:
-        """Its equations, flat."""
+        """Its equations, without calls."""
         return graph_of(self.jaxpr, self.active, self.by_value)
 
     @cached_property
     def structured(self) -> Graph:
-        """The same equations, with what is known of their places and zeros."""
+        """The same equations, annotated with known places and zeros."""
         return self.graph if self.told is None else with_known_places(self.graph, self.told)
 
     @cached_property
     def part(self) -> ActiveGraph:
-        """What lies between the differentiated inputs and the results."""
+        """The part between the differentiated inputs and the results."""
         return ActiveGraph.of(self.graph, self.graph.outputs)
 
     @cached_property
-    def moving(self) -> list[bool]:
-        """For each result whether it depends on a differentiated input."""
+    def active_results(self) -> list[bool]:
+        """Which results depend on a differentiated input."""
         return [self.part.is_active(output) for output in self.graph.outputs]
 
     def evaluate(self, inputs: Sequence[Any]) -> Point:
@@ -99,7 +98,7 @@ class Body:
 
     @cached_property
     def kept_values(self) -> list[int]:
-        """The values that the first entries of `kept` are; derivatives and residuals follow."""
+        """The values at the start of `kept`; derivatives and residuals follow them."""
         return values_needed_for(self._needs, self.early)
 
     @cached_property
@@ -107,7 +106,7 @@ class Body:
         """The equations whose derivatives are computed with the values, and kept."""
         inputs, carried = self.graph.inputs, self.carried
         fixed = {*inputs[: carried.start], *self.graph.constants}
-        for equation in self.graph.equations:  # what the constants of a loop alone decide
+        for equation in self.graph.equations:  # those that depend on constants of a loop alone
             operands = values_of(equation.operands)
             if carried and operands and fixed.issuperset(operands):
                 fixed.update(equation.results)
@@ -118,7 +117,7 @@ class Body:
         return needs_of(self.part)
 
     def restored(self, kept: Sequence[Any]) -> Point:
-        """The point again, as far as a pullback needs it."""
+        """The point restored, as far as a pullback needs it."""
         return restored_point(self.part, kept, self.kept_values, self.early)
 
     def ahead(self, point: Point) -> tuple[list[Any], list[Any]]:
@@ -132,15 +131,15 @@ class Body:
     def ahead_values(self) -> list[int]:
         """The values that a pushforward needs beside the `kept_values`."""
         kept = set(self.kept_values)
-        return [one for one in around_passes(self.part) if one not in kept]
+        return [value for value in around_passes(self.part) if value not in kept]
 
     def restored_ahead(self, kept: Sequence[Any], values: Sequence[Any], parts: Any) -> Point:
-        """The point again, as far as a pushforward needs it.
+        """The point restored, as far as a pushforward needs it.
 
         Args:
-            kept: what `kept` gave.
-            values: what `ahead` gave first.
-            parts: what it gave second.
+            kept: the result of `kept`.
+            values: the first result of `ahead`.
+            parts: its second result.
         """
         point = self.restored(kept)
         for value, array in zip(self.ahead_values, values, strict=True):
@@ -149,55 +148,45 @@ class Body:
             point.residuals[equation] = Residuals.whole(point.residuals[equation], part)
         return replace(point, whole=True)
 
-    @cached_property
-    def has_passes(self) -> bool:
-        """Whether there are equations without a rule on the way."""
-        return bool(self.part.passes)
-
-    def reached_from(self, wanted: Sequence[bool]) -> list[bool]:
-        """Which inputs some of the results depend on."""
+    def reached_from(self, chosen: Sequence[bool]) -> list[bool]:
+        """Which inputs the chosen results depend on."""
         needed = {
             output.vertex
-            for output, one in zip(self.graph.outputs, wanted, strict=True)
-            if one and isinstance(output, Operand)
+            for output, is_chosen in zip(self.graph.outputs, chosen, strict=True)
+            if is_chosen and isinstance(output, Operand)
         }
         for equation in reversed(self.part.equations):
             if not needed.isdisjoint(equation.results):
                 needed.update(self.part.tails(equation))
         return [value in needed and value in self.part.vertices for value in self.graph.inputs]
 
-    @cached_property
-    def reversible(self) -> bool:
-        """Whether cotangents can be pulled back through it."""
-        return self.part.is_reversible
-
     def edges(self, point: Point, known: Graph | None = None) -> EliminationGraph:
         """The elemental Jacobians at a point.
 
         Args:
             point: where the body was evaluated.
-            known: the same equations with what is known of places and zeros, for blocks in the
-                structure that they have; if None, writes and reads are made in place.
+            known: the same equations annotated with known places and zeros, for structured
+                blocks; if None, writes and reads are made in place.
         """
         if known is None or known is self.graph:
             return elemental(self.part, point, in_place=True)
         values = list(point.values)
         for value, array in known.known.items():
             values[value] = array
-        own = dict(zip(self.graph.equations, known.equations, strict=True))
-        seen = replace(
+        same = dict(zip(self.graph.equations, known.equations, strict=True))
+        known_point = replace(
             point,
             values=values,
-            residuals={own[one]: residuals for one, residuals in point.residuals.items()},
-            partials={own[one]: array for one, array in point.partials.items()},
+            residuals={same[equation]: kept for equation, kept in point.residuals.items()},
+            partials={same[equation]: array for equation, array in point.partials.items()},
         )
-        return elemental(self.part.on(known), seen)
+        return elemental(self.part.on(known), known_point)
 
     def abstract_edges(self, whole: bool, known: Graph | None = None) -> EliminationGraph:
         """The elemental Jacobians as a plan sees them: shapes instead of arrays.
 
         Args:
-            whole: at a point with all values, not at one that was restored.
+            whole: whether the point has all values, and was not restored.
             known: as for `edges`.
         """
         key = (whole, known or self.graph)
@@ -205,27 +194,24 @@ class Body:
             self._abstract_edges[key] = self._abstract(*key)
         return self._abstract_edges[key].copy()
 
-    @cached_property
-    def _abstract_edges(self) -> dict[tuple[bool, Graph], EliminationGraph]:
-        return {}
-
     def _abstract(self, whole: bool, known: Graph) -> EliminationGraph:
-        found: list[EliminationGraph] = []
+        """The same, traced on shapes."""
+        traced: list[EliminationGraph] = []
 
-        def at(inputs: Sequence[Any], captured: Sequence[Any]) -> None:
+        def trace(inputs: Sequence[Any], captured: Sequence[Any]) -> None:
             point = evaluate(self.graph, inputs, captured, self.part)
-            seen = point if whole else self.restored(self.kept(point))
-            found.append(self.edges(seen, known))
+            point = point if whole else self.restored(self.kept(point))
+            traced.append(self.edges(point, known))
 
-        structs = [compat.struct(self.graph.avals[one]) for one in self.graph.inputs]
-        jax.eval_shape(at, structs, self.graph.captured)
-        return _abstract(found[0])
+        structs = [compat.struct(self.graph.avals[value]) for value in self.graph.inputs]
+        jax.eval_shape(trace, structs, self.graph.captured)
+        return _abstract(traced[0])
 
     def edges_at(self, point: Callable[[], Point], known: Graph | None = None) -> EliminationGraph:
-        """The elemental Jacobians at a point that is computed for them, or as a plan sees them.
+        """The elemental Jacobians at a point that is computed only now, or as a plan sees them.
 
         Args:
-            point: gives the point, with all values.
+            point: computes the point, with all values.
             known: as for `edges`.
         """
         return backend().select(
@@ -238,8 +224,8 @@ class Body:
             if block is not None and isinstance(output, Operand) and self.part.is_active(output):
                 edges.add(output.vertex, ("out", 0), block)
         eliminate(edges, self.part.reverse_order)
-        found = edges.entering.get(("out", 0), {})
-        return [_block(found.get(value)) for value in self.graph.inputs]
+        pulled = edges.entering.get(("out", 0), {})
+        return [_block(pulled.get(value)) for value in self.graph.inputs]
 
     def pushed(self, edges: EliminationGraph, tangents: Blocks) -> list[Block | None]:
         """The tangents of the results from those of the inputs; `edges` are used up."""
@@ -248,22 +234,25 @@ class Body:
             if block is not None and value in self.part.vertices:
                 edges.add("tangent", value, block)
         eliminate(edges, [*self.graph.independents, *self.part.forward_order])
-        found = edges.leaving.get("tangent", {})
-        return [_block(found.get(("out", place))) for place in range(len(self.graph.outputs))]
-
-
-_remembered: weakref.WeakKeyDictionary[Equation, dict[Any, Any]] = weakref.WeakKeyDictionary()
+        pushed = edges.leaving.get("tangent", {})
+        return [_block(pushed.get(("out", number))) for number in range(len(self.graph.outputs))]
 
 
 def remembered(
-    equation: Equation, active: Sequence[bool], make: Callable[[Equation, Sequence[bool]], Any]
-) -> Any:
-    """What is static of an equation, made once: its values and its edges both need it."""
-    made = _remembered.setdefault(equation, {})
-    key = (make, tuple(active), edition())
-    if key not in made:
-        made[key] = make(equation, active)
-    return made[key]
+    make: Callable[[Equation, Sequence[bool]], T],
+) -> Callable[[Equation, Sequence[bool]], T]:
+    """Cache the static data of an equation, which its evaluation and its edges both need."""
+    by_equation: weakref.WeakKeyDictionary[Equation, dict[Any, T]] = weakref.WeakKeyDictionary()
+
+    @wraps(make)
+    def recall(equation: Equation, active: Sequence[bool]) -> T:
+        known = by_equation.setdefault(equation, {})
+        key = (tuple(active), edition())
+        if key not in known:
+            known[key] = make(equation, active)
+        return known[key]
+
+    return recall
 
 
 def _block(edge: Edge | None) -> Block | None:
@@ -272,17 +261,18 @@ def _block(edge: Edge | None) -> Block | None:
 
 
 def _abstract(edges: EliminationGraph) -> EliminationGraph:
-    shown: dict[int, tuple[Any, Abstract]] = {}  # one array of several blocks stays one
+    """The same edges with shapes instead of arrays, but for arrays that are structure."""
+    shapes: dict[int, tuple[Any, Abstract]] = {}  # an array that blocks share stays shared
 
     def shape_of(leaf: Any) -> Any:
-        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iub":  # structure, which is known
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iub":
             return leaf
-        return shown.setdefault(id(leaf), (leaf, Abstract(tuple(leaf.shape), leaf.dtype)))[1]
+        return shapes.setdefault(id(leaf), (leaf, Abstract(tuple(leaf.shape), leaf.dtype)))[1]
 
-    made = EliminationGraph(whole=edges.whole, equations=edges.equations)
+    planned = EliminationGraph(whole=edges.whole, equations=edges.equations)
     for tail, heads in edges.leaving.items():
         for head, edge in heads.items():
             abstract = jax.tree.map(shape_of, edge) if isinstance(edge, Block) else edge
-            made.leaving.setdefault(tail, {})[head] = abstract
-            made.entering.setdefault(head, {})[tail] = abstract
-    return made
+            planned.leaving.setdefault(tail, {})[head] = abstract
+            planned.entering.setdefault(head, {})[tail] = abstract
+    return planned

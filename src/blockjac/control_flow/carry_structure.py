@@ -8,7 +8,7 @@ step.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -33,12 +33,13 @@ from blockjac.algebra.nonzeros import LARGEST, entry_places, only_at
 from blockjac.algebra.star import star
 from blockjac.base.arrays import Shape
 from blockjac.blocks import Block, Factor, Index, Label, Term
+from blockjac.operators.operator import Blocks
 from blockjac.terms.block import rebuilt
 
 T = TypeVar("T")
 
 Pattern = np.ndarray
-"""Where an array may hold another number than zero; boolean, of its shape."""
+"""Where an array may be nonzero; boolean, of its shape."""
 
 Digits = tuple[tuple[Digit, ...], ...]
 """For each axis its digits, most significant first."""
@@ -49,7 +50,7 @@ class CarryStructure:
     """The shapes of a block, and the digits of an output and an input axis that are one delta.
 
     The array of such a block has an axis for each digit of the output axes, and then one for each
-    digit of the input axes that is in no delta.
+    digit of the input axes outside all deltas.
     """
 
     out_shape: Shape
@@ -60,8 +61,8 @@ class CarryStructure:
     @cached_property
     def shape(self) -> Shape:
         """The shape of the array of such a block."""
-        out = tuple(digit.size for own in self._out_digits for digit in own)
-        wrt = (digit.size for own in self._wrt_digits for digit in own if digit.pair is None)
+        out = (digit.size for digits in self._out_digits for digit in digits)
+        wrt = (digit.size for digits in self._wrt_digits for digit in digits if digit.pair is None)
         return (*out, *wrt)
 
     @property
@@ -89,64 +90,54 @@ class CarryStructure:
         if meet(self.pairs, block_pairs(block)) != self.pairs:
             raise ValueError(f"a block of structure {block.structure} lacks a delta of {self}")
         block = _in_digits(block, self._out_digits, self._wrt_digits)
-        wrt = [digit for own in self._wrt_digits for digit in own]
-        kept = [place for place, digit in enumerate(wrt) if digit.pair is None]
-        terms = [
-            replace(term, wrt=tuple(term.wrt[place] for place in kept)) for term in block.terms
-        ]
-        wrt_shape = tuple(wrt[place].size for place in kept)
+        wrt = [digit for digits in self._wrt_digits for digit in digits]
+        kept = [axis for axis, digit in enumerate(wrt) if digit.pair is None]
+        terms = [replace(term, wrt=tuple(term.wrt[axis] for axis in kept)) for term in block.terms]
+        wrt_shape = tuple(wrt[axis].size for axis in kept)
         array = rebuilt(block.out_shape, wrt_shape, block.dtype, terms).dense()
         return array if array.dtype == self.dtype else array.astype(self.dtype)
 
     def abstract(self, *length: int) -> Abstract:
-        """The array as a plan sees it, or of several blocks stacked."""
+        """The array as a plan sees it, or that of several blocks stacked."""
         return Abstract((*length, *self.shape), self.dtype)
 
     def places(self, block: Block | None) -> Pattern | None:
-        """Where the array of a block may hold another number than zero; None if that is not known.
-
-        Args:
-            block: of these shapes, in whatever structure.
-        """
-        found = np.zeros(self.shape, bool)
+        """Where the array of a block of these shapes may be nonzero; None if that is not known."""
         if self.numel > LARGEST:
             return None
+        pattern = np.zeros(self.shape, bool)
         for term in () if block is None else block.terms:
             entries = entry_places(term, self.out_shape + self.wrt_shape)
             if entries is None:
                 return None
-            found[self._coordinates(entries)] = True
-        return found
+            pattern[self._coordinates(entries)] = True
+        return pattern
 
     def _coordinates(self, entries: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """For each axis of the array where entries stand, from their places in the block."""
+        """The positions of entries on each axis of the array, from their positions in the block."""
         coordinates = []
-        for axis, (own, parts) in enumerate(
+        for axis, (positions, digits) in enumerate(
             zip(entries, self._out_digits + self._wrt_digits, strict=True)
         ):
-            weight = math.prod(digit.size for digit in parts)
-            for digit in parts:
+            weight = math.prod(digit.size for digit in digits)
+            for digit in digits:
                 weight //= digit.size
                 if axis < len(self.out_shape) or digit.pair is None:
-                    coordinates.append(own // weight % digit.size)
+                    coordinates.append(positions // weight % digit.size)
         return tuple(coordinates)
 
     def block(self, array: Any, may: Pattern | None = None) -> Block:
-        """The block of an array of this shape.
-
-        Args:
-            array: of this shape.
-            may: where it may hold another number than zero, if that is known.
-        """
+        """The block of an array of this shape, which may be nonzero only where `may` says."""
         out, wrt, labels = self._labels()
-        block = Block(self.out_shape, self.wrt_shape, self.dtype, [_term(array, labels, out, wrt)])
+        term = Term((Factor(array, tuple(labels)),), tuple(out), tuple(wrt))
+        block = Block(self.out_shape, self.wrt_shape, self.dtype, [term])
         return block if may is None else _at_places(block, labels, may)
 
     def stacked(
         self,
         array: Any,
         length: int,
-        place: int | None,
+        axis: int | None,
         partner: int | None = None,
         *,
         may: Pattern | None = None,
@@ -154,22 +145,22 @@ class CarryStructure:
         """The block of arrays stacked along a leading axis.
 
         Args:
-            array: of `(length, *self.shape)`.
-            length: of the leading axis.
-            place: where among the input axes it goes; None for nowhere.
-            partner: where among the output axes; None for nowhere.
-            may: where the array of a step may hold another number than zero, if that is known.
+            array: of shape `(length, *self.shape)`.
+            length: the size of the leading axis.
+            axis: which input axis it becomes; None for none.
+            partner: which output axis it becomes; None for none.
+            may: where the array of a step may be nonzero, if that is known.
         """
         out, wrt, labels = self._labels()
         step = Label(length)
-        out_shape, wrt_shape = list(self.out_shape), list(self.wrt_shape)
-        if place is not None:
-            wrt.insert(place, Index.of(step))
-            wrt_shape.insert(place, length)
-        if partner is not None:
-            out.insert(partner, Index.of(step))
-            out_shape.insert(partner, length)
-        block = Block(out_shape, wrt_shape, self.dtype, [_term(array, [step, *labels], out, wrt)])
+        factor = Factor(array, (step, *labels))
+        term = Term(
+            (factor,),
+            inserted(out, partner, Index.of(step)),
+            inserted(wrt, axis, Index.of(step)),
+        )
+        out_shape = inserted(self.out_shape, partner, length)
+        block = Block(out_shape, inserted(self.wrt_shape, axis, length), self.dtype, [term])
         return block if may is None else _at_places(block, labels, may)
 
     @cached_property
@@ -188,7 +179,7 @@ class CarryStructure:
 
     def _labels(self) -> tuple[list[Index], list[Index], list[Label]]:
         """Indices of the output axes, of the input axes, and labels of the array's axes."""
-        out = [[Label(digit.size) for digit in own] for own in self._out_digits]
+        out = [[Label(digit.size) for digit in digits] for digits in self._out_digits]
         partner: dict[Pair | None, Label] = {
             digit.pair: label
             for digits, labels in zip(self._out_digits, out, strict=True)
@@ -196,8 +187,8 @@ class CarryStructure:
             if digit.pair is not None
         }
         wrt = [
-            [partner.get(digit.pair) or Label(digit.size) for digit in own]
-            for own in self._wrt_digits
+            [partner.get(digit.pair) or Label(digit.size) for digit in digits]
+            for digits in self._wrt_digits
         ]
         kept = [
             label
@@ -205,47 +196,73 @@ class CarryStructure:
             for digit, label in zip(digits, labels, strict=True)
             if digit.pair is None
         ]
-        return [*numbers(out)], [*numbers(wrt)], [*(one for own in out for one in own), *kept]
+        flat = [label for labels in out for label in labels]
+        return [*numbers(out)], [*numbers(wrt)], [*flat, *kept]
+
+
+def inserted(values: Sequence[T], axis: int | None, value: T) -> tuple[T, ...]:
+    """The values of a block's axes, with one of a new axis; None for no new axis."""
+    return tuple(values) if axis is None else (*values[:axis], value, *values[axis:])
 
 
 def _at_places(block: Block, labels: Sequence[Label], may: Pattern) -> Block:
-    """A block of one term over those places of labels where there may be other numbers than 0."""
+    """A block of one term, only where it may be nonzero."""
     kept = tuple(label for label in labels if label.size != 1)
     if not may.any():
         return rebuilt(block.out_shape, block.wrt_shape, block.dtype, [])
     return only_at(block, Factor(may.reshape(arrays.sizes(kept)), kept))
 
 
-def _term(array: Any, labels: list[Label], out: list[Index], wrt: list[Index]) -> Term:
-    return Term((Factor(array, tuple(labels)),), tuple(out), tuple(wrt))
-
-
 def _in_digits(block: Block, out: Digits, wrt: Digits) -> Block:
     """The block with an axis for each digit."""
-    if any(len(own) > 1 for own in out):
+    if any(len(digits) > 1 for digits in out):
         block = star(_reshape(out, block.out_shape, block.dtype), block)
-    if any(len(own) > 1 for own in wrt):
+    if any(len(digits) > 1 for digits in wrt):
         block = star(block, _reshape(wrt, block.wrt_shape, block.dtype).T)
     return block
 
 
-def _reshape(digits: Sequence[Sequence[Digit]], shape: Shape, dtype: Any) -> Block:
+def _reshape(axes: Digits, shape: Shape, dtype: Any) -> Block:
     """From axes to their digits."""
-    labels = [[Label(digit.size) for digit in own] for own in digits]
-    flat = [label for own in labels for label in own]
+    labels = [[Label(digit.size) for digit in digits] for digits in axes]
+    flat = [label for axis_labels in labels for label in axis_labels]
     term = Term((), tuple(map(Index.of, flat)), numbers(labels))
     return Block([label.size for label in flat], shape, dtype, [term])
 
 
+Forms = Sequence[CarryStructure | None]
+"""The structures of several blocks; None for zero."""
+
+
 def carry_structure_of(block: Block | None) -> CarryStructure | None:
-    """The form of a block; None of a zero one, which has any structure."""
+    """The form of a block; None for zero, which has any structure."""
     if block is None or not block.terms:
         return None
     return CarryStructure(block.out_shape, block.wrt_shape, block.dtype, block_pairs(block))
 
 
+def blocks_of(
+    forms: Forms, arrays: Sequence[Any], patterns: Sequence[Pattern | None] | None = None
+) -> list[Block | None]:
+    """The blocks of arrays, which may be nonzero only where the patterns say."""
+    return [
+        form and form.block(array, may)
+        for form, array, may in zip(forms, arrays, patterns or [None] * len(forms), strict=True)
+    ]
+
+
+def arrays_of(forms: Forms, blocks: Blocks) -> list[Any]:
+    """The arrays of blocks of these forms."""
+    return [form and form.array(block) for form, block in zip(forms, blocks, strict=True)]
+
+
+def abstract_arrays(forms: Forms, *length: int) -> list[Abstract | None]:
+    """The arrays of blocks of these forms as a plan sees them, or of stacked blocks."""
+    return [form and form.abstract(*length) for form in forms]
+
+
 def joined(forms: Iterable[CarryStructure | None]) -> CarryStructure | None:
-    """The structure that all of them have: the deltas that all share."""
+    """The structure that all forms have: the deltas that all share."""
     shared: CarryStructure | None = None
     for form in forms:
         if shared is None:
@@ -255,44 +272,17 @@ def joined(forms: Iterable[CarryStructure | None]) -> CarryStructure | None:
     return shared
 
 
-def lasting(
-    step: Callable[[Sequence[CarryStructure | None]], T],
-    carried: Callable[[T], Sequence[Block | None]],
-    start: Sequence[Block | None],
-) -> tuple[list[CarryStructure | None], T]:
-    """The structures that a loop can carry, from the first step to the last.
-
-    Each step may lose deltas, never find any, so that this ends.
-
-    Args:
-        step: what a step gives from blocks of given structures.
-        carried: what of it is carried to the next step.
-        start: what is carried at the start.
-
-    Returns:
-        The structures, and what a step gives from them.
-    """
-    forms: list[CarryStructure | None] = [carry_structure_of(block) for block in start]
-    while True:
-        shares = step(forms)
-        blocks = carried(shares)
-        grown = [joined(pair) for pair in zip(forms, map(carry_structure_of, blocks), strict=True)]
-        if grown == forms:
-            return forms, shares
-        forms = grown
-
-
-def written_cost(blocks: Iterable[tuple[CarryStructure | None, Block | None]]) -> Cost:
+def written_cost(forms: Forms, blocks: Blocks) -> Cost:
     """What it costs to write blocks as the arrays of their forms."""
     with planning() as cost:
-        for form, block in blocks:
+        for form, block in zip(forms, blocks, strict=True):
             if form is not None and block is not None:
                 form.array(block)
     return cost
 
 
 def may_lose(block: Block) -> bool:
-    """Whether a block has labels in common between outputs and inputs that its form lacks."""
+    """Whether outputs and inputs of a block share labels that are not deltas of its form."""
     kept = places(block_pairs(block))
     return any(
         arrays.numel(tuple(shared)) > kept

@@ -1,8 +1,9 @@
-"""`jax.checkpoint`: the way back starts with the values once more, from what the policy saved."""
+"""`jax.checkpoint`: the way back first computes the values again, from what the policy saved."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -11,28 +12,29 @@ import numpy as np
 from blockjac.algebra.backend import backend
 from blockjac.base import compat
 from blockjac.blocks import Block
-from blockjac.control_flow.body import Blocks, Body, remembered
-from blockjac.control_flow.nested_group import NestedGroup
+from blockjac.control_flow.body import Body, remembered
+from blockjac.control_flow.nested_group import Arrays, NestedGroup
 from blockjac.control_flow.varying_types import barrier
 from blockjac.elimination.evaluate import Point
 from blockjac.elimination.evaluate import evaluate as evaluate_graph
 from blockjac.errors import NoDerivativeError
 from blockjac.graph.graph import Equation
 from blockjac.graph.linearity import RECOMPUTED
+from blockjac.operators.operator import Blocks
 from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Residuals
 
-Arrays = Sequence[Any]
-
 SAVED = ("SaveableType", "Offloadable")
-"""What a policy may answer, beside True, for a value that is to be kept."""
+"""What a policy may answer, besides True, for a value that is to be kept."""
 
 
-def _body_of(equation: Equation, active: Sequence[bool]) -> Body:
+@remembered
+def body_of(equation: Equation, active: Sequence[bool]) -> Body:
+    """The function that is checkpointed."""
     return Body(equation.params["jaxpr"], tuple(active), told=equation.told)
 
 
 def saved_values(body: Body, policy: Any) -> list[int]:
-    """The values that the policy lets keep."""
+    """The values that the policy saves."""
     if policy is None:
         return []
     graph = body.graph
@@ -52,7 +54,7 @@ def _saves(policy: Any, equation: Equation, avals: Sequence[Any]) -> bool:
 def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[list[Any], Any]:
     """The results; the way back keeps the operands and what the policy saves."""
     _check_repeatable(equation)
-    body: Body = remembered(equation, active, _body_of)
+    body = body_of(equation, active)
     point = body.evaluate(inputs)
     saved = saved_values(body, equation.params["policy"])
     back = [list(inputs), [point.values[value] for value in saved]]
@@ -60,7 +62,7 @@ def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tupl
 
 
 def _check_repeatable(equation: Equation) -> None:
-    """Raise where the outside world would see the function run twice."""
+    """Raise an error if the outside world would see the function run twice."""
     effects = compat.io_effects(equation.params["jaxpr"])
     if effects:
         raise NoDerivativeError(
@@ -70,63 +72,51 @@ def _check_repeatable(equation: Equation) -> None:
         )
 
 
-def edges(
-    equation: Equation, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
-) -> list[list[Any]]:
-    """The checkpointed function as an operator."""
-    return RecomputedGroup(equation, inputs, outs, residuals, active).placed()
-
-
 class RecomputedGroup(NestedGroup):
-    """A checkpointed function: its own elimination, at a point that is evaluated once more."""
+    """A checkpointed function: its own elimination, at a point that is evaluated again."""
 
-    def __init__(
-        self,
-        equation: Equation,
-        inputs: Arrays,
-        outs: Arrays,
-        residuals: Any,
-        active: Sequence[bool],
-    ) -> None:
-        super().__init__("checkpoint", outs, inputs, active)
-        self.equation, self.inputs, self.residuals = equation, inputs, residuals
-        self.body: Body = remembered(equation, active, _body_of)
+    title = "checkpoint"
+
+    @cached_property
+    def body(self) -> Body:
+        """The function."""
+        return body_of(self.equation, self.active)
 
     @property
     def can_pull(self) -> bool:
-        """Whether the body's operators can be."""
-        return self.body.reversible
+        """Whether the body's operators can."""
+        return self.body.part.is_reversible
 
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
-        """After the values once more; a barrier keeps the compiler from reusing the first ones."""
-        behind_barrier = backend().select(self._behind_barrier, self._as_they_are)
-        inputs, saved, behind = behind_barrier(list(cotangents))
+        """At values computed again; a barrier keeps the compiler from reusing the first ones."""
+        behind_barrier = backend().select(self._behind_barrier, lambda blocks: ([], [], blocks))
+        inputs, saved, cotangents = behind_barrier(list(cotangents))
         edges = self.body.edges_at(lambda: self._point_again(inputs, saved), self.body.structured)
-        return self.body.pulled(edges, behind)
-
-    def _as_they_are(self, cotangents: Blocks) -> tuple[Arrays, Arrays, Blocks]:
-        """What a plan has in place of what stands behind a barrier."""
-        return [], [], cotangents
+        return self.body.pulled(edges, cotangents)
 
     def _behind_barrier(self, cotangents: Any) -> tuple[Arrays, Arrays, Blocks]:
         """The operands that the user wants a barrier for, the saved values, and the cotangents."""
         inputs, saved = self.residuals.back
         prevent = self.equation.params["prevent_cse"]
-        wanted = prevent if isinstance(prevent, tuple) else (prevent,) * len(inputs)
-        if not any(wanted):
+        if not isinstance(prevent, tuple):
+            prevent = (prevent,) * len(inputs)
+        if not any(prevent):
             return inputs, saved, cotangents
-        chosen = [one for one, own in zip(inputs, wanted, strict=True) if own]
-        arrays, tree = jax.tree.flatten([chosen, saved, cotangents])
+        behind = [array for array, is_behind in zip(inputs, prevent, strict=True) if is_behind]
+        leaves, tree = jax.tree.flatten([behind, saved, cotangents])
         # Constants, as the places in lists are, stay known.
-        passed = iter(barrier([one for one in arrays if not isinstance(one, np.ndarray)]))
-        arrays = [one if isinstance(one, np.ndarray) else next(passed) for one in arrays]
-        chosen, saved, cotangents = jax.tree.unflatten(tree, arrays)
-        behind = iter(chosen)
-        inputs = [next(behind) if own else one for one, own in zip(inputs, wanted, strict=True)]
+        passed = iter(barrier([leaf for leaf in leaves if not isinstance(leaf, np.ndarray)]))
+        leaves = [leaf if isinstance(leaf, np.ndarray) else next(passed) for leaf in leaves]
+        behind, saved, cotangents = jax.tree.unflatten(tree, leaves)
+        operands = iter(behind)
+        inputs = [
+            next(operands) if is_behind else array
+            for array, is_behind in zip(inputs, prevent, strict=True)
+        ]
         return inputs, saved, cotangents
 
     def pushed(self, tangents: Blocks) -> list[Block | None]:
-        """Alongside the values, which need not be computed again for it."""
+        """Alongside the values, which need not be computed again."""
         edges = self.body.edges_at(
             lambda: self.body.restored_ahead(*self.residuals.ahead), self.body.structured
         )
@@ -139,11 +129,9 @@ class RecomputedGroup(NestedGroup):
         return evaluate_graph(body.graph, inputs, body.graph.captured, body.part, known)
 
 
-def reversible(equation: Equation, active: Sequence[bool]) -> bool:
-    """Whether the function is."""
-    body: Body = remembered(equation, active, _body_of)
-    return body.reversible
-
-
 for _name in RECOMPUTED:
-    OPERATOR_RULES[_name] = OperatorRule(evaluate, edges, reversible)
+    OPERATOR_RULES[_name] = OperatorRule(
+        evaluate,
+        RecomputedGroup.rows_of,
+        lambda equation, active: body_of(equation, active).part.is_reversible,
+    )

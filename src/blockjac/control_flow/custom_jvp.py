@@ -1,8 +1,8 @@
-"""Functions with a forward rule of the user that is not known to be linear: `jax.custom_jvp`.
+"""Functions with the user's own forward rule that is not known to be linear: `jax.custom_jvp`.
 
-A rule that is linear in its tangents is inlined when the function is traced, and nothing of it is
-left here. Others run on whole tangents, as in JAX: one that clips them, or that iterates until a
-residual is small. There is a way back only where JAX can transpose what the rule does.
+A rule that is linear in its tangents is inlined when the function is traced, and does not get here.
+Others run on whole tangents, as in JAX: one that clips them, or that iterates until a residual is
+small. They can be pulled back only if JAX can transpose what the rule does.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import jax.numpy as jnp
 from blockjac.algebra.losses import BY_RULE, Unknown
 from blockjac.base import compat
 from blockjac.control_flow.body import remembered
+from blockjac.control_flow.nested_group import Arrays
 from blockjac.graph.graph import Equation
 from blockjac.operators.opaque import CompleteGroup
 from blockjac.rules.fallback import BY_JAX, of_moving
-from blockjac.rules.registry import OPERATOR_RULES, OperatorRule
-
-Arrays = Sequence[Any]
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows
 
 NOT_LINEAR = Unknown(
     "this rule is not seen to be linear in the tangents, and takes each of them whole",
@@ -31,20 +30,20 @@ NOT_LINEAR = Unknown(
 
 
 def evaluate(equation: Equation, inputs: Arrays, active: Sequence[bool]) -> tuple[Arrays, Any]:
-    """The results, and JAX's pullback where there is one.
+    """The results, and JAX's pullback if it exists.
 
-    They are what the rule gives for them, as in JAX: a further derivative is that of this program.
+    The results are those that the rule computes, as in JAX: that program is differentiated further.
     """
     if has_way_back(equation, active):
         return BY_JAX.evaluate(equation, inputs, active)
     function, point = of_moving(equation, inputs, active)
-    still = tuple(compat.zeros(jax.typeof(one)) for one in point)
-    return jax.jvp(function, tuple(point), still, has_aux=True)[2], None
+    zeros = tuple(compat.zeros(jax.typeof(array)) for array in point)
+    return jax.jvp(function, tuple(point), zeros, has_aux=True)[2], None
 
 
 def edges(
     equation: Equation, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
-) -> list[list[Any]]:
+) -> Rows:
     """The rule at this point, as an operator that takes whole tangents."""
     rows = BY_JAX.edges(equation, inputs, outs, residuals, active)
     (group,) = {edge.group for row in rows for edge in row if edge is not None} or (None,)
@@ -69,12 +68,9 @@ def edges(
     ]
 
 
+@remembered
 def has_way_back(equation: Equation, active: Sequence[bool]) -> bool:
     """Whether JAX can transpose the rule: it tries, on shapes alone."""
-    return remembered(equation, active, _has_way_back)
-
-
-def _has_way_back(equation: Equation, active: Sequence[bool]) -> bool:
     called = compat.open_jaxpr(compat.called(equation.params))
     structs = [compat.struct(variable.aval) for variable in called.invars]
 
@@ -85,7 +81,7 @@ def _has_way_back(equation: Equation, active: Sequence[bool]) -> bool:
 
     try:
         jax.eval_shape(pulled, structs)
-    except Exception:  # each primitive that cannot be transposed says so in a way of its own
+    except Exception:  # each primitive that cannot be transposed raises its own error
         return False
     return True
 

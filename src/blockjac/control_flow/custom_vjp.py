@@ -1,9 +1,9 @@
-"""Functions with a backward rule of the user: `jax.custom_vjp`, and what is made of it.
+"""Functions with the user's own backward rule: `jax.custom_vjp`, and what is built on it.
 
-The rule is a program from cotangents to cotangents. Where it is linear, as a derivative is, the
-Jacobian is its transpose and is eliminated by its own edges, so that structure is kept. A rule that
-is not (one that clips gradients, for example), or that has effects (one that prints them), is run
-on each whole cotangent, as JAX does.
+The rule is a program from cotangents to cotangents. If it is linear, as a derivative is, the
+Jacobian is its transpose and is eliminated by its own edges, which keeps structure. A rule that is
+not (one that clips gradients, for example), or that has effects (one that prints them), is run on
+each whole cotangent, as JAX does.
 """
 
 from __future__ import annotations
@@ -17,21 +17,14 @@ import jax.numpy as jnp
 from blockjac.algebra.losses import BY_RULE, Unknown
 from blockjac.base import compat
 from blockjac.blocks import Block
-from blockjac.control_flow.body import Blocks, Body
-from blockjac.control_flow.nested_group import NestedGroup
+from blockjac.control_flow.body import Body
+from blockjac.control_flow.nested_group import Arrays, NestedGroup
 from blockjac.graph.graph import Equation
 from blockjac.graph.linearity import is_inexact, is_linear
 from blockjac.operators.opaque import CompleteGroup
-from blockjac.rules.fallback import (
-    BY_JAX,
-    placed,
-    pulled_back,
-    real_dtype,
-    vertex_shape,
-)
-from blockjac.rules.registry import OPERATOR_RULES, OperatorRule
-
-Arrays = Sequence[Any]
+from blockjac.operators.operator import Blocks, spread, transposed
+from blockjac.rules.fallback import BY_JAX, placed, pulled_back, real_dtype, vertex_shape
+from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows
 
 NOT_LINEAR = Unknown(
     "its backward rule is not seen to be linear in the cotangents, and takes each of them whole",
@@ -42,33 +35,33 @@ NOT_LINEAR = Unknown(
 
 def edges(
     equation: Equation, inputs: Arrays, outs: Arrays, residuals: Any, active: Sequence[bool]
-) -> list[list[Any]]:
+) -> Rows:
     """The backward rule at these residuals, as an operator that is passed backwards."""
     leaves, tree = jax.tree.flatten(residuals)
-    smooth = [out for out in outs if is_inexact(out)]
-    cotangents = [
+    rows = [row for row, out in enumerate(outs) if is_inexact(out)]
+    smooth = [outs[row] for row in rows]
+    zeros = [
         compat.spread_as(jnp.zeros(vertex_shape(out), real_dtype(out.dtype)), out) for out in smooth
     ]
-
-    columns = [place for place, wanted in enumerate(active) if wanted]
-    dtypes = [real_dtype(inputs[place].dtype) for place in columns]
+    columns = [column for column, is_active in enumerate(active) if is_active]
+    dtypes = [real_dtype(inputs[column].dtype) for column in columns]
 
     def rule(*arrays: Any) -> list[Any]:
         pull = jax.tree.unflatten(tree, arrays[: len(leaves)])
         return pulled_back(pull, arrays[len(leaves) :], smooth, dtypes)
 
-    closed = jax.make_jaxpr(rule)(*leaves, *cotangents)
-    chosen = (*(False for _ in leaves), *(True for _ in cotangents))
-    if is_linear(closed, chosen) and not compat.effects(closed):
+    closed = jax.make_jaxpr(rule)(*leaves, *zeros)
+    cotangents = (*(False for _ in leaves), *(True for _ in zeros))
+    if is_linear(closed, cotangents) and not compat.effects(closed):
         told = None if equation.told is None else ()
-        body = Body(closed, chosen, by_value=True, told=told)
-        return RuleGroup(body, leaves, cotangents, outs, inputs, active).placed()
-    rows = [place for place, out in enumerate(outs) if is_inexact(out)]
+        body = Body(closed, cotangents, by_value=True, told=told)
+        group = RuleGroup(equation, inputs, outs, [*leaves, *zeros], active, body)
+        return group.placed()
     group = CompleteGroup(
-        out_shapes=[one.shape for one in cotangents],
-        wrt_shapes=[vertex_shape(inputs[place]) for place in columns],
+        out_shapes=[array.shape for array in zeros],
+        wrt_shapes=[vertex_shape(inputs[column]) for column in columns],
         dtypes=dtypes,
-        out_dtypes=[one.dtype for one in cotangents],
+        out_dtypes=[array.dtype for array in zeros],
         pull=lambda parts: pulled_back(residuals, parts, smooth, dtypes),
         push=None,
         name=equation.primitive.name,
@@ -83,16 +76,15 @@ class RuleGroup(NestedGroup):
 
     def __init__(
         self,
-        body: Body,
-        residuals: Arrays,
-        zeros: Arrays,
-        outs: Arrays,
+        equation: Equation,
         inputs: Arrays,
+        outs: Arrays,
+        residuals: Arrays,
         active: Sequence[bool],
+        body: Body,
     ) -> None:
-        super().__init__("custom_vjp_call", outs, inputs, active)
-        self.body, self.residuals = body, residuals
-        self.zeros = zeros
+        super().__init__(equation, inputs, outs, residuals, active)
+        self.body = body
 
     @property
     def can_push(self) -> bool:
@@ -101,16 +93,11 @@ class RuleGroup(NestedGroup):
 
     def pulled(self, cotangents: Blocks) -> list[Block | None]:
         """`q star J` is the transpose of `bwd star q.T`."""
-        body, given = self.body, [cotangents[row] for row in self.rows]
-        point_edges = body.edges_at(
-            lambda: body.evaluate([*self.residuals, *self.zeros]), body.structured
-        )
-        tangents = [None if block is None else block.T for block in given]
-        found = body.pushed(point_edges, [*(None for _ in self.residuals), *tangents])
-        answers: list[Block | None] = [None] * self._counts[1]
-        for column, block in zip(self.columns, found, strict=True):
-            answers[column] = None if block is None else block.T
-        return answers
+        body = self.body
+        edges = body.edges_at(lambda: body.evaluate(self.residuals), body.structured)
+        tangents = transposed([cotangents[row] for row in self.rows])
+        pushed = body.pushed(edges, [*[None] * (len(self.residuals) - len(tangents)), *tangents])
+        return spread(transposed(pushed), self.columns, self._counts[1])
 
 
 OPERATOR_RULES["custom_vjp_call"] = OperatorRule(BY_JAX.evaluate, edges)

@@ -22,13 +22,13 @@ class Loop:
     """What is static of a scan.
 
     Attributes:
-        body: one step: constants, carry and slices to the next carry and slices.
-        consts: how many constants there are.
-        carry: how many arrays are carried.
-        length: how many steps.
+        body: one step: from constants, carry and slices to the next carry and slices.
+        consts: the number of constants.
+        carry: the number of arrays that are carried.
+        length: the number of steps.
         reverse: whether it runs from the last slice to the first.
         unroll: as in `jax.lax.scan`.
-        told: what is known of its operands; None where structure is not asked for.
+        told: what is known of its operands; None if structure does not matter.
     """
 
     body: Body
@@ -42,13 +42,16 @@ class Loop:
     @cached_property
     def steps(self) -> KnownSteps:
         """What is known at each step."""
-        order = range(self.length)[:: -1 if self.reverse else 1]
-        return KnownSteps(self.body, self.told or (), self.consts, self.carry, order)
+        return KnownSteps(self.body, self.told or (), self.consts, self.carry, self.order(False))
+
+    def order(self, backwards: bool) -> range:
+        """The numbers of the steps, as the loop takes them or from the other end."""
+        return range(self.length)[:: -1 if self.reverse != backwards else 1]
 
     def parted(self, operands: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-        """Constants, carry and slices apart."""
-        one, two = self.consts, self.consts + self.carry
-        return list(operands[:one]), list(operands[one:two]), list(operands[two:])
+        """Constants, carry and slices separately."""
+        first, last = self.consts, self.consts + self.carry
+        return list(operands[:first]), list(operands[first:last]), list(operands[last:])
 
     def run(self, step: Any, init: Any, slices: Any, backwards: bool = False) -> Any:
         """Run another body over the same steps, or over them from the other end."""
@@ -61,30 +64,17 @@ class Loop:
             unroll=self.unroll,
         )
 
-    def carry_dtypes(self) -> list[Any]:
-        """The dtypes of what is carried."""
-        return [self.body.graph.avals[one].dtype for one in self.parted(self.body.graph.inputs)[1]]
 
-
+@remembered
 def loop_of(equation: Equation, active: Sequence[bool]) -> Loop:
     """The loop of an equation; a carry that becomes active on the way is active from the start."""
-    return remembered(equation, active, _loop_of)
-
-
-def _loop_of(equation: Equation, active: Sequence[bool]) -> Loop:
-    params = equation.params
+    params, told = equation.params, equation.told
     consts, carry = compat.scan_counts(params)
-    body = grown_body(params["jaxpr"], active, consts, carry, _told(equation, consts, carry))
+    if told is not None:  # in every step
+        told = (*told[:consts], *[None] * carry, *map(of_slices, told[consts + carry :]))
+    body = grown_body(params["jaxpr"], active, consts, carry, told)
     length, reverse, unroll = (params[name] for name in ("length", "reverse", "unroll"))
     return Loop(body, consts, carry, length, reverse, unroll, equation.told)
-
-
-def _told(equation: Equation, consts: int, carry: int) -> Sequence[Known | None] | None:
-    """What is known of the inputs of every step."""
-    if equation.told is None:
-        return None
-    slices = map(of_slices, equation.told[consts + carry :])
-    return (*equation.told[:consts], *[None] * carry, *slices)
 
 
 def grown_body(
@@ -94,13 +84,13 @@ def grown_body(
     carry: int,
     told: Sequence[Known | None] | None,
 ) -> Body:
-    """A loop's body with all of the carry active that depends on what is active."""
+    """A loop's body with all of the carry active that depends on active inputs."""
     flags = list(active)
     while True:
         body = Body(jaxpr, tuple(flags), told=told, carried=range(consts, consts + carry))
         grown = list(flags)
-        for place in range(carry):
-            grown[consts + place] |= body.moving[place]
+        for number in range(carry):
+            grown[consts + number] |= body.active_results[number]
         if grown == flags:
             return body
         flags = grown

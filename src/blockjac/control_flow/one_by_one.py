@@ -1,8 +1,8 @@
-"""The steps of a loop one by one, each with blocks of the structure that they have just then.
+"""The steps of a loop one by one, each with blocks in the structure that they have just then.
 
-What a loop carries has one shape in every step. A band that grows from step to step is therefore
+The carry of a loop has one shape in every step. A band that grows from step to step is therefore
 carried dense, although after a few steps of a stencil most of it is still zero. Such steps are
-applied one after the other, outside a loop, where that costs far less.
+applied one after the other, outside a loop, if that costs far less.
 """
 
 from __future__ import annotations
@@ -10,64 +10,63 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from blockjac.algebra.backend import planning
 from blockjac.algebra.cost import Cost, OverBudget
 from blockjac.algebra.sums import summed
-from blockjac.blocks import Block, Index, add
-from blockjac.control_flow.body import Blocks
-from blockjac.control_flow.shares import Shares, Swept
+from blockjac.blocks import Block, Index
+from blockjac.control_flow.carry_structure import inserted
+from blockjac.control_flow.shares import BlockShares, Swept
+from blockjac.operators.operator import Blocks, added
 
 SECONDS_A_CONTRACTION = 0.2e-6
-"""What one more contraction in the program counts for, since it has to be compiled."""
+"""The price of one more contraction in the program, since it has to be compiled."""
 
 CONTRACTIONS = 200
-"""After so many a contraction counts twice, after twice as many three times, and so on."""
+"""After this many a contraction counts twice, after twice as many three times, and so on."""
 
 SECONDS_A_NUMBER = 100e-9
-"""What one more number counts for that is carried to the end, where something is done with it."""
+"""The price of one more number that is carried to the end, where something is done with it."""
 
 WORTH = 0.5
-"""The share of the loop's cost that steps one by one may cost, which take longer to compile."""
+"""The share of the loop's cost that single steps may cost, since they take longer to compile."""
 
 FULL = 0.5
-"""Past this share of what a loop carries there is no structure to be kept; a band is expected to
-grow on as it does."""
+"""Past this share of a loop's carry no structure is worth keeping; a band is expected to keep
+growing as it does."""
 
 NUMBERS_AN_EFFORT = 6
-"""So many numbers that are listed at their places take as long to plan as one effort."""
+"""How many numbers that are listed at their places take as long to plan as one effort."""
 
 EFFORT = 20_000
 """The effort of planning that may be spent on the steps of any loop, some tenths of a second."""
 
 EFFORT_A_SECOND = 500_000
-"""And for each second that the loop takes, about as much time as some ten runs of it."""
+"""The effort on top of that for each second of the loop, about the time of ten runs of it."""
 
 MOST_EFFORT = 100_000
-"""No more than that: a second or two."""
+"""The most effort in any case: a second or two."""
 
 EFFORT_A_STEP = 500
-"""What each step takes beside its contractions."""
+"""The effort of each step besides its contractions."""
 
-
-Step = Callable[[int, Blocks], Shares]
-"""What the step of a number gives, from the carried blocks."""
+Step = Callable[[int, Blocks], BlockShares]
+"""The step of a number, from the carried blocks."""
 
 
 def one_by_one(
     step: Step,
     steps: Sequence[int],
     carry: Blocks,
-    heed: Callable[[int, Shares], None] = lambda count, shares: None,
+    check: Callable[[int, BlockShares], None] = lambda count, shares: None,
 ) -> Swept:
     """Apply the steps in turn.
 
     Args:
         step: one of them.
         steps: their numbers, one or more, in the order in which they are applied.
-        carry: what is carried at the start.
-        heed: called after each step with how many there were, and what it gave.
+        carry: the carried blocks at the start.
+        check: called after each step with the count so far, and the step's results.
     """
     totals: Blocks | None = None
     slices: list[Blocks] = []
@@ -75,9 +74,10 @@ def one_by_one(
         shares = step(number, carry)
         carry = shares.carry
         slices.append(shares.slices)
-        totals = shares.summed if totals is None else list(map(_plus, totals, shares.summed))
-        heed(count, shares)
-    kept = [dict(zip(steps, own, strict=True)) for own in zip(*slices, strict=True)]
+        summands = [shares.summed] if totals is None else [totals, shares.summed]
+        totals = [added(blocks) for blocks in zip(*summands, strict=True)]
+        check(count, shares)
+    kept = [dict(zip(steps, blocks, strict=True)) for blocks in zip(*slices, strict=True)]
     return Swept(carry, totals or [], [partial(_stacked, blocks) for blocks in kept])
 
 
@@ -89,15 +89,15 @@ def planned_one_by_one(
     carried: int,
     kept_a_step: int = 0,
 ) -> tuple[Swept, Cost] | None:
-    """What the steps give one by one, and cost; None where a loop is the better way.
+    """The results of the steps one by one, and their cost; None if a loop is better.
 
     Args:
         step: one of them, as a plan sees it.
         steps: their numbers, in the order in which they are applied.
-        carry: what is carried at the start.
-        seconds_a_step: what each costs in a loop.
+        carry: the carried blocks at the start.
+        seconds_a_step: the cost of each in a loop.
         carried: how many numbers a loop carries.
-        kept_a_step: how many numbers of each of its steps stay in the answer.
+        kept_a_step: how many numbers of each step stay in the result.
     """
     if not steps:
         return None
@@ -108,7 +108,8 @@ def planned_one_by_one(
         return None
     before = handled = kept = 0
 
-    def heed(count: int, shares: Shares) -> None:
+    def check(count: int, shares: BlockShares) -> None:
+        """Give up once the steps are expected to fill the carry, or to cost more than a loop."""
         nonlocal before, handled, kept
         numbers = _numbers(shares.carry)
         kept += _numbers(shares.slices) if kept_a_step else 0
@@ -130,7 +131,7 @@ def planned_one_by_one(
 
     try:
         with planning(most) as cost:
-            return one_by_one(step, steps, carry, heed), cost
+            return one_by_one(step, steps, carry, check), cost
     except OverBudget:
         return None
 
@@ -139,32 +140,22 @@ def _numbers(blocks: Blocks) -> int:
     return sum(block.stored for block in blocks if block is not None)
 
 
-def _plus(one: Block | None, other: Block | None) -> Block | None:
-    if one is None or other is None:
-        return one if other is None else other
-    return add(one, other)
-
-
 def _stacked(
-    blocks: dict[int, Block | None], length: int, place: int | None, partner: int | None
+    blocks: dict[int, Block | None], length: int, axis: int | None, partner: int | None
 ) -> Block | None:
     """The blocks of the steps as one, in which the number of the step is one more index."""
-    present = {step: block for step, block in blocks.items() if block is not None}
-    if not present:
+    nonzero = {step: block for step, block in blocks.items() if block is not None}
+    if not nonzero:
         return None
-    any_block = next(iter(present.values()))
+    any_block = next(iter(nonzero.values()))
     terms = [
         replace(
             term,
-            out=_with(term.out, partner, Index(step)),
-            wrt=_with(term.wrt, place, Index(step)),
+            out=inserted(term.out, partner, Index(step)),
+            wrt=inserted(term.wrt, axis, Index(step)),
         )
-        for step, block in present.items()
+        for step, block in nonzero.items()
         for term in block.terms
     ]
-    out_shape = _with(any_block.out_shape, partner, length)
-    return summed(out_shape, _with(any_block.wrt_shape, place, length), any_block.dtype, terms)
-
-
-def _with(values: Sequence[Any], place: int | None, value: Any) -> tuple[Any, ...]:
-    return tuple(values) if place is None else (*values[:place], value, *values[place:])
+    out_shape = inserted(any_block.out_shape, partner, length)
+    return summed(out_shape, inserted(any_block.wrt_shape, axis, length), any_block.dtype, terms)

@@ -14,6 +14,7 @@ from blockjac.algebra.cost import Abstract
 from blockjac.algebra.dense_axes import as_dense_axes
 from blockjac.algebra.star import star
 from blockjac.blocks import Block, Factor, Term
+from blockjac.control_flow.carry_structure import inserted
 from blockjac.terms.block import delta_pairs, rebuilt
 from blockjac.terms.index import Index, Label
 
@@ -23,11 +24,12 @@ class Slices:
     """A block along one input axis.
 
     Attributes:
-        block: the block as it was given.
-        whole: the same; in each of its terms the axis is a label of factors alone.
+        block: the original block.
+        whole: the same block; in each of its terms the axis is a label of factors alone.
         axis: the input axis.
-        partner: the output axis that is the same delta in every term and is cut as well, or None.
-        arrays: of those factors that have the axis, with the axis first.
+        partner: an output axis that is one delta with it in every term, and is cut as well; or
+            None.
+        arrays: those of the factors that have the axis, with the axis first.
     """
 
     block: Block
@@ -38,29 +40,28 @@ class Slices:
 
     def step(self, slices: Sequence[Any]) -> Block:
         """The block of one step, from that step's slice of each of the `arrays`."""
-        given = iter(slices)
+        arrays = iter(slices)
         terms = []
         for term in self.whole.terms:
             label = _label(term, self.axis)
-            factors = tuple(
-                Factor(next(given), _without(factor.labels, label), factor.name)
-                if label in factor.labels
-                else factor
-                for factor in term.factors
-            )
+            factors = []
+            for factor in term.factors:
+                labels = tuple(kept for kept in factor.labels if kept is not label)
+                is_cut = labels != factor.labels
+                factors.append(Factor(next(arrays), labels, factor.name) if is_cut else factor)
             wrt, out = _dropped(term.wrt, self.axis), _dropped(term.out, self.partner)
-            terms.append(replace(term, factors=factors, wrt=wrt, out=out))
+            terms.append(replace(term, factors=tuple(factors), wrt=wrt, out=out))
         out_shape = _dropped(self.whole.out_shape, self.partner)
         wrt_shape = _dropped(self.whole.wrt_shape, self.axis)
         return rebuilt(out_shape, wrt_shape, self.whole.dtype, terms)
 
     def at(self, number: int) -> Block:
-        """The block of the step of that number, in the structure that it has just there."""
+        """The block of the step of a number, in the structure that it has just there."""
         if self.partner is not None:
             return self.step([_entry(array, number) for array in self.arrays])
         shape = _dropped(self.block.wrt_shape, self.axis)
-        others = tuple(Index.of(Label(size)) for size in shape)
-        chosen = Term((), (*others[: self.axis], Index(number), *others[self.axis :]), others)
+        rest = tuple(Index.of(Label(size)) for size in shape)
+        chosen = Term((), inserted(rest, self.axis, Index(number)), rest)
         return star(self.block, Block(self.block.wrt_shape, shape, self.block.dtype, [chosen]))
 
     def any_step(self) -> Block:
@@ -78,7 +79,7 @@ def sliced(block: Block, axis: int, partner: int | None = None) -> Slices:
     """
     terms = list(block.terms)
     if partner is None:
-        terms = [_apart(term, axis, block) for term in terms]
+        terms = [_separate(term, axis, block) for term in terms]
     arrays = [
         _leading(factor, label)
         for term in terms
@@ -101,22 +102,22 @@ def cut_all(
 
 
 def aligned_axis(blocks: Sequence[Block | None], axes: Sequence[int]) -> int | None:
-    """The output axis that in every block is one delta with its axis; None if there is none."""
-    present = [(block, axis) for block, axis in zip(blocks, axes, strict=True) if block is not None]
-    if not present:
-        return None
-    shared = [{i for i, j in delta_pairs(block) if j == axis} for block, axis in present]
-    return min(set.intersection(*shared), default=None)
+    """The output axis that is one delta with the input axis in every block; None if not shared."""
+    shared = [
+        {i for i, j in delta_pairs(block) if j == axis}
+        for block, axis in zip(blocks, axes, strict=True)
+        if block is not None
+    ]
+    return min(set.intersection(*shared), default=None) if shared else None
 
 
-def _apart(term: Term, axis: int, block: Block) -> Term:
+def _separate(term: Term, axis: int, block: Block) -> Term:
     """The term with the axis' label in no other index, and in no lookup."""
-    size = block.wrt_shape[axis]
-    index = term.wrt[axis]
-    others = [one for place, one in enumerate(term.indices) if place != axis + len(term.out)]
+    size, index = block.wrt_shape[axis], term.wrt[axis]
     if size == 1 and index == Index():
         return term
-    if index.is_plain(size) and not any(index.labels[0] in other.labels for other in others):
+    rest = (*term.out, *_dropped(term.wrt, axis))
+    if index.is_plain(size) and not any(index.labels[0] in other.labels for other in rest):
         return term
     return as_dense_axes(term, [axis], block.wrt_shape, block.dtype)
 
@@ -126,23 +127,19 @@ def _label(term: Term, axis: int) -> Label | None:
     return labels[0] if labels else None
 
 
-def _without(labels: Sequence[Label], label: Label | None) -> tuple[Label, ...]:
-    return tuple(one for one in labels if one is not label)
-
-
-def _dropped(values: Sequence[Any], place: int | None) -> tuple[Any, ...]:
-    return tuple(values) if place is None else (*values[:place], *values[place + 1 :])
+def _dropped(values: Sequence[Any], axis: int | None) -> tuple[Any, ...]:
+    """The values of a block's axes without one of them; None for no axis."""
+    return tuple(values) if axis is None else (*values[:axis], *values[axis + 1 :])
 
 
 def _entry(array: Any, number: int) -> Any:
-    """The entry of that number along the first axis."""
+    """The entry of a number along the first axis."""
     return backend().array(
         array.shape[1:], array.dtype, lambda: lax.index_in_dim(array, number, keepdims=False)
     )
 
 
 def _leading(factor: Factor, label: Label | None) -> Any:
-    axis = next(place for place, one in enumerate(factor.labels) if one is label)
-    array = factor.array
+    array, axis = factor.array, factor.labels.index(label)
     shape = (array.shape[axis], *_dropped(array.shape, axis))
     return backend().array(shape, array.dtype, lambda: jnp.moveaxis(array, axis, 0))

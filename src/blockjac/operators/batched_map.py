@@ -1,10 +1,10 @@
 """Blocks through a linear map that is applied and not written down.
 
-The map takes an array to several arrays. Some axes have names: where an axis of what goes in and
-one of what comes out have the same name, the map acts on each of their values apart, as a batched
-Cholesky factorization does on each matrix. There a block keeps the label that it has; on the other
-axes, the *core*, it is made dense, and what then still varies is vmapped. An axis is *uniform* if
-the map does the same on each of its values: there a block that is constant goes through once.
+The map takes an array to several arrays. Some axes have names: where an axis of the input and one
+of an output have the same name, the map acts on each of their values separately, as a batched
+Cholesky factorization does on each matrix. There a block keeps its label; on the other axes, the
+*core*, it is made dense, and the labels that then still vary are vmapped. An axis is *uniform* if
+the map does the same on each of its values: a block that is constant there goes through once.
 """
 
 from __future__ import annotations
@@ -29,56 +29,57 @@ from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label
 from blockjac.terms.term import Term
 
-"""A name or None for each axis of an array."""
-
 
 def through(block: Block, linear: LinearMap) -> list[Block]:
     """`block star linear` for a map of one input: a block for each output.
 
     Args:
-        block: with input axes that are those of what goes into the map.
+        block: its input axes are those of the map's input.
         linear: a map from one array to several.
     """
-    terms: list[list[Term]] = [[] for _ in linear.made.shapes]
+    outputs = linear.outputs
+    terms: list[list[Term]] = [[] for _ in outputs.shapes]
     for term in block.terms:
-        for place, made in enumerate(_term_through(term, block, linear)):
-            if made is not None:
-                terms[place].append(made)
+        for parts, passed in zip(terms, _term_through(term, block, linear), strict=True):
+            if passed is not None:
+                parts.append(passed)
     return [
         summed(block.out_shape, shape, np.dtype(dtype), parts)
-        for shape, dtype, parts in zip(linear.made.shapes, linear.made.dtypes, terms, strict=True)
+        for shape, dtype, parts in zip(outputs.shapes, outputs.dtypes, terms, strict=True)
     ]
 
 
 def _term_through(term: Term, block: Block, linear: LinearMap) -> list[Term | None]:
-    """One term: a pass for the outputs alike in which labels they keep."""
-    kept = _keepable(term, block.wrt_shape, linear.given.names[0])
+    """One term, by a pass for all outputs that keep the same labels."""
+    shapes = linear.outputs.shapes
+    kept = _keepable(term, block.wrt_shape, linear.inputs.names[0])
     constant = _constant(term, term.factors, linear, kept)
     alive = [axis for axis in kept if axis in constant or _is_alive(term, axis, kept)]
     passes: dict[tuple[int, ...], list[int]] = {}
-    for place in range(len(linear.made.shapes)):
-        lacking = tuple(axis for axis in alive if _partner(linear, axis, place) is None)
-        passes.setdefault(lacking, []).append(place)
-    answers: list[Term | None] = [None] * len(linear.made.shapes)
-    for lacking, places in passes.items():
-        own = [axis for axis in kept if axis not in lacking]
+    for output in range(len(shapes)):
+        lacking = tuple(axis for axis in alive if _partner(linear, axis, output) is None)
+        passes.setdefault(lacking, []).append(output)
+    results: list[Term | None] = [None] * len(shapes)
+    for lacking, outputs in passes.items():
+        axes = [axis for axis in kept if axis not in lacking]
         living = {_label(term, axis) for axis in alive if axis not in lacking}
-        made = _pass(term, block, linear.only([0], places), own, living)
-        for place, one in zip(places, made, strict=True):
-            answers[place] = tidy(one, block.out_shape, linear.made.shapes[place])
-    return answers
+        passed = _pass(term, block, linear.only([0], outputs), axes, living)
+        for output, result in zip(outputs, passed, strict=True):
+            results[output] = tidy(result, block.out_shape, shapes[output])
+    return results
 
 
-def _partner(linear: LinearMap, axis: int, place: int) -> int | None:
-    """The axis of an output with the name that an axis of the input has."""
-    return linear.made.axis(place, linear.given.names[0][axis], linear.given.shapes[0][axis])
+def _partner(linear: LinearMap, axis: int, output: int) -> int | None:
+    """The axis of an output with the same name and size as an axis of the input."""
+    inputs = linear.inputs
+    return linear.outputs.axis(output, inputs.names[0][axis], inputs.shapes[0][axis])
 
 
 def _constant(
     term: Term, factors: Sequence[Factor], linear: LinearMap, kept: Sequence[int]
 ) -> list[int]:
     """The kept axes that are uniform and along which none of the factors varies."""
-    (names,), (shape,) = linear.given.names, linear.given.shapes
+    (names,), (shape,) = linear.inputs.names, linear.inputs.shapes
     return [
         axis
         for axis in kept
@@ -94,24 +95,24 @@ def _label(term: Term, axis: int) -> Label:
 
 def _keepable(term: Term, shape: Shape, names: Names) -> list[int]:
     """The named axes on which a term may keep its label: one label, and on no other input axis."""
-    found = []
+    axes = []
     for axis, (index, size, name) in enumerate(zip(term.wrt, shape, names, strict=True)):
         if name is None or index.single is None or not index.within(size):
             continue
         label = index.single[0]
-        plain = index.is_plain(size) or any(label in other.labels for other in term.out)
-        if plain and sum(label in other.labels for other in term.wrt) == 1:
-            found.append(axis)
-    return found
+        is_free = index.is_plain(size) or any(label in out.labels for out in term.out)
+        if is_free and sum(label in wrt.labels for wrt in term.wrt) == 1:
+            axes.append(axis)
+    return axes
 
 
 def _is_alive(term: Term, axis: int, kept: Sequence[int]) -> bool:
-    """Whether the label of a kept axis stands on an output axis, or in a factor left outside."""
+    """Whether the label of a kept axis is on an output axis, or in a factor left outside."""
     label = _label(term, axis)
     if any(label in index.labels for index in term.out):
         return True
-    living = {_label(term, other) for other in kept}
-    targets = {one for index in term.wrt for one in index.labels}
+    living = {_label(term, kept_axis) for kept_axis in kept}
+    targets = {target for index in term.wrt for target in index.labels}
     return any(
         label in factor.labels and _stays_outside(factor, targets, living)
         for factor in term.factors
@@ -121,70 +122,71 @@ def _is_alive(term: Term, axis: int, kept: Sequence[int]) -> bool:
 def _stays_outside(factor: Factor, targets: set[Label], living: set[Label]) -> bool:
     """Whether a factor need not go through the map: it varies along no axis that the map mixes.
 
-    A factor of numbers over labels that go through anyway is multiplied in, for one array less.
+    A factor of numbers over labels that go through anyway is multiplied in, to save an array.
     """
-    met = targets & set(factor.labels)
-    if not met:
+    shared = targets & set(factor.labels)
+    if not shared:
         return True
-    return met <= living and (arrays.is_mask(factor) or len(met) < len(factor.labels))
+    return shared <= living and (arrays.is_mask(factor) or len(shared) < len(factor.labels))
 
 
 def _pass(
     term: Term, block: Block, linear: LinearMap, kept: Sequence[int], living: set[Label]
 ) -> list[Term]:
-    """One term through the map, its labels kept on the given axes and made dense on the others."""
+    """One term through the map: it keeps its labels on some axes and is dense on the others."""
     core = [axis for axis in range(len(term.wrt)) if axis not in kept]
     written = as_dense_axes(term, core, block.wrt_shape, block.dtype) if core else term
-    targets = [label for index in written.wrt for label in index.labels]
-    outside = [one for one in written.factors if _stays_outside(one, set(targets), living)]
-    inside = [one for one in written.factors if one not in outside]
+    targets = {label for index in written.wrt for label in index.labels}
+    outside = [factor for factor in written.factors if _stays_outside(factor, targets, living)]
+    inside = [factor for factor in written.factors if factor not in outside]
     batch = [label for label in arrays.union(inside) if label not in targets]
     single = _constant(written, inside, linear, kept)
-    linear = linear.on_one_value([linear.given.names[0][axis] for axis in single])
-    met = [Index() if axis in single else index for axis, index in enumerate(written.wrt)]
-    values = _spread(inside, batch, met, linear.given)
+    linear = linear.on_one_value([linear.inputs.names[0][axis] for axis in single])
+    entering = [Index() if axis in single else index for axis, index in enumerate(written.wrt)]
+    values = _spread(inside, batch, entering, linear.inputs)
     results = run(linear, [values], arrays.sizes(batch))
-    made = []
-    for place, (array, shape) in enumerate(zip(results, linear.made.shapes, strict=True)):
-        places = [Label(size) for size in shape]
-        wrt = list(map(Index.of, places))
-        factor = Factor(array, (*batch, *places))
+    terms = []
+    for output, (array, shape) in enumerate(zip(results, linear.outputs.shapes, strict=True)):
+        labels = [Label(size) for size in shape]
+        wrt = list(map(Index.of, labels))
+        factor = Factor(array, (*batch, *labels))
         for axis in kept:
-            partner = _partner(linear, axis, place)
-            if partner is not None:
-                wrt[partner] = index = written.wrt[axis]
-                if axis in single:
-                    continue
+            partner = _partner(linear, axis, output)
+            if partner is None:
+                continue
+            wrt[partner] = index = written.wrt[axis]
+            if axis not in single:
                 label, stride = index.strides[0]
-                factor = arrays.restrict(factor, places[partner], label, index.offset, stride)
-        made.append(Term((*outside, factor), written.out, tuple(wrt), written.coefficient))
-    return made
+                factor = arrays.restrict(factor, labels[partner], label, index.offset, stride)
+        terms.append(Term((*outside, factor), written.out, tuple(wrt), written.coefficient))
+    return terms
 
 
 def _spread(
-    factors: Sequence[Factor], batch: Sequence[Label], wrt: Sequence[Index], given: Side
+    factors: Sequence[Factor], batch: Sequence[Label], wrt: Sequence[Index], side: Side
 ) -> Any:
     """The product of factors with the batch axes first and then every axis of the map's input."""
-    (shape,), (dtype,) = given.shapes, given.dtypes
+    (shape,), (dtype,) = side.shapes, side.dtypes
     full = (*arrays.sizes(batch), *shape)
     backend().check_fits([Label(size) for size in full], dtype)
 
     def emit() -> Any:
+        """The product over the labels, then moved where an index says."""
         labels = [*batch, *(label for index in wrt for label in index.labels)]
-        own = (index.labels[0].size if index.labels else 1 for index in wrt)
+        sizes = (index.labels[0].size if index.labels else 1 for index in wrt)
         value = arrays.product(list(factors)) if factors else Factor(jnp.ones((), dtype), ())
         array = jnp.broadcast_to(arrays.aligned(value, labels), arrays.sizes(labels))
-        array = jnp.reshape(array, (*arrays.sizes(batch), *own)).astype(dtype)
+        array = jnp.reshape(array, (*arrays.sizes(batch), *sizes)).astype(dtype)
         for axis, (index, size) in enumerate(zip(wrt, shape, strict=True), len(batch)):
             if not index.is_plain(size):
-                array = _placed(array, axis, index, size)
+                array = _moved(array, axis, index, size)
         return array
 
     return backend().array(full, dtype, emit, **work_of(math.prod(full), dtype))
 
 
-def _placed(array: Any, axis: int, index: Index, size: int) -> Any:
-    """The entries along one axis moved to the places of an affine index, 0 elsewhere."""
+def _moved(array: Any, axis: int, index: Index, size: int) -> Any:
+    """The entries along one axis at the positions of an affine index, 0 elsewhere."""
     label, stride = index.strides[0]
     first = index.offset if stride > 0 else index.offset + stride * (label.size - 1)
     if stride < 0:

@@ -6,38 +6,37 @@ all of them, one variable after the other, as a basis of tangents does:
 
     J star [T1  T2  ...]  =  [J star T1   J star T2  ...]
 
-What goes in keeps its structure: a variable's entries are a range of the axis, and its own axes
-are the digits of the places there, so that an identity stores nothing. Cotangents of several
-results go back through a loop in the same way, transposed.
+What enters keeps its structure: a variable's entries are a range of the axis, and its own axes are
+the digits of the positions there, so an identity stores nothing. Cotangents of several results go
+back through a loop in the same way, transposed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal
 
 from blockjac.algebra.backend import planned, settled
 from blockjac.algebra.cost import Cost
+from blockjac.algebra.losses import at_equation
 from blockjac.algebra.plan_cache import signature_of
 from blockjac.algebra.star import star
 from blockjac.base.promises import is_forwards, is_structure_kept
 from blockjac.base.tracing import is_in_a_step
-from blockjac.operators.compose import pulled_in_one, pulled_through, pushed_in_one, pushed_through
-from blockjac.operators.operator import OperatorGroup, added, transposed
+from blockjac.operators.compose import pulled_through, pushed_through
+from blockjac.operators.operator import Blocks, OperatorGroup, added, transposed
 from blockjac.terms.block import Block
 from blockjac.terms.index import Index, Label, collect
 from blockjac.terms.term import Term
 
-Blocks = Sequence[Block | None]
 Tangents = Mapping[Hashable, Blocks]
-"""By variable, for each operand of an operator a block of it; None for zero."""
+"""By variable, a block for each operand of an operator; None for zero."""
 
-Answers = dict[Hashable, list[Block | None]]
-"""By variable, for each result of an operator a block of it; None for zero."""
-
+Results = dict[Hashable, list[Block | None]]
+"""By variable, a block for each result of an operator; None for zero."""
 
 Act = Callable[[Blocks], list[Block | None]]
 """A linear map of blocks."""
@@ -51,7 +50,7 @@ class _Map:
         group: the operator.
         direction: of the map.
         alone: the map of blocks by one variable.
-        at_once: the same of blocks by several.
+        at_once: the map of blocks by several.
     """
 
     group: OperatorGroup
@@ -60,53 +59,51 @@ class _Map:
     at_once: Act
 
 
-def pushed_together(group: OperatorGroup, tangents: Tangents, wanted: Collection[int]) -> Answers:
-    """`sum over inputs of J star tangent` by each variable.
+def pushed_together(group: OperatorGroup, tangents: Tangents, needed: Collection[int]) -> Results:
+    """`sum over inputs of J star tangent`, by each variable.
 
-    Variables are taken together where that takes less time and no answer loses structure by it.
+    Variables are taken together where that takes less time and no result loses structure by it.
 
     Args:
         group: the operator.
-        tangents: what enters it.
-        wanted: places of the results that matter.
+        tangents: those of its operands.
+        needed: the numbers of the results that matter.
     """
     if not group.can_push:
-        return {one: pushed_through(group, own) for one, own in tangents.items()}
-    forwards = _Map(
-        group, "forwards", partial(pushed_through, group), partial(pushed_in_one, group)
-    )
-    return _together(forwards, tangents, wanted)
+        return {variable: pushed_through(group, blocks) for variable, blocks in tangents.items()}
+    forwards = _Map(group, "forwards", partial(pushed_through, group), group.pushforward)
+    return _together(forwards, tangents, needed)
 
 
-def pulled_together(group: OperatorGroup, cotangents: Tangents, wanted: Collection[int]) -> Answers:
-    """`sum over outputs of cotangent star J` of each result.
+def pulled_together(group: OperatorGroup, cotangents: Tangents, needed: Collection[int]) -> Results:
+    """`sum over outputs of cotangent star J`, of each dependent variable.
 
     Args:
         group: the operator.
-        cotangents: what leaves it, by result.
-        wanted: places of the inputs that matter.
+        cotangents: those of its results.
+        needed: the numbers of the inputs that matter.
     """
     if not group.can_pull:
-        return {one: pulled_through(group, own) for one, own in cotangents.items()}
+        return {variable: pulled_through(group, blocks) for variable, blocks in cotangents.items()}
     backwards = _Map(
         group,
         "backwards",
-        lambda own: transposed(pulled_through(group, transposed(own))),
-        lambda own: transposed(pulled_in_one(group, transposed(own))),
+        lambda blocks: transposed(pulled_through(group, transposed(blocks))),
+        lambda blocks: transposed(group.pullback(transposed(blocks))),
     )
-    tangents = {one: transposed(own) for one, own in cotangents.items()}
-    answers = _together(backwards, tangents, wanted)
-    return {one: transposed(own) for one, own in answers.items()}
+    tangents = {variable: transposed(blocks) for variable, blocks in cotangents.items()}
+    results = _together(backwards, tangents, needed)
+    return {variable: transposed(blocks) for variable, blocks in results.items()}
 
 
-def _together(act: _Map, tangents: Tangents, wanted: Collection[int]) -> Answers:
-    """What a linear map gives by each variable, of which several may be taken together."""
-    found: Answers = {}
-    if act.group.carries and not is_structure_kept():  # such an answer keeps that of each variable
+def _together(act: _Map, tangents: Tangents, needed: Collection[int]) -> Results:
+    """The results of a linear map by each variable, some of which may be taken together."""
+    results: Results = {}
+    if act.group.carries and not is_structure_kept():  # which would keep that of each variable
         for together in _of_one_dtype(tangents):
-            found |= _jointly(act, together, wanted)
+            results |= _jointly(act, together, needed)
     return {
-        variable: found[variable] if variable in found else act.alone(blocks)
+        variable: results[variable] if variable in results else act.alone(blocks)
         for variable, blocks in tangents.items()
     }
 
@@ -121,84 +118,85 @@ def _of_one_dtype(tangents: Tangents) -> list[dict[Hashable, Blocks]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _jointly(act: _Map, tangents: Tangents, wanted: Collection[int]) -> Answers:
-    """The answers by these variables, of which those are taken together that are better so."""
-    key, plans = (act.direction, *_key(tangents, wanted)), act.group.plans
+def _jointly(act: _Map, tangents: Tangents, needed: Collection[int]) -> Results:
+    """The results by these variables, taken together where that is faster."""
+    key, plans = (act.direction, *_key(tangents, needed)), act.group.plans
     if key not in plans:  # the candidates of an order ask the same again
-        plans[key] = _compared(act, tangents, wanted)
-    apart, joint = plans[key]
-    found: Answers = {}
+        plans[key] = _compared(act, tangents, needed)
+    separate, joint = plans[key]
+    results: Results = {}
     if joint is not None:
-        way = partial(_joint, tangents, joint.full, act.at_once)
-        found = settled(way, joint.answers, joint.cost)
-    for variable, one in apart.items():
-        if variable not in found:
-            way = partial(act.alone, tangents[variable])
-            found[variable] = settled(way, list(one.answers), one.cost)
-    return found
+        compute = partial(_joint, act, tangents, joint.full)
+        results = settled(compute, joint.results, joint.cost)
+    for variable, plan in separate.items():
+        if variable not in results:
+            compute = partial(act.alone, tangents[variable])
+            results[variable] = settled(compute, list(plan.results), plan.cost)
+    return results
 
 
-def _key(tangents: Tangents, wanted: Collection[int]) -> tuple[Any, ...]:
+def _key(tangents: Tangents, needed: Collection[int]) -> tuple[Any, ...]:
     """All that a comparison depends on."""
     signatures = tuple(
         (variable, tuple([None if block is None else signature_of(block)[0] for block in blocks]))
         for variable, blocks in tangents.items()
     )
-    return signatures, frozenset(wanted), is_in_a_step(), is_forwards()
+    return signatures, frozenset(needed), is_in_a_step(), is_forwards()
 
 
 def _compared(
-    act: _Map, tangents: Tangents, wanted: Collection[int]
+    act: _Map, tangents: Tangents, needed: Collection[int]
 ) -> tuple[dict[Hashable, _Planned], _Joint | None]:
     """The plans by each variable, and that by several if it takes less time."""
-    apart = {
+    separate = {
         variable: _Planned(*planned(partial(act.alone, blocks)))
         for variable, blocks in tangents.items()
     }
-    full = {variable: one for variable, one in apart.items() if one.is_full(wanted)}
+    full = {variable: plan for variable, plan in separate.items() if plan.is_full(needed)}
     if len(full) < 2:
-        return apart, None
-    answers, cost = planned(partial(_joint, tangents, full, act.at_once))
-    is_better = cost.seconds() < sum(one.cost.seconds() for one in full.values())
-    return apart, _Joint(full, answers, cost) if is_better else None
+        return separate, None
+    joint = _Joint(full, *planned(partial(_joint, act, tangents, full)))
+    is_faster = joint.cost.seconds() < sum(plan.cost.seconds() for plan in full.values())
+    return separate, joint if is_faster else None
 
 
-def _joint(tangents: Tangents, full: Mapping[Hashable, _Planned], at_once: Act) -> Answers:
-    """The answers by some variables, taken together."""
+def _joint(act: _Map, tangents: Tangents, full: Mapping[Hashable, _Planned]) -> Results:
+    """The results by some variables, taken together."""
     space = DirectSum.of({variable: tangents[variable] for variable in full})
-    answers = space.parted(at_once(space.joined(tangents)))
-    return {variable: full[variable].without_zeros(answers[variable]) for variable in full}
+    entering = space.joined(tangents)
+    with at_equation(act.group.equation):
+        leaving = act.at_once(entering)
+    results = space.parted(leaving)
+    return {variable: full[variable].without_zeros(results[variable]) for variable in full}
 
 
 @dataclass(frozen=True)
 class _Joint:
-    """What a plan says of the answers by several variables together, and what they cost."""
+    """The planned results by several variables together, and their cost."""
 
     full: Mapping[Hashable, _Planned]
-    answers: Answers
+    results: Results
     cost: Cost
 
 
 @dataclass(frozen=True)
 class _Planned:
-    """What a plan says of the answers by one variable, and what they cost."""
+    """The planned results by one variable, and their cost."""
 
-    answers: Blocks
+    results: Blocks
     cost: Cost
 
-    def is_full(self, wanted: Collection[int]) -> bool:
-        """Whether each of the answers that matter stores all of its entries, or is zero."""
+    def is_full(self, needed: Collection[int]) -> bool:
+        """Whether each of the results that matter stores all of its entries, or is zero."""
         return all(
             block is None or block.stored >= block.size
-            for place, block in enumerate(self.answers)
-            if place in wanted
+            for number, block in enumerate(self.results)
+            if number in needed
         )
 
-    def without_zeros(self, answers: Blocks) -> list[Block | None]:
-        """Those of other answers that are not zero here."""
-        return [
-            None if own is None else other for own, other in zip(self.answers, answers, strict=True)
-        ]
+    def without_zeros(self, blocks: Blocks) -> list[Block | None]:
+        """The blocks, without those whose results are zero here."""
+        return [result and block for result, block in zip(self.results, blocks, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -213,7 +211,7 @@ class DirectSum:
 
     @staticmethod
     def of(tangents: Tangents) -> DirectSum:
-        """That of the variables of some tangents, each of which has one that is not None."""
+        """That of the variables of some tangents; each variable has one that is not None."""
         return DirectSum(
             {
                 variable: next(block.wrt_shape for block in blocks if block is not None)
@@ -243,27 +241,27 @@ class DirectSum:
         ]
         return [added(blocks) for blocks in zip(*entering, strict=True)]
 
-    def parted(self, answers: Blocks) -> Answers:
-        """The answers by each variable, from those by all of them."""
+    def parted(self, blocks: Blocks) -> Results:
+        """The blocks by each variable, from those by all of them."""
         return {
-            variable: [block and self._part(variable, block) for block in answers]
+            variable: [block and self._part(variable, block) for block in blocks]
             for variable in self.shapes
         }
 
     def _entering(self, variable: Hashable, block: Block) -> Block:
-        """What a block by one variable is by all of them."""
+        """The block by all variables of a block by one of them."""
         return star(star(block, self._digits(variable, block).T), self._range(variable, block).T)
 
     def _part(self, variable: Hashable, block: Block) -> Block:
-        """What a block by all variables is by one of them: first cut out, then over its axes."""
+        """The block by one variable of a block by all: first cut out, then over its axes."""
         return star(star(block, self._range(variable, block)), self._digits(variable, block))
 
     def _range(self, variable: Hashable, block: Block) -> Block:
-        """From a variable's entries in a row to where they stand in the sum."""
+        """From a variable's entries in a row to their positions in the sum."""
         entries = math.prod(self.shapes[variable])
-        own = Label(entries)
-        place = Index.of(own, 1, self.offsets[variable])
-        term = Term((), (place,), (Index.of(own),))
+        label = Label(entries)
+        position = Index.of(label, 1, self.offsets[variable])
+        term = Term((), (position,), (Index.of(label),))
         return Block((self.size,), (entries,), block.dtype, [term])
 
     def _digits(self, variable: Hashable, block: Block) -> Block:
@@ -271,6 +269,6 @@ class DirectSum:
         shape = self.shapes[variable]
         labels = [Label(size) for size in shape]
         weights = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-        place = Index(0, collect(zip(labels, weights, strict=True)))
-        term = Term((), (place,), tuple(map(Index.of, labels)))
+        position = Index(0, collect(zip(labels, weights, strict=True)))
+        term = Term((), (position,), tuple(map(Index.of, labels)))
         return Block((math.prod(shape),), shape, block.dtype, [term])

@@ -1,9 +1,10 @@
-"""An operator that is given by functions of arrays, with names for the axes that they keep."""
+"""An operator defined by functions of arrays, with names for the axes that they keep."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any
 
 from blockjac.algebra.backend import backend
@@ -13,32 +14,31 @@ from blockjac.algebra.term_product import cast_term
 from blockjac.errors import report_lost_structure
 from blockjac.operators.batched_map import through
 from blockjac.operators.joint_map import through_jointly
-from blockjac.operators.linear_map import LinearMap, Side
-from blockjac.operators.operator import OperatorGroup, added, cheapest, present
+from blockjac.operators.linear_map import Arrays, LinearMap, Side
+from blockjac.operators.operator import Blocks, OperatorGroup, added, cheapest, present, transposed
 from blockjac.terms.block import Block, rebuilt
 
-Arrays = Sequence[Any]
 Names = Sequence[Sequence[Hashable]]
 
 
 class MapGroup(OperatorGroup):
-    """An operator by a function of cotangents, or of tangents, or both.
+    """An operator defined by a function of cotangents, or of tangents, or both.
 
     Attributes:
         pull: cotangents of all results (a list of arrays) to cotangents of all inputs; None if only
             `push` exists.
         push: tangents of all inputs to tangents of all results; None if only `pull` exists.
-        row_axes: for each result, a name or None for each axis. The map acts apart on each value of
-            an axis that has the same name in a result and in an input: a delta of that block. An
-            input that lacks a result's name sums over that axis. None if no axis has a name.
+        row_axes: for each result, a name or None for each axis. The map acts separately on each
+            value of an axis with the same name in a result and in an input: a delta of that block.
+            An input that lacks a result's name sums over that axis. None if no axis has a name.
         column_axes: the same for each input.
         uniform: the names of axes along which the map does the same everywhere. There `pull` and
             `push` must take any number of values, so that a constant goes through once.
-        structured: whether all structure that the equation has is in these names; if not, the user
-            is told once that it was lost.
-        place: file and line of the equation, for what the user is told.
-        takes_none: whether `pull` and `push` take None for what is zero, so that no 0 is multiplied
-            by an infinite derivative that nobody asks for.
+        structured: whether these names cover all structure of the equation; if not, the user is
+            warned once that it was lost.
+        place: file and line of the equation, for that warning.
+        takes_none: whether `pull` and `push` take None for zero, so that no 0 is multiplied by an
+            infinite derivative that is not needed.
     """
 
     def __init__(
@@ -70,43 +70,33 @@ class MapGroup(OperatorGroup):
 
     @property
     def can_push(self) -> bool:
-        """Whether there is a function of tangents, and what it needs is known."""
+        """Whether there is a function of tangents, and the operands are known that it needs."""
         return super().can_push and self.push is not None
 
-    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
-        """`sum over outputs of cotangent star J`, for each input; None for no cotangent.
-
-        Args:
-            cotangents: for each output a block with respect to it, all of the same `out_shape`.
-        """
-        given = present(cotangents)
-        if not given:
+    def pullback(self, cotangents: Blocks) -> list[Block | None]:
+        """`sum over outputs of cotangent star J`, for each input; None for no cotangent."""
+        nonzero = present(cotangents)
+        if not nonzero:
             return [None] * len(self.wrt_shapes)
-        self._tell_of(given)
+        self._report(nonzero)
         if not self.can_pull:
-            return self.pull_by_blocks(given)
-        if self._is_wide(given):
-            return cheapest(lambda: self._pull_applied(given), lambda: self.pull_by_blocks(given))
-        return self._pull_applied(given)
+            return self.pull_by_blocks(nonzero)
+        apply = partial(self._pull_applied, nonzero)
+        if self._is_wide(nonzero):
+            return cheapest(apply, partial(self.pull_by_blocks, nonzero))
+        return apply()
 
-    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
-        """`sum over inputs of J star tangent`, for each output; None for no tangent.
-
-        Args:
-            tangents: for each input a block of it, all of the same `wrt_shape`.
-        """
-        given = present(tangents)
-        if not given:
+    def pushforward(self, tangents: Blocks) -> list[Block | None]:
+        """`sum over inputs of J star tangent`, for each output; None for no tangent."""
+        nonzero = present(tangents)
+        if not nonzero:
             return [None] * len(self.out_shapes)
         if not self.can_push:
-            self._tell_of(given)
-            return self.push_by_blocks(given)
-        flipped = [None if block is None else block.T for block in tangents]
-        dtype = next(iter(given.values())).dtype
-        return [
-            None if answer is None else _typed(answer.T, dtype)
-            for answer in self._transposed().pullback(flipped)
-        ]
+            self._report(nonzero)
+            return self.push_by_blocks(nonzero)
+        dtype = next(iter(nonzero.values())).dtype
+        pulled = self._transposed().pullback(transposed(tangents))
+        return [None if block is None else _typed(block.T, dtype) for block in pulled]
 
     def written(self, row: int, column: int) -> Block:
         """One of the blocks, by whichever direction is narrower."""
@@ -114,56 +104,54 @@ class MapGroup(OperatorGroup):
         pulls = results.core(row, inputs, column)
         pushes = inputs.core(column, results, row)
         if not self.can_push or (self.can_pull and pulls <= pushes):
-            rows = Block.identity(self.out_shapes[row], self.out_dtypes[row])
-            return through(rows, self._backward().only([row], [column]))[0]
-        columns = Block.identity(self.wrt_shapes[column], self.dtypes[column])
-        return _typed(
-            through(columns, self._forward().only([column], [row]))[0].T, self.dtypes[column]
-        )
+            identity = Block.identity(self.out_shapes[row], self.out_dtypes[row])
+            return through(identity, self._backward().only([row], [column]))[0]
+        dtype = self.dtypes[column]
+        identity = Block.identity(self.wrt_shapes[column], dtype)
+        return _typed(through(identity, self._forward().only([column], [row]))[0].T, dtype)
 
-    def _tell_of(self, given: dict[int, Block]) -> None:
-        """Tell of the structure that is lost where more than one number is differentiated."""
-        block = next(iter(given.values()))
+    def _report(self, blocks: dict[int, Block]) -> None:
+        """Report the structure that is lost if more than one number is differentiated."""
+        block = next(iter(blocks.values()))
         if block.out_shape and block.wrt_shape and not self.structured:
             backend().perform(report_lost_structure, self.name, self.place)
         if self.unknown is not None and is_following():
-            for one in given.values():
-                if several(one.out_shape) and several(one.wrt_shape) and not is_full(one):
+            for block in blocks.values():
+                if several(block.out_shape) and several(block.wrt_shape) and not is_full(block):
                     self.note_unknown()
 
-    def _is_wide(self, given: dict[int, Block]) -> bool:
-        """Whether more is asked for than a block has rows or columns that differ in structure."""
+    def _is_wide(self, cotangents: dict[int, Block]) -> bool:
+        """Whether a cotangent has more rows than a block has that differ in structure."""
         results, inputs = self._results(), self._inputs()
         narrowest = min(
             min(results.core(row, inputs, column), inputs.core(column, results, row))
-            for row in given
+            for row in cotangents
             for column in range(len(self.wrt_shapes))
         )
-        return any(math.prod(block.out_shape) > narrowest for block in given.values())
+        return any(math.prod(block.out_shape) > narrowest for block in cotangents.values())
 
-    def _pull_applied(self, given: dict[int, Block]) -> list[Block | None]:
+    def _pull_applied(self, cotangents: dict[int, Block]) -> list[Block | None]:
         """By passes of the map: one for all outputs, or one for each term if that is cheaper."""
-        if len(given) == 1 and len(next(iter(given.values())).terms) == 1:
-            return self._pull_separately(given)
-        if not next(iter(given.values())).out_shape:
-            return self._pull_jointly(given)
-        return cheapest(lambda: self._pull_jointly(given), lambda: self._pull_separately(given))
+        jointly = partial(self._pull_jointly, cotangents)
+        separately = partial(self._pull_separately, cotangents)
+        first = next(iter(cotangents.values()))
+        if len(cotangents) == 1 and len(first.terms) == 1:
+            return separately()
+        return cheapest(jointly, separately) if first.out_shape else jointly()
 
-    def _pull_separately(self, given: dict[int, Block]) -> list[Block | None]:
-        columns = range(len(self.wrt_shapes))
-        answers = [
-            through(block, self._backward().only([row], columns)) for row, block in given.items()
-        ]
-        return [added([answer[column] for answer in answers]) for column in columns]
+    def _pull_separately(self, cotangents: dict[int, Block]) -> list[Block | None]:
+        linear, columns = self._backward(), range(len(self.wrt_shapes))
+        shares = [through(block, linear.only([row], columns)) for row, block in cotangents.items()]
+        return [added(blocks) for blocks in zip(*shares, strict=True)]
 
-    def _pull_jointly(self, given: dict[int, Block]) -> list[Block | None]:
-        columns = range(len(self.wrt_shapes))
-        return [*through_jointly([*given.values()], self._backward().only([*given], columns))]
+    def _pull_jointly(self, cotangents: dict[int, Block]) -> list[Block | None]:
+        linear = self._backward().only([*cotangents], range(len(self.wrt_shapes)))
+        return [*through_jointly([*cotangents.values()], linear)]
 
     def _transposed(self) -> MapGroup:
         """The transposed Jacobian: outputs and inputs change places."""
-        # Not one of a subclass, whose own passes are for its own outputs and inputs.
-        transposed = MapGroup(
+        # A `MapGroup` even for a subclass, whose own passes are for its own outputs and inputs.
+        flipped = MapGroup(
             self.wrt_shapes,
             self.out_shapes,
             self.out_dtypes,
@@ -179,10 +167,10 @@ class MapGroup(OperatorGroup):
             self.takes_none,
             self.unknown,
         ).changed(equation=self.equation, whole=self.whole)
-        transposed._blocks.update(
+        flipped._blocks.update(
             {(column, row): block.T for (row, column), block in self._blocks.items()}
         )
-        return transposed
+        return flipped
 
     def _results(self) -> Side:
         return _side(self.out_shapes, self.out_dtypes, self.row_axes)

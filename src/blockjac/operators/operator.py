@@ -1,9 +1,9 @@
 """Linear operators: elemental Jacobians that are better applied than written down.
 
-An `OperatorGroup` stands for all blocks of one equation at once, since one backward (or forward)
-pass gives them together; an `Operator` is one of them and what an edge of the graph holds. Where
-the equation acts on each value of an axis apart, as linear algebra does on each matrix of a batch,
-the group names that axis, and blocks that pass through keep what they have there: `batched_map`.
+An `OperatorGroup` represents all blocks of one equation, since one backward (or forward) pass gives
+them together; an `Operator` is one of these blocks, the value of an edge of the graph. Where the
+equation acts on each value of an axis separately, as linear algebra does on each matrix of a batch,
+the group names that axis, and blocks that pass through keep their structure there: `batched_map`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from blockjac.algebra.place_counts import several
 from blockjac.algebra.star import star
 from blockjac.terms.block import Block
 
+Blocks = Sequence[Block | None]
+"""A block for each operand or result; None for zero."""
+
 
 class _Frozen(ABCMeta):
-    """Instances are assigned to in `__init__` alone; a change afterwards makes a copy."""
+    """Attributes are set in `__init__` only; a later change makes a copy."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         instance = super().__call__(*args, **kwargs)
@@ -34,25 +37,22 @@ class _Frozen(ABCMeta):
 class OperatorGroup(metaclass=_Frozen):
     """The Jacobian of one equation as a linear map, applied and never written down.
 
-    Frozen. What an operator can do are its methods: `pullback` where `can_pull`, `pushforward`
-    where `can_push`, and `block` always.
+    Frozen. Call `pullback` if `can_pull`, `pushforward` if `can_push`, and `block` always.
 
     Attributes:
         out_shapes: shapes of the results.
         wrt_shapes: shapes of the inputs.
         dtypes: dtypes of the inputs.
         out_dtypes: dtypes of the results.
-        name: what it is, for explanations.
-        unknown: why nothing is known of the structure that the equation has, or only a part; None
-            where all of it is.
-        equation: the equation of the graph, where losses of structure are looked for.
-        plans: what was found out about blocks of given structures that go through, see
-            `direct_sum`.
-        whole: whether each row (or column) of what goes in has to go in as it is, zeros too.
-        carries: whether the map is a program of its own, through which a block passes in one form
-            in which all but deltas is dense.
-        edge_by_edge: whether its one edge is eliminated as a block is, in the order that was asked
-            for: what passes through keeps its structure, so that nothing is gained the other way.
+        name: shown in explanations.
+        unknown: why the equation's structure is not known, or only in part; None if all of it is.
+        equation: the equation of the graph, to which losses of structure are assigned.
+        plans: comparisons made for blocks of given structures, see `direct_sum`.
+        whole: whether each row (or column) must enter complete, zeros included.
+        carries: whether the map is a program of its own, through which a block passes in one form,
+            dense but for deltas.
+        edge_by_edge: whether its only edge is eliminated as a block is, in the requested order:
+            what passes through keeps its structure, so the other direction gains nothing.
     """
 
     whole: bool = False
@@ -82,7 +82,7 @@ class OperatorGroup(metaclass=_Frozen):
         super().__setattr__(name, value)
 
     def changed(self, **fields: Any) -> Self:
-        """A copy with other values of some attributes; nothing is written down of it yet."""
+        """A copy with some attributes replaced; none of its blocks is written down yet."""
         changed = copy.copy(self)
         vars(changed).update(fields, plans={}, _blocks={})
         return changed
@@ -94,16 +94,16 @@ class OperatorGroup(metaclass=_Frozen):
 
     @property
     def can_push(self) -> bool:
-        """Whether tangents can be pushed forward: not where operands are not known any more."""
+        """Whether tangents can be pushed forward: not if the operands have not been kept."""
         return not self.is_backwards_only
 
     @property
     def held(self) -> Any:
-        """The arrays that a rule has made this of, as a pytree; a pass keeps its own."""
+        """The arrays that a rule made this operator of, as a pytree; () if a pass keeps them."""
         return ()
 
     @abstractmethod
-    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
+    def pullback(self, cotangents: Blocks) -> list[Block | None]:
         """`sum over outputs of cotangent star J`, for each input; None for no cotangent.
 
         Args:
@@ -111,7 +111,7 @@ class OperatorGroup(metaclass=_Frozen):
         """
 
     @abstractmethod
-    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
+    def pushforward(self, tangents: Blocks) -> list[Block | None]:
         """`sum over inputs of J star tangent`, for each output; None for no tangent.
 
         Args:
@@ -130,24 +130,24 @@ class OperatorGroup(metaclass=_Frozen):
         return known[row, column]
 
     def without_zeros(self, place: int, may: Any) -> OperatorGroup:
-        """The operator where what multiplies an operand is known to be zero; no use here.
+        """The operator given where the other factor of a product is zero; here unchanged.
 
         Args:
-            place: of the operand that is differentiated.
-            may: where the other one may hold another number than zero.
+            place: the position of the operand that is differentiated.
+            may: where the other one may be nonzero.
         """
         del place, may
         return self
 
     def edges(self) -> list[list[Operator]]:
-        """One operator for each output and input."""
+        """An operator for each output and input."""
         return [
             [Operator(self, row, column) for column in range(len(self.wrt_shapes))]
             for row in range(len(self.out_shapes))
         ]
 
     def note_unknown(self) -> None:
-        """Note the loss of this equation's own structure, if it may have had any."""
+        """Note that this equation's own structure is lost, if it may have had any."""
         core = max(
             (
                 math.prod(out) * math.prod(wrt)
@@ -160,17 +160,17 @@ class OperatorGroup(metaclass=_Frozen):
         if self.unknown is not None and core:
             note(self.unknown.reason, self.unknown.advice, core, None, self.name)
 
-    def pull_by_blocks(self, given: dict[int, Block]) -> list[Block | None]:
-        """The pullback by blocks that are written out."""
+    def pull_by_blocks(self, cotangents: dict[int, Block]) -> list[Block | None]:
+        """The pullback, by blocks that are written out."""
         return [
-            added([star(block, self.block(row, column)) for row, block in given.items()])
+            added([star(block, self.block(row, column)) for row, block in cotangents.items()])
             for column in range(len(self.wrt_shapes))
         ]
 
-    def push_by_blocks(self, given: dict[int, Block]) -> list[Block | None]:
-        """The pushforward by blocks that are written out."""
+    def push_by_blocks(self, tangents: dict[int, Block]) -> list[Block | None]:
+        """The pushforward, by blocks that are written out."""
         return [
-            added([star(self.block(row, column), block) for column, block in given.items()])
+            added([star(self.block(row, column), block) for column, block in tangents.items()])
             for row in range(len(self.out_shapes))
         ]
 
@@ -201,24 +201,32 @@ class Operator:
 Edge = Block | Operator
 
 
-def transposed(blocks: Sequence[Block | None]) -> list[Block | None]:
-    """The transpose of each block that is there."""
+def transposed(blocks: Blocks) -> list[Block | None]:
+    """The transpose of each block."""
     return [None if block is None else block.T for block in blocks]
 
 
-def present(blocks: Sequence[Block | None]) -> dict[int, Block]:
-    """The blocks that are given and not zero, by their places."""
-    return {place: block for place, block in enumerate(blocks) if block is not None and block.terms}
+def present(blocks: Blocks) -> dict[int, Block]:
+    """The blocks that are not zero, by position."""
+    return {n: block for n, block in enumerate(blocks) if block is not None and block.terms}
+
+
+def spread(blocks: Blocks, positions: Sequence[int], count: int) -> list[Block | None]:
+    """A list of `count` blocks: those given at their positions, None elsewhere."""
+    full: list[Block | None] = [None] * count
+    for position, block in zip(positions, blocks, strict=True):
+        full[position] = block
+    return full
 
 
 def cheapest(*ways: Callable[[], list[Block | None]]) -> list[Block | None]:
-    """What the way gives whose plan takes the least time; the first of equals."""
+    """The result of whichever computation is planned to be fastest; the first of equals."""
     plans = [(way, *planned(way)) for way in ways]
     return settled(*min(plans, key=lambda plan: plan[2].seconds()))
 
 
-def added(blocks: Sequence[Block | None]) -> Block | None:
-    """The sum of the blocks that are there; None if none is."""
+def added(blocks: Blocks) -> Block | None:
+    """The sum of the blocks; None if all of them are zero."""
     total: Block | None = None
     for block in blocks:
         if block is not None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blockjac.operators.opaque import CompleteGroup
-from blockjac.operators.operator import OperatorGroup, added
+from blockjac.operators.operator import Blocks, OperatorGroup, added, spread
 from blockjac.terms.block import Block
 
 
 class RepeatedGroup(OperatorGroup):
-    """An operator some of whose operands are one variable: their columns are added up.
+    """An operator some of whose operands are one variable: their columns are added.
 
     Attributes:
         inner: the operator by operand.
-        members: for each column the columns of `inner` that it stands for.
+        members: for each variable, its columns of `inner`.
     """
 
     def __init__(self, inner: OperatorGroup, members: Sequence[Sequence[int]]) -> None:
@@ -32,20 +32,20 @@ class RepeatedGroup(OperatorGroup):
 
     @property
     def can_pull(self) -> bool:
-        """As the operator by operand."""
+        """Whether the operator by operand can."""
         return self.inner.can_pull
 
     @property
     def can_push(self) -> bool:
-        """As the operator by operand."""
+        """Whether the operator by operand can."""
         return self.inner.can_push
 
-    def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
+    def pullback(self, cotangents: Blocks) -> list[Block | None]:
         """`sum over outputs of cotangent star J`, for each variable."""
-        found = self.inner.pullback(cotangents)
-        return [added([found[column] for column in columns]) for columns in self.members]
+        shares = self.inner.pullback(cotangents)
+        return [added([shares[column] for column in columns]) for columns in self.members]
 
-    def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
+    def pushforward(self, tangents: Blocks) -> list[Block | None]:
         """`sum over variables of J star tangent`, for each output."""
         full: list[Block | None] = [None] * len(self.inner.wrt_shapes)
         for columns, tangent in zip(self.members, tangents, strict=True):
@@ -55,12 +55,11 @@ class RepeatedGroup(OperatorGroup):
 
     def written(self, row: int, column: int) -> Block:
         """The sum of the operands' blocks."""
-        if isinstance(self.inner, CompleteGroup) and self.can_push:  # both at once
-            tangents: list[Block | None] = [None] * len(self.members)
-            tangents[column] = Block.identity(self.wrt_shapes[column], self.dtypes[column])
-            whole = self.pushforward(tangents)[row]
-            if whole is not None:
-                return whole
-        total = added([self.inner.block(row, one) for one in self.members[column]])
+        total: Block | None = None
+        if isinstance(self.inner, CompleteGroup) and self.can_push:  # all operands at once
+            identity = Block.identity(self.wrt_shapes[column], self.dtypes[column])
+            total = self.pushforward(spread([identity], [column], len(self.members)))[row]
+        if total is None:
+            total = added([self.inner.block(row, operand) for operand in self.members[column]])
         shape = self.out_shapes[row], self.wrt_shapes[column]
         return Block.zeros(*shape, self.dtypes[column]) if total is None else total

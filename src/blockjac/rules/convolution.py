@@ -116,7 +116,7 @@ class OneOperand(MapGroup):
         """By XLA's convolution: in a plan, this many operations for each number that it gives."""
         answer = through(block, linear)[0]
         entries = sum(term.factors[-1].numel for term in answer.terms)
-        made = max(math.prod(linear.made.shapes[0]), 1)
+        made = max(math.prod(linear.outputs.shapes[0]), 1)
         backend().charge(self.convolution.operations * entries // made, 0)
         return answer
 
