@@ -66,7 +66,7 @@ REVISED = (
 """Folders whose English has been revised; the list grows."""
 
 BANNED = {
-    r"\b(is|are) no [a-z]+\b(?! longer| more)": "is not a ...",
+    r"\b(is|are) no (?!longer|more)[a-z]+\b": "is not a ...",
     r"\bone an? [a-z]+": "one per ...",
     r"\bwhat (stands|leads|comes)\b": "a noun that says what",
     r"\bso many\b": "this many",
