@@ -77,11 +77,6 @@ def current() -> Any:
         devices = cast("list[Any]", jax.local_devices(backend=chosen))
         return devices[0]
     return chosen
-    return (
-        cast("list[Any]", jax.local_devices(backend=chosen))[0]
-        if isinstance(chosen, str)
-        else chosen
-    )
 
 
 def kind(device: Any = None) -> str:

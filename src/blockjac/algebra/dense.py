@@ -17,6 +17,7 @@ from blockjac.algebra.dense_axes import unpaired
 from blockjac.algebra.distinct import are_distinct
 from blockjac.algebra.entries import pieces, places, values
 from blockjac.algebra.index_equations import Contradiction, IndexEquations
+from blockjac.algebra.index_solution import solve
 from blockjac.algebra.materialize import LARGEST_POSITION, materialize
 from blockjac.algebra.pieces import joined, joint_axis
 from blockjac.algebra.placed import parted
@@ -159,7 +160,7 @@ def along(block: Block, pairs: Sequence[tuple[int, int]]) -> Block:
             term.coefficient,
         )
         try:
-            system.solve([(term.out[i], term.wrt[j], block.out_shape[i]) for i, j in pairs])
+            solve(system, [(term.out[i], term.wrt[j], block.out_shape[i]) for i, j in pairs])
         except Contradiction:
             continue
         terms.append(system.term(len(term.out)))

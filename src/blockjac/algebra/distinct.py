@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from blockjac.algebra.backend import planning
 from blockjac.algebra.entries import Grid
 from blockjac.algebra.index_equations import Contradiction, IndexEquations
+from blockjac.algebra.index_solution import solve
 from blockjac.terms.block import Block
 from blockjac.terms.index import Label
 from blockjac.terms.term import Term
@@ -64,7 +65,7 @@ def are_disjoint(first: Term, second: Term, block: Block) -> bool:
     ]
     try:
         with planning():
-            IndexEquations([], [], (), [*first.labels, *second.labels], 1).solve(equations)
+            solve(IndexEquations([], [], (), [*first.labels, *second.labels], 1), equations)
     except Contradiction:
         return True
     return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from blockjac.algebra import arrays
 from blockjac.algebra.arrays import is_known_mask
 from blockjac.algebra.backend import backend
 from blockjac.algebra.index_arrays import index_values
+from blockjac.algebra.listed_places import each_once, full_axes, joint_places
 from blockjac.terms.block import Block, delta_pairs
 from blockjac.terms.index import Index, Label, Lookup
 from blockjac.terms.known_indices import index_along, is_known, known_entries, known_values
@@ -113,19 +113,19 @@ def listing(block: Block) -> Listing | None:
         [_flat(term, labels, rest, sizes) for term, labels in zip(block.terms, own, strict=True)]
     )
     inside = flat >= 0
-    places, inverse = _each_once(flat[inside], math.prod(sizes))
+    places, inverse = each_once(flat[inside], math.prod(sizes))
     if not len(places):
         return None
-    full = _full_axes(places, sizes)
+    full = full_axes(places, sizes)
     outer = [axis for axis in range(len(rest)) if axis not in full]
     coordinates = np.unravel_index(places, sizes) if sizes else ()
     label, inner, positions = Label(len(places)), (), np.full(len(flat), len(places), np.int64)
     is_permutation = bool(inside.all()) and len(places) == len(flat) and not full
     if full:
         outer_sizes = [sizes[axis] for axis in outer]
-        lines, line = np.unique(_joint(coordinates, sizes, outer), return_inverse=True)
+        lines, line = np.unique(joint_places(coordinates, sizes, outer), return_inverse=True)
         inner_sizes = [sizes[axis] for axis in full]
-        within = _joint(coordinates, sizes, full)
+        within = joint_places(coordinates, sizes, full)
         width = math.prod(inner_sizes)
         positions[:] = len(lines) * width
         positions[inside] = (line * width + within)[inverse]
@@ -260,55 +260,3 @@ def _flat(
     if inside is not None:
         total = np.where(inside, total, -1)
     return np.broadcast_to(total, shape).ravel()
-
-
-TABLE = 64
-"""Up to this many times the numbers, a table is faster than sorting."""
-
-
-def _each_once(numbers: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct numbers in order, and for each number its position among them.
-
-    Args:
-        numbers: non-negative integers.
-        limit: an exclusive upper bound of the numbers.
-    """
-    if limit > TABLE * len(numbers):
-        return np.unique(numbers, return_inverse=True)
-    is_there = np.zeros(limit, bool)
-    is_there[numbers] = True
-    distinct = np.flatnonzero(is_there)
-    position = np.empty(limit, np.int64)
-    position[distinct] = np.arange(len(distinct))
-    return distinct, position[numbers]
-
-
-def _full_axes(places: np.ndarray, sizes: Sequence[int]) -> list[int]:
-    """The axes to store in full, which are full wherever they have entries, for fewest numbers."""
-    axes = [axis for axis, size in enumerate(sizes) if size > 1]
-    best = len(places) * (1 + len(axes))
-    choice: list[int] = []
-    if len(axes) > 6:
-        return choice
-    coordinates = np.unravel_index(places, sizes) if sizes else ()
-    for count in range(1, len(axes) + 1):
-        for full in itertools.combinations(axes, count):
-            width = math.prod(sizes[axis] for axis in full)
-            if len(places) % width:
-                continue
-            outer = [axis for axis in range(len(sizes)) if axis not in full]
-            lines = len(np.unique(_joint(coordinates, sizes, outer)))
-            cost = lines * (width + len(axes) - count)
-            if lines * width == len(places) and cost < best:
-                best, choice = cost, list(full)
-    return choice
-
-
-def _joint(
-    coordinates: Sequence[np.ndarray], sizes: Sequence[int], chosen: Sequence[int]
-) -> np.ndarray:
-    """The positions on the chosen axes as one number."""
-    total = np.zeros_like(coordinates[0])
-    for axis in chosen:
-        total = total * sizes[axis] + coordinates[axis]
-    return total

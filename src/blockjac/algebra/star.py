@@ -13,6 +13,7 @@ from blockjac.algebra.at_once import at_once
 from blockjac.algebra.backend import backend
 from blockjac.algebra.dense_axes import unpaired
 from blockjac.algebra.index_equations import Contradiction, IndexEquations
+from blockjac.algebra.index_solution import solve
 from blockjac.algebra.sums import summed
 from blockjac.algebra.term_product import cast_term, star_terms, straight
 from blockjac.algebra.tidy import tidy
@@ -140,7 +141,7 @@ def chain_along(blocks: Sequence[Block], pairs: Sequence[tuple[int, int]]) -> Bl
         ]
         tied = [(out[i], wrt[j], first.out_shape[i]) for i, j in pairs]
         try:
-            equations.solve([*meetings, *tied])
+            solve(equations, [*meetings, *tied])
         except Contradiction:
             continue
         term = tidy(equations.term(len(out)), first.out_shape, wrt_shape)

@@ -17,7 +17,9 @@ from blockjac.algebra.dense_axes import (
     window_size,
     with_one_window,
 )
-from blockjac.algebra.index_equations import Contradiction, IndexEquations, follows_digit
+from blockjac.algebra.index_digits import follows_digit
+from blockjac.algebra.index_equations import Contradiction, IndexEquations
+from blockjac.algebra.index_solution import solve
 from blockjac.algebra.losses import is_following, note_excess
 from blockjac.algebra.place_counts import term_places
 from blockjac.algebra.tidy import tidy
@@ -98,7 +100,7 @@ def star_terms(
     )
     along = [(left.out[i], right.wrt[j], left_block.out_shape[i]) for i, j in pairs]
     try:
-        equations.solve([*zip(left.wrt, right.out, left_block.wrt_shape, strict=True), *along])
+        solve(equations, [*zip(left.wrt, right.out, left_block.wrt_shape, strict=True), *along])
     except Contradiction:
         return None
     term = equations.term(len(left.out))

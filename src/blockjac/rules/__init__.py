@@ -14,6 +14,7 @@ from blockjac.rules import (
     cumulative,
     dot_general,
     dynamic_slices,
+    eigh,
     elementwise_table,
     gather_scatter,
     linalg,
@@ -21,7 +22,7 @@ from blockjac.rules import (
     reductions,
     reshape,
     sorting,
-    spectral,
+    svd,
     windows,
 )
 from blockjac.rules.building import labels_of, made, over, plain, scaling
@@ -59,6 +60,7 @@ __all__ = [
     "define",
     "dot_general",
     "dynamic_slices",
+    "eigh",
     "elementwise",
     "elementwise_table",
     "gather_scatter",
@@ -74,7 +76,7 @@ __all__ = [
     "rule",
     "scaling",
     "sorting",
-    "spectral",
+    "svd",
     "windows",
     "zero",
 ]

@@ -218,6 +218,7 @@ def _linear(*edges: Callable[[Equation, Any, Any], Any]) -> OperatorRule:
         residuals: Any,
         active: Sequence[bool],
     ) -> Rows:
+        """One row: the edge of each active operand."""
         del residuals
         return [
             [

@@ -67,6 +67,7 @@ def complexified(block: Block) -> Block:
 
 
 def _realified_term(term: Term, dtype: Any) -> Term:
+    """A term by real and imaginary parts, a new axis of size 2 in front of each side."""
     row, column = Label(2), Label(2)
     if not is_complex_term(term):
         return replace(term, out=(Index.of(row), *term.out), wrt=(Index.of(row), *term.wrt))

@@ -78,6 +78,7 @@ class WriteGroup(OperatorGroup):
         )
 
     def _pulled(self, cotangent: Block) -> list[Block | None]:
+        """Cotangents of the array and of the update, from that of the result."""
         write = self.write
         pairs = [(i, j) for i, j in delta_pairs(cotangent) if j in write.partner]
         pairs = list({i: (i, j) for i, j in pairs}.values())
@@ -93,6 +94,7 @@ class WriteGroup(OperatorGroup):
         return [carried.block(cleared, pairs, write.shape, self.dtypes[OPERAND]), by_update]
 
     def _pushed(self, operand: Block, update: Block | None) -> Block:
+        """The tangent of the result, from those of the array and of the update."""
         write = self.write
         if update is None and write.adds:
             return operand
@@ -148,6 +150,7 @@ class ReadGroup(OperatorGroup):
         return cheapest(lambda: [self._pushed(given[0])], lambda: self.push_by_blocks(given))
 
     def _pushed(self, tangent: Block) -> Block:
+        """The entries that are read off a tangent."""
         turned, shape = tangent.T, tuple(self.out_shapes[0])
         pairs = [(i, j) for i, j in delta_pairs(turned) if j in self.read.partner]
         pairs = list({i: (i, j) for i, j in pairs}.values())

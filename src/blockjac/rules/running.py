@@ -134,6 +134,7 @@ class Running(MapGroup):
         return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
 
     def _masked(self, term: Term, row: int, column: int, size: int) -> Term:
+        """A term times the mask of the positions that precede a result."""
         i, j = term.out[row], term.wrt[column]
         if not (i.is_plain(size) and j.is_plain(size)) or i.labels == j.labels:
             return term
@@ -197,6 +198,7 @@ class RunningSum(OperatorGroup):
         return summed(block.out_shape, block.wrt_shape, block.dtype, terms)
 
     def _term_through(self, term: Term, block: Block, from_end: bool) -> Term:
+        """One term of `_through`."""
         index, size = term.wrt[self.axis], block.wrt_shape[self.axis]
         elsewhere = [one for place, one in enumerate(term.wrt) if place != self.axis]
         others = {label for other in (*term.out, *elsewhere) for label in other.labels}
