@@ -191,7 +191,7 @@ def _check_input(
         raise DifferentiationTypeError(
             f"{name} requires real- or complex-valued inputs (input dtype that is a sub-dtype of "
             f"np.inexact), but got {dtype.name}, as {where()}. If you want to use Boolean- or "
-            "integer-valued inputs, use vjp, or set allow_int to True where a transform has it."
+            "integer-valued inputs, use vjp or set allow_int to True where the transform has it."
         )
 
 
