@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -125,10 +126,11 @@ def interpreter_version(python: str) -> tuple[int, ...] | None:
 
 def current_state(version: tuple[int, ...], requirements: tuple[str, ...]) -> dict[str, Any]:
     """What an installation depends on: metadata, interpreter, place, and what else is in it."""
-    files = (ROOT / "pyproject.toml", ROOT / VERSION)
-    metadata = b"".join(file.read_bytes() for file in files)
+    metadata = (ROOT / "pyproject.toml").read_bytes()
+    own_version = re.search(r"^__version__.*", (ROOT / VERSION).read_text(encoding="utf-8"), re.M)
     return {
-        "metadata": hashlib.sha256(metadata).hexdigest(),
+        "pyproject": hashlib.sha256(metadata).hexdigest(),
+        "version": own_version and own_version[0],
         "python": dotted(version),
         "root": str(ROOT),
         "requirements": list(requirements),

@@ -121,14 +121,26 @@ def test_a_further_extra_is_added_to_those_installed(dev, machine):
     assert machine.commands == []
 
 
-@pytest.mark.parametrize("file", ["pyproject.toml", "src/blockjac/__init__.py"])
-def test_new_metadata_installs_again_into_the_same_environment(dev, machine, tmp_path, file):
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("pyproject.toml", "name = 'x'\n"), ("src/blockjac/__init__.py", '__version__ = "2.0"\n')],
+)
+def test_new_metadata_installs_again_into_the_same_environment(dev, machine, tmp_path, file, text):
     dev.environment({"test"})
     machine.commands.clear()
-    (tmp_path / file).write_text("name = 'x'\n")
+    (tmp_path / file).write_text(text)
     dev.environment({"test"})
     assert machine.environments_made == []
     assert len(machine.installs) == 1
+
+
+def test_a_new_public_name_installs_nothing(dev, machine, tmp_path):
+    dev.environment({"test"})
+    machine.commands.clear()
+    with (tmp_path / dev.VERSION).open("a") as file:
+        file.write('__all__ = ["further"]\n')
+    dev.environment({"test"})
+    assert machine.commands == []
 
 
 def test_a_moved_checkout_installs_again(dev, machine, tmp_path, monkeypatch):

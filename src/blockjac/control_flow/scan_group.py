@@ -104,7 +104,6 @@ class ScanGroup(NestedGroup):
             backwards=backwards,
             loop=self.loop,
             residuals=self.residuals,
-            length=self.loop.length,
         ).run()
 
 

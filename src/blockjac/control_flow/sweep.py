@@ -58,7 +58,6 @@ class Sweep:
         carry: the carried blocks at the start.
         cut: the blocks that each step takes a slice of.
         backwards: whether the sweep goes against the direction of the loop.
-        length: the number of steps; None if it is known at run time only.
     """
 
     body: Body
@@ -66,7 +65,6 @@ class Sweep:
     carry: Blocks
     cut: Sequence[Slices | None] = ()
     backwards: bool = False
-    length: int | None = None
 
     def step(self, edges: EliminationGraph, carry: Blocks, slices: Blocks) -> BlockShares:
         """One step, as part of a loop's body."""
@@ -88,12 +86,12 @@ class Sweep:
         with planning(knows_places=knows_places) as cost:
             return self.any_step(blocks_of(forms, abstract_arrays(forms))), cost
 
-    def places(self, forms: FormShares) -> PlaceShares:
-        """Where the results of all steps may be nonzero."""
+    def places(self, forms: FormShares, length: int | None = None) -> PlaceShares:
+        """Where the results of all steps may be nonzero; None for an unknown number of steps."""
         if self.body.told is None or not backend().knows_places:
             return forms.map(lambda form: None)
         step = partial(self.any_step, known=self.body.structured)
-        return followed(step, self.carry, forms, self.length)
+        return followed(step, self.carry, forms, length)
 
     def note_carried(self, forms: Forms, length: int) -> None:
         """Note the structure lost because all steps carry blocks of the same forms."""
@@ -149,7 +147,7 @@ class ScanSweep(Sweep):
             swept = self._one_by_one(forms, cost.seconds())
             if swept is not None:
                 return swept
-        places = self.places(forms)
+        places = self.places(forms, self.loop.length)
         if is_recording():
             self.note_carried(unknown(forms.carry, places.carry), self.loop.length)
             kept = [*unknown(forms.summed, places.summed), *unknown(forms.slices, places.slices)]

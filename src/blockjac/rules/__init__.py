@@ -22,6 +22,7 @@ from blockjac.rules import (
     reductions,
     reshape,
     sorting,
+    spectral,
     svd,
     windows,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "rule",
     "scaling",
     "sorting",
+    "spectral",
     "svd",
     "windows",
     "zero",

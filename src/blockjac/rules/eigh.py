@@ -14,7 +14,7 @@ from blockjac.rules.spectral import (
     combined,
     inner_product,
     joined,
-    or_zero,
+    nan_where,
     resolved,
     spectral_edges,
     tied_values,
@@ -51,7 +51,7 @@ def eigh_edges(
 
     def push(tangent: Any) -> Sequence[Any]:
         moved = tangent @ vectors
-        rates = resolved(count, matrix, values, vectors, moved) * or_zero(tied, values)
+        rates = resolved(count, matrix, values, vectors, moved) * nan_where(tied, values)
         return rates, inner_product(vectors, moved).real
 
     def pull(cotangents: Sequence[Any]) -> Any:
@@ -60,7 +60,7 @@ def eigh_edges(
         answer: Any = 0
         if by_vectors is not None:
             moved = resolved(count, matrix, values, vectors, by_vectors)
-            answer += joined(moved, vectors) * or_zero(asked_for(tied, by_vectors), values)
+            answer += joined(moved, vectors) * nan_where(asked_for(tied, by_vectors), values)
         if by_values is not None:
             answer += combined(values, vectors, vectors, by_values)
         return answer

@@ -98,7 +98,7 @@ def _combined_rates(point: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any,
     left_rate, right_rate = _where_asked(wide, left_rate), _where_asked(wide, right_rate)
     rate = (left_rate * wide + left * weight_rate[..., None, :]) @ adjoint(right)
     rate += (left * wide) @ adjoint(right_rate)
-    return combined(*point), rate * or_zero(unknown, weights)
+    return combined(*point), rate * nan_where(unknown, weights)
 
 
 @jax.custom_jvp
@@ -127,7 +127,7 @@ def tied_values(values: Any) -> Any:
     return jnp.any((values[..., :, None] == values[..., None, :]) & off, -1)
 
 
-def or_zero(unknown: Any, like: Any) -> Any:
+def nan_where(unknown: Any, like: Any) -> Any:
     """A factor that is nan where something is unknown."""
     return jnp.where(unknown, jnp.nan, 1).astype(like.dtype)
 
@@ -151,12 +151,6 @@ def inner_product(left: Any, right: Any) -> Any:
 def asked_for(tied: Any, by_vectors: Any) -> Any:
     """Whether a cotangent asks for the vector of a value that is equal to another one."""
     return jnp.any(tied & (by_vectors != 0), (-2, -1), keepdims=True)
-
-
-# Eigenvectors of a Hermitian matrix
-
-
-# Singular vectors
 
 
 def square_shape(vectors: Any) -> tuple[int, ...]:

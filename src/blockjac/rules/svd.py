@@ -18,7 +18,7 @@ from blockjac.rules.spectral import (
     divided_by_gaps,
     inner_product,
     joined,
-    or_zero,
+    nan_where,
     resolved,
     spectral_edges,
     square_shape,
@@ -86,7 +86,7 @@ def svd_edges(
         if is_complex:
             turn = 1j * divided_by_gaps(along.imag, 2 * values)[..., None, :]
             left_rates, right_rates = left_rates + turn * left, right_rates + turn * right
-        known = or_zero(tied, values)
+        known = nan_where(tied, values)
         return along.real, left_rates * known, adjoint(right_rates * known)
 
     def pull(cotangents: Sequence[Any]) -> Any:
@@ -106,7 +106,7 @@ def svd_edges(
             turn = 1j * divided_by_gaps(turned, 2 * values)
             by_vectors += combined(values, left, right, turn)
         unknown = asked_for(tied, by_left) | asked_for(tied, by_right)
-        return answer + by_vectors * or_zero(unknown, values)
+        return answer + by_vectors * nan_where(unknown, values)
 
     return spectral_edges(equation, inputs[0], outs, push, pull)
 

@@ -81,9 +81,10 @@ def elementwise_rule(name: str, derivatives: Sequence[Callable[..., Any] | None]
             )
         blocks = []
         for position, (derivative, operand) in enumerate(zip(derivatives, args, strict=True)):
+            values = None
             if derivative is not None:
                 check_elementwise(name, position, out, operand)
-            values = None if derivative is None else derivative(out, *args, **keywords)
+                values = derivative(out, *args, **keywords)
             if values is not None:
                 check_derivative(name, values, position, out)
             blocks.append(None if values is None else scaling(out.shape, operand, values))

@@ -83,10 +83,7 @@ def check_derivative(name: str, values: Any, position: int, out: Any) -> None:
             f"the rule for {name!r} must give an array or a number as derivative of operand "
             f"{position}, but gave {type(values).__name__}"
         )
-    fits = len(shape) == len(out.shape) and all(
-        size in (1, whole) for size, whole in zip(shape, out.shape, strict=True)
-    )
-    if shape != () and not fits:
+    if shape != () and not _broadcasts(shape, out.shape):
         raise RuleError(
             f"the rule for {name!r} gives for operand {position} a derivative of shape "
             f"{tuple(shape)}, which must be the result's shape {tuple(out.shape)}, with axes of "
@@ -106,24 +103,26 @@ def check_elementwise(name: str, position: int, out: Any, operand: Any) -> None:
     Raises:
         RuleError: names the rule, the operand, and both shapes.
     """
-    given = [getattr(value, "shape", None) for value in (operand, out)]
-    if None in given:
+    shape, whole = getattr(operand, "shape", None), getattr(out, "shape", None)
+    if shape is None or whole is None:
         raise RuleError(
             f"the rule for {name!r} is elementwise, which is for arrays and one result, but "
             f"operand {position} is a {type(operand).__name__} and the result a "
             f"{type(out).__name__}; give a rule with blocks instead"
         )
-    shape, whole = tuple(operand.shape), tuple(out.shape)
-    if shape in ((), whole):
-        return
-    fits = len(shape) == len(whole) and all(
+    if shape not in ((), whole) and not _broadcasts(shape, whole):
+        raise RuleError(
+            f"the rule for {name!r} is elementwise, but operand {position} of shape {tuple(shape)} "
+            f"does not broadcast to the result of shape {tuple(whole)}; give a rule with blocks "
+            "instead"
+        )
+
+
+def _broadcasts(shape: Sequence[int], whole: Sequence[int]) -> bool:
+    """Whether a shape is another one, with axes of size 1 where it is constant."""
+    return len(shape) == len(whole) and all(
         size in (1, larger) for size, larger in zip(shape, whole, strict=True)
     )
-    if not fits:
-        raise RuleError(
-            f"the rule for {name!r} is elementwise, but operand {position} of shape {shape} does "
-            f"not broadcast to the result of shape {whole}; give a rule with blocks instead"
-        )
 
 
 def named(name: str, rule: Callable[..., Any]) -> Callable[..., Any]:
