@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -238,6 +239,12 @@ def struct(aval: Any) -> jax.ShapeDtypeStruct:
 def place(source: Any) -> str:
     """File, line and function of the user's code that a source belongs to."""
     return source_info_util.summarize(source)
+
+
+def user_code(source: Any) -> tuple[str, str, str] | None:
+    """File, function and line of the user's code that a source belongs to; None if not known."""
+    parts = re.fullmatch(r"(.+?):(\d+)(?::\d+)? \((.*)\)", "" if source is None else place(source))
+    return None if parts is None else (parts[1], parts[3], parts[2])
 
 
 def as_if_at(source: Any) -> AbstractContextManager[None]:

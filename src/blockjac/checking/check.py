@@ -10,6 +10,7 @@ from blockjac.checking.compare import MAX_ENTRIES, Tolerance
 from blockjac.checking.leaves import compared, with_exchanges
 from blockjac.checking.names import Names
 from blockjac.checking.report import JacobianReport, Mistake
+from blockjac.checking.step_mistakes import with_steps
 from blockjac.checking.trees import entries, paired, size
 from blockjac.engine.arguments import ArgNums, check_callable, traced_call
 from blockjac.engine.call import Call
@@ -82,11 +83,13 @@ def check_jacobian(
     tolerance = Tolerance(rtol, atol)
 
     def report_of(derivative: str) -> JacobianReport:
+        """The report on what was given as this derivative."""
         of = jacobian(fun, argnums, holomorphic=holomorphic) if derivative == "Hessian" else fun
         dense = jacobian(of, argnums, holomorphic=True) if holomorphic else None
         exact = (dense or block_jacobian(of, argnums))(*args, **kwargs)
         labels = names.leaves(call, derivative)
-        return _report(given, exact, names.function, derivative, labels, tolerance)
+        program = call if derivative == "Jacobian" else None
+        return _report(given, exact, names.function, derivative, labels, tolerance, program)
 
     report = report_of("Hessian" if _is_hessian(given, call) else "Jacobian")
     if report.derivative == "Jacobian" and not report.right and _is_small_scalar(call):
@@ -103,8 +106,19 @@ def _report(
     derivative: str,
     labels: Sequence[tuple[str, tuple[int, ...]]],
     tolerance: Tolerance,
+    program: Call | None,
 ) -> JacobianReport:
-    """Compare a given derivative with the exact one, leaf by leaf."""
+    """Compare a given derivative with the exact one, leaf by leaf.
+
+    Args:
+        given: a tree of arrays and Blocks.
+        exact: the exact derivative.
+        function: the function's name.
+        derivative: which one: "Jacobian" or "Hessian".
+        labels: the name of each leaf, and the shape of what is differentiated.
+        tolerance: of equal entries.
+        program: the function, if mistakes are to be looked for in its steps.
+    """
     found = paired(given, exact)
     if isinstance(found, Mistake):
         return JacobianReport(function, derivative, tree=found)
@@ -117,6 +131,8 @@ def _report(
         for (one, two), (label, _) in zip(pairs, labels, strict=True)
     ]
     leaves = with_exchanges(reports, pairs, tolerance)
+    if program is not None:
+        leaves = with_steps(leaves, pairs, program, tolerance)
     return JacobianReport(function, derivative, tuple(leaves))
 
 

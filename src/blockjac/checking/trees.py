@@ -35,6 +35,12 @@ def _paired(given: Any, exact: Any, path: str) -> Pairs | Mistake:
     """The leaves of two trees in pairs, or where the trees differ."""
     if is_leaf(exact):
         leaf = as_leaf(given)
+        if leaf is None and _has_shape_beside(given):
+            hint = (
+                f"found a pair of an array and its shape{_where(path)}; return the array alone, "
+                "the shapes of output and variable are known"
+            )
+            return Mistake("a pair with a shape", hint)
         if leaf is None:
             return _mismatch(given, exact, path)
         return [(leaf, exact)]
@@ -130,12 +136,27 @@ def _children(tree: Any) -> dict[str, Any]:
 
 def _mismatch(given: Any, exact: Any, path: str) -> Mistake:
     """The mistake of two trees that differ at a path."""
-    where = f" at {path}" if path else ""
     hint = (
-        f"found{where} {_described(given)}, wanted {_described(exact)}: outputs outside, and in "
-        "place of each the tree of the arguments, a tuple where argnums is one"
+        f"found{_where(path)} {_described(given)}, wanted {_described(exact)}: outputs outside, "
+        "and in place of each the tree of the arguments, a tuple where argnums is one"
     )
     return Mistake("wrong tree", hint)
+
+
+def _where(path: str) -> str:
+    return f" at {path}" if path else ""
+
+
+def _has_shape_beside(given: Any) -> bool:
+    """Whether an array comes with a shape, as the lecture's Jacobians do."""
+    if not isinstance(given, tuple | list) or len(cast("Any", given)) != 2:
+        return False
+    array, shape = cast("Any", given)
+    return (
+        np.ndim(array) > 0
+        and isinstance(shape, tuple)
+        and all(isinstance(size, int) for size in cast("tuple[Any, ...]", shape))
+    )
 
 
 def _described(tree: Any) -> str:

@@ -172,5 +172,8 @@ MISTAKES: tuple[Callable[[Seen], Mistake | None], ...] = (
 )
 """Every way to recognize a mistake, the simplest first."""
 
+PLACES = frozenset({"one entry", "one row", "one column", "diagonal", "off the diagonal"})
+"""What only says where wrong entries lie."""
+
 MISTAKES_OF_PRODUCTS = (scaled, transposed, of_terms, of_factors)
 """Those that show in random products too."""

@@ -17,6 +17,7 @@ def computed(
     wanted: Sequence[Atom],
     given: Mapping[int, Any],
     cleared: Mapping[int, Any] = MappingProxyType({}),
+    added: Mapping[int, Any] = MappingProxyType({}),
 ) -> list[Any]:
     """Compute some values of a graph.
 
@@ -25,6 +26,7 @@ def computed(
         wanted: the values to compute.
         given: the arrays that are available, by value.
         cleared: masks of entries that are zero whatever the equations give, by value.
+        added: arrays to add to what the equations give, by value.
     """
     values = {**dict(zip(graph.constants, graph.captured, strict=True)), **given}
     needed = {value for value in values_of(wanted) if value not in values}
@@ -42,6 +44,8 @@ def computed(
         with compat.as_if_at(equation.source):
             results = compat.bind(equation.primitive, operands, equation.params)
         for value, result in zip(equation.results, results, strict=True):
+            if value in added:
+                result = result + added[value]
             mask = cleared.get(value)
             values[value] = result if mask is None else jnp.where(mask, 0, result)
     return [read(atom) for atom in wanted]
