@@ -74,6 +74,25 @@ def test_a_history_is_drawn(tmp_path, log_base):
     assert b"before the first step: 2" in file.read_bytes()
 
 
+def test_a_history_says_where_it_ends_and_draws_levels(tmp_path):
+    file = plot_history(
+        tmp_path / "h.svg",
+        [70.0, 81.25],
+        title="Accuracy",
+        quantity="percent",
+        levels={"test": 89.5},
+        limits=(0.0, 100.0),
+        markers_only=True,
+    )
+    text = file.read_text()
+    assert "last: 81.25" in text
+    assert "test: 89.5" in text
+
+
+def test_an_empty_history_is_drawn(tmp_path):
+    assert plot_history(tmp_path / "h.svg", [], title="Loss", quantity="nats").exists()
+
+
 @pytest.mark.parametrize("name", ["search.pdf", "search", "search.png.txt"])
 def test_other_suffixes_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"ends in '.*'; wanted .* ends in \.png or \.svg"):

@@ -2,6 +2,7 @@
 
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -99,6 +100,27 @@ def test_spy_shades_cells_of_many_places():
     assert found[-1, -1] == found.max() == 1.0
     off = found - np.diag(np.diagonal(found))
     assert np.count_nonzero(off[:-3, :-3]) < 0.01 * found.size
+
+
+def test_spy_separates_and_names_the_leaves_of_a_grid():
+    params = {"W": jnp.ones((3, 2)), "b": jnp.ones(2)}
+
+    def fun(params, x):
+        return {"affine": x @ params["W"] + params["b"], "norm": jnp.sum(params["W"] ** 2)}
+
+    tree = blockjac.block_jacobian(fun)(params, jnp.ones((4, 3)))
+    rows = [[tree[out]["W"], tree[out]["b"]] for out in ("affine", "norm")]
+    out_tree = jax.tree.structure({"affine": 0, "norm": 0})
+    ax = BlockMatrix(rows, out_tree, jax.tree.structure(params)).spy()
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["['W']", "['b']"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["['affine']", "['norm']"]
+    np.testing.assert_array_equal(ax.get_xticks(), [2.5, 6.5])
+    ends = sorted(tuple(line.get_xydata()[0]) for line in ax.get_lines())
+    assert ends == [(0.0, 7.5), (5.5, 0.0)]
+
+
+def test_spy_of_a_block_has_no_lines():
+    assert not Block.identity((2, 3)).spy().get_lines()
 
 
 def test_spy_into_given_axes_and_of_nothing():

@@ -166,9 +166,10 @@ class Steps:
         for probe, numbers_of_step in zip(probes, all_numbers, strict=True):
             arrays: list[Any] = [np.asarray(array) for array in numbers_of_step]
             start, end, diagonal, at_end, pulled, probed = arrays
-            precision = float(jnp.finfo(diagonal.dtype).eps) ** 0.5
+            epsilon: Any = jnp.finfo(diagonal.dtype).eps
             wanted: Any = np.asarray(probe) * diagonal
-            is_elementwise = np.allclose(probed, wanted, precision, precision)
+            limit = float(epsilon) ** 0.5 * (largest(wanted) or 1.0)
+            is_elementwise = same(probed, wanted, limit)
             answer.append(Local(start, end, diagonal, at_end, is_elementwise, pulled))
         return answer
 

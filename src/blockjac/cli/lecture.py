@@ -84,7 +84,7 @@ def run_lecture(options: argparse.Namespace) -> None:
         accuracy = accuracy_on(result.params, parts.test)
         if options.plots:
             reporter.doing("drawing")
-            draw(training, result, parts.train)
+            draw(training, result, parts.train, accuracy)
         if options.json:
             write_whole(options.json, report(training, result, accuracy))
     print(f"Final test accuracy: {accuracy:.1f} percent")
@@ -211,13 +211,14 @@ def picture(options: argparse.Namespace, name: str) -> Path:
     return options.plots / f"{name}.{options.plot_format}"
 
 
-def draw(training: Training, result: DescentResult, examples: Examples) -> None:
+def draw(training: Training, result: DescentResult, examples: Examples, accuracy: float) -> None:
     """Draw the training and the chosen line searches.
 
     Args:
         training: What was printed, and the parameters before the chosen steps.
         result: The result of the descent.
         examples: What was trained on.
+        accuracy: The test accuracy in percent.
 
     Raises:
         OutputPathError: If a picture cannot be written.
@@ -233,7 +234,7 @@ def draw(training: Training, result: DescentResult, examples: Examples) -> None:
     plot_history(
         picture(options, "gradient_norm"),
         [row["gradient_norm"] for row in rows],
-        title="Gradient",
+        title="Norm of the gradient",
         quantity="Euclidean norm before the step",
         log_base=10,
     )
@@ -242,6 +243,8 @@ def draw(training: Training, result: DescentResult, examples: Examples) -> None:
         [row["training_accuracy_percent"] for row in rows],
         title="Training accuracy",
         quantity="rows put into their class (percent)",
+        levels={"test accuracy of the trained network": accuracy},
+        limits=(0.0, 100.0),
     )
     plot_history(
         picture(options, "step_size"),
@@ -249,6 +252,7 @@ def draw(training: Training, result: DescentResult, examples: Examples) -> None:
         title="Step size",
         quantity="accepted step t",
         log_base=2,
+        markers_only=True,
     )
     X, Y = examples.X, one_hot(examples.labels, result.params.W2.shape[1])
     profile = cast("Callable[..., LineProfile]", jax.jit(partial(line_profile, nn.loss)))

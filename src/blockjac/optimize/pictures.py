@@ -62,6 +62,15 @@ def blank(title: str, horizontal: str, vertical: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def legend_below(axes: Axes, title: str | None = None) -> None:
+    """Name what is drawn below the picture, where it covers nothing."""
+    handles, _ = axes.get_legend_handles_labels()
+    if handles:
+        axes.figure.legend(
+            handles=handles, loc="outside lower center", ncols=2, frameon=False, title=title
+        )
+
+
 def label_plainly(axes: Axes) -> None:
     """Write 0.2, 0.5, 1 along a logarithmic axis, not powers of ten."""
     from matplotlib.ticker import LogLocator

@@ -7,7 +7,7 @@ no global state, no backend to choose.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,11 +22,16 @@ from blockjac.engine.run import compiled
 from blockjac.errors import InvalidOptionError
 from blockjac.optimize.line_search import ARMIJO, Backtracking, Status, backtrack
 from blockjac.optimize.parameters import as_arrays, check_scalar, inner_product, move
-from blockjac.optimize.pictures import blank, check_picture, label_plainly, save_picture
+from blockjac.optimize.pictures import (
+    blank,
+    check_picture,
+    label_plainly,
+    legend_below,
+    save_picture,
+)
 from blockjac.transforms.first_order import value_and_grad
 
 BLUE, ORANGE, GREEN, RED, GREY = "#1f5fa8", "#d9730d", "#2c8a4b", "#b3261e", "#6b6b6b"
-LEGEND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.85}
 
 
 class LineProfile(NamedTuple):
@@ -181,7 +186,7 @@ def plot_line_search(
         axes.plot(*place, "o", color=GREEN, markersize=9, label=accepted)
     axes.set_ylim(*_window(profile))
     axes.set_xlim(float(steps[0]), float(steps[-1]))
-    axes.legend(**LEGEND, title=None if status is Status.FOUND else status.message)
+    legend_below(axes, title=None if status is Status.FOUND else status.message)
     return save_picture(figure, file)
 
 
@@ -201,6 +206,9 @@ def plot_history(
     quantity: str,
     start: float | None = None,
     log_base: int | None = None,
+    levels: Mapping[str, float] | None = None,
+    limits: tuple[float, float] | None = None,
+    markers_only: bool = False,
 ) -> Path:
     """Draw one number per step of a descent.
 
@@ -211,6 +219,10 @@ def plot_history(
         quantity: What the numbers are, with their unit: the name of the vertical axis.
         start: The number before the first step, drawn as a level, if there is one.
         log_base: Base of a logarithmic vertical axis; an even one if left out.
+        levels: Other numbers to compare with, drawn as levels, by name.
+        limits: The lowest and highest number of the vertical axis; those of the data if left out.
+        markers_only: Whether to leave out the line from step to step, which says nothing where the
+            numbers jump between a few values.
 
     Returns:
         The file's path.
@@ -231,14 +243,26 @@ def plot_history(
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = blank(title, "step", quantity)
-    marker = "o" if len(values) <= 200 else None
-    axes.plot(np.asarray(values), color=BLUE, linewidth=1.1, marker=marker, markersize=3.2)
+    numbers = np.asarray(values)
+    axes.plot(
+        numbers,
+        color=BLUE,
+        linewidth=1.1,
+        linestyle="none" if markers_only else "-",
+        marker="o" if markers_only or len(numbers) <= 200 else None,
+        markersize=3.2,
+        label=f"last: {numbers[-1]:.4g}" if len(numbers) else None,
+    )
     if log_base is not None:
         axes.set_yscale("log", base=log_base)
     if log_base == 10:
         label_plainly(axes)
     if start is not None:
         axes.axhline(start, color=GREY, linestyle=":", label=f"before the first step: {start:.4g}")
-        axes.legend(**LEGEND)
+    for name, level in (levels or {}).items():
+        axes.axhline(level, color=GREEN, linestyle="--", label=f"{name}: {level:.4g}")
+    if limits is not None:
+        axes.set_ylim(*limits)
+    legend_below(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     return save_picture(figure, file)

@@ -26,7 +26,7 @@ from blockjac.algebra.entries import (
 )
 from blockjac.errors import BlockTypeError
 from blockjac.sparsity.scipy_formats import assembled
-from blockjac.sparsity.spy import draw, in_braille
+from blockjac.sparsity.spy import Leaves, draw, in_braille, mark
 from blockjac.terms.block import Block, delta_pairs, rebuilt
 from blockjac.terms.term import Term
 
@@ -80,9 +80,17 @@ class Pattern:
         """The pattern as a sparse array of `True`, in one of the formats of `Block.to_scipy`."""
         return assembled(self, np.ones(self.nnz, bool), format)
 
-    def spy(self, ax: Any = None) -> Any:
-        """Draw the pattern with matplotlib; see `Block.spy`."""
-        return draw(self, ax)
+    def spy(self, ax: Any = None, leaves: Leaves = ((), ())) -> Any:
+        """Draw the pattern with matplotlib; see `Block.spy`.
+
+        Args:
+            ax: the matplotlib axes to draw into; by default the axes of a new figure.
+            leaves: names and sizes of the outputs and of the inputs, to draw lines between.
+        """
+        ax = draw(self, ax)
+        for leaves_of_side, axis in zip(leaves, (ax.yaxis, ax.xaxis), strict=True):
+            mark(leaves_of_side, axis)
+        return ax
 
     def __str__(self) -> str:
         size = self.shape[0] * self.shape[1]

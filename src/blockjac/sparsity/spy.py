@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ WIDTH, HEIGHT = 60, 24
 
 PIXELS = 250
 """The most cells per side of a picture; a cell of several positions is shaded by their number."""
+
+Leaves = tuple[Sequence[tuple[str, int]], Sequence[tuple[str, int]]]
+"""Names and sizes of the outputs' leaves and of the inputs'."""
 
 
 def in_braille(pattern: Any, width: int = WIDTH, height: int = HEIGHT) -> list[str]:
@@ -102,3 +106,20 @@ def draw(pattern: Any, ax: Any = None) -> Any:
     share = pattern.nnz / max(rows * columns, 1)
     ax.set_title(f"{pattern.nnz:,} entries in {rows:,} × {columns:,} ({share:.2%})", fontsize=10)
     return ax
+
+
+def mark(leaves: Sequence[tuple[str, int]], axis: Any) -> None:
+    """Draw lines between the leaves of one side of a picture, and name them there.
+
+    Args:
+        leaves: names and sizes, in order; fewer than two are not marked.
+        axis: the matplotlib axis along which they follow one another.
+    """
+    if len(leaves) < 2:
+        return
+    ends = np.cumsum([size for _, size in leaves])
+    line = axis.axes.axhline if axis.axis_name == "y" else axis.axes.axvline
+    for end in ends[:-1]:
+        line(end - 0.5, color="#888888", linewidth=0.8)
+    middles = [end - (size + 1) / 2 for end, (_, size) in zip(ends, leaves, strict=True)]
+    axis.set_ticks(middles, [name for name, _ in leaves])

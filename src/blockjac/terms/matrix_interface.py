@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from blockjac.base.caches import Cache
-from blockjac.base.trees import flattened
+from blockjac.base.trees import flattened, leaves_with_path
 from blockjac.terms.operations import operations
 
 
@@ -118,6 +118,8 @@ class MatrixInterface(abc.ABC):
     def spy(self, ax: Any = None) -> Any:
         """Draw where the entries are, rows downwards; `print(block.pattern())` draws with text.
 
+        Between the blocks of a `BlockMatrix` there are lines, and its leaves are named.
+
         Args:
             ax: the matplotlib axes to draw into; by default the axes of a new figure.
 
@@ -127,7 +129,12 @@ class MatrixInterface(abc.ABC):
         Raises:
             MissingExtraError: without matplotlib (`pip install 'blockjac[app]'`).
         """
-        return self.pattern().spy(ax)
+        rows = self.grid
+        outputs = [math.prod(row[0].out_shape) for row in rows]
+        inputs = [math.prod(block.wrt_shape) for block in rows[0]]
+        trees = getattr(self, "out_tree", None), getattr(self, "wrt_tree", None)
+        leaves = (_named(tree, sizes) for tree, sizes in zip(trees, (outputs, inputs), strict=True))
+        return self.pattern().spy(ax, tuple(leaves))
 
     def to_scipy(self, format: str = "csr") -> Any:
         """The matrix as a sparse array of SciPy; not under `jit`.
@@ -219,6 +226,14 @@ class MatrixInterface(abc.ABC):
 
 
 _products: Cache[Callable[..., Any]] = Cache("products with vectors", 128)
+
+
+def _named(tree: Any, sizes: list[int]) -> list[tuple[str, int]]:
+    """The leaves of one side of a grid, by name and size; the only leaf of a Block has no name."""
+    if tree is None:
+        return [("", size) for size in sizes]
+    paths = leaves_with_path(jax.tree.unflatten(tree, sizes))
+    return [(jax.tree_util.keystr(path), size) for path, size in paths]
 
 
 def _product_of(method: str, tree: Any) -> Callable[..., Any]:
