@@ -166,9 +166,9 @@ class Steps:
         for probe, numbers_of_step in zip(probes, all_numbers, strict=True):
             arrays: list[Any] = [np.asarray(array) for array in numbers_of_step]
             start, end, diagonal, at_end, pulled, probed = arrays
-            epsilon: Any = jnp.finfo(diagonal.dtype).eps
+            machine = cast("Any", jnp.finfo(diagonal.dtype))
             wanted: Any = np.asarray(probe) * diagonal
-            limit = float(epsilon) ** 0.5 * (largest(wanted) or 1.0)
+            limit = float(machine.eps) ** 0.5 * (largest(wanted) or 1.0)
             is_elementwise = same(probed, wanted, limit)
             answer.append(Local(start, end, diagonal, at_end, is_elementwise, pulled))
         return answer
