@@ -129,14 +129,14 @@ class OperatorGroup(metaclass=_Frozen):
             known[row, column] = self.written(row, column)
         return known[row, column]
 
-    def without_zeros(self, place: int, may: Any) -> OperatorGroup:
+    def without_zeros(self, position: int, may: Any) -> OperatorGroup:
         """The operator given where the other factor of a product is zero; here unchanged.
 
         Args:
-            place: the position of the operand that is differentiated.
+            position: the position of the operand that is differentiated.
             may: where the other one may be nonzero.
         """
-        del place, may
+        del position, may
         return self
 
     def edges(self) -> list[list[Operator]]:

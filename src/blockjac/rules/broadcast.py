@@ -45,22 +45,22 @@ def transpose(out: Any, operand: Any, *, permutation: Sequence[int], **_: Any) -
 def squeeze(out: Any, operand: Any, *, dimensions: Sequence[int], **_: Any) -> tuple[Block]:
     """`d out[i] / d x[i', 0] = δ[i, i']`: the axes `dimensions`, of size 1, are dropped."""
     wrt = plain(labels_of(operand.shape))
-    kept = tuple(index for axis, index in enumerate(wrt) if axis not in dimensions)
-    return (made(out.shape, operand.shape, operand.dtype, Term((), kept, wrt)),)
+    indices = tuple(index for axis, index in enumerate(wrt) if axis not in dimensions)
+    return (made(out.shape, operand.shape, operand.dtype, Term((), indices, wrt)),)
 
 
 @rule("select_n")
-def select_n(out: Any, which: Any, *cases: Any, **_: Any) -> tuple[Block | None, ...]:
-    """`out[i] = cases[which[i]][i]`: each case is masked by where it is chosen.
+def select_n(out: Any, selector: Any, *cases: Any, **_: Any) -> tuple[Block | None, ...]:
+    """`out[i] = cases[selector[i]][i]`: each case is masked by where it is chosen.
 
-    d out[i] / d cases[k][i'] = δ[i, i'] [which[i] == k]
+    d out[i] / d cases[k][i'] = δ[i, i'] [selector[i] == k]
     """
     labels = labels_of(out.shape)
     indices = plain(labels)
-    carried = tuple(label for label in labels if label.size != 1) if which.ndim else ()
+    carried = tuple(label for label in labels if label.size != 1) if selector.ndim else ()
     blocks: list[Block | None] = [None]
     for number, case in enumerate(cases):
-        mask = _where_chosen(which, number)
+        mask = _where_chosen(selector, number)
         if not known(mask):
             mask = mask.reshape(tuple(label.size for label in carried))
         term = Term((Factor(mask, carried),), indices, indices)
@@ -68,8 +68,8 @@ def select_n(out: Any, which: Any, *cases: Any, **_: Any) -> tuple[Block | None,
     return tuple(blocks)
 
 
-def _where_chosen(which: Any, number: int) -> Any:
-    """The mask of the entries for which `which` chooses the case of this number."""
-    if which.dtype == np.dtype(bool):
-        return which if number else ~which
-    return which == number
+def _where_chosen(selector: Any, number: int) -> Any:
+    """The mask of the entries for which `selector` chooses the case of this number."""
+    if selector.dtype == np.dtype(bool):
+        return selector if number else ~selector
+    return selector == number

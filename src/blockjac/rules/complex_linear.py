@@ -22,17 +22,17 @@ def _same_part(out: Any, operand: Any) -> Block:
     return Block.identity(shape, real_dtype(operand.dtype))
 
 
-def part_of(place: int, out: Any, operand: Any) -> Block:
-    """`out = z[place]`, one of the parts."""
+def part_of(part: int, out: Any, operand: Any) -> Block:
+    """`out = z[part]`: the real part (0) or the imaginary part (1)."""
     labels = plain(labels_of(out.shape))
-    term = Term((), labels, (Index(place), *labels))
+    term = Term((), labels, (Index(part), *labels))
     return made(out.shape, vertex_shape(operand), real_dtype(operand.dtype), term)
 
 
-def placed_part(place: int, out: Any, operand: Any) -> Block:
-    """`out[place] = x`, nothing in the other part."""
+def placed_part(part: int, out: Any, operand: Any) -> Block:
+    """`out[part] = x`, and zero in the other part."""
     labels = plain(labels_of(operand.shape))
-    term = Term((), (Index(place), *labels), labels)
+    term = Term((), (Index(part), *labels), labels)
     return made(vertex_shape(out), operand.shape, operand.dtype, term)
 
 

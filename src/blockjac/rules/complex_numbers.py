@@ -92,11 +92,11 @@ def _joined(row: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
     """The blocks with those of one and the same operand, as in `z * z`, added up in its first."""
     first: dict[int, int] = {}
     joined = list(row)
-    for place, (edge, operand) in enumerate(zip(row, inputs, strict=True)):
+    for position, (edge, operand) in enumerate(zip(row, inputs, strict=True)):
         if isinstance(edge, Block):
-            earlier = first.setdefault(id(operand), place)
-            if earlier != place:
-                joined[earlier], joined[place] = add(joined[earlier], edge), None
+            earlier = first.setdefault(id(operand), position)
+            if earlier != position:
+                joined[earlier], joined[position] = add(joined[earlier], edge), None
     return joined
 
 
@@ -175,7 +175,7 @@ class Holomorphic(OperatorGroup):
         )
         rows = {term: as_row(term, sign, block.dtype) for term in block.terms}
         complex_rows = [row for row in rows.values() if row is not None]
-        others = [term for term, row in rows.items() if row is None]
+        real_terms = [term for term, row in rows.items() if row is None]
         terms: list[Term] = []
         if complex_rows:
             left = rebuilt(
@@ -183,8 +183,8 @@ class Holomorphic(OperatorGroup):
             )
             product = star(left, jacobian)
             terms += [as_parts(term, sign, product.dtype) for term in product.terms]
-        if others:
-            left = rebuilt(block.out_shape, block.wrt_shape, block.dtype, others)
+        if real_terms:
+            left = rebuilt(block.out_shape, block.wrt_shape, block.dtype, real_terms)
             right = self.block(0, 0).T if forward else self.block(0, 0)
             right = rebuilt(right.out_shape, right.wrt_shape, dtype, right.terms)
             terms += star(left, right).terms

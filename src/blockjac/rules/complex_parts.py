@@ -134,8 +134,10 @@ def as_row(term: Term, sign: int, dtype: Any) -> Term | None:
         delta: nothing is gained there by complex arithmetic.
     """
     index = term.wrt[0]
-    others = {label for other in (*term.out, *term.wrt[1:]) for label in other.labels}
-    if index.constant or set(index.labels) & others:
+    other_labels = {
+        label for axis_index in (*term.out, *term.wrt[1:]) for label in axis_index.labels
+    }
+    if index.constant or set(index.labels) & other_labels:
         return None
     if not index.is_plain(2):
         term = as_dense_axes(term, [0], (2,), dtype)
@@ -146,8 +148,8 @@ def as_row(term: Term, sign: int, dtype: Any) -> Term | None:
         return replace(term, wrt=term.wrt[1:], coefficient=term.coefficient * complex(1, sign))
     # Picked before they are multiplied: XLA sees through a part of what was stacked.
     real, imaginary = (
-        arrays.cast(arrays.product([arrays.pick(one, part, place) for one in inside]), dtype)
-        for place in (0, 1)
+        arrays.cast(arrays.product([arrays.pick(factor, part, number) for factor in inside]), dtype)
+        for number in (0, 1)
     )
     joint = backend().factor(
         real.labels,

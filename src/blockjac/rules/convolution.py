@@ -39,7 +39,7 @@ class OneOperand(MapGroup):
     An example of the result depends on the same example of the left operand alone.
     """
 
-    def __init__(self, convolution: Convolution, operand: int, other: Any) -> None:
+    def __init__(self, convolution: Convolution, operand: int, other_operand: Any) -> None:
         variable = (convolution.lhs, convolution.rhs)[operand]
         numbers = convolution.params["dimension_numbers"]
         lhs_names = convolution.names(numbers.lhs_spec)
@@ -55,16 +55,18 @@ class OneOperand(MapGroup):
             column_axes=[lhs_names if operand == 0 else (None,) * len(variable.shape)],
             structured=True,
         )
-        self.convolution, self.operand, self.other = convolution, operand, other
+        self.convolution, self.operand = convolution, operand
+        self.other_operand = other_operand
         self.may: np.ndarray | None = None
 
-    def without_zeros(self, place: int, may: np.ndarray) -> OperatorGroup:
-        """Without the places where the other operand is known to be zero, once written down."""
-        return self.changed(may=may) if place == self.operand else self
+    def without_zeros(self, position: int, may: np.ndarray) -> OperatorGroup:
+        """The operator that drops the known zeros of the other operand once it is written out."""
+        return self.changed(may=may) if position == self.operand else self
 
     def pushed(self, tangents: Sequence[Any]) -> list[Any]:
         """The convolution of one tangent with the other operand."""
-        operands = (*tangents, self.other) if self.operand == 0 else (self.other, *tangents)
+        operands = [*tangents]
+        operands.insert(1 - self.operand, self.other_operand)
         return [self.convolution(*operands)]
 
     def pulled(self, cotangents: Sequence[Any]) -> list[Any]:
@@ -76,7 +78,7 @@ class OneOperand(MapGroup):
     def written(self, row: int, column: int) -> Block:
         """The term that stores the other operand."""
         del row, column
-        return self.convolution.block(self.operand, self.other, self.may)
+        return self.convolution.block(self.operand, self.other_operand, self.may)
 
     def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
         """`cotangent star J`."""
@@ -95,9 +97,9 @@ class OneOperand(MapGroup):
         )
         terms: list[Term] = []
         for term in block.terms:
-            one = rebuilt(block.out_shape, block.wrt_shape, block.dtype, [term])
-            sent = _cheapest(self._ways(one, backwards))
-            terms += [cast_term(made, dtype) for made in sent.terms]
+            summand = rebuilt(block.out_shape, block.wrt_shape, block.dtype, [term])
+            sent = _cheapest(self._ways(summand, backwards))
+            terms += [cast_term(product, dtype) for product in sent.terms]
         return summed(block.out_shape, shape, np.dtype(dtype), terms)
 
     def _ways(self, block: Block, backwards: bool) -> list[Callable[[], Block]]:
@@ -113,11 +115,11 @@ class OneOperand(MapGroup):
         ]
 
     def _applied(self, block: Block, linear: LinearMap) -> Block:
-        """By XLA's convolution: in a plan, this many operations for each number that it gives."""
+        """The block by XLA's convolution, which a plan charges for by the entries of the result."""
         answer = through(block, linear)[0]
         entries = sum(term.factors[-1].numel for term in answer.terms)
-        made = max(math.prod(linear.outputs.shapes[0]), 1)
-        backend().charge(self.convolution.operations * entries // made, 0)
+        entries_each = max(math.prod(linear.outputs.shapes[0]), 1)
+        backend().charge(self.convolution.operations * entries // entries_each, 0)
         return answer
 
     def _keeps_examples(self, block: Block) -> bool:
@@ -134,7 +136,10 @@ class OneOperand(MapGroup):
         (out,), (kernel,), (dtype,) = self.out_shapes, self.wrt_shapes, self.dtypes
         examples = out[self.convolution.example_axis]
         each = Side(((examples, *kernel),), (dtype,), ((EXAMPLE, *(None for _ in kernel)),))
-        pull = lambda parts: [self.convolution.kernel_cotangents(self.other, parts[0])]  # noqa: E731
+
+        def pull(parts: Sequence[Any]) -> list[Any]:
+            return [self.convolution.kernel_cotangents(self.other_operand, parts[0])]
+
         answer = self._applied(block, LinearMap(pull, self._results(), each))
         labels = labels_of((examples, *kernel))
         same = Term((), plain(labels), plain(labels[1:]))
@@ -160,7 +165,7 @@ class BothOperands(OperatorGroup):
 
     def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
         """`cotangent star J`, for each operand."""
-        return [one for part in self.parts for one in part.pullback(cotangents)]
+        return [cotangent for part in self.parts for cotangent in part.pullback(cotangents)]
 
     def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
         """`J star tangent`, summed over the operands."""
@@ -187,12 +192,12 @@ def _seconds(way: Callable[[], Block]) -> float:
 def _evaluate(
     equation: Equation, inputs: Sequence[Any], active: Sequence[bool]
 ) -> tuple[Sequence[Any], Any]:
-    """The result, and of each operand what the derivative by the other one needs."""
+    """The result, and each operand if the derivative with respect to the other one needs it."""
     if _is_complex(inputs):
         return BY_JAX.evaluate(equation, inputs, active)
     results = compat.bind(equation.primitive, inputs, equation.params)
     return results, [
-        one if wanted else None for one, wanted in zip(inputs, active[::-1], strict=True)
+        operand if wanted else None for operand, wanted in zip(inputs, active[::-1], strict=True)
     ]
 
 
@@ -206,7 +211,7 @@ def _edges(
     """An operator for each operand."""
     if _is_complex(inputs):
         return BY_JAX.edges(equation, inputs, outs, residuals, active)
-    shapes = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in (*inputs, *outs)]
+    shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (*inputs, *outs)]
     convolution = Convolution(equation.primitive, equation.params, *shapes)
     parts = [
         OneOperand(convolution, operand, residuals[1 - operand])
@@ -219,7 +224,7 @@ def _edges(
 
 
 def _is_complex(inputs: Sequence[Any]) -> bool:
-    return any(jnp.issubdtype(one.dtype, jnp.complexfloating) for one in inputs)
+    return any(jnp.issubdtype(operand.dtype, jnp.complexfloating) for operand in inputs)
 
 
 OPERATOR_RULES["conv_general_dilated"] = OperatorRule(_evaluate, _edges)

@@ -106,20 +106,20 @@ class Convolution:
         taps = math.prod(size for axis, size in enumerate(self.rhs.shape) if axis != feature)
         return 2 * math.prod(self.out.shape) * taps
 
-    def block(self, operand: int, other: Any, may: np.ndarray | None = None) -> Block:
-        """The block with respect to the left (0) or right (1) operand, over the other one.
+    def block(self, operand: int, other_operand: Any, may: np.ndarray | None = None) -> Block:
+        """The block with respect to the left (0) or right (1) operand, over the other operand.
 
         Args:
-            operand: which.
-            other: the other one.
-            may: where that one may hold another number than zero; None for everywhere.
+            operand: the position of the operand.
+            other_operand: the value of the other operand.
+            may: where that value may be nonzero; None for everywhere.
         """
         variable = (self.lhs, self.rhs)[operand]
         if 0 in (*self.out.shape, *self.lhs.shape, *self.rhs.shape):
             return Block.zeros(self.out.shape, variable.shape, variable.dtype)
         places = self.places(input_is_stored=operand == 1)
         wrt, stored = (places.lhs, places.rhs) if operand == 0 else (places.rhs, places.lhs)
-        factors = [View(other, stored).read()]
+        factors = [View(other_operand, stored).read()]
         if may is not None:
             labels = arrays.unique([label for index in stored for label in index.labels])
             factors.append(Factor(mask_at(may, stored, labels), labels))
@@ -143,7 +143,7 @@ class Convolution:
 
         outer = grouped(feature, group.size)
         spatial = [window.indices(input_is_stored) for window in self.windows()]
-        lhs, rhs, out = ([each[place] for each in spatial] for place in range(3))
+        lhs, rhs, out = ([each[position] for each in spatial] for position in range(3))
         lhs_batch = grouped(batch, params["batch_group_count"])
         lhs_feature = grouped(inner, params["feature_group_count"])
         return Places(
@@ -202,8 +202,8 @@ def _without_mask(block: Block) -> Block:
     if not block.terms:
         return block
     (term,) = block.terms
-    masks = [one for one in term.factors if is_known_mask(one)]
-    numbers = tuple(one for one in term.factors if one not in masks)
+    masks = [factor for factor in term.factors if is_known_mask(factor)]
+    numbers = tuple(factor for factor in term.factors if factor not in masks)
     if len(masks) != 1 or len(numbers) != 1 or set(masks[0].labels) != set(numbers[0].labels):
         return block
     (mask,), (number,) = masks, numbers

@@ -67,7 +67,7 @@ def _triangle(out: Any, operand: Any, axis: int, reverse: bool, values: Any = No
     i, j = labels[axis], Label(labels[axis].size)
     factors = [over(precedes(i.size, reverse), [i, j], operand.dtype)]
     if values is not None:
-        batch = [label for place, label in enumerate(labels) if place != axis]
+        batch = [label for position, label in enumerate(labels) if position != axis]
         factors.append(over(values, [*batch, i, j], operand.dtype))
     wrt = [*labels]
     wrt[axis] = j
@@ -81,8 +81,8 @@ def _product(a: Any, b: Any) -> tuple[Any, Any, Any]:
 
 
 def _logsumexp(a: Any, b: Any) -> tuple[Any, Any, Any]:
-    both = jnp.logaddexp(a, b)
-    return both, jnp.exp(a - both), jnp.exp(b - both)
+    total = jnp.logaddexp(a, b)
+    return total, jnp.exp(a - total), jnp.exp(b - total)
 
 
 def _greatest(a: Any, b: Any) -> tuple[Any, Any, Any]:

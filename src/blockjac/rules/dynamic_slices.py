@@ -46,8 +46,8 @@ def dynamic_update_slice(
     inside = [clipped(start, last) for start, last in zip(starts, lasts, strict=True)]
     constant = all(isinstance(start, int | np.ndarray | np.generic) for start in starts)
     with jax.ensure_compile_time_eval() if constant else contextlib.nullcontext():
-        kept = lax.dynamic_update_slice(
+        untouched = lax.dynamic_update_slice(
             jnp.ones(out.shape, bool), jnp.zeros(update.shape, bool), inside
         )
-    kept = np.asarray(kept) if constant else kept
-    return (masked_identity(kept, operand), written, *(None for _ in starts))
+    untouched = np.asarray(untouched) if constant else untouched
+    return (masked_identity(untouched, operand), written, *(None for _ in starts))

@@ -159,8 +159,8 @@ def _power_slope(a: Any, b: Any) -> Any:
     """`b a**(b-1)`, and 0 where a and b are 0; its own slope by b is `1/a` at every other b = 0."""
     if known(b):
         return 0.0 if b == 0 else b * jnp.power(a, b - 1)
-    both = (a == 0) & (b == 0)
-    return jnp.where(both, 0, b * jnp.power(jnp.where(both, 1, a), b - 1))
+    both_zero = (a == 0) & (b == 0)
+    return jnp.where(both_zero, 0, b * jnp.power(jnp.where(both_zero, 1, a), b - 1))
 
 
 def _log_of_base(a: Any) -> Any:

@@ -77,7 +77,7 @@ def evaluate(
     """The results of one equation, and JAX's pullback at this point."""
     function, point = of_moving(equation, inputs, active)
     _, pull, results = jax.vjp(function, *point, has_aux=True)
-    return [one if hasattr(one, "shape") else jnp.asarray(one) for one in results], pull
+    return [result if hasattr(result, "shape") else jnp.asarray(result) for result in results], pull
 
 
 def fallback(
@@ -97,18 +97,18 @@ def fallback(
         active: which operands are differentiated.
     """
     function, point = of_moving(equation, inputs, active)
-    moving = [place for place, wanted in enumerate(active) if wanted]
-    smooth = [place for place, out in enumerate(outs) if is_inexact(out)]
+    moving = [position for position, wanted in enumerate(active) if wanted]
+    smooth = [position for position, out in enumerate(outs) if is_inexact(out)]
     shown = name = equation.primitive.name
     if any(jnp.issubdtype(value.dtype, jnp.complexfloating) for value in (*outs, *inputs)):
         shown = f"{name} of complex numbers"
-    out_dtypes = [real_dtype(outs[place].dtype) for place in smooth]
+    out_dtypes = [real_dtype(outs[position].dtype) for position in smooth]
     group = MapGroup(
-        out_shapes=[vertex_shape(outs[place]) for place in smooth],
+        out_shapes=[vertex_shape(outs[position]) for position in smooth],
         wrt_shapes=[tuple(part.shape) for part in point],
         dtypes=[part.dtype for part in point],
         out_dtypes=out_dtypes,
-        pull=_pullback(function, point, residuals, [outs[place] for place in smooth]),
+        pull=_pullback(function, point, residuals, [outs[position] for position in smooth]),
         push=None if name in REVERSE_ONLY else _pushforward(function, point, out_dtypes),
         name=shown,
         place="" if equation.source is None else compat.place(equation.source),
@@ -146,16 +146,16 @@ def of_moving(
 
     The function gives the float and complex results as vertices, and beside them all results.
     """
-    moving = [place for place, wanted in enumerate(active) if wanted]
+    moving = [position for position, wanted in enumerate(active) if wanted]
 
     def function(*parts: Any) -> tuple[list[Any], list[Any]]:
         operands = list(inputs)
-        for place, part in zip(moving, parts, strict=True):
-            operands[place] = unpacked(part, inputs[place].dtype)
+        for position, part in zip(moving, parts, strict=True):
+            operands[position] = unpacked(part, inputs[position].dtype)
         results = compat.bind(equation.primitive, operands, equation.params)
         return [packed(result) for result in results if is_inexact(result)], results
 
-    return function, [packed(inputs[place]) for place in moving]
+    return function, [packed(inputs[position]) for position in moving]
 
 
 def _pullback(
@@ -186,7 +186,7 @@ def pulled_back(
         dtypes: of the answers.
     """
     answers = pull([*map(compat.spread_as, cotangents, outs)])
-    return [jnp.asarray(one, dtype) for one, dtype in zip(answers, dtypes, strict=True)]
+    return [jnp.asarray(answer, dtype) for answer, dtype in zip(answers, dtypes, strict=True)]
 
 
 def _pushforward(
@@ -196,7 +196,7 @@ def _pushforward(
 ) -> Callable[[Sequence[Any]], Sequence[Any]]:
     def push(tangents: Sequence[Any]) -> Sequence[Any]:
         answers = jax.jvp(function, tuple(point), tuple(tangents), has_aux=True)[1]
-        return [jnp.asarray(one, dtype) for one, dtype in zip(answers, dtypes, strict=True)]
+        return [jnp.asarray(answer, dtype) for answer, dtype in zip(answers, dtypes, strict=True)]
 
     return push
 

@@ -88,21 +88,21 @@ class FourierTransform(OperatorGroup):
         return answer
 
     def _through(
-        self, block: Block, given: Any, wanted: Any, transform: Callable[[Any], Any], sign: int
+        self, block: Block, source: Any, wanted: Any, transform: Callable[[Any], Any], sign: int
     ) -> Block:
-        """Each term of a block by the variable `given` transformed to one by `wanted`."""
-        terms = [self._term_through(term, given, wanted, transform, sign) for term in block.terms]
+        """Each term of a block by the variable `source` transformed to one by `wanted`."""
+        terms = [self._term_through(term, source, wanted, transform, sign) for term in block.terms]
         return summed(block.out_shape, vertex_shape(wanted), real_dtype(wanted.dtype), terms)
 
     def _term_through(
-        self, term: Term, given: Any, wanted: Any, transform: Callable[[Any], Any], sign: int
+        self, term: Term, source: Any, wanted: Any, transform: Callable[[Any], Any], sign: int
     ) -> Term:
-        """A term by the variable `given` transformed to one by `wanted`."""
-        if is_complex(given):
-            term = as_any_row(term, sign, real_dtype(given.dtype))
-        rank = len(given.shape)
+        """A term by the variable `source` transformed to one by `wanted`."""
+        if is_complex(source):
+            term = as_any_row(term, sign, real_dtype(source.dtype))
+        rank = len(source.shape)
         axes = range(rank - self.rank, rank)
-        term = as_dense_axes(term, axes, given.shape, given.dtype)
+        term = as_dense_axes(term, axes, source.shape, source.dtype)
         targets = [label for axis in axes for label in term.wrt[axis].labels]
         # To a real variable the map is linear over real numbers only: complex ones go through it.
         inside = [
@@ -114,19 +114,19 @@ class FourierTransform(OperatorGroup):
         outside = [factor for factor in term.factors if factor not in inside]
         coefficient = term.coefficient
         if isinstance(coefficient, complex) and not is_complex(wanted):
-            inside, coefficient = [*inside, complex_scalar(coefficient, given.dtype)], 1
+            inside, coefficient = [*inside, complex_scalar(coefficient, source.dtype)], 1
         batch = [label for label in arrays.union(inside) if label not in targets]
-        sizes = given.shape[axes.start :]
-        value = _spread(inside, [*batch, *targets], (*arrays.sizes(batch), *sizes), given.dtype)
+        sizes = source.shape[axes.start :]
+        value = _spread(inside, [*batch, *targets], (*arrays.sizes(batch), *sizes), source.dtype)
         new_sizes = wanted.shape[len(wanted.shape) - self.rank :]
         result = self._applied(value, (*arrays.sizes(batch), *new_sizes), wanted.dtype, transform)
         labels = labels_of(new_sizes)
         carried = (*batch, *(label for label in labels if label.size != 1))
         factor = Factor(arrays.reshaped(result, carried), carried)
-        made_term = Term(
+        transformed = Term(
             (*outside, factor), term.out, (*term.wrt[: axes.start], *plain(labels)), coefficient
         )
-        return as_parts(made_term, sign, wanted.dtype) if is_complex(wanted) else made_term
+        return as_parts(transformed, sign, wanted.dtype) if is_complex(wanted) else transformed
 
     def _applied(
         self, value: Any, shape: tuple[int, ...], dtype: Any, transform: Callable[[Any], Any]

@@ -71,8 +71,8 @@ def scatter_add(
 @rule("scatter-sub")
 def scatter_sub(out: Any, operand: Any, indices: Any, updates: Any, **params: Any) -> Any:
     """`out[start[batch] + offset] -= updates[batch, offset]`: scatter-add with a minus sign."""
-    kept, _, added = scatter_add(out, operand, indices, updates, **params)
-    return kept, None, -added
+    by_operand, _, by_updates = scatter_add(out, operand, indices, updates, **params)
+    return by_operand, None, -by_updates
 
 
 @rule("scatter")
@@ -147,11 +147,11 @@ def scatter_extremum(
     share = 1 / (count + retained)
     labels = labels_of(out.shape)
     factors = (over(retained, labels, operand.dtype), over(share, labels, operand.dtype))
-    kept = made(
+    by_operand = made(
         out.shape, operand.shape, operand.dtype, Term(factors, plain(labels), plain(labels))
     )
     weight = jnp.where(attained, _gathered(share, indices, updates, numbers, mode), 0)
-    return kept, None, _scattered(out, indices, updates, numbers, mode, weight)
+    return by_operand, None, _scattered(out, indices, updates, numbers, mode, weight)
 
 
 @rule("scatter-mul")

@@ -62,19 +62,19 @@ class WriteGroup(OperatorGroup):
 
     def pullback(self, cotangents: Sequence[Block | None]) -> list[Block | None]:
         """Read where it was written, and, where it was set, clear there."""
-        given = present(cotangents)
-        if not given:
+        nonzero = present(cotangents)
+        if not nonzero:
             return [None, None]
-        return cheapest(lambda: self._pulled(given[0]), lambda: self.pull_by_blocks(given))
+        return cheapest(lambda: self._pulled(nonzero[0]), lambda: self.pull_by_blocks(nonzero))
 
     def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
         """The same write into the tangents."""
-        given = present(tangents)
-        if OPERAND not in given:
-            return self.push_by_blocks(given) if given else [None]
+        nonzero = present(tangents)
+        if OPERAND not in nonzero:
+            return self.push_by_blocks(nonzero) if nonzero else [None]
         return cheapest(
-            lambda: [self._pushed(given[OPERAND], given.get(UPDATE))],
-            lambda: self.push_by_blocks(given),
+            lambda: [self._pushed(nonzero[OPERAND], nonzero.get(UPDATE))],
+            lambda: self.push_by_blocks(nonzero),
         )
 
     def _pulled(self, cotangent: Block) -> list[Block | None]:
@@ -101,8 +101,8 @@ class WriteGroup(OperatorGroup):
         into, of = operand.T, None if update is None else update.T
         shared = delta_pairs(into)
         if of is not None:
-            theirs = set(delta_pairs(of))
-            shared = [(i, j) for i, j in shared if (i, write.partner.get(j)) in theirs]
+            update_pairs = set(delta_pairs(of))
+            shared = [(i, j) for i, j in shared if (i, write.partner.get(j)) in update_pairs]
         pairs = list({i: (i, j) for i, j in shared if j in write.partner}.values())
         own = [(i, write.partner[j]) for i, j in pairs]
         carried = _Carried(into.out_shape, pairs)
@@ -144,10 +144,10 @@ class ReadGroup(OperatorGroup):
 
     def pushforward(self, tangents: Sequence[Block | None]) -> list[Block | None]:
         """The same read from the tangents."""
-        given = present(tangents)
-        if not given:
+        nonzero = present(tangents)
+        if not nonzero:
             return [None]
-        return cheapest(lambda: [self._pushed(given[0])], lambda: self.push_by_blocks(given))
+        return cheapest(lambda: [self._pushed(nonzero[0])], lambda: self.push_by_blocks(nonzero))
 
     def _pushed(self, tangent: Block) -> Block:
         """The entries that are read off a tangent."""
@@ -155,9 +155,9 @@ class ReadGroup(OperatorGroup):
         pairs = [(i, j) for i, j in delta_pairs(turned) if j in self.read.partner]
         pairs = list({i: (i, j) for i, j in pairs}.values())
         carried = _Carried(turned.out_shape, pairs)
-        found = carried.applied(self.read.get, carried.array(turned, pairs), shape)
+        entries = carried.applied(self.read.get, carried.array(turned, pairs), shape)
         own = [(i, self.read.partner[j]) for i, j in pairs]
-        return carried.block(found, own, shape, tangent.dtype).T
+        return carried.block(entries, own, shape, tangent.dtype).T
 
 
 class _Carried:
@@ -183,9 +183,9 @@ class _Carried:
             for index, label in zip(term.out, self.out, strict=True)
             if index.labels
         }
-        own = [names.get(one, one) for one in map(_label, term.wrt)]
+        own = [names.get(label, label) for label in map(_label, term.wrt)]
         labels = [*self.batch, *own]
-        named = Factor(factor.array, tuple(names.get(one, one) for one in factor.labels))
+        named = Factor(factor.array, tuple(names.get(label, label) for label in factor.labels))
         shape = arrays.sizes(labels)
 
         def emit() -> Any:
@@ -227,10 +227,10 @@ def _label(index: Index) -> Label:
 
 
 def _scatter(equation: Equation, inputs: Sequence[Any]) -> Write | None:
-    """A scatter whose places differ, as its user promises or as it has one only."""
-    one = math.prod(inputs[1].shape[:-1]) == 1
+    """A scatter whose positions differ: the user says so, or it has a single one."""
+    is_single = math.prod(inputs[1].shape[:-1]) == 1
     if equation.params["update_jaxpr"] is not None or not (
-        one or equation.params["unique_indices"]
+        is_single or equation.params["unique_indices"]
     ):
         return None
     return ScatterWrite(equation, inputs)
@@ -264,22 +264,22 @@ def applied(equation: Equation, inputs: Sequence[Any], rows: list[list[Any]]) ->
     """
     name = equation.primitive.name
     if name in READS:
-        ((block, *others),) = rows
+        ((block, *other_edges),) = rows
         if not isinstance(block, Block) or not block.terms:
             return rows
         group = ReadGroup(name, READS[name](equation, inputs), block)
-        return [[group.edges()[0][0], *others]]
+        return [[group.edges()[0][0], *other_edges]]
     if name not in WRITES:
         return rows
     (row,) = rows
-    place = PLACES.get(name, 2)
-    blocks = row[0], row[place]
+    position = PLACES.get(name, 2)
+    blocks = row[0], row[position]
     if not all(isinstance(block, Block) and block.terms for block in blocks):
         return rows
     write = WRITES[name](equation, inputs)
     if write is None:
         return rows
     (edges,) = WriteGroup(name, write, blocks).edges()
-    made = list(row)
-    made[0], made[place] = edges
-    return [made]
+    new_row = list(row)
+    new_row[0], new_row[position] = edges
+    return [new_row]

@@ -46,30 +46,30 @@ def factor_edges(
     """The derivatives of all factors by the matrix: each matrix of a batch separately."""
     del active
     (matrix,) = inputs
-    smooth = [place for place, out in enumerate(outs) if is_inexact(out)]
+    smooth = [position for position, out in enumerate(outs) if is_inexact(out)]
     tangent = jax.eval_shape(packed, compat.struct(jax.typeof(matrix)))
 
     def pull(cotangents: Sequence[Any]) -> Sequence[Any]:
         """The matrix's cotangent, by transposing the rates of those factors that are asked for."""
         # Eigenvectors of equal eigenvalues have no derivative, but the eigenvalues do.
-        asked = [place for place, one in enumerate(cotangents) if one is not None]
+        asked = [position for position, cotangent in enumerate(cotangents) if cotangent is not None]
 
-        def push(one: Any) -> list[Any]:
-            rates = residuals(one)
-            return [rates[place] for place in asked]
+        def push(direction: Any) -> list[Any]:
+            rates = residuals(direction)
+            return [rates[position] for position in asked]
 
-        return jax.linear_transpose(push, tangent)([cotangents[place] for place in asked])
+        return jax.linear_transpose(push, tangent)([cotangents[position] for position in asked])
 
     depth = matrix.ndim - 2
     group = MapGroup(
-        out_shapes=[vertex_shape(outs[place]) for place in smooth],
+        out_shapes=[vertex_shape(outs[position]) for position in smooth],
         wrt_shapes=[tangent.shape],
         dtypes=[tangent.dtype],
-        out_dtypes=[real_dtype(outs[place].dtype) for place in smooth],
+        out_dtypes=[real_dtype(outs[position].dtype) for position in smooth],
         pull=pull,
         push=lambda tangents: residuals(compat.spread_as(tangents[0], tangent)),
         name=equation.primitive.name,
-        row_axes=[names_of(outs[place], depth) for place in smooth],
+        row_axes=[names_of(outs[position], depth) for position in smooth],
         column_axes=[names_of(matrix, depth)],
         structured=True,
         takes_none=True,
@@ -118,34 +118,34 @@ def _solve_group(
         inputs: the operands, or what has their shapes and dtypes.
         active: which operands are differentiated.
         pull: the cotangent of the solution to those of all operands, complex where these are.
-        push: the tangents of all operands, None where one does not move, to that of the solution.
+        push: the tangents of all operands, None for constant ones, to that of the solution.
         sides: the names of the last two axes of the right-hand side.
     """
     *matrix, right = inputs
     depth = right.ndim - 2
     names = [*(names_of(part, depth) for part in matrix), names_of(right, depth, *sides)]
-    moving = [place for place, wanted in enumerate(active) if wanted]
+    moving = [position for position, wanted in enumerate(active) if wanted]
 
     def pulled(cotangents: Sequence[Any]) -> list[Any]:
         answers = pull(unpacked(cotangents[0], right.dtype))
-        return [packed(answers[place]) for place in moving]
+        return [packed(answers[position]) for position in moving]
 
     def pushed(tangents: Sequence[Any]) -> list[Any]:
         full: list[Any] = [None] * len(inputs)
-        for place, tangent in zip(moving, tangents, strict=True):
-            full[place] = unpacked(tangent, inputs[place].dtype)
+        for position, tangent in zip(moving, tangents, strict=True):
+            full[position] = unpacked(tangent, inputs[position].dtype)
         return [packed(push(full))]
 
     group = MapGroup(
         out_shapes=[vertex_shape(right)],
-        wrt_shapes=[vertex_shape(inputs[place]) for place in moving],
-        dtypes=[real_dtype(inputs[place].dtype) for place in moving],
+        wrt_shapes=[vertex_shape(inputs[position]) for position in moving],
+        dtypes=[real_dtype(inputs[position].dtype) for position in moving],
         out_dtypes=[real_dtype(right.dtype)],
         pull=pulled,
         push=pushed,
         name=equation.primitive.name,
         row_axes=[names[-1]],
-        column_axes=[names[place] for place in moving],
+        column_axes=[names[position] for position in moving],
         uniform=frozenset([RIGHT_HAND_SIDE]),
         structured=True,
     )
@@ -229,7 +229,10 @@ def tridiagonal_solve(
         return compat.bind(equation.primitive, [*diagonals, right], equation.params)[0]
 
     def pull(cotangent: Any) -> Sequence[Any]:
-        adjoint = [jnp.conj(one) for one in (_moved(upper, -1, -1), main, _moved(lower, 1, -1))]
+        """The cotangents of the three diagonals and of `B`."""
+        adjoint = [
+            jnp.conj(diagonal) for diagonal in (_moved(upper, -1, -1), main, _moved(lower, 1, -1))
+        ]
         right = solve(adjoint, cotangent)
         wide = jnp.broadcast_to(right, solution.shape)
         parts = [-jnp.sum(wide * jnp.conj(_moved(solution, k, -2)), -1) for k in (-1, 0, 1)]

@@ -169,35 +169,35 @@ def _start_lookup(
 # What is not overwritten
 
 
-def masked_identity(kept: Any, operand: Any) -> Block:
-    """`δ[i, i'] kept[i]`: the identity where `kept` is true, and zero elsewhere."""
-    if isinstance(kept, np.ndarray):
-        return _listed_identity(kept, operand)
+def masked_identity(mask: Any, operand: Any) -> Block:
+    """`δ[i, i'] mask[i]`: the identity where `mask` is true, and zero elsewhere."""
+    if isinstance(mask, np.ndarray):
+        return _listed_identity(mask, operand)
     labels = labels_of(operand.shape)
-    term = Term((over(kept, labels, operand.dtype),), plain(labels), plain(labels))
+    term = Term((over(mask, labels, operand.dtype),), plain(labels), plain(labels))
     return made(operand.shape, operand.shape, operand.dtype, term)
 
 
-def _listed_identity(kept: np.ndarray, operand: Any) -> Block:
+def _listed_identity(mask: np.ndarray, operand: Any) -> Block:
     """The masked identity of a constant mask, with the positions that it keeps in a list.
 
     An axis along which the mask does not vary keeps a delta of its own.
     """
     constant_axes = {
         axis
-        for axis in range(kept.ndim)
-        if (kept == np.take(kept, [0], axis) if kept.shape[axis] else kept).all()
+        for axis in range(mask.ndim)
+        if (mask == np.take(mask, [0], axis) if mask.shape[axis] else mask).all()
     }
-    if kept.size and not kept.any():
+    if mask.size and not mask.any():
         return Block.zeros(operand.shape, operand.shape, operand.dtype)
-    if len(constant_axes) == kept.ndim:
+    if len(constant_axes) == mask.ndim:
         return Block.identity(operand.shape, operand.dtype)
     kept_positions = np.nonzero(
-        kept[tuple(0 if axis in constant_axes else slice(None) for axis in range(kept.ndim))]
+        mask[tuple(0 if axis in constant_axes else slice(None) for axis in range(mask.ndim))]
     )
     flat, coordinates = Label(len(kept_positions[0])), iter(kept_positions)
     indices = tuple(
         Index.of(Label(size)) if axis in constant_axes else index_along(next(coordinates), flat)
-        for axis, size in enumerate(kept.shape)
+        for axis, size in enumerate(mask.shape)
     )
     return Block(operand.shape, operand.shape, operand.dtype, [Term((), indices, indices)])

@@ -43,26 +43,26 @@ def _axes(dimensions: Any, left_rank: int, right_rank: int) -> Axes:
     (divided,) = dimensions.lhs_ragged_dimensions
     left = [("left", axis) for axis in range(left_rank)]
     right: list[Hashable] = [("right", axis) for axis in range(right_rank)]
-    for one, other in (
+    for left_axis, right_axis in (
         *zip(left_sum, right_sum, strict=True),
         *zip(left_batch, right_batch, strict=True),
     ):
-        right[other] = left[one]
+        right[right_axis] = left[left_axis]
     for axis in dimensions.rhs_group_dimensions:
         right[axis] = GROUP
     batch = [left[axis] for axis in left_batch]
     summed = [left[axis] for axis in left_sum]
     free = [name for name in left if name not in batch and name not in summed]
-    others = [name for name in right if name not in left and name != GROUP]
+    right_free = [name for name in right if name not in left and name != GROUP]
     first = [GROUP] if divided in left_sum else []
     ragged = None if divided in left_batch else left[divided]
-    return Axes(tuple(left), tuple(right), (*first, *batch, *free, *others), ragged)
+    return Axes(tuple(left), tuple(right), (*first, *batch, *free, *right_free), ragged)
 
 
 def _product(axes: Axes, left: Any, right: Any, sizes: Any, dtype: Any) -> Any:
-    """The product by a mask of which place is in which group; `vmap` and derivatives take it."""
+    """The product by a mask over (group, position), which `vmap` and derivatives accept."""
     number = {
-        name: place for place, name in enumerate(dict.fromkeys((*axes.left, *axes.right, GROUP)))
+        name: index for index, name in enumerate(dict.fromkeys((*axes.left, *axes.right, GROUP)))
     }
 
     def over(names: Sequence[Hashable]) -> list[int]:
@@ -70,9 +70,9 @@ def _product(axes: Axes, left: Any, right: Any, sizes: Any, dtype: Any) -> Any:
 
     factors = [left, over(axes.left), right, over(axes.right)]
     if axes.ragged is not None:
-        places = jnp.arange(left.shape[axes.left.index(axes.ragged)])
+        positions = jnp.arange(left.shape[axes.left.index(axes.ragged)])
         ends = jnp.cumsum(sizes)[:, None]
-        within = (places >= ends - sizes[:, None]) & (places < ends)
+        within = (positions >= ends - sizes[:, None]) & (positions < ends)
         factors += [within.astype(dtype), over((GROUP, axes.ragged))]
     return jnp.einsum(*factors, over(axes.out)).astype(dtype)
 
@@ -101,7 +101,7 @@ def edges(
     """Rows and columns of the result are deltas of those of the operands."""
     if not _is_plain(inputs):
         return BY_JAX.edges(equation, inputs, outs, residuals, active)
-    moving = [place for place in (0, 1) if active[place]]
+    moving = [position for position in (0, 1) if active[position]]
     group = RaggedProduct(equation, residuals, outs[0], moving)
     return placed(group, [0], moving, (1, len(inputs)))
 
@@ -111,15 +111,17 @@ def _maps(
 ) -> dict[str, Any]:
     """The backward and the forward map of a bilinear function by some of its operands."""
     left, right = operands[:2]
-    along = (lambda one: function(one, right), lambda one: function(left, one))
+    along = (lambda factor: function(factor, right), lambda factor: function(left, factor))
 
     def pull(cotangents: Sequence[Any]) -> list[Any]:
         return [
-            jax.linear_transpose(along[place], operands[place])(*cotangents)[0] for place in moving
+            jax.linear_transpose(along[position], operands[position])(*cotangents)[0]
+            for position in moving
         ]
 
     def push(tangents: Sequence[Any]) -> list[Any]:
-        return [sum(along[place](one) for place, one in zip(moving, tangents, strict=True))]
+        directions = zip(moving, tangents, strict=True)
+        return [sum(along[position](tangent) for position, tangent in directions)]
 
     return {"pull": pull, "push": push}
 
@@ -144,7 +146,7 @@ class RaggedProduct(MapGroup):
         """
         left, right, sizes = operands
         axes = _axes(equation.params["ragged_dot_dimension_numbers"], left.ndim, right.ndim)
-        point = [operands[place] for place in moving]
+        point = [operands[position] for position in moving]
 
         def by_mask(left: Any, right: Any) -> Any:
             return _product(axes, left, right, sizes, out.dtype)
@@ -155,13 +157,13 @@ class RaggedProduct(MapGroup):
         names = [axes.left, axes.right]
         super().__init__(
             out_shapes=[tuple(out.shape)],
-            wrt_shapes=[tuple(one.shape) for one in point],
-            dtypes=[one.dtype for one in point],
+            wrt_shapes=[tuple(operand.shape) for operand in point],
+            dtypes=[operand.dtype for operand in point],
             out_dtypes=[out.dtype],
             **_maps(by_mask, operands, moving),
             name="ragged_dot_general",
             row_axes=[axes.out],
-            column_axes=[names[place] for place in moving],
+            column_axes=[names[position] for position in moving],
             structured=True,
         )
         self.alone = MapGroup(

@@ -53,7 +53,7 @@ class SliceWrite(Write):
         self.equation, self.starts = equation, inputs[2:]
 
     def _starts(self, leading: int) -> list[Any]:
-        zeros = [jnp.zeros((), one.dtype) for one in self.starts[:1] for _ in range(leading)]
+        zeros = [jnp.zeros((), start.dtype) for start in self.starts[:1] for _ in range(leading)]
         return [*zeros, *self.starts]
 
     def put(self, array: Any, update: Any, leading: int) -> Any:
@@ -88,8 +88,8 @@ class ScatterWrite(Write):
             operand.shape,
             updates.shape,
             {
-                axis: place
-                for axis, place in zip(inside, numbers.update_window_dims, strict=True)
+                axis: update_axis
+                for axis, update_axis in zip(inside, numbers.update_window_dims, strict=True)
                 if self.sizes[axis] == operand.shape[axis]
                 and axis not in numbers.scatter_dims_to_operand_dims
             },
@@ -110,7 +110,7 @@ class ScatterWrite(Write):
 
     def read(self, array: Any, leading: int) -> Any:
         """By the gather of the same places."""
-        found = lax.gather(
+        entries = lax.gather(
             array,
             self.indices,
             inverse_numbers(_shifted(self.numbers, leading)),
@@ -120,7 +120,7 @@ class ScatterWrite(Write):
             mode=self.params["mode"],
             fill_value=0,
         )
-        return found if self.sign == 1 else -found
+        return entries if self.sign == 1 else -entries
 
 
 def _shifted(numbers: Any, leading: int) -> Any:
@@ -164,7 +164,7 @@ class SliceRead(Read):
 
     def get(self, array: Any, leading: int) -> Any:
         """By the primitive itself."""
-        zeros = [jnp.zeros((), one.dtype) for one in self.starts[:1] for _ in range(leading)]
+        zeros = [jnp.zeros((), start.dtype) for start in self.starts[:1] for _ in range(leading)]
         sizes = (*array.shape[:leading], *self.sizes)
         return lax.dynamic_slice_p.bind(array, *zeros, *self.starts, slice_sizes=sizes)
 
@@ -183,8 +183,8 @@ class GatherRead(Read):
         inside = (axis for axis in range(operand.ndim) if axis not in flat)
         super().__init__(
             {
-                axis: place
-                for axis, place in zip(inside, numbers.offset_dims, strict=True)
+                axis: out_axis
+                for axis, out_axis in zip(inside, numbers.offset_dims, strict=True)
                 if self.sizes[axis] == operand.shape[axis] and axis not in numbers.start_index_map
             }
         )

@@ -32,8 +32,8 @@ def _over(array: Any, labels: Sequence[Label]) -> Factor:
 @rule("reduce_sum")
 def reduce_sum(out: Any, operand: Any, *, axes: Sequence[int], **_: Any) -> tuple[Block]:
     """`d out[i] / d x[i', k'] = δ[i, i']`, where k runs over `axes`."""
-    kept, wrt = _reduction(operand, axes)[1:]
-    return (made(out.shape, operand.shape, operand.dtype, Term((), kept, wrt)),)
+    indices, wrt = _reduction(operand, axes)[1:]
+    return (made(out.shape, operand.shape, operand.dtype, Term((), indices, wrt)),)
 
 
 @rule("reduce_max", "reduce_min")
@@ -44,7 +44,7 @@ def reduce_extremum(out: Any, operand: Any, *, axes: Sequence[int], **_: Any) ->
 
     where `count[i]` says how many entries attain the extremum. A nan gives nan for all of them.
     """
-    labels, kept, wrt = _reduction(operand, axes)
+    labels, indices, wrt = _reduction(operand, axes)
     attained = (operand == jnp.expand_dims(out, tuple(axes))) | jnp.isnan(
         jnp.expand_dims(out, tuple(axes))
     )
@@ -54,7 +54,7 @@ def reduce_extremum(out: Any, operand: Any, *, axes: Sequence[int], **_: Any) ->
         jnp.where(jnp.isnan(out), out, 1 / count),
         [label for axis, label in enumerate(labels) if axis not in axes],
     )
-    return (made(out.shape, operand.shape, operand.dtype, Term((chosen, weight), kept, wrt)),)
+    return (made(out.shape, operand.shape, operand.dtype, Term((chosen, weight), indices, wrt)),)
 
 
 @rule("reduce_prod")
@@ -67,9 +67,9 @@ def reduce_prod(out: Any, operand: Any, *, axes: Sequence[int], **_: Any) -> tup
     """
     if operand.size == 0:
         return (Block.zeros(out.shape, operand.shape, operand.dtype),)
-    labels, kept, wrt = _reduction(operand, axes)
+    labels, indices, wrt = _reduction(operand, axes)
     products = _over(_products_of_others(operand, tuple(axes)), labels)
-    return (made(out.shape, operand.shape, operand.dtype, Term((products,), kept, wrt)),)
+    return (made(out.shape, operand.shape, operand.dtype, Term((products,), indices, wrt)),)
 
 
 def _products_of_others(array: Any, axes: tuple[int, ...]) -> Any:

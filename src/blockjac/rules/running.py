@@ -36,7 +36,7 @@ def precedes(size: int, reverse: bool) -> Any:
     if is_structure_kept() and size**2 <= LARGEST:
         triangle = np.tri(size, dtype=bool)
         return triangle.T if reverse else triangle
-    i, j = (lax.broadcasted_iota(jnp.int32, (size, size), place) for place in (0, 1))
+    i, j = (lax.broadcasted_iota(jnp.int32, (size, size), axis) for axis in (0, 1))
     return j >= i if reverse else j <= i
 
 
@@ -93,7 +93,9 @@ class Running(MapGroup):
             backwards = jax.linear_transpose(push, [jax.ShapeDtypeStruct(shape, dtype)])
             return list(backwards(list(cotangents))[0])
 
-        apart = [tuple(None if place == axis else place for place in range(len(shape)))]
+        axis_names = [
+            tuple(None if position == axis else position for position in range(len(shape)))
+        ]
         super().__init__(
             out_shapes=[shape],
             wrt_shapes=[shape],
@@ -102,8 +104,8 @@ class Running(MapGroup):
             pull=pull,
             push=push,
             name=name,
-            row_axes=apart,
-            column_axes=apart,
+            row_axes=axis_names,
+            column_axes=axis_names,
             structured=True,
         )
         self.operand = operand
@@ -200,24 +202,28 @@ class RunningSum(OperatorGroup):
     def _term_through(self, term: Term, block: Block, from_end: bool) -> Term:
         """One term of `_through`."""
         index, size = term.wrt[self.axis], block.wrt_shape[self.axis]
-        elsewhere = [one for place, one in enumerate(term.wrt) if place != self.axis]
-        others = {label for other in (*term.out, *elsewhere) for label in other.labels}
+        elsewhere = [
+            expression for position, expression in enumerate(term.wrt) if position != self.axis
+        ]
+        other_labels = {
+            label for expression in (*term.out, *elsewhere) for label in expression.labels
+        }
         plain = index.is_plain(size)
-        if (plain or _is_row_known(index, size)) and others.issuperset(index.labels):
+        if (plain or _is_row_known(index, size)) and other_labels.issuperset(index.labels):
             # The labels stay, in another axis: only a triangle of ones comes to them.
             j = Label(size)
             mask = self._mask(index.labels[0], j, from_end) if plain else _rows(index, j, from_end)
             return Term(
                 (*term.factors, mask), term.out, self._replaced(term.wrt, j), term.coefficient
             )
-        masks = [one for one in term.factors if arrays.is_known_mask(one)] if plain else []
+        masks = [mask for mask in term.factors if arrays.is_known_mask(mask)] if plain else []
         term = as_dense_axes(term, [self.axis], block.wrt_shape, block.dtype)
         (j,) = term.wrt[self.axis].labels
-        masks = [arrays.renamed(one, index.labels[0], j) for one in masks]
+        masks = [arrays.renamed(mask, index.labels[0], j) for mask in masks]
         inside = [factor for factor in term.factors if j in factor.labels]
         outside = [factor for factor in term.factors if j not in factor.labels]
         total = self._sums(inside, j, from_end, block.dtype)
-        reached = _reached([one for one in masks if j in one.labels], j, from_end)
+        reached = _reached([mask for mask in masks if j in mask.labels], j, from_end)
         return Term((*outside, total, *reached), term.out, term.wrt, term.coefficient)
 
     def _replaced(self, wrt: tuple[Index, ...], label: Label) -> tuple[Index, ...]:

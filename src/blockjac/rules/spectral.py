@@ -165,11 +165,11 @@ def spectral_edges(
     dtypes = [real_dtype(out.dtype) for out in outs]
 
     def pulled(cotangents: Sequence[Any]) -> Sequence[Any]:
-        given = [
-            None if one is None else unpacked(one, out.dtype)
-            for one, out in zip(cotangents, outs, strict=True)
+        unpacked_cotangents = [
+            None if cotangent is None else unpacked(cotangent, out.dtype)
+            for cotangent, out in zip(cotangents, outs, strict=True)
         ]
-        return [packed(pull(given))]
+        return [packed(pull(unpacked_cotangents))]
 
     group = MapGroup(
         out_shapes=[vertex_shape(out) for out in outs],
@@ -177,7 +177,7 @@ def spectral_edges(
         dtypes=[real_dtype(matrix.dtype)],
         out_dtypes=dtypes,
         pull=pulled,
-        push=lambda tangents: [packed(one) for one in push(unpacked(tangents[0], matrix.dtype))],
+        push=lambda tangents: [packed(rate) for rate in push(unpacked(tangents[0], matrix.dtype))],
         name=equation.primitive.name,
         row_axes=[names_of(out, matrix.ndim - 2) for out in outs],
         column_axes=[names_of(matrix, matrix.ndim - 2)],

@@ -72,9 +72,9 @@ def svd_edges(
         doubled = jnp.concatenate([above, jnp.concatenate([adjoint(matrix), below], -1)], -2)
         plus, minus = (jnp.concatenate([left, sign * right], -2) for sign in (1, -1))
         vectors = jnp.concatenate([plus, minus], -1) * 0.5**0.5
-        both = jnp.concatenate([values, -values], -1)
-        found = resolved(count, doubled, both, vectors, jnp.concatenate(columns, -2))
-        return found[..., :rows, :], found[..., rows:, :]
+        doubled_values = jnp.concatenate([values, -values], -1)
+        solution = resolved(count, doubled, doubled_values, vectors, jnp.concatenate(columns, -2))
+        return solution[..., :rows, :], solution[..., rows:, :]
 
     def push(tangent: Any) -> Sequence[Any]:
         """`ds_j = Re u_j^H dA v_j`, and the rates of the vectors, nan where values are equal."""

@@ -221,7 +221,7 @@ def _structural(
     return structural
 
 
-def _parts(name: str, what: str, tree: Any, answer: Any) -> list[Any]:
+def _parts(name: str, side: str, tree: Any, answer: Any) -> list[Any]:
     """The parts of a rule's answer, one for each leaf of a tree.
 
     Raises:
@@ -231,7 +231,7 @@ def _parts(name: str, what: str, tree: Any, answer: Any) -> list[Any]:
         return tree.flatten_up_to(answer)
     except (TypeError, ValueError) as error:
         raise RuleError(
-            f"the rule for {name!r} must give blocks in the tree of its {what}, {tree}, "
+            f"the rule for {name!r} must give blocks in the tree of its {side}, {tree}, "
             f"but gave {type(answer).__name__}: {error}"
         ) from error
 

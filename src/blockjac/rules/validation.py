@@ -10,13 +10,13 @@ from blockjac.blocks import Block
 from blockjac.errors import RuleError
 
 
-def check_count(name: str, what: str, of: str, entries: Any, expected: Sequence[Any]) -> None:
+def check_count(name: str, entry: str, value: str, entries: Any, expected: Sequence[Any]) -> None:
     """Raise unless a rule gives a tuple or list with one entry for each value of an equation.
 
     Args:
         name: of the primitive.
-        what: describes an entry, for the message.
-        of: describes a value of the equation, for the message.
+        entry: describes an entry, for the message.
+        value: describes a value of the equation, for the message.
         entries: what the rule gives.
         expected: the equation's results or operands.
 
@@ -25,12 +25,12 @@ def check_count(name: str, what: str, of: str, entries: Any, expected: Sequence[
     """
     if not isinstance(entries, tuple | list):
         raise RuleError(
-            f"the rule for {name!r} must give a tuple with {what} for each {of}, "
+            f"the rule for {name!r} must give a tuple with {entry} for each {value}, "
             f"but gave {type(entries).__name__}"
         )
     if len(entries) != len(expected):
         raise RuleError(
-            f"the rule for {name!r} must give {what} for each {of}: "
+            f"the rule for {name!r} must give {entry} for each {value}: "
             f"there are {len(expected)}, but it gave {len(entries)}"
         )
 

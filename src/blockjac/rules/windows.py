@@ -48,7 +48,7 @@ def _axes(
     window_dilation: Sequence[int] | None = None,
 ) -> list[_Axis]:
     """The axes of a sliding window from JAX's parameters, which hold a number for each axis."""
-    ones = (1,) * len(shape)
+    undilated = (1,) * len(shape)
     return [
         _Axis(*numbers)
         for numbers in zip(
@@ -56,8 +56,8 @@ def _axes(
             window_dimensions,
             window_strides,
             padding,
-            base_dilation or ones,
-            window_dilation or ones,
+            base_dilation or undilated,
+            window_dilation or undilated,
             strict=True,
         )
     ]
