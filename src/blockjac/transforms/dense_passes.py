@@ -42,20 +42,20 @@ def dense_passes(linear: LinearizedGraph) -> dict[str, Figures]:
     """What JAX's dense passes cost: one backwards per row, or one forwards per column."""
     graph, active, edges = linear.graph, linear.active, linear.edges
     results: list[Vertex] = [head for head in edges.entering if isinstance(head, tuple)]
-    found: dict[str, Figures] = {}
+    figures: dict[str, Figures] = {}
     if active.is_reversible:
         rows = [
             _passes(edges, head, active.reverse_order, results, backwards=True) for head in results
         ]
-        found["dense, a pass a row (jacrev)"] = figures_of(_summed(rows))
+        figures["dense, a pass a row (jacrev)"] = figures_of(_summed(rows))
     with contextlib.suppress(BlockjacError, ValueError):
         columns = [
             _passes(edges, leaf, active.forward_order, list(graph.independents), backwards=False)
             for leaf in graph.independents
             if edges.leaving.get(leaf)
         ]
-        found["dense, a pass a column (jacfwd)"] = figures_of(_summed(columns))
-    return found
+        figures["dense, a pass a column (jacfwd)"] = figures_of(_summed(columns))
+    return figures
 
 
 def _passes(
@@ -67,9 +67,9 @@ def _passes(
 ) -> Cost:
     """The cost of all passes from one end: that of one dense vector, times its length."""
     left = edges.copy()
-    for other in ends:
-        if other != end:
-            left.remove(other)
+    for vertex in ends:
+        if vertex != end:
+            left.remove(vertex)
     around = left.entering[end] if backwards else left.leaving[end]
     edge = next(iter(around.values()))
     shape = edge.out_shape if backwards else edge.wrt_shape

@@ -37,14 +37,14 @@ class Wanted:
     """A result and an input whose block's diagonal is asked for.
 
     Attributes:
-        place: of the result.
-        number: of the input among those that are differentiated.
+        output: the number of the result.
+        input: the number of the input, among those that are differentiated.
         leading: how many axes of the result come before those that pair with the input's.
         rank: how many axes the input has.
     """
 
-    place: int
-    number: int
+    output: int
+    input: int
     leading: int
     rank: int
 
@@ -78,8 +78,8 @@ class Diagonal:
         outputs = graph.outputs[: self.count]
         linear = linearize_to_results(ActiveGraph.of(graph, outputs), arguments, captured)
         edges = linear.edges
-        asked = {(self.wrt[pair.number], ("out", pair.place)) for pair in self.pairs}
-        every = {(leaf, ("out", place)) for leaf in self.wrt for place in range(self.count)}
+        asked = {(self.wrt[pair.input], ("out", pair.output)) for pair in self.pairs}
+        every = {(leaf, ("out", position)) for leaf in self.wrt for position in range(self.count)}
         edges.skipped = every - asked
         order = choose_unfinished(self.order, linear)
         if self.order == "auto" and not has_one_way(linear.active):
@@ -87,7 +87,7 @@ class Diagonal:
         diagonals = self._diagonals(edges, order)
         return linear.results()[self.count :], [
             jnp.zeros(
-                graph.aval(outputs[pair.place]).shape, graph.avals[self.wrt[pair.number]].dtype
+                graph.aval(outputs[pair.output]).shape, graph.avals[self.wrt[pair.input]].dtype
             )
             if block is None
             else dense(block, max_bytes=NO_LIMIT)
@@ -114,7 +114,7 @@ class Diagonal:
         self, edges: EliminationGraph, pair: Wanted, left: Sequence[Vertex]
     ) -> Block | None:
         """The diagonal of one block, from the edges around the vertex that is left, if one is."""
-        tail, head = self.wrt[pair.number], ("out", pair.place)
+        tail, head = self.wrt[pair.input], ("out", pair.output)
         parts: list[Block] = []
         direct = edges.leaving.get(tail, {}).get(head)
         if direct is not None:
@@ -166,10 +166,10 @@ def _with_each_last(order: list[Vertex]) -> Iterator[list[Vertex]]:
     step = len(order)
     tried: set[int] = set()
     while step:
-        for place in last[::step]:
-            if place not in tried:
-                tried.add(place)
-                others = [*order[:place], *order[place + 1 :]]
-                yield [*others, order[place]]
-                yield [*others[::-1], order[place]]
+        for position in last[::step]:
+            if position not in tried:
+                tried.add(position)
+                remaining = [*order[:position], *order[position + 1 :]]
+                yield [*remaining, order[position]]
+                yield [*remaining[::-1], order[position]]
         step //= 2

@@ -163,18 +163,18 @@ def _pairs(call: Call, second: bool) -> Iterator[Wanted]:
     """Each result with the input that it pairs with."""
     inputs, count = call.inputs, len(call.inputs)
     shapes = [tuple(aval.shape) for aval in inputs]
-    found = [tuple(result.shape) for result in call.results]
+    result_shapes = [tuple(result.shape) for result in call.results]
     trees = call.record.out_tree, tree_structure(call.argument_tree(range(count)))
-    if not second and (found != shapes or trees[0] != trees[1]):
+    if not second and (result_shapes != shapes or trees[0] != trees[1]):
         raise BlockShapeError(
             f"{call.name} needs a function whose result has the tree and the shapes of what it is "
-            f"differentiated by, {shapes} in {trees[1]}, but {call.graph_name!r} gives {found} in "
-            f"{trees[0]}; for the diagonal of an axis that both share use batch_jacobian"
+            f"differentiated by, {shapes} in {trees[1]}, but {call.graph_name!r} gives "
+            f"{result_shapes} in {trees[0]}; for the diagonal of an axis that both share use batch_jacobian"
         )
-    for place, shape in enumerate(found):
-        number = place % count
+    for position, shape in enumerate(result_shapes):
+        number = position % count
         rank = len(shapes[number])
-        yield Wanted(place, number, len(shape) - rank, rank)
+        yield Wanted(position, number, len(shape) - rank, rank)
 
 
 # The answers
@@ -195,8 +195,8 @@ def _summed(call: Call, _: Diagonal, diagonals: Sequence[Any]) -> Any:
 def _trace(call: Call, computation: Diagonal, diagonals: Sequence[Any]) -> Any:
     """The sums over all inputs, in the tree of the function."""
     sums = [
-        jnp.sum(one, axis=tuple(range(pair.leading, pair.leading + pair.rank)))
-        for one, pair in zip(diagonals, computation.pairs, strict=True)
+        jnp.sum(diagonal, axis=tuple(range(pair.leading, pair.leading + pair.rank)))
+        for diagonal, pair in zip(diagonals, computation.pairs, strict=True)
     ]
     by_input = tree_structure(call.argument_tree(range(len(call.inputs))))
     return mapped(

@@ -112,9 +112,9 @@ def value_and_jacobian(
         Array([[1., 0., 0.],
                [0., 2., 1.]], dtype=float32)
     """
-    name, what = "value_and_jacobian", "Value and Jacobian"
+    name, description = "value_and_jacobian", "Value and Jacobian"
     options = argnums, has_aux, order, holomorphic, allow_int
-    transform = Transform(name, what, fun, *options, with_value=True)
+    transform = Transform(name, description, fun, *options, with_value=True)
     return transform(dense_rows(max_bytes, chunk_size, values=True))
 
 
@@ -145,7 +145,7 @@ def dense_rows(
 
 def _put(call: Call, tree_of: Callable[[Any], Any], values: bool) -> Callable[[Any], Any]:
     """What puts rows into a tree; with the values, both `(values, rows)`."""
-    return (lambda found: (call.value(found[0]), tree_of(found[1]))) if values else tree_of
+    return (lambda answer: (call.value(answer[0]), tree_of(answer[1]))) if values else tree_of
 
 
 def block_jacobian(
@@ -238,9 +238,9 @@ def value_and_grad(
         >>> blockjac.value_and_grad(lambda x: jnp.sum(x**2))(jnp.array([1.0, 2.0]))
         (Array(5., dtype=float32), Array([2., 4.], dtype=float32))
     """
-    name, what = "value_and_grad", "Value and gradient"
+    name, description = "value_and_grad", "Value and gradient"
     options = argnums, has_aux, "reverse", holomorphic, allow_int
-    return Transform(name, what, fun, *options, with_value=True)(_gradient(values=True))
+    return Transform(name, description, fun, *options, with_value=True)(_gradient(values=True))
 
 
 def _gradient(values: bool) -> Ask:

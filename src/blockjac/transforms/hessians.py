@@ -196,8 +196,8 @@ def _unasked(pairs: Pairs, count: int) -> frozenset[tuple[int, int]]:
     every = {(row, column) for row in range(count) for column in range(count)}
     if pairs == "all":
         return frozenset()
-    given = ((leaf, leaf) for leaf in range(count)) if pairs == "diagonal" else pairs
-    asked = {(row, column) for row, column in given}
+    leaf_pairs = ((leaf, leaf) for leaf in range(count)) if pairs == "diagonal" else pairs
+    asked = {(row, column) for row, column in leaf_pairs}
     if not asked <= every:
         raise _no_pairs(pairs, f", each between 0 and {count - 1}")
     return frozenset(every - asked - {(column, row) for row, column in asked})

@@ -57,8 +57,8 @@ def per_example_grad(
         >>> block.dense().shape
         (8, 3, 4)
     """
-    name, what = "per_example_grad", "Per-example gradient"
-    return Transform(name, what, losses, argnums, has_aux, order)(_gradients)
+    name, description = "per_example_grad", "Per-example gradient"
+    return Transform(name, description, losses, argnums, has_aux, order)(_gradients)
 
 
 def _gradients(call: Call, order: Order) -> Asked:
@@ -97,8 +97,8 @@ def per_example_norms(
         >>> blockjac.per_example_norms(lambda w, X: X @ w)(w, X)
         Array([5., 1.], dtype=float32)
     """
-    name, what = "per_example_norms", "Per-example norms"
-    return Transform(name, what, losses, argnums, has_aux, order)(_products(norms=True))
+    name, description = "per_example_norms", "Per-example norms"
+    return Transform(name, description, losses, argnums, has_aux, order)(_products(norms=True))
 
 
 def per_example_gram(
@@ -128,8 +128,8 @@ def per_example_gram(
         Array([[25.,  4.],
                [ 4.,  1.]], dtype=float32)
     """
-    name, what = "per_example_gram", "Per-example Gram matrix"
-    return Transform(name, what, losses, argnums, has_aux, order)(_products(norms=False))
+    name, description = "per_example_gram", "Per-example Gram matrix"
+    return Transform(name, description, losses, argnums, has_aux, order)(_products(norms=False))
 
 
 def _products(norms: bool) -> Ask:
@@ -207,10 +207,12 @@ class Batches:
     def _of(self, block: Block) -> Any:
         """The entries of a block at one example each, an array; raises where examples meet."""
         for term in block.terms:
-            example, other = term.out[0], term.wrt[0]
-            if example == other:
+            result_index, input_index = term.out[0], term.wrt[0]
+            if result_index == input_index:
                 continue
-            does = "may depend (its places are run-time values)" if other.lookup else "depends"
+            does = (
+                "may depend (its places are run-time values)" if input_index.lookup else "depends"
+            )
             raise BlockShapeError(
                 f"batch_jacobian needs examples apart on the first axes, but a result of "
                 f"{self.name!r} of shape {block.out_shape} {does} on other examples of an input "
@@ -225,10 +227,10 @@ def _check_losses(call: Call) -> None:
     call.check_real()
     shapes = [tuple(result.shape) for result in call.results]
     if len(shapes) != 1 or len(shapes[0]) != 1:
-        found = shapes[0] if len(shapes) == 1 else f"{len(shapes)} arrays {shapes}"
+        actual = shapes[0] if len(shapes) == 1 else f"{len(shapes)} arrays {shapes}"
         raise BlockShapeError(
             f"{call.name} needs one loss per example, an array of shape (N,), but "
-            f"{call.graph_name!r} gives {found}; sum "
+            f"{call.graph_name!r} gives {actual}; sum "
             "over all other axes, and not over the examples"
         )
 

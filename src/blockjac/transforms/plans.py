@@ -126,12 +126,12 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
 
     def values(arguments: Any, captured: Any) -> Any:
         point = evaluate(graph, arguments, captured)
-        return [point.values[one] for one in _computed(graph)]
+        return [point.values[value] for value in _computed(graph)]
 
     def local(arguments: Any, captured: Any) -> Any:
         """The local derivatives; the plan is drawn up from them on the way."""
         linear = linearize(active, arguments, captured)
-        found = [
+        elementals = [
             edge.group.held if isinstance(edge, Operator) else edge
             for heads in linear.edges.leaving.values()
             for edge in heads.values()
@@ -139,7 +139,7 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
         lead_to_results(active, linear.edges)
         with keeping_structure(not dense):
             _draw_up(draft, linear, order, dense, method)
-        return [linear.point.values[one] for one in _computed(graph)], found
+        return [linear.point.values[value] for value in _computed(graph)], elementals
 
     own = operations(jax.make_jaxpr(values)(structs, graph.captured))
     derivatives = operations(jax.make_jaxpr(local)(structs, graph.captured))
@@ -148,9 +148,11 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
         emitted = jax.make_jaxpr(emission(computation, graph), return_shape=True)
         traced, (_, blocks) = emitted(structs, graph.captured, ())
     if record is None:
-        kept = Jacobian(call.count, wrt, tuple(draft.order), dense=False)
+        block_computation = Jacobian(call.count, wrt, tuple(draft.order), dense=False)
         with recording() as record:
-            _, blocks = jax.eval_shape(partial(kept, graph), structs, graph.captured, ())
+            _, blocks = jax.eval_shape(
+                partial(block_computation, graph), structs, graph.captured, ()
+            )
     figures = figures_of(draft.cost, peak_bytes(traced, len(structs)))
     return Plan(
         function=call.graph_name,
@@ -189,14 +191,14 @@ def _draw_up(
         if name == method:
             continue
         with contextlib.suppress(BlockjacError):  # a loop that has no way back, say
-            other = choose_order(name, linear, dense)
-            draft.comparison[str(name)] = figures_of(price(edges, other, dense))
+            alternative = choose_order(name, linear, dense)
+            draft.comparison[str(name)] = figures_of(price(edges, alternative, dense))
     draft.comparison |= dense_passes(linear)
 
 
 def _steps(graph: Graph, edges: EliminationGraph, order: Sequence[Vertex]) -> list[Step]:
     """What the elimination of each vertex costs, and the structure of the edges around it."""
-    made = {value: equation for equation in graph.equations for value in equation.results}
+    producers = {value: equation for equation in graph.equations for value in equation.results}
     left = edges.copy()
     steps: list[Step] = []
     with planning() as cost:
@@ -213,9 +215,11 @@ def _steps(graph: Graph, edges: EliminationGraph, order: Sequence[Vertex]) -> li
             """Note the steps of an elimination, with what it cost since the last one."""
             nonlocal before
             now = counts_of(cost)
-            for place, vertex in enumerate(done):
-                spent = [b - a for a, b in zip(before, now, strict=True)] if not place else [0] * 5
-                equation = made[vertex]
+            for position, vertex in enumerate(done):
+                spent = (
+                    [b - a for a, b in zip(before, now, strict=True)] if not position else [0] * 5
+                )
+                equation = producers[vertex]
                 source = "" if equation.source is None else compat.place(equation.source)
                 entering, leaving = around.get(vertex, ((), ()))
                 steps.append(

@@ -48,12 +48,12 @@ def vjp(fun: Function, *primals: Any, has_aux: bool = False) -> Any:
     check_callable(fun, "vjp")
     everything = tuple(range(len(primals)))
     call = traced_call("vjp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
-    outs, kept = answered(Values(call.count, keep=True), call)
+    outs, residuals = answered(Values(call.count, keep=True), call)
 
-    # A pytree of the kept values, as JAX's is, so that it may leave jit and vmap.
+    # A pytree that holds the residuals, like JAX's pullback, so that it may leave jit and vmap.
     static = replace(call, arguments=(), graph=replace(call.graph, captured=[]))
     name = getattr(fun, "__name__", type(fun).__name__)
-    pullback = jax.tree_util.Partial(partial(_pulled_back, static, name), kept)
+    pullback = jax.tree_util.Partial(partial(_pulled_back, static, name), residuals)
     value = call.value(outs)
     if not has_aux:
         return value, pullback
@@ -96,8 +96,8 @@ def jvp(
         """The results, their tangents and the auxiliary result."""
         everything = tuple(range(len(primals)))
         call = traced_call("jvp", fun, everything, primals, {}, has_aux=has_aux, allow_int=True)
-        given = moving_tangents(jax.tree.leaves(tangents), call.inputs)
-        outs, rates = answered(Pushforward(call.count, call.smooth), call, extra=given)
+        tangent_leaves = moving_tangents(jax.tree.leaves(tangents), call.inputs)
+        outs, rates = answered(Pushforward(call.count, call.smooth), call, extra=tangent_leaves)
         moving = iter(rates)
         tangent = call.value(
             [next(moving) if is_inexact(out) else float0_zeros(out.shape) for out in call.results]
@@ -138,7 +138,7 @@ def chain_rule(Dg: Any, Df: Any, var_shape: int | Sequence[int]) -> jax.Array:
     return jnp.tensordot(Dg, Df, axes=rank)
 
 
-def _pulled_back(call: Call, name: str, kept: list[Any], *cotangents: Any) -> tuple[Any, ...]:
+def _pulled_back(call: Call, name: str, residuals: list[Any], *cotangents: Any) -> tuple[Any, ...]:
     """The answer of a pullback: one cotangent an argument."""
     if len(cotangents) != 1:
         raise DifferentiationTypeError(
@@ -146,5 +146,7 @@ def _pulled_back(call: Call, name: str, kept: list[Any], *cotangents: Any) -> tu
             f"{len(cotangents)} arguments, but must be called with a single one, the cotangent of "
             "the value: for a function that returns a tuple, one tuple"
         )
-    given = result_cotangents(call, cotangents[0])
-    return call.argument_tree(answered(Pullback(call.count, call.smooth), call, kept, given))
+    cotangent_leaves = result_cotangents(call, cotangents[0])
+    return call.argument_tree(
+        answered(Pullback(call.count, call.smooth), call, residuals, cotangent_leaves)
+    )

@@ -44,9 +44,9 @@ Ask = Callable[[Call, Order], Asked]
 """Checks what is particular to a transform in a traced function, and asks."""
 
 
-def as_found(found: Any) -> Any:
+def as_found(answer: Any) -> Any:
     """The answer as it is, where it needs no tree."""
-    return found
+    return answer
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Transform:
 
     Attributes:
         name: of the transform, for messages.
-        what: it gives, for the docstring.
+        description: of the result, for the docstring.
         fun: the user's function.
         argnums: which positional arguments to differentiate.
         has_aux: whether the function returns `(value, aux)`.
@@ -70,8 +70,8 @@ class Transform:
         require_structure: whether to raise where the answer would lose structure.
         with_value: whether the answer is `(value, derivative)`; then aux stands beside the value,
             as `jax.value_and_grad` has it, and else beside the answer.
-        finish: what makes of the answer and of `(args, kwargs)`, outside of all programs, what no
-            program can give, such as a matrix of SciPy.
+        finish: turns the answer and `(args, kwargs)`, outside of all programs, into what no program
+            can give, such as a matrix of SciPy.
 
     Raises:
         DifferentiationTypeError: for a `fun` that is not callable, and `argnums` that are not ints.
@@ -80,7 +80,7 @@ class Transform:
     """
 
     name: str
-    what: str
+    description: str
     fun: Function
     argnums: ArgNums
     has_aux: bool
@@ -103,22 +103,22 @@ class Transform:
         def answer(*args: Any, **kwargs: Any) -> tuple[Any, Auxiliary]:
             call = self._traced(args, kwargs)
             computation, put = ask(call, fitted(self.order, call))
-            outs, found = answered(computation, call, require_structure=self.require_structure)
-            return put(found), call.auxiliary(outs)
+            outs, result = answered(computation, call, require_structure=self.require_structure)
+            return put(result), call.auxiliary(outs)
 
         once = traced_once(answer, self.order, self.fun, lambda: (self, code_key(ask)))
 
         def transformed(*args: Any, **kwargs: Any) -> Any:
             """Call the traced function, and put results and auxiliary results together."""
-            found, auxiliary = once(*args, **kwargs)
+            result, auxiliary = once(*args, **kwargs)
             if self.finish is not None:
-                found = self.finish(found, (args, kwargs))
+                result = self.finish(result, (args, kwargs))
             if not self.has_aux:
-                return found
+                return result
             aux = auxiliary.tree()
-            return ((found[0], aux), found[1]) if self.with_value else (found, aux)
+            return ((result[0], aux), result[1]) if self.with_value else (result, aux)
 
-        return documented(transformed, self.fun, self.what, self.argnums)
+        return documented(transformed, self.fun, self.description, self.argnums)
 
     def _traced(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Call:
         """The function, or the derivative of it that is asked, traced at its arguments."""
@@ -186,13 +186,13 @@ def answered(
 
 def _refuse_losses(computation: Computation, call: Call, arguments: Sequence[Any]) -> None:
     """Raise where the answer would lose structure."""
-    found = losses(computation, call.graph, arguments)
-    if found:
-        lines = "\n".join(f"  - {loss}" for loss in found)
+    lost = losses(computation, call.graph, arguments)
+    if lost:
+        lines = "\n".join(f"  - {loss}" for loss in lost)
         raise StructureLostError(
             f"blockjac.{call.name} of {call.graph_name!r} would lose structure, which "
             f"require_structure=True refuses:\n{lines}",
-            found,
+            lost,
         )
 
 
@@ -205,13 +205,13 @@ def _check_require_structure(require_structure: Any) -> None:
         )
 
 
-def documented(function: Function, fun: Function, what: str, argnums: ArgNums) -> Function:
+def documented(function: Function, fun: Function, description: str, argnums: ArgNums) -> Function:
     """Give a transformed function the original's name and signature, and a docstring."""
     check_argnums(argnums)  # a mistake is reported at once, and not at the first call
     named_as(fun, function)
     name = function.__name__
     function.__doc__ = (
-        f"{what} of {name} with respect to positional argument(s) {argnums}. Takes the same "
+        f"{description} of {name} with respect to positional argument(s) {argnums}. Takes the same "
         f"arguments as {name}."
     )
     return function
@@ -235,10 +235,10 @@ def formerly_third(option: str) -> Callable[[Decorated], Decorated]:
         """The transform, which takes the option in third place too."""
 
         @functools.wraps(transform)
-        def call(fun: Function, argnums: ArgNums = 0, *given: Any, **options: Any) -> Any:
-            if not given or isinstance(given[0], bool | np.bool_):
-                return transform(fun, argnums, *given, **options)
-            return transform(fun, argnums, *given[1:], **{option: given[0]}, **options)
+        def call(fun: Function, argnums: ArgNums = 0, *positional: Any, **options: Any) -> Any:
+            if not positional or isinstance(positional[0], bool | np.bool_):
+                return transform(fun, argnums, *positional, **options)
+            return transform(fun, argnums, *positional[1:], **{option: positional[0]}, **options)
 
         return cast("Decorated", call)
 

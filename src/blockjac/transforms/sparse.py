@@ -106,15 +106,15 @@ def sparse_jacobian(
 
 
 def _entries(format: Format) -> Ask:
-    """Asks for what a matrix of the format is made of."""
+    """Ask for the parts of a matrix of the format."""
 
     def asked(call: Call, order: Order) -> Asked:
         """The Blocks, and the function that makes a sparse matrix of them."""
         call.check_real(complex_results=True)
         if not call.count or not call.smooth:
-            what = "results" if not call.count else "inputs"
+            missing = "results" if not call.count else "inputs"
             raise BlockTypeError(
-                f"sparse_jacobian gives a matrix, but {call.graph_name} has no {what} for its "
+                f"sparse_jacobian gives a matrix, but {call.graph_name} has no {missing} for its "
                 f"{'rows' if not call.count else 'columns'}; an array of size 0 is one"
             )
         if format == "dense":
@@ -159,17 +159,17 @@ jax.tree_util.register_pytree_node(
 )
 
 
-def _matrix(format: Format, found: Any, arguments: Any) -> Any:
-    """The matrix of what was found: Blocks for one of JAX, `Entries` for the others."""
+def _matrix(format: Format, answer: Any, arguments: Any) -> Any:
+    """The matrix of the answer, which is Blocks for a format of JAX and else `Entries`."""
     if format in JAX_FORMATS:
-        return JAX_FORMATS[format](found)
-    _check_untraced((arguments, found), format)
-    numbers, lookups, layouts = found
-    given = [
+        return JAX_FORMATS[format](answer)
+    _check_untraced((arguments, answer), format)
+    numbers, lookups, layouts = answer
+    grid = [
         [(layout, arrays) for layout, arrays in zip(row, own, strict=True)]
         for row, own in zip(layouts.value, lookups, strict=True)
     ]
-    matrix = prototype(given, "csr" if format == "dense" else format).filled(numbers)
+    matrix = prototype(grid, "csr" if format == "dense" else format).filled(numbers)
     return matrix.toarray() if format == "dense" else matrix
 
 

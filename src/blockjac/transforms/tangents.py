@@ -26,11 +26,11 @@ def result_cotangents(call: Call, cotangent: Any) -> list[Any]:
             "unexpected tree structure: the pullback needs a cotangent in the tree of the value, "
             f"{call.record.out_tree}, but found {tree}"
         )
-    for place, (leaf, wanted) in enumerate(zip(leaves, call.results, strict=True)):
+    for number, (leaf, wanted) in enumerate(zip(leaves, call.results, strict=True)):
         if np.shape(leaf) != wanted.shape or (is_inexact(wanted) and not _same_type(leaf, wanted)):
             raise BlockShapeError(
                 "unexpected JAX type (e.g. shape/dtype) for argument to VJP function: leaf "
-                f"{place} is {_described(leaf)}, but must be {_described(wanted)} as the value is"
+                f"{number} is {_described(leaf)}, but must be {_described(wanted)} as the value is"
             )
     return moving_tangents(leaves, call.results)
 
@@ -57,7 +57,7 @@ def check_tangents(
             f"primal and tangent arguments to blockjac.{name} must have the same tree structure; "
             f"primals have {wanted_tree} whereas tangents have {tree}."
         )
-    for place, (leaf, point) in enumerate(zip(leaves, points, strict=True)):
+    for number, (leaf, point) in enumerate(zip(leaves, points, strict=True)):
         both_real = is_real_array(point) and is_real_array(leaf)
         if both_real and (point.dtype, point.shape) == (leaf.dtype, leaf.shape):
             continue
@@ -69,13 +69,13 @@ def check_tangents(
             raise DifferentiationTypeError(
                 f"primal and tangent arguments to blockjac.{name} do not match; dtypes must be "
                 "equal, or in case of int/bool primal dtype the tangent dtype must be float0: "
-                f"{leaf_name(fun, primals, place)}: leaf {place} is {_described(primal)} and its "
+                f"{leaf_name(fun, primals, number)}: leaf {number} is {_described(primal)} and its "
                 f"tangent {_described(leaf)}, wanted {wanted}"
             )
         if np.shape(leaf) != primal.shape:
             raise BlockShapeError(
                 f"blockjac.{name} called with different primal and tangent shapes: "
-                f"{leaf_name(fun, primals, place)}: leaf {place} is {_described(primal)} with a "
+                f"{leaf_name(fun, primals, number)}: leaf {number} is {_described(primal)} with a "
                 f"tangent {_described(leaf)}"
             )
 

@@ -48,17 +48,17 @@ def traced_once(
     """
     if not isinstance(order, Plan) and not compat.is_jitted(fun):
         return function
-    found: dict[int, Function] = {}
+    programs: dict[int, Function] = {}
 
     def call(*args: Any, **kwargs: Any) -> tuple[Any, Auxiliary]:
         """Call the compiled function, or the function itself while JAX traces."""
         leaves = jax.tree.leaves((args, kwargs))
         if not all(isinstance(leaf, TRACED) and not isinstance(leaf, Tracer) for leaf in leaves):
             return function(*args, **kwargs)
-        now = edition()  # a rule that is defined later makes another program
-        if now not in found:
-            found[now] = _compiled(function, code_key(function) if key is None else key())
-        return found[now](*args, **kwargs)
+        version = edition()  # a rule that is defined later makes another program
+        if version not in programs:
+            programs[version] = _compiled(function, code_key(function) if key is None else key())
+        return programs[version](*args, **kwargs)
 
     return call
 

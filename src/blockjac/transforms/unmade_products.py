@@ -49,28 +49,30 @@ class Products:
         linear = linearize_to_results(ActiveGraph.of(graph, outputs), arguments, captured)
         edges = linear.edges
         order = choose_unfinished(self.order, linear)
-        rows = Unmade(edges.leaving, edges.entering, edges.same, found={x: [] for x in self.wrt})
+        rows = Unmade(
+            edges.leaving, edges.entering, edges.same, collected={x: [] for x in self.wrt}
+        )
         eliminate(rows, order)
         size = graph.aval(outputs[0]).shape
         zero = Block.zeros(size, () if self.norms else size, graph.avals[self.wrt[0]].dtype)
-        squares = [self._squares(found) for found in rows.products() if found]
+        squares = [self._squares(products) for products in rows.products() if products]
         total = reduce(jnp.add, (dense(block, max_bytes=NO_LIMIT) for block in squares or [zero]))
         # Terms that cancel may leave less than 0 of a square.
         answer = jnp.sqrt(jnp.maximum(total, 0)) if self.norms else total
         return linear.results()[1:], answer
 
-    def _squares(self, found: Sequence[Product]) -> Block:
+    def _squares(self, products: Sequence[Product]) -> Block:
         """`J J'` for the sum J of some products, made first or not, whichever takes less time."""
-        made = lambda: self._square([(reduce(add, map(_made, found)),)])  # noqa: E731
-        if len(found) > FEW or all(len(product) == 1 for product in found):
-            return made()
-        return _quickest(lambda: self._square(found), made)
+        multiplied = lambda: self._square([(reduce(add, map(_made, products)),)])  # noqa: E731
+        if len(products) > FEW or all(len(product) == 1 for product in products):
+            return multiplied()
+        return _quickest(lambda: self._square(products), multiplied)
 
-    def _square(self, found: Sequence[Product]) -> Block:
+    def _square(self, products: Sequence[Product]) -> Block:
         """The sum over all pairs of products of one times the other's transpose."""
         blocks: list[Block] = []
-        for number, left in enumerate(found):
-            for right in found[: number + 1]:
+        for number, left in enumerate(products):
+            for right in products[: number + 1]:
                 chain = [*left, *(block.T for block in reversed(right))]
                 block = chain_along(chain, [(0, 0)] if self.norms else [])
                 mirrored = block if self.norms else block.T
@@ -90,15 +92,15 @@ class Unmade(EliminationGraph):
     for less than that sum.
 
     Attributes:
-        found: the products by input; their sum is the Jacobian.
+        collected: the products by input; their sum is the Jacobian.
     """
 
-    found: dict[Vertex, list[Product]] = field(default_factory=dict)
+    collected: dict[Vertex, list[Product]] = field(default_factory=dict)
 
     def add(self, tail: Vertex, head: Vertex, edge: Edge) -> None:
         """Add an edge, or note it if it leads from an input to the result."""
-        if tail in self.found and head == RESULT:
-            self.found[tail].append((written(edge),))
+        if tail in self.collected and head == RESULT:
+            self.collected[tail].append((written(edge),))
         else:
             super().add(tail, head, edge)
 
@@ -106,21 +108,21 @@ class Unmade(EliminationGraph):
         """Eliminate a vertex; the paths through it from an input to the result are noted."""
         for tail, right in self.entering.get(vertex, {}).items():
             left = self.leaving.get(vertex, {}).get(RESULT)
-            if left is None or tail not in self.found:
+            if left is None or tail not in self.collected:
                 continue
             if isinstance(left, Operator) or isinstance(right, Operator):
-                self.found[tail].append((compose(left, right),))
+                self.collected[tail].append((compose(left, right),))
             else:
                 is_same = (vertex, RESULT) in self.same
-                self.found[tail].append((right,) if is_same else (left, right))
-        self.skipped = {(tail, RESULT) for tail in self.found}
+                self.collected[tail].append((right,) if is_same else (left, right))
+        self.skipped = {(tail, RESULT) for tail in self.collected}
         super().eliminate_vertex(vertex)
 
     def products(self) -> Iterator[list[Product]]:
         """The products of each input, with the edge that was there from the start."""
-        for tail, found in self.found.items():
+        for tail, collected in self.collected.items():
             direct = self.leaving.get(tail, {}).get(RESULT)
-            yield found if direct is None else [*found, (written(direct),)]
+            yield collected if direct is None else [*collected, (written(direct),)]
 
 
 RESULT = ("out", 0)
