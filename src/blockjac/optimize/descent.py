@@ -75,11 +75,13 @@ class DescentResult:
             >>> descent(lambda x: x**2, 3.0, steps=5).message
             'stopped at step 1, where the gradient is 0; the params are the best so far'
         """
-        made = len(self.trace)
+        steps = len(self.trace)
         status = Status(int(self.status))
         if status is Status.FOUND:
-            return f"all {made} steps were made"
-        return f"stopped at step {made - 1}, where {status.message}; the params are the best so far"
+            return f"all {steps} steps were made"
+        return (
+            f"stopped at step {steps - 1}, where {status.message}; the params are the best so far"
+        )
 
 
 class _State(NamedTuple):
@@ -207,7 +209,7 @@ def _run(
         _, gradient = value_and_grad(loss)(state.params, *data)
         squared_norm = inner_product(gradient, gradient)
         downhill = jax.tree.map(jnp.negative, gradient)
-        found = backtrack(
+        search = backtrack(
             loss,
             state.params,
             downhill,
@@ -218,14 +220,14 @@ def _run(
             line_search=line_search,
         )
         row = Trace(
-            loss=found.value,
+            loss=search.value,
             gradient_norm=jnp.sqrt(squared_norm),
-            step=found.step,
-            trials=found.trials,
-            status=found.status,
-            metrics=None if metrics is None else metrics(found.params, *data),
+            step=search.step,
+            trials=search.trials,
+            status=search.status,
+            metrics=None if metrics is None else metrics(search.params, *data),
         )
-        return _State(found.params, found.value, state.initial_loss, found.status), row
+        return _State(search.params, search.value, state.initial_loss, search.status), row
 
     def unfinished(carry: tuple[Array, _State, Trace]) -> Array:
         index, state, _ = carry

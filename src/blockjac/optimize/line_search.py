@@ -160,8 +160,8 @@ def backtrack(
         ShapeMismatchError: If the three trees are not alike.
 
     Examples:
-        >>> found = backtrack(lambda x: x**2, 1.0, -2.0, 2.0)
-        >>> float(found.params), float(found.step), int(found.trials)
+        >>> result = backtrack(lambda x: x**2, 1.0, -2.0, 2.0)
+        >>> float(result.params), float(result.step), int(result.trials)
         (0.0, 0.5, 2)
     """
     check_alike(params, direction, "direction")
@@ -192,17 +192,17 @@ def backtrack(
     allowed = jnp.where(reason == Status.FOUND, line_search.max_trials, 0)
     first_step = jnp.asarray(line_search.first_step, start.dtype)
     last = lax.while_loop(searching, shrink, _Search(jnp.int32(0), first_step, params, start))
-    found = accepted(last)
+    success = accepted(last)
 
-    def kept(new: Array, old: Array) -> Array:
-        return jnp.where(found, new, old)
+    def chosen(new: Array, old: Array) -> Array:
+        return jnp.where(success, new, old)
 
     return LineSearchResult(
-        params=jax.tree.map(kept, last.params, params),
-        value=jnp.where(found, last.value, start),
-        step=jnp.where(found, last.step, 0),
+        params=jax.tree.map(chosen, last.params, params),
+        value=jnp.where(success, last.value, start),
+        step=jnp.where(success, last.step, 0),
         trials=last.trials,
-        status=jnp.where(found | (last.trials == 0), reason, jnp.int32(Status.NO_STEP)),
+        status=jnp.where(success | (last.trials == 0), reason, jnp.int32(Status.NO_STEP)),
     )
 
 

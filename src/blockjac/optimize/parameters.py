@@ -68,12 +68,12 @@ def inner_product(left: Any, right: Any) -> Array:
     return jnp.asarray(sum(jax.tree.leaves(products)))
 
 
-def check_alike(params: Any, other: Any, name: str) -> None:
+def check_alike(params: Any, tree: Any, name: str) -> None:
     """Refuse a tree that does not match the parameters.
 
     Args:
         params: Any pytree of arrays.
-        other: The tree to check.
+        tree: The tree to check.
         name: What it is, for the message.
 
     Raises:
@@ -82,10 +82,10 @@ def check_alike(params: Any, other: Any, name: str) -> None:
     Examples:
         >>> check_alike([jnp.ones(2)], [jnp.zeros(2)], "gradient")
     """
-    wanted, found = tree_structure(params), tree_structure(other)
-    if wanted != found:
-        raise ShapeMismatchError(f"{name} is the tree {found}; wanted that of params, {wanted}")
-    leaves = zip(leaves_with_path(params), jax.tree.leaves(other), strict=True)
+    wanted, structure = tree_structure(params), tree_structure(tree)
+    if wanted != structure:
+        raise ShapeMismatchError(f"{name} is the tree {structure}; wanted that of params, {wanted}")
+    leaves = zip(leaves_with_path(params), jax.tree.leaves(tree), strict=True)
     for (path, leaf), change in leaves:
         if jnp.shape(leaf) != jnp.shape(change):
             raise ShapeMismatchError(
@@ -108,12 +108,12 @@ def check_scalar(loss: Callable[..., ArrayLike], params: Any, *data: Any) -> Non
     Examples:
         >>> check_scalar(jnp.sum, jnp.ones(3))
     """
-    given = jax.eval_shape(loss, params, *data)
-    leaves = jax.tree.leaves(given)
-    if len(leaves) != 1 or given is not leaves[0]:
-        raise NonScalarLossError(f"the loss gives {given}; wanted one real number")
-    if given.shape != () or not jnp.issubdtype(given.dtype, jnp.floating):
+    result = jax.eval_shape(loss, params, *data)
+    leaves = jax.tree.leaves(result)
+    if len(leaves) != 1 or result is not leaves[0]:
+        raise NonScalarLossError(f"the loss gives {result}; wanted one real number")
+    if result.shape != () or not jnp.issubdtype(result.dtype, jnp.floating):
         raise NonScalarLossError(
-            f"the loss gives {given.dtype}{list(given.shape)}; wanted one real number, "
+            f"the loss gives {result.dtype}{list(result.shape)}; wanted one real number, "
             "such as the mean or the sum of it"
         )

@@ -111,13 +111,13 @@ def _evaluate(
     value, gradient = value_and_grad(loss)(params, *data)
     if direction is None:
         direction = jax.tree.map(jnp.negative, gradient)
-    found = backtrack(
+    search = backtrack(
         loss, params, direction, gradient, *data, value=value, line_search=line_search
     )
-    accepted = found.status == Status.FOUND
-    rejections = found.trials - accepted
+    accepted = search.status == Status.FOUND
+    rejections = search.trials - accepted
     last_rejected = line_search.first_step * line_search.beta ** (rejections - 1.0)
-    tried = jnp.where(accepted, found.step, line_search.first_step)
+    tried = jnp.where(accepted, search.step, line_search.first_step)
     far = jnp.where(rejections > 0, last_rejected, tried)
     rejected = jnp.where(rejections > 0, last_rejected, jnp.nan)
     steps = jnp.append(far * jnp.linspace(-0.3, 1.1, points), rejected)
@@ -132,11 +132,11 @@ def _evaluate(
         start=value,
         slope=inner_product(gradient, direction),
         alpha=jnp.asarray(line_search.alpha),
-        accepted_step=found.step,
-        accepted_value=found.value,
+        accepted_step=search.step,
+        accepted_value=search.value,
         rejected_step=steps[-1],
         rejected_value=values[-1],
-        status=found.status,
+        status=search.status,
     )
 
 
@@ -178,12 +178,12 @@ def plot_line_search(
     axes.plot(0, start, "o", color=GREY, markersize=7, label="start")
     if np.isfinite(profile.rejected_step):
         rejected = f"last rejected, t = {profile.rejected_step:.4g}"
-        place = profile.rejected_step, profile.rejected_value
-        axes.plot(*place, "X", color=RED, markersize=9, label=rejected)
+        point = profile.rejected_step, profile.rejected_value
+        axes.plot(*point, "X", color=RED, markersize=9, label=rejected)
     if status is Status.FOUND:
         accepted = f"accepted, t = {profile.accepted_step:.4g}"
-        place = profile.accepted_step, profile.accepted_value
-        axes.plot(*place, "o", color=GREEN, markersize=9, label=accepted)
+        point = profile.accepted_step, profile.accepted_value
+        axes.plot(*point, "o", color=GREEN, markersize=9, label=accepted)
     axes.set_ylim(*_window(profile))
     axes.set_xlim(float(steps[0]), float(steps[-1]))
     legend_below(axes, title=None if status is Status.FOUND else status.message)
