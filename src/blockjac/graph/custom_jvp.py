@@ -33,7 +33,7 @@ def values_and_tangents(
         A closed jaxpr from the operands and then the tangents to the results and their tangents.
     """
 
-    def both(values: list[Any], tangents: list[Any]) -> tuple[list[Any], list[Any]]:
+    def with_tangents(values: list[Any], tangents: list[Any]) -> tuple[list[Any], list[Any]]:
         """The results, and the rates at which they change along the tangents."""
 
         def of_active(*replacements: Any) -> list[Any]:
@@ -47,7 +47,7 @@ def values_and_tangents(
         return list(results), [rates[position] for position in inexact]
 
     shapes = [compat.struct(aval) for aval in avals]
-    return jax.make_jaxpr(both)(shapes, [shapes[position] for position in active])
+    return jax.make_jaxpr(with_tangents)(shapes, [shapes[position] for position in active])
 
 
 def has_linear_rule(params: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from blockjac.graph.graph import Atom, Graph, Operand, values_of
 def computed(
     graph: Graph,
     wanted: Sequence[Atom],
-    given: Mapping[int, Any],
+    available: Mapping[int, Any],
     cleared: Mapping[int, Any] = MappingProxyType({}),
     added: Mapping[int, Any] = MappingProxyType({}),
 ) -> list[Any]:
@@ -24,11 +24,11 @@ def computed(
     Args:
         graph: the graph, whose equations are evaluated as far as needed.
         wanted: the values to compute.
-        given: the arrays that are available, by value.
+        available: the arrays that are known already, by value.
         cleared: masks of entries that are zero whatever the equations give, by value.
         added: arrays to add to what the equations give, by value.
     """
-    values = {**dict(zip(graph.constants, graph.captured, strict=True)), **given}
+    values = {**dict(zip(graph.constants, graph.captured, strict=True)), **available}
     needed = {value for value in values_of(wanted) if value not in values}
     equations = []
     for equation in reversed(graph.equations):

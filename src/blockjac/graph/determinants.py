@@ -76,12 +76,12 @@ def _singular_rates(left: Any, values: Any, right_adjoint: Any, rate: Any) -> An
     right = jnp.conj(jnp.swapaxes(right_adjoint, -1, -2))
     turned = jnp.conj(jnp.swapaxes(left, -1, -2)) @ rate @ right
     size = values.shape[-1]
-    here = jnp.eye(size, dtype=bool)
-    left_out = here[:, None, :] | here[None, :, :]
-    others = jnp.prod(jnp.where(left_out, 1, values[..., None, None, :]), -1)
-    others = jnp.where(here, 0, others)
-    by_diagonal = others @ jnp.diagonal(turned, axis1=-2, axis2=-1)[..., None]
-    by_turned = jnp.where(here, by_diagonal, 0) - others * jnp.swapaxes(turned, -1, -2)
+    diagonal = jnp.eye(size, dtype=bool)
+    left_out = diagonal[:, None, :] | diagonal[None, :, :]
+    products = jnp.prod(jnp.where(left_out, 1, values[..., None, None, :]), -1)
+    products = jnp.where(diagonal, 0, products)
+    by_diagonal = products @ jnp.diagonal(turned, axis1=-2, axis2=-1)[..., None]
+    by_turned = jnp.where(diagonal, by_diagonal, 0) - products * jnp.swapaxes(turned, -1, -2)
     scale = (jnp.linalg.det(left) * jnp.linalg.det(right_adjoint))[..., None, None]
     return scale * (jnp.conj(left) @ by_turned @ jnp.swapaxes(right, -1, -2))
 

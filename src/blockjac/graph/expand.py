@@ -91,14 +91,14 @@ def _windows_along(
     """The reductions of windows along one axis, joined from windows of 1, 2, 4, ... positions."""
     last = arrays[0].shape[axis] - step * (size - 1)
     joint: Sequence[Any] | None = None
-    taken, width = 0, 1
+    covered, width = 0, 1
     while True:
         if size & width:
-            start = step * taken
+            start = step * covered
             part = [lax.slice_in_dim(array, start, start + last, stride, axis) for array in arrays]
             joint = part if joint is None else function(*joint, *part)
-            taken += width
-        if joint is not None and taken == size:
+            covered += width
+        if joint is not None and covered == size:
             return joint
         far = arrays[0].shape[axis] - step * width
         lower = [lax.slice_in_dim(array, 0, far, 1, axis) for array in arrays]

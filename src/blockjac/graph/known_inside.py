@@ -136,14 +136,14 @@ def _deciding_operands(name: str, params: Mapping[str, Any], may: Sequence[bool]
     return Deciding(numbers, zeros)
 
 
-def may_be_known(inside: Inside, given: Sequence[bool]) -> list[bool]:
+def may_be_known(inside: Inside, known_inputs: Sequence[bool]) -> list[bool]:
     """Which inputs of a program may be known in every run.
 
     Args:
         inside: the program.
-        given: which inputs may be known in the first run.
+        known_inputs: which inputs may be known in the first run.
     """
-    may = list(given)
+    may = list(known_inputs)
     carried = range(inside.fixed, inside.fixed + inside.carried)
     for position in carried:
         may[position] &= inside.counts and is_index(inside.jaxpr.invars[position].aval)
@@ -177,25 +177,25 @@ def _deciding_runs(inside: Inside, may: Sequence[bool]) -> Deciding:
         deciding_results |= carried
 
 
-def decided(jaxpr: Any, given: Sequence[bool]) -> set[Any]:
-    """The variables that are known if the given inputs are."""
+def decided(jaxpr: Any, known_inputs: Sequence[bool]) -> set[Any]:
+    """The variables that are known if these inputs are."""
     known = set(jaxpr.constvars)
-    known.update(_chosen(jaxpr.invars, given))
+    known.update(_chosen(jaxpr.invars, known_inputs))
     for equation in jaxpr.eqns:
         if not equation.effects and known.issuperset(_variables(equation.invars)):
             known.update(equation.outvars)
     return known
 
 
-def deciding(jaxpr: Any, given: Sequence[bool], wanted: Sequence[Any] = ()) -> Deciding:
+def deciding(jaxpr: Any, known_inputs: Sequence[bool], wanted: Sequence[Any] = ()) -> Deciding:
     """Which inputs of a program the structure of its Jacobian depends on, if they are known.
 
     Args:
         jaxpr: the program, open.
-        given: which inputs may be known.
+        known_inputs: which inputs may be known.
         wanted: results whose numbers matter outside of the program.
     """
-    known = decided(jaxpr, given)
+    known = decided(jaxpr, known_inputs)
     numbers = set(_variables(wanted))
     zeros: set[Any] = set()
     for equation in reversed(jaxpr.eqns):

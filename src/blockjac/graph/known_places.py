@@ -76,7 +76,7 @@ def with_known_places(
         for value in values_of(equation.operands[:1])
         if graph.avals[value].size <= LARGEST_MASK
     }
-    kept = {value for value in (indices | masks) & set(known) if is_index(graph.avals[value])}
+    retained = {value for value in (indices | masks) & set(known) if is_index(graph.avals[value])}
     patterns = patterns_of(
         graph,
         known,
@@ -98,7 +98,7 @@ def with_known_places(
             else equation
             for equation in graph.equations
         ],
-        known={value: known[value] for value in sorted(kept)},
+        known={value: known[value] for value in sorted(retained)},
         zeros=zeros_of(graph, patterns),
     )
 

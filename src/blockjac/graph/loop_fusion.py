@@ -126,7 +126,7 @@ class _Evaluation:
         """The results of several scans, from one scan over their common steps."""
         inner = {variable for scan in scans for variable in scan.stacks}
         readers = self.loops.read_outside(scans)
-        kept = [
+        outer_stacks = [
             stack
             for scan in scans
             for stack in scan.stacks
@@ -147,7 +147,7 @@ class _Evaluation:
                 results = compat.evaluated(body, [*constants, *state, *own])
                 carried.append(results[: len(state)])
                 at_step.update(zip(scan.stacks, results[len(state) :], strict=True))
-            return carried, [at_step[stack] for stack in kept]
+            return carried, [at_step[stack] for stack in outer_stacks]
 
         length, reverse, unroll = scans[0].steps
         finals, stacks = lax.scan(
@@ -158,7 +158,7 @@ class _Evaluation:
             reverse=reverse,
             unroll=unroll,
         )
-        results = list(zip(kept, stacks, strict=True))
+        results = list(zip(outer_stacks, stacks, strict=True))
         for scan, state in zip(scans, finals, strict=True):
             results += zip(scan.finals, state, strict=True)
         return results

@@ -196,12 +196,12 @@ class LoopGroups:
 def _live(jaxpr: Any) -> tuple[list[Any], set[Any]]:
     """The equations that are needed, and the variables that they and the results read."""
     used = set(_variables(jaxpr.outvars))
-    kept = []
+    needed = []
     for equation in reversed(jaxpr.eqns):
         if equation.effects or not used.isdisjoint(equation.outvars):
-            kept.append(equation)
+            needed.append(equation)
             used.update(_variables(equation.invars))
-    return kept[::-1], used
+    return needed[::-1], used
 
 
 def _variables(atoms: Iterable[Any]) -> list[Any]:

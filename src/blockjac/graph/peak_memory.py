@@ -146,14 +146,14 @@ class _Program:
 
     def _drop_unused(self) -> None:
         """Drop the operations that the results of the program do not depend on."""
-        kept = []
+        needed = []
         for operation in reversed(self.operations):
             if any(value.users or value.is_result for value in operation.results):
-                kept.append(operation)
+                needed.append(operation)
             else:
                 for value in operation.operands:
                     value.users.remove(operation)
-        self.operations = kept[::-1]
+        self.operations = needed[::-1]
 
     def _scheduled(self) -> list[Operation]:
         """The operations that store something, in the order in which the compiler runs them.
@@ -161,7 +161,7 @@ class _Program:
         That is breadth first: an operation runs as soon as its operands are there, so that
         independent operations can run side by side.
         """
-        kept = [
+        storing = [
             operation
             for operation in self.operations
             if operation.name not in FUSED
@@ -169,13 +169,13 @@ class _Program:
         ]
         waiting: dict[Operation, int] = {}
         readers: dict[Value, list[Operation]] = {}
-        for operation in kept:
+        for operation in storing:
             read = sources(operation, self.stored)
             operation.reads = [value for value in read if value in self.stored]
             waiting[operation] = sum(value.maker is not operation for value in operation.reads)
             for value in operation.reads:
                 readers.setdefault(value, []).append(operation)
-        queue = [operation for operation in kept if not waiting[operation]]
+        queue = [operation for operation in storing if not waiting[operation]]
         for operation in queue:
             for value in operation.results:
                 for reader in readers.get(value, ()):
