@@ -84,8 +84,8 @@ def fisher(
                 "mean is of the exact Fisher matrix; the empirical one takes the given targets"
             )
     middle = partial(_expected_hessian, mean=mean) if kind == "exact" else _outer_gradients
-    what = f"Fisher matrix ({kind})"
-    return of_model(model, loss, argnums, has_aux, order, "fisher", what, middle)
+    description = f"Fisher matrix ({kind})"
+    return of_model(model, loss, argnums, has_aux, order, "fisher", description, middle)
 
 
 # The expectation
@@ -116,7 +116,7 @@ def _depends_on_targets(loss: Function, targets: Any, outputs: Any) -> bool:
     read = set(jaxpr.invars[: len(jax.tree.leaves(targets))])
 
     def reads(variables: Any) -> bool:
-        return any(not hasattr(one, "val") and one in read for one in variables)
+        return any(not hasattr(variable, "val") and variable in read for variable in variables)
 
     for equation in jaxpr.eqns:
         if reads(equation.invars):
@@ -150,8 +150,8 @@ def _expected_over_classes(loss: Function, targets: Any, outputs: Any) -> BlockM
     losses = jax.vmap(jax.vmap(alone, (0, None)), (None, 0))(classes, output)
     probabilities = jax.nn.softmax(-losses, axis=1)
 
-    def with_class(total: Any, given: Any) -> tuple[Any, None]:
-        number, probability = given
+    def with_class(total: Any, weighted_class: Any) -> tuple[Any, None]:
+        number, probability = weighted_class
         numbers = jnp.full(np.shape(target), number)
         hessian = batch_jacobian(grad(partial(whole, numbers)))(output)
         return total + probability[:, None, None] * hessian, None
@@ -174,8 +174,8 @@ def _outer_gradients(loss: Function, targets: Any, outputs: Any) -> BlockMatrix:
     whole = grad(loss, argnums=1)(targets, outputs)
 
     def alone(target: Any, output: Any) -> Any:
-        one = mapped(lambda leaf: leaf[None], (target, output))
-        return mapped(lambda leaf: leaf[0], grad(loss, argnums=1)(*one))
+        batch = mapped(lambda leaf: leaf[None], (target, output))
+        return mapped(lambda leaf: leaf[0], grad(loss, argnums=1)(*batch))
 
     single = jax.vmap(alone)(targets, outputs)
     tree = tree_structure(outputs)

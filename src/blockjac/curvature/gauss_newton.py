@@ -122,10 +122,12 @@ def _upper_half(jacobian: BlockMatrix, inner: BlockMatrix) -> list[list[Block]]:
     right = list(zip(*(inner @ jacobian).rows, strict=True))
     return [
         [
-            functools.reduce(add, (star(a.T, b) for a, b in zip(one, other, strict=True)))
-            for other in right[place:]
+            functools.reduce(
+                add, (star(a.T, b) for a, b in zip(left_column, right_column, strict=True))
+            )
+            for right_column in right[index:]
         ]
-        for place, one in enumerate(left)
+        for index, left_column in enumerate(left)
     ]
 
 
@@ -140,9 +142,11 @@ def _diagonals(jacobian: BlockMatrix, inner: BlockMatrix) -> list[jax.Array]:
     left = zip(*jacobian.rows, strict=True)
     right = zip(*(inner @ jacobian).rows, strict=True)
     parts: list[jax.Array] = []
-    for shape, one, other in zip(jacobian.wrt_shapes, left, right, strict=True):
+    for shape, left_column, right_column in zip(jacobian.wrt_shapes, left, right, strict=True):
         pairs = [(axis, axis) for axis in range(len(shape))]
-        products = (star_along(a.T, b, pairs) for a, b in zip(one, other, strict=True))
+        products = (
+            star_along(a.T, b, pairs) for a, b in zip(left_column, right_column, strict=True)
+        )
         parts.append(dense(functools.reduce(add, products)))
     return parts
 

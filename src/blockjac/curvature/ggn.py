@@ -70,8 +70,8 @@ def ggn(
         >>> matrix.dense().shape, matrix.solve(jnp.ones((3, 2)), damping=0.1).shape
         ((6, 6), (3, 2))
     """
-    name, what = "ggn", "Gauss-Newton matrix"
-    return of_model(model, loss, argnums, has_aux, order, name, what, loss_hessian)
+    name, description = "ggn", "Gauss-Newton matrix"
+    return of_model(model, loss, argnums, has_aux, order, name, description, loss_hessian)
 
 
 def loss_hessian(loss: Function, targets: Any, outputs: Any) -> BlockMatrix:
@@ -86,7 +86,7 @@ def of_model(
     has_aux: bool,
     order: Orders,
     name: str,
-    what: str,
+    description: str,
     middle: Middle,
 ) -> Callable[..., Any]:
     """The transform to `J' H J` of a model's Jacobian and something in the middle.
@@ -98,14 +98,14 @@ def of_model(
         has_aux: as in `ggn`.
         order: as in `ggn`.
         name: of the transform.
-        what: it gives.
+        description: of the matrix, for the docstring.
         middle: gives H.
     """
     check_order(order)
     check_callable(model, name)
     check_callable(loss, name)
 
-    def both(*args: Any) -> tuple[Any, Any]:
+    def outputs_twice(*args: Any) -> tuple[Any, Any]:
         """The outputs twice: to be differentiated, and as values beside the auxiliary result."""
         result = model(*args)
         outputs, aux = value_and_aux(result) if has_aux else (result, None)
@@ -113,9 +113,9 @@ def of_model(
 
     def matrix_of(*args: Any) -> tuple[GaussNewton, Auxiliary]:
         """The matrix from the Jacobian of the outputs and the Hessian of the loss."""
-        *given, targets = args
-        differentiated = block_jacobian(named_as(model, both), argnums, True, order=order)
-        blocks, (outputs, aux) = differentiated(*given)
+        *model_args, targets = args
+        differentiated = block_jacobian(named_as(model, outputs_twice), argnums, True, order=order)
+        blocks, (outputs, aux) = differentiated(*model_args)
         _check_loss(loss, targets, outputs, name)
         matrix = GaussNewton(_as_matrix(blocks, outputs), middle(loss, targets, outputs))
         return matrix, Auxiliary.of(aux)
@@ -131,7 +131,7 @@ def of_model(
         matrix, aux = compiled_but_static(matrix_of, args)
         return (matrix, aux.tree()) if has_aux else matrix
 
-    return documented(of_arguments, model, what, argnums)
+    return documented(of_arguments, model, description, argnums)
 
 
 def compiled_but_static(function: Function, args: Sequence[Any]) -> Any:
@@ -140,8 +140,10 @@ def compiled_but_static(function: Function, args: Sequence[Any]) -> Any:
     moves = [isinstance(leaf, TRACED) for leaf in leaves]
 
     def of_arrays(*arrays: Any) -> Any:
-        given = iter(arrays)
-        full = [next(given) if own else leaf for leaf, own in zip(leaves, moves, strict=True)]
+        traced_leaves = iter(arrays)
+        full = [
+            next(traced_leaves) if own else leaf for leaf, own in zip(leaves, moves, strict=True)
+        ]
         return function(*jax.tree.unflatten(tree, full))
 
     return compiled(of_arrays)(*(leaf for leaf, own in zip(leaves, moves, strict=True) if own))

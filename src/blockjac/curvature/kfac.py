@@ -69,7 +69,8 @@ class KroneckerFactored(BlockMatrix):
     def _applied(self, tangent: Any) -> Any:
         parts = zip(self.rows, jax.tree.leaves(tangent), strict=True)
         return jax.tree.unflatten(
-            self.out_tree, [row[place].matvec(leaf) for place, (row, leaf) in enumerate(parts)]
+            self.out_tree,
+            [row[position].matvec(leaf) for position, (row, leaf) in enumerate(parts)],
         )
 
     def _solved(self, right: Any, damping: Any) -> Any:
@@ -163,8 +164,8 @@ def _pair(block: Block, inner: Block) -> Pair | None:
     average = star(split.inputs.T, split.inputs) * (1.0 / block.out_shape[0])
     curvature = star(split.outputs.T, star(inner, split.outputs))
     left, right = (
-        Block.from_dense(one.dense(), len(one.out_shape), name)
-        for one, name in ((average, "A"), (curvature, "G"))
+        Block.from_dense(matrix.dense(), len(matrix.out_shape), name)
+        for matrix, name in ((average, "A"), (curvature, "G"))
     )
     return Pair(left, right, split.left_axes, split.right_axes)
 
@@ -199,8 +200,8 @@ def _split(block: Block) -> Split | None:
     carried = [label for index in term.wrt for label in index.labels]
     if not all(plain) or examples & set(carried) or len(set(carried)) < len(term.wrt):
         return None
-    others = {label for index in term.out[1:] for label in index.labels}
-    reached = _reached(term.factors, others, examples)
+    output_labels = {label for index in term.out[1:] for label in index.labels}
+    reached = _reached(term.factors, output_labels, examples)
     left = [factor for factor in term.factors if not set(factor.labels) & reached]
     right = [factor for factor in term.factors if set(factor.labels) & reached]
     left_axes = tuple(axis for axis, label in enumerate(carried) if label not in reached)
@@ -209,11 +210,11 @@ def _split(block: Block) -> Split | None:
         return None
 
     def part(factors: Sequence[Factor], outputs: int, axes: Sequence[int], scale: Any) -> Block:
-        made = Term(
+        product = Term(
             tuple(factors), term.out[:outputs], tuple(term.wrt[axis] for axis in axes), scale
         )
         shape = tuple(block.wrt_shape[axis] for axis in axes)
-        return rebuilt(block.out_shape[:outputs], shape, block.dtype, [made])
+        return rebuilt(block.out_shape[:outputs], shape, block.dtype, [product])
 
     inputs = part(left, 1, left_axes, 1)
     outputs = part(right, len(term.out), right_axes, term.coefficient)

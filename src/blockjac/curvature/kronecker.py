@@ -51,7 +51,7 @@ class Pair:
     def shape(self) -> tuple[int, ...]:
         """The shape of the parameter."""
         sizes = self.left.out_shape + self.right.out_shape
-        return tuple(sizes[place] for place in self.order)
+        return tuple(sizes[axis] for axis in self.order)
 
     @property
     def dtype(self) -> Any:
@@ -74,7 +74,7 @@ class Pair:
         The derivative of the solution is that of the equation: eigenvectors of equal eigenvalues
         have none.
         """
-        A, G = (square_matrix(one) for one in (self.left, self.right))
+        A, G = (square_matrix(block) for block in (self.left, self.right))
         eigh = cast("Callable[[Any], tuple[jax.Array, jax.Array]]", jnp.linalg.eigh)
         (a, U), (g, V) = (eigh(jax.lax.stop_gradient(factor)) for factor in (A, G))
         shift = jax.lax.stop_gradient(damping)
