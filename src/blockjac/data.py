@@ -49,8 +49,8 @@ def wisconsin() -> Examples:
         (569, 30)
     """
     package = find_spec("sklearn")
-    places = package.submodule_search_locations if package else None
-    files = [Path(place, "datasets", "data", "breast_cancer.csv") for place in places or ()]
+    folders = package.submodule_search_locations if package else None
+    files = [Path(folder, "datasets", "data", "breast_cancer.csv") for folder in folders or ()]
     table = next((file for file in files if file.exists()), None)
     if table is None:
         raise MissingExtraError(
@@ -80,10 +80,10 @@ def checked_examples(X: ArrayLike, labels: ArrayLike) -> Examples:
         >>> checked_examples([[0.5], [1.5]], [0, 1]).labels
         array([0, 1])
     """
-    X, found = np.asarray(X, dtype=np.float64), np.asarray(labels)
-    if X.ndim != 2 or found.shape != X.shape[:1]:
+    X, classes = np.asarray(X, dtype=np.float64), np.asarray(labels)
+    if X.ndim != 2 or classes.shape != X.shape[:1]:
         raise ShapeMismatchError(
-            f"X has shape {X.shape} and labels has shape {found.shape}; "
+            f"X has shape {X.shape} and labels has shape {classes.shape}; "
             "wanted X of shape (n, k) and one label for each of its n rows"
         )
     if X.size == 0:
@@ -96,15 +96,15 @@ def checked_examples(X: ArrayLike, labels: ArrayLike) -> Examples:
             f"X[{row}, {column}] is {X[row, column]}; wanted finite numbers: "
             "drop such rows or fill them in first"
         )
-    if found.dtype.kind not in "iub" or found.min() < 0:
+    if classes.dtype.kind not in "iub" or classes.min() < 0:
         raise InvalidDataError(
-            f"labels are {found.dtype} from {found.min()}; wanted the whole numbers 0, 1, ..."
+            f"labels are {classes.dtype} from {classes.min()}; wanted the whole numbers 0, 1, ..."
         )
-    if (found == found[0]).all():
+    if (classes == classes[0]).all():
         raise InvalidDataError(
-            f"all {len(found)} labels are {found[0]}; wanted examples of at least two classes"
+            f"all {len(classes)} labels are {classes[0]}; wanted examples of at least two classes"
         )
-    return Examples(X, found.astype(np.int64))
+    return Examples(X, classes.astype(np.int64))
 
 
 def one_hot(labels: ArrayLike, classes: int) -> NDArray[np.float64]:
@@ -125,13 +125,13 @@ def one_hot(labels: ArrayLike, classes: int) -> NDArray[np.float64]:
         array([[0., 1.],
                [1., 0.]])
     """
-    places = np.asarray(labels, dtype=np.int64)
-    if places.size and not (places.min() >= 0 and places.max() < classes):
+    columns = np.asarray(labels, dtype=np.int64)
+    if columns.size and not (columns.min() >= 0 and columns.max() < classes):
         raise InvalidDataError(
-            f"labels go from {places.min()} to {places.max()}; "
+            f"labels go from {columns.min()} to {columns.max()}; "
             f"wanted 0 to {classes - 1} for {classes} classes"
         )
-    return np.eye(classes)[places]
+    return np.eye(classes)[columns]
 
 
 def split(examples: Examples, train: int) -> Split:
