@@ -169,7 +169,8 @@ def _pairs(call: Call, second: bool) -> Iterator[Wanted]:
         raise BlockShapeError(
             f"{call.name} needs a function whose result has the tree and the shapes of what it is "
             f"differentiated by, {shapes} in {trees[1]}, but {call.graph_name!r} gives "
-            f"{result_shapes} in {trees[0]}; for the diagonal of an axis that both share use batch_jacobian"
+            f"{result_shapes} in {trees[0]}; for the diagonal of an axis that both share "
+            "use batch_jacobian"
         )
     for position, shape in enumerate(result_shapes):
         number = position % count

@@ -63,7 +63,7 @@ class Products:
 
     def _squares(self, products: Sequence[Product]) -> Block:
         """`J J'` for the sum J of some products, made first or not, whichever takes less time."""
-        multiplied = lambda: self._square([(reduce(add, map(_made, products)),)])  # noqa: E731
+        multiplied = lambda: self._square([(reduce(add, map(_multiplied, products)),)])  # noqa: E731
         if len(products) > FEW or all(len(product) == 1 for product in products):
             return multiplied()
         return _quickest(lambda: self._square(products), multiplied)
@@ -128,7 +128,7 @@ class Unmade(EliminationGraph):
 RESULT = ("out", 0)
 
 
-def _made(product: Product) -> Block:
+def _multiplied(product: Product) -> Block:
     return reduce(star, product)
 
 
