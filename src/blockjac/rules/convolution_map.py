@@ -65,15 +65,15 @@ class Window:
     def by_table(self) -> tuple[Index, Index, Index]:
         """Input, kernel and result over the labels `o` and `k`, for any strides."""
         o, k = Label(self.count), Label(self.width)
-        places = (
+        positions = (
             self.stride * np.arange(o.size)[:, None]
             + self.dilation * np.arange(k.size)[None, :]
             - self.low
         )
-        met = (places % self.base == 0) & (places >= 0)
-        places = np.where(met, places // self.base, self.size)
+        met = (positions % self.base == 0) & (positions >= 0)
+        positions = np.where(met, positions // self.base, self.size)
         carried = tuple(label for label in (o, k) if label.size != 1)
-        table = known_lookup(places.reshape(arrays.sizes(carried)), carried)
+        table = known_lookup(positions.reshape(arrays.sizes(carried)), carried)
         return Index(0, (), table), Index.of(k), Index.of(o)
 
     def indices(self, input_is_stored: bool) -> tuple[Index, Index, Index]:

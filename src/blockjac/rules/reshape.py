@@ -153,15 +153,18 @@ def pad(
     Entries of x that a negative padding moves off the result are dropped.
     """
     labels = [Label(size) for size in operand.shape]
-    places = tuple(
+    out_indices = tuple(
         Index.of(label, 1 + interior, low)
         for label, (low, _, interior) in zip(labels, padding_config, strict=True)
     )
     inside = Block(
-        out.shape, operand.shape, operand.dtype, [Term((), places, tuple(map(Index.of, labels)))]
+        out.shape,
+        operand.shape,
+        operand.dtype,
+        [Term((), out_indices, tuple(map(Index.of, labels)))],
     )
     everywhere = Term((), tuple(Index.of(Label(size)) for size in out.shape), ())
-    covered = Block(out.shape, (), operand.dtype, [Term((), places, (), -1)])
+    covered = Block(out.shape, (), operand.dtype, [Term((), out_indices, (), -1)])
     filling = Block(out.shape, (), value.dtype, [everywhere, *covered.terms])
     return inside, filling
 
@@ -175,11 +178,11 @@ def concatenate(out: Any, *operands: Any, dimension: int, **_: Any) -> tuple[Blo
     blocks, start = [], 0
     for operand in operands:
         labels = [Label(size) for size in operand.shape]
-        places = tuple(
+        out_indices = tuple(
             Index.of(label, 1, start) if axis == dimension else Index.of(label)
             for axis, label in enumerate(labels)
         )
-        term = Term((), places, tuple(map(Index.of, labels)))
+        term = Term((), out_indices, tuple(map(Index.of, labels)))
         blocks.append(made(out.shape, operand.shape, operand.dtype, term))
         start += operand.shape[dimension]
     return tuple(blocks)
@@ -213,13 +216,13 @@ def tile(out: Any, operand: Any, **_: Any) -> tuple[Block]:
     d out[size r + l] / d x[l'] = δ[l, l']
     """
     labels = labels_of(operand.shape)
-    places = tuple(
+    out_indices = tuple(
         Index(
             0, collect([(Label(whole // label.size if label.size else 0), label.size), (label, 1)])
         )
         for label, whole in zip(labels, out.shape, strict=True)
     )
-    return (made(out.shape, operand.shape, operand.dtype, Term((), places, plain(labels))),)
+    return (made(out.shape, operand.shape, operand.dtype, Term((), out_indices, plain(labels))),)
 
 
 @rule("stack")

@@ -96,14 +96,14 @@ def _input_index(axis: _Axis, label: Label) -> Index:
     low = axis.padding[0]
     if axis.base == 1:
         return Index(-low, collect([(label, axis.stride), (inside, axis.dilation)]))
-    places = (
+    positions = (
         axis.stride * np.arange(label.size)[:, None]
         + axis.dilation * np.arange(inside.size)[None, :]
         - low
     )
-    places = np.where(places % axis.base == 0, places // axis.base, axis.size)
+    positions = np.where(positions % axis.base == 0, positions // axis.base, axis.size)
     carried = tuple(each for each in (label, inside) if each.size != 1)
-    table = jnp.asarray(places.reshape([each.size for each in carried]), jnp.int32)
+    table = jnp.asarray(positions.reshape([each.size for each in carried]), jnp.int32)
     return Index(0, (), Lookup(table, carried, None))
 
 
@@ -162,10 +162,10 @@ def _chosen_block(
     config = {name: params.get(name) for name in _PARAMETERS}
     axes = _axes(operand.shape, **config)  # pyright: ignore[reportArgumentType]
     if math.prod(axis.window for axis in axes) > MAX_WINDOW:
-        places = _searched_places(operand, nothing, config)
+        positions = _searched_places(operand, nothing, config)
     else:
         choice = choose(patches(operand, nothing, **config), axis=0)  # pyright: ignore[reportArgumentType]
-        places = _compared_places(axes, choice)
+        positions = _compared_places(axes, choice)
     labels = labels_of(out.shape)
     carried = tuple(label for label in labels if label.size != 1)
     sizes = tuple(label.size for label in carried)
@@ -173,7 +173,7 @@ def _chosen_block(
         _input_index(axis, label)
         if axis.window == 1
         else Index(0, (), Lookup(jnp.reshape(chosen, sizes), carried, None))
-        for axis, label, chosen in zip(axes, labels, places, strict=True)
+        for axis, label, chosen in zip(axes, labels, positions, strict=True)
     )
     return (Block(out.shape, moving.shape, moving.dtype, [Term((), plain(labels), wrt)]),)
 
@@ -188,15 +188,15 @@ def _compared_places(axes: Sequence[_Axis], choice: Any) -> list[Any]:
     """On each axis the position that each window chooses, from the number of the chosen place."""
     windows = [axis.window for axis in axes]
     insides = np.unravel_index(np.arange(math.prod(windows)), windows)
-    places = []
+    positions = []
     for dimension, (axis, inside) in enumerate(zip(axes, insides, strict=True)):
         start = (
             axis.stride * lax.broadcasted_iota(jnp.int32, choice.shape, dimension) - axis.padding[0]
         )
         position = start + jnp.asarray(axis.dilation * inside, jnp.int32)[choice]
         position = jnp.where(position % axis.base == 0, position // axis.base, axis.size)
-        places.append(jnp.where(position < 0, axis.size, position))
-    return places
+        positions.append(jnp.where(position < 0, axis.size, position))
+    return positions
 
 
 def _searched_places(operand: Any, nothing: float, config: dict[str, Any]) -> list[Any]:
@@ -211,8 +211,8 @@ def _searched_places(operand: Any, nothing: float, config: dict[str, Any]) -> li
     numbers = jnp.reshape(jnp.arange(count, dtype=jnp.int32), operand.shape)
     start = (jnp.asarray(nothing, operand.dtype), jnp.asarray(count, jnp.int32))
     _, chosen = lax.reduce_window((lax.stop_gradient(operand), numbers), start, first, **config)
-    places = jnp.unravel_index(jnp.minimum(chosen, count - 1), operand.shape)
+    positions = jnp.unravel_index(jnp.minimum(chosen, count - 1), operand.shape)
     return [
         jnp.where(chosen < count, position, size).astype(jnp.int32)
-        for position, size in zip(places, operand.shape, strict=True)
+        for position, size in zip(positions, operand.shape, strict=True)
     ]
