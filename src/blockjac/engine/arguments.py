@@ -61,21 +61,24 @@ def traced_call(
     leaves, tree = flattened((tuple(args), kwargs))
     chosen = _leaves_of(tree, positions)
     known = (*TRACED, jax.ShapeDtypeStruct) if abstract else TRACED
-    for place in chosen:
-        where = partial(leaf_name, fun, args, place)
-        _check_input(leaves[place], where, name, holomorphic, allow_int, abstract)
-    moves = [isinstance(leaf, known) or place in set(chosen) for place, leaf in enumerate(leaves)]
+    for index in chosen:
+        where = partial(leaf_name, fun, args, index)
+        _check_input(leaves[index], where, name, holomorphic, allow_int, abstract)
+    moves = [isinstance(leaf, known) or index in set(chosen) for index, leaf in enumerate(leaves)]
     record = Record(getattr(fun, "__name__", type(fun).__name__))
 
     def traced(*args: Any, **kwargs: Any) -> list[Any]:
-        given = iter(jax.tree.leaves((args, kwargs)))
-        full = [next(given) if own else leaf for leaf, own in zip(leaves, moves, strict=True)]
+        """Call the function on traced arrays; leaves that are Python values stay fixed."""
+        traced_leaves = iter(jax.tree.leaves((args, kwargs)))
+        full = [
+            next(traced_leaves) if own else leaf for leaf, own in zip(leaves, moves, strict=True)
+        ]
         args, kwargs = jax.tree.unflatten(tree, full)
         return record.flat(fun(*args, **kwargs), has_aux)
 
     arrays = [leaf if own else None for leaf, own in zip(leaves, moves, strict=True)]
     own_args, own_kwargs = jax.tree.unflatten(tree, arrays)
-    inputs = [sum(moves[:place]) for place in chosen]
+    inputs = [sum(moves[:index]) for index in chosen]
     try:
         graph = trace(named_as(fun, traced), own_args, inputs, own_kwargs)
     except UNKNOWN_VALUE_ERRORS as error:
@@ -89,7 +92,7 @@ def traced_call(
         name=name,
         graph=graph,
         arguments=[jax_array(leaf) for leaf in arrays if leaf is not None],
-        wrt=tuple(graph.inputs[place] for place in inputs),
+        wrt=tuple(graph.inputs[index] for index in inputs),
         wrt_tree=tree_structure(tuple(args[position] for position in positions)),
         single=not isinstance(argnums, Sequence | np.ndarray),
         record=record,
@@ -125,8 +128,8 @@ def check_argnums(argnums: Any) -> None:
             f"argnums must be an int or a sequence of ints, but {argnums!r} was given; "
             "if another option was meant, such as has_aux, pass it by its name"
         )
-    given = tuple(argnums) if _several(argnums) else (argnums,)
-    if not all(isinstance(one, int | np.integer) for one in given):
+    numbers = tuple(argnums) if _several(argnums) else (argnums,)
+    if not all(isinstance(number, int | np.integer) for number in numbers):
         raise DifferentiationTypeError(
             f"argnums must be an int or a sequence of ints, but {argnums!r} was given; "
             "the arguments of the function go into a second call, as in jacobian(fun)(x)"
@@ -140,28 +143,28 @@ def _several(argnums: Any) -> bool:
 def _positions(argnums: ArgNums, count: int) -> tuple[int, ...]:
     """Positions of the differentiated arguments, counted from the first."""
     check_argnums(argnums)
-    given = tuple(map(operator.index, argnums if _several(argnums) else (argnums,)))  # pyright: ignore[reportArgumentType]
-    if not given:
+    numbers = tuple(map(operator.index, argnums if _several(argnums) else (argnums,)))  # pyright: ignore[reportArgumentType]
+    if not numbers:
         raise ArgumentError(f"argnums must name at least one argument, but is {argnums!r}")
-    for place in given:
-        if not -count <= place < count:
-            needed = place + 1 if place >= 0 else -place
+    for number in numbers:
+        if not -count <= number < count:
+            needed = number + 1 if number >= 0 else -number
             raise ArgumentError(
                 f"differentiating with respect to argnums={argnums} requires at least {needed} "
                 f"positional arguments to be passed by the caller, but got only {count} positional "
                 "arguments."
             )
-    positions = tuple(place % count for place in given)
+    positions = tuple(number % count for number in numbers)
     if len(set(positions)) < len(positions):
         raise ArgumentError(f"argnums={argnums} names one of the {count} arguments twice")
     return positions
 
 
 def _leaves_of(tree: Any, positions: Sequence[int]) -> list[int]:
-    """Places of some arguments' leaves among those of `(args, kwargs)`."""
+    """Indices of some arguments' leaves among those of `(args, kwargs)`."""
     arguments, _ = tree.children()
     ends = list(accumulate((child.num_leaves for child in arguments.children()), initial=0))
-    return [leaf for place in positions for leaf in range(ends[place], ends[place + 1])]
+    return [leaf for position in positions for leaf in range(ends[position], ends[position + 1])]
 
 
 def _check_input(
@@ -209,24 +212,24 @@ def check_inputs(name: str, fun: Callable[..., Any], argnums: ArgNums, args: Seq
         ArgumentError: for argnums out of range.
     """
     positions = _positions(argnums, len(args))
-    if all(map(is_real_array, jax.tree.leaves([args[place] for place in positions]))):
+    if all(map(is_real_array, jax.tree.leaves([args[position] for position in positions]))):
         return
     leaves, tree = flattened((tuple(args), {}))
-    for place in _leaves_of(tree, positions):
-        where = partial(leaf_name, fun, args, place)
-        _check_input(leaves[place], where, name)
-        check_real_dtype(dtype_of(leaves[place]), where, name)
+    for index in _leaves_of(tree, positions):
+        where = partial(leaf_name, fun, args, index)
+        _check_input(leaves[index], where, name)
+        check_real_dtype(dtype_of(leaves[index]), where, name)
 
 
-def leaf_name(fun: Callable[..., Any], args: Sequence[Any], place: int) -> str:
+def leaf_name(fun: Callable[..., Any], args: Sequence[Any], index: int) -> str:
     """A leaf of the positional arguments as it stands in the user's code: `params['W'][0]`.
 
     Args:
         fun: the user's function.
         args: its positional arguments.
-        place: of the leaf among all of theirs.
+        index: of the leaf among those of all arguments.
     """
-    path = leaves_with_path(tuple(args))[place][0]
+    path = leaves_with_path(tuple(args))[index][0]
     names = parameter_names(fun, len(args))
     argument: int = path[0].idx
     return names[argument] + jax.tree_util.keystr(path[1:])
@@ -238,6 +241,6 @@ def parameter_names(fun: Callable[..., Any], count: int) -> list[str]:
         parameters = list(inspect.signature(fun).parameters.values())
     except (TypeError, ValueError):  # some builtins have no signature
         parameters = []
-    by_place = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    names = [one.name for one in parameters if one.kind in by_place]
-    return [*names, *(f"argument {place}" for place in range(len(names), count))]
+    kinds = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    names = [parameter.name for parameter in parameters if parameter.kind in kinds]
+    return [*names, *(f"argument {position}" for position in range(len(names), count))]

@@ -81,8 +81,8 @@ class Record:
         """The arrays of the result and then those of aux; everything else is remembered here."""
         arrays: list[Any] = []
         if has_aux:
-            found = Auxiliary.of(value_and_aux(answer)[1])
-            arrays, self.auxiliary = [*found.arrays], replace(found, arrays=())
+            auxiliary = Auxiliary.of(value_and_aux(answer)[1])
+            arrays, self.auxiliary = [*auxiliary.arrays], replace(auxiliary, arrays=())
         leaves, self.out_tree = flattened(value_of(answer, has_aux))
         for leaf in leaves:
             if not is_array(leaf):

@@ -89,9 +89,9 @@ class Call:
             row: a leaf for each float or complex input; the others get zeros of float0.
             out_shape: what is differentiated, for the shape of these zeros.
         """
-        given = iter(row)
+        row_leaves = iter(row)
         leaves = [
-            next(given) if is_inexact(aval) else float0_zeros((*out_shape, *aval.shape))
+            next(row_leaves) if is_inexact(aval) else float0_zeros((*out_shape, *aval.shape))
             for aval in self.inputs
         ]
         tree = jax.tree.unflatten(self.wrt_tree, leaves)

@@ -47,8 +47,8 @@ def check_dense(call: Call, max_bytes: int | None) -> None:
     for shape, dtype in arrays:
         check_size(shape, dtype, max_bytes, f"the dense Jacobian of {name!r}", avoided)
     total = sum(math.prod(shape) * dtype.itemsize for shape, dtype in arrays)
-    what = f"the dense Jacobian of {name!r} in {len(arrays)} arrays, together"
-    check_size((total,), np.dtype(np.uint8), max_bytes, what, avoided)
+    description = f"the dense Jacobian of {name!r} in {len(arrays)} arrays, together"
+    check_size((total,), np.dtype(np.uint8), max_bytes, description, avoided)
 
 
 def in_chunks(
@@ -85,7 +85,7 @@ def in_chunks(
         return computation
     if _fits(computation, graph, limit):
         return computation
-    found: list[tuple[int, int, Chunked]] = []
+    candidates: list[tuple[int, int, Chunked]] = []
     needed: list[int] = []
     for side in sides:
         size, least = _fitting(computation, graph, side, limit)
@@ -94,9 +94,9 @@ def in_chunks(
             size = size * 2 // 3
         if size:
             passes = sum(-(-length // size) for length in _lengths(computation, graph, side))
-            found.append((passes, len(found), Chunked(computation, side, size)))
-    if found:
-        return min(found, key=operator.itemgetter(0, 1))[2]
+            candidates.append((passes, len(candidates), Chunked(computation, side, size)))
+    if candidates:
+        return min(candidates, key=operator.itemgetter(0, 1))[2]
     raise DenseTooLargeError(
         f"the dense Jacobian of {call.graph_name!r} needs {in_bytes(min(needed))} with arguments "
         f"and result, one row or column at a time, over the limit of {in_bytes(limit)}; "
@@ -151,12 +151,12 @@ def _compiled(computation: Jacobian | Chunked, graph: Graph) -> int:
     structs = [compat.struct(graph.avals[value]) for value in graph.inputs]
     captured = [compat.struct(graph.avals[value]) for value in graph.constants]
     lowered = jax.jit(_program(computation, graph)).lower(structs, captured)
-    found = lowered.compile().memory_analysis()
-    if found is None:  # not every backend tells
+    analysis = lowered.compile().memory_analysis()
+    if analysis is None:  # not every backend tells
         return 0
-    held = sum(math.prod(one.shape) * one.dtype.itemsize for one in captured)
-    own = found.argument_size_in_bytes + found.output_size_in_bytes - held
-    return own + found.temp_size_in_bytes - found.alias_size_in_bytes
+    held = sum(math.prod(struct.shape) * struct.dtype.itemsize for struct in captured)
+    own = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - held
+    return own + analysis.temp_size_in_bytes - analysis.alias_size_in_bytes
 
 
 def _program(computation: Jacobian | Chunked, graph: Graph) -> Callable[[Any, Any], Any]:

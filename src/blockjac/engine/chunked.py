@@ -51,13 +51,13 @@ class Chunked:
         active = ActiveGraph.of(graph, outputs)
         (check_backwards if self.side == "rows" else check_forwards)(active)
         linear = linearize(active, arguments, captured)
-        made = (_by_rows if self.side == "rows" else _by_columns)(self, linear)
+        dense_rows = (_by_rows if self.side == "rows" else _by_columns)(self, linear)
         rows = [
             [
                 finished(array, graph.aval(output), graph.avals[leaf], computation.holomorphic)
                 for array, leaf in zip(row, computation.wrt, strict=True)
             ]
-            for row, output in zip(made, outputs, strict=True)
+            for row, output in zip(dense_rows, outputs, strict=True)
         ]
         return computation.beside_results(linear.results(), rows)
 
@@ -108,7 +108,7 @@ def _by_columns(chunked: Chunked, linear: LinearizedGraph) -> Any:
         part = partial(_columns, linear, leaf, shapes)
         arrays = _filled(arrays, part, length, chunked.size, -1)
         columns.append([jnp.reshape(array, (*array.shape[:-1], *shape)) for array in arrays])
-    return [[column[place] for column in columns] for place in range(len(outputs))]
+    return [[column[position] for column in columns] for position in range(len(outputs))]
 
 
 def _columns(
@@ -119,7 +119,7 @@ def _columns(
     own = linear.copy()
     own.edges.add("columns", leaf, Block.from_dense(seeds, seeds.ndim - 1))
     eliminate(own.edges, [*own.graph.independents, *own.active.forward_order])
-    blocks = [own.block("columns", ("out", place)) for place in range(len(shapes))]
+    blocks = [own.block("columns", ("out", position)) for position in range(len(shapes))]
     blank = [jnp.zeros((*shape, count), seeds.dtype) for shape in shapes]
     return [_dense_like(block, zeros) for block, zeros in zip(blocks, blank, strict=True)]
 
@@ -131,7 +131,7 @@ def _dense_like(block: Block | None, zeros: jax.Array) -> jax.Array:
 def _zeros(graph: Graph, wrt: Sequence[int], first: tuple[int, ...]) -> list[jax.Array]:
     """Zeros with an axis for rows, then those of each input."""
     avals = [graph.avals[leaf] for leaf in wrt]
-    return [jnp.zeros((*first, *vertex_shape(one)), real_dtype(one.dtype)) for one in avals]
+    return [jnp.zeros((*first, *vertex_shape(aval)), real_dtype(aval.dtype)) for aval in avals]
 
 
 def _unit_vectors(start: Any, count: int, aval: Any) -> jax.Array:

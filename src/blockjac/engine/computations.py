@@ -110,20 +110,20 @@ class Jacobian:
         """What the call gives, once it is known whether structure is kept."""
         outputs = graph.outputs[: self.count]
         linear = linearize_to_results(ActiveGraph.of(graph, outputs), arguments, captured)
-        unasked = {(self.wrt[number], ("out", place)) for place, number in self.unasked}
+        unasked = {(self.wrt[number], ("out", position)) for position, number in self.unasked}
         mirrored = self.skipped
         linear.edges.skipped = mirrored | unasked
         self._eliminate(linear)
         rows: list[list[Any]] = []
-        for place, output in enumerate(outputs):
+        for position, output in enumerate(outputs):
             result = graph.aval(output)
             row: list[Any] = []
             for number, leaf in enumerate(self.wrt):
-                if (leaf, ("out", place)) in mirrored:
+                if (leaf, ("out", position)) in mirrored:
                     if self.dense:
-                        row.append(self._mirrored(rows, place, number, graph))
+                        row.append(self._mirrored(rows, position, number, graph))
                     continue
-                block = _block(linear, leaf, place, result)
+                block = _block(linear, leaf, position, result)
                 row.append(
                     _dense(block, result, graph.avals[leaf], self.holomorphic)
                     if self.dense
@@ -151,21 +151,21 @@ class Jacobian:
         """The pairs of an input and a result whose block is the transpose of another."""
         size = len(self.wrt)
         return frozenset(
-            (leaf, ("out", place))
-            for place in range(self.count if self.symmetric else 0)
-            for leaf in self.wrt[: place % size]
+            (leaf, ("out", position))
+            for position in range(self.count if self.symmetric else 0)
+            for leaf in self.wrt[: position % size]
         )
 
-    def _mirrored(self, rows: Sequence[Any], place: int, number: int, graph: Graph) -> Any:
-        """The derivative of result `place` by input `number`, from that of its mirror image."""
+    def _mirrored(self, rows: Sequence[Any], position: int, number: int, graph: Graph) -> Any:
+        """The derivative of result `position` by input `number`, from that of its mirror image."""
         size = len(self.wrt)
-        other = rows[place - place % size + number][place % size]
+        mirror = rows[position - position % size + number][position % size]
         value = graph.avals[self.wrt[number]]
-        inner = len(graph.avals[self.wrt[place % size]].shape)
-        outer = other.ndim - inner - len(value.shape)
-        axes = range(other.ndim)
+        inner = len(graph.avals[self.wrt[position % size]].shape)
+        outer = mirror.ndim - inner - len(value.shape)
+        axes = range(mirror.ndim)
         first, last = axes[outer : outer + len(value.shape)], axes[outer + len(value.shape) :]
-        return typed_as(jnp.transpose(other, (*axes[:outer], *last, *first)), value)
+        return typed_as(jnp.transpose(mirror, (*axes[:outer], *last, *first)), value)
 
     def _eliminate(self, linear: LinearizedGraph) -> None:
         """Eliminate in the order; forwards from identities if operators need whole tangents."""
@@ -210,9 +210,9 @@ class Pullback:
         linear = LinearizedGraph(active, point, elemental(active, point))
         edges = linear.edges
         smooth = [output for output in outputs if is_inexact(graph.aval(output))]
-        for output, given in zip(smooth, cotangents, strict=True):
+        for output, array in zip(smooth, cotangents, strict=True):
             if isinstance(output, Operand) and active.is_active(output):
-                cotangent = jnp.asarray(given, graph.aval(output).dtype)
+                cotangent = jnp.asarray(array, graph.aval(output).dtype)
                 row = Block.from_dense(packed(jnp.conj(cotangent)), 0)
                 edges.add(output.vertex, ("out", 0), row)
         eliminate(edges, active.reverse_order)
@@ -241,28 +241,30 @@ class Pushforward:
         linear = linearize(active, arguments, captured)
         lead_to_results(active, linear.edges)
         dtypes = [
-            real_dtype(graph.aval(one).dtype) for one in outputs if is_inexact(graph.aval(one))
+            real_dtype(graph.aval(output).dtype)
+            for output in outputs
+            if is_inexact(graph.aval(output))
         ]
-        for leaf, given in zip(self.wrt, tangents, strict=True):
-            tangent = packed(jnp.asarray(given, graph.avals[leaf].dtype))
+        for leaf, array in zip(self.wrt, tangents, strict=True):
+            tangent = packed(jnp.asarray(array, graph.avals[leaf].dtype))
             # A product of blocks has the dtype of its input: here the widest that is asked for.
             tangent = tangent.astype(jnp.result_type(tangent.dtype, *dtypes))
             linear.edges.add("tangent", leaf, Block.from_dense(tangent, tangent.ndim))
         eliminate(linear.edges, [*graph.independents, *active.forward_order])
         rates = [
-            tangent_of(linear, place, graph.aval(output))
-            for place, output in enumerate(outputs)
+            tangent_of(linear, position, graph.aval(output))
+            for position, output in enumerate(outputs)
             if is_inexact(graph.aval(output))
         ]
         return linear.results(), rates
 
 
-def _block(linear: LinearizedGraph, leaf: int, place: int, result: Any) -> Block:
+def _block(linear: LinearizedGraph, leaf: int, position: int, result: Any) -> Block:
     """The block of a result by an input; of real vertices where the input is complex."""
-    found, value = linear.block(leaf, ("out", place)), linear.graph.avals[leaf]
-    if found is None:
-        found = Block.zeros(vertex_shape(result), vertex_shape(value), real_dtype(value.dtype))
-    return complexified(found) if is_complex(result) and not is_complex(value) else found
+    block, value = linear.block(leaf, ("out", position)), linear.graph.avals[leaf]
+    if block is None:
+        block = Block.zeros(vertex_shape(result), vertex_shape(value), real_dtype(value.dtype))
+    return complexified(block) if is_complex(result) and not is_complex(value) else block
 
 
 def _dense(block: Block, result: Any, value: Any, holomorphic: bool) -> Any:

@@ -30,7 +30,7 @@ def finished(dense: Any, result: Any, value: Any, holomorphic: bool) -> Any:
     if holomorphic:  # d(u + iv)/d(re): the first two axes of parts are the output's and the input's
         by_real = jax.lax.index_in_dim(dense, 0, axis + 1, keepdims=False)
         return typed_as(jax.lax.complex(by_real[0], by_real[1]), value)
-    real, imaginary = (jax.lax.index_in_dim(dense, place, axis, keepdims=False) for place in (0, 1))
+    real, imaginary = (jax.lax.index_in_dim(dense, part, axis, keepdims=False) for part in (0, 1))
     return typed_as(jax.lax.complex(real, -imaginary), value)
 
 
@@ -41,17 +41,17 @@ def jacobian_dtype(result: Any, value: Any) -> Any:
 
 def cotangent_of(linear: LinearizedGraph, leaf: int) -> Any:
     """The cotangent of an input, from the block of the only result by it."""
-    found, value = linear.block(leaf, ("out", 0)), linear.graph.avals[leaf]
-    if found is None:
+    block, value = linear.block(leaf, ("out", 0)), linear.graph.avals[leaf]
+    if block is None:
         return typed_as(jnp.zeros(value.shape, value.dtype), value)
-    dense = unpacked(found.dense(max_bytes=NO_LIMIT), value.dtype)
+    dense = unpacked(block.dense(max_bytes=NO_LIMIT), value.dtype)
     return typed_as(jnp.conj(dense), value)
 
 
-def tangent_of(linear: LinearizedGraph, place: int, result: Any) -> Any:
+def tangent_of(linear: LinearizedGraph, position: int, result: Any) -> Any:
     """The tangent of a result, from its block by the only input."""
-    found = linear.block("tangent", ("out", place))
-    if found is None:
+    block = linear.block("tangent", ("out", position))
+    if block is None:
         return typed_as(jnp.zeros(result.shape, result.dtype), result)
-    dense = found.dense(max_bytes=NO_LIMIT).astype(real_dtype(result.dtype))
+    dense = block.dense(max_bytes=NO_LIMIT).astype(real_dtype(result.dtype))
     return typed_as(unpacked(dense, result.dtype), result)

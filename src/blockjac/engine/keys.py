@@ -76,7 +76,7 @@ def _derivative_key(equation: Equation, graph: Graph) -> Any:
     moves = [isinstance(op, Operand) and op.vertex is not None for op in equation.operands]
     shapes = [compat.struct(graph.aval(operand)) for operand in equation.operands]
     still, moving = (
-        [one for one, own in zip(shapes, moves, strict=True) if own == wanted]
+        [struct for struct, own in zip(shapes, moves, strict=True) if own == wanted]
         for wanted in (False, True)
     )
 
@@ -84,8 +84,8 @@ def _derivative_key(equation: Equation, graph: Graph) -> Any:
         """The equation as a function of the operands that are differentiated."""
 
         def results_of(*parts: Any) -> list[Any]:
-            given = {True: iter(parts), False: iter(still)}
-            operands = [next(given[moves_here]) for moves_here in moves]
+            remaining = {True: iter(parts), False: iter(still)}
+            operands = [next(remaining[moves_here]) for moves_here in moves]
             return compat.bind(equation.primitive, operands, equation.params)
 
         return results_of
@@ -104,7 +104,7 @@ def _derivative_key(equation: Equation, graph: Graph) -> Any:
             ]
         )
 
-    found = []
+    programs = []
     for way in (forwards, backwards):  # forward rules need not be linear, others are seen backwards
         try:
             traced = jax.make_jaxpr(way)(still, moving)
@@ -112,9 +112,9 @@ def _derivative_key(equation: Equation, graph: Graph) -> Any:
             continue
         frozen = _without_rules(_frozen(traced))
         if not _has_function(frozen):
-            found.append((way.__name__, frozen))
+            programs.append((way.__name__, frozen))
     # Without any it is distinguished by the function objects themselves.
-    return ("derivative", tuple(moves), *found) if found else None
+    return ("derivative", tuple(moves), *programs) if programs else None
 
 
 def _is_active(equation: Equation) -> bool:

@@ -123,14 +123,14 @@ def losses(computation: Computation, graph: Graph, arguments: Sequence[Any]) -> 
     def program(arguments: Any, captured: Any) -> Any:
         return emission(computation, graph)(arguments, captured, ())
 
-    def found() -> tuple[Loss, ...]:
+    def recorded_losses() -> tuple[Loss, ...]:
         with recording() as record:
             jax.eval_shape(program, list(arguments), captured)
         return record.losses
 
     if compat.is_traced((arguments, captured)):
-        return found()
-    return _losses.made((computation, edition(), _places_key(graph)), found)
+        return recorded_losses()
+    return _losses.made((computation, edition(), _places_key(graph)), recorded_losses)
 
 
 def _places_key(graph: Graph) -> Any:
@@ -152,14 +152,18 @@ def matmul_precision(graph: Graph) -> str | None:
 
     Products of the derivative are computed in it, as JAX computes them in that of their equation.
     """
-    found = [one for equation in graph.equations for one in _precisions(equation.params)]
-    return max(found, key=lambda one: one.value).name.lower() if found else None
+    precisions = [
+        precision for equation in graph.equations for precision in _precisions(equation.params)
+    ]
+    return (
+        max(precisions, key=lambda precision: precision.value).name.lower() if precisions else None
+    )
 
 
 def _precisions(params: dict[str, Any]) -> Iterator[jax.lax.Precision]:
     """The precisions that parameters ask for, those of inner programs too, but the default."""
-    given = params.get("precision")
-    several = cast("tuple[Any, ...]", given) if isinstance(given, tuple) else (given,)
+    setting = params.get("precision")
+    several = cast("tuple[Any, ...]", setting) if isinstance(setting, tuple) else (setting,)
     for precision in several:
         if isinstance(precision, jax.lax.Precision) and precision is not jax.lax.Precision.DEFAULT:
             yield precision
