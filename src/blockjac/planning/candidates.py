@@ -84,10 +84,10 @@ def _greedy_moves(
         spent += paid
         if spent > bound:
             raise OverBudget
-        for one in around:
-            if one in prices:
-                prices[one] = _to_ten_digits(elimination.price_of(state, one))
-                heapq.heappush(queue, (prices[one], one))
+        for neighbor in around:
+            if neighbor in prices:
+                prices[neighbor] = _to_ten_digits(elimination.price_of(state, neighbor))
+                heapq.heappush(queue, (prices[neighbor], neighbor))
     return order, spent
 
 
@@ -140,15 +140,15 @@ def searched_order(
     candidates.append(greedy_order(edges, reverse))
     candidates.sort(key=exact)
     free, last = _apart(edges, reverse)
-    place = {vertex: number for number, vertex in enumerate(free)}
+    numbers = {vertex: number for number, vertex in enumerate(free)}
     with planning():
         if search.objective == "edge_products" and Scalars.fits(edges):
             elimination: Elimination = Scalars(edges, free)
         else:
             elimination = Structured(edges, free, Pairs(objective))
-        start = [place[vertex] for vertex in candidates[0] if vertex in place]
-        found = [*(free[move] for move in annealed(elimination, start, search)), *last]
-    return min([found, *candidates], key=exact)
+        start = [numbers[vertex] for vertex in candidates[0] if vertex in numbers]
+        annealed_order = [*(free[move] for move in annealed(elimination, start, search)), *last]
+    return min([annealed_order, *candidates], key=exact)
 
 
 def objective_of(search: Search) -> Callable[[Cost], float]:

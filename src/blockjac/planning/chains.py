@@ -66,22 +66,22 @@ def _best(elimination: Structured, chain: Sequence[int]) -> list[int]:
     leaving, entering = elimination.start
     points = [entering[chain[0]][0], *chain, next(iter(leaving[chain[-1]]))]
     last = len(points) - 1
-    made: dict[tuple[int, int], int] = {}
+    edges: dict[tuple[int, int], int] = {}
     price: dict[tuple[int, int], float] = {}
     split: dict[tuple[int, int], int] = {}
     for first in range(last):
-        made[first, first + 1] = leaving[points[first]][points[first + 1]]
+        edges[first, first + 1] = leaving[points[first]][points[first + 1]]
         price[first, first + 1] = 0.0
     for length in range(2, last + 1):
         for first in range(last - length + 1):
             end = first + length
             for middle in range(first + 1, end):
-                edge, paid = elimination.pairs.product(made[middle, end], made[first, middle])
+                edge, paid = elimination.pairs.product(edges[middle, end], edges[first, middle])
                 paid += price[first, middle] + price[middle, end]
                 if length == last:  # factors not yet multiplied are multiplied in the end
                     paid += elimination.pairs.writing(edge)
                 if (first, end) not in price or paid < price[first, end]:
-                    made[first, end], price[first, end] = edge, paid
+                    edges[first, end], price[first, end] = edge, paid
                     split[first, end] = middle
 
     def moves(first: int, end: int) -> list[int]:

@@ -75,10 +75,10 @@ def _rule_in_the_way(active: ActiveGraph) -> str | None:
     for equation in active.passes:
         if operator_rule_of(equation).reversible(equation, active.mask(equation)):
             continue
-        found = _first_rule(equation.primitive.name, equation.params)
-        if found is not None:
+        rule = _first_rule(equation.primitive.name, equation.params)
+        if rule is not None:
             used = compat.at_place(equation.source)
-            return f"{found.split(' at ')[0]}{used}" if used else found
+            return f"{rule.split(' at ')[0]}{used}" if used else rule
     return None
 
 
@@ -93,7 +93,7 @@ def _first_rule(name: str, params: dict[str, Any]) -> str | None:
         return compat.function_source(compat.called(params)) or "a function"
     for jaxpr in core.jaxprs_in_params(params):
         for inner in compat.open_jaxpr(jaxpr).eqns:
-            found = _first_rule(inner.primitive.name, inner.params)
-            if found is not None:
-                return found
+            rule = _first_rule(inner.primitive.name, inner.params)
+            if rule is not None:
+                return rule
     return None

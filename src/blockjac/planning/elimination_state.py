@@ -106,10 +106,10 @@ class Pairs:
 
     def _block(self, number: int) -> Block:
         """A block of this structure: known arrays are themselves, others are new."""
-        found = self._kinds[number]
-        if found is None:
+        signature = self._kinds[number]
+        if signature is None:
             raise ValueError("neither an operator nor the identity of a result has a structure")
-        kind, marks = found
+        kind, marks = signature
         return AbstractBlock(
             kind,
             [
@@ -131,23 +131,23 @@ class Pairs:
             self._products[key] = self._priced(star, left, right)
         return self._products[key]
 
-    def sum(self, one: int, other: int) -> tuple[int, float]:
+    def sum(self, first: int, second: int) -> tuple[int, float]:
         """The sum of two parallel edges, and its price."""
-        if ZERO in (one, other):
-            return max(one, other) if one == other == ZERO else one + other - ZERO, 0.0
-        if OPAQUE in (one, other) or SAME in (one, other):
+        if ZERO in (first, second):
+            return max(first, second) if first == second == ZERO else first + second - ZERO, 0.0
+        if OPAQUE in (first, second) or SAME in (first, second):
             return OPAQUE, 0.0
-        key = (one, other)
+        key = (first, second)
         if key not in self._sums:
-            self._sums[key] = self._priced(add, one, other)
+            self._sums[key] = self._priced(add, first, second)
         return self._sums[key]
 
     def writing(self, number: int) -> float:
         """The price of an edge written out dense."""
-        found = self._kinds[number]
-        if found is None:
+        signature = self._kinds[number]
+        if signature is None:
             return 0.0
-        kind, marks = found
+        kind, marks = signature
         key = kind, _pattern(marks)
         if key not in self._writings:
             before = self.price(current_cost())
@@ -156,47 +156,54 @@ class Pairs:
         return self._writings[key]
 
     def _priced(
-        self, operation: Callable[[Block, Block], Block], one: int, other: int
+        self, operation: Callable[[Block, Block], Block], left_edge: int, right_edge: int
     ) -> tuple[int, float]:
         """What an operation gives; worked out once of edges that differ in their arrays alone.
 
         Arrays without a mark are computed on the way, and each is its own.
         """
-        first, second = self._kinds[one], self._kinds[other]
-        if first is None or second is None:
+        left_signature, right_signature = self._kinds[left_edge], self._kinds[right_edge]
+        if left_signature is None or right_signature is None:
             raise ValueError("neither an operator nor the identity of a result has a structure")
-        marks = (*first[1], *second[1])
-        key = operation, first[0], second[0], _pattern(marks)
+        marks = (*left_signature[1], *right_signature[1])
+        key = operation, left_signature[0], right_signature[0], _pattern(marks)
         cost = current_cost()
         if key in self._answers:
             cost.spend(1)
         else:
             before = self.price(cost)
-            left, right = self._block(one), self._block(other)
-            made = operation(left, right)
-            self._answers[key] = self._answer(made, left, right, self.price(cost) - before)
+            left, right = self._block(left_edge), self._block(right_edge)
+            result = operation(left, right)
+            self._answers[key] = self._answer(result, left, right, self.price(cost) - before)
         answer = self._answers[key]
         if answer.kind is None:
             return ZERO, answer.price
-        own = tuple([mark if place is None else marks[place] for place, mark in answer.arrays])
+        own = tuple(
+            [mark if position is None else marks[position] for position, mark in answer.arrays]
+        )
         return self._entered((answer.kind, own)), answer.price
 
-    def _answer(self, made: Block, left: Block, right: Block, price: float) -> Answer:
+    def _answer(self, result: Block, left: Block, right: Block, price: float) -> Answer:
         """The structure of a result; each of its arrays is traced back to the operands."""
-        if made.is_zero:
+        if result.is_zero:
             return Answer(None, (), price)
-        given = [*signature_of(left)[1], *signature_of(right)[1]]
-        place_of = {id(array): place for place, array in reversed(list(enumerate(given)))}
-        kind, arrays = signature_of(made)
-        places = [(place_of.get(id(one)), self._marks.get(id(one), 0)) for one in arrays]
-        return Answer(kind, tuple(places), price)
+        operand_arrays = [*signature_of(left)[1], *signature_of(right)[1]]
+        position_of = {
+            id(array): position for position, array in reversed(list(enumerate(operand_arrays)))
+        }
+        kind, arrays = signature_of(result)
+        sources = [(position_of.get(id(array)), self._marks.get(id(array), 0)) for array in arrays]
+        return Answer(kind, tuple(sources), price)
 
 
 def _pattern(marks: Sequence[int]) -> tuple[int, ...]:
     """Which of the marks are equal; arrays without one are computed on the way, each its own."""
     number: dict[int, int] = {}
     return tuple(
-        [number.setdefault(mark or -place - 1, len(number)) for place, mark in enumerate(marks)]
+        [
+            number.setdefault(mark or -position - 1, len(number))
+            for position, mark in enumerate(marks)
+        ]
     )
 
 
@@ -235,15 +242,15 @@ class Structured:
             for head, left in heads.items():
                 if (tail, head) in self.skipped:
                     continue
-                made, paid = self.pairs.product(left, right)
+                edge, paid = self.pairs.product(left, right)
                 price += paid
                 if head in own:
-                    made, paid = self.pairs.sum(own[head], made)
+                    edge, paid = self.pairs.sum(own[head], edge)
                     price += paid
-                elif made != ZERO:
+                elif edge != ZERO:
                     reached[head].add(tail)
-                if made != ZERO:
-                    own[head] = made
+                if edge != ZERO:
+                    own[head] = edge
             leaving[tail] = own
         for head, new in reached.items():
             kept = [tail for tail in entering[head] if tail != vertex]
@@ -267,8 +274,10 @@ class Structured:
 
 def numbered_vertices(edges: EliminationGraph, vertices: Sequence[Vertex]) -> dict[Vertex, int]:
     """Numbers of all vertices, those that may be eliminated first."""
-    others: Iterable[Vertex] = (
+    graph_vertices: Iterable[Vertex] = (
         vertex for heads in (edges.leaving, edges.entering) for vertex in heads
     )
-    others = [*others, *(vertex for pair in edges.skipped for vertex in pair)]
-    return {vertex: place for place, vertex in enumerate(dict.fromkeys([*vertices, *others]))}
+    graph_vertices = [*graph_vertices, *(vertex for pair in edges.skipped for vertex in pair)]
+    return {
+        vertex: number for number, vertex in enumerate(dict.fromkeys([*vertices, *graph_vertices]))
+    }

@@ -22,11 +22,11 @@ def fingerprint(graph: Graph) -> str:
     Returns:
         Sixteen hexadecimal digits.
     """
-    made = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in _parts(graph):
-        made.update(part.encode())
-        made.update(b"\n")
-    return made.hexdigest()[:16]
+        digest.update(part.encode())
+        digest.update(b"\n")
+    return digest.hexdigest()[:16]
 
 
 def _parts(graph: Graph) -> Iterator[str]:

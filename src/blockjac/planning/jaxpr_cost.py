@@ -59,11 +59,11 @@ def _of_equation(equation: Any) -> Cost:
         return Cost()
     cost = COUNTED[kind](equation) if kind in COUNTED else Cost()
     if kind == "other":
-        cost = Cost(operator_operations=sum(_entries(one) for one in equation.outvars))
+        cost = Cost(operator_operations=sum(_entries(variable) for variable in equation.outvars))
     cost.bytes = sum(
-        _entries(one) * one.aval.dtype.itemsize
-        for one in (*equation.invars, *equation.outvars)
-        if hasattr(one.aval, "dtype") and hasattr(one.aval.dtype, "itemsize")
+        _entries(variable) * variable.aval.dtype.itemsize
+        for variable in (*equation.invars, *equation.outvars)
+        if hasattr(variable.aval, "dtype") and hasattr(variable.aval.dtype, "itemsize")
     )
     return cost
 

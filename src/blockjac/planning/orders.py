@@ -157,14 +157,14 @@ def _checked(order: tuple[int, ...], wanted: Sequence[Vertex]) -> list[Vertex]:
         missing = sorted(set(wanted) - set(order))
         unknown = sorted(set(order) - set(wanted))
         twice = sorted({vertex for vertex in order if order.count(vertex) > 1})
-        found = [
+        problems = [
             f"{name} {', '.join(map(str, some[:8]))}"
             for name, some in (("missing:", missing), ("unknown:", unknown), ("twice:", twice))
             if some
         ]
         raise OrderError(
             f"order must hold each of the {len(wanted)} vertices between inputs and results once; "
-            f"{'; '.join(found)}. blockjac.plan(fun)(*args) prints them"
+            f"{'; '.join(problems)}. blockjac.plan(fun)(*args) prints them"
         )
     return list(order)
 

@@ -60,7 +60,7 @@ class Scalars:
     def around(self, state: State, vertex: int) -> list[int]:
         """The vertices that have an edge with this one."""
         bits = state[0][vertex] | state[1][vertex]
-        return [place for place in range(bits.bit_length()) if bits >> place & 1]
+        return [neighbor for neighbor in range(bits.bit_length()) if bits >> neighbor & 1]
 
     def price_of(self, state: State, vertex: int) -> float:
         """What it costs to eliminate a vertex."""

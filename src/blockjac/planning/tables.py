@@ -19,14 +19,14 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     lines: list[str] = []
     for row in rows:
         cells = [
-            cell.rjust(width) if _is_number(cell, place, rows) else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(width) if _is_number(cell, column, rows) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
     return lines
 
 
-def _is_number(cell: str, place: int, rows: Sequence[Sequence[str]]) -> bool:
+def _is_number(cell: str, column: int, rows: Sequence[Sequence[str]]) -> bool:
     del cell
-    body = [row[place] for row in rows[1:] if row[place]]
-    return bool(body) and all(one[0].isdigit() for one in body)
+    body = [row[column] for row in rows[1:] if row[column]]
+    return bool(body) and all(entry[0].isdigit() for entry in body)
