@@ -65,8 +65,8 @@ def operator_of(block: MatrixInterface, tags: Any) -> BlockLinearOperator:
     """The operator of a block; see `Block.as_linear_operator`."""
     check_no_batch(block, "a linear operator")
     several = isinstance(tags, Iterable) and not isinstance(tags, str)
-    given = cast("Iterable[Any]", tags if several else (tags,))
-    return BlockLinearOperator(block, frozenset(given))
+    tag_items = cast("Iterable[Any]", tags if several else (tags,))
+    return BlockLinearOperator(block, frozenset(tag_items))
 
 
 def _structure(block: Any, side: str) -> Any:
@@ -85,9 +85,9 @@ def _reaches(operator: BlockLinearOperator, below: int, above: int) -> bool:
     rows, columns = shape_of(grid)
     if rows != columns:
         return False
-    found = offsets(grid)
-    if found is not None:
-        return all(-below <= offset <= above for offset in found)
+    diagonals = offsets(grid)
+    if diagonals is not None:
+        return all(-below <= offset <= above for offset in diagonals)
     return _is_listed(grid) and _is_within(pattern(grid).bandwidth, below, above)
 
 
@@ -97,11 +97,11 @@ def _is_within(bandwidth: tuple[int, int], below: int, above: int) -> bool:
 
 def _is_listed(grid: Grid) -> bool:
     """Whether places that are not on diagonals are known, and few enough to look at."""
-    found = pieces(grid)
+    grid_pieces = pieces(grid)
     return (
-        any(index.lookup is not None for piece in found for index in piece.term.indices)
+        any(index.lookup is not None for piece in grid_pieces for index in piece.term.indices)
         and is_static(grid)
-        and sum(piece.count for piece in found) <= EXACT_PLACES
+        and sum(piece.count for piece in grid_pieces) <= EXACT_PLACES
     )
 
 
@@ -202,7 +202,7 @@ def _(operator: BlockLinearOperator) -> Any:
         if one_axis and lineax.is_diagonal(operator):
             return lineax.DiagonalLinearOperator(lineax.diagonal(operator))
         return lineax.PyTreeLinearOperator(block.dense(), operator.out_structure(), operator.tags)
-    rows = [[one.dense() for one in row] for row in block.grid]
+    rows = [[entry.dense() for entry in row] for row in block.grid]
     trees = [jax.tree.unflatten(block.wrt_tree, row) for row in rows]
     dense = jax.tree.unflatten(block.out_tree, trees)
     return lineax.PyTreeLinearOperator(dense, operator.out_structure(), operator.tags)

@@ -14,13 +14,13 @@ from blockjac.sparsity.pattern import Arrangement
 
 def numpy_values(array: Any) -> np.ndarray:
     """As NumPy; scipy's sparse arrays know no dtype of 16 bits."""
-    found = np.asarray(array)
-    return found if found.dtype.itemsize > 2 else found.astype(np.float32)
+    numbers = np.asarray(array)
+    return numbers if numbers.dtype.itemsize > 2 else numbers.astype(np.float32)
 
 
-def check_places(found: list[Piece]) -> None:
+def check_places(grid_pieces: list[Piece]) -> None:
     """Refuse entries whose places do not fit."""
-    count = sum(piece.count for piece in found)
+    count = sum(piece.count for piece in grid_pieces)
     check_room(2 * count, f"the places of the {count:,} entries of this Jacobian")
 
 
@@ -29,12 +29,12 @@ def sorted_places(arranged: Arrangement, dtype: Any) -> np.ndarray:
     return np.stack([arranged.pattern.rows, arranged.pattern.columns], axis=1).astype(dtype)
 
 
-def ordered_values(found: Any, arranged: Arrangement) -> Any:
+def ordered_values(numbers: Any, arranged: Arrangement) -> Any:
     """The value of each place; those of one place add up."""
-    if np.array_equal(arranged.order, np.arange(len(found))):
-        ordered = found
+    if np.array_equal(arranged.order, np.arange(len(numbers))):
+        ordered = numbers
     else:
-        ordered = jnp.take(found, jnp.asarray(arranged.order), axis=0)
+        ordered = jnp.take(numbers, jnp.asarray(arranged.order), axis=0)
     if arranged.starts is None:
         return ordered
     group = np.zeros(len(arranged.order), np.int64)

@@ -60,9 +60,10 @@ class Layout:
 
     def block(self, arrays: Sequence[Any]) -> Block:
         """The block of the indices alone, from the lookups that are not constants."""
-        given = iter(arrays)
+        variable_lookups = iter(arrays)
         return unflatten(
-            self.structure, [next(given) if one is None else one.array for one in self.lookups]
+            self.structure,
+            [next(variable_lookups) if lookup is None else lookup.array for lookup in self.lookups],
         )
 
 
@@ -73,8 +74,8 @@ Parts = Sequence[Sequence[tuple[Layout, Sequence[Any]]]]
 def layout_of(block: Block) -> tuple[Layout, list[Any]]:
     """The layout of a block, and its lookups that are not constants."""
     arrays, structure = flat_parts(block)
-    places, indices = _indices(structure)
-    lookups = [arrays[place] for place in places]
+    positions, indices = _indices(structure)
+    lookups = [arrays[position] for position in positions]
     held = tuple(
         [
             Held(cast("np.ndarray", lookup)) if isinstance(lookup, np.ndarray) else None
@@ -87,26 +88,26 @@ def layout_of(block: Block) -> tuple[Layout, list[Any]]:
 
 @remembering("structures of indices", 512)
 def _indices(structure: Structure) -> tuple[tuple[int, ...], Structure]:
-    """The structure of the indices alone, and the places of its lookups among the arrays."""
+    """The structure of the indices alone, and the positions of its lookups among the arrays."""
     arrays = [object() for _ in range(_count(structure))]
     block = unflatten(structure, arrays)
     terms = [Term((), term.out, term.wrt) for term in block.terms]
     lookups, indices = flatten(rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms))
-    place_of = {id(array): place for place, array in enumerate(arrays)}
-    return tuple(place_of[id(lookup)] for lookup in lookups), indices
+    position_of = {id(array): position for position, array in enumerate(arrays)}
+    return tuple(position_of[id(lookup)] for lookup in lookups), indices
 
 
 def _count(structure: Structure) -> int:
     """How many arrays a structure is of."""
-    places = [
-        place
+    positions = [
+        position
         for _, _, factors, out, wrt in structure.terms
-        for place in (
-            *(place for place, _ in factors),
+        for position in (
+            *(position for position, _ in factors),
             *(lookup[0] for _, _, lookup in (*out, *wrt) if lookup is not None),
         )
     ]
-    return max(places, default=-1) + 1
+    return max(positions, default=-1) + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +130,9 @@ class Prototype:
         entries = 0 if self.arranged is None else len(self.arranged.order)
         return 16 * self.matrix.data.size + 32 * entries + 8 * sum(self.matrix.shape)
 
-    def filled(self, found: Any) -> Any:
+    def filled(self, entries: Any) -> Any:
         """The matrix of the values; its index arrays are its own."""
-        numbers = numpy_values(found)
+        numbers = numpy_values(entries)
         if self.arranged is None:
             return self._with(numbers.take(self.matrix.data))
         ordered = self.arranged.arranged(numbers)
@@ -141,15 +142,15 @@ class Prototype:
 
     def _with(self, data: np.ndarray) -> Any:
         """A copy of the matrix with other data and with index arrays of its own."""
-        made = copy.copy(self.matrix)  # scipy's constructors check what is known to be right
-        made.data = data
-        if made.format == "coo":
-            made.coords = tuple(place.copy() for place in made.coords)
-        elif made.format == "dia":
-            made.offsets = made.offsets.copy()
+        matrix = copy.copy(self.matrix)  # scipy's constructors check what is known to be right
+        matrix.data = data
+        if matrix.format == "coo":
+            matrix.coords = tuple(coordinates.copy() for coordinates in matrix.coords)
+        elif matrix.format == "dia":
+            matrix.offsets = matrix.offsets.copy()
         else:
-            made.indices, made.indptr = made.indices.copy(), made.indptr.copy()
-        return made
+            matrix.indices, matrix.indptr = matrix.indices.copy(), matrix.indptr.copy()
+        return matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,14 +181,14 @@ class JaxPrototype:
 _prototypes: Cache[Any] = Cache("patterns", 64, max_bytes=2**30, size=lambda kept: kept.nbytes)
 
 
-def prototype(given: Parts, format: str) -> Any:
+def prototype(parts: Parts, format: str) -> Any:
     """The matrix whose numbers are to be filled in, made once for a pattern.
 
     Args:
-        given: the layouts of a grid, and its lookups that are not constants.
+        parts: the layouts of a grid, and its lookups that are not constants.
         format: of scipy's.
     """
-    return _made_once(given, (format,), lambda grid: _made(arrangement(grid), format))
+    return _made_once(parts, (format,), lambda grid: _made(arrangement(grid), format))
 
 
 def scipy_prototype(grid: Grid, format: str) -> Prototype:
@@ -203,12 +204,12 @@ def jax_prototype(grid: Grid, shape: tuple[int, int], dtype: Any) -> JaxPrototyp
         shape: of the matrix.
         dtype: of the places.
     """
-    given = [[layout_of(block) for block in row] for row in grid]
+    parts = [[layout_of(block) for block in row] for row in grid]
     structures = tuple(tuple(flat_parts(block)[1] for block in row) for row in grid)
 
     from jax.experimental import sparse
 
-    def made(bare: Grid) -> JaxPrototype:
+    def prototype_of(bare: Grid) -> JaxPrototype:
         """The prototype of a grid of indices alone."""
         check_places(pieces(bare))
         arranged = arrangement(bare)
@@ -223,18 +224,18 @@ def jax_prototype(grid: Grid, shape: tuple[int, int], dtype: Any) -> JaxPrototyp
         )
         return JaxPrototype(places, program, tree_structure(matrix))
 
-    return _made_once(given, ("bcoo", structures, np.dtype(dtype)), made)
+    return _made_once(parts, ("bcoo", structures, np.dtype(dtype)), prototype_of)
 
 
-def _made_once(given: Parts, further: tuple[Any, ...], make: Callable[[Grid], Any]) -> Any:
+def _made_once(parts: Parts, further: tuple[Any, ...], make: Callable[[Grid], Any]) -> Any:
     """What `make` gives for a grid of indices alone; kept for the next grid of this pattern."""
-    layouts = tuple(tuple(layout for layout, _ in row) for row in given)
+    layouts = tuple(tuple(layout for layout, _ in row) for row in parts)
     places = tuple(
-        np.asarray(array).tobytes() for row in given for _, arrays in row for array in arrays
+        np.asarray(array).tobytes() for row in parts for _, arrays in row for array in arrays
     )
     key = (layouts, places, further)
     return _prototypes.made(
-        key, lambda: make([[layout.block(arrays) for layout, arrays in row] for row in given])
+        key, lambda: make([[layout.block(arrays) for layout, arrays in row] for row in parts])
     )
 
 

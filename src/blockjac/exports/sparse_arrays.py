@@ -64,8 +64,8 @@ def to_scipy(grid: Grid, format: str = "csr") -> Any:
     check_one(grid)
     kept = scipy_prototype(grid, format)  # which refuses what does not fit before it is computed
     with jax.ensure_compile_time_eval():  # of a Block that is a constant of a program
-        found = numpy_values(_values([list(row) for row in grid]))
-    return kept.filled(found)
+        numbers = numpy_values(_values([list(row) for row in grid]))
+    return kept.filled(numbers)
 
 
 def _traced_error() -> BlockTypeError:
@@ -87,12 +87,12 @@ def to_bcoo(grid: Grid) -> Any:
     dtype = _jax_index_type(shape)
     if not is_traced(grid):
         return jax_prototype(grid, shape, dtype).filled(grid)
-    found = pieces(grid)
-    check_places(found)
+    grid_pieces = pieces(grid)
+    check_places(grid_pieces)
     if not is_static(grid):
-        return _at_run_time(grid, found, dtype)
-    if are_distinct(grid) and all_inside(found):
-        indices = _computed_places(found, dtype)
+        return _at_run_time(grid, grid_pieces, dtype)
+    if are_distinct(grid) and all_inside(grid_pieces):
+        indices = _computed_places(grid_pieces, dtype)
         return sparse.BCOO((values(grid), indices), shape=shape, unique_indices=True)
     arranged = arrangement(grid)
     indices, numbers = sorted_places(arranged, dtype), values(grid)
@@ -126,7 +126,7 @@ def _runs(arranged: Arrangement) -> Runs | None:
         return None
     places = np.argsort(order[starts], kind="stable")
     last = len(order) - 1
-    # Of each place the entries that stand there, first, second, ...; -1 for none.
+    # Layer k holds the k-th entry of each place, or -1 where a place has fewer.
     layers = [
         np.where(lengths[places] > depth, order[np.minimum(starts[places] + depth, last)], -1)
         for depth in range(lengths.max())
@@ -134,9 +134,9 @@ def _runs(arranged: Arrangement) -> Runs | None:
     breaks = np.zeros(len(places), bool)
     breaks[0] = True
     for layer in layers:
-        here, before = layer[1:], layer[:-1]
-        follows = (here == before + 1) & (before >= 0)
-        breaks[1:] |= ~(follows | (here == before))
+        current, before = layer[1:], layer[:-1]
+        follows = (current == before + 1) & (before >= 0)
+        breaks[1:] |= ~(follows | (current == before))
     firsts = np.flatnonzero(breaks)
     if len(firsts) > MAX_RUNS:
         return None
@@ -148,39 +148,45 @@ def _runs(arranged: Arrangement) -> Runs | None:
     return Runs(places, slices)
 
 
-def _added(found: Any, runs: Runs) -> Any:
+def _added(numbers: Any, runs: Runs) -> Any:
     """The value of each place, by slices."""
     parts = [
-        reduce(operator.add, [found[first : first + length] for first in firsts])
+        reduce(operator.add, [numbers[first : first + length] for first in firsts])
         for firsts, length in runs.slices
     ]
     return jnp.concatenate(parts)
 
 
-def _computed_places(found: list[Piece], dtype: Any) -> Any:
+def _computed_places(grid_pieces: list[Piece], dtype: Any) -> Any:
     """Rows and columns `(count, 2)`: up to some size constants, else computed in the program."""
-    if sum(piece.count for piece in found) <= MAX_CONSTANT:
-        known = [places(piece) for piece in found]
-        pairs = [np.stack([one.rows, one.columns], axis=1) for one in known]
+    if sum(piece.count for piece in grid_pieces) <= MAX_CONSTANT:
+        known = [places(piece) for piece in grid_pieces]
+        pairs = [np.stack([coordinates.rows, coordinates.columns], axis=1) for coordinates in known]
         none = np.zeros((0, 2), dtype)
         return jnp.asarray(np.concatenate([none, *pairs]).astype(dtype))
-    where = [places(piece, jnp, dtype) for piece in found]
-    return jnp.concatenate([jnp.stack([one.rows, one.columns], axis=1) for one in where])
+    where = [places(piece, jnp, dtype) for piece in grid_pieces]
+    return jnp.concatenate(
+        [jnp.stack([coordinates.rows, coordinates.columns], axis=1) for coordinates in where]
+    )
 
 
-def _at_run_time(grid: Grid, found: list[Piece], dtype: Any) -> Any:
+def _at_run_time(grid: Grid, grid_pieces: list[Piece], dtype: Any) -> Any:
     """The matrix at positions that the program computes; positions off it have no entry."""
     from jax.experimental import sparse
 
     shape = shape_of(grid)
-    where = [places(piece, jnp, dtype) for piece in found]
+    where = [places(piece, jnp, dtype) for piece in grid_pieces]
     rows = [
-        one.rows if one.inside is None else jnp.where(one.inside, one.rows, shape[0])
-        for one in where
+        coordinates.rows
+        if coordinates.inside is None
+        else jnp.where(coordinates.inside, coordinates.rows, shape[0])
+        for coordinates in where
     ]
     columns = [
-        one.columns if one.inside is None else jnp.where(one.inside, one.columns, shape[1])
-        for one in where
+        coordinates.columns
+        if coordinates.inside is None
+        else jnp.where(coordinates.inside, coordinates.columns, shape[1])
+        for coordinates in where
     ]
     numbers = [jnp.concatenate(rows), jnp.concatenate(columns)]
     matrix = sparse.BCOO((values(grid), jnp.stack(numbers, axis=1)), shape=shape)
@@ -241,7 +247,7 @@ def to_scipy_operator(
     def adjoint(vector: Any) -> np.ndarray:
         return np.conj(product(vecmat, np.conj(vector)))
 
-    made: Any = linalg.LinearOperator  # its stub has the constructor of a subclass
-    return made(
+    constructor: Any = linalg.LinearOperator  # its stub has the constructor of a subclass
+    return constructor(
         matrix.matrix_shape, matvec=partial(product, matvec), rmatvec=adjoint, dtype=numbers
     )
