@@ -119,16 +119,16 @@ def _report(
         tolerance: of equal entries.
         program: the function, if mistakes are to be looked for in its steps.
     """
-    found = paired(given, exact)
-    if isinstance(found, Mistake):
-        return JacobianReport(function, derivative, tree=found)
+    leaf_pairs = paired(given, exact)
+    if isinstance(leaf_pairs, Mistake):
+        return JacobianReport(function, derivative, tree=leaf_pairs)
     pairs = [
-        (one, _as_block(two, len(out_shape)))
-        for (one, two), (_, out_shape) in zip(found, labels, strict=True)
+        (given_leaf, _as_block(exact_leaf, len(out_shape)))
+        for (given_leaf, exact_leaf), (_, out_shape) in zip(leaf_pairs, labels, strict=True)
     ]
     reports = [
-        compared(one, two, label, tolerance)
-        for (one, two), (label, _) in zip(pairs, labels, strict=True)
+        compared(given_leaf, exact_leaf, label, tolerance)
+        for (given_leaf, exact_leaf), (label, _) in zip(pairs, labels, strict=True)
     ]
     leaves = with_exchanges(reports, pairs, tolerance)
     if program is not None:

@@ -97,19 +97,19 @@ def differences(
     given: np.ndarray, exact: np.ndarray, wrong: np.ndarray, out_ndim: int, leaf: str
 ) -> tuple[Difference, ...]:
     """The first wrong entries, in the order of the indices."""
-    found: list[Difference] = []
+    shown: list[Difference] = []
     for flat in np.flatnonzero(wrong)[:SHOWN]:
-        place = multi_index(flat, wrong.shape)
-        found.append(
+        index = multi_index(flat, wrong.shape)
+        shown.append(
             Difference(
                 leaf,
-                place[:out_ndim],
-                place[out_ndim:],
-                given[place].item(),
-                exact[place].item(),
+                index[:out_ndim],
+                index[out_ndim:],
+                given[index].item(),
+                exact[index].item(),
             )
         )
-    return tuple(found)
+    return tuple(shown)
 
 
 # Where there are too many entries to look at each
@@ -144,8 +144,8 @@ def multi_index(flat: Any, shape: Sequence[int]) -> tuple[int, ...]:
 
 def rows(value: Any, like: Block, places: np.ndarray) -> Iterator[np.ndarray]:
     """The rows of a Block or array at flat places of the output, one at a time."""
-    for place in places:
-        index = multi_index(place, like.out_shape)
+    for flat_index in places:
+        index = multi_index(flat_index, like.out_shape)
         if isinstance(value, Block):
             unit = np.zeros(like.out_shape, like.dtype)
             unit[index] = 1

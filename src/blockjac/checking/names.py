@@ -50,9 +50,9 @@ class Names:
                 for variable in self.variables
             ]
         return [
-            (f"d² {self.function} / d {one} d {other}", shape)
-            for one, shape in zip(self.variables, wrt, strict=True)
-            for other in self.variables
+            (f"d² {self.function} / d {row_variable} d {column_variable}", shape)
+            for row_variable, shape in zip(self.variables, wrt, strict=True)
+            for column_variable in self.variables
         ]
 
 

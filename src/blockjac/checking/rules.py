@@ -50,7 +50,7 @@ def check(function: Any, *args: Any, rtol: float = 1e-10, **params: Any) -> None
     """
     of_trees, name = _called(function, params)
     leaves, tree = flattened(args)
-    places = [_place(path) for path, _ in leaves_with_path(args)]
+    argument_names = [_place(path) for path, _ in leaves_with_path(args)]
 
     def called(*parts: Any) -> list[Any]:
         return of_trees(*jax.tree.unflatten(tree, parts))
@@ -58,8 +58,8 @@ def check(function: Any, *args: Any, rtol: float = 1e-10, **params: Any) -> None
     with jax.enable_x64(True):
         arguments = [_in_double(leaf) for leaf in leaves]
         moving = tuple(
-            place
-            for place, argument in enumerate(arguments)
+            position
+            for position, argument in enumerate(arguments)
             if jnp.issubdtype(argument.dtype, jnp.floating)
         )
         if not moving:
@@ -68,11 +68,13 @@ def check(function: Any, *args: Any, rtol: float = 1e-10, **params: Any) -> None
         tolerance = max(rtol, DIFFERENCE_TOLERANCE) if oracle == "differences" else rtol
         only_backwards = oracle == "jax.jacrev"  # a custom_vjp function, for example
         for order in ("reverse",) if only_backwards else ("reverse", "forward"):
-            found = _ours(called, arguments, moving, order)
-            for result, (own, other) in enumerate(zip(found, wanted, strict=True)):
-                for place, one, two in zip(moving, own, other, strict=True):
-                    where = f"result {result} with respect to argument {places[place]}"
-                    _compare(one, two, tolerance, name, where, oracle)
+            jacobians = _ours(called, arguments, moving, order)
+            for result, (own_row, wanted_row) in enumerate(zip(jacobians, wanted, strict=True)):
+                for position, own_jacobian, wanted_jacobian in zip(
+                    moving, own_row, wanted_row, strict=True
+                ):
+                    where = f"result {result} with respect to argument {argument_names[position]}"
+                    _compare(own_jacobian, wanted_jacobian, tolerance, name, where, oracle)
 
 
 def _place(path: Any) -> str:
@@ -99,14 +101,14 @@ def _of_primitive(primitive: Any, params: dict[str, Any]) -> tuple[Callable[...,
         public = getattr(lax, primitive, None)
         if callable(public):
             return (lambda *parts: jax.tree.leaves(public(*parts, **params))), primitive
-    known = {one.name: one for one in vars(primitives).values() if hasattr(one, "bind")}
-    found = {**known, **DEFINED}.get(primitive) if isinstance(primitive, str) else primitive
-    if found is None:
+    known = {entry.name: entry for entry in vars(primitives).values() if hasattr(entry, "bind")}
+    called = {**known, **DEFINED}.get(primitive) if isinstance(primitive, str) else primitive
+    if called is None:
         raise RuleError(
             f"no primitive of the name {primitive!r} is known; check the primitive itself, "
             "or a function that calls it"
         )
-    return (lambda *parts: bind(found, parts, params)), found.name
+    return (lambda *parts: bind(called, parts, params)), called.name
 
 
 def _in_double(argument: Any) -> jax.Array:
@@ -142,10 +144,11 @@ def _differences(
     """Central differences, by result and argument."""
     results: list[np.ndarray] = [np.asarray(result) for result in called(*arguments)]
     jacobians = [
-        [np.zeros((*one.shape, *arguments[place].shape)) for place in moving] for one in results
+        [np.zeros((*result.shape, *arguments[position].shape)) for position in moving]
+        for result in results
     ]
-    for column, place in enumerate(moving):
-        point = np.asarray(arguments[place])
+    for column, position in enumerate(moving):
+        point = np.asarray(arguments[position])
         for entry in np.ndindex(point.shape):
             step = DIFFERENCE * max(1.0, abs(point[entry]))
             ends: list[list[np.ndarray]] = []
@@ -153,26 +156,28 @@ def _differences(
                 moved = point.copy()
                 moved[entry] += sign * step
                 parts = list(arguments)
-                parts[place] = jnp.asarray(moved)
+                parts[position] = jnp.asarray(moved)
                 ends.append([np.asarray(result) for result in called(*parts)])
             for row, (up, down) in enumerate(zip(ends[0], ends[1], strict=True)):
                 jacobians[row][column][(..., *entry)] = (up - down) / (2 * step)
     return jacobians
 
 
-def _compare(found: Any, wanted: Any, rtol: float, name: str, where: str, oracle: str) -> None:
+def _compare(
+    own_jacobian: Any, wanted: Any, rtol: float, name: str, where: str, oracle: str
+) -> None:
     """Raise unless a Jacobian agrees with the one that is wanted, up to the tolerance."""
-    found, wanted = np.asarray(found), np.asarray(wanted)
+    own_jacobian, wanted = np.asarray(own_jacobian), np.asarray(wanted)
     finite = np.abs(wanted[np.isfinite(wanted)])
     largest = finite.max() if finite.size else 0.0
-    same = np.isclose(found, wanted, rtol=rtol, atol=rtol * largest, equal_nan=True)
-    same |= np.isnan(wanted) & (found == 0)
+    same = np.isclose(own_jacobian, wanted, rtol=rtol, atol=rtol * largest, equal_nan=True)
+    same |= np.isnan(wanted) & (own_jacobian == 0)
     if same.all():
         return
     first = tuple(map(int, np.argwhere(~same)[0]))
     witness = "differences give" if oracle == "differences" else f"{oracle} gives"
     raise WrongRuleError(
         f"the Jacobian of {name}, {where}, differs at {list(first)}: "
-        f"the rule gives {found[first]:.12g}, {witness} {wanted[first]:.12g}; "
-        f"{np.sum(~same)} of {found.size} entries differ"
+        f"the rule gives {own_jacobian[first]:.12g}, {witness} {wanted[first]:.12g}; "
+        f"{np.sum(~same)} of {own_jacobian.size} entries differ"
     )
