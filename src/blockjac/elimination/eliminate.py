@@ -124,7 +124,7 @@ def _stand_in(edges: EliminationGraph, vertex: Vertex, operand: Vertex) -> Stand
 
 def _moved_after(last: Vertex, vertex: Vertex, pending: Iterable[Vertex]) -> dict[Vertex, None]:
     """The pending vertices with `vertex` moved to just after `last`."""
-    order = [other for other in pending if other != vertex]
+    order = [candidate for candidate in pending if candidate != vertex]
     order.insert(order.index(last) + 1, vertex)
     return dict.fromkeys(order)
 
@@ -144,8 +144,10 @@ def _last_operand(
         tail for group in groups for tail in OperatorElimination(edges, group, vertex).columns
     }
     operands.discard(vertex)
-    others = [other for other in pending if other in operands and other not in waiting]
-    return others[-1] if others else None
+    candidates = [
+        candidate for candidate in pending if candidate in operands and candidate not in waiting
+    ]
+    return candidates[-1] if candidates else None
 
 
 def _eliminate_next(

@@ -191,8 +191,8 @@ def early_partials(needs: Mapping[Equation, Needs], fixed: Set[int]) -> list[Equ
     candidates = [
         equation for equation, own in needs.items() if own.partial and not own.values & fixed
     ]
-    others = set(values_needed_for(needs, candidates)) if candidates else set()
-    return [equation for equation in candidates if not needs[equation].values & others]
+    remaining_values = set(values_needed_for(needs, candidates)) if candidates else set()
+    return [equation for equation in candidates if not needs[equation].values & remaining_values]
 
 
 def _is_scaling(edge: Any) -> bool:
