@@ -134,12 +134,12 @@ def softmax_Z(Z: ArrayLike) -> Block:
     """
     Q = softmax(Z)
     *rows, k = map(Label, Q.shape)
-    other = Label(k.size)
-    here, there = Factor(Q, (*rows, k), "Q"), Factor(Q, (*rows, other), "Q")
+    wrt_label = Label(k.size)
+    out_factor, wrt_factor = Factor(Q, (*rows, k), "Q"), Factor(Q, (*rows, wrt_label), "Q")
     row = tuple(map(Index.of, rows))
     out = (*row, Index.of(k))
-    diagonal = Term((here,), out, out)
-    product = Term((here, there), out, (*row, Index.of(other)), -1)
+    diagonal = Term((out_factor,), out, out)
+    product = Term((out_factor, wrt_factor), out, (*row, Index.of(wrt_label)), -1)
     return Block(Q.shape, Q.shape, Q.dtype, [diagonal, product])
 
 

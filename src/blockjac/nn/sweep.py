@@ -122,8 +122,8 @@ def stage_jacobians(layers: Sequence[Layer], params: Sequence[Any], x: Any) -> l
             "first, and start the stages with the first layer that has some"
         )
     stages: list[BlockMatrix] = []
-    for place, (layer, theta) in enumerate(zip(layers, params, strict=True)):
-        rest = list(params[place + 1 :])
+    for position, (layer, theta) in enumerate(zip(layers, params, strict=True)):
+        rest = list(params[position + 1 :])
         if stages:
             blocks, entering = block_jacobian(layer, argnums=(0, 1))(x, theta), (x, theta, rest)
         else:
@@ -137,17 +137,19 @@ def stage_jacobians(layers: Sequence[Layer], params: Sequence[Any], x: Any) -> l
 def _stage(blocks: Any, entering: Any, x: Any, rest: list[Any]) -> BlockMatrix:
     """Put a layer's blocks beside zeros, and the identity of the parameters that wait below."""
     waiting = [jnp.asarray(leaf) for leaf in jax.tree.leaves(rest)]
-    found = jax.tree.leaves(blocks, is_leaf=lambda leaf: isinstance(leaf, Block))
-    width = len(found) // len(jax.tree.leaves(x))
+    layer_blocks = jax.tree.leaves(blocks, is_leaf=lambda leaf: isinstance(leaf, Block))
+    width = len(layer_blocks) // len(jax.tree.leaves(x))
     rows: list[list[Block]] = []
-    for start in range(0, len(found), width):
-        row = found[start : start + width]
+    for start in range(0, len(layer_blocks), width):
+        row = layer_blocks[start : start + width]
         shape, dtype = row[0].out_shape, row[0].dtype
         rows.append([*row, *(Block.zeros(shape, leaf.shape, dtype) for leaf in waiting)])
-    for place, kept in enumerate(waiting):
-        shapes = [block.wrt_shape for block in found[:width]] + [leaf.shape for leaf in waiting]
+    for position, kept in enumerate(waiting):
+        shapes = [block.wrt_shape for block in layer_blocks[:width]] + [
+            leaf.shape for leaf in waiting
+        ]
         row = [Block.zeros(kept.shape, shape, kept.dtype) for shape in shapes]
-        row[width + place] = Block.identity(kept.shape, kept.dtype)
+        row[width + position] = Block.identity(kept.shape, kept.dtype)
         rows.append(row)
     leaving = (x, rest) if rest else x
     return BlockMatrix(rows, tree_structure(leaving), tree_structure(entering))
