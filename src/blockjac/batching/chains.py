@@ -88,17 +88,17 @@ def _chain(steps: Steps, position: int, readers: Mapping[int, Sequence[Equation]
     while True:
         value = chain.values[-1]
         reads = [user for user in readers.get(value, ()) if _is_read(steps, user, value)]
-        others = [user for user in readers.get(value, ()) if user not in reads]
+        writers = [user for user in readers.get(value, ()) if user not in reads]
         chain.reads += [(read, len(chain.writes)) for read in reads]
-        if not others:
+        if not writers:
             break
-        if len(others) > 1 or value in results:
+        if len(writers) > 1 or value in results:
             return None
-        writes = _writes(steps, others[0], value)
+        writes = _writes(steps, writers[0], value)
         if writes is None or not all(steps.is_known(write.places) for write in writes):
             return None
         chain.writes += writes
-        chain.values += others[0].results
+        chain.values += writers[0].results
     is_carried_on = _is_value(steps.graph.outputs[position], value) and results.count(value) == 1
     return chain if is_carried_on and len({write.adds for write in chain.writes}) < 2 else None
 
@@ -172,15 +172,15 @@ def _writes(steps: Steps, equation: Equation, value: int) -> list[Write] | None:
     """What an equation writes into an array; None if it does anything else with it."""
     name, operands = equation.primitive.name, equation.operands
     position = next(n for n, operand in enumerate(operands) if _is_value(operand, value))
-    others = [operand for operand in operands if not _is_value(operand, value)]
-    if len(others) != len(operands) - 1:
+    remaining = [operand for operand in operands if not _is_value(operand, value)]
+    if len(remaining) != len(operands) - 1:
         return None
     if steps.is_copy(equation):
         return []
     if name in ("add", "add_any") or (name == "sub" and position == 0):
-        return _summands(steps, others[0], -1 if name == "sub" else 1)
+        return _summands(steps, remaining[0], -1 if name == "sub" else 1)
     if name == "select_n" and position > 0 and _is_mask(steps, operands, value):
-        return [Write(others[1], adds=False, at=equation)]
+        return [Write(remaining[1], adds=False, at=equation)]
     if position > 0 or name not in WRITTEN:
         return None
     sign = -1 if name == "scatter-sub" else 1
