@@ -219,7 +219,7 @@ class BlockMatrix(MatrixInterface):
 
     def _diagonals(self) -> list[jax.Array]:
         """The diagonal of each block on the diagonal, of one square matrix."""
-        return [row[place].diagonal() for place, row in enumerate(self.rows)]
+        return [row[position].diagonal() for position, row in enumerate(self.rows)]
 
     def solve(self, right: Any, damping: Any = 0.0) -> Any:
         """Solve `(self + damping * I) x = right` for a tree like the inputs.
@@ -285,10 +285,10 @@ def _unflatten(static: Any, blocks: Sequence[Any]) -> BlockMatrix:
     (matrix.out_shapes, matrix.wrt_shapes), trees, matrix.dtype, matrix.is_mirrored = static
     matrix.out_tree, matrix.wrt_tree = trees
     height, width = len(matrix.out_shapes), len(matrix.wrt_shapes)
-    given = iter(blocks)
+    remaining = iter(blocks)
     rows = [
-        list(itertools.islice(given, width - (place if matrix.is_mirrored else 0)))
-        for place in range(height)
+        list(itertools.islice(remaining, width - (row_number if matrix.is_mirrored else 0)))
+        for row_number in range(height)
     ]
     matrix.rows = tuple(map(tuple, mirrored(rows) if matrix.is_mirrored else rows))
     return matrix

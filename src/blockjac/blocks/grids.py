@@ -90,8 +90,8 @@ def common_shape(blocks: Sequence[Block | None], which: str, where: str) -> tupl
     """The `which` that all blocks of a row or column have, or an error that names it."""
     shapes = {getattr(block, which) for block in blocks if block is not None}
     if len(shapes) != 1:
-        found = "no block" if not shapes else f"blocks of {which} {sorted(shapes)}"
+        listed = "no block" if not shapes else f"blocks of {which} {sorted(shapes)}"
         raise BlockShapeError(
-            f"{where} of a BlockMatrix needs blocks of one {which}, but found {found}"
+            f"{where} of a BlockMatrix needs blocks of one {which}, but found {listed}"
         )
     return shapes.pop()
