@@ -18,6 +18,7 @@ LAYERS = (
     "algebra",
     "sparsity",
     "exports",
+    "linear_systems",
     "blocks",
     "operators",
     "graph",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blockjac import blocks, devices, errors, nn, optimize, rules
     from blockjac.base.caches import cache_info, clear_caches
-    from blockjac.blocks import Block, BlockMatrix, star
+    from blockjac.blocks import Block, BlockMatrix, Factorization, factorize, solve, star
     from blockjac.checking import JacobianReport, check_jacobian
     from blockjac.curvature.fisher import fisher
     from blockjac.curvature.gauss_newton import GaussNewton
@@ -46,6 +46,7 @@ __version__ = "0.2.0"
 __all__ = [
     "Block",
     "BlockMatrix",
+    "Factorization",
     "GaussNewton",
     "JacobianReport",
     "KroneckerFactored",
@@ -62,6 +63,7 @@ __all__ = [
     "devices",
     "divergence",
     "errors",
+    "factorize",
     "fisher",
     "ggn",
     "grad",
@@ -80,6 +82,7 @@ __all__ = [
     "per_example_norms",
     "plan",
     "rules",
+    "solve",
     "sparse_jacobian",
     "star",
     "value_and_grad",
@@ -90,6 +93,7 @@ __all__ = [
 _HOME = {
     "Block": "blockjac.blocks",
     "BlockMatrix": "blockjac.blocks",
+    "Factorization": "blockjac.blocks",
     "GaussNewton": "blockjac.curvature.gauss_newton",
     "JacobianReport": "blockjac.checking",
     "KroneckerFactored": "blockjac.curvature.kfac",
@@ -103,6 +107,7 @@ _HOME = {
     "check_jacobian": "blockjac.checking",
     "clear_caches": "blockjac.base.caches",
     "divergence": "blockjac.transforms.diagonals",
+    "factorize": "blockjac.blocks",
     "fisher": "blockjac.curvature.fisher",
     "ggn": "blockjac.curvature.ggn",
     "grad": "blockjac.transforms.first_order",
@@ -118,6 +123,7 @@ _HOME = {
     "per_example_gram": "blockjac.transforms.per_example",
     "per_example_norms": "blockjac.transforms.per_example",
     "plan": "blockjac.transforms.plans",
+    "solve": "blockjac.blocks",
     "sparse_jacobian": "blockjac.transforms.sparse",
     "star": "blockjac.blocks",
     "value_and_grad": "blockjac.transforms.first_order",

@@ -17,7 +17,8 @@ from blockjac.algebra.dense import check_size
 from blockjac.algebra.star import star
 from blockjac.algebra.sums import add
 from blockjac.base.arrays import Shape
-from blockjac.blocks import block_diagonal, tree_vectors
+from blockjac.blocks import tree_vectors
+from blockjac.blocks.factorization import Assume, check_assume, solve
 from blockjac.blocks.grids import Rows, checked_rows, mirrored, tuple_tree, written
 from blockjac.blocks.tree_vectors import over_batch
 from blockjac.errors import BlockShapeError, BlockTypeError
@@ -221,21 +222,22 @@ class BlockMatrix(MatrixInterface):
         """The diagonal of each block on the diagonal, of one square matrix."""
         return [row[position].diagonal() for position, row in enumerate(self.rows)]
 
-    def solve(self, right: Any, damping: Any = 0.0) -> Any:
+    def solve(self, right: Any, damping: Any = 0.0, *, assume: Assume = "gen") -> Any:
         """Solve `(self + damping * I) x = right` for a tree like the inputs.
 
-        Variables that no block joins are solved separately, and an axis along which every block
-        has a delta numbers small systems, solved as one batch: a diagonal matrix takes divisions.
-        Other matrices are made dense, except those kept in factors (see `GaussNewton` and
-        `KroneckerFactored`). Singular matrices give inf or nan, as in `jax.numpy.linalg.solve`.
+        The way is chosen from the structure, as `blockjac.factorize` lists it, but for matrices
+        that are kept in factors (see `GaussNewton` and `KroneckerFactored`). Singular matrices give
+        inf or nan, as in `jax.numpy.linalg.solve`.
 
         Args:
             right: a tree like the outputs.
             damping: added to the diagonal, not negative; a number or an array of shape ().
+            assume: `"pos"` for a positive definite matrix, `"sym"` for a symmetric one.
 
         Raises:
             BlockShapeError: if the matrix is not square, or the tree does not fit.
-            InvalidOptionError: for a damping that is not a number, or below 0.
+            InvalidOptionError: for a damping that is not a number, or below 0, and an unknown
+                `assume`.
             DenseTooLargeError: if the matrices of the systems do not fit.
 
         Examples:
@@ -248,17 +250,16 @@ class BlockMatrix(MatrixInterface):
         """
         self._check_square("solve")
         tree_vectors.check_damping(damping)
+        check_assume(assume)
         if self.batch_shape:
-            solve = functools.partial(type(self).solve, damping=damping)
-            return over_batch(solve, self, right, self.out_shapes)
+            of_one = functools.partial(type(self).solve, damping=damping, assume=assume)
+            return over_batch(of_one, self, right, self.out_shapes)
         tree_vectors.check(right, self.out_tree, self.out_shapes, "solve")
-        return self._solved(right, damping)
+        return self._solved(right, damping, assume)
 
-    def _solved(self, right: Any, damping: Any) -> Any:
+    def _solved(self, right: Any, damping: Any, assume: Assume) -> Any:
         """`solve` for a tree that fits, of one square matrix."""
-        leaves: list[Any] = jax.tree.leaves(right)
-        parts = cast("list[Any]", block_diagonal.solved(self.rows, leaves, damping))
-        return jax.tree.unflatten(self.wrt_tree, parts)
+        return solve(self, right, damping, assume=assume)
 
     def _check_square(self, name: str) -> None:
         shapes = self.out_shapes, self.wrt_shapes

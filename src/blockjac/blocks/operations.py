@@ -19,6 +19,7 @@ from blockjac.algebra.replay import replayed_array
 from blockjac.algebra.sums import add
 from blockjac.algebra.tidy import tidy
 from blockjac.blocks.contraction import star
+from blockjac.blocks.factorization import factorize, solve
 from blockjac.exports.sparse_arrays import to_bcoo, to_bcsr, to_scipy, to_scipy_operator
 from blockjac.sparsity.pattern import nnz, pattern
 from blockjac.terms.block import Block, rebuilt
@@ -29,9 +30,11 @@ __all__ = [
     "as_linear_operator",
     "dense",
     "diagonal",
+    "factorize",
     "nnz",
     "pattern",
     "scaled",
+    "solve",
     "star",
     "tidy",
     "to_bcoo",

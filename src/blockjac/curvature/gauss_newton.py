@@ -21,6 +21,7 @@ from blockjac.algebra.star import star_along
 from blockjac.base.arrays import Shape
 from blockjac.base.compat import Tracer, is_traced
 from blockjac.blocks import Block, BlockMatrix, add, star, tree_vectors
+from blockjac.blocks.factorization import Assume
 from blockjac.blocks.grids import Rows, mirrored
 from blockjac.errors import BlockShapeError
 from blockjac.transforms.traced_once import Function
@@ -97,11 +98,11 @@ class GaussNewton(BlockMatrix):
     def _diagonals(self) -> list[jax.Array]:
         return cast("Any", _diagonals)(self.jacobian, self.inner)
 
-    def _solved(self, right: Any, damping: Any) -> Any:
+    def _solved(self, right: Any, damping: Any, assume: Assume) -> Any:
         outputs, parameters = self.jacobian.shape
         undamped = not isinstance(damping, Tracer) and damping == 0
         if undamped or outputs >= parameters:
-            return super()._solved(right, damping)
+            return super()._solved(right, damping, assume)
         return cast("Any", _solved_by_outputs)(self, right, damping)
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from blockjac.blocks import Block, BlockMatrix, Factor, Label, Term, star
+from blockjac.blocks.factorization import Assume
 from blockjac.blocks.grids import Rows
 from blockjac.curvature.gauss_newton import GaussNewton
 from blockjac.curvature.ggn import ggn
@@ -73,7 +74,8 @@ class KroneckerFactored(BlockMatrix):
             [row[position].matvec(leaf) for position, (row, leaf) in enumerate(parts)],
         )
 
-    def _solved(self, right: Any, damping: Any) -> Any:
+    def _solved(self, right: Any, damping: Any, assume: Assume) -> Any:
+        del assume  # eigenvectors take every symmetric matrix
         return cast("Any", _solved)(self, right, damping)
 
     def __repr__(self) -> str:

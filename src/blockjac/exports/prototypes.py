@@ -67,6 +67,11 @@ class Layout:
         )
 
 
+def lookup_positions(structure: Structure) -> tuple[int, ...]:
+    """Which of the arrays of a structure are lookups."""
+    return _indices(structure)[0]
+
+
 Parts = Sequence[Sequence[tuple[Layout, Sequence[Any]]]]
 """The layouts of a grid's blocks, each with the lookups that are not constants."""
 
@@ -194,6 +199,17 @@ def prototype(parts: Parts, format: str) -> Any:
 def scipy_prototype(grid: Grid, format: str) -> Prototype:
     """The same of a grid that is at hand."""
     return prototype([[layout_of(block) for block in row] for row in grid], format)
+
+
+def kept_for_pattern(grid: Grid, name: str, make: Callable[[Grid], Any]) -> Any:
+    """What `make` gives for a grid of indices alone, kept for the next grid of this pattern.
+
+    Args:
+        grid: at hand, and its places known.
+        name: of what is made.
+        make: gives it; it has `nbytes`.
+    """
+    return _made_once([[layout_of(block) for block in row] for row in grid], (name,), make)
 
 
 def jax_prototype(grid: Grid, shape: tuple[int, int], dtype: Any) -> JaxPrototype:

@@ -96,6 +96,26 @@ class MatrixInterface(abc.ABC):
             sum(math.prod(block.wrt_shape) for block in rows[0]),
         )
 
+    def solve(self, right: Any, damping: Any = 0.0, *, assume: Any = "gen") -> Any:
+        """The solution of `(self + damping * I) x = right`; see `blockjac.solve`."""
+        return operations().solve(self, right, damping, assume=assume)
+
+    def slogdet(self, damping: Any = 0.0, *, assume: Any = "gen") -> tuple[Any, Any]:
+        """The sign of the determinant of `self + damping * I`, and log of its absolute value.
+
+        Raises:
+            BlockShapeError: if the matrix is not square.
+        """
+        return operations().factorize(self, damping, assume=assume).slogdet()
+
+    def inverse_diagonal(self, damping: Any = 0.0, *, assume: Any = "gen") -> Any:
+        """The diagonal of the inverse of `self + damping * I`, like the inputs.
+
+        Raises:
+            BlockShapeError: if the matrix is not square.
+        """
+        return operations().factorize(self, damping, assume=assume).inverse_diagonal()
+
     def pattern(self) -> Any:
         """The sparsity pattern: the positions where the structure has an entry, without values.
 

@@ -56,6 +56,12 @@ class Operations(Protocol):
     def as_linear_operator(self, matrix: Any, tags: Any, /) -> Any:
         """A matrix as a linear operator of lineax."""
 
+    def solve(self, matrix: Any, right: Any, damping: Any, /, *, assume: Any) -> Any:
+        """The solution of a linear system."""
+
+    def factorize(self, matrix: Any, damping: Any, /, *, assume: Any) -> Any:
+        """The factors of a square matrix."""
+
 
 _bound: list[Operations] = []
 

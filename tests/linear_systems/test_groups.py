@@ -7,7 +7,7 @@ import pytest
 
 import blockjac
 from blockjac import Block, BlockMatrix
-from blockjac.blocks.block_diagonal import families, groups
+from blockjac.linear_systems.groups import families, groups
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,217 @@
+"""Banded systems, solved by LAPACK."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import linalg
+
+from blockjac.devices import rates
+from blockjac.linear_systems import host
+from blockjac.linear_systems.solver import (
+    CALLBACK_SECONDS,
+    Solver,
+    pytree,
+    sign_and_log,
+    unit_columns,
+)
+
+Widths = tuple[int, int]
+"""The numbers of diagonals of a band below and above the main one."""
+
+
+@pytree("widths", "order")
+@dataclass(frozen=True, eq=False)
+class Banded(Solver):
+    """A banded matrix as `P L U`, by LAPACK on the host.
+
+    Attributes:
+        factors: L and U as `gbtrf` returns them, `(2 below + above + 1, n)`.
+        pivots: the row that each row was exchanged with, `(n,)`.
+        widths: the widths of the band before the factorization.
+        order: the order of the unknowns in the band; None if they keep their own.
+    """
+
+    factors: jax.Array
+    pivots: jax.Array
+    widths: Widths
+    order: Order | None
+
+    def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Solve two banded triangular systems."""
+        arranged = right if self.order is None else right[self.order.forth]
+        arranged = arranged.astype(self.factors.dtype)
+        result = host.Result(right.shape, arranged.dtype)
+        below, above = self.widths
+
+        def solve(factors: Any, pivots: Any, rhs: Any) -> Any:
+            return _solved(factors, pivots, rhs, below, above, transposed)
+
+        solution = cast("jax.Array", host.call(solve, result, self.factors, self.pivots, arranged))
+        return solution if self.order is None else solution[self.order.back]
+
+    def slogdet(self) -> tuple[jax.Array, jax.Array]:
+        """The sign and log-determinant from the diagonal of U."""
+        swaps = jnp.sum(self.pivots != jnp.arange(len(self.pivots)))
+        return sign_and_log(self.factors[sum(self.widths)], swaps)
+
+    @property
+    def probe_count(self) -> int:
+        """One probe per unknown."""
+        return len(self.pivots)
+
+    def probes(self, numbers: jax.Array) -> jax.Array:
+        """The columns of the identity."""
+        return unit_columns(len(self.pivots), numbers)
+
+    def describe(self) -> str:
+        """The widths of the band and the number of unknowns."""
+        below, above = self.widths
+        moved = "" if self.order is None else ", reordered"
+        return f"band of {below} + 1 + {above} diagonals, {len(self.pivots)} unknowns{moved}"
+
+
+@pytree("order")
+@dataclass(frozen=True, eq=False)
+class Tridiagonal(Solver):
+    """A tridiagonal matrix, solved in one compiled sweep.
+
+    Attributes:
+        below: the diagonal below the main one, `(n,)`; the first number is unused.
+        main: the main diagonal, `(n,)`.
+        above: the diagonal above the main one, `(n,)`; the last number is unused.
+        order: the order of the unknowns in the rows; None if they keep their own.
+    """
+
+    below: jax.Array
+    main: jax.Array
+    above: jax.Array
+    order: Order | None
+
+    def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Solve by `jax.lax.linalg.tridiagonal_solve`."""
+        below, above = self.below, self.above
+        if transposed:
+            below, above = jnp.roll(above, 1), jnp.roll(below, -1)
+        arranged = right if self.order is None else right[self.order.forth]
+        columns = arranged.astype(self.main.dtype)[:, None]
+        solution = jax.lax.linalg.tridiagonal_solve(below, self.main, above, columns)[:, 0]
+        return solution if self.order is None else solution[self.order.back]
+
+    @property
+    def banded(self) -> Banded:
+        """The same matrix, factored as a band."""
+        diagonals = jnp.stack([jnp.roll(self.above, 1), self.main, jnp.roll(self.below, -1)])
+        return factored(diagonals, (1, 1), self.order)
+
+    def slogdet(self) -> tuple[jax.Array, jax.Array]:
+        """The sign and log-determinant from the factored band."""
+        return self.banded.slogdet()
+
+    @property
+    def probe_count(self) -> int:
+        """One probe per unknown."""
+        return len(self.main)
+
+    def probes(self, numbers: jax.Array) -> jax.Array:
+        """The columns of the identity."""
+        return unit_columns(len(self.main), numbers)
+
+    def describe(self) -> str:
+        """The number of unknowns."""
+        moved = "" if self.order is None else ", reordered"
+        return f"tridiagonal of {len(self.main)}{moved}"
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """A permutation of the unknowns.
+
+    Attributes:
+        forth: the unknown at each position, `(n,)`.
+        back: the position of each unknown.
+    """
+
+    forth: np.ndarray
+    back: np.ndarray
+
+    @staticmethod
+    def of(forth: np.ndarray) -> Order:
+        """The permutation that lists the unknowns in this order."""
+        back = np.empty_like(forth)
+        back[forth] = np.arange(len(forth))
+        return Order(forth, back)
+
+
+def factored(diagonals: Any, widths: Widths, order: Order | None = None) -> Banded:
+    """Factor a band.
+
+    Args:
+        diagonals: `(below + above + 1, n)`, the highest first, as in `scipy.linalg.solve_banded`.
+        widths: the widths of the band.
+        order: the order of the unknowns in the rows; None if they keep their own.
+    """
+    below, above = widths
+    size = diagonals.shape[-1]
+    results = (
+        host.Result((2 * below + above + 1, size), diagonals.dtype),
+        host.Result((size,), np.dtype(np.int32)),
+    )
+
+    def factor(band: Any) -> Any:
+        def factor_matrix(matrix: np.ndarray) -> Sequence[np.ndarray]:
+            return _factored(matrix, below, above)
+
+        return host.over_batch(factor_matrix, [band], [2])
+
+    factors, pivots = cast("Sequence[jax.Array]", host.call(factor, results, diagonals))
+    return Banded(factors, pivots, widths, order)
+
+
+def tridiagonal(diagonals: Any, order: Order | None = None) -> Tridiagonal:
+    """A tridiagonal matrix from its three diagonals, the highest first; see `factored`."""
+    return Tridiagonal(jnp.roll(diagonals[2], 1), diagonals[1], jnp.roll(diagonals[0], -1), order)
+
+
+def seconds(size: int, widths: Widths) -> float:
+    """About how long it takes to factor a band."""
+    below, above = widths
+    operations = 2 * size * (below + 1) * (below + above + 1)
+    stored = 3 * 8 * size * (2 * below + above + 1)
+    device = rates()
+    if max(widths) <= 1:
+        return operations / device.operations_per_second + stored / device.bytes_per_second
+    return CALLBACK_SECONDS + 4 * operations / device.operations_per_second + stored / 10e9
+
+
+def _factored(band: np.ndarray, below: int, above: int) -> Sequence[np.ndarray]:
+    """Factor one band by LAPACK; a zero on the diagonal of U is kept."""
+    storage = np.zeros((2 * below + above + 1, band.shape[1]), band.dtype)
+    storage[below:] = band
+    (gbtrf,) = cast("Any", linalg.get_lapack_funcs(("gbtrf",), (storage,)))
+    factors, pivots, _ = gbtrf(storage, below, above)
+    return factors, pivots.astype(np.int32)
+
+
+def _solved(
+    factors: Any, pivots: Any, rhs: Any, below: int, above: int, transposed: bool
+) -> np.ndarray:
+    """Solve for `(..., n)`, with one factored band for all vectors or one per vector."""
+    factors, pivots, rhs = map(np.asarray, (factors, pivots, rhs))
+    (gbtrs,) = cast("Any", linalg.get_lapack_funcs(("gbtrs",), (factors,)))
+
+    def solve(factors: np.ndarray, pivots: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        if not np.all(factors[below + above]):  # LAPACK would divide by zero
+            return np.full_like(columns, np.nan)
+        return gbtrs(factors, below, above, columns, pivots, trans=int(transposed))[0]
+
+    if factors.size == factors.shape[-2] * factors.shape[-1]:  # one matrix, many right-hand sides
+        matrix = factors.reshape(factors.shape[-2:])
+        columns = rhs.reshape(-1, rhs.shape[-1]).T
+        return solve(matrix, pivots.reshape(-1), columns).T.reshape(rhs.shape)
+    return host.over_batch(lambda *parts: [solve(*parts)], [factors, pivots, rhs], [2, 1, 1])[0]

@@ -1,0 +1,175 @@
+"""Independent systems: numbered by an axis, or listed one after the other."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from blockjac.base.arrays import Shape
+from blockjac.linear_systems.solver import Solver, pytree
+
+
+@pytree("shapes", "axes", "is_shared")
+@dataclass(frozen=True, eq=False)
+class Batched(Solver):
+    """Systems numbered by one axis of each variable.
+
+    Attributes:
+        solver: the solver of a system, batched; not batched if all share a matrix.
+        shapes: the shapes of the variables.
+        axes: the axis of each variable that numbers the systems.
+        is_shared: whether all systems have the same matrix.
+    """
+
+    solver: Solver
+    shapes: tuple[Shape, ...]
+    axes: tuple[int, ...]
+    is_shared: bool
+
+    @property
+    def count(self) -> int:
+        """The number of systems."""
+        return self.shapes[0][self.axes[0]]
+
+    def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Solve all systems at once."""
+        vectors = self._by_system(right)
+        if self.is_shared:
+            return self._flattened(self.solver.solve_columns(vectors.T, transposed).T)
+
+        def solve(solver: Solver, vector: jax.Array) -> jax.Array:
+            return solver.solve(vector, transposed)
+
+        return self._flattened(jax.vmap(solve)(self.solver, vectors))
+
+    def slogdet(self) -> tuple[jax.Array, jax.Array]:
+        """The product over all systems."""
+        if self.is_shared:
+            sign, logarithm = self.solver.slogdet()
+            return sign**self.count, self.count * logarithm
+
+        def slogdet(solver: Solver) -> tuple[jax.Array, jax.Array]:
+            return solver.slogdet()
+
+        signs, logarithms = jax.vmap(slogdet)(self.solver)
+        return jnp.prod(signs), jnp.sum(logarithms)
+
+    @property
+    def probe_count(self) -> int:
+        """As many as for one system."""
+        return self._first.probe_count
+
+    def probes(self, numbers: jax.Array) -> jax.Array:
+        """The probes of one system, repeated for all systems."""
+        probes = self._first.probes(numbers)
+        repeated = jnp.broadcast_to(probes, (self.count, *probes.shape))
+        return jax.vmap(self._flattened, in_axes=2, out_axes=1)(repeated)
+
+    @property
+    def _first(self) -> Solver:
+        """The solver of the first system."""
+        if self.is_shared:
+            return self.solver
+
+        def first(leaf: jax.Array) -> jax.Array:
+            return leaf[0]
+
+        return jax.tree.map(first, self.solver)
+
+    def describe(self) -> str:
+        """The number of systems, and how each is solved."""
+        shared = " with one matrix" if self.is_shared else ""
+        return f"{self.count} systems{shared}: {self.solver.describe()}"
+
+    def _by_system(self, flat: jax.Array) -> jax.Array:
+        """A vector of all variables, rearranged into one vector per system, `(count, rest)`."""
+        parts = split(flat, self.shapes)
+        return jnp.concatenate(
+            [
+                jnp.reshape(jnp.moveaxis(part, axis, 0), (self.count, -1))
+                for part, axis in zip(parts, self.axes, strict=True)
+            ],
+            axis=1,
+        )
+
+    def _flattened(self, vectors: jax.Array) -> jax.Array:
+        """The vector of all variables, from one vector per system; the inverse of `_by_system`."""
+        rests = [
+            shape[:axis] + shape[axis + 1 :]
+            for shape, axis in zip(self.shapes, self.axes, strict=True)
+        ]
+        ends = list(itertools.accumulate(map(math.prod, rests)))
+        columns = jnp.split(vectors, ends[:-1], axis=1)
+        return jnp.concatenate(
+            [
+                jnp.ravel(jnp.moveaxis(jnp.reshape(part, (self.count, *rest)), 0, axis))
+                for part, rest, axis in zip(columns, rests, self.axes, strict=True)
+            ]
+        )
+
+
+@pytree("shapes", "groups")
+@dataclass(frozen=True, eq=False)
+class Grouped(Solver):
+    """Groups of variables that no block joins, each solved separately.
+
+    Attributes:
+        solvers: one per group.
+        shapes: the shapes of all variables.
+        groups: the variables of each group.
+    """
+
+    solvers: Sequence[Solver]
+    shapes: tuple[Shape, ...]
+    groups: tuple[tuple[int, ...], ...]
+
+    def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Solve one group after the other."""
+        parts = [jnp.ravel(part) for part in split(right, self.shapes)]
+
+        def solve(solver: Solver, group: Sequence[int]) -> jax.Array:
+            return solver.solve(jnp.concatenate([parts[i] for i in group]), transposed)
+
+        return self._arranged(solve)
+
+    def slogdet(self) -> tuple[jax.Array, jax.Array]:
+        """The product over all groups."""
+        signs, logarithms = zip(*(solver.slogdet() for solver in self.solvers), strict=True)
+        return jnp.prod(jnp.stack(signs)), jnp.sum(jnp.stack(logarithms))
+
+    @property
+    def probe_count(self) -> int:
+        """As many as for the group that needs the most."""
+        return max(solver.probe_count for solver in self.solvers)
+
+    def probes(self, numbers: jax.Array) -> jax.Array:
+        """The probes of all groups, side by side."""
+
+        def probe(number: jax.Array) -> jax.Array:
+            return self._arranged(lambda solver, _: solver.probes(number[None])[:, 0])
+
+        return jax.vmap(probe, out_axes=1)(numbers)
+
+    def describe(self) -> str:
+        """How each group is solved."""
+        return " | ".join(solver.describe() for solver in self.solvers)
+
+    def _arranged(self, function: Callable[[Solver, Sequence[int]], jax.Array]) -> jax.Array:
+        """A vector of all variables, from a function that gives the vector of a group."""
+        tensors: dict[int, jax.Array] = {}
+        for solver, group in zip(self.solvers, self.groups, strict=True):
+            parts = split(function(solver, group), [self.shapes[i] for i in group])
+            tensors.update(zip(group, parts, strict=True))
+        return jnp.concatenate([jnp.ravel(tensors[i]) for i in range(len(self.shapes))])
+
+
+def split(flat: jax.Array, shapes: Sequence[Shape]) -> list[jax.Array]:
+    """Split a vector into tensors of these shapes."""
+    ends = list(itertools.accumulate(map(math.prod, shapes)))
+    parts = jnp.split(flat, ends[:-1])
+    return [jnp.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]

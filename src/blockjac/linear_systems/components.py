@@ -1,0 +1,95 @@
+"""Systems that fall into small independent ones, found from the known places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from blockjac.linear_systems import direct
+from blockjac.linear_systems.known_pattern import Components, KnownPattern
+from blockjac.linear_systems.solver import Assumption, Solver, pytree, unit_columns
+
+
+@pytree("parts", "size")
+@dataclass(frozen=True, eq=False)
+class Separate(Solver):
+    """Small independent systems, batched by size.
+
+    Attributes:
+        solvers: one per size, batched over the systems of this size.
+        parts: the unknowns of the systems, by size.
+        size: the number of all unknowns.
+    """
+
+    solvers: Sequence[Solver]
+    parts: tuple[Components, ...]
+    size: int
+
+    def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Solve one batch per size."""
+        solution = jnp.zeros(right.shape, jnp.result_type(right, *jax.tree.leaves(self.solvers)))
+
+        def solve(solver: Solver, vector: jax.Array) -> jax.Array:
+            return solver.solve(vector, transposed)
+
+        for solver, part in zip(self.solvers, self.parts, strict=True):
+            solved = jax.vmap(solve)(solver, right[part.unknowns])
+            solution = solution.at[part.unknowns].set(solved, unique_indices=True)
+        return solution
+
+    def slogdet(self) -> tuple[jax.Array, jax.Array]:
+        """The product over all systems."""
+
+        def slogdet(solver: Solver) -> tuple[jax.Array, jax.Array]:
+            return solver.slogdet()
+
+        pairs = [jax.vmap(slogdet)(solver) for solver in self.solvers]
+        signs, logarithms = zip(*pairs, strict=True)
+        return jnp.prod(jnp.concatenate(signs)), jnp.sum(jnp.concatenate(logarithms))
+
+    @property
+    def probe_count(self) -> int:
+        """One probe per unknown of the largest system."""
+        return max(part.unknowns.shape[1] for part in self.parts)
+
+    def probes(self, numbers: jax.Array) -> jax.Array:
+        """Probes with one unknown of each system."""
+        columns = jnp.zeros((self.size, len(numbers)), jnp.result_type(float))
+        for part in self.parts:
+            units = unit_columns(part.unknowns.shape[1], numbers)
+            columns = columns.at[part.unknowns].set(units)
+        return columns
+
+    def describe(self) -> str:
+        """The number of systems of each size."""
+        counts = ", ".join(
+            f"{len(part.unknowns)} of {part.unknowns.shape[1]}" for part in self.parts
+        )
+        return f"separate systems: {counts}"
+
+
+def factored(known: KnownPattern, numbers: jax.Array, assume: Assumption) -> Separate:
+    """Factor all systems of a pattern, from the value at each place."""
+
+    def factor(matrix: jax.Array) -> Solver:
+        return direct.factored(matrix, assume)
+
+    solvers: list[Solver] = []
+    for part in known.components:
+        count, size = part.unknowns.shape
+        flat = jnp.zeros((count * size * size,), numbers.dtype)
+        flat = flat.at[part.targets].set(numbers[part.entries], unique_indices=True)
+        matrices = jnp.reshape(flat, (count, size, size))
+        solvers.append(jax.vmap(factor)(matrices))
+    return Separate(tuple(solvers), tuple(known.components), known.size)
+
+
+def seconds(known: KnownPattern) -> float:
+    """About how long it takes to factor all systems."""
+    return sum(
+        len(part.unknowns) * (direct.seconds(part.unknowns.shape[1]) + 1e-6)
+        for part in known.components
+    )

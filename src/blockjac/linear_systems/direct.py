@@ -1,0 +1,195 @@
+"""Small and dense systems: division, LU and Cholesky."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jax.scipy import linalg
+
+from blockjac.devices import rates
+from blockjac.linear_systems.solver import Assumption, Solver, pytree, sign_and_log, unit_columns
+
+
+@pytree()
+@dataclass(frozen=True, eq=False)
+class Division(Solver):
+    """One equation with one unknown.
+
+    Attributes:
+        value: the coefficient, of shape ().
+    """
+
+    value: jax.Array
+
+    def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Divide by the coefficient."""
+        return right / self.value
+
+    def slogdet(self) -> tuple[jax.Array, jax.Array]:
+        """The sign and the logarithm of the coefficient."""
+        return sign_and_log(self.value[None])
+
+    def inverse_diagonal(self) -> jax.Array:
+        """The reciprocal of the coefficient."""
+        return 1 / self.value[None]
+
+    @property
+    def probe_count(self) -> int:
+        """A single probe, for the single unknown."""
+        return 1
+
+    def probes(self, numbers: jax.Array) -> jax.Array:
+        """The columns of the identity."""
+        return unit_columns(1, numbers)
+
+    def describe(self) -> str:
+        """The name of the operation."""
+        return "division"
+
+
+@pytree()
+@dataclass(frozen=True, eq=False)
+class Empty(Solver):
+    """No equation at all.
+
+    Attributes:
+        nothing: an array of shape (0,).
+    """
+
+    nothing: jax.Array
+
+    def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Nothing."""
+        return right
+
+    def slogdet(self) -> tuple[jax.Array, jax.Array]:
+        """The determinant 1."""
+        return sign_and_log(self.nothing)
+
+    @property
+    def probe_count(self) -> int:
+        """One, of no entry."""
+        return 1
+
+    def probes(self, numbers: jax.Array) -> jax.Array:
+        """Columns of no entry."""
+        return unit_columns(0, numbers)
+
+    def describe(self) -> str:
+        """A few words."""
+        return "no unknowns"
+
+
+@pytree("size")
+@dataclass(frozen=True, eq=False)
+class LU(Solver):
+    """A dense matrix as `P L U`, with partial pivoting.
+
+    Attributes:
+        factors: L below the diagonal and U, `(n, n)`.
+        pivots: the row that each row was exchanged with, `(n,)`.
+        size: n.
+    """
+
+    factors: jax.Array
+    pivots: jax.Array
+    size: int
+
+    def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Solve two triangular systems."""
+        factors = (self.factors, self.pivots)
+        return cast("jax.Array", linalg.lu_solve(factors, right, trans=int(transposed)))
+
+    def solve_columns(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Solve two triangular systems with several right-hand sides."""
+        return self.solve(right, transposed)
+
+    def slogdet(self) -> tuple[jax.Array, jax.Array]:
+        """The sign and log-determinant from the diagonal of U."""
+        swaps = jnp.sum(self.pivots != jnp.arange(self.size))
+        diagonal = cast("jax.Array", jnp.diagonal(self.factors))
+        return sign_and_log(diagonal, swaps)
+
+    @property
+    def probe_count(self) -> int:
+        """One probe per unknown."""
+        return self.size
+
+    def probes(self, numbers: jax.Array) -> jax.Array:
+        """The columns of the identity."""
+        return unit_columns(self.size, numbers)
+
+    def describe(self) -> str:
+        """The number of unknowns."""
+        return f"dense LU of {self.size}"
+
+
+@pytree("size")
+@dataclass(frozen=True, eq=False)
+class Cholesky(Solver):
+    """A dense positive definite matrix as `L L'`.
+
+    Attributes:
+        factor: L, `(n, n)`; nan for a matrix that is not positive definite.
+        size: n.
+    """
+
+    factor: jax.Array
+    size: int
+
+    def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Solve two triangular systems."""
+        if transposed:  # the transpose of a Hermitian matrix is its conjugate
+            return jnp.conj(self.solve(jnp.conj(right)))
+        return linalg.cho_solve((self.factor, True), right)
+
+    def solve_columns(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Solve two triangular systems with several right-hand sides."""
+        return self.solve(right, transposed)
+
+    def slogdet(self) -> tuple[jax.Array, jax.Array]:
+        """The sign and log-determinant from the diagonal of L."""
+        diagonal = cast("jax.Array", jnp.diagonal(self.factor))
+        sign, logarithm = sign_and_log(diagonal)
+        return sign * jnp.conj(sign), 2 * logarithm
+
+    def inverse_diagonal(self) -> jax.Array:
+        """The sums of the squared columns of `L^-1`."""
+        identity = jnp.eye(self.size, dtype=self.factor.dtype)
+        inverse = linalg.solve_triangular(self.factor, identity, lower=True)
+        return jnp.sum(jnp.square(jnp.abs(inverse)), axis=0).astype(self.factor.dtype)
+
+    @property
+    def probe_count(self) -> int:
+        """One probe per unknown."""
+        return self.size
+
+    def probes(self, numbers: jax.Array) -> jax.Array:
+        """The columns of the identity."""
+        return unit_columns(self.size, numbers)
+
+    def describe(self) -> str:
+        """The number of unknowns."""
+        return f"dense Cholesky of {self.size}"
+
+
+def factored(matrix: Any, assume: Assumption) -> Solver:
+    """Factor a dense matrix `(n, n)`."""
+    size = matrix.shape[-1]
+    if size == 1:
+        return Division(matrix[0, 0])
+    if assume == "pos":
+        factor = cast("jax.Array", jnp.linalg.cholesky(matrix))
+        return Cholesky(factor, size)
+    factors, pivots = cast("tuple[jax.Array, jax.Array]", linalg.lu_factor(matrix))
+    return LU(factors, pivots, size)
+
+
+def seconds(size: int) -> float:
+    """About how long it takes to factor a dense matrix of this size."""
+    device = rates()
+    operations, stored = 2 / 3 * size**3 + 2 * size**2, 3 * 8 * size**2
+    return operations / device.operations_per_second + stored / device.bytes_per_second
