@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -223,7 +223,8 @@ def _solver(matrix: MatrixInterface, shift: Any, *, assume: str, is_damped: bool
 
 def _stopped(array: Any) -> Any:
     """The array without its derivative; constants stay what they are."""
-    return array if isinstance(array, np.ndarray) else jax.lax.stop_gradient(array)
+    is_constant = isinstance(array, np.ndarray)
+    return cast("Any", array) if is_constant else jax.lax.stop_gradient(array)
 
 
 def _solution(matrix: Any, solver: Solver, shift: Any, right: Any) -> Any:
