@@ -124,27 +124,24 @@ def _by_places(rows: Rows, dtype: Any, assume: Assumption, limit: float) -> list
         return []
     known = known_pattern(rows)
 
-    def with_numbers(factor: Callable[[KnownPattern, jax.Array], Solver]) -> Callable[[], Solver]:
-        return lambda: factor(known, known.numbers(rows, dtype))
+    def as_sparse() -> Solver:
+        return sparse.SparseLU(known.numbers(rows, dtype), known)
 
-    ways = [
-        Way(
-            sparse.seconds(known),
-            with_numbers(lambda known, numbers: sparse.SparseLU(numbers, known)),
-        )
-    ]
+    def as_components() -> Solver:
+        return components.factored(known, rows, dtype, assume)
+
+    ways = [Way(sparse.seconds(known), as_sparse)]
     if sum(len(part.unknowns) for part in known.components) > 1:
-        separate = with_numbers(lambda known, numbers: components.factored(known, numbers, assume))
-        ways.append(Way(components.seconds(known), separate))
+        ways.append(Way(components.seconds(known), as_components))
     widths = known.band[0]
-    ways.append(Way(banded.seconds(known.size, widths), with_numbers(_as_band)))
+    ways.append(Way(banded.seconds(known.size, widths), lambda: _as_band(rows, known, dtype)))
     return ways
 
 
-def _as_band(known: KnownPattern, numbers: jax.Array) -> Solver:
+def _as_band(rows: Rows, known: KnownPattern, dtype: Any) -> Solver:
     """Factor a matrix as a band."""
     widths, order = known.band
-    band = known.diagonals(numbers)
+    band = known.diagonals(rows, dtype)
     if max(widths) > 1 or known.size < 3:
         return banded.factored(band, widths, order)
     below, above = widths

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from blockjac.algebra.entries import Grid
 from blockjac.linear_systems import direct
 from blockjac.linear_systems.known_pattern import Components, KnownPattern
 from blockjac.linear_systems.solver import Assumption, Solver, pytree, unit_columns
@@ -71,19 +73,13 @@ class Separate(Solver):
         return f"separate systems: {counts}"
 
 
-def factored(known: KnownPattern, numbers: jax.Array, assume: Assumption) -> Separate:
-    """Factor all systems of a pattern, from the value at each place."""
+def factored(known: KnownPattern, grid: Grid, dtype: Any, assume: Assumption) -> Separate:
+    """Factor all systems of a pattern."""
 
     def factor(matrix: jax.Array) -> Solver:
         return direct.factored(matrix, assume)
 
-    solvers: list[Solver] = []
-    for part in known.components:
-        count, size = part.unknowns.shape
-        flat = jnp.zeros((count * size * size,), numbers.dtype)
-        flat = flat.at[part.targets].set(numbers[part.entries], unique_indices=True)
-        matrices = jnp.reshape(flat, (count, size, size))
-        solvers.append(jax.vmap(factor)(matrices))
+    solvers = [jax.vmap(factor)(known.matrices(part, grid, dtype)) for part in known.components]
     return Separate(tuple(solvers), tuple(known.components), known.size)
 
 

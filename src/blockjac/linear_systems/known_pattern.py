@@ -11,11 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.algebra.entries import Grid, values
+from blockjac.algebra.entries import Grid, Places, pieces, places, values, values_of
 from blockjac.exports.ordered_values import ordered_values
 from blockjac.exports.prototypes import kept_for_pattern
 from blockjac.linear_systems.banded import Order, Widths
 from blockjac.sparsity.pattern import Arrangement, Pattern, arrangement
+
+SCATTERED = 6
+"""The number of entries that are gathered in the time that it takes to sort and scatter one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +29,41 @@ class Components:
         unknowns: the unknowns of each system, `(count, size)`.
         entries: the numbers of the entries of the pattern that belong to these systems.
         targets: the position of each entry in a flattened array `(count, size, size)`.
+        sources: for each position of that array the entry of the grid that it holds, and further
+            arrays for positions that hold sums; one more than the last entry stands for 0. None if
+            positions are sums of so many entries that listing them would take longer.
     """
 
     unknowns: np.ndarray
     entries: np.ndarray
     targets: np.ndarray
+    sources: tuple[np.ndarray, ...] | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where the entries of a term lie that are all on one diagonal, at equal distances.
+
+    Attributes:
+        offset: row less column.
+        column: the column of the first entry.
+        step: from the column of an entry to that of the next.
+        start: the number of the first entry that lies on its block.
+        stop: one more than the number of the last.
+    """
+
+    offset: int
+    column: int
+    step: int
+    start: int
+    stop: int
+
+    def diagonal(self, entries: jax.Array, size: int) -> jax.Array:
+        """The entries at their columns, `(size,)`."""
+        last = self.column + self.step * (self.stop - self.start - 1)
+        padding = (self.column, size - 1 - last, self.step - 1)
+        zero = jnp.zeros((), entries.dtype)
+        return jax.lax.pad(entries[self.start : self.stop], zero, [padding])
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +72,11 @@ class KnownPattern:
 
     Attributes:
         arranged: the pattern, and how the entries of the grid are put in its order.
+        runs: of each term of the grid, where its entries lie on a diagonal; None unless all do.
     """
 
     arranged: Arrangement
+    runs: list[Run] | None
 
     @property
     def pattern(self) -> Pattern:
@@ -88,8 +123,39 @@ class KnownPattern:
             entries = np.flatnonzero(sizes[component] == size)
             rows, columns = self.pattern.rows[entries], self.pattern.columns[entries]
             targets = (number[component[entries]] * size + local[rows]) * size + local[columns]
-            result.append(Components(unknowns, entries, targets))
+            sources = self._sources(entries, targets, unknowns.size * size)
+            result.append(Components(unknowns, entries, targets, sources))
         return result
+
+    def _sources(
+        self, entries: np.ndarray, targets: np.ndarray, count: int
+    ) -> tuple[np.ndarray, ...] | None:
+        """`Components.sources` for entries of the pattern that go to positions of `count`."""
+        order, starts = self.arranged.order, self.arranged.starts
+        first = np.arange(len(order)) if starts is None else starts
+        many = np.diff(first, append=len(order))[entries]
+        depth = int(many.max(initial=1))
+        if depth * count > SCATTERED * int(many.sum()) + count:
+            return None
+        layers: list[np.ndarray] = []
+        for layer in range(depth):
+            deep = many > layer
+            source = np.full(count, len(order))
+            source[targets[deep]] = order[first[entries[deep]] + layer]
+            layers.append(source)
+        return tuple(layers)
+
+    def matrices(self, part: Components, grid: Grid, dtype: Any) -> jax.Array:
+        """The matrices of systems of the same size, `(count, size, size)`."""
+        count, size = part.unknowns.shape
+        if part.sources is None:
+            flat = jnp.zeros((count * size * size,), dtype)
+            numbers = self.numbers(grid, dtype)[part.entries]
+            flat = flat.at[part.targets].set(numbers, unique_indices=True)
+        else:
+            entries = jnp.pad(jnp.asarray(values(grid), dtype), (0, 1))
+            flat = sum(entries[source] for source in part.sources)
+        return jnp.reshape(flat, (count, size, size))
 
     @functools.cached_property
     def band(self) -> tuple[Widths, Order | None]:
@@ -107,9 +173,20 @@ class KnownPattern:
         widths = (max(0, -int(offsets.min())), max(0, int(offsets.max())))
         return (widths, order) if sum(widths) < sum(plain) else (plain, None)
 
-    def diagonals(self, numbers: jax.Array) -> jax.Array:
-        """The values at the places, as the diagonals that `banded.factored` takes."""
+    def diagonals(self, grid: Grid, dtype: Any) -> jax.Array:
+        """The values at the places, as the diagonals that `banded.factored` takes.
+
+        Terms along diagonals are padded and added, which the compiler fuses with whatever computes
+        them; others are scattered.
+        """
         (below, above), order = self.band
+        if order is None and self.runs is not None:
+            totals = [jnp.zeros((self.size,), dtype)] * (below + above + 1)
+            for piece, run in zip(pieces(grid), self.runs, strict=True):
+                diagonal = run.diagonal(values_of(piece.term, dtype), self.size)
+                totals[above + run.offset] = totals[above + run.offset] + diagonal
+            return jnp.stack(totals)
+        numbers = self.numbers(grid, dtype)
         rows, columns = self.pattern.rows, self.pattern.columns
         if order is not None:
             rows, columns = order.back[rows], order.back[columns]
@@ -127,4 +204,32 @@ class KnownPattern:
 
 def known_pattern(grid: Sequence[Sequence[Any]]) -> KnownPattern:
     """The pattern of a grid whose places are known; cached."""
-    return kept_for_pattern(grid, "system", lambda bare: KnownPattern(arrangement(bare)))
+    return kept_for_pattern(
+        grid, "system", lambda bare: KnownPattern(arrangement(bare), _runs(bare))
+    )
+
+
+def _runs(grid: Grid) -> list[Run] | None:
+    """The run of each term of a grid; None if the entries of one are no run."""
+    runs: list[Run] = []
+    for piece in pieces(grid):
+        run = _run(places(piece))
+        if run is None:
+            return None
+        runs.append(run)
+    return runs
+
+
+def _run(positions: Places) -> Run | None:
+    """The run of a term's entries, or None."""
+    rows, columns = positions.rows, positions.columns
+    numbers = np.arange(len(rows)) if positions.inside is None else np.flatnonzero(positions.inside)
+    if not len(numbers) or numbers[-1] - numbers[0] + 1 != len(numbers):
+        return None
+    start, stop = int(numbers[0]), int(numbers[-1]) + 1
+    rows, columns = rows[start:stop], columns[start:stop]
+    offsets, steps = rows - columns, np.diff(columns)
+    step = int(steps[0]) if len(steps) else 1
+    if step < 1 or (steps != step).any() or (offsets != offsets[0]).any():
+        return None
+    return Run(int(offsets[0]), int(columns[0]), step, start, stop)

@@ -1,0 +1,280 @@
+"""Linear systems with Jacobians and Hessians: a solve costs what the structure makes of it.
+
+Each task contains the derivative as well as the solve, as one step of a Newton method or of an
+implicit integrator does. By hand means that the user knows the structure and writes it out.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import blockjac
+import harness
+
+Function = Callable[..., Any]
+
+
+def quartic(x: jax.Array) -> jax.Array:
+    """A separable objective, whose Hessian is diagonal."""
+    return jnp.sum(x**4 / 12 + x**2)
+
+
+def diagonal_newton(size: int) -> harness.Task:
+    """A Newton step of a separable objective."""
+
+    def ours(x: jax.Array) -> jax.Array:
+        return blockjac.solve(blockjac.block_hessian(quartic)(x), blockjac.grad(quartic)(x))
+
+    def by_hand(x: jax.Array) -> jax.Array:
+        return jax.grad(quartic)(x) / (x**2 + 2)
+
+    def dense(x: jax.Array) -> jax.Array:
+        return jnp.linalg.solve(jax.hessian(quartic)(x), jax.grad(quartic)(x))
+
+    return harness.Task(
+        title=f"Newton step of a separable objective, {size:,} variables",
+        arguments=(jnp.asarray(np.random.default_rng(0).normal(size=size)),),
+        contenders={harness.OURS: ours, "by hand": by_hand, "jax.hessian, dense": dense},
+        alike=(harness.OURS, "by hand"),
+        claims=(harness.Claim(1.2, ("by hand",)),),
+    )
+
+
+SAMPLES, FEATURES, NEURONS = 2_000, 20, 100
+
+
+def population_loss(W: jax.Array, X: jax.Array, Y: jax.Array) -> jax.Array:
+    """The negative log-likelihood of Poisson counts of many neurons with the same features."""
+    rates = X @ W
+    return jnp.sum(jnp.exp(rates) - Y * rates)
+
+
+def population() -> harness.Task:
+    """A Newton step of independent regressions, which nobody told that they are independent."""
+    generator = np.random.default_rng(0)
+    X = jnp.asarray(generator.normal(size=(SAMPLES, FEATURES)) / FEATURES)
+    W = jnp.asarray(generator.normal(size=(FEATURES, NEURONS)))
+    Y = jnp.asarray(generator.poisson(np.exp(X @ W)).astype(float))
+
+    def ours(W: jax.Array, X: jax.Array, Y: jax.Array) -> jax.Array:
+        hessian = blockjac.block_hessian(population_loss)(W, X, Y)
+        return blockjac.solve(hessian, blockjac.grad(population_loss)(W, X, Y), assume="pos")
+
+    def neuron_by_neuron(W: jax.Array, X: jax.Array, Y: jax.Array) -> jax.Array:
+        def step(w: jax.Array, y: jax.Array) -> jax.Array:
+            def loss(w: jax.Array) -> jax.Array:
+                rates = X @ w
+                return jnp.sum(jnp.exp(rates) - y * rates)
+
+            factors = jax.scipy.linalg.cho_factor(jax.hessian(loss)(w))
+            return jax.scipy.linalg.cho_solve(factors, jax.grad(loss)(w))
+
+        return jax.vmap(step, in_axes=1, out_axes=1)(W, Y)
+
+    def dense(W: jax.Array, X: jax.Array, Y: jax.Array) -> jax.Array:
+        hessian = jax.hessian(population_loss)(W, X, Y).reshape(W.size, W.size)
+        gradient = jax.grad(population_loss)(W, X, Y)
+        return jnp.linalg.solve(hessian, gradient.ravel()).reshape(W.shape)
+
+    return harness.Task(
+        title=f"Newton step of {NEURONS} Poisson regressions, {SAMPLES:,} x {FEATURES} each",
+        arguments=(W, X, Y),
+        contenders={
+            harness.OURS: ours,
+            "neuron by neuron": neuron_by_neuron,
+            "jax.hessian, dense": dense,
+        },
+        alike=(harness.OURS, "neuron by neuron"),
+        claims=(harness.Claim(1.1, ("neuron by neuron",)),),
+    )
+
+
+def robertson(y: jax.Array) -> jax.Array:
+    """Robertson's three reactions in each cell, the cells one after another in one long vector."""
+    a, b, c = jnp.reshape(y, (-1, 3)).T
+    slow, fast, back = 0.04 * a, 3e7 * b**2, 1e4 * b * c
+    return jnp.stack([back - slow, slow - back - fast, fast], axis=1).ravel()
+
+
+STEP = 1e-3
+
+
+def cells(count: int) -> harness.Task:
+    """The linear system of an implicit Euler step of cells that do not know each other."""
+    generator = np.random.default_rng(0)
+    y = jnp.asarray((generator.uniform(0.1, 1, (count, 3)) * [1, 1e-5, 1]).ravel())
+
+    def residual(y: jax.Array) -> jax.Array:
+        return y - STEP * robertson(y)
+
+    def ours(y: jax.Array) -> jax.Array:
+        return blockjac.solve(blockjac.block_jacobian(residual)(y), y)
+
+    def cell_by_cell(y: jax.Array) -> jax.Array:
+        def step(cell: jax.Array) -> jax.Array:
+            return jnp.linalg.solve(jax.jacfwd(residual)(cell), cell)
+
+        return jax.vmap(step)(jnp.reshape(y, (-1, 3))).ravel()
+
+    def dense(y: jax.Array) -> jax.Array:
+        return jnp.linalg.solve(jax.jacfwd(residual)(y), y)
+
+    return harness.Task(
+        title=f"An implicit step of Robertson's reactions in {count:,} cells, one long vector",
+        arguments=(y,),
+        contenders={harness.OURS: ours, "cell by cell": cell_by_cell, "jacfwd, dense": dense},
+        alike=(harness.OURS, "cell by cell"),
+        claims=(harness.Claim(1.2, ("cell by cell",)),),
+        note="Cell by cell one must know the cells: the function gets one of them.",
+    )
+
+
+def heat(u: jax.Array) -> jax.Array:
+    """An implicit step of the heat equation with a coefficient that depends on the state."""
+    sides = jnp.pad(u, 1)
+    flow = (1 + sides[1:] ** 2 / 2 + sides[:-1] ** 2 / 2) * (sides[1:] - sides[:-1])
+    return u - 10.0 * (flow[1:] - flow[:-1])
+
+
+def heat_bands(u: jax.Array) -> jax.Array:
+    """Its Jacobian by hand, as `scipy.linalg.solve_banded` wants it: above, diagonal, below."""
+    sides = jnp.pad(u, 1)
+    step = sides[1:] - sides[:-1]
+    conductivity = 1 + sides[1:] ** 2 / 2 + sides[:-1] ** 2 / 2
+    by_right = conductivity + sides[1:] * step  # d flow[k] / d sides[k + 1]
+    by_left = -conductivity + sides[:-1] * step
+    diagonal = 1 - 10.0 * (by_left[1:] - by_right[:-1])
+    above = -10.0 * by_right[1:-1]
+    below = 10.0 * by_left[1:-1]
+    return jnp.stack([jnp.pad(above, (1, 0)), diagonal, jnp.pad(below, (0, 1))])
+
+
+def heat_step(size: int) -> harness.Task:
+    """The linear system of that step."""
+    u = jnp.sin(jnp.linspace(0.0, np.pi, size))
+
+    def ours(u: jax.Array) -> jax.Array:
+        return blockjac.solve(blockjac.block_jacobian(heat)(u), u)
+
+    def by_hand(u: jax.Array) -> jax.Array:
+        above, diagonal, below = heat_bands(u)
+        lower, upper = jnp.pad(below[:-1], (1, 0)), jnp.pad(above[1:], (0, 1))
+        return jax.lax.linalg.tridiagonal_solve(lower, diagonal, upper, u[:, None])[:, 0]
+
+    def scipys() -> Function:
+        from scipy.linalg import solve_banded
+
+        bands = jax.jit(heat_bands)
+
+        def solve(u: jax.Array) -> Any:
+            return solve_banded((1, 1), np.asarray(bands(u)), np.asarray(u), check_finite=False)
+
+        return solve
+
+    return harness.Task(
+        title=f"An implicit step of a nonlinear heat equation, {size:,} points",
+        arguments=(u,),
+        contenders={harness.OURS: ours, "tridiagonal_solve by hand": by_hand},
+        others={"scipy.linalg.solve_banded": harness.Peer(scipys, compiled=False)},
+        alike=(harness.OURS, "tridiagonal_solve by hand"),
+        claims=(
+            harness.Claim(1.2, ("tridiagonal_solve by hand",)),
+            harness.Claim(1.5, ("scipy.linalg.solve_banded",)),
+        ),
+    )
+
+
+def heat_in_a_plane(u: jax.Array) -> jax.Array:
+    """A nonlinear implicit step of a plane, as one long vector."""
+    side = round(u.size**0.5)
+    plane = jnp.pad(jnp.reshape(u, (side, side)), 1)
+    around = plane[2:, 1:-1] + plane[:-2, 1:-1] + plane[1:-1, 2:] + plane[1:-1, :-2]
+    inner = plane[1:-1, 1:-1]
+    return (inner + inner**3 - 0.5 * (around - 4 * inner)).ravel()
+
+
+def plane_step(side: int) -> harness.Task:
+    """The linear system of that step, sparse."""
+    u = jnp.asarray(np.random.default_rng(0).normal(size=side * side))
+
+    @jax.jit
+    def step(u: jax.Array, scale: float) -> jax.Array:
+        return blockjac.solve(blockjac.block_jacobian(heat_in_a_plane)(scale * u), u)
+
+    scales = itertools.cycle(1 + 1e-9 * np.arange(1000))
+
+    def ours(u: jax.Array) -> jax.Array:
+        return step(u, next(scales))
+
+    def dense(u: jax.Array) -> jax.Array:
+        return jnp.linalg.solve(jax.jacfwd(heat_in_a_plane)(u), u)
+
+    def scipys() -> Function:
+        from scipy.sparse.linalg import splu
+
+        jacobian = blockjac.sparse_jacobian(jax.jit(heat_in_a_plane), format="csc")
+
+        def solve(u: jax.Array) -> Any:
+            return splu(jacobian(u)).solve(np.asarray(u))
+
+        return solve
+
+    return harness.Task(
+        title=f"An implicit step of a nonlinear equation in a plane of {side} x {side}",
+        arguments=(u,),
+        contenders={"jacfwd, dense": dense},
+        uncompiled={harness.OURS: ours},
+        others={"our sparse_jacobian, scipy's splu": harness.Peer(scipys, compiled=False)},
+        claims=(harness.Claim(1.2, ("our sparse_jacobian, scipy's splu",)),),
+        note="A program calls SuperLU on the host, and keeps the factors of the last matrices: "
+        "blockjac's matrix changes by a billionth from call to call, so that none is met again.",
+    )
+
+
+def diffusion_of_matrices() -> harness.Task:
+    """A linear system with a Kronecker product: both sides of a matrix are multiplied."""
+    generator = np.random.default_rng(0)
+    A, B = (jnp.asarray(generator.normal(size=(n, n)) + n * np.eye(n)) for n in (60, 40))
+    R = jnp.asarray(generator.normal(size=(60, 40)))
+
+    def product(V: jax.Array, A: jax.Array, B: jax.Array) -> jax.Array:
+        return A @ V @ B
+
+    def ours(V: jax.Array, A: jax.Array, B: jax.Array) -> jax.Array:
+        return blockjac.solve(blockjac.block_jacobian(product)(V, A, B), V)
+
+    def by_hand(V: jax.Array, A: jax.Array, B: jax.Array) -> jax.Array:
+        return jnp.linalg.solve(B.T, jnp.linalg.solve(A, V).T).T
+
+    def dense(V: jax.Array, A: jax.Array, B: jax.Array) -> jax.Array:
+        matrix = jax.jacfwd(product)(V, A, B).reshape(V.size, V.size)
+        return jnp.linalg.solve(matrix, V.ravel()).reshape(V.shape)
+
+    return harness.Task(
+        title="A system with A V B = R, 60 x 40",
+        arguments=(R, A, B),
+        contenders={harness.OURS: ours, "by hand": by_hand, "jacfwd, dense": dense},
+        alike=(harness.OURS, "by hand"),
+        claims=(harness.Claim(1.2, ("by hand",)),),
+    )
+
+
+TASKS = {
+    "diagonal-6000": lambda: diagonal_newton(6_000),
+    "diagonal-1000000": lambda: diagonal_newton(1_000_000),
+    "population": population,
+    "cells-100": lambda: cells(100),
+    "cells-10000": lambda: cells(10_000),
+    "heat-1000": lambda: heat_step(1_000),
+    "heat-100000": lambda: heat_step(100_000),
+    "plane-24": lambda: plane_step(24),
+    "plane-100": lambda: plane_step(100),
+    "kronecker": diffusion_of_matrices,
+}
+
+if __name__ == "__main__":
+    harness.main("Linear systems solved by the structure of their matrix", TASKS)
