@@ -29,15 +29,35 @@ class Components:
         unknowns: the unknowns of each system, `(count, size)`.
         entries: the numbers of the entries of the pattern that belong to these systems.
         targets: the position of each entry in a flattened array `(count, size, size)`.
-        sources: for each position of that array the entry of the grid that it holds, and further
-            arrays for positions that hold sums; one more than the last entry stands for 0. None if
-            positions are sums of so many entries that listing them would take longer.
+        arranged: the pattern of the whole matrix.
     """
 
     unknowns: np.ndarray
     entries: np.ndarray
     targets: np.ndarray
-    sources: tuple[np.ndarray, ...] | None
+    arranged: Arrangement
+
+    @functools.cached_property
+    def sources(self) -> tuple[np.ndarray, ...] | None:
+        """For each position of the flattened array the entry of the grid that it holds.
+
+        Entries are numbered from 1, and 0 means that there is none. Further arrays hold the other
+        entries of positions that are sums. None if sums of many entries would make this list the
+        slower way.
+        """
+        order, starts = self.arranged.order, self.arranged.starts
+        first = np.arange(len(order)) if starts is None else starts
+        many = np.diff(first, append=len(order))[self.entries]
+        depth, count = int(many.max(initial=1)), self.unknowns.size * self.unknowns.shape[1]
+        if depth * count > SCATTERED * int(many.sum()) + count:
+            return None
+        layers: list[np.ndarray] = []
+        for layer in range(depth):
+            deep = many > layer
+            source = np.zeros(count, np.int64)
+            source[self.targets[deep]] = order[first[self.entries[deep]] + layer] + 1
+            layers.append(source)
+        return tuple(layers)
 
 
 @dataclass(frozen=True)
@@ -123,27 +143,8 @@ class KnownPattern:
             entries = np.flatnonzero(sizes[component] == size)
             rows, columns = self.pattern.rows[entries], self.pattern.columns[entries]
             targets = (number[component[entries]] * size + local[rows]) * size + local[columns]
-            sources = self._sources(entries, targets, unknowns.size * size)
-            result.append(Components(unknowns, entries, targets, sources))
+            result.append(Components(unknowns, entries, targets, self.arranged))
         return result
-
-    def _sources(
-        self, entries: np.ndarray, targets: np.ndarray, count: int
-    ) -> tuple[np.ndarray, ...] | None:
-        """`Components.sources` for entries of the pattern that go to positions of `count`."""
-        order, starts = self.arranged.order, self.arranged.starts
-        first = np.arange(len(order)) if starts is None else starts
-        many = np.diff(first, append=len(order))[entries]
-        depth = int(many.max(initial=1))
-        if depth * count > SCATTERED * int(many.sum()) + count:
-            return None
-        layers: list[np.ndarray] = []
-        for layer in range(depth):
-            deep = many > layer
-            source = np.full(count, len(order))
-            source[targets[deep]] = order[first[entries[deep]] + layer]
-            layers.append(source)
-        return tuple(layers)
 
     def matrices(self, part: Components, grid: Grid, dtype: Any) -> jax.Array:
         """The matrices of systems of the same size, `(count, size, size)`."""
@@ -153,7 +154,7 @@ class KnownPattern:
             numbers = self.numbers(grid, dtype)[part.entries]
             flat = flat.at[part.targets].set(numbers, unique_indices=True)
         else:
-            entries = jnp.pad(jnp.asarray(values(grid), dtype), (0, 1))
+            entries = jnp.pad(jnp.asarray(values(grid), dtype), (1, 0))
             flat = sum(entries[source] for source in part.sources)
         return jnp.reshape(flat, (count, size, size))
 
@@ -210,7 +211,7 @@ def known_pattern(grid: Sequence[Sequence[Any]]) -> KnownPattern:
 
 
 def _runs(grid: Grid) -> list[Run] | None:
-    """The run of each term of a grid; None if the entries of one are no run."""
+    """The run of each term of a grid; None if those of one term have none."""
     runs: list[Run] = []
     for piece in pieces(grid):
         run = _run(places(piece))
