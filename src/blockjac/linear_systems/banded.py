@@ -25,6 +25,10 @@ Widths = tuple[int, int]
 """The numbers of diagonals of a band below and above the main one."""
 
 
+SECONDS_A_COLUMN = 1.5e-7
+"""About how long LAPACK takes for a column of a narrow band."""
+
+
 @pytree("widths", "order")
 @dataclass(frozen=True, eq=False)
 class Banded(Solver):
@@ -186,7 +190,8 @@ def seconds(size: int, widths: Widths) -> float:
     device = rates()
     if max(widths) <= 1:
         return operations / device.operations_per_second + stored / device.bytes_per_second
-    return CALLBACK_SECONDS + 4 * operations / device.operations_per_second + stored / 10e9
+    columns = CALLBACK_SECONDS + SECONDS_A_COLUMN * size
+    return columns + 4 * operations / device.operations_per_second + stored / 10e9
 
 
 def _factored(band: np.ndarray, below: int, above: int) -> Sequence[np.ndarray]:

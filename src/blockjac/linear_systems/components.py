@@ -83,9 +83,13 @@ def factored(known: KnownPattern, grid: Grid, dtype: Any, assume: Assumption) ->
     return Separate(tuple(solvers), tuple(known.components), known.size)
 
 
+SECONDS_A_SYSTEM = 3e-7
+"""About how long it takes to start on another system of a batch."""
+
+
 def seconds(known: KnownPattern) -> float:
     """About how long it takes to factor all systems."""
     return sum(
-        len(part.unknowns) * (direct.seconds(part.unknowns.shape[1]) + 1e-6)
+        len(part.unknowns) * (direct.seconds(part.unknowns.shape[1]) + SECONDS_A_SYSTEM)
         for part in known.components
     )
