@@ -25,6 +25,7 @@ import probabilities
 import programs
 import second_order
 import sizes
+import solves
 import stencils
 import structured
 from overview import Row
@@ -92,6 +93,7 @@ SCRIPTS: Mapping[str, Mapping[str, Callable[[], harness.Task]]] = {
     "sizes": sizes.TASKS,
     "loops": loops.TASKS,
     "likelihoods": likelihoods.TASKS,
+    "solves": solves.TASKS,
 }
 
 
