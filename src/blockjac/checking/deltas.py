@@ -1,4 +1,4 @@
-"""Kronecker deltas of a dense Jacobian: found, left out, and put in the place of a product."""
+"""Kronecker deltas of a dense Jacobian: how to find them, leave them out and put them back."""
 
 from __future__ import annotations
 
@@ -33,70 +33,70 @@ def is_delta(array: np.ndarray, pair: Pair, limit: float = 0.0) -> bool:
     return bool((np.abs(moved[..., ~np.eye(moved.shape[-1], dtype=bool)]) <= limit).all())
 
 
-def subsets(found: Sequence[Pair]) -> Iterator[tuple[Pair, ...]]:
+def subsets(axis_pairs: Sequence[Pair]) -> Iterator[tuple[Pair, ...]]:
     """All choices of pairs that share no axis, the largest first."""
-    for count in range(min(len(found), MAX_PAIRS), 0, -1):
-        for chosen in itertools.combinations(found, count):
+    for count in range(min(len(axis_pairs), MAX_PAIRS), 0, -1):
+        for chosen in itertools.combinations(axis_pairs, count):
             axes = [axis for pair in chosen for axis in pair]
             if len(set(axes)) == len(axes):
                 yield chosen
 
 
-def compressed(array: np.ndarray, chosen: Sequence[Pair], kept: int) -> np.ndarray:
+def compressed(array: np.ndarray, chosen: Sequence[Pair], kept_side: int) -> np.ndarray:
     """The entries where the axes of each pair are equal, along one axis in place of the two.
 
     Args:
         array: a dense Jacobian.
         chosen: pairs of axes.
-        kept: which axis of each pair stays: 0 for the output's, 1 for the input's.
+        kept_side: which axis of each pair stays: 0 for the output's, 1 for the input's.
     """
-    labels, stays = _labels(array.ndim, chosen, kept)
-    return np.einsum(array, labels, stays)
+    labels, kept_labels = _labels(array.ndim, chosen, kept_side)
+    return np.einsum(array, labels, kept_labels)
 
 
 def expanded(
-    values: np.ndarray, chosen: Sequence[Pair], kept: int, shape: Sequence[int]
+    values: np.ndarray, chosen: Sequence[Pair], kept_side: int, shape: Sequence[int]
 ) -> np.ndarray:
     """The inverse of `compressed`: the values with their deltas, 0 elsewhere."""
     full = np.zeros(tuple(shape), values.dtype)
-    labels, stays = _labels(len(shape), chosen, kept)
-    np.einsum(full, labels, stays)[...] = values  # a view: nothing is summed
+    labels, kept_labels = _labels(len(shape), chosen, kept_side)
+    np.einsum(full, labels, kept_labels)[...] = values  # a view: nothing is summed
     return full
 
 
 def spread(
-    values: np.ndarray, chosen: Sequence[Pair], kept: int, shape: Sequence[int]
+    values: np.ndarray, chosen: Sequence[Pair], kept_side: int, shape: Sequence[int]
 ) -> np.ndarray:
     """The values along the axes that `compressed` keeps, repeated along those that it drops."""
-    dropped = tuple(pair[1 - kept] for pair in chosen)
+    dropped = tuple(pair[1 - kept_side] for pair in chosen)
     return np.broadcast_to(np.expand_dims(values, dropped), tuple(shape))
 
 
-def off_diagonal(array: np.ndarray, pair: Pair, kept: int) -> np.ndarray:
-    """The first entry off the diagonal of two axes, repeated along one; 0 on the diagonal.
+def off_diagonal(array: np.ndarray, pair: Pair, varying_side: int) -> np.ndarray:
+    """The first entry off the diagonal of two axes, repeated along one of them; 0 on the diagonal.
 
     Args:
         array: a dense array whose two axes have a size of at least 2.
         pair: the two axes.
-        kept: along which of them the entry may change.
+        varying_side: which of the two the entry may change along: 0 or 1.
     """
-    order = pair if kept == 0 else pair[::-1]
+    order = pair if varying_side == 0 else pair[::-1]
     moved = np.moveaxis(array, order, (-2, -1))
     size = moved.shape[-1]
-    places = cast("np.ndarray", np.arange(size))
-    first = moved[..., places, (places + 1) % size]
-    made = np.where(np.eye(size, dtype=bool), 0, first[..., None])
-    return np.moveaxis(made, (-2, -1), order)
+    positions = cast("np.ndarray", np.arange(size))
+    first = moved[..., positions, (positions + 1) % size]
+    entries = np.where(np.eye(size, dtype=bool), 0, first[..., None])
+    return np.moveaxis(entries, (-2, -1), order)
 
 
 def outer_for_dot(error: np.ndarray, pair: Pair, limit: float) -> np.ndarray | None:
     """The product `u[i] v[j]` over two axes, if an error is `u[i] v[j] - sum_k u[k] v[k]`.
 
-    The trace of such an error over n places is `(1 - n) sum_k u[k] v[k]`, and with that number
-    added back it has rank one.
+    Over axes of size n the trace of such an error is `(1 - n) sum_k u[k] v[k]`, and once the sum is
+    added back, the error has rank one.
 
     Args:
-        error: what was given less what is exact.
+        error: the given array minus the exact one.
         pair: the two axes.
         limit: how far equal numbers may differ.
     """
@@ -116,10 +116,10 @@ def outer_for_dot(error: np.ndarray, pair: Pair, limit: float) -> np.ndarray | N
     return np.moveaxis(product, (-2, -1), pair) if same(again, moved, limit) else None
 
 
-def _labels(ndim: int, chosen: Sequence[Pair], kept: int) -> tuple[list[int], list[int]]:
-    """Labels of all axes, one for both of a pair, and of those that stay."""
+def _labels(ndim: int, chosen: Sequence[Pair], kept_side: int) -> tuple[list[int], list[int]]:
+    """The labels of all axes, where both of a pair share one, and those of the axes that stay."""
     labels = list(range(ndim))
     for i, j in chosen:
         labels[j] = labels[i]
-    dropped = {pair[1 - kept] for pair in chosen}
+    dropped = {pair[1 - kept_side] for pair in chosen}
     return labels, [label for axis, label in enumerate(labels) if axis not in dropped]

@@ -88,7 +88,7 @@ def _permuted(
 
 
 def order_hint(order: tuple[int, ...], out_ndim: int) -> str:
-    """Which axes were given in which places.
+    """Which axes were given, in which order.
 
     Args:
         order: the axes of the exact derivative in the order in which they were given.
@@ -106,15 +106,16 @@ def order_hint(order: tuple[int, ...], out_ndim: int) -> str:
 
 
 def _missing_deltas(given: np.ndarray, exact: np.ndarray, out_ndim: int) -> Iterator[Guess]:
-    """Axes that a delta joins were given once in place of twice."""
+    """Two axes that a delta joins were given as one."""
     if given.ndim >= exact.ndim:
         return
-    found = [pair for pair in deltas.pairs(exact.shape, out_ndim) if deltas.is_delta(exact, pair)]
-    for chosen in deltas.subsets(found):
+    axis_pairs = deltas.pairs(exact.shape, out_ndim)
+    delta_pairs = [pair for pair in axis_pairs if deltas.is_delta(exact, pair)]
+    for chosen in deltas.subsets(delta_pairs):
         mistake = Mistake("missing delta", delta_hint(chosen, out_ndim))
-        for kept in (0, 1):
-            if deltas.compressed(exact, chosen, kept).shape == given.shape:
-                yield Guess(mistake, deltas.expanded(given, chosen, kept, exact.shape))
+        for kept_side in (0, 1):
+            if deltas.compressed(exact, chosen, kept_side).shape == given.shape:
+                yield Guess(mistake, deltas.expanded(given, chosen, kept_side, exact.shape))
                 break
         whole = deltas.compressed(exact, chosen, 0).shape
         outs = tuple(i for i, _ in chosen)
@@ -147,15 +148,15 @@ def _flattened(given: np.ndarray, exact: np.ndarray, out_ndim: int) -> Iterator[
     )
     yield Guess(Mistake("flattened", hint), given.reshape(exact.shape))
     if given.shape in {matrix, (exact.size,)}:
-        column = f"{hint}, with order='F': they were numbered column by column"
+        column_hint = f"{hint}, with order='F': they were numbered column by column"
         rows = given.reshape(matrix)
         by_wrt = rows.reshape((*out[::-1], *wrt[::-1]))
         order = (*range(out_ndim - 1, -1, -1), *range(exact.ndim - 1, out_ndim - 1, -1))
         mended = np.transpose(by_wrt, order)
-        yield Guess(Mistake("flattened column by column", column), mended)
+        yield Guess(Mistake("flattened column by column", column_hint), mended)
     if given.shape == matrix[::-1]:
-        both = f"{TRANSPOSED}; and {hint}"
-        yield Guess(Mistake("transposed and flattened", both), given.T.reshape(exact.shape))
+        mistake = Mistake("transposed and flattened", f"{TRANSPOSED}; and {hint}")
+        yield Guess(mistake, given.T.reshape(exact.shape))
 
 
 def _summed(given: np.ndarray, exact: np.ndarray, out_ndim: int) -> Iterator[Guess]:

@@ -57,17 +57,17 @@ def _other_order(seen: Seen) -> Mistake | None:
 def _missing_delta(seen: Seen) -> Mistake | None:
     """Entries were given as if a delta were not there."""
     exact, out_ndim = seen.exact, len(seen.block.out_shape)
-    found = deltas.pairs(exact.shape, out_ndim)
-    whole = [pair for pair in found if deltas.is_delta(exact, pair)]
-    for chosen in deltas.subsets(whole):
-        for kept in (0, 1):
-            values = deltas.compressed(exact, chosen, kept)
-            if seen.agrees(deltas.spread(values, chosen, kept, exact.shape)):
+    axis_pairs = deltas.pairs(exact.shape, out_ndim)
+    delta_pairs = [pair for pair in axis_pairs if deltas.is_delta(exact, pair)]
+    for chosen in deltas.subsets(delta_pairs):
+        for kept_side in (0, 1):
+            values = deltas.compressed(exact, chosen, kept_side)
+            if seen.agrees(deltas.spread(values, chosen, kept_side, exact.shape)):
                 return Mistake("missing delta", delta_hint(chosen, out_ndim))
     error = seen.given - exact
-    for pair in (pair for pair in found if exact.shape[pair[0]] > 2):
-        for kept in (0, 1):
-            if seen.agrees(exact + deltas.off_diagonal(error, pair, kept)):
+    for pair in (pair for pair in axis_pairs if exact.shape[pair[0]] > 2):
+        for varying_side in (0, 1):
+            if seen.agrees(exact + deltas.off_diagonal(error, pair, varying_side)):
                 return Mistake("missing delta", delta_hint((pair,), out_ndim))
     return None
 
@@ -130,18 +130,18 @@ def _where(seen: Seen) -> Mistake | None:
     out_shape, wrt_shape = seen.block.out_shape, seen.block.wrt_shape
     out_ndim = len(out_shape)
     wrong = ~equal(seen.given, seen.exact, seen.limit)
-    places = np.argwhere(wrong)
-    if len(places) == 1:
+    indices = np.argwhere(wrong)
+    if len(indices) == 1:
         return Mistake("one entry", "all the others are right")
     if out_shape == wrt_shape and wrong.size > 1:
         matrix = wrong.reshape(int(np.sqrt(wrong.size)), -1)
-        on_it = np.eye(len(matrix), dtype=bool)
-        if not matrix[~on_it].any():
+        diagonal = np.eye(len(matrix), dtype=bool)
+        if not matrix[~diagonal].any():
             return Mistake("diagonal", "every entry off the diagonal is right")
-        if not matrix[on_it].any():
+        if not matrix[diagonal].any():
             return Mistake("off the diagonal", "the diagonal is right")
     rows, columns = (
-        np.unique(part, axis=0) for part in (places[:, :out_ndim], places[:, out_ndim:])
+        np.unique(part, axis=0) for part in (indices[:, :out_ndim], indices[:, out_ndim:])
     )
     if len(rows) == 1 and np.prod(out_shape) > 1:
         return Mistake("one row", f"only the derivatives of output {rows[0].tolist()} are wrong")
