@@ -28,12 +28,12 @@ def by_products(given: Any, exact: Block, report: LeafReport, tolerance: Toleran
         tolerance: of equal entries and products.
     """
     report = replace(report, products=compare.PRODUCTS)
-    found: list[Mistake] = []
+    mistakes: list[Mistake] = []
     if _shapes(given, exact) != (exact.out_shape, exact.wrt_shape):
         mistake, given = _mended(given, exact)
         if given is None:
             return replace(report, mistakes=(mistake,), products=0, compared=False)
-        found.append(mistake)
+        mistakes.append(mistake)
 
     def see(block: Any) -> np.ndarray:
         return compare.products(block, exact)
@@ -42,29 +42,30 @@ def by_products(given: Any, exact: Block, report: LeafReport, tolerance: Toleran
     limit = tolerance.limit(given.dtype, exact.dtype, largest(wanted))
     wrong = ~equal(products, wanted, limit).all(axis=0)
     if not wrong.any():
-        return replace(report, mistakes=tuple(found))
+        return replace(report, mistakes=tuple(mistakes))
     seen = Seen(products, wanted, exact, see, limit)
     guessed = (recognize(seen) for recognize in MISTAKES_OF_PRODUCTS)
-    found += [mistake for mistake in guessed if mistake is not None][:1]
+    mistakes += [mistake for mistake in guessed if mistake is not None][:1]
     rows = np.flatnonzero(wrong)[: compare.SHOWN]
     shown: list[Difference] = []
-    far = 0.0
-    for place, one, two in zip(
+    largest_distance = 0.0
+    for flat_index, given_row, exact_row in zip(
         rows, compare.rows(given, exact, rows), compare.rows(exact, exact, rows), strict=True
     ):
-        apart = ~equal(one, two, tolerance.limit(given.dtype, exact.dtype, largest(two)))
-        far = max(far, distance(one, two, apart))
-        output = compare.multi_index(place, exact.out_shape)
+        row_limit = tolerance.limit(given.dtype, exact.dtype, largest(exact_row))
+        wrong_entries = ~equal(given_row, exact_row, row_limit)
+        largest_distance = max(largest_distance, distance(given_row, exact_row, wrong_entries))
+        output = compare.multi_index(flat_index, exact.out_shape)
         shown += [
             replace(entry, output=output)
-            for entry in differences(one, two, apart, 0, report.leaf)[:1]
+            for entry in differences(given_row, exact_row, wrong_entries, 0, report.leaf)[:1]
         ]
     return replace(
         report,
         differences=tuple(shown),
         count=int(wrong.sum()),
-        largest=far,
-        mistakes=tuple(found),
+        largest=largest_distance,
+        mistakes=tuple(mistakes),
     )
 
 
@@ -77,7 +78,7 @@ def _shapes(given: Any, exact: Block) -> tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def _mended(given: Any, exact: Block) -> tuple[Mistake, Any]:
-    """The mistake behind a wrong shape, and what was given in the exact one; else None."""
+    """The mistake behind a wrong shape, and what was given in the exact shape, None if unknown."""
     out_ndim, wrt_ndim = len(exact.out_shape), len(exact.wrt_shape)
     if isinstance(given, Block):
         if (given.wrt_shape, given.out_shape) == (exact.out_shape, exact.wrt_shape):
@@ -97,14 +98,14 @@ def _mended(given: Any, exact: Block) -> tuple[Mistake, Any]:
 
 
 def _with_deltas(given: Any, exact: Block, chosen: tuple[deltas.Pair, ...]) -> Block | None:
-    """A block of an array that has one axis for each pair of axes, if its shape is such."""
+    """The block of an array with one axis in place of each pair; None if its shape is another."""
     labels = [Label(size) for size in exact.shape]
     for i, j in chosen:
         labels[j] = labels[i]
-    kept = tuple(dict.fromkeys(labels))
-    if tuple(label.size for label in kept) != tuple(given.shape):
+    kept_labels = tuple(dict.fromkeys(labels))
+    if tuple(label.size for label in kept_labels) != tuple(given.shape):
         return None
     indices = tuple(map(Index.of, labels))
     rank = len(exact.out_shape)
-    term = Term((Factor(jnp.asarray(given), kept),), indices[:rank], indices[rank:])
+    term = Term((Factor(jnp.asarray(given), kept_labels),), indices[:rank], indices[rank:])
     return Block(exact.out_shape, exact.wrt_shape, given.dtype, [term])

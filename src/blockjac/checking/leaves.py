@@ -21,7 +21,7 @@ from blockjac.checking.values import recognized
 
 
 def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance) -> LeafReport:
-    """What is to be said of one output and one variable.
+    """The report on one output and one variable.
 
     Args:
         given: an array or a Block.
@@ -36,29 +36,29 @@ def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance) -> LeafR
         mistake = plain_shape(report.given_shape, exact.out_shape, exact.wrt_shape)
         return replace(report, mistakes=(mistake,), compared=False)
     array, wanted = in_double(given), in_double(exact)
-    found: list[Mistake] = []
+    mistakes: list[Mistake] = []
     if np.iscomplexobj(array) and not np.iscomplexobj(wanted):
         hint = f"{given.dtype} was given for a real derivative, {exact.dtype}"
-        found.append(Mistake("complex", hint))
+        mistakes.append(Mistake("complex", hint))
     elif isinstance(given, Block) and given.shape == exact.shape:
-        found += _split(given, exact)
+        mistakes += _split(given, exact)
     limit = tolerance.limit(given.dtype, exact.dtype, largest(wanted))
     if array.shape != wanted.shape:
         mistake, mended = _mended(array, wanted, exact, limit)
-        found.append(mistake)
+        mistakes.append(mistake)
         if mended is None:
-            return replace(report, mistakes=tuple(found), compared=False)
+            return replace(report, mistakes=tuple(mistakes), compared=False)
         array = mended
     wrong = ~equal(array, wanted, limit)
     if wrong.any():
-        also = recognized(Seen(array, wanted, exact, in_double, limit))
-        found += [also] if also is not None else []
+        value_mistake = recognized(Seen(array, wanted, exact, in_double, limit))
+        mistakes += [value_mistake] if value_mistake is not None else []
     return replace(
         report,
         differences=differences(array, wanted, wrong, len(exact.out_shape), leaf),
         count=int(wrong.sum()),
         largest=distance(array, wanted, wrong),
-        mistakes=tuple(found),
+        mistakes=tuple(mistakes),
     )
 
 
@@ -76,7 +76,7 @@ def _split(given: Block, exact: Block) -> list[Mistake]:
 def _mended(
     given: np.ndarray, wanted: np.ndarray, exact: Block, limit: float
 ) -> tuple[Mistake, np.ndarray | None]:
-    """The mistake behind a wrong shape, and what was given in the exact one if that tells more."""
+    """The mistake behind a wrong shape, and what was given in the exact one, if that tells more."""
     out_ndim = len(exact.out_shape)
     first = None
     for guess in guesses(given, wanted, out_ndim):
@@ -100,7 +100,7 @@ def _explained(mended: np.ndarray, wanted: np.ndarray, exact: Block, limit: floa
 def with_exchanges(
     reports: Sequence[LeafReport], pairs: Sequence[tuple[Any, Block]], tolerance: Tolerance
 ) -> list[LeafReport]:
-    """The reports, in which leaves that were given in each other's places are named so.
+    """The reports, with the mistake named where two leaves were given in each other's place.
 
     Args:
         reports: one per leaf.
@@ -108,21 +108,21 @@ def with_exchanges(
         tolerance: of equal entries.
     """
     answer = list(reports)
-    wrong = [place for place, report in enumerate(reports) if not report.right]
-    for one, other in itertools.permutations(wrong, 2):
-        if _agree(pairs[one][0], pairs[other][1], tolerance) and _agree(
-            pairs[other][0], pairs[one][1], tolerance
+    wrong = [position for position, report in enumerate(reports) if not report.right]
+    for position, partner in itertools.permutations(wrong, 2):
+        if _agree(pairs[position][0], pairs[partner][1], tolerance) and _agree(
+            pairs[partner][0], pairs[position][1], tolerance
         ):
-            hint = f"what was given is {reports[other].leaf}; exchange the two"
-            answer[one] = replace(answer[one], mistakes=(Mistake("exchanged", hint),))
+            hint = f"what was given is {reports[partner].leaf}; exchange the two"
+            answer[position] = replace(answer[position], mistakes=(Mistake("exchanged", hint),))
     return answer
 
 
 def _agree(given: Any, exact: Block, tolerance: Tolerance) -> bool:
     if tuple(given.shape) != exact.shape:
         return False
-    found, wanted = _seen(given, exact), _seen(exact, exact)
-    return compare.same(found, wanted, tolerance.limit(given.dtype, exact.dtype, largest(wanted)))
+    values, wanted = _seen(given, exact), _seen(exact, exact)
+    return compare.same(values, wanted, tolerance.limit(given.dtype, exact.dtype, largest(wanted)))
 
 
 def _seen(value: Any, exact: Block) -> np.ndarray:

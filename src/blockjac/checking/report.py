@@ -52,7 +52,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class LeafReport:
-    """What was found of one output with respect to one variable.
+    """The comparison of one output with respect to one variable.
 
     Attributes:
         leaf: of which derivative, such as `d loss / d params['W']`.
@@ -63,7 +63,7 @@ class LeafReport:
         count: how many entries differ; of a wrong shape, once that is mended, and 0 where it cannot
             be. Where random products were compared, how many of the output's entries have one.
         largest: the largest difference; infinite where one value is finite and the other is not.
-        mistakes: what was recognized.
+        mistakes: those that were recognized.
         products: how many random products were compared in place of the entries; 0 for none.
         compared: whether values were; not where the shape is wrong beyond mending.
     """
@@ -126,7 +126,7 @@ class JacobianReport:
     Attributes:
         function: name of the function.
         derivative: which derivative was compared: "Jacobian" or "Hessian".
-        leaves: what was found, by output and then by variable; none where the trees differ.
+        leaves: one report each, by output and then by variable; empty if the trees differ.
         tree: how the given tree differs; None where it does not.
 
     Examples:
@@ -155,13 +155,14 @@ class JacobianReport:
         """The names of the mistakes that were recognized, each once."""
         if self.tree is not None:
             return (self.tree.name,)
-        found = (mistake.name for leaf in self.leaves for mistake in leaf.mistakes)
-        return tuple(dict.fromkeys(found))
+        names = (mistake.name for leaf in self.leaves for mistake in leaf.mistakes)
+        return tuple(dict.fromkeys(names))
 
     @property
     def differences(self) -> tuple[Difference, ...]:
         """The first entries that differ."""
-        return tuple(one for leaf in self.leaves for one in leaf.differences)[:SHOWN]
+        shown = (difference for leaf in self.leaves for difference in leaf.differences)
+        return tuple(shown)[:SHOWN]
 
     @property
     def count(self) -> int:
@@ -186,17 +187,17 @@ class JacobianReport:
         return str(self)  # what a notebook or a prompt shows
 
     def __str__(self) -> str:
-        what = f"the given {self.derivative} of {self.function}"
+        subject = f"the given {self.derivative} of {self.function}"
         if self.tree is not None:
-            return f"{what} is wrong\n  {self.tree.name}: {self.tree.hint}"
+            return f"{subject} is wrong\n  {self.tree.name}: {self.tree.hint}"
         if self.right:
-            return f"{what} is right: {_agreed(self.leaves)}"
+            return f"{subject} is right: {_agreed(self.leaves)}"
         wrong = [leaf for leaf in self.leaves if not leaf.right]
         lines = [line for leaf in wrong for line in leaf.lines()]
-        others = len(self.leaves) - len(wrong)
-        if others:
-            lines.append(f"  the other {others} of {len(self.leaves)} derivatives are right")
-        return "\n".join([f"{what} is wrong", *lines])
+        right_count = len(self.leaves) - len(wrong)
+        if right_count:
+            lines.append(f"  the other {right_count} of {len(self.leaves)} derivatives are right")
+        return "\n".join([f"{subject} is wrong", *lines])
 
 
 def _agreed(leaves: Sequence[LeafReport]) -> str:
