@@ -112,20 +112,20 @@ def of_factors(seen: Seen) -> Mistake | None:
 
 def _variants(block: Block) -> Iterator[tuple[Mistake, Block]]:
     """The block with one mistake each: a factor transposed, left out, or taken twice."""
-    for place, term in enumerate(block.terms):
+    for position, term in enumerate(block.terms):
+        before, after = block.terms[:position], block.terms[position + 1 :]
         for changed, factor in _with_a_factor_transposed(term):
-            others = [*block.terms[:place], changed, *block.terms[place + 1 :]]
             hint = f"{_called(factor)} in {block.structure} was taken transposed; use its .T there"
-            yield Mistake("factor transposed", hint), _block_of(block, others)
+            yield Mistake("factor transposed", hint), _block_of(block, [*before, changed, *after])
         for factor in term.factors:
-            rest = tuple(other for other in term.factors if other is not factor)
-            others = [*block.terms[:place], replace(term, factors=rest), *block.terms[place + 1 :]]
+            factors = tuple(candidate for candidate in term.factors if candidate is not factor)
+            changed = replace(term, factors=factors)
             hint = f"{_called(factor)} in {block.structure} was left out; multiply by it"
-            yield Mistake("missing factor", hint), _block_of(block, others)
+            yield Mistake("missing factor", hint), _block_of(block, [*before, changed, *after])
     rank = len(block.out_shape)
     for i, size in enumerate(block.out_shape):
-        for j, other in enumerate(block.wrt_shape):
-            if size != other or not any(term.has_delta(i, j, size) for term in block.terms):
+        for j, wrt_size in enumerate(block.wrt_shape):
+            if size != wrt_size or not any(term.has_delta(i, j, size) for term in block.terms):
                 continue
             mistake = Mistake("missing delta", delta_hint(((i, rank + j),), rank))
             for side in ("out", "wrt"):
@@ -137,18 +137,18 @@ def _variants(block: Block) -> Iterator[tuple[Mistake, Block]]:
 
 def _with_a_factor_transposed(term: Term) -> Iterator[tuple[Term, Factor]]:
     """The term with two axes of one factor swapped, and that factor."""
-    for place, factor in enumerate(term.factors):
-        for one, other in combinations(range(len(factor.labels)), 2):
+    for position, factor in enumerate(term.factors):
+        for first_axis, second_axis in combinations(range(len(factor.labels)), 2):
             labels = list(factor.labels)
-            labels[one], labels[other] = labels[other], labels[one]
-            if labels[one].size == labels[other].size:
+            labels[first_axis], labels[second_axis] = labels[second_axis], labels[first_axis]
+            if labels[first_axis].size == labels[second_axis].size:
                 turned = Factor(factor.array, tuple(labels), factor.name)
-                factors = (*term.factors[:place], turned, *term.factors[place + 1 :])
+                factors = (*term.factors[:position], turned, *term.factors[position + 1 :])
                 yield replace(term, factors=factors), factor
 
 
 def _without_delta(term: Term, i: int, j: int, side: str) -> Term:
-    """The term with a label of its own on one of the two axes that had one in common."""
+    """The term with a new label on one of two axes that shared one."""
     label = Index.of(Label(term.out[i].strides[0][0].size)) if term.out[i].strides else None
     if label is None or not term.has_delta(i, j, label.labels[0].size):
         return term
@@ -159,7 +159,7 @@ def _without_delta(term: Term, i: int, j: int, side: str) -> Term:
 
 
 def proportion(given: np.ndarray, exact: np.ndarray, limit: float) -> complex | None:
-    """The number by which exact values are multiplied in what was given; None where there is none.
+    """The number by which the exact values were multiplied in the given ones; None if none fits.
 
     Args:
         given: finite where `exact` is.
@@ -167,12 +167,12 @@ def proportion(given: np.ndarray, exact: np.ndarray, limit: float) -> complex | 
         limit: how far equal numbers may differ.
     """
     finite = np.isfinite(exact) & np.isfinite(given)
-    one, other = given[finite], exact[finite]
-    square = np.vdot(other, other)
+    given_values, exact_values = given[finite], exact[finite]
+    square = np.vdot(exact_values, exact_values)
     if not square > 0:
         return None
-    factor = (np.vdot(other, one) / square).item()
-    if abs(factor) * np.abs(other).max() <= limit:
+    factor = (np.vdot(exact_values, given_values) / square).item()
+    if abs(factor) * np.abs(exact_values).max() <= limit:
         factor = 0.0
     with np.errstate(invalid="ignore"):
         return factor if same(given, factor * exact, limit) else None

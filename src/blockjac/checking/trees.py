@@ -46,17 +46,19 @@ def _paired(given: Any, exact: Any, path: str) -> Pairs | Mistake:
         return [(leaf, exact)]
     if is_leaf(given) or given is None:
         return _mismatch(given, exact, path)
-    ours, theirs = _children(exact), _children(given)
+    exact_children, given_children = _children(exact), _children(given)
     alike = isinstance(given, tuple | list) and isinstance(exact, tuple | list)
-    if len(ours) != len(theirs) or not (alike or list(ours) == list(theirs)):
+    same_keys = list(exact_children) == list(given_children)
+    if len(exact_children) != len(given_children) or not (alike or same_keys):
         return _mismatch(given, exact, path)
-    found: Pairs = []
-    for (key, wanted), one in zip(ours.items(), theirs.values(), strict=True):
-        below = _paired(one, wanted, path + key)
-        if isinstance(below, Mistake):
-            return below
-        found += below
-    return found
+    pairs: Pairs = []
+    children = zip(exact_children.items(), given_children.values(), strict=True)
+    for (key, exact_child), given_child in children:
+        child_pairs = _paired(given_child, exact_child, path + key)
+        if isinstance(child_pairs, Mistake):
+            return child_pairs
+        pairs += child_pairs
+    return pairs
 
 
 def is_leaf(value: Any) -> bool:
@@ -79,7 +81,7 @@ def as_leaf(given: Any) -> Any:
                 f"{type(given)} in the given derivative"
             )
         return given if hasattr(given, "dtype") else np.asarray(given)
-    if isinstance(given, list) and all(isinstance(one, NUMBERS) for one in _numbers(given)):
+    if isinstance(given, list) and all(isinstance(number, NUMBERS) for number in _numbers(given)):
         try:
             array: Any = np.asarray(cast("list[Any]", given))
         except ValueError:  # rows of several lengths
