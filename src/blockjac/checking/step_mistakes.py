@@ -95,15 +95,16 @@ class Steps:
         Args:
             cotangents: y, one per result.
         """
-        none = {value: jnp.zeros_like(self._values[value]) for value in self._watched}
-        silent = [jnp.zeros_like(cotangent) for cotangent in cotangents]
-        exact = self._pull(cotangents, none)
+        no_inner = {value: jnp.zeros_like(self._values[value]) for value in self._watched}
+        no_cotangents = [jnp.zeros_like(cotangent) for cotangent in cotangents]
+        exact = self._pull(cotangents, no_inner)
         locals_ = self._locals(exact)
         for step, local in zip(self.steps, locals_, strict=True):
             for variant in variants_of(local):
                 with np.errstate(invalid="ignore"):
                     changed = np.asarray(exact[step.end]) * variant.diagonal - local.pulled
-                change = self._pull(silent, {**none, step.start: jnp.asarray(changed)})
+                inner = {**no_inner, step.start: jnp.asarray(changed)}
+                change = self._pull(no_cotangents, inner)
                 mistake = Mistake(variant.name, variant.hint.format(step=step))
                 yield mistake, {w: np.asarray(exact[w] + change[w]) for w in self.wrt}
 
@@ -122,8 +123,8 @@ class Steps:
 
     def exact(self, cotangents: Sequence[np.ndarray]) -> Arrays:
         """The derivative y ⋆ D_w f without a mistake, by differentiated input."""
-        none = {value: jnp.zeros_like(self._values[value]) for value in self._watched}
-        pulled = self._pull(cotangents, none)
+        no_inner = {value: jnp.zeros_like(self._values[value]) for value in self._watched}
+        pulled = self._pull(cotangents, no_inner)
         return {w: np.asarray(pulled[w]) for w in self.wrt}
 
     def _locals(self, exact: Arrays) -> list[Local]:
@@ -142,8 +143,8 @@ class Steps:
             start, end = arrays[step.start], arrays[step.end]
 
             def run(array: Any) -> Any:
-                given = {**fixed, step.start: array}
-                return computed(self.graph, [Operand(step.end, None)], given)[0]
+                inputs = {**fixed, step.start: array}
+                return computed(self.graph, [Operand(step.end, None)], inputs)[0]
 
             def pull(cotangent: Any) -> Any:
                 def weighed(array: Any) -> Any:
@@ -214,7 +215,7 @@ def _mistakes(
     row: int,
     tolerance: Tolerance,
 ) -> dict[int, Mistake]:
-    """The mistake by leaf of one result: the first that explains all of them, or as many as any."""
+    """The mistakes of one result by leaf: for each the first variant that equals what was given."""
     cotangents = steps.cotangents(row)
     inputs = [steps.wrt[leaf % len(steps.wrt)] for leaf in leaves]
     given = [_pulled(value, cotangents[row]) for value, _ in pairs]
@@ -228,18 +229,18 @@ def _mistakes(
         same(np.asarray(pulled[w], wanted.dtype), wanted, limit)
         for w, wanted, limit in zip(inputs, exact, limits, strict=True)
     ):
-        return {}  # a rule of the user's own says other than the program that it belongs to
-    found: dict[int, Mistake] = {}
+        return {}  # a rule of the user's own disagrees with the program that it belongs to
+    mistakes: dict[int, Mistake] = {}
     for mistake, variant in steps.variants(cotangents):
         explained = [
             leaf
             for leaf, w, array, limit in zip(leaves, inputs, given, limits, strict=True)
-            if leaf not in found and same(array, np.asarray(variant[w], array.dtype), limit)
+            if leaf not in mistakes and same(array, np.asarray(variant[w], array.dtype), limit)
         ]
-        found.update(dict.fromkeys(explained, mistake))
-        if len(found) == len(leaves):
+        mistakes.update(dict.fromkeys(explained, mistake))
+        if len(mistakes) == len(leaves):
             break
-    return found
+    return mistakes
 
 
 def _pulled(value: Any, cotangent: np.ndarray) -> np.ndarray:

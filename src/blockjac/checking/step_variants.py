@@ -68,14 +68,14 @@ FORMS = (
 
 def variants_of(local: Local) -> Iterator[Variant]:
     """The Jacobians that are taken for a step's own by mistake, the likeliest first."""
-    ones = np.ones_like(local.diagonal)
+    unit_diagonal = np.ones_like(local.diagonal)
     if not local.is_elementwise:
-        yield Variant("Jacobian left out", "the Jacobian of {step} was left out", ones)
+        yield Variant("Jacobian left out", "the Jacobian of {step} was left out", unit_diagonal)
         hint = "of the Jacobian of {step} only the diagonal was taken"
         yield Variant("diagonal for the Jacobian", hint, local.diagonal)
         return
     hint = "the derivative of {step} was left out"
-    yield Variant("derivative left out", hint, ones)
+    yield Variant("derivative left out", hint, unit_diagonal)
     if np.ptp(local.diagonal) == 0:
         return  # linear: any other mistake is a constant factor
     hint = "the derivative of {step} is there twice"

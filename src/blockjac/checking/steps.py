@@ -19,7 +19,7 @@ class Step:
 
     Attributes:
         start: the value u.
-        end: the value v, of which u is the only way in.
+        end: the value v; every path to it passes u.
         equations: those between, in order.
     """
 
@@ -40,9 +40,8 @@ def steps_of(graph: Graph, wrt: Sequence[int], results: Sequence[int]) -> list[S
     These are whole functions and whole lines of the user's code, then single equations, then others
     of few equations.
 
-    A value passes on what is differentiated if it is computed from `wrt`. Of each such value the
-    dominators are found, the values that all ways from `wrt` to it pass: of each operand those of
-    the operand, and those that all operands share.
+    Only values that are computed from `wrt` count. The dominators of such a value are the values
+    that every path from `wrt` to it passes: those that its operands share, and the value itself.
     """
     passed: dict[int, int] = {}  # dominators as bits, by value
     above: dict[int, frozenset[int]] = {}  # positions of the equations that a value is computed by
@@ -51,19 +50,19 @@ def steps_of(graph: Graph, wrt: Sequence[int], results: Sequence[int]) -> list[S
     order = list(wrt)
     for position, equation in enumerate(graph.equations):
         operands = [value for value in values_of(equation.operands) if value in passed]
-        results_here = [v for v in equation.results if is_inexact(graph.avals[v])]
-        if not operands or not results_here:
+        inexact_results = [v for v in equation.results if is_inexact(graph.avals[v])]
+        if not operands or not inexact_results:
             continue
         shared = passed[operands[0]]
         for operand in operands[1:]:
             shared &= passed[operand]
         behind = frozenset({position}).union(*(above[operand] for operand in operands))
-        for value in results_here:
+        for value in inexact_results:
             passed[value] = shared | 1 << len(order)
             above[value] = behind
             order.append(value)
     wanted = _read_by(graph, results)
-    found = [
+    steps = [
         Step(start, end, tuple(graph.equations[p] for p in sorted(above[end] - above[start])))
         for end in order
         if end in wanted
@@ -71,7 +70,7 @@ def steps_of(graph: Graph, wrt: Sequence[int], results: Sequence[int]) -> list[S
         if start != end and passed[end] >> position & 1 and _are_alike(graph, start, end)
     ]
     boundaries = _Boundaries(graph)
-    return sorted(found, key=lambda step: (boundaries.rank(step), len(step.equations)))
+    return sorted(steps, key=lambda step: (boundaries.rank(step), len(step.equations)))
 
 
 class _Boundaries:
@@ -112,5 +111,5 @@ def _read_by(graph: Graph, results: Sequence[int]) -> set[int]:
 
 
 def _are_alike(graph: Graph, start: int, end: int) -> bool:
-    one, two = graph.avals[start], graph.avals[end]
-    return one.shape == two.shape and one.dtype == two.dtype
+    start_aval, end_aval = graph.avals[start], graph.avals[end]
+    return start_aval.shape == end_aval.shape and start_aval.dtype == end_aval.dtype
