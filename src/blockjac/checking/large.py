@@ -1,4 +1,4 @@
-"""A derivative of more entries than one can look at: compared by random products."""
+"""A derivative of too many entries to look at each: compared by random products."""
 
 from __future__ import annotations
 

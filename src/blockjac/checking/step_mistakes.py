@@ -109,7 +109,7 @@ class Steps:
                 yield mistake, {w: np.asarray(exact[w] + change[w]) for w in self.wrt}
 
     def cotangents(self, row: int) -> list[np.ndarray]:
-        """Random cotangents of one result, 1 of a scalar, and zeros of the others."""
+        """Random cotangents of one result, 1 if it is a scalar, and zeros for all other results."""
         generator = np.random.default_rng(row)
         shapes = [self.graph.aval(result).shape for result in self.results]
         return [
@@ -181,7 +181,7 @@ def with_steps(
     call: Call,
     tolerance: Tolerance,
 ) -> list[LeafReport]:
-    """The reports, in which a mistake within one step of the chain rule is named.
+    """The reports, with the mistake named where it lies within one step of the chain rule.
 
     Args:
         reports: one per leaf: results outside, differentiated inputs inside.

@@ -37,8 +37,8 @@ class Step:
 def steps_of(graph: Graph, wrt: Sequence[int], results: Sequence[int]) -> list[Step]:
     """The steps of a program, the likeliest to be differentiated by hand first.
 
-    These are whole functions and whole lines of the user's code, then single equations, then others
-    of few equations.
+    These are whole functions and whole lines of the user's code, then single equations, then the
+    rest; the shortest of each kind first.
 
     Only values that are computed from `wrt` count. The dominators of such a value are the values
     that every path from `wrt` to it passes: those that its operands share, and the value itself.

@@ -20,7 +20,7 @@ from blockjac.terms.block import rebuilt
 
 @dataclass(frozen=True)
 class Seen:
-    """What was given and what is exact, as one sees them.
+    """The given and the exact derivative, by their entries or by random products.
 
     Attributes:
         given: entries or products of what was given.
@@ -92,7 +92,7 @@ def of_terms(seen: Seen) -> Mistake | None:
 
 
 def _of_the_identity(seen: Seen, error: np.ndarray) -> Mistake | None:
-    """Whether an identity was left out that one dense term holds, so that no term shows it."""
+    """Whether an identity was left out that no term shows, because a dense term contains it."""
     block = seen.block
     if block.out_shape != block.wrt_shape or _entries(block.out_shape) == 1:
         return None

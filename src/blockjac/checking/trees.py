@@ -67,7 +67,7 @@ def is_leaf(value: Any) -> bool:
 
 
 def as_leaf(given: Any) -> Any:
-    """A Block, or the array that a number, an array or nested lists of numbers are; else None.
+    """A Block, or the array of a number, an array or nested lists of numbers; else None.
 
     Raises:
         DifferentiationTypeError: for an array of anything else.
@@ -106,7 +106,7 @@ def _numbers(given: Any) -> list[Any]:
 
 
 def entries(given: Any) -> list[tuple[int, ...]]:
-    """The shapes of all arrays and Blocks of a tree; none of what is neither."""
+    """The shapes of all arrays and Blocks of a tree; other leaves are skipped."""
     if isinstance(given, BlockMatrix):
         given = given.rows
     is_array_of_lists = isinstance(given, list) and as_leaf(given) is not None

@@ -18,7 +18,7 @@ def recognized(seen: Seen) -> Mistake | None:
     """The first mistake that explains every wrong entry, the simplest first; else where they lie.
 
     Args:
-        seen: given and exact entries, that differ.
+        seen: given and exact entries, which differ.
     """
     for recognize in MISTAKES:
         mistake = recognize(seen)
@@ -126,7 +126,7 @@ def _shifted(seen: Seen) -> Mistake | None:
 
 
 def _where(seen: Seen) -> Mistake | None:
-    """Where all wrong entries lie, if in one place."""
+    """Where all wrong entries lie, if they lie together."""
     out_shape, wrt_shape = seen.block.out_shape, seen.block.wrt_shape
     out_ndim = len(out_shape)
     wrong = ~equal(seen.given, seen.exact, seen.limit)
