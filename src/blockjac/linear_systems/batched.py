@@ -47,6 +47,18 @@ class Batched(Solver):
 
         return self._flattened(jax.vmap(solve)(self.solver, vectors))
 
+    def solve_columns(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Solve each system with all of its columns at once."""
+        if self.is_shared:
+            return super().solve_columns(right, transposed)
+        columns = jax.vmap(self._by_system, in_axes=1, out_axes=2)(right)
+
+        def solve(solver: Solver, matrix: jax.Array) -> jax.Array:
+            return solver.solve_columns(matrix, transposed)
+
+        solved = jax.vmap(solve)(self.solver, columns)
+        return jax.vmap(self._flattened, in_axes=2, out_axes=1)(solved)
+
     def slogdet(self) -> tuple[jax.Array, jax.Array]:
         """The product over all systems."""
         if self.is_shared:

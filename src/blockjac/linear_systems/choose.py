@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ import jax.numpy as jnp
 
 from blockjac.algebra.dense import check_size, dense
 from blockjac.algebra.entries import is_static, pieces
+from blockjac.algebra.sums import compact
 from blockjac.devices import host_limit
-from blockjac.linear_systems import banded, components, direct, kronecker, low_rank, sparse
+from blockjac.linear_systems import banded, components, direct, kronecker, low_rank, schur, sparse
 from blockjac.linear_systems.batched import Batched, Grouped
 from blockjac.linear_systems.groups import families, groups
 from blockjac.linear_systems.known_pattern import KnownPattern, known_pattern
@@ -57,9 +58,14 @@ def factored(rows: Rows, assume: Assumption = "gen") -> Solver:
     Raises:
         DenseTooLargeError: if only a dense factorization is possible, and the matrix is too large.
     """
+    return _factored([[compact(block) for block in row] for row in rows], assume)
+
+
+def _factored(rows: Rows, assume: Assumption) -> Solver:
+    """Factor a grid whose blocks have few terms."""
     parts = groups(rows)
     if len(parts) > 1:
-        solvers = [factored([[rows[i][j] for j in part] for i in part], assume) for part in parts]
+        solvers = [_factored(_part(rows, part), assume) for part in parts]
         shapes = tuple(row[0].out_shape for row in rows)
         return Grouped(tuple(solvers), shapes, tuple(map(tuple, parts)))
     shared = families(rows, range(len(rows)))
@@ -68,12 +74,17 @@ def factored(rows: Rows, assume: Assumption = "gen") -> Solver:
     return min(_ways(rows, assume), key=lambda way: way.seconds).factor()
 
 
+def _part(rows: Rows, chosen: Sequence[int], columns: Sequence[int] | None = None) -> Rows:
+    """The grid of some variables; with `columns`, of these by others."""
+    return [[rows[i][j] for j in (columns or chosen)] for i in chosen]
+
+
 def _batched(rows: Rows, family: Family, assume: Assumption) -> Batched:
     """Factor the systems that an axis numbers, as a batch."""
     batch = Stripped(rows, family)
 
     def factor(*arrays: Any) -> Solver:
-        return factored(batch.grid(arrays), assume)
+        return _factored(batch.grid(arrays), assume)
 
     solver = (
         factor(*batch.arrays)
@@ -91,14 +102,37 @@ def _ways(rows: Rows, assume: Assumption) -> list[Way]:
     size = sum(math.prod(row[0].out_shape) for row in rows)
     if not size:
         return [Way(0.0, lambda: direct.Empty(jnp.zeros((0,), dtype)))]
-    ways = [Way(direct.seconds(size), lambda: _dense(rows, size, dtype, assume))]
+    ways = [Way(direct.seconds(size), lambda: _dense(rows, dtype, assume))]
     if len(rows) == 1:
         ways += _as_kronecker(rows[0][0], size, assume)
+    elif assume == "pos":
+        ways += _by_elimination(rows, size, dtype)
     split = low_rank.split_of(rows)
     if split is not None:
         time = low_rank.seconds(size, split.rank)
         ways.append(Way(time, lambda: low_rank.of_split(rows, split, dtype)))
     return ways + _by_places(rows, dtype, assume, min(way.seconds for way in ways))
+
+
+def _by_elimination(rows: Rows, size: int, dtype: Any) -> list[Way]:
+    """The way by Schur's complement, if variables fall apart once others are known."""
+    chosen = schur.eliminated_of(rows)
+    if chosen is None:
+        return []
+    eliminated, family = chosen
+    left = [i for i in range(len(rows)) if i not in eliminated]
+    inner = sum(math.prod(rows[i][0].out_shape) for i in eliminated)
+    systems = rows[eliminated[0]][0].out_shape[family[0]]
+
+    def factor() -> Solver:
+        solver = _batched(_part(rows, eliminated), family, "pos")
+        across = _written(_part(rows, eliminated, left), dtype)
+        shapes = [row[0].out_shape for row in rows]
+        return schur.factored(
+            solver, across, _written(_part(rows, left), dtype), shapes, eliminated
+        )
+
+    return [Way(schur.seconds(inner, size - inner, systems), factor)]
 
 
 def _as_kronecker(block: Any, size: int, assume: Assumption) -> list[Way]:
@@ -149,13 +183,26 @@ def _as_band(rows: Rows, known: KnownPattern, dtype: Any) -> Solver:
     return banded.tridiagonal(padded, order)
 
 
-def _dense(rows: Rows, size: int, dtype: Any, assume: Assumption) -> Solver:
+def _dense(rows: Rows, dtype: Any, assume: Assumption) -> Solver:
     """Factor a grid as one dense matrix."""
+    return direct.factored(_written(rows, dtype), assume)
+
+
+def _written(rows: Rows, dtype: Any) -> jax.Array:
+    """A grid as one dense matrix.
+
+    Raises:
+        DenseTooLargeError: if it is too large.
+    """
+    shape = (
+        sum(math.prod(row[0].out_shape) for row in rows),
+        sum(math.prod(block.wrt_shape) for block in rows[0]),
+    )
     instead = "use .matvec in an iterative solver, such as jax.scipy.sparse.linalg.cg"
-    check_size((size, size), dtype, None, "the matrix of a linear system", instead)
+    check_size(shape, dtype, None, "the matrix of a linear system", instead)
     parts = [[_matrix(block) for block in row] for row in rows]
     matrix = jnp.concatenate([jnp.concatenate(row, axis=1) for row in parts], axis=0)
-    return direct.factored(jnp.asarray(matrix, dtype), assume)
+    return jnp.asarray(matrix, dtype)
 
 
 def _matrix(block: Block) -> jax.Array:

@@ -1,0 +1,166 @@
+"""Positive definite systems in which most variables fall apart once the others are known.
+
+In an arrow matrix, and in the normal equations of bundle adjustment or of a model with parameters
+for each group and some for all, the variables e that an axis numbers are many and meet only the
+others r. They are eliminated first (Schur's complement), and what is left is small and dense:
+
+    S = A_rr - A_re A_ee^-1 A_er.
+
+Without exchanges of rows between e and r that is stable where the matrix is positive definite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from blockjac.base.arrays import Shape
+from blockjac.devices import rates
+from blockjac.linear_systems import direct
+from blockjac.linear_systems.batched import split
+from blockjac.linear_systems.groups import Family, Rows, families
+from blockjac.linear_systems.solver import Solver, pytree, unit_columns
+
+
+@pytree("shapes", "eliminated")
+@dataclass(frozen=True, eq=False)
+class Schur(Solver):
+    """A Hermitian matrix, factored as the eliminated variables and Schur's complement.
+
+    Attributes:
+        inner: the solver of `A_ee`.
+        outer: the solver of `S`.
+        coupling: `A_ee^-1 A_er`, of shape `(size of e, size of r)`.
+        shapes: the shapes of all variables.
+        eliminated: which variables are e.
+    """
+
+    inner: Solver
+    outer: Solver
+    coupling: jax.Array
+    shapes: tuple[Shape, ...]
+    eliminated: tuple[int, ...]
+
+    def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Eliminate, solve with the complement, and substitute back."""
+        if transposed:  # the transpose of a Hermitian matrix is its conjugate
+            return jnp.conj(self.solve(jnp.conj(right)))
+        inner, outer = self._parted(right)
+        first = self.inner.solve(inner)
+        adjoint = jnp.conj(self.coupling.T)
+        solved = self.outer.solve(outer - adjoint @ inner.astype(adjoint.dtype))
+        return self._joined(first - self.coupling @ solved, solved)
+
+    def slogdet(self) -> tuple[jax.Array, jax.Array]:
+        """The product of the determinants of `A_ee` and `S`."""
+        (sign, logarithm), (sign_left, left) = self.inner.slogdet(), self.outer.slogdet()
+        return sign * sign_left, logarithm + left
+
+    def inverse_diagonal(self) -> jax.Array:
+        """The diagonal of `A_ee^-1 + X S^-1 X^H` with the coupling X, and that of `S^-1`."""
+        weighed = self.outer.solve_columns(jnp.conj(self.coupling.T)).T
+        inner = self.inner.inverse_diagonal() + jnp.sum(self.coupling * weighed, axis=1)
+        return self._joined(inner, self.outer.inverse_diagonal())
+
+    @property
+    def probe_count(self) -> int:
+        """One probe per unknown."""
+        return sum(map(math.prod, self.shapes))
+
+    def probes(self, numbers: jax.Array) -> jax.Array:
+        """The columns of the identity."""
+        return unit_columns(self.probe_count, numbers)
+
+    def describe(self) -> str:
+        """What is eliminated, and how the complement is solved."""
+        return f"Schur complement: {self.inner.describe()}; then {self.outer.describe()}"
+
+    def _parted(self, flat: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A vector of all variables, as one of e and one of r."""
+        parts = list(map(jnp.ravel, split(flat, self.shapes)))
+        left = [part for number, part in enumerate(parts) if number not in self.eliminated]
+        return jnp.concatenate([parts[i] for i in self.eliminated]), jnp.concatenate(left)
+
+    def _joined(self, inner: jax.Array, outer: jax.Array) -> jax.Array:
+        """The inverse of `_parted`."""
+        left = [i for i in range(len(self.shapes)) if i not in self.eliminated]
+        parts = dict(
+            [
+                *zip(
+                    self.eliminated,
+                    split(inner, [self.shapes[i] for i in self.eliminated]),
+                    strict=True,
+                ),
+                *zip(left, split(outer, [self.shapes[i] for i in left]), strict=True),
+            ]
+        )
+        return jnp.concatenate([jnp.ravel(parts[i]) for i in range(len(self.shapes))])
+
+
+def eliminated_of(rows: Rows) -> tuple[tuple[int, ...], Family] | None:
+    """The most variables that one axis of each numbers, if the others are left; else None.
+
+    Returns:
+        Which variables, and the family of their axes, with variables numbered among these.
+    """
+    best: tuple[int, tuple[int, ...], Family] | None = None
+    for first in range(len(rows)):
+        chosen = [first]
+        shared = families(rows, chosen)
+        for variable in range(len(rows)):
+            if not shared or variable == first:
+                continue
+            wider = families(rows, [*chosen, variable])
+            if wider and set(wider[0]) == {*chosen, variable}:
+                chosen, shared = [*chosen, variable], wider
+        size = sum(math.prod(rows[i][i].out_shape) for i in chosen)
+        if shared and len(chosen) < len(rows) and (best is None or size > best[0]):
+            family = {number: shared[0][i] for number, i in enumerate(chosen)}
+            best = size, tuple(chosen), family
+    return None if best is None else best[1:]
+
+
+def seconds(size: int, rest: int, systems: int) -> float:
+    """About how long it takes to factor.
+
+    Args:
+        size: how many unknowns are eliminated.
+        rest: how many are left.
+        systems: how many independent systems those that are eliminated fall into.
+    """
+    device = rates()
+    operations = 2 * size * rest * (rest + size / systems)
+    stored = 3 * 8 * size * rest
+    small = systems * (direct.seconds(size // systems) + 1e-6)
+    return (
+        operations / device.operations_per_second
+        + stored / device.bytes_per_second
+        + small
+        + direct.seconds(rest)
+    )
+
+
+def factored(
+    inner: Solver,
+    across: jax.Array,
+    left: jax.Array,
+    shapes: Sequence[Shape],
+    eliminated: tuple[int, ...],
+) -> Schur:
+    """Eliminate variables whose own matrix is factored.
+
+    Args:
+        inner: the solver of `A_ee`.
+        across: `A_er`, of shape `(size of e, size of r)`.
+        left: `A_rr`.
+        shapes: the shapes of all variables.
+        eliminated: which variables are e.
+    """
+    coupling = inner.solve_columns(across)
+    complement = left - jnp.conj(across.T) @ coupling
+    outer = direct.factored(complement, "pos")
+    return Schur(inner, outer, coupling, tuple(shapes), eliminated)
