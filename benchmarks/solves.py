@@ -263,6 +263,70 @@ def diffusion_of_matrices() -> harness.Task:
     )
 
 
+def projected(cameras: jax.Array, points: jax.Array, seen_by: Any, seen: Any) -> jax.Array:
+    """Where cameras of nine parameters (turn, place, focal length, two distortions) see points."""
+    camera, point = cameras[seen_by], points[seen]
+    turn = camera[:, :3]
+    angle = jnp.sqrt(jnp.sum(turn**2, axis=1, keepdims=True) + 1e-12)
+    axis = turn / angle
+    along = axis * jnp.sum(axis * point, axis=1, keepdims=True) * (1 - jnp.cos(angle))
+    turned = point * jnp.cos(angle) + jnp.cross(axis, point) * jnp.sin(angle) + along
+    moved = turned + camera[:, 3:6]
+    plane = -moved[:, :2] / moved[:, 2:]
+    radius = jnp.sum(plane**2, axis=1, keepdims=True)
+    distortion = 1 + camera[:, 7:8] * radius + camera[:, 8:9] * radius**2
+    return camera[:, 6:7] * distortion * plane
+
+
+def bundle(cameras: int, points: int, views: int) -> harness.Task:
+    """A step of Levenberg and Marquardt in bundle adjustment, each point in some views."""
+    generator = np.random.default_rng(0)
+    seen_by = np.concatenate(
+        [generator.choice(cameras, views, replace=False) for _ in range(points)]
+    )
+    seen = np.repeat(np.arange(points), views)
+    turns, positions = 0.1 * generator.normal(size=(2, cameras, 3))
+    lenses = np.tile([1.0, 0.01, 0.001], (cameras, 1))
+    arguments = (
+        jnp.asarray(np.concatenate([turns, positions, lenses], axis=1)),
+        jnp.asarray(generator.normal(size=(points, 3)) + np.array([0, 0, 10.0])),
+        jnp.asarray(generator.normal(size=(points * views, 2))),
+    )
+
+    def residual(cameras: jax.Array, points: jax.Array, observed: jax.Array) -> jax.Array:
+        return projected(cameras, points, seen_by, seen) - observed
+
+    def ours(cameras: jax.Array, points: jax.Array, observed: jax.Array) -> Any:
+        blocks = blockjac.block_jacobian(residual, (0, 1))(cameras, points, observed)
+        jacobian = blockjac.BlockMatrix([list(blocks)])
+        gradient = jacobian.T.matvec((residual(cameras, points, observed),))
+        return blockjac.solve(jacobian.T @ jacobian, gradient, 0.1, assume="pos")
+
+    def scipys() -> Function:
+        from scipy.sparse import eye_array
+        from scipy.sparse.linalg import splu
+
+        jacobian_of = blockjac.sparse_jacobian(jax.jit(residual), (0, 1), format="csr")
+
+        def step(cameras: jax.Array, points: jax.Array, observed: jax.Array) -> Any:
+            jacobian = jacobian_of(cameras, points, observed)
+            normal = (jacobian.T @ jacobian + 0.1 * eye_array(jacobian.shape[1])).tocsc()
+            right = jacobian.T @ np.ravel(residual(cameras, points, observed))
+            return splu(normal).solve(right)
+
+        return step
+
+    return harness.Task(
+        title=f"A step of bundle adjustment: {cameras} cameras, {points:,} points, {views} views",
+        arguments=arguments,
+        contenders={harness.OURS: ours},
+        others={
+            "our sparse_jacobian, scipy's splu": harness.Peer(scipys, compiled=False, alike=False)
+        },
+        claims=(harness.Claim(0.1, ("our sparse_jacobian, scipy's splu",)),),
+    )
+
+
 TASKS = {
     "diagonal-6000": lambda: diagonal_newton(6_000),
     "diagonal-1000000": lambda: diagonal_newton(1_000_000),
@@ -274,6 +338,8 @@ TASKS = {
     "plane-24": lambda: plane_step(24),
     "plane-100": lambda: plane_step(100),
     "kronecker": diffusion_of_matrices,
+    "bundle-2000": lambda: bundle(16, 2_000, 4),
+    "bundle-22106": lambda: bundle(16, 22_106, 4),
 }
 
 if __name__ == "__main__":

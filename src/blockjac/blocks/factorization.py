@@ -104,6 +104,8 @@ def factorize(
       delta numbers small systems, which are factored as one batch: a diagonal matrix is divided by;
     - a Kronecker product is factored factor by factor;
     - a diagonal with few outer products is solved by Woodbury's formula;
+    - with `assume="pos"`, variables that fall into small systems once the others are known are
+      eliminated (Schur's complement), as in an arrow matrix or in bundle adjustment;
     - entries whose places are known fall into separate systems, a band (perhaps reordered, by
       reverse Cuthill-McKee) or a sparse matrix; LAPACK and SuperLU factor the last two on the host;
     - everything else is dense: LU, or Cholesky with `assume="pos"`.
