@@ -115,7 +115,7 @@ def _ways(rows: Rows, assume: Assumption) -> list[Way]:
 
 
 def _by_elimination(rows: Rows, size: int, dtype: Any) -> list[Way]:
-    """The way by Schur's complement, if variables fall apart once others are known."""
+    """The way by Schur's complement, if variables separate once others are known."""
     chosen = schur.eliminated_of(rows)
     if chosen is None:
         return []
@@ -125,6 +125,7 @@ def _by_elimination(rows: Rows, size: int, dtype: Any) -> list[Way]:
     systems = rows[eliminated[0]][0].out_shape[family[0]]
 
     def factor() -> Solver:
+        """Factor the separate systems, then the complement."""
         solver = _batched(_part(rows, eliminated), family, "pos")
         across = _written(_part(rows, eliminated, left), dtype)
         shapes = [row[0].out_shape for row in rows]

@@ -1,4 +1,4 @@
-"""Positive definite systems in which most variables fall apart once the others are known.
+"""Positive definite systems in which most variables separate once the others are known.
 
 In an arrow matrix, and in the normal equations of bundle adjustment or of a model with parameters
 for each group and some for all, the variables e that an axis numbers are many and meet only the
