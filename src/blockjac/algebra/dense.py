@@ -167,6 +167,18 @@ def along(block: Block, pairs: Sequence[tuple[int, int]]) -> Block:
     return Block(block.out_shape, wrt_shape, block.dtype, terms)
 
 
+def matrix_of(rows: Sequence[Sequence[Block]]) -> jax.Array:
+    """The blocks of a grid as one dense matrix."""
+    parts = [
+        [
+            jnp.reshape(dense(block), (math.prod(block.out_shape), math.prod(block.wrt_shape)))
+            for block in row
+        ]
+        for row in rows
+    ]
+    return jnp.concatenate([jnp.concatenate(row, axis=1) for row in parts], axis=0)
+
+
 def check_size(shape: Sequence[int], dtype: Any, max_bytes: Any, what: str, instead: str) -> None:
     """Refuse a dense result over the limit that the user has passed.
 

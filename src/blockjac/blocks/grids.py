@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
+from blockjac.algebra.dense import matrix_of
 from blockjac.base.trees import tree_structure
 from blockjac.errors import BlockShapeError, BlockTypeError
 from blockjac.terms.block import Block
@@ -16,17 +16,8 @@ from blockjac.terms.block import Block
 Rows = tuple[tuple[Block, ...], ...]
 
 
-@jax.jit
-def written(rows: Rows) -> jax.Array:
-    """The blocks as one dense matrix, in one compiled program."""
-    parts = [
-        [
-            jnp.reshape(block.dense(), (math.prod(block.out_shape), math.prod(block.wrt_shape)))
-            for block in row
-        ]
-        for row in rows
-    ]
-    return jnp.concatenate([jnp.concatenate(row, axis=1) for row in parts], axis=0)
+written = jax.jit(matrix_of)
+"""The blocks as one dense matrix, in one compiled program."""
 
 
 def mirrored(upper: Sequence[Sequence[Any]]) -> list[list[Any]]:

@@ -89,22 +89,32 @@ class Steps:
 
         return jax.jit(pull)
 
-    def variants(self, cotangents: Sequence[np.ndarray]) -> Iterator[tuple[Mistake, Arrays]]:
-        """Each mistake with the derivative that it leads to: y ⋆ D_w f by differentiated input.
+    @cached_property
+    def _no_cotangents(self) -> Arrays:
+        """A zero for each watched value."""
+        return {value: jnp.zeros_like(array) for value, array in self._values.items()}
+
+    def exact(self, cotangents: Sequence[np.ndarray]) -> Arrays:
+        """The derivative y ⋆ D_v f without a mistake, by watched value, inputs among them.
 
         Args:
             cotangents: y, one per result.
         """
-        no_inner = {value: jnp.zeros_like(self._values[value]) for value in self._watched}
-        no_cotangents = [jnp.zeros_like(cotangent) for cotangent in cotangents]
-        exact = self._pull(cotangents, no_inner)
-        locals_ = self._locals(exact)
-        for step, local in zip(self.steps, locals_, strict=True):
+        return self._pull(cotangents, self._no_cotangents)
+
+    def variants(self, exact: Arrays) -> Iterator[tuple[Mistake, Arrays]]:
+        """Each mistake with the derivative that it leads to: y ⋆ D_w f by differentiated input.
+
+        Args:
+            exact: the derivative without a mistake.
+        """
+        silent = [jnp.zeros(self.graph.aval(result).shape) for result in self.results]
+        for step, local in zip(self.steps, self._locals(exact), strict=True):
             for variant in variants_of(local):
                 with np.errstate(invalid="ignore"):
                     changed = np.asarray(exact[step.end]) * variant.diagonal - local.pulled
-                inner = {**no_inner, step.start: jnp.asarray(changed)}
-                change = self._pull(no_cotangents, inner)
+                inner = {**self._no_cotangents, step.start: jnp.asarray(changed)}
+                change = self._pull(silent, inner)
                 mistake = Mistake(variant.name, variant.hint.format(step=step))
                 yield mistake, {w: np.asarray(exact[w] + change[w]) for w in self.wrt}
 
@@ -121,12 +131,6 @@ class Steps:
             for position, shape in enumerate(shapes)
         ]
 
-    def exact(self, cotangents: Sequence[np.ndarray]) -> Arrays:
-        """The derivative y ⋆ D_w f without a mistake, by differentiated input."""
-        no_inner = {value: jnp.zeros_like(self._values[value]) for value in self._watched}
-        pulled = self._pull(cotangents, no_inner)
-        return {w: np.asarray(pulled[w]) for w in self.wrt}
-
     def _locals(self, exact: Arrays) -> list[Local]:
         """Each step's own numbers, from one program.
 
@@ -138,7 +142,7 @@ class Steps:
         probes = [jnp.asarray(generator.normal(size=u.shape), u.dtype) for u in starts]
 
         def numbers(step: Step, arrays: Any, cotangent: Any, probe: Any) -> Any:
-            """Start, end, both diagonals, r ⋆ D_u v, and the same of the probe."""
+            """The diagonals at start and end, r ⋆ D_u v, and the same of the probe."""
             fixed = {value: array for value, array in self.inputs.items() if value != step.start}
             start, end = arrays[step.start], arrays[step.end]
 
@@ -153,7 +157,7 @@ class Steps:
                 return grad(weighed)(start)
 
             diagonals = jacobian_diagonal(run)(start), jacobian_diagonal(run)(end)
-            return start, end, *diagonals, pull(cotangent), pull(probe)
+            return *diagonals, pull(cotangent), pull(probe)
 
         def numbers_of_all(arrays: Any, cotangents: Any, probes: Any) -> Any:
             return [
@@ -164,8 +168,9 @@ class Steps:
         answer: list[Local] = []
         jitted = cast("Callable[..., list[Any]]", jax.jit(numbers_of_all))
         all_numbers = jitted(self._values, dict(exact), probes)
-        for probe, numbers_of_step in zip(probes, all_numbers, strict=True):
-            arrays: list[Any] = [np.asarray(array) for array in numbers_of_step]
+        for step, probe, numbers_of_step in zip(self.steps, probes, all_numbers, strict=True):
+            ends = self._values[step.start], self._values[step.end]
+            arrays: list[Any] = [np.asarray(array) for array in (*ends, *numbers_of_step)]
             start, end, diagonal, at_end, pulled, probed = arrays
             machine = cast("Any", jnp.finfo(diagonal.dtype))
             wanted: Any = np.asarray(probe) * diagonal
@@ -231,7 +236,7 @@ def _mistakes(
     ):
         return {}  # a rule of the user's own disagrees with the program that it belongs to
     mistakes: dict[int, Mistake] = {}
-    for mistake, variant in steps.variants(cotangents):
+    for mistake, variant in steps.variants(pulled):
         explained = [
             leaf
             for leaf, w, array, limit in zip(leaves, inputs, given, limits, strict=True)

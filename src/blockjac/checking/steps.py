@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blockjac.base import compat
+from blockjac.graph.demanded import demanded
 from blockjac.graph.graph import Equation, Graph, values_of
 from blockjac.graph.linearity import is_inexact
 
@@ -61,7 +62,7 @@ def steps_of(graph: Graph, wrt: Sequence[int], results: Sequence[int]) -> list[S
             passed[value] = shared | 1 << len(order)
             above[value] = behind
             order.append(value)
-    wanted = _read_by(graph, results)
+    wanted = demanded(graph, results)
     steps = [
         Step(start, end, tuple(graph.equations[p] for p in sorted(above[end] - above[start])))
         for end in order
@@ -99,15 +100,6 @@ class _Boundaries:
             if len(codes) == 1 and () not in codes and codes.isdisjoint(beyond):
                 return rank
         return 2 if len(step.equations) == 1 else 3
-
-
-def _read_by(graph: Graph, results: Sequence[int]) -> set[int]:
-    """The values that results are computed from, themselves included."""
-    wanted = set(results)
-    for equation in reversed(graph.equations):
-        if not wanted.isdisjoint(equation.results):
-            wanted.update(values_of(equation.operands))
-    return wanted
 
 
 def _are_alike(graph: Graph, start: int, end: int) -> bool:

@@ -1,15 +1,32 @@
-"""Some values of a graph computed from others, without anything that they do not need."""
+"""What some values of a graph are computed from, and the values computed without anything else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
 
 from blockjac.base import compat
-from blockjac.graph.graph import Atom, Graph, Operand, values_of
+from blockjac.graph.graph import Atom, Equation, Graph, Operand, values_of
+
+
+def demanded(
+    graph: Graph, values: Iterable[int], through: Callable[[Equation], bool] = lambda _: True
+) -> set[int]:
+    """The values that some values of a graph are computed from, themselves included.
+
+    Args:
+        graph: the graph.
+        values: the numbers of the values.
+        through: which equations to look behind; all of them by default.
+    """
+    needed = set(values)
+    for equation in reversed(graph.equations):
+        if not needed.isdisjoint(equation.results) and through(equation):
+            needed.update(values_of(equation.operands))
+    return needed
 
 
 def computed(

@@ -17,6 +17,7 @@ import numpy as np
 
 from blockjac.base import compat
 from blockjac.devices import host_limit
+from blockjac.graph.demanded import demanded
 from blockjac.graph.graph import Atom, Equation, Graph, Known, Literal, Operand, values_of
 from blockjac.graph.known_counts import patterns_of_counts
 from blockjac.graph.known_inside import (
@@ -63,8 +64,11 @@ def with_known_places(
     def masks_of(equation: Equation) -> Sequence[Atom]:
         return mask_operands(equation.primitive.name, equation.params, equation.operands)
 
-    indices = _needed(graph, indices_of, beside)
-    needed = indices | _needed(graph, masks_of)
+    def chosen(operands_of: Callable[[Equation], Sequence[Atom]]) -> list[int]:
+        return values_of(atom for equation in graph.equations for atom in operands_of(equation))
+
+    indices = demanded(graph, [*beside, *chosen(indices_of)])
+    needed = indices | demanded(graph, chosen(masks_of))
     inputs = {
         value: facts for value, facts in zip(graph.inputs, told, strict=False) if facts is not None
     }
@@ -132,18 +136,6 @@ def _known(
 
 def _operands_of(equation: Equation, chosen: Sequence[bool]) -> list[Atom]:
     return [atom for atom, is_chosen in zip(equation.operands, chosen, strict=True) if is_chosen]
-
-
-def _needed(
-    graph: Graph, chosen: Callable[[Equation], Sequence[Atom]], beside: Sequence[int] = ()
-) -> set[int]:
-    """The values that the chosen operands of each equation, and others, are computed from."""
-    needed = set(beside)
-    for equation in reversed(graph.equations):
-        needed.update(values_of(chosen(equation)))
-        if not needed.isdisjoint(equation.results):
-            needed.update(values_of(equation.operands))
-    return needed
 
 
 def _is_choice(equation: Equation) -> bool:

@@ -26,7 +26,8 @@ import numpy as np
 
 from blockjac.algebra.mask_layout import layout
 from blockjac.base import compat
-from blockjac.graph.graph import Graph, Literal, Operand, values_of
+from blockjac.graph.demanded import demanded
+from blockjac.graph.graph import Equation, Graph, Literal, Operand
 from blockjac.graph.zero_rules import LARGEST, RULES, OperandPatterns, Pattern
 
 LARGEST_READ = 2**26
@@ -66,7 +67,7 @@ def patterns_of(
     requested = _multipliers(graph) | beside
     if not requested:
         return {}
-    patterns = _all_patterns(graph, known, told, _needed(graph, requested))
+    patterns = _all_patterns(graph, known, told, demanded(graph, requested, _has_zero_rule))
     return {value: patterns[value] for value in sorted(requested) if value in patterns}
 
 
@@ -172,13 +173,8 @@ def is_number(aval: Any) -> bool:
     return dtype is not None and (jnp.issubdtype(dtype, jnp.number) or dtype == np.dtype(bool))
 
 
-def _needed(graph: Graph, requested: set[int]) -> set[int]:
-    """The values that zeros of the requested ones may come from."""
-    needed = set(requested)
-    for equation in reversed(graph.equations):
-        if equation.primitive.name in RULES and not needed.isdisjoint(equation.results):
-            needed.update(values_of(equation.operands))
-    return needed
+def _has_zero_rule(equation: Equation) -> bool:
+    return equation.primitive.name in RULES
 
 
 def _all_patterns(

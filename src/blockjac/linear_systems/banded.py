@@ -18,7 +18,6 @@ from blockjac.linear_systems.solver import (
     Solver,
     pytree,
     sign_and_log,
-    unit_columns,
 )
 
 Widths = tuple[int, int]
@@ -65,13 +64,9 @@ class Banded(Solver):
         return sign_and_log(self.factors[sum(self.widths)], swaps)
 
     @property
-    def probe_count(self) -> int:
-        """One probe per unknown."""
+    def unknowns(self) -> int:
+        """The number of unknowns."""
         return len(self.pivots)
-
-    def probes(self, numbers: jax.Array) -> jax.Array:
-        """The columns of the identity."""
-        return unit_columns(len(self.pivots), numbers)
 
     def describe(self) -> str:
         """The widths of the band and the number of unknowns."""
@@ -118,13 +113,9 @@ class Tridiagonal(Solver):
         return self.banded.slogdet()
 
     @property
-    def probe_count(self) -> int:
-        """One probe per unknown."""
+    def unknowns(self) -> int:
+        """The number of unknowns."""
         return len(self.main)
-
-    def probes(self, numbers: jax.Array) -> jax.Array:
-        """The columns of the identity."""
-        return unit_columns(len(self.main), numbers)
 
     def describe(self) -> str:
         """The number of unknowns."""

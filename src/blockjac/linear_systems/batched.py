@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -70,6 +70,11 @@ class Batched(Solver):
 
         signs, logarithms = jax.vmap(slogdet)(self.solver)
         return jnp.prod(signs), jnp.sum(logarithms)
+
+    @property
+    def unknowns(self) -> int:
+        """The number of unknowns of all systems."""
+        return sum(map(math.prod, self.shapes))
 
     @property
     def probe_count(self) -> int:
@@ -142,17 +147,21 @@ class Grouped(Solver):
 
     def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
         """Solve one group after the other."""
-        parts = [jnp.ravel(part) for part in split(right, self.shapes)]
-
-        def solve(solver: Solver, group: Sequence[int]) -> jax.Array:
-            return solver.solve(jnp.concatenate([parts[i] for i in group]), transposed)
-
-        return self._arranged(solve)
+        parts = parted(right, self.shapes, self.groups)
+        solved = [
+            solver.solve(part, transposed) for solver, part in zip(self.solvers, parts, strict=True)
+        ]
+        return joined(solved, self.shapes, self.groups)
 
     def slogdet(self) -> tuple[jax.Array, jax.Array]:
         """The product over all groups."""
         signs, logarithms = zip(*(solver.slogdet() for solver in self.solvers), strict=True)
         return jnp.prod(jnp.stack(signs)), jnp.sum(jnp.stack(logarithms))
+
+    @property
+    def unknowns(self) -> int:
+        """The number of unknowns of all systems."""
+        return sum(map(math.prod, self.shapes))
 
     @property
     def probe_count(self) -> int:
@@ -163,7 +172,8 @@ class Grouped(Solver):
         """The probes of all groups, side by side."""
 
         def probe(number: jax.Array) -> jax.Array:
-            return self._arranged(lambda solver, _: solver.probes(number[None])[:, 0])
+            vectors = [solver.probes(number[None])[:, 0] for solver in self.solvers]
+            return joined(vectors, self.shapes, self.groups)
 
         return jax.vmap(probe, out_axes=1)(numbers)
 
@@ -171,13 +181,23 @@ class Grouped(Solver):
         """How each group is solved."""
         return " | ".join(solver.describe() for solver in self.solvers)
 
-    def _arranged(self, function: Callable[[Solver, Sequence[int]], jax.Array]) -> jax.Array:
-        """A vector of all variables, from a function that gives the vector of a group."""
-        tensors: dict[int, jax.Array] = {}
-        for solver, group in zip(self.solvers, self.groups, strict=True):
-            parts = split(function(solver, group), [self.shapes[i] for i in group])
-            tensors.update(zip(group, parts, strict=True))
-        return jnp.concatenate([jnp.ravel(tensors[i]) for i in range(len(self.shapes))])
+
+def parted(
+    flat: jax.Array, shapes: Sequence[Shape], groups: Sequence[Sequence[int]]
+) -> list[jax.Array]:
+    """A vector of all variables, as one vector per group of them."""
+    parts = [jnp.ravel(part) for part in split(flat, shapes)]
+    return [jnp.concatenate([parts[i] for i in group]) for group in groups]
+
+
+def joined(
+    vectors: Sequence[jax.Array], shapes: Sequence[Shape], groups: Sequence[Sequence[int]]
+) -> jax.Array:
+    """The vector of all variables, from one vector per group; the inverse of `parted`."""
+    tensors: dict[int, jax.Array] = {}
+    for vector, group in zip(vectors, groups, strict=True):
+        tensors.update(zip(group, split(vector, [shapes[i] for i in group]), strict=True))
+    return jnp.concatenate([jnp.ravel(tensors[i]) for i in range(len(shapes))])
 
 
 def split(flat: jax.Array, shapes: Sequence[Shape]) -> list[jax.Array]:

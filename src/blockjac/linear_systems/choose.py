@@ -10,16 +10,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from blockjac.algebra.dense import check_size, dense
-from blockjac.algebra.entries import is_static, pieces
+from blockjac.algebra.dense import check_size, matrix_of
+from blockjac.algebra.entries import is_static, pieces, shape_of
 from blockjac.algebra.sums import compact
 from blockjac.devices import host_limit
 from blockjac.linear_systems import banded, components, direct, kronecker, low_rank, schur, sparse
 from blockjac.linear_systems.batched import Batched, Grouped
-from blockjac.linear_systems.groups import families, groups
+from blockjac.linear_systems.groups import Family, Rows, families, groups
 from blockjac.linear_systems.known_pattern import KnownPattern, known_pattern
 from blockjac.linear_systems.solver import Assumption, Solver, wide
-from blockjac.linear_systems.stripped import Family, Rows, Stripped
+from blockjac.linear_systems.stripped import Stripped
 from blockjac.terms.block import Block, rebuilt
 from blockjac.terms.factor import Factor
 from blockjac.terms.term import Term
@@ -143,7 +143,7 @@ def _as_kronecker(block: Any, size: int, assume: Assumption) -> list[Way]:
         return []
 
     def factor() -> Solver:
-        solvers = tuple(factored([[factor_block]]) for _, factor_block in parts)
+        solvers = tuple(_factored([[factor_block]], "gen") for _, factor_block in parts)
         shape = block.out_shape
         return kronecker.Kronecker(solvers, tuple(group for group, _ in parts), shape, shape)
 
@@ -195,20 +195,9 @@ def _written(rows: Rows, dtype: Any) -> jax.Array:
     Raises:
         DenseTooLargeError: if it is too large.
     """
-    shape = (
-        sum(math.prod(row[0].out_shape) for row in rows),
-        sum(math.prod(block.wrt_shape) for block in rows[0]),
-    )
     instead = "use .matvec in an iterative solver, such as jax.scipy.sparse.linalg.cg"
-    check_size(shape, dtype, None, "the matrix of a linear system", instead)
-    parts = [[_matrix(block) for block in row] for row in rows]
-    matrix = jnp.concatenate([jnp.concatenate(row, axis=1) for row in parts], axis=0)
-    return jnp.asarray(matrix, dtype)
-
-
-def _matrix(block: Block) -> jax.Array:
-    """A dense block as a matrix."""
-    return jnp.reshape(dense(block), (math.prod(block.out_shape), math.prod(block.wrt_shape)))
+    check_size(shape_of(rows), dtype, None, "the matrix of a linear system", instead)
+    return jnp.asarray(matrix_of(rows), dtype)
 
 
 def damped(rows: Rows, damping: Any) -> list[list[Block]]:

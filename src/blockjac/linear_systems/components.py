@@ -53,6 +53,11 @@ class Separate(Solver):
         return jnp.prod(jnp.concatenate(signs)), jnp.sum(jnp.concatenate(logarithms))
 
     @property
+    def unknowns(self) -> int:
+        """The number of unknowns of all systems."""
+        return self.size
+
+    @property
     def probe_count(self) -> int:
         """One probe per unknown of the largest system."""
         return max(part.unknowns.shape[1] for part in self.parts)

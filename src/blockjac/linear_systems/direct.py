@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.scipy import linalg
 
 from blockjac.devices import rates
-from blockjac.linear_systems.solver import Assumption, Solver, pytree, sign_and_log, unit_columns
+from blockjac.linear_systems.solver import Assumption, Solver, pytree, sign_and_log
 
 
 @pytree()
@@ -37,13 +37,9 @@ class Division(Solver):
         return 1 / self.value[None]
 
     @property
-    def probe_count(self) -> int:
-        """A single probe, for the single unknown."""
+    def unknowns(self) -> int:
+        """The number of unknowns."""
         return 1
-
-    def probes(self, numbers: jax.Array) -> jax.Array:
-        """The columns of the identity."""
-        return unit_columns(1, numbers)
 
     def describe(self) -> str:
         """The name of the operation."""
@@ -70,13 +66,9 @@ class Empty(Solver):
         return sign_and_log(self.nothing)
 
     @property
-    def probe_count(self) -> int:
-        """One, of no entry."""
-        return 1
-
-    def probes(self, numbers: jax.Array) -> jax.Array:
-        """Columns of no entry."""
-        return unit_columns(0, numbers)
+    def unknowns(self) -> int:
+        """The number of unknowns."""
+        return 0
 
     def describe(self) -> str:
         """A few words."""
@@ -114,13 +106,9 @@ class LU(Solver):
         return sign_and_log(diagonal, swaps)
 
     @property
-    def probe_count(self) -> int:
-        """One probe per unknown."""
+    def unknowns(self) -> int:
+        """The number of unknowns."""
         return self.size
-
-    def probes(self, numbers: jax.Array) -> jax.Array:
-        """The columns of the identity."""
-        return unit_columns(self.size, numbers)
 
     def describe(self) -> str:
         """The number of unknowns."""
@@ -163,13 +151,9 @@ class Cholesky(Solver):
         return jnp.sum(jnp.square(jnp.abs(inverse)), axis=0).astype(self.factor.dtype)
 
     @property
-    def probe_count(self) -> int:
-        """One probe per unknown."""
+    def unknowns(self) -> int:
+        """The number of unknowns."""
         return self.size
-
-    def probes(self, numbers: jax.Array) -> jax.Array:
-        """The columns of the identity."""
-        return unit_columns(self.size, numbers)
 
     def describe(self) -> str:
         """The number of unknowns."""

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.algebra.entries import Grid, Places, pieces, places, values, values_of
+from blockjac.algebra.entries import Grid, values
 from blockjac.exports.ordered_values import ordered_values
 from blockjac.exports.prototypes import kept_for_pattern
 from blockjac.linear_systems.banded import Order, Widths
+from blockjac.sparsity.bands import offsets, on_diagonal
 from blockjac.sparsity.pattern import Arrangement, Pattern, arrangement
 
 SCATTERED = 6
@@ -60,43 +61,15 @@ class Components:
         return tuple(layers)
 
 
-@dataclass(frozen=True)
-class Run:
-    """Where the entries of a term lie that are all on one diagonal, at equal distances.
-
-    Attributes:
-        offset: row less column.
-        column: the column of the first entry.
-        step: from the column of an entry to that of the next.
-        start: the number of the first entry that lies on its block.
-        stop: one more than the number of the last.
-    """
-
-    offset: int
-    column: int
-    step: int
-    start: int
-    stop: int
-
-    def diagonal(self, entries: jax.Array, size: int) -> jax.Array:
-        """The entries at their columns, `(size,)`."""
-        last = self.column + self.step * (self.stop - self.start - 1)
-        padding = (self.column, size - 1 - last, self.step - 1)
-        zero = jnp.zeros((), entries.dtype)
-        return jax.lax.pad(entries[self.start : self.stop], zero, [padding])
-
-
 @dataclass(frozen=True, eq=False)
 class KnownPattern:
     """The pattern of a square matrix, and the structure derived from it on demand.
 
     Attributes:
         arranged: the pattern, and how the entries of the grid are put in its order.
-        runs: of each term of the grid, where its entries lie on a diagonal; None unless all do.
     """
 
     arranged: Arrangement
-    runs: list[Run] | None
 
     @property
     def pattern(self) -> Pattern:
@@ -170,23 +143,19 @@ class KnownPattern:
         symmetric = ((graph + graph.T) != 0).tocsr()
         forth = cast("Any", csgraph.reverse_cuthill_mckee)(symmetric, symmetric_mode=True)
         order = Order.of(forth.astype(np.int64))
-        offsets = order.back[self.pattern.columns] - order.back[self.pattern.rows]
-        widths = (max(0, -int(offsets.min())), max(0, int(offsets.max())))
+        distances = order.back[self.pattern.columns] - order.back[self.pattern.rows]
+        widths = (max(0, -int(distances.min())), max(0, int(distances.max())))
         return (widths, order) if sum(widths) < sum(plain) else (plain, None)
 
     def diagonals(self, grid: Grid, dtype: Any) -> jax.Array:
-        """The values at the places, as the diagonals that `banded.factored` takes.
-
-        Terms along diagonals are padded and added, which the compiler fuses with whatever computes
-        them; others are scattered.
-        """
+        """The values at the places, as the diagonals that `banded.factored` takes."""
         (below, above), order = self.band
-        if order is None and self.runs is not None:
-            totals = [jnp.zeros((self.size,), dtype)] * (below + above + 1)
-            for piece, run in zip(pieces(grid), self.runs, strict=True):
-                diagonal = run.diagonal(values_of(piece.term, dtype), self.size)
-                totals[above + run.offset] = totals[above + run.offset] + diagonal
-            return jnp.stack(totals)
+        if order is None and offsets(grid) is not None:
+            diagonals = [
+                jnp.pad(on_diagonal(grid, offset), (max(0, offset), max(0, -offset)))
+                for offset in range(above, -below - 1, -1)
+            ]
+            return jnp.asarray(jnp.stack(diagonals), dtype)
         numbers = self.numbers(grid, dtype)
         rows, columns = self.pattern.rows, self.pattern.columns
         if order is not None:
@@ -205,32 +174,4 @@ class KnownPattern:
 
 def known_pattern(grid: Sequence[Sequence[Any]]) -> KnownPattern:
     """The pattern of a grid whose places are known; cached."""
-    return kept_for_pattern(
-        grid, "system", lambda bare: KnownPattern(arrangement(bare), _runs(bare))
-    )
-
-
-def _runs(grid: Grid) -> list[Run] | None:
-    """The run of each term of a grid; None if those of one term have none."""
-    runs: list[Run] = []
-    for piece in pieces(grid):
-        run = _run(places(piece))
-        if run is None:
-            return None
-        runs.append(run)
-    return runs
-
-
-def _run(positions: Places) -> Run | None:
-    """The run of a term's entries, or None."""
-    rows, columns = positions.rows, positions.columns
-    numbers = np.arange(len(rows)) if positions.inside is None else np.flatnonzero(positions.inside)
-    if not len(numbers) or numbers[-1] - numbers[0] + 1 != len(numbers):
-        return None
-    start, stop = int(numbers[0]), int(numbers[-1]) + 1
-    rows, columns = rows[start:stop], columns[start:stop]
-    offsets, steps = rows - columns, np.diff(columns)
-    step = int(steps[0]) if len(steps) else 1
-    if step < 1 or (steps != step).any() or (offsets != offsets[0]).any():
-        return None
-    return Run(int(offsets[0]), int(columns[0]), step, start, stop)
+    return kept_for_pattern(grid, "system", lambda bare: KnownPattern(arrangement(bare)))

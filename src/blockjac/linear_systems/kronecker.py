@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from blockjac.base.arrays import Shape
-from blockjac.linear_systems.solver import Solver, pytree, unit_columns
+from blockjac.linear_systems.solver import Solver, pytree
 from blockjac.terms.block import Block, rebuilt
 from blockjac.terms.index import Label
 from blockjac.terms.term import Term
@@ -88,13 +88,9 @@ class Kronecker(Solver):
         return jnp.ravel(jnp.transpose(tensor, [axes.index(axis) for axis in range(len(axes))]))
 
     @property
-    def probe_count(self) -> int:
-        """One probe per unknown."""
+    def unknowns(self) -> int:
+        """The number of unknowns."""
         return math.prod(self.out_shape)
-
-    def probes(self, numbers: jax.Array) -> jax.Array:
-        """The columns of the identity."""
-        return unit_columns(math.prod(self.out_shape), numbers)
 
     def describe(self) -> str:
         """How each factor is solved."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +10,11 @@ import jax.numpy as jnp
 
 from blockjac.algebra.dense import dense
 from blockjac.linear_systems import direct
-from blockjac.linear_systems.solver import Solver, pytree, sign_and_log, unit_columns
+from blockjac.linear_systems.groups import Rows
+from blockjac.linear_systems.solver import Solver, pytree, sign_and_log
 from blockjac.terms.block import Block, rebuilt
 from blockjac.terms.index import Label
 from blockjac.terms.term import Term
-
-Rows = Sequence[Sequence[Block]]
 
 
 @pytree()
@@ -59,13 +57,9 @@ class LowRank(Solver):
         return (1 - rows) / self.diagonal
 
     @property
-    def probe_count(self) -> int:
-        """One probe per unknown."""
+    def unknowns(self) -> int:
+        """The number of unknowns."""
         return len(self.diagonal)
-
-    def probes(self, numbers: jax.Array) -> jax.Array:
-        """The columns of the identity."""
-        return unit_columns(len(self.diagonal), numbers)
 
     def describe(self) -> str:
         """The size and the rank."""

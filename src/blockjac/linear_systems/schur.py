@@ -21,9 +21,9 @@ import jax.numpy as jnp
 from blockjac.base.arrays import Shape
 from blockjac.devices import rates
 from blockjac.linear_systems import direct
-from blockjac.linear_systems.batched import split
+from blockjac.linear_systems.batched import joined, parted
 from blockjac.linear_systems.groups import Family, Rows, families
-from blockjac.linear_systems.solver import Solver, pytree, unit_columns
+from blockjac.linear_systems.solver import Solver, pytree
 
 
 @pytree("shapes", "eliminated")
@@ -49,11 +49,11 @@ class Schur(Solver):
         """Eliminate, solve with the complement, and substitute back."""
         if transposed:  # the transpose of a Hermitian matrix is its conjugate
             return jnp.conj(self.solve(jnp.conj(right)))
-        inner, outer = self._parted(right)
+        inner, outer = parted(right, self.shapes, self._groups)
         first = self.inner.solve(inner)
         adjoint = jnp.conj(self.coupling.T)
         solved = self.outer.solve(outer - adjoint @ inner.astype(adjoint.dtype))
-        return self._joined(first - self.coupling @ solved, solved)
+        return joined([first - self.coupling @ solved, solved], self.shapes, self._groups)
 
     def slogdet(self) -> tuple[jax.Array, jax.Array]:
         """The product of the determinants of `A_ee` and `S`."""
@@ -64,41 +64,22 @@ class Schur(Solver):
         """The diagonal of `A_ee^-1 + X S^-1 X^H` with the coupling X, and that of `S^-1`."""
         weighed = self.outer.solve_columns(jnp.conj(self.coupling.T)).T
         inner = self.inner.inverse_diagonal() + jnp.sum(self.coupling * weighed, axis=1)
-        return self._joined(inner, self.outer.inverse_diagonal())
+        return joined([inner, self.outer.inverse_diagonal()], self.shapes, self._groups)
 
     @property
-    def probe_count(self) -> int:
-        """One probe per unknown."""
+    def unknowns(self) -> int:
+        """The number of unknowns."""
         return sum(map(math.prod, self.shapes))
-
-    def probes(self, numbers: jax.Array) -> jax.Array:
-        """The columns of the identity."""
-        return unit_columns(self.probe_count, numbers)
 
     def describe(self) -> str:
         """What is eliminated, and how the complement is solved."""
         return f"Schur complement: {self.inner.describe()}; then {self.outer.describe()}"
 
-    def _parted(self, flat: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """A vector of all variables, as one of e and one of r."""
-        parts = list(map(jnp.ravel, split(flat, self.shapes)))
-        left = [part for number, part in enumerate(parts) if number not in self.eliminated]
-        return jnp.concatenate([parts[i] for i in self.eliminated]), jnp.concatenate(left)
-
-    def _joined(self, inner: jax.Array, outer: jax.Array) -> jax.Array:
-        """The inverse of `_parted`."""
-        left = [i for i in range(len(self.shapes)) if i not in self.eliminated]
-        parts = dict(
-            [
-                *zip(
-                    self.eliminated,
-                    split(inner, [self.shapes[i] for i in self.eliminated]),
-                    strict=True,
-                ),
-                *zip(left, split(outer, [self.shapes[i] for i in left]), strict=True),
-            ]
-        )
-        return jnp.concatenate([jnp.ravel(parts[i]) for i in range(len(self.shapes))])
+    @property
+    def _groups(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The variables e, and the variables r."""
+        left = tuple(i for i in range(len(self.shapes)) if i not in self.eliminated)
+        return self.eliminated, left
 
 
 def eliminated_of(rows: Rows) -> tuple[tuple[int, ...], Family] | None:

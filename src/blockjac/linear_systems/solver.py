@@ -37,16 +37,22 @@ class Solver(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def unknowns(self) -> int:
+        """The number n of unknowns."""
+
+    @property
     def probe_count(self) -> int:
         """The number of probes; see `probes`."""
+        return max(self.unknowns, 1)
 
-    @abc.abstractmethod
     def probes(self, numbers: jax.Array) -> jax.Array:
         """The probes with these numbers `(k,)`: vectors of 0 and 1, `(n, k)`, which add up to 1.
 
         Two unknowns of the same probe belong to systems that are solved separately. So the
         diagonal of `B = A^-1 C` is `sum_p p * (B p)` for any `C` that falls into the same systems.
+        In one system each unknown has a probe of its own, a column of the identity.
         """
+        return unit_columns(self.unknowns, numbers)
 
     @abc.abstractmethod
     def describe(self) -> str:

@@ -14,7 +14,7 @@ from blockjac.base.caches import Cache
 from blockjac.devices import rates
 from blockjac.linear_systems import host
 from blockjac.linear_systems.known_pattern import KnownPattern
-from blockjac.linear_systems.solver import CALLBACK_SECONDS, Solver, pytree, unit_columns
+from blockjac.linear_systems.solver import CALLBACK_SECONDS, Solver, pytree
 
 
 @pytree("known")
@@ -56,13 +56,9 @@ class SparseLU(Solver):
         return sign, logarithm
 
     @property
-    def probe_count(self) -> int:
-        """One probe per unknown."""
+    def unknowns(self) -> int:
+        """The number of unknowns."""
         return self.known.size
-
-    def probes(self, numbers: jax.Array) -> jax.Array:
-        """The columns of the identity."""
-        return unit_columns(self.known.size, numbers)
 
     def describe(self) -> str:
         """The numbers of entries and unknowns."""

@@ -7,14 +7,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from blockjac.linear_systems.groups import Family, Rows
 from blockjac.terms.block import Block, rebuilt
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Label
 from blockjac.terms.term import Term
-
-Rows = Sequence[Sequence[Block]]
-Family = dict[int, int]
-"""The axis of each variable that numbers the systems."""
 
 
 class Stripped:

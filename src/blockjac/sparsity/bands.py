@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.algebra.entries import Grid, dtype_of, pieces, places, shape_of, values_of
+from blockjac.algebra.entries import Grid, Piece, dtype_of, pieces, places, shape_of, values_of
 from blockjac.terms.index import Index, Label
 
 
@@ -55,6 +56,32 @@ def on_diagonal(grid: Grid, offset: int) -> Any:
     result = jnp.zeros((length,), dtype_of(grid))
     for piece, diagonal in zip(pieces(grid), offsets(grid) or (), strict=True):
         if diagonal == offset:
-            along = places(piece, jnp, np.dtype(np.int32)).rows - above
-            result = result.at[along].add(values_of(piece.term, result.dtype))
+            entries = values_of(piece.term, result.dtype)
+            run = _run(piece)
+            if run is None:
+                along = places(piece, jnp, np.dtype(np.int32)).rows - above
+                result = result.at[along].add(entries)
+            else:
+                first, step = run[0] - above, run[1]
+                last = first + step * (len(entries) - 1)
+                zero = jnp.zeros((), result.dtype)
+                result += jax.lax.pad(entries, zero, [(first, length - 1 - last, step - 1)])
     return result
+
+
+def _run(piece: Piece) -> tuple[int, int] | None:
+    """The row of the first entry of a term and the step from one entry to the next, if it is one.
+
+    Entries at equal distances are padded, which the compiler fuses with whatever computes them;
+    others have to be scattered.
+    """
+    flat = _flat(piece.term.out, piece.block.out_shape)
+    labels = [label for label in piece.term.labels if label.size != 1]
+    if flat is None or piece.count == 0:
+        return None
+    first, steps = piece.row + flat[0], [flat[1].get(label, 0) for label in labels]
+    sizes = [label.size for label in labels]
+    pairs = zip(steps, steps[1:], sizes[1:], strict=False)
+    if any(step < 1 for step in steps) or any(a != b * size for a, b, size in pairs):
+        return None
+    return first, steps[-1] if steps else 1
