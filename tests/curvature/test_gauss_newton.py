@@ -28,7 +28,7 @@ import blockjac
 from blockjac import GaussNewton, ggn
 from blockjac.algebra.cost import Cost
 from blockjac.blocks import Block, BlockMatrix
-from blockjac.curvature.gauss_newton import _solved_by_outputs
+from blockjac.curvature import by_outputs
 from blockjac.planning.jaxpr_cost import operations
 
 
@@ -254,7 +254,8 @@ def test_solutions_in_single_precision(damping):
     repeated = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * 2, axis=0), single[1:])
     for found in (matrix, ggn(problem.model, problem.loss)(single[0], *repeated)):
         right = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), gradient(problem.params))
-        x = flat(_solved_by_outputs(found, right, damping))
+        solver = by_outputs.factored(found.jacobian, found.inner, damping)
+        x = solver.solve(flat(right))
         condition = np.max(np.abs(G)) / damping
         assert np.linalg.norm(x - wanted) < 1e-6 * condition * np.linalg.norm(wanted)
 

@@ -13,17 +13,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
+from blockjac.algebra.backend import planning
 from blockjac.algebra.dense import dense
 from blockjac.algebra.star import star_along
 from blockjac.base.arrays import Shape
-from blockjac.base.compat import Tracer, is_traced
-from blockjac.blocks import Block, BlockMatrix, add, star, tree_vectors
-from blockjac.blocks.factorization import Assume
+from blockjac.base.compat import is_traced
+from blockjac.blocks import Block, BlockMatrix, add, star
 from blockjac.blocks.grids import Rows, mirrored
+from blockjac.curvature import by_outputs
 from blockjac.errors import BlockShapeError
+from blockjac.linear_systems import choose, direct
+from blockjac.linear_systems.solver import Solver
 from blockjac.transforms.traced_once import Function
 
 Middle = Callable[[Function, Any, Any], BlockMatrix]
@@ -71,7 +72,7 @@ class GaussNewton(BlockMatrix):
         """The blocks, multiplied; kept, but for those that belong to a trace."""
         if self._multiplied is not None:
             return self._multiplied
-        upper = cast("list[list[Block]]", _upper_half(self.jacobian, self.inner))
+        upper = cast("list[list[Block]]", _upper_half_compiled(self.jacobian, self.inner))
         rows = tuple(map(tuple, mirrored(upper)))
         if not is_traced(upper):
             self._multiplied = rows
@@ -98,12 +99,23 @@ class GaussNewton(BlockMatrix):
     def _diagonals(self) -> list[jax.Array]:
         return cast("Any", _diagonals)(self.jacobian, self.inner)
 
-    def _solved(self, right: Any, damping: Any, assume: Assume) -> Any:
-        outputs, parameters = self.jacobian.shape
-        undamped = not isinstance(damping, Tracer) and damping == 0
-        if undamped or outputs >= parameters:
-            return super()._solved(right, damping, assume)
-        return cast("Any", _solved_by_outputs)(self, right, damping)
+    def own_solver(self, damping: Any, assume: Any) -> Solver | None:
+        """A solver by systems of the size of the outputs, if that is predicted to be faster.
+
+        Without damping it would need `J' H J` to be regular, which it is not where there are more
+        parameters than outputs.
+        """
+        if damping is None:
+            return None
+        outputs = by_outputs.seconds(self.jacobian)
+        if direct.seconds(self.jacobian.shape[0]) > direct.seconds(self.jacobian.shape[1]):
+            return None
+        with planning() as cost:
+            rows = mirrored(_upper_half(self.jacobian, self.inner))
+            system = choose.way(choose.damped(rows, damping), assume)
+        if cost.seconds() + system.seconds < outputs:
+            return None
+        return by_outputs.factored(self.jacobian, self.inner, damping)
 
     def __repr__(self) -> str:
         factors = (
@@ -116,7 +128,6 @@ class GaussNewton(BlockMatrix):
 # The products, each one compiled program
 
 
-@jax.jit
 def _upper_half(jacobian: BlockMatrix, inner: BlockMatrix) -> list[list[Block]]:
     """The blocks of `J' H J` on and above the diagonal."""
     left = list(zip(*jacobian.rows, strict=True))
@@ -130,6 +141,9 @@ def _upper_half(jacobian: BlockMatrix, inner: BlockMatrix) -> list[list[Block]]:
         ]
         for index, left_column in enumerate(left)
     ]
+
+
+_upper_half_compiled = jax.jit(_upper_half)
 
 
 @jax.jit
@@ -150,60 +164,6 @@ def _diagonals(jacobian: BlockMatrix, inner: BlockMatrix) -> list[jax.Array]:
         )
         parts.append(dense(functools.reduce(add, products)))
     return parts
-
-
-@jax.jit
-def _solved_by_outputs(matrix: GaussNewton, right: Any, damping: Any) -> Any:
-    """The damped solution by systems of the size of the outputs; see `_by_outputs`.
-
-    Its derivative is that of the equation, not of the way to the solution.
-    """
-    flat = tree_vectors.flat(right).astype(matrix.dtype)
-    damping = jnp.asarray(damping, matrix.dtype)
-    solve = _by_outputs(*jax.lax.stop_gradient((matrix, damping)))
-
-    def damped(vector: jax.Array) -> jax.Array:
-        return matrix.flat_matvec(vector) + damping * vector
-
-    def solve_damped(_: Any, y: jax.Array) -> jax.Array:
-        return solve(y)
-
-    solution = jax.lax.custom_linear_solve(damped, flat, solve_damped, symmetric=True)
-    return tree_vectors.tree(solution, matrix.wrt_shapes, matrix.wrt_tree)
-
-
-def _by_outputs(matrix: GaussNewton, damping: Any) -> Callable[[jax.Array], jax.Array]:
-    """Solves `(J' H J + damping) x = y` with `Q = J' R^-1`, an orthonormal basis of what J' gives.
-
-    With `J J' = R' R` it is `x = Q (R H R' + damping)^-1 Q' y + (y - Q Q' y) / damping`. The more
-    usual `x = (y - J' (damping + H J J')^-1 H J y) / damping` is equal and shorter, but takes the
-    difference of two nearly equal vectors where y is a gradient, and squares the condition number.
-    Where J' is not of full rank, Q is a little short of a basis. So y is projected twice: what the
-    first time has left is then projected again, and the two parts add up to y.
-    """
-    J, H = matrix.jacobian, matrix.inner.dense()
-    gram = (J @ J.T).dense()
-    identity = jnp.eye(len(gram), dtype=gram.dtype)
-    precision = cast("Any", jnp.finfo(gram.dtype))
-    largest = jnp.max(cast("jax.Array", jnp.diagonal(gram)), initial=0)
-    shift = len(gram) * precision.eps * largest + precision.tiny
-    L = cast("jax.Array", jnp.linalg.cholesky(gram + shift * identity))
-    system = L.T @ H @ L + damping * identity
-
-    def coordinates(y: jax.Array) -> jax.Array:
-        return solve_triangular(L, J.flat_matvec(y), lower=True)
-
-    def spanned(c: jax.Array) -> jax.Array:
-        return J.flat_vecmat(solve_triangular(L, c, lower=True, trans=1))
-
-    def solve(y: jax.Array) -> jax.Array:
-        first = coordinates(y)
-        rest = y - spanned(first)
-        second = coordinates(rest)
-        inside = cast("jax.Array", jnp.linalg.solve(system, first + second))
-        return spanned(inside) + (rest - spanned(second)) / damping
-
-    return solve
 
 
 def _flatten(matrix: GaussNewton) -> tuple[tuple[BlockMatrix, BlockMatrix], None]:

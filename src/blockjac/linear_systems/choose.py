@@ -13,12 +13,13 @@ import jax.numpy as jnp
 from blockjac.algebra.dense import check_size, matrix_of
 from blockjac.algebra.entries import is_static, pieces, shape_of
 from blockjac.algebra.sums import compact
-from blockjac.devices import host_limit
+from blockjac.devices import host_limit, in_bytes
+from blockjac.errors import StructureLostError
 from blockjac.linear_systems import banded, components, direct, kronecker, low_rank, schur, sparse
 from blockjac.linear_systems.batched import Batched, Grouped
 from blockjac.linear_systems.groups import Family, Rows, families, groups
 from blockjac.linear_systems.known_pattern import KnownPattern, known_pattern
-from blockjac.linear_systems.solver import Assumption, Solver, wide
+from blockjac.linear_systems.solver import Assumption, Solver, pytree, wide
 from blockjac.linear_systems.stripped import Stripped
 from blockjac.terms.block import Block, rebuilt
 from blockjac.terms.factor import Factor
@@ -38,40 +39,94 @@ class Way:
     Attributes:
         seconds: about how long the factorization takes.
         factor: performs the factorization.
+        is_dense: whether the whole matrix is written out.
     """
 
     seconds: float
     factor: Callable[[], Solver]
+    is_dense: bool = False
 
 
-def factored(rows: Rows, assume: Assumption = "gen") -> Solver:
+@pytree("note")
+@dataclass(frozen=True, eq=False)
+class Factored:
+    """A factored matrix.
+
+    Attributes:
+        solver: its factors.
+        note: what it costs that no structure was of use, in words, if so; else "".
+    """
+
+    solver: Solver
+    note: str = ""
+
+
+def factored(rows: Rows, assume: Assumption = "gen", require_structure: bool = False) -> Factored:
     """Factor the matrix of a square grid, using its structure.
+
+    Args:
+        rows: the blocks by output and input, which have the same shapes.
+        assume: what the caller promises: `"pos"` for a positive definite matrix.
+        require_structure: whether to refuse to write out the whole matrix.
+
+    Raises:
+        DenseTooLargeError: if only a dense factorization is possible, and the matrix is too large.
+        StructureLostError: if only a dense factorization is possible, and that is refused.
+    """
+    chosen = way(rows, assume)
+    note = _note(rows) if chosen.is_dense else ""
+    if note and require_structure:
+        raise StructureLostError(
+            f"a linear system is solved densely: {note}; require_structure=True refuses that. The "
+            f"structure of its blocks is {_structures(rows)}"
+        )
+    return Factored(chosen.factor(), note)
+
+
+def _note(rows: Rows) -> str:
+    """What a dense factorization costs, in words; "" for one unknown."""
+    size, itemsize = shape_of(rows)[0], jnp.result_type(*_dtypes(rows)).itemsize
+    if size < 2:
+        return ""
+    return (
+        f"no structure is of use, so all {size:,} x {size:,} entries are written out, "
+        f"{in_bytes(size**2 * itemsize)}"
+    )
+
+
+def _structures(rows: Rows) -> str:
+    """The structure of each block, row by row."""
+    return "; ".join(", ".join(block.structure for block in row) for row in rows)
+
+
+def _dtypes(rows: Rows) -> list[Any]:
+    """The dtypes of all blocks."""
+    return [block.dtype for row in rows for block in row]
+
+
+def way(rows: Rows, assume: Assumption = "gen") -> Way:
+    """How to factor the matrix of a square grid.
 
     Groups of variables that no block joins are factored separately. An axis along which every
     block has a delta numbers independent systems, which are factored as a batch. Any other grid is
     factored in the way with the lowest estimated time.
 
     Args:
-        rows: the blocks by output and input, which have the same shapes.
+        rows: the blocks by output and input, which have the same shapes; in a plan without values.
         assume: what the caller promises: `"pos"` for a positive definite matrix.
-
-    Raises:
-        DenseTooLargeError: if only a dense factorization is possible, and the matrix is too large.
     """
-    return _factored([[compact(block) for block in row] for row in rows], assume)
+    return _way([[compact(block) for block in row] for row in rows], assume)
 
 
-def _factored(rows: Rows, assume: Assumption) -> Solver:
-    """Factor a grid whose blocks have few terms."""
+def _way(rows: Rows, assume: Assumption) -> Way:
+    """The way to factor a grid whose blocks have few terms."""
     parts = groups(rows)
     if len(parts) > 1:
-        solvers = [_factored(_part(rows, part), assume) for part in parts]
-        shapes = tuple(row[0].out_shape for row in rows)
-        return Grouped(tuple(solvers), shapes, tuple(map(tuple, parts)))
+        return _grouped(rows, parts, assume)
     shared = families(rows, range(len(rows)))
     if shared:
         return _batched(rows, shared[0], assume)
-    return min(_ways(rows, assume), key=lambda way: way.seconds).factor()
+    return min(_ways(rows, assume), key=lambda way: way.seconds)
 
 
 def _part(rows: Rows, chosen: Sequence[int], columns: Sequence[int] | None = None) -> Rows:
@@ -79,32 +134,48 @@ def _part(rows: Rows, chosen: Sequence[int], columns: Sequence[int] | None = Non
     return [[rows[i][j] for j in (columns or chosen)] for i in chosen]
 
 
-def _batched(rows: Rows, family: Family, assume: Assumption) -> Batched:
-    """Factor the systems that an axis numbers, as a batch."""
+def _grouped(rows: Rows, parts: Sequence[Sequence[int]], assume: Assumption) -> Way:
+    """The way to factor groups of variables separately."""
+    ways = [_way(_part(rows, part), assume) for part in parts]
+
+    def factor() -> Solver:
+        solvers = tuple(way.factor() for way in ways)
+        return Grouped(solvers, tuple(row[0].out_shape for row in rows), tuple(map(tuple, parts)))
+
+    return Way(sum(way.seconds for way in ways), factor)
+
+
+def _batched(rows: Rows, family: Family, assume: Assumption) -> Way:
+    """The way to factor the systems that an axis numbers, as a batch."""
     batch = Stripped(rows, family)
+    count = 1 if batch.is_shared else rows[0][0].out_shape[family[0]]
 
-    def factor(*arrays: Any) -> Solver:
-        return _factored(batch.grid(arrays), assume)
+    def factor_one(*arrays: Any) -> Solver:
+        return _way(batch.grid(arrays), assume).factor()
 
-    solver = (
-        factor(*batch.arrays)
-        if batch.is_shared
-        else jax.vmap(factor, in_axes=tuple(batch.axes))(*batch.arrays)
-    )
-    shapes = tuple(row[0].out_shape for row in rows)
-    axes = tuple(family[i] for i in range(len(rows)))
-    return Batched(solver, shapes, axes, batch.is_shared)
+    def factor() -> Solver:
+        arrays = batch.arrays
+        solver = (
+            factor_one(*arrays)
+            if batch.is_shared
+            else jax.vmap(factor_one, in_axes=tuple(batch.axes))(*arrays)
+        )
+        shapes = tuple(row[0].out_shape for row in rows)
+        axes = tuple(family[i] for i in range(len(rows)))
+        return Batched(solver, shapes, axes, batch.is_shared)
+
+    return Way(count * _way(batch.grid(batch.of_one), assume).seconds, factor)
 
 
 def _ways(rows: Rows, assume: Assumption) -> list[Way]:
     """The ways to factor a grid whose blocks share no delta."""
-    dtype = wide(jnp.result_type(*(block.dtype for row in rows for block in row)))
+    dtype = wide(jnp.result_type(*_dtypes(rows)))
     size = sum(math.prod(row[0].out_shape) for row in rows)
     if not size:
         return [Way(0.0, lambda: direct.Empty(jnp.zeros((0,), dtype)))]
-    ways = [Way(direct.seconds(size), lambda: _dense(rows, dtype, assume))]
+    ways = [Way(direct.seconds(size), lambda: _dense(rows, dtype, assume), is_dense=True)]
     if len(rows) == 1:
-        ways += _as_kronecker(rows[0][0], size, assume)
+        ways += _as_kronecker(rows[0][0], size)
     elif assume == "pos":
         ways += _by_elimination(rows, size, dtype)
     split = low_rank.split_of(rows)
@@ -126,7 +197,7 @@ def _by_elimination(rows: Rows, size: int, dtype: Any) -> list[Way]:
 
     def factor() -> Solver:
         """Factor the separate systems, then the complement."""
-        solver = _batched(_part(rows, eliminated), family, "pos")
+        solver = _batched(_part(rows, eliminated), family, "pos").factor()
         across = _written(_part(rows, eliminated, left), dtype)
         shapes = [row[0].out_shape for row in rows]
         return schur.factored(
@@ -136,19 +207,19 @@ def _by_elimination(rows: Rows, size: int, dtype: Any) -> list[Way]:
     return [Way(schur.seconds(inner, size - inner, systems), factor)]
 
 
-def _as_kronecker(block: Any, size: int, assume: Assumption) -> list[Way]:
+def _as_kronecker(block: Any, size: int) -> list[Way]:
     """The way by a Kronecker product, if the block is one: each factor in the fastest way."""
     parts = kronecker.groups_of(block)
     if parts is None:
         return []
+    ways = [_way([[factor_block]], "gen") for _, factor_block in parts]
 
     def factor() -> Solver:
-        solvers = tuple(_factored([[factor_block]], "gen") for _, factor_block in parts)
+        solvers = tuple(way.factor() for way in ways)
         shape = block.out_shape
         return kronecker.Kronecker(solvers, tuple(group for group, _ in parts), shape, shape)
 
-    sizes = [math.prod(factor_block.out_shape) for _, factor_block in parts]
-    return [Way(sum(map(direct.seconds, sizes)) + size * 1e-9, factor)]
+    return [Way(sum(way.seconds for way in ways) + size * 1e-9, factor)]
 
 
 def _by_places(rows: Rows, dtype: Any, assume: Assumption, limit: float) -> list[Way]:

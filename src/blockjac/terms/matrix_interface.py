@@ -32,6 +32,11 @@ class MatrixInterface(abc.ABC):
     def grid(self) -> Any:
         """The blocks as a list of rows: one row per output, one column per input."""
 
+    @property
+    @abc.abstractmethod
+    def batch_shape(self) -> tuple[int, ...]:
+        """Leading axes that an outer `vmap` has put in front of every array; usually ()."""
+
     @abc.abstractmethod
     def flat_matvec(self, vector: Any) -> Any:
         """The product with a flat vector of all inputs."""
@@ -96,9 +101,21 @@ class MatrixInterface(abc.ABC):
             sum(math.prod(block.wrt_shape) for block in rows[0]),
         )
 
-    def solve(self, right: Any, damping: Any = 0.0, *, assume: Any = "gen") -> Any:
+    def own_solver(self, damping: Any, assume: Any) -> Any:
+        """A solver for `self + damping * I`, of a matrix that has one better than its blocks have.
+
+        Args:
+            damping: added to the diagonal; None for nothing.
+            assume: as in `blockjac.factorize`.
+
+        Returns:
+            A solver; None to factor the blocks.
+        """
+        return None
+
+    def solve(self, right: Any, damping: Any = 0.0, **options: Any) -> Any:
         """The solution of `(self + damping * I) x = right`; see `blockjac.solve`."""
-        return operations().solve(self, right, damping, assume=assume)
+        return operations().solve(self, right, damping, **options)
 
     def slogdet(self, damping: Any = 0.0, *, assume: Any = "gen") -> tuple[Any, Any]:
         """The sign of the determinant of `self + damping * I`, and log of its absolute value.

@@ -56,10 +56,10 @@ class Operations(Protocol):
     def as_linear_operator(self, matrix: Any, tags: Any, /) -> Any:
         """A matrix as a linear operator of lineax."""
 
-    def solve(self, matrix: Any, right: Any, damping: Any, /, *, assume: Any) -> Any:
+    def solve(self, matrix: Any, right: Any, damping: Any, /, **options: Any) -> Any:
         """The solution of a linear system."""
 
-    def factorize(self, matrix: Any, damping: Any, /, *, assume: Any) -> Any:
+    def factorize(self, matrix: Any, damping: Any, /, **options: Any) -> Any:
         """The factors of a square matrix."""
 
 
