@@ -176,6 +176,6 @@ def test_large_diagonal_matrices_are_not_written_out():
 
 def test_what_does_not_fit_is_said():
     A, B = normal(450, 450), normal(450, 450)
-    matrix = block_jacobian(lambda v: v + A @ v.T @ B)(normal(450, 450))
+    matrix = blockjac.block_jacobian(lambda v: v + A @ v.T @ B)(normal(450, 450))
     with pytest.raises(blockjac.errors.DenseTooLargeError, match="iterative solver"):
         matrix.solve(normal(450, 450))

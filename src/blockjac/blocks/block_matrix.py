@@ -263,7 +263,11 @@ class BlockMatrix(MatrixInterface):
         self._check_square("solve")
         tree_vectors.check_damping(damping)
         check_assume(assume)
-        options = {"assume": assume, "require_structure": require_structure, "check": check}
+        options: dict[str, Any] = {
+            "assume": assume,
+            "require_structure": require_structure,
+            "check": check,
+        }
         if self.batch_shape:
             of_one = functools.partial(type(self).solve, damping=damping, **options)
             return over_batch(of_one, self, right, self.out_shapes)

@@ -273,21 +273,26 @@ def _variances(
 
 def _checked(matrix: Any, damping: Any, assume: Any, name: str) -> dict[str, Any]:
     """The options of a factorization, once the arguments are found to fit."""
+    is_damped = checked_damping(matrix, damping, name)
+    check_assume(assume)
+    check_square(matrix, name)
+    return {"assume": assume, "is_damped": is_damped}
+
+
+def checked_damping(matrix: Any, damping: Any, name: str) -> bool:
+    """Whether there is any damping, once it and the matrix are found to be what they should be."""
     if not isinstance(matrix, MatrixInterface):
         raise BlockTypeError(
             f"{name} takes a Block or a BlockMatrix, but found {type(matrix).__name__}; for an "
-            "array use jax.numpy.linalg.solve"
+            f"array use jax.numpy.linalg.{'lstsq' if name == 'lstsq' else 'solve'}"
         )
-    check_assume(assume)
     tree_vectors.check_damping(damping)
-    check_square(matrix, name)
     if matrix.batch_shape:
         raise BlockTypeError(
             f"{name} takes one matrix, but this is a batch of them out of jax.vmap: call {name} "
             "inside of it"
         )
-    is_damped = isinstance(damping, Tracer) or float(damping) != 0
-    return {"assume": assume, "is_damped": is_damped}
+    return isinstance(damping, Tracer) or float(damping) != 0
 
 
 def _check_inputs(matrix: MatrixInterface, jacobian: Any) -> None:
@@ -297,11 +302,21 @@ def _check_inputs(matrix: MatrixInterface, jacobian: Any) -> None:
             "predictive_variance takes the Jacobian of the outputs, a Block or a BlockMatrix such "
             f"as blockjac.block_jacobian gives, but found {type(jacobian).__name__}"
         )
+    check_real("predictive_variance", matrix, jacobian)
     own, others = vectors_of(matrix), vectors_of(jacobian)
     if own != others:
         raise BlockShapeError(
             f"predictive_variance needs a Jacobian by the inputs of the factored matrix, {own[0]} "
             f"of shapes {own[1]}, but found one by {others[0]} of shapes {others[1]}"
+        )
+
+
+def check_real(name: str, *matrices: MatrixInterface) -> None:
+    """Raise unless matrices are real."""
+    if any(jnp.issubdtype(matrix.dtype, jnp.complexfloating) for matrix in matrices):
+        raise BlockTypeError(
+            f"{name} takes real matrices, but found complex numbers: take real and imaginary parts "
+            "as two outputs"
         )
 
 
@@ -321,5 +336,5 @@ def check_square(matrix: Any, name: str) -> None:
     if out != wrt:
         raise BlockShapeError(
             f"{name} needs a square matrix, of equal output and input shapes, but found {out} and "
-            f"{wrt}"
+            f"{wrt}; blockjac.lstsq takes the others"
         )

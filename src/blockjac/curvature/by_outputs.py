@@ -107,10 +107,6 @@ class ByOutputs(Solver):
             parts.append(solve_triangular(self.triangle, product.T, lower=True))
         return parts
 
-    def spread(self) -> jax.Array:
-        """`J (J' H J + s)^-1 J'`, `(m, m)`: it is `L (L' H L + s)^-1 L'`, with no difference."""
-        return self.triangle @ self.system.solve_columns(self.triangle.T)
-
     @property
     def unknowns(self) -> int:
         """The number of unknowns."""

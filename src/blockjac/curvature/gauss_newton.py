@@ -9,10 +9,13 @@ damped solutions come from the factors.
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 
 from blockjac.algebra.backend import planning
 from blockjac.algebra.dense import dense
@@ -20,7 +23,10 @@ from blockjac.algebra.star import star_along
 from blockjac.base.arrays import Shape
 from blockjac.base.compat import is_traced
 from blockjac.blocks import Block, BlockMatrix, add, star
+from blockjac.blocks.factorization import checked_damping
 from blockjac.blocks.grids import Rows, mirrored
+from blockjac.blocks.known_places import with_known_places
+from blockjac.blocks.systems import forms, solver_of
 from blockjac.curvature import by_outputs
 from blockjac.errors import BlockShapeError
 from blockjac.linear_systems import choose, direct
@@ -38,9 +44,10 @@ class GaussNewton(BlockMatrix):
     when they are first asked for, one of each pair of mirror images. `matvec`, `diagonal` and
     `solve` with damping need none of them.
 
-    Where there are more parameters than outputs, `solve` with damping works in the space of the
-    outputs, and the matrix of the parameters is never formed; otherwise, and without damping,
-    densely. A damping that is traced (an argument of `jit`) is taken to be positive.
+    With damping, `solve` and `blockjac.factorize` work in the space of the outputs where that is
+    predicted to be faster, and the matrix of the parameters is never formed; otherwise, and without
+    damping, as the structure of the multiplied blocks allows. A damping that is traced (an argument
+    of `jit`) is taken to be positive.
 
     Attributes:
         jacobian: `J`, the model's outputs by the parameters, a `BlockMatrix`.
@@ -98,6 +105,40 @@ class GaussNewton(BlockMatrix):
 
     def _diagonals(self) -> list[jax.Array]:
         return cast("Any", _diagonals)(self.jacobian, self.inner)
+
+    def leverage(self, damping: Any = 0.0) -> Any:
+        """The generalized leverage of each output: the diagonal of `J (J' H J + s)^-1 J' H`.
+
+        It is what the prediction for an output changes by, to first order, when the target of that
+        output alone changes by 1 and the model is fitted anew; for a linear model with squared
+        errors it is exact. Its sum is the effective number of parameters.
+
+        Args:
+            damping: s, not negative; a number or an array of shape ().
+
+        Returns:
+            A tree like the model's outputs.
+
+        Raises:
+            InvalidOptionError: for a damping that is not a number, or below 0.
+
+        Source:
+            Wei, Hu and Fung, "Generalized leverage and its applications", Scandinavian Journal of
+            Statistics 25, 1998.
+
+        Examples:
+            >>> import jax.numpy as jnp
+            >>> import blockjac
+            >>> model = lambda w, X: X @ w
+            >>> loss = lambda Y, Q: 0.5 * jnp.sum((Q - Y) ** 2)
+            >>> X = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+            >>> blockjac.ggn(model, loss)(jnp.zeros(2), X, jnp.zeros(3)).leverage().round(3)
+            Array([0.5, 0.5, 1. ], dtype=float32)
+        """
+        is_damped = checked_damping(self, damping, "leverage")
+        shift = jnp.asarray(damping, self.dtype)
+        parts = with_known_places(_leverages, self, shift, is_damped=is_damped)
+        return jax.tree.unflatten(self.jacobian.out_tree, parts)
 
     def own_solver(self, damping: Any, assume: Any) -> Solver | None:
         """A solver by systems of the size of the outputs, if that is predicted to be faster.
@@ -164,6 +205,21 @@ def _diagonals(jacobian: BlockMatrix, inner: BlockMatrix) -> list[jax.Array]:
         )
         parts.append(dense(functools.reduce(add, products)))
     return parts
+
+
+def _leverages(matrix: GaussNewton, shift: Any, *, is_damped: bool) -> list[jax.Array]:
+    """The diagonal of `J (J' H J + s)^-1 J' H`, by outputs or parameters as the solver is."""
+    solver = solver_of(matrix, shift, is_damped=is_damped).solver
+    J, H = matrix.jacobian, matrix.inner
+    if not isinstance(solver, by_outputs.ByOutputs):
+        return forms((matrix, shift, solver), J, H @ J)
+    gram, inner = (J @ J.T).dense(), H.dense()
+    identity = jnp.eye(len(gram), dtype=gram.dtype)
+    solved = cast("jax.Array", jnp.linalg.solve(shift * identity + inner @ gram, inner))
+    leverages = jnp.sum(gram * solved.T, axis=1)
+    ends = list(itertools.accumulate(map(math.prod, J.out_shapes)))
+    parts = jnp.split(leverages, ends[:-1])
+    return [jnp.reshape(part, shape) for part, shape in zip(parts, J.out_shapes, strict=True)]
 
 
 def _flatten(matrix: GaussNewton) -> tuple[tuple[BlockMatrix, BlockMatrix], None]:

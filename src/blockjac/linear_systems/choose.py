@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -47,6 +47,19 @@ class Way:
     is_dense: bool = False
 
 
+@dataclass(frozen=True)
+class Options:
+    """What is promised of a matrix, and asked of its factorization.
+
+    Attributes:
+        assume: `"pos"` for a positive definite matrix.
+        is_patient: whether entries are located however long it takes.
+    """
+
+    assume: Assumption = "gen"
+    is_patient: bool = False
+
+
 @pytree("note")
 @dataclass(frozen=True, eq=False)
 class Factored:
@@ -73,7 +86,7 @@ def factored(rows: Rows, assume: Assumption = "gen", require_structure: bool = F
         DenseTooLargeError: if only a dense factorization is possible, and the matrix is too large.
         StructureLostError: if only a dense factorization is possible, and that is refused.
     """
-    chosen = way(rows, assume)
+    chosen = way(rows, assume, is_patient=require_structure)
     note = _note(rows) if chosen.is_dense else ""
     if note and require_structure:
         raise StructureLostError(
@@ -104,7 +117,7 @@ def _dtypes(rows: Rows) -> list[Any]:
     return [block.dtype for row in rows for block in row]
 
 
-def way(rows: Rows, assume: Assumption = "gen") -> Way:
+def way(rows: Rows, assume: Assumption = "gen", is_patient: bool = False) -> Way:
     """How to factor the matrix of a square grid.
 
     Groups of variables that no block joins are factored separately. An axis along which every
@@ -114,19 +127,21 @@ def way(rows: Rows, assume: Assumption = "gen") -> Way:
     Args:
         rows: the blocks by output and input, which have the same shapes; in a plan without values.
         assume: what the caller promises: `"pos"` for a positive definite matrix.
+        is_patient: whether to locate entries however long it takes, once for each pattern.
     """
-    return _way([[compact(block) for block in row] for row in rows], assume)
+    options = Options(assume, is_patient)
+    return _way([[compact(block) for block in row] for row in rows], options)
 
 
-def _way(rows: Rows, assume: Assumption) -> Way:
+def _way(rows: Rows, options: Options) -> Way:
     """The way to factor a grid whose blocks have few terms."""
     parts = groups(rows)
     if len(parts) > 1:
-        return _grouped(rows, parts, assume)
+        return _grouped(rows, parts, options)
     shared = families(rows, range(len(rows)))
     if shared:
-        return _batched(rows, shared[0], assume)
-    return min(_ways(rows, assume), key=lambda way: way.seconds)
+        return _batched(rows, shared[0], options)
+    return min(_ways(rows, options), key=lambda way: way.seconds)
 
 
 def _part(rows: Rows, chosen: Sequence[int], columns: Sequence[int] | None = None) -> Rows:
@@ -134,9 +149,9 @@ def _part(rows: Rows, chosen: Sequence[int], columns: Sequence[int] | None = Non
     return [[rows[i][j] for j in (columns or chosen)] for i in chosen]
 
 
-def _grouped(rows: Rows, parts: Sequence[Sequence[int]], assume: Assumption) -> Way:
+def _grouped(rows: Rows, parts: Sequence[Sequence[int]], options: Options) -> Way:
     """The way to factor groups of variables separately."""
-    ways = [_way(_part(rows, part), assume) for part in parts]
+    ways = [_way(_part(rows, part), options) for part in parts]
 
     def factor() -> Solver:
         solvers = tuple(way.factor() for way in ways)
@@ -145,13 +160,13 @@ def _grouped(rows: Rows, parts: Sequence[Sequence[int]], assume: Assumption) -> 
     return Way(sum(way.seconds for way in ways), factor)
 
 
-def _batched(rows: Rows, family: Family, assume: Assumption) -> Way:
+def _batched(rows: Rows, family: Family, options: Options) -> Way:
     """The way to factor the systems that an axis numbers, as a batch."""
     batch = Stripped(rows, family)
     count = 1 if batch.is_shared else rows[0][0].out_shape[family[0]]
 
     def factor_one(*arrays: Any) -> Solver:
-        return _way(batch.grid(arrays), assume).factor()
+        return _way(batch.grid(arrays), options).factor()
 
     def factor() -> Solver:
         arrays = batch.arrays
@@ -164,28 +179,28 @@ def _batched(rows: Rows, family: Family, assume: Assumption) -> Way:
         axes = tuple(family[i] for i in range(len(rows)))
         return Batched(solver, shapes, axes, batch.is_shared)
 
-    return Way(count * _way(batch.grid(batch.of_one), assume).seconds, factor)
+    return Way(count * _way(batch.grid(batch.of_one), options).seconds, factor)
 
 
-def _ways(rows: Rows, assume: Assumption) -> list[Way]:
+def _ways(rows: Rows, options: Options) -> list[Way]:
     """The ways to factor a grid whose blocks share no delta."""
     dtype = wide(jnp.result_type(*_dtypes(rows)))
     size = sum(math.prod(row[0].out_shape) for row in rows)
     if not size:
         return [Way(0.0, lambda: direct.Empty(jnp.zeros((0,), dtype)))]
-    ways = [Way(direct.seconds(size), lambda: _dense(rows, dtype, assume), is_dense=True)]
+    ways = [Way(direct.seconds(size), lambda: _dense(rows, dtype, options), is_dense=True)]
     if len(rows) == 1:
-        ways += _as_kronecker(rows[0][0], size)
-    elif assume == "pos":
-        ways += _by_elimination(rows, size, dtype)
+        ways += _as_kronecker(rows[0][0], size, options)
+    elif options.assume == "pos":
+        ways += _by_elimination(rows, size, dtype, options)
     split = low_rank.split_of(rows)
     if split is not None:
         time = low_rank.seconds(size, split.rank)
         ways.append(Way(time, lambda: low_rank.of_split(rows, split, dtype)))
-    return ways + _by_places(rows, dtype, assume, min(way.seconds for way in ways))
+    return ways + _by_places(rows, dtype, options, min(way.seconds for way in ways))
 
 
-def _by_elimination(rows: Rows, size: int, dtype: Any) -> list[Way]:
+def _by_elimination(rows: Rows, size: int, dtype: Any, options: Options) -> list[Way]:
     """The way by Schur's complement, if variables separate once others are known."""
     chosen = schur.eliminated_of(rows)
     if chosen is None:
@@ -197,7 +212,7 @@ def _by_elimination(rows: Rows, size: int, dtype: Any) -> list[Way]:
 
     def factor() -> Solver:
         """Factor the separate systems, then the complement."""
-        solver = _batched(_part(rows, eliminated), family, "pos").factor()
+        solver = _batched(_part(rows, eliminated), family, options).factor()
         across = _written(_part(rows, eliminated, left), dtype)
         shapes = [row[0].out_shape for row in rows]
         return schur.factored(
@@ -207,12 +222,12 @@ def _by_elimination(rows: Rows, size: int, dtype: Any) -> list[Way]:
     return [Way(schur.seconds(inner, size - inner, systems), factor)]
 
 
-def _as_kronecker(block: Any, size: int) -> list[Way]:
+def _as_kronecker(block: Any, size: int, options: Options) -> list[Way]:
     """The way by a Kronecker product, if the block is one: each factor in the fastest way."""
     parts = kronecker.groups_of(block)
     if parts is None:
         return []
-    ways = [_way([[factor_block]], "gen") for _, factor_block in parts]
+    ways = [_way([[factor_block]], replace(options, assume="gen")) for _, factor_block in parts]
 
     def factor() -> Solver:
         solvers = tuple(way.factor() for way in ways)
@@ -222,11 +237,11 @@ def _as_kronecker(block: Any, size: int) -> list[Way]:
     return [Way(sum(way.seconds for way in ways) + size * 1e-9, factor)]
 
 
-def _by_places(rows: Rows, dtype: Any, assume: Assumption, limit: float) -> list[Way]:
+def _by_places(rows: Rows, dtype: Any, options: Options, limit: float) -> list[Way]:
     """The ways that need the places of the entries, if these are known and quickly found."""
     count = sum(piece.count for piece in pieces(rows))
-    is_short = SECONDS_A_PLACE * count < limit and BYTES_A_PLACE * count < host_limit()
-    if not is_short or not is_static(rows):
+    is_short = options.is_patient or SECONDS_A_PLACE * count < limit
+    if not is_short or BYTES_A_PLACE * count > host_limit() or not is_static(rows):
         return []
     known = known_pattern(rows)
 
@@ -234,9 +249,13 @@ def _by_places(rows: Rows, dtype: Any, assume: Assumption, limit: float) -> list
         return sparse.SparseLU(known.numbers(rows, dtype), known)
 
     def as_components() -> Solver:
-        return components.factored(known, rows, dtype, assume)
+        return components.factored(known, rows, dtype, options.assume)
 
     ways = [Way(sparse.seconds(known), as_sparse)]
+    below, above = known.pattern.bandwidth
+    if not below or not above:
+        time = direct.triangular_seconds(known.size)
+        ways.append(Way(time, lambda: _triangle(rows, dtype, is_lower=not above)))
     if sum(len(part.unknowns) for part in known.components) > 1:
         ways.append(Way(components.seconds(known), as_components))
     widths = known.band[0]
@@ -255,9 +274,15 @@ def _as_band(rows: Rows, known: KnownPattern, dtype: Any) -> Solver:
     return banded.tridiagonal(padded, order)
 
 
-def _dense(rows: Rows, dtype: Any, assume: Assumption) -> Solver:
+def _dense(rows: Rows, dtype: Any, options: Options) -> Solver:
     """Factor a grid as one dense matrix."""
-    return direct.factored(_written(rows, dtype), assume)
+    return direct.factored(_written(rows, dtype), options.assume)
+
+
+def _triangle(rows: Rows, dtype: Any, is_lower: bool) -> Solver:
+    """A grid as one dense triangular matrix, which needs no factorization."""
+    matrix = _written(rows, dtype)
+    return direct.Triangular(matrix, is_lower, len(matrix))
 
 
 def _written(rows: Rows, dtype: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Small and dense systems: division, LU and Cholesky."""
+"""Small and dense systems: division, triangles, LU and Cholesky."""
 
 from __future__ import annotations
 
@@ -178,6 +178,49 @@ class Cholesky(Solver):
         return f"dense Cholesky of {self.size}"
 
 
+@pytree("is_lower", "size")
+@dataclass(frozen=True, eq=False)
+class Triangular(Solver):
+    """A dense triangular matrix.
+
+    Attributes:
+        matrix: `(n, n)`.
+        is_lower: whether the entries are on and below the diagonal.
+        size: n.
+    """
+
+    matrix: jax.Array
+    is_lower: bool
+    size: int
+
+    def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Substitute."""
+        return linalg.solve_triangular(
+            self.matrix, right, trans=int(transposed), lower=self.is_lower
+        )
+
+    def solve_columns(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Substitute in several right-hand sides."""
+        return self.solve(right, transposed)
+
+    def slogdet(self) -> tuple[jax.Array, jax.Array]:
+        """The sign and log-determinant from the diagonal."""
+        return sign_and_log(cast("jax.Array", jnp.diagonal(self.matrix)))
+
+    def inverse_diagonal(self) -> jax.Array:
+        """The reciprocals of the diagonal."""
+        return 1 / cast("jax.Array", jnp.diagonal(self.matrix))
+
+    @property
+    def unknowns(self) -> int:
+        """The number of unknowns."""
+        return self.size
+
+    def describe(self) -> str:
+        """The number of unknowns."""
+        return f"triangular of {self.size}"
+
+
 def grid_of(matrix: jax.Array, shapes: Sequence[Shape]) -> Rows:
     """A dense matrix as blocks of variables of these shapes."""
     ends = list(itertools.accumulate(map(math.prod, shapes)))
@@ -200,6 +243,12 @@ def factored(matrix: Any, assume: Assumption) -> Solver:
         return Cholesky(factor, size)
     factors, pivots = cast("tuple[jax.Array, jax.Array]", linalg.lu_factor(matrix))
     return LU(factors, pivots, size)
+
+
+def triangular_seconds(size: int) -> float:
+    """About how long it takes to write out and solve a triangular matrix of this size."""
+    device = rates()
+    return size**2 / device.operations_per_second + 16 * size**2 / device.bytes_per_second
 
 
 def seconds(size: int) -> float:

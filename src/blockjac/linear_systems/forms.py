@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ def columns_of(rows: Rows, matrix: jax.Array) -> list[jax.Array]:
     parts = jnp.split(matrix, list(itertools.accumulate(sizes))[:-1], axis=0)
     columns = matrix.shape[1]
 
-    def product(row: list[Block]) -> jax.Array:
+    def product(row: Sequence[Block]) -> jax.Array:
         products = (
             star(block, _tall(part, block.wrt_shape))
             for block, part in zip(row, parts, strict=True)
@@ -92,7 +92,7 @@ def _tall(part: jax.Array, shape: Shape) -> Block:
     return Block.from_dense(jnp.reshape(part, (*shape, part.shape[1])), len(shape))
 
 
-def _form(inverse: Rows, left: list[Block], right: list[Block]) -> jax.Array:
+def _form(inverse: Rows, left: Sequence[Block], right: Sequence[Block]) -> jax.Array:
     """The form of one output."""
     pairs = [(axis, axis) for axis in range(len(left[0].out_shape))]
     products = [
@@ -124,7 +124,7 @@ def by_columns(solve: Callable[[jax.Array], jax.Array], left: Rows, right: Rows)
         right: as for `Solver.forms`.
     """
 
-    def form(left_row: list[Block], right_row: list[Block]) -> jax.Array:
+    def form(left_row: Sequence[Block], right_row: Sequence[Block]) -> jax.Array:
         shape = left_row[0].out_shape
         size = math.prod(shape)
         width = max(1, min(size, OUTPUTS_AT_ONCE))
@@ -137,12 +137,13 @@ def by_columns(solve: Callable[[jax.Array], jax.Array], left: Rows, right: Rows)
             return jnp.sum(weights * solve(columns), axis=0)
 
         starts = jnp.arange(0, size, width)
-        return jnp.reshape(jnp.reshape(jax.lax.map(chunk, starts), (-1,))[:size], shape)
+        results = cast("jax.Array", jax.lax.map(chunk, starts))
+        return jnp.reshape(jnp.ravel(results)[:size], shape)
 
     return [form(a, b) for a, b in zip(left, right, strict=True)]
 
 
-def _rows_of(blocks: list[Block], numbers: jax.Array) -> jax.Array:
+def _rows_of(blocks: Sequence[Block], numbers: jax.Array) -> jax.Array:
     """Rows of one output's matrix by their numbers, as the columns of a matrix `(n, k)`."""
     shape, dtype = blocks[0].out_shape, jnp.result_type(*(block.dtype for block in blocks))
 

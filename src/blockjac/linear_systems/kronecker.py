@@ -106,8 +106,8 @@ class Kronecker(Solver):
             wrt = [index for term in chosen for index in term.wrt]
             factors = tuple(factor for term in chosen for factor in term.factors)
             coefficient = math.prod(term.coefficient for term in chosen)
-            sides = (tuple(side[position] for position in order) for side in (out, wrt))
-            terms.append(Term(factors, *sides, coefficient))
+            left, right = (tuple(side[position] for position in order) for side in (out, wrt))
+            terms.append(Term(factors, left, right, coefficient))
         return [[rebuilt(shape, shape, inverses[0].dtype, terms)]]
 
     @property
