@@ -172,10 +172,3 @@ def test_large_diagonal_matrices_are_not_written_out():
     found = matrix.solve((jnp.ones(300_000), jnp.ones(5)), 1.0)
     np.testing.assert_allclose(found[0][::1000], 0.2)
     np.testing.assert_allclose(found[1], 0.5)
-
-
-def test_what_does_not_fit_is_said():
-    A, B = normal(450, 450), normal(450, 450)
-    matrix = blockjac.block_jacobian(lambda v: v + A @ v.T @ B)(normal(450, 450))
-    with pytest.raises(blockjac.errors.DenseTooLargeError, match="iterative solver"):
-        matrix.solve(normal(450, 450))

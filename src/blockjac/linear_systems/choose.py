@@ -13,9 +13,18 @@ import jax.numpy as jnp
 from blockjac.algebra.dense import check_size, matrix_of
 from blockjac.algebra.entries import is_static, pieces, shape_of
 from blockjac.algebra.sums import compact
-from blockjac.devices import host_limit, in_bytes
+from blockjac.devices import host_limit, in_bytes, memory_limit
 from blockjac.errors import StructureLostError
-from blockjac.linear_systems import banded, components, direct, kronecker, low_rank, schur, sparse
+from blockjac.linear_systems import (
+    banded,
+    components,
+    direct,
+    iterative,
+    kronecker,
+    low_rank,
+    schur,
+    sparse,
+)
 from blockjac.linear_systems.batched import Batched, Grouped
 from blockjac.linear_systems.groups import Family, Rows, families, groups
 from blockjac.linear_systems.known_pattern import KnownPattern, known_pattern
@@ -188,7 +197,7 @@ def _ways(rows: Rows, options: Options) -> list[Way]:
     size = sum(math.prod(row[0].out_shape) for row in rows)
     if not size:
         return [Way(0.0, lambda: direct.Empty(jnp.zeros((0,), dtype)))]
-    ways = [Way(direct.seconds(size), lambda: _dense(rows, dtype, options), is_dense=True)]
+    ways = [_without_structure(rows, size, dtype, options)]
     if len(rows) == 1:
         ways += _as_kronecker(rows[0][0], size, options)
     elif options.assume == "pos":
@@ -198,6 +207,15 @@ def _ways(rows: Rows, options: Options) -> list[Way]:
         time = low_rank.seconds(size, split.rank)
         ways.append(Way(time, lambda: low_rank.of_split(rows, split, dtype)))
     return ways + _by_places(rows, dtype, options, min(way.seconds for way in ways))
+
+
+def _without_structure(rows: Rows, size: int, dtype: Any, options: Options) -> Way:
+    """The way that takes every matrix: dense if it fits, else without a matrix."""
+    seconds = direct.seconds(size)
+    fits = size**2 * jnp.dtype(dtype).itemsize <= memory_limit()
+    if fits or options.is_patient or not iterative.is_there():
+        return Way(seconds, lambda: _dense(rows, dtype, options), is_dense=True)
+    return Way(seconds, lambda: iterative.factored(rows, dtype, options.assume))
 
 
 def _by_elimination(rows: Rows, size: int, dtype: Any, options: Options) -> list[Way]:
@@ -291,7 +309,7 @@ def _written(rows: Rows, dtype: Any) -> jax.Array:
     Raises:
         DenseTooLargeError: if it is too large.
     """
-    instead = "use .matvec in an iterative solver, such as jax.scipy.sparse.linalg.cg"
+    instead = "with lineax (pip install 'blockjac[interop]') it is solved without the matrix"
     check_size(shape_of(rows), dtype, None, "the matrix of a linear system", instead)
     return jnp.asarray(matrix_of(rows), dtype)
 
