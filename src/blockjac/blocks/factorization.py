@@ -198,6 +198,7 @@ def factorize(
         Factorization(4 systems: division)
     """
     options = _checked(matrix, damping, assume, "factorize")
+    matrix = matrix.in_blocks()
     shift = jnp.asarray(damping, matrix.dtype)
     factors = with_known_places(
         solver_of, matrix, shift, require_structure=require_structure, **options
@@ -246,6 +247,7 @@ def solve(
     options = _checked(matrix, damping, assume, "solve")
     tree, shapes = vectors_of(matrix)
     tree_vectors.check(right, tree, shapes, "solve")
+    matrix = matrix.in_blocks()
     shift = jnp.asarray(damping, matrix.dtype)
     answer = with_known_places(
         _solution_at_once, matrix, shift, right, require_structure=require_structure, **options

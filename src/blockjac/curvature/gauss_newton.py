@@ -16,12 +16,15 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from blockjac.algebra.backend import planning
 from blockjac.algebra.dense import dense
 from blockjac.algebra.star import star_along
 from blockjac.base.arrays import Shape
+from blockjac.base.caches import Cache
 from blockjac.base.compat import is_traced
+from blockjac.base.trees import flattened
 from blockjac.blocks import Block, BlockMatrix, add, star
 from blockjac.blocks.factorization import checked_damping
 from blockjac.blocks.grids import Rows, mirrored
@@ -31,10 +34,16 @@ from blockjac.curvature import by_outputs
 from blockjac.errors import BlockShapeError
 from blockjac.linear_systems import choose, direct
 from blockjac.linear_systems.solver import Solver
+from blockjac.planning.jaxpr_cost import operations
+from blockjac.transforms.linearization import Linearization
 from blockjac.transforms.traced_once import Function
 
 Middle = Callable[[Function, Any, Any], BlockMatrix]
 """From the loss, the targets and the outputs to the matrix between `J'` and `J`."""
+
+
+Parts = tuple[BlockMatrix | None, Linearization | None, BlockMatrix]
+"""`J` in blocks, `J` as a linear map, and `H`."""
 
 
 class GaussNewton(BlockMatrix):
@@ -42,7 +51,9 @@ class GaussNewton(BlockMatrix):
 
     It is a `BlockMatrix` whose blocks (`rows`, indexing, `dense()`, `to_scipy()`) are multiplied
     when they are first asked for, one of each pair of mirror images. `matvec`, `diagonal` and
-    `solve` with damping need none of them.
+    `solve` with damping need none of them. `matvec` of a matrix from `blockjac.ggn` needs not even
+    J: it is a sweep through the model forwards, and one backwards. J in blocks is computed when it
+    is first asked for, and products then go by it where that takes fewer operations.
 
     With damping, `solve` and `blockjac.factorize` work in the space of the outputs where that is
     predicted to be faster, and the matrix of the parameters is never formed; otherwise, and without
@@ -50,7 +61,6 @@ class GaussNewton(BlockMatrix):
     of `jit`) is taken to be positive.
 
     Attributes:
-        jacobian: `J`, the model's outputs by the parameters, a `BlockMatrix`.
         inner: `H`, of the outputs by the outputs, a symmetric `BlockMatrix`.
 
     Raises:
@@ -63,16 +73,68 @@ class GaussNewton(BlockMatrix):
                 f"J' H J needs H of the outputs {jacobian.out_shapes} twice, but found one of "
                 f"{inner.out_shapes} by {inner.wrt_shapes}"
             )
-        self._hold(jacobian, inner)
+        self._hold(jacobian, None, inner)
 
-    def _hold(self, jacobian: BlockMatrix, inner: BlockMatrix) -> None:
+    @staticmethod
+    def of(jacobian: BlockMatrix | Linearization, inner: BlockMatrix) -> GaussNewton:
+        """The matrix of a Jacobian in blocks, or of one that is a linear map until it is asked.
+
+        Args:
+            jacobian: `J`.
+            inner: `H`, of the outputs by the outputs, a symmetric `BlockMatrix`.
+        """
+        if isinstance(jacobian, BlockMatrix):
+            return GaussNewton(jacobian, inner)
+        matrix = object.__new__(GaussNewton)
+        matrix._hold(None, jacobian, inner)
+        return matrix
+
+    def _hold(
+        self,
+        jacobian: BlockMatrix | None,
+        linearization: Linearization | None,
+        inner: BlockMatrix,
+    ) -> None:
         """Take the factors as they are, with the shapes and the tree that follow from them."""
-        self.jacobian, self.inner = jacobian, inner
-        self.out_shapes = self.wrt_shapes = jacobian.wrt_shapes
-        self.out_tree = self.wrt_tree = jacobian.wrt_tree
-        self.dtype = jacobian.dtype
+        self._jacobian, self._linearization, self.inner = jacobian, linearization, inner
+        source = cast("Linearization", linearization) if jacobian is None else jacobian
+        self.out_shapes = self.wrt_shapes = source.wrt_shapes
+        self.out_tree = self.wrt_tree = source.wrt_tree
+        self.dtype = np.dtype(source.dtype)
         self.is_mirrored = True
         self._multiplied: Rows | None = None
+
+    def parts(self) -> tuple[Parts, None]:
+        """What JAX takes the matrix to be made of: its leaves are arrays."""
+        return (self._jacobian, self._linearization, self.inner), None
+
+    @staticmethod
+    def of_parts(_: None, parts: Sequence[Any]) -> GaussNewton:
+        """The matrix from its parts, without the checks of the constructor."""
+        matrix = object.__new__(GaussNewton)
+        jacobian, linearization, inner = parts
+        if isinstance(jacobian, BlockMatrix) or isinstance(linearization, Linearization):
+            matrix._hold(jacobian, linearization, inner)
+        else:  # JAX also rebuilds trees of placeholders
+            matrix._jacobian, matrix._linearization = jacobian, linearization
+            matrix.inner = inner
+        return matrix
+
+    @property
+    def jacobian(self) -> BlockMatrix:
+        """`J` in blocks; computed when it is first asked for, and kept unless JAX traces."""
+        if self._jacobian is not None:
+            return self._jacobian
+        jacobian = cast("Linearization", self._linearization).blocks()
+        if not is_traced(jacobian):
+            self._jacobian = jacobian
+        return jacobian
+
+    def in_blocks(self) -> GaussNewton:
+        """The matrix with its Jacobian in blocks alone."""
+        if self._linearization is None:
+            return self
+        return GaussNewton(self.jacobian, self.inner)
 
     @property
     def rows(self) -> Rows:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -98,10 +160,17 @@ class GaussNewton(BlockMatrix):
     @property
     def batch_shape(self) -> Shape:
         """Leading axes that an outer `vmap` has put in front of every leaf; usually ()."""
-        return max(self.jacobian.batch_shape, self.inner.batch_shape, key=len)
+        source = self._linearization if self._jacobian is None else self._jacobian
+        return max(cast("Any", source).batch_shape, self.inner.batch_shape, key=len)
 
     def _applied(self, tangent: Any) -> Any:
-        return cast("Any", _product)(self.jacobian, self.inner, tangent)
+        """By sweeps through the model, or by the blocks of J if these are there and cheaper."""
+        swept, linearization = cast("Any", _swept), self._linearization
+        if linearization is None:
+            return cast("Any", _product)(self._jacobian, self.inner, tangent)
+        if self._jacobian is None or not _is_cheaper(self._jacobian, linearization):
+            return swept(linearization, self.inner, tangent)
+        return cast("Any", _product)(self._jacobian, self.inner, tangent)
 
     def _diagonals(self) -> list[jax.Array]:
         return cast("Any", _diagonals)(self.jacobian, self.inner)
@@ -137,7 +206,7 @@ class GaussNewton(BlockMatrix):
         """
         is_damped = checked_damping(self, damping, "leverage")
         shift = jnp.asarray(damping, self.dtype)
-        parts = with_known_places(_leverages, self, shift, is_damped=is_damped)
+        parts = with_known_places(_leverages, self.in_blocks(), shift, is_damped=is_damped)
         return jax.tree.unflatten(self.jacobian.out_tree, parts)
 
     def own_solver(self, damping: Any, assume: Any) -> Solver | None:
@@ -193,6 +262,49 @@ def _product(jacobian: BlockMatrix, inner: BlockMatrix, tangent: Any) -> Any:
 
 
 @jax.jit
+def _swept(linearization: Linearization, inner: BlockMatrix, tangent: Any) -> Any:
+    """`J' H J v` by a sweep forwards and one backwards."""
+    pushed = linearization.pushed(jax.tree.leaves(tangent))
+    product = inner.matvec(jax.tree.unflatten(inner.wrt_tree, pushed))
+    pulled = linearization.pulled(jax.tree.leaves(product))
+    return jax.tree.unflatten(linearization.wrt_tree, pulled)
+
+
+def _is_cheaper(jacobian: BlockMatrix, linearization: Linearization) -> bool:
+    """Whether a product with the blocks takes fewer operations than the two sweeps."""
+    structs = jax.tree.map(_struct, (jacobian, linearization))
+    leaves, tree = flattened(structs)
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+
+    def compared() -> bool:
+        """Trace both, and count."""
+        inputs = [jax.ShapeDtypeStruct(s, jacobian.dtype) for s in linearization.wrt_shapes]
+        outputs = [jax.ShapeDtypeStruct(s, jacobian.dtype) for s in jacobian.out_shapes]
+
+        def by_blocks(blocks: BlockMatrix, x: list[Any], y: list[Any]) -> Any:
+            tangent = jax.tree.unflatten(blocks.wrt_tree, x)
+            cotangent = jax.tree.unflatten(blocks.out_tree, y)
+            return blocks.matvec(tangent), blocks.T.matvec(cotangent)
+
+        def by_sweeps(linear: Linearization, x: list[Any], y: list[Any]) -> Any:
+            return linear.pushed(x), linear.pulled(y)
+
+        blocks = operations(jax.make_jaxpr(by_blocks)(structs[0], inputs, outputs))
+        sweeps = operations(jax.make_jaxpr(by_sweeps)(structs[1], inputs, outputs))
+        return blocks.seconds() < sweeps.seconds()
+
+    return _comparisons.made((tree, shapes), compared)
+
+
+_comparisons: Cache[bool] = Cache("products compared", 64)
+
+
+def _struct(array: Any) -> Any:
+    """The shape and dtype of an array."""
+    return jax.ShapeDtypeStruct(jnp.shape(array), jnp.result_type(array))
+
+
+@jax.jit
 def _diagonals(jacobian: BlockMatrix, inner: BlockMatrix) -> list[jax.Array]:
     """The diagonals of the blocks on the diagonal, of which no other entry is computed."""
     left = zip(*jacobian.rows, strict=True)
@@ -222,19 +334,4 @@ def _leverages(matrix: GaussNewton, shift: Any, *, is_damped: bool) -> list[jax.
     return [jnp.reshape(part, shape) for part, shape in zip(parts, J.out_shapes, strict=True)]
 
 
-def _flatten(matrix: GaussNewton) -> tuple[tuple[BlockMatrix, BlockMatrix], None]:
-    return (matrix.jacobian, matrix.inner), None
-
-
-def _unflatten(_: None, parts: Sequence[Any]) -> GaussNewton:
-    """The matrix from its factors, without the checks of the constructor."""
-    matrix = object.__new__(GaussNewton)
-    jacobian, inner = parts
-    if isinstance(jacobian, BlockMatrix):
-        matrix._hold(jacobian, inner)  # pyright: ignore[reportPrivateUsage]
-    else:  # JAX also rebuilds trees of placeholders
-        matrix.jacobian, matrix.inner = jacobian, inner
-    return matrix
-
-
-jax.tree_util.register_pytree_node(GaussNewton, _flatten, _unflatten)
+jax.tree_util.register_pytree_node(GaussNewton, GaussNewton.parts, GaussNewton.of_parts)

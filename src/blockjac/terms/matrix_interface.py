@@ -101,6 +101,10 @@ class MatrixInterface(abc.ABC):
             sum(math.prod(block.wrt_shape) for block in rows[0]),
         )
 
+    def in_blocks(self) -> Any:
+        """The matrix with all its blocks computed, of one that computes them when asked."""
+        return self
+
     def own_solver(self, damping: Any, assume: Any) -> Any:
         """A solver for `self + damping * I`, of a matrix that has one better than its blocks have.
 
