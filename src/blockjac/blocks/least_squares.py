@@ -53,9 +53,9 @@ def lstsq(matrix: MatrixInterface, right: Any, damping: Any = 0.0) -> Any:
         >>> import jax.numpy as jnp
         >>> import blockjac
         >>> x = jnp.arange(4.0)
-        >>> line = blockjac.block_jacobian(lambda p: p["a"] + p["b"] * x)({"a": 0.0, "b": 0.0})
-        >>> blockjac.lstsq(line, jnp.array([1.0, 3.0, 5.0, 7.0]))
-        {'a': Array(1., dtype=float32), 'b': Array(2., dtype=float32)}
+        >>> line = blockjac.block_jacobian(lambda p: p[0] + p[1] * x)(jnp.zeros(2))
+        >>> blockjac.lstsq(line, jnp.array([1.0, 3.0, 5.0, 7.0])).round(3)
+        Array([1., 2.], dtype=float32)
     """
     is_damped = checked_damping(matrix, damping, "lstsq")
     check_real("lstsq", matrix)
