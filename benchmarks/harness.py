@@ -17,6 +17,7 @@ folder of its platform in there.
 """
 
 import argparse
+import fnmatch
 import importlib.metadata
 import math
 import os
@@ -588,7 +589,7 @@ def main(
     everything = {}
     failed, left = [], []
     for name, make in tasks.items():
-        if options.only not in (None, name):
+        if options.only not in (None, name) or not fnmatch.fnmatchcase(name, options.match):
             continue
         if time.perf_counter() - start > options.budget:
             left.append(name)
@@ -602,6 +603,8 @@ def main(
             page.add(f"## {name}\n\n**Failed**: {reason_of(error)}\n")
         else:
             page.add(table(task, everything[name]))
+    if options.match != "*":
+        page.add(f"Measured were the tasks named `{options.match}`, not all.\n")
     if left:
         page.add(f"Not measured, for want of time: {listed(left)}.\n")
     if appendix is not None and options.only is None:
@@ -624,6 +627,9 @@ def options_of(claim: str, tasks: Mapping[str, Any], rounds: int = 41) -> argpar
         "--only", choices=list(tasks), metavar="TASK", help="measure one task, write no page"
     )
     parser.add_argument("--quick", action="store_true", help="three rounds, write no page")
+    parser.add_argument(
+        "--match", default="*", metavar="PATTERN", help="measure the tasks of such names: *-100"
+    )
     parser.add_argument(
         "--budget",
         type=float,

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import linalg
 
-from blockjac.devices import rates
+from blockjac.devices import host_rates, rates
 from blockjac.linear_systems import host
 from blockjac.linear_systems.solver import (
-    CALLBACK_SECONDS,
     Solver,
     pytree,
     sign_and_log,
@@ -181,8 +180,8 @@ def seconds(size: int, widths: Widths) -> float:
     device = rates()
     if max(widths) <= 1:
         return operations / device.operations_per_second + stored / device.bytes_per_second
-    columns = CALLBACK_SECONDS + SECONDS_A_COLUMN * size
-    return columns + 4 * operations / device.operations_per_second + stored / 10e9
+    work = SECONDS_A_COLUMN * size + 4 * operations / host_rates().operations_per_second
+    return host.seconds(stored) + work
 
 
 def _factored(band: np.ndarray, below: int, above: int) -> Sequence[np.ndarray]:

@@ -172,8 +172,13 @@ def factored(matrix: Any, assume: Assumption) -> Solver:
     return LU(factors, pivots, size)
 
 
-def seconds(size: int) -> float:
-    """About how long it takes to factor a dense matrix of this size."""
+def seconds(size: int, count: int = 1) -> float:
+    """About how long it takes to factor a dense matrix of this size, or a batch of them.
+
+    The columns of a matrix are eliminated one after the other: that is what a small one takes on
+    an accelerator. A batch waits for each column once.
+    """
     device = rates()
     operations, stored = 2 / 3 * size**3 + 2 * size**2, 3 * 8 * size**2
-    return operations / device.operations_per_second + stored / device.bytes_per_second
+    work = operations / device.operations_per_second + stored / device.bytes_per_second
+    return size * device.seconds_a_column + count * work
