@@ -339,13 +339,15 @@ class Accelerator:
 @pytest.mark.parametrize(
     ("function", "point", "method"),
     [
+        (BLOCKS["diagonal"][0], normal(300), "300 systems: division"),
+        (lambda x: jnp.stack([x[0] * x[1], x[1] ** 2]), normal(2), "dense LU of 2"),
         (tridiagonal, normal(1000), "tridiagonal"),
         (lambda y: cells(y.reshape(-1, 3)).ravel(), normal(300), "separate systems"),
         (BLOCKS["rank one"][0], normal(200), "plus rank 1"),
         (lambda x: band(x[PERMUTATION]), normal(300), "sparse LU"),
         (lambda x: band(x[np.argsort(PERMUTATION[:60])]), normal(60), "dense LU"),
     ],
-    ids=["tridiagonal", "cells", "rank one", "sparse", "small and sparse"],
+    ids=["diagonal", "two", "tridiagonal", "cells", "rank one", "sparse", "small and sparse"],
 )
 def test_an_accelerator_waits_for_each_column_and_for_the_host(
     function, point, method, monkeypatch

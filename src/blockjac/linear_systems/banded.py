@@ -172,13 +172,18 @@ def tridiagonal(diagonals: Any, order: Order | None = None) -> Tridiagonal:
     return Tridiagonal(jnp.roll(diagonals[2], 1), diagonals[1], jnp.roll(diagonals[0], -1), order)
 
 
+def is_tridiagonal(size: int, widths: Widths) -> bool:
+    """Whether a band is solved as a tridiagonal matrix, which has three unknowns at least."""
+    return max(widths) <= 1 and size >= 3
+
+
 def seconds(size: int, widths: Widths) -> float:
     """About how long it takes to factor a band."""
     below, above = widths
     operations = 2 * size * (below + 1) * (below + above + 1)
     stored = 3 * 8 * size * (2 * below + above + 1)
     device = rates()
-    if max(widths) <= 1:
+    if is_tridiagonal(size, widths):
         return operations / device.operations_per_second + stored / device.bytes_per_second
     work = SECONDS_A_COLUMN * size + 4 * operations / host_rates().operations_per_second
     return host.seconds(stored) + work

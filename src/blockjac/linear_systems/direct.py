@@ -175,10 +175,10 @@ def factored(matrix: Any, assume: Assumption) -> Solver:
 def seconds(size: int, count: int = 1) -> float:
     """About how long it takes to factor a dense matrix of this size, or a batch of them.
 
-    The columns of a matrix are eliminated one after the other: that is what a small one takes on
-    an accelerator. A batch waits for each column once.
+    All columns but the last are eliminated, one after the other: that is what a small matrix takes
+    on an accelerator. A batch waits for each column once.
     """
     device = rates()
     operations, stored = 2 / 3 * size**3 + 2 * size**2, 3 * 8 * size**2
     work = operations / device.operations_per_second + stored / device.bytes_per_second
-    return size * device.seconds_a_column + count * work
+    return (size - 1) * device.seconds_a_column + count * work
