@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blockjac import blocks, devices, errors, nn, optimize, rules
     from blockjac.base.caches import cache_info, clear_caches
-    from blockjac.blocks import Block, BlockMatrix, Factorization, factorize, solve, star
+    from blockjac.blocks import (
+        Block,
+        BlockMatrix,
+        Factorization,
+        factorize,
+        lstsq,
+        solve,
+        star,
+    )
     from blockjac.checking import JacobianReport, check_jacobian
     from blockjac.curvature.fisher import fisher
     from blockjac.curvature.gauss_newton import GaussNewton
@@ -75,6 +83,7 @@ __all__ = [
     "jvp",
     "kfac",
     "laplacian",
+    "lstsq",
     "nn",
     "optimize",
     "per_example_grad",
@@ -108,6 +117,7 @@ _HOME = {
     "clear_caches": "blockjac.base.caches",
     "divergence": "blockjac.transforms.diagonals",
     "factorize": "blockjac.blocks",
+    "lstsq": "blockjac.blocks",
     "fisher": "blockjac.curvature.fisher",
     "ggn": "blockjac.curvature.ggn",
     "grad": "blockjac.transforms.first_order",

@@ -77,7 +77,7 @@ BLOCKS = {
         normal(200).at[3].set(0.0),
         "plus rank 1",
     ),
-    "triangle": (triangular, normal(40), "dense LU"),
+    "triangle": (triangular, normal(40), "dense LU|triangular of 40"),
     "dense": (lambda v: jnp.tanh(LEFT @ v), normal(20) / 10, "dense LU of 20"),
     "a number": (lambda v: v**3, jnp.array(1.5), "division"),
 }

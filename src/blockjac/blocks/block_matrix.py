@@ -222,23 +222,35 @@ class BlockMatrix(MatrixInterface):
         """The diagonal of each block on the diagonal, of one square matrix."""
         return [row[position].diagonal() for position, row in enumerate(self.rows)]
 
-    def solve(self, right: Any, damping: Any = 0.0, *, assume: Assume = "gen") -> Any:
+    def solve(
+        self,
+        right: Any,
+        damping: Any = 0.0,
+        *,
+        assume: Assume = "gen",
+        require_structure: bool = False,
+        check: bool = False,
+    ) -> Any:
         """Solve `(self + damping * I) x = right` for a tree like the inputs.
 
-        The way is chosen from the structure, as `blockjac.factorize` lists it, but for matrices
-        that are kept in factors (see `GaussNewton` and `KroneckerFactored`). Singular matrices give
-        inf or nan, as in `jax.numpy.linalg.solve`.
+        The way is chosen from the structure, as `blockjac.factorize` lists it; matrices that are
+        kept in factors add ways of their own (see `GaussNewton` and `KroneckerFactored`). Singular
+        matrices give inf or nan, as in `jax.numpy.linalg.solve`, unless they are checked.
 
         Args:
             right: a tree like the outputs.
             damping: added to the diagonal, not negative; a number or an array of shape ().
             assume: `"pos"` for a positive definite matrix, `"sym"` for a symmetric one.
+            require_structure: as in `blockjac.factorize`.
+            check: as in `blockjac.solve`.
 
         Raises:
             BlockShapeError: if the matrix is not square, or the tree does not fit.
             InvalidOptionError: for a damping that is not a number, or below 0, and an unknown
-                `assume`.
+                `assume`; and for `check` while JAX traces.
             DenseTooLargeError: if the matrices of the systems do not fit.
+            StructureLostError: if `require_structure` refuses what is left.
+            SingularMatrixError: if `check` finds the solution to be useless.
 
         Examples:
             >>> import jax.numpy as jnp
@@ -251,15 +263,15 @@ class BlockMatrix(MatrixInterface):
         self._check_square("solve")
         tree_vectors.check_damping(damping)
         check_assume(assume)
+        options: dict[str, Any] = {
+            "assume": assume,
+            "require_structure": require_structure,
+            "check": check,
+        }
         if self.batch_shape:
-            of_one = functools.partial(type(self).solve, damping=damping, assume=assume)
+            of_one = functools.partial(type(self).solve, damping=damping, **options)
             return over_batch(of_one, self, right, self.out_shapes)
-        tree_vectors.check(right, self.out_tree, self.out_shapes, "solve")
-        return self._solved(right, damping, assume)
-
-    def _solved(self, right: Any, damping: Any, assume: Assume) -> Any:
-        """`solve` for a tree that fits, of one square matrix."""
-        return solve(self, right, damping, assume=assume)
+        return solve(self, right, damping, **options)
 
     def _check_square(self, name: str) -> None:
         shapes = self.out_shapes, self.wrt_shapes
