@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from blockjac.transforms.plans import plan
     from blockjac.transforms.products import chain_rule, jvp, vjp
     from blockjac.transforms.sparse import sparse_jacobian
+    from blockjac.transforms.sparse_hessian import sparse_hessian
 
 __version__ = "0.2.0"
 
@@ -92,6 +93,7 @@ __all__ = [
     "plan",
     "rules",
     "solve",
+    "sparse_hessian",
     "sparse_jacobian",
     "star",
     "value_and_grad",
@@ -134,6 +136,7 @@ _HOME = {
     "per_example_norms": "blockjac.transforms.per_example",
     "plan": "blockjac.transforms.plans",
     "solve": "blockjac.blocks",
+    "sparse_hessian": "blockjac.transforms.sparse_hessian",
     "sparse_jacobian": "blockjac.transforms.sparse",
     "star": "blockjac.blocks",
     "value_and_grad": "blockjac.transforms.first_order",

@@ -64,6 +64,7 @@ CASES = {
         of_one("jacobian", model, (W, X)),
         of_one("block_jacobian", model, (W, X)),
         of_one("sparse_jacobian", model, (W, X)),
+        of_one("sparse_hessian", scalar, (W, X)),
         of_one("grad", scalar, (W, X)),
         of_one("hessian", scalar, (W, X)),
         of_one("block_hessian", scalar, (W, X)),
