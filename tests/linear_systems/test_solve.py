@@ -340,7 +340,7 @@ class Accelerator:
     ("function", "point", "method"),
     [
         (BLOCKS["diagonal"][0], normal(300), "300 systems: division"),
-        (lambda x: jnp.stack([x[0] * x[1], x[1] ** 2]), normal(2), "dense LU of 2"),
+        (lambda x: jnp.stack([x[0] * x[1], x[1] ** 2 + x[0]]), normal(2), "dense LU of 2"),
         (tridiagonal, normal(1000), "tridiagonal"),
         (lambda y: cells(y.reshape(-1, 3)).ravel(), normal(300), "separate systems"),
         (BLOCKS["rank one"][0], normal(200), "plus rank 1"),
