@@ -8,7 +8,7 @@ import pytest
 from blockjac import block_hessian, block_jacobian, factorize, solve
 from blockjac.algebra import dense
 from blockjac.errors import DenseTooLargeError, StructureLostError
-from blockjac.linear_systems import choose, iterative
+from blockjac.linear_systems import iterative, ways
 
 RANDOM = np.random.default_rng(0)
 SIZE = 200
@@ -28,7 +28,7 @@ def energy(v):
 
 @pytest.mark.slow
 def test_large_systems(monkeypatch):
-    monkeypatch.setattr(choose, "memory_limit", lambda: 2**30)
+    monkeypatch.setattr(ways, "memory_limit", lambda: 2**30)
     block = block_jacobian(crossed)(RIGHT)
     factors = factorize(block)
     assert factors.method == "GMRES of lineax, 40000 unknowns, no matrix"
@@ -51,7 +51,7 @@ def test_what_does_not_fit_is_said(monkeypatch):
     with pytest.raises(StructureLostError, match="all 40,000 x 40,000 entries"):
         solve(block, RIGHT, require_structure=True)
     monkeypatch.setattr(dense, "memory_limit", lambda: 2**30)
-    monkeypatch.setattr(choose, "memory_limit", lambda: 2**30)
+    monkeypatch.setattr(ways, "memory_limit", lambda: 2**30)
     monkeypatch.setattr(iterative, "is_there", lambda: False)
     with pytest.raises(DenseTooLargeError, match=r"pip install 'blockjac\[interop\]'"):
         solve(block, 2 * RIGHT, 0.1)
@@ -63,7 +63,7 @@ def small(weights, v):
 
 def test_derivatives_and_batches(monkeypatch):
     """A limit of 8 KiB, over which 36 x 36 numbers are."""
-    monkeypatch.setattr(choose, "memory_limit", lambda: 8192)
+    monkeypatch.setattr(ways, "memory_limit", lambda: 8192)
     weights, right = 1 + RIGHT[:6, :6] ** 2, RIGHT[6:12, :6]
 
     def ours(weights, right):
@@ -84,7 +84,7 @@ def test_derivatives_and_batches(monkeypatch):
 
 
 def test_no_convergence_gives_nan(monkeypatch):
-    monkeypatch.setattr(choose, "memory_limit", lambda: 8192)
+    monkeypatch.setattr(ways, "memory_limit", lambda: 8192)
     monkeypatch.setattr(iterative, "STEPS", 2)
     block = block_jacobian(lambda v: A[:9, :9] @ v.T @ B[:9, :9])(jnp.ones((9, 9)))
     assert np.isnan(solve(block, jnp.ones((9, 9)))).all()

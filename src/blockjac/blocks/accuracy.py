@@ -17,7 +17,7 @@ def checked(answer: Any, matrix: MatrixInterface, shift: Any, right: Any) -> Any
     """The solution of `(A + shift) x = right`, if it is one.
 
     Raises:
-        InvalidOptionError: while JAX traces, when there are no values to look at.
+        InvalidOptionError: while JAX traces, when arrays have no values yet.
         SingularMatrixError: if the solution is not finite, or leaves a large residual.
     """
     if is_traced((answer, matrix, shift, right)):

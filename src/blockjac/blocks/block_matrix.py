@@ -18,8 +18,9 @@ from blockjac.algebra.star import star
 from blockjac.algebra.sums import add
 from blockjac.base.arrays import Shape
 from blockjac.blocks import tree_vectors
-from blockjac.blocks.factorization import Assume, check_assume, solve
+from blockjac.blocks.factorization import solve
 from blockjac.blocks.grids import Rows, checked_rows, mirrored, tuple_tree, written
+from blockjac.blocks.system_checks import Assume
 from blockjac.blocks.tree_vectors import over_batch
 from blockjac.errors import BlockShapeError, BlockTypeError
 from blockjac.terms.block import Block, leaves
@@ -239,18 +240,14 @@ class BlockMatrix(MatrixInterface):
 
         Args:
             right: a tree like the outputs.
-            damping: added to the diagonal, not negative; a number or an array of shape ().
-            assume: `"pos"` for a positive definite matrix, `"sym"` for a symmetric one.
-            require_structure: as in `blockjac.factorize`.
-            check: as in `blockjac.solve`.
+            damping: as in `blockjac.solve`, like all other options.
+            assume: likewise.
+            require_structure: likewise.
+            check: likewise.
 
         Raises:
             BlockShapeError: if the matrix is not square, or the tree does not fit.
-            InvalidOptionError: for a damping that is not a number, or below 0, and an unknown
-                `assume`; and for `check` while JAX traces.
-            DenseTooLargeError: if the matrices of the systems do not fit.
-            StructureLostError: if `require_structure` refuses what is left.
-            SingularMatrixError: if `check` finds the solution to be useless.
+            ValueError: as `blockjac.solve`, of the same types.
 
         Examples:
             >>> import jax.numpy as jnp
@@ -260,18 +257,11 @@ class BlockMatrix(MatrixInterface):
             >>> hessian.solve({"a": jnp.ones(2), "b": jnp.ones(1)})
             {'a': Array([1., 1.], dtype=float32), 'b': Array([0.5], dtype=float32)}
         """
-        self._check_square("solve")
-        tree_vectors.check_damping(damping)
-        check_assume(assume)
-        options: dict[str, Any] = {
-            "assume": assume,
-            "require_structure": require_structure,
-            "check": check,
-        }
+        options: dict[str, Any] = {"assume": assume, "require_structure": require_structure}
+        of_one = functools.partial(solve, damping=damping, check=check, **options)
         if self.batch_shape:
-            of_one = functools.partial(type(self).solve, damping=damping, **options)
             return over_batch(of_one, self, right, self.out_shapes)
-        return solve(self, right, damping, **options)
+        return of_one(self, right)
 
     def _check_square(self, name: str) -> None:
         shapes = self.out_shapes, self.wrt_shapes

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 
 from blockjac.blocks import tree_vectors
 from blockjac.blocks.block_matrix import BlockMatrix
-from blockjac.blocks.factorization import check_real, checked_damping
 from blockjac.blocks.known_places import with_known_places
+from blockjac.blocks.system_checks import check_real, checked_damping
 from blockjac.blocks.systems import Factors, flat_solution, forms, solver_of, vectors_of
 from blockjac.terms.block import Block
 from blockjac.terms.matrix_interface import MatrixInterface

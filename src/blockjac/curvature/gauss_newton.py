@@ -8,7 +8,6 @@ damped solutions come from the factors.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -19,22 +18,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.algebra.backend import planning
-from blockjac.algebra.dense import dense
-from blockjac.algebra.star import star_along
 from blockjac.base.arrays import Shape
-from blockjac.base.caches import Cache
 from blockjac.base.compat import is_traced
-from blockjac.base.trees import flattened
-from blockjac.blocks import Block, BlockMatrix, add, star
-from blockjac.blocks.factorization import checked_damping
+from blockjac.blocks import Block, BlockMatrix
 from blockjac.blocks.grids import Rows, mirrored
 from blockjac.blocks.known_places import with_known_places
+from blockjac.blocks.system_checks import checked_damping
 from blockjac.blocks.systems import forms, solver_of
 from blockjac.curvature import by_outputs
+from blockjac.curvature.factor_products import (
+    diagonals_of,
+    is_cheaper,
+    product,
+    swept,
+    upper_half,
+    upper_half_compiled,
+)
 from blockjac.errors import BlockShapeError
 from blockjac.linear_systems import choose, direct
 from blockjac.linear_systems.solver import Solver
-from blockjac.planning.jaxpr_cost import operations
 from blockjac.transforms.linearization import Linearization
 from blockjac.transforms.traced_once import Function
 
@@ -141,7 +143,7 @@ class GaussNewton(BlockMatrix):
         """The blocks, multiplied; kept, but for those that belong to a trace."""
         if self._multiplied is not None:
             return self._multiplied
-        upper = cast("list[list[Block]]", _upper_half_compiled(self.jacobian, self.inner))
+        upper = cast("list[list[Block]]", upper_half_compiled(self.jacobian, self.inner))
         rows = tuple(map(tuple, mirrored(upper)))
         if not is_traced(upper):
             self._multiplied = rows
@@ -165,15 +167,15 @@ class GaussNewton(BlockMatrix):
 
     def _applied(self, tangent: Any) -> Any:
         """By sweeps through the model, or by the blocks of J if these are there and cheaper."""
-        swept, linearization = cast("Any", _swept), self._linearization
-        if linearization is None:
-            return cast("Any", _product)(self._jacobian, self.inner, tangent)
-        if self._jacobian is None or not _is_cheaper(self._jacobian, linearization):
-            return swept(linearization, self.inner, tangent)
-        return cast("Any", _product)(self._jacobian, self.inner, tangent)
+        jacobian, linearization = self._jacobian, self._linearization
+        if linearization is not None and (
+            jacobian is None or not is_cheaper(jacobian, linearization)
+        ):
+            return cast("Any", swept)(linearization, self.inner, tangent)
+        return cast("Any", product)(jacobian, self.inner, tangent)
 
     def _diagonals(self) -> list[jax.Array]:
-        return cast("Any", _diagonals)(self.jacobian, self.inner)
+        return cast("Any", diagonals_of)(self.jacobian, self.inner)
 
     def leverage(self, damping: Any = 0.0) -> Any:
         """The generalized leverage of each output: the diagonal of `J (J' H J + s)^-1 J' H`.
@@ -221,7 +223,7 @@ class GaussNewton(BlockMatrix):
         if direct.seconds(self.jacobian.shape[0]) > direct.seconds(self.jacobian.shape[1]):
             return None
         with planning() as cost:
-            rows = mirrored(_upper_half(self.jacobian, self.inner))
+            rows = mirrored(upper_half(self.jacobian, self.inner))
             system = choose.way(choose.damped(rows, damping), assume)
         if cost.seconds() + system.seconds < outputs:
             return None
@@ -233,90 +235,6 @@ class GaussNewton(BlockMatrix):
             for matrix in (self.jacobian, self.inner)
         )
         return "GaussNewton(J=[{}], H=[{}])".format(*factors)
-
-
-# The products, each one compiled program
-
-
-def _upper_half(jacobian: BlockMatrix, inner: BlockMatrix) -> list[list[Block]]:
-    """The blocks of `J' H J` on and above the diagonal."""
-    left = list(zip(*jacobian.rows, strict=True))
-    right = list(zip(*(inner @ jacobian).rows, strict=True))
-    return [
-        [
-            functools.reduce(
-                add, (star(a.T, b) for a, b in zip(left_column, right_column, strict=True))
-            )
-            for right_column in right[index:]
-        ]
-        for index, left_column in enumerate(left)
-    ]
-
-
-_upper_half_compiled = jax.jit(_upper_half)
-
-
-@jax.jit
-def _product(jacobian: BlockMatrix, inner: BlockMatrix, tangent: Any) -> Any:
-    return jacobian.T.matvec(inner.matvec(jacobian.matvec(tangent)))
-
-
-@jax.jit
-def _swept(linearization: Linearization, inner: BlockMatrix, tangent: Any) -> Any:
-    """`J' H J v` by a sweep forwards and one backwards."""
-    pushed = linearization.pushed(jax.tree.leaves(tangent))
-    product = inner.matvec(jax.tree.unflatten(inner.wrt_tree, pushed))
-    pulled = linearization.pulled(jax.tree.leaves(product))
-    return jax.tree.unflatten(linearization.wrt_tree, pulled)
-
-
-def _is_cheaper(jacobian: BlockMatrix, linearization: Linearization) -> bool:
-    """Whether a product with the blocks takes fewer operations than the two sweeps."""
-    structs = jax.tree.map(_struct, (jacobian, linearization))
-    leaves, tree = flattened(structs)
-    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-
-    def compared() -> bool:
-        """Trace both, and count."""
-        inputs = [jax.ShapeDtypeStruct(s, jacobian.dtype) for s in linearization.wrt_shapes]
-        outputs = [jax.ShapeDtypeStruct(s, jacobian.dtype) for s in jacobian.out_shapes]
-
-        def by_blocks(blocks: BlockMatrix, x: list[Any], y: list[Any]) -> Any:
-            tangent = jax.tree.unflatten(blocks.wrt_tree, x)
-            cotangent = jax.tree.unflatten(blocks.out_tree, y)
-            return blocks.matvec(tangent), blocks.T.matvec(cotangent)
-
-        def by_sweeps(linear: Linearization, x: list[Any], y: list[Any]) -> Any:
-            return linear.pushed(x), linear.pulled(y)
-
-        blocks = operations(jax.make_jaxpr(by_blocks)(structs[0], inputs, outputs))
-        sweeps = operations(jax.make_jaxpr(by_sweeps)(structs[1], inputs, outputs))
-        return blocks.seconds() < sweeps.seconds()
-
-    return _comparisons.made((tree, shapes), compared)
-
-
-_comparisons: Cache[bool] = Cache("products compared", 64)
-
-
-def _struct(array: Any) -> Any:
-    """The shape and dtype of an array."""
-    return jax.ShapeDtypeStruct(jnp.shape(array), jnp.result_type(array))
-
-
-@jax.jit
-def _diagonals(jacobian: BlockMatrix, inner: BlockMatrix) -> list[jax.Array]:
-    """The diagonals of the blocks on the diagonal, of which no other entry is computed."""
-    left = zip(*jacobian.rows, strict=True)
-    right = zip(*(inner @ jacobian).rows, strict=True)
-    parts: list[jax.Array] = []
-    for shape, left_column, right_column in zip(jacobian.wrt_shapes, left, right, strict=True):
-        pairs = [(axis, axis) for axis in range(len(shape))]
-        products = (
-            star_along(a.T, b, pairs) for a, b in zip(left_column, right_column, strict=True)
-        )
-        parts.append(dense(functools.reduce(add, products)))
-    return parts
 
 
 def _leverages(matrix: GaussNewton, shift: Any, *, is_damped: bool) -> list[jax.Array]:

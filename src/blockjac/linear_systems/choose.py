@@ -3,70 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from blockjac.algebra.dense import check_size, matrix_of
-from blockjac.algebra.entries import is_static, pieces, shape_of
+from blockjac.algebra.entries import shape_of
 from blockjac.algebra.sums import compact
-from blockjac.devices import host_limit, in_bytes, memory_limit
+from blockjac.devices import in_bytes
 from blockjac.errors import StructureLostError
 from blockjac.linear_systems import (
-    banded,
-    components,
     direct,
-    iterative,
     kronecker,
     low_rank,
     schur,
-    sparse,
 )
 from blockjac.linear_systems.batched import Batched, Grouped
 from blockjac.linear_systems.groups import Family, Rows, families, groups
-from blockjac.linear_systems.known_pattern import KnownPattern, known_pattern
 from blockjac.linear_systems.solver import Assumption, Solver, pytree, wide
 from blockjac.linear_systems.stripped import Stripped
+from blockjac.linear_systems.ways import Options, Way, by_places, without_structure, written
 from blockjac.terms.block import Block, rebuilt
 from blockjac.terms.factor import Factor
 from blockjac.terms.term import Term
-
-SECONDS_A_PLACE = 4e-7
-"""About how long it takes to locate an entry, once per pattern."""
-
-BYTES_A_PLACE = 64
-"""About how much memory that takes."""
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to factor a matrix.
-
-    Attributes:
-        seconds: about how long the factorization takes.
-        factor: performs the factorization.
-        is_dense: whether the whole matrix is written out.
-    """
-
-    seconds: float
-    factor: Callable[[], Solver]
-    is_dense: bool = False
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is promised of a matrix, and asked of its factorization.
-
-    Attributes:
-        assume: `"pos"` for a positive definite matrix.
-        is_patient: whether entries are located however long it takes.
-    """
-
-    assume: Assumption = "gen"
-    is_patient: bool = False
 
 
 @pytree("note")
@@ -178,6 +139,7 @@ def _batched(rows: Rows, family: Family, options: Options) -> Way:
         return _way(batch.grid(arrays), options).factor()
 
     def factor() -> Solver:
+        """Factor all systems at once."""
         arrays = batch.arrays
         solver = (
             factor_one(*arrays)
@@ -197,7 +159,7 @@ def _ways(rows: Rows, options: Options) -> list[Way]:
     size = sum(math.prod(row[0].out_shape) for row in rows)
     if not size:
         return [Way(0.0, lambda: direct.Empty(jnp.zeros((0,), dtype)))]
-    ways = [_without_structure(rows, size, dtype, options)]
+    ways = [without_structure(rows, size, dtype, options)]
     if len(rows) == 1:
         ways += _as_kronecker(rows[0][0], size, options)
     elif options.assume == "pos":
@@ -206,16 +168,7 @@ def _ways(rows: Rows, options: Options) -> list[Way]:
     if split is not None:
         time = low_rank.seconds(size, split.rank)
         ways.append(Way(time, lambda: low_rank.of_split(rows, split, dtype)))
-    return ways + _by_places(rows, dtype, options, min(way.seconds for way in ways))
-
-
-def _without_structure(rows: Rows, size: int, dtype: Any, options: Options) -> Way:
-    """The way that takes every matrix: dense if it fits, else without a matrix."""
-    seconds = direct.seconds(size)
-    fits = size**2 * jnp.dtype(dtype).itemsize <= memory_limit()
-    if fits or options.is_patient or not iterative.is_there():
-        return Way(seconds, lambda: _dense(rows, dtype, options), is_dense=True)
-    return Way(seconds, lambda: iterative.factored(rows, dtype, options.assume))
+    return ways + by_places(rows, dtype, options, min(way.seconds for way in ways))
 
 
 def _by_elimination(rows: Rows, size: int, dtype: Any, options: Options) -> list[Way]:
@@ -231,11 +184,9 @@ def _by_elimination(rows: Rows, size: int, dtype: Any, options: Options) -> list
     def factor() -> Solver:
         """Factor the separate systems, then the complement."""
         solver = _batched(_part(rows, eliminated), family, options).factor()
-        across = _written(_part(rows, eliminated, left), dtype)
+        across = written(_part(rows, eliminated, left), dtype)
         shapes = [row[0].out_shape for row in rows]
-        return schur.factored(
-            solver, across, _written(_part(rows, left), dtype), shapes, eliminated
-        )
+        return schur.factored(solver, across, written(_part(rows, left), dtype), shapes, eliminated)
 
     return [Way(schur.seconds(inner, size - inner, systems), factor)]
 
@@ -253,65 +204,6 @@ def _as_kronecker(block: Any, size: int, options: Options) -> list[Way]:
         return kronecker.Kronecker(solvers, tuple(group for group, _ in parts), shape, shape)
 
     return [Way(sum(way.seconds for way in ways) + size * 1e-9, factor)]
-
-
-def _by_places(rows: Rows, dtype: Any, options: Options, limit: float) -> list[Way]:
-    """The ways that need the places of the entries, if these are known and quickly found."""
-    count = sum(piece.count for piece in pieces(rows))
-    is_short = options.is_patient or SECONDS_A_PLACE * count < limit
-    if not is_short or BYTES_A_PLACE * count > host_limit() or not is_static(rows):
-        return []
-    known = known_pattern(rows)
-
-    def as_sparse() -> Solver:
-        return sparse.SparseLU(known.numbers(rows, dtype), known)
-
-    def as_components() -> Solver:
-        return components.factored(known, rows, dtype, options.assume)
-
-    ways = [Way(sparse.seconds(known), as_sparse)]
-    below, above = known.pattern.bandwidth
-    if not below or not above:
-        time = direct.triangular_seconds(known.size)
-        ways.append(Way(time, lambda: _triangle(rows, dtype, is_lower=not above)))
-    if sum(len(part.unknowns) for part in known.components) > 1:
-        ways.append(Way(components.seconds(known), as_components))
-    widths = known.band[0]
-    ways.append(Way(banded.seconds(known.size, widths), lambda: _as_band(rows, known, dtype)))
-    return ways
-
-
-def _as_band(rows: Rows, known: KnownPattern, dtype: Any) -> Solver:
-    """Factor a matrix as a band."""
-    widths, order = known.band
-    band = known.diagonals(rows, dtype)
-    if not banded.is_tridiagonal(known.size, widths):
-        return banded.factored(band, widths, order)
-    below, above = widths
-    padded = jnp.pad(band, [(1 - above, 1 - below), (0, 0)])
-    return banded.tridiagonal(padded, order)
-
-
-def _dense(rows: Rows, dtype: Any, options: Options) -> Solver:
-    """Factor a grid as one dense matrix."""
-    return direct.factored(_written(rows, dtype), options.assume)
-
-
-def _triangle(rows: Rows, dtype: Any, is_lower: bool) -> Solver:
-    """A grid as one dense triangular matrix, which needs no factorization."""
-    matrix = _written(rows, dtype)
-    return direct.Triangular(matrix, is_lower, len(matrix))
-
-
-def _written(rows: Rows, dtype: Any) -> jax.Array:
-    """A grid as one dense matrix.
-
-    Raises:
-        DenseTooLargeError: if it is too large.
-    """
-    instead = "with lineax (pip install 'blockjac[interop]') it is solved without the matrix"
-    check_size(shape_of(rows), dtype, None, "the matrix of a linear system", instead)
-    return jnp.asarray(matrix_of(rows), dtype)
 
 
 def damped(rows: Rows, damping: Any) -> list[list[Block]]:

@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +25,33 @@ from blockjac.devices import rates
 from blockjac.linear_systems.groups import Rows
 from blockjac.terms.block import Block
 
-if TYPE_CHECKING:
-    from blockjac.linear_systems.solver import Solver
-
 OUTPUTS_AT_ONCE = 256
 """For at most how many outputs systems are solved at once."""
 
 
-def cheapest(solver: Solver, left: Rows, right: Rows) -> list[jax.Array]:
+class Factored(Protocol):
+    """What of a `Solver` forms are computed from; a pytree."""
+
+    @property
+    def unknowns(self) -> int:
+        """The number of unknowns."""
+        ...
+
+    @property
+    def probe_count(self) -> int:
+        """The number of probes."""
+        ...
+
+    def inverse(self, shapes: Sequence[Shape]) -> Rows | None:
+        """The inverse as blocks, if it has structure to keep."""
+        ...
+
+    def solve_columns(self, right: jax.Array) -> jax.Array:
+        """`A^-1 right` for the columns of a matrix."""
+        ...
+
+
+def cheapest(solver: Factored, left: Rows, right: Rows) -> list[jax.Array]:
     """The forms, in the way that is predicted to take less time; see `Solver.forms`."""
     shapes = [block.wrt_shape for block in left[0]]
     outputs = sum(math.prod(row[0].out_shape) for row in left)
@@ -43,7 +62,7 @@ def cheapest(solver: Solver, left: Rows, right: Rows) -> list[jax.Array]:
         return by_columns()
     seconds: list[float] = []
 
-    def priced(solver: Solver) -> None:
+    def priced(solver: Factored) -> None:
         """Note what the contractions with the inverse would cost."""
         inverse = solver.inverse(shapes)
         if inverse is not None:
@@ -58,7 +77,7 @@ def cheapest(solver: Solver, left: Rows, right: Rows) -> list[jax.Array]:
     return by_columns() if inverse is None else with_inverse(inverse, left, right)
 
 
-def _seconds_a_column(solver: Solver) -> float:
+def _seconds_a_column(solver: Factored) -> float:
     """About how long it takes to solve for one column: all factors are read once."""
     numbers = sum(leaf.size for leaf in jax.tree.leaves(solver)) + solver.unknowns
     return 2 * numbers / rates().operations_per_second
@@ -106,7 +125,7 @@ def _form(inverse: Rows, left: Sequence[Block], right: Sequence[Block]) -> jax.A
     return dense(functools.reduce(add, products))
 
 
-def _by_columns(solver: Solver, left: Rows, right: Rows) -> list[jax.Array]:
+def _by_columns(solver: Factored, left: Rows, right: Rows) -> list[jax.Array]:
     """The forms, by one system for each entry of each output."""
 
     def solve(columns: jax.Array) -> jax.Array:
@@ -125,6 +144,7 @@ def by_columns(solve: Callable[[jax.Array], jax.Array], left: Rows, right: Rows)
     """
 
     def form(left_row: Sequence[Block], right_row: Sequence[Block]) -> jax.Array:
+        """The form of one output, entry by entry."""
         shape = left_row[0].out_shape
         size = math.prod(shape)
         width = max(1, min(size, OUTPUTS_AT_ONCE))

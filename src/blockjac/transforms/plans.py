@@ -17,7 +17,7 @@ from blockjac.algebra.losses import keeping_lines, recording
 from blockjac.base import compat
 from blockjac.base.promises import keeping_structure
 from blockjac.blocks import BlockMatrix
-from blockjac.blocks.factorization import Assume, check_assume, check_square
+from blockjac.blocks.system_checks import Assume, check_assume, check_square
 from blockjac.devices import in_bytes, kind
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import eliminate

@@ -112,6 +112,7 @@ def _entries(format: Format, triangle: Triangle | None) -> Ask:
     """Asks a gradient for the entries of its Jacobian."""
 
     def asked(call: Call, order: Order) -> Asked:
+        """The entries, of two blocks that are mirror images of one."""
         call.check_real_inputs()
         if not call.smooth:
             raise BlockTypeError(
