@@ -251,8 +251,13 @@ def triangular_seconds(size: int) -> float:
     return size**2 / device.operations_per_second + 16 * size**2 / device.bytes_per_second
 
 
-def seconds(size: int) -> float:
-    """About how long it takes to factor a dense matrix of this size."""
+def seconds(size: int, count: int = 1) -> float:
+    """About how long it takes to factor a dense matrix of this size, or a batch of them.
+
+    All columns but the last are eliminated, one after the other: that is what a small matrix takes
+    on an accelerator. A batch waits for each column once.
+    """
     device = rates()
     operations, stored = 2 / 3 * size**3 + 2 * size**2, 3 * 8 * size**2
-    return operations / device.operations_per_second + stored / device.bytes_per_second
+    work = operations / device.operations_per_second + stored / device.bytes_per_second
+    return (size - 1) * device.seconds_a_column + count * work

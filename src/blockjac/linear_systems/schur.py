@@ -139,7 +139,7 @@ def seconds(size: int, rest: int, systems: int) -> float:
     device = rates()
     operations = 2 * size * rest * (rest + size / systems)
     stored = 3 * 8 * size * rest
-    small = systems * (direct.seconds(size // systems) + 1e-6)
+    small = direct.seconds(size // systems, systems) + systems * 1e-6
     return (
         operations / device.operations_per_second
         + stored / device.bytes_per_second

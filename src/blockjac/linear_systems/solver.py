@@ -20,9 +20,6 @@ Assumption = str
 PROBES_AT_ONCE = 256
 """At most how many probes are solved for at once."""
 
-CALLBACK_SECONDS = 1e-4
-"""About how long a call from a compiled program to the host takes."""
-
 
 class Solver(abc.ABC):
     """A factored square matrix `A` of n rows, and what is computed from its factors.

@@ -91,7 +91,7 @@ def _as_band(rows: Rows, known: KnownPattern, dtype: Any) -> Solver:
     """Factor a matrix as a band."""
     widths, order = known.band
     band = known.diagonals(rows, dtype)
-    if max(widths) > 1 or known.size < 3:
+    if not banded.is_tridiagonal(known.size, widths):
         return banded.factored(band, widths, order)
     below, above = widths
     padded = jnp.pad(band, [(1 - above, 1 - below), (0, 0)])
