@@ -517,6 +517,7 @@ def by_hand(problem, v):
     return jax.vjp(lambda p: problem.model(p, problem.X), problem.params)[1](product)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_products_take_no_more_operations_than_by_hand(name):
     problem = PROBLEMS[name]

@@ -22,6 +22,7 @@ def new_inputs(X):
     return jax.tree.map(lambda leaf: leaf[:2] + 0.25 if leaf.dtype != int else leaf[:2], X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_all_that_factors_give(name):
     problem = PROBLEMS[name]
@@ -96,6 +97,7 @@ def test_leverage_gives_the_residuals_without_each_row():
     np.testing.assert_allclose(residuals, wanted, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repeats", [1, 30])
 def test_derivatives(repeats):
     params, X, Y = many_parameters()

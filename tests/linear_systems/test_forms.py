@@ -25,6 +25,7 @@ OUTPUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outputs", OUTPUTS)
 @pytest.mark.parametrize("name", [name for name in BLOCKS if name != "a number"])
 def test_predictive_variance(name, outputs):
@@ -58,6 +59,7 @@ def test_predictive_variance_of_trees(name):
         same(flat(variance), np.diag(J @ np.linalg.solve(A + 0.3 * np.eye(len(A)), J.T)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["band", "Kronecker", "cells", "rank one", "flat cells", "dense"])
 def test_derivatives(name):
     """Those of a diagonal of the inverse and of variances, by all that they depend on."""
@@ -137,6 +139,7 @@ def test_least_squares(name):
     same(block.leverage(), np.diag(A @ np.linalg.pinv(A)), 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_random_least_squares(seed):
     random = np.random.default_rng(seed)

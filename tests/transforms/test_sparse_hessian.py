@@ -58,6 +58,7 @@ def dense(matrix):
 CUT = {None: lambda matrix: matrix, "lower": np.tril, "upper": np.triu}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("triangle", CUT)
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", PROGRAMS)
