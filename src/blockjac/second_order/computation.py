@@ -1,0 +1,183 @@
+"""Laplacians and diagonals of Hessians, with value and gradient, in one pass.
+
+The Hessian of a result by the inputs is a sum over the equations of a function:
+
+    H = sum_v  J_v' (sum_k (d result / d v[k]) D2 v[k]) J_v
+
+where `J_v` is the Jacobian of the equation's operands by the inputs. Both factors `J_v` are one
+and the same block, kept in its structure and computed once. The trace, or the diagonal, is taken
+where the equation stands: what is left there is an array of the equation's own shape. These arrays
+enter the graph of the function as one more input, whose elimination adds up the answer: backwards,
+with the cotangents that the gradient needs anyway, or forwards, whichever costs less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from blockjac.base.promises import keeping_structure, reading_forwards
+from blockjac.blocks import Block, add
+from blockjac.elimination.active_graph import ActiveGraph
+from blockjac.elimination.eliminate import eliminate
+from blockjac.elimination.elimination_graph import Vertex
+from blockjac.elimination.linearize import LinearizedGraph, linearize_to_results
+from blockjac.engine.computations import Arrays, Jacobian
+from blockjac.engine.finish import NO_LIMIT, finished
+from blockjac.graph.graph import Graph
+from blockjac.planning import choose_order
+from blockjac.planning.directions import has_one_way
+from blockjac.rules.fallback import real_dtype, vertex_shape
+from blockjac.second_order.by_gradient import diagonals_by_gradient
+from blockjac.second_order.tangents import Seeds, tangents_of
+from blockjac.second_order.varying import varying_equations
+
+Weighting = Literal["none", "entries", "directions"]
+"""Along which directions second derivatives are taken: the entries of the inputs, these scaled by a
+number each, or directions that are given."""
+
+
+@dataclass(frozen=True)
+class SecondOrder:
+    """Laplacians of results, or the diagonals of their Hessians.
+
+    The answer is a list for each result: its Laplacian alone, or the diagonal by each input. With
+    the gradient it is `(results, rows of the Jacobian, these lists)`.
+
+    Attributes:
+        count: how many results are differentiated.
+        wrt: the graph's inputs to differentiate by.
+        kept: whether to give diagonals instead of their sums.
+        gradient: whether to give the results and their Jacobian too.
+        weighting: what the extra arrays are, one for each input: of its shape, or with one axis
+            more in front, that of the directions.
+    """
+
+    count: int
+    wrt: tuple[int, ...]
+    kept: bool = False
+    gradient: bool = False
+    weighting: Weighting = "none"
+
+    takes_any_numbers: ClassVar[bool] = True
+    keeps_structure: ClassVar[bool] = True
+
+    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
+        """The auxiliary results and the answer."""
+        active = ActiveGraph.of(graph, graph.outputs[: self.count])
+        if has_one_way(active):
+            return self._by_gradient(graph, arguments, captured, extra)
+        with keeping_structure(True), reading_forwards(False):
+            linear = linearize_to_results(active, arguments, captured)
+            curvatures = self._curvatures(linear, extra)
+            if not self.gradient:
+                for leaf in self.wrt:
+                    linear.edges.remove(leaf)
+            for source, head, block in curvatures:
+                linear.edges.add(source, head, block)
+            eliminate(linear.edges, choose_order("auto", linear, write=True))
+            positions = range(self.count)
+            seconds = [self._second(linear, position) for position in positions]
+            values = linear.results()
+            if not self.gradient:
+                return values[self.count :], seconds
+            rows = [[_row(linear, leaf, position) for leaf in self.wrt] for position in positions]
+        return values[self.count :], (values[: self.count], rows, seconds)
+
+    def _curvatures(
+        self, linear: LinearizedGraph, extra: Arrays
+    ) -> list[tuple[Any, Vertex, Block]]:
+        """What the equations add: the source it is by, the vertex that it is added to, and a Block.
+
+        Sums over directions are by one source, for all inputs together.
+        """
+        varying = varying_equations(linear)
+        wanted = {tail for own in varying for tail in own.tails if tail is not None}
+        tangents = tangents_of(linear, self._seeds(linear.graph, extra), wanted)
+        found: list[tuple[Any, Vertex, Block]] = []
+        for equation in varying:
+            for head, by_source in equation.curvatures(tangents, self.kept).items():
+                if self.kept:
+                    found += [(source, head, block) for source, block in by_source.items()]
+                else:
+                    found.append((CURVED, head, reduce(add, by_source.values())))
+        return found
+
+    def _seeds(self, graph: Graph, extra: Arrays) -> Seeds:
+        """The directions, as Jacobians of the inputs by their coordinates."""
+        avals = [graph.avals[leaf] for leaf in self.wrt]
+        if self.weighting == "directions":
+            parts = {
+                leaf: Block.from_dense(jnp.moveaxis(weights.astype(aval.dtype), 0, -1), aval.ndim)
+                for leaf, aval, weights in zip(self.wrt, avals, extra, strict=True)
+            }
+            return {CURVED: parts}
+        if self.weighting == "entries":
+            return {
+                ("by", leaf): {leaf: Block.diag(weights.astype(aval.dtype))}
+                for leaf, aval, weights in zip(self.wrt, avals, extra, strict=True)
+            }
+        return {
+            ("by", leaf): {leaf: Block.identity(aval.shape, aval.dtype)}
+            for leaf, aval in zip(self.wrt, avals, strict=True)
+        }
+
+    def _second(self, linear: LinearizedGraph, position: int) -> list[Any]:
+        """The Laplacian of a result, or the diagonals of its Hessian."""
+        if not self.kept:
+            dtype = jnp.result_type(*(linear.graph.avals[leaf].dtype for leaf in self.wrt))
+            weak = all(linear.graph.avals[leaf].weak_type for leaf in self.wrt)
+            value = jax.core.ShapedArray((), dtype, weak_type=weak)
+            return [_dense(linear, CURVED, position, value)]
+        avals = [(leaf, linear.graph.avals[leaf]) for leaf in self.wrt]
+        return [_dense(linear, ("by", leaf), position, aval) for leaf, aval in avals]
+
+    def _by_gradient(
+        self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays
+    ) -> Any:
+        """The same from the graph of the first derivative."""
+        directions = extra if self.weighting == "directions" else None
+        seconds = diagonals_by_gradient(
+            graph, self.count, self.wrt, arguments, captured, directions
+        )
+        if self.weighting == "entries":
+            seconds = [
+                [scale**2 * diagonal for scale, diagonal in zip(extra, own, strict=True)]
+                for own in seconds
+            ]
+        if not self.kept:
+            seconds = [
+                [reduce(jnp.add, [_summed(part, output.shape) for part in own])]
+                for own, output in zip(seconds, map(graph.aval, graph.outputs), strict=False)
+            ]
+        jacobian = Jacobian(self.count, self.wrt, "auto", dense=True, values=True)
+        auxiliary, (values, rows) = jacobian(graph, arguments, captured, ())
+        return auxiliary, ((values, rows, seconds) if self.gradient else seconds)
+
+
+CURVED = "curved"
+"""The source of what curvatures add up to."""
+
+
+def _row(linear: LinearizedGraph, leaf: int, position: int) -> Any:
+    """The Jacobian of a result by an input."""
+    return _dense(linear, leaf, position, linear.graph.avals[leaf])
+
+
+def _dense(linear: LinearizedGraph, source: Any, position: int, value: Any) -> Any:
+    """The entries of a result's block, of a dtype like that of a value."""
+    result = linear.graph.aval(linear.graph.outputs[position])
+    block = linear.block(source, ("out", position))
+    if block is None:
+        block = Block.zeros(vertex_shape(result), value.shape, real_dtype(value.dtype))
+    return finished(block.dense(max_bytes=NO_LIMIT), result, value, holomorphic=False)
+
+
+def _summed(diagonal: Any, out_shape: Sequence[int]) -> Any:
+    """The sum over the axes of the input."""
+    return jnp.sum(diagonal, axis=tuple(range(len(out_shape), diagonal.ndim)))

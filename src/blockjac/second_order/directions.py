@@ -1,0 +1,133 @@
+"""Equations that are applied and never written down: second derivatives, direction by direction.
+
+Loops, branches and factorizations have operators for elemental Jacobians, of which no coefficients
+are known. The second derivative along a direction is the pushforward of their pushforward; all
+directions are one batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from blockjac.base import compat
+from blockjac.blocks import Block
+from blockjac.elimination.elimination_graph import Vertex
+from blockjac.engine.computations import Pushforward
+from blockjac.engine.finish import NO_LIMIT
+from blockjac.graph.graph import Equation
+from blockjac.graph.linearity import is_inexact
+from blockjac.graph.trace import trace
+from blockjac.rules.fallback import packed, unpacked, vertex_shape
+from blockjac.second_order.tangents import Tangents
+
+
+@dataclass(frozen=True, eq=False)
+class Swept:
+    """An equation at a point, whose second derivative is swept over all directions.
+
+    Attributes:
+        equation: the equation.
+        operands: the values of its operands.
+        results: the values of its results.
+        tails: the vertices of its operands; None for those that are not differentiated.
+        heads: the vertices of its results; None for those that nothing differentiated depends on.
+    """
+
+    equation: Equation
+    operands: Sequence[Any]
+    results: Sequence[Any]
+    tails: Sequence[Vertex | None]
+    heads: Sequence[Vertex | None]
+
+    def curvatures(
+        self, tangents: Mapping[Vertex, Tangents], kept: bool
+    ) -> dict[Vertex, dict[Any, Block]]:
+        """What the equation adds at each of its results, for each source of directions.
+
+        Args:
+            tangents: the Jacobians of the operands.
+            kept: whether to keep directions apart instead of summing over them.
+        """
+        sums: dict[Vertex, dict[Any, Block]] = {}
+        by_tail = [{} if tail is None else tangents.get(tail, {}) for tail in self.tails]
+        for source in dict.fromkeys(source for own in by_tail for source in own):
+            blocks = [own.get(source) for own in by_tail]
+            for head, block in self._along(blocks, kept).items():
+                sums.setdefault(head, {})[source] = block
+        return sums
+
+    def _along(self, blocks: Sequence[Block | None], kept: bool) -> dict[Vertex, Block]:
+        """The second derivatives of the results along directions, summed or kept apart."""
+        moving = [number for number, block in enumerate(blocks) if block is not None]
+        smooth = [number for number, result in enumerate(self.results) if is_inexact(result)]
+        point = [self.operands[number] for number in moving]
+
+        def function(*parts: Any) -> list[Any]:
+            """The results that have derivatives, of the operands that move."""
+            operands = list(self.operands)
+            for number, part in zip(moving, parts, strict=True):
+                operands[number] = part
+            results = compat.bind(self.equation.primitive, operands, self.equation.params)
+            return [results[number] for number in smooth]
+
+        shape = next(block.wrt_shape for block in blocks if block is not None)
+        dtype = next(block.dtype for block in blocks if block is not None)
+        columns = [
+            _columns(block, operand)
+            for block, operand in zip(blocks, self.operands, strict=True)
+            if block is not None
+        ]
+        rates = jax.vmap(lambda *tangents: second_rates(function, point, tangents))(*columns)
+        found: dict[Vertex, Block] = {}
+        for number, rate in zip(smooth, rates, strict=True):
+            head = self.heads[number]
+            if head is None:
+                continue
+            array = jax.vmap(packed)(rate).astype(dtype)
+            rank = array.ndim - 1
+            if not kept:
+                found[head] = Block.from_dense(jnp.sum(array, axis=0), rank)
+                continue
+            array = jnp.moveaxis(array, 0, -1).reshape(*array.shape[1:], *shape)
+            found[head] = Block.from_dense(array, rank)
+        return found
+
+
+def _columns(block: Block, operand: Any) -> Any:
+    """The tangents of an operand, one for each direction along the first axis."""
+    array = block.dense(max_bytes=NO_LIMIT)
+    shape, count = vertex_shape(operand), math.prod(block.wrt_shape)
+    array = jnp.moveaxis(array.reshape(*shape, count), -1, 0)
+    return jax.vmap(lambda part: unpacked(part, operand.dtype))(array)
+
+
+def second_rates(function: Any, point: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+    """The second derivatives of a function's results along a direction.
+
+    Args:
+        function: of arrays, gives a list of arrays, all floats or complex.
+        point: the arrays.
+        tangents: the direction, of their shapes.
+    """
+    tangents = [
+        jnp.asarray(tangent, operand.dtype)
+        for tangent, operand in zip(tangents, point, strict=True)
+    ]
+
+    def rates(*parts: Any) -> list[Any]:
+        return _pushed(function, parts, tangents)
+
+    return _pushed(rates, point, tangents)
+
+
+def _pushed(function: Any, point: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+    """The derivatives of a function's results along a direction."""
+    graph = trace(function, point, range(len(point)))
+    pushforward = Pushforward(len(graph.outputs), graph.independents)
+    return list(pushforward(graph, point, graph.captured, tangents)[1])
