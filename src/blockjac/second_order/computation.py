@@ -30,8 +30,8 @@ from blockjac.elimination.linearize import LinearizedGraph, linearize_to_results
 from blockjac.engine.computations import Arrays, Jacobian
 from blockjac.engine.finish import NO_LIMIT, finished
 from blockjac.graph.graph import Graph
-from blockjac.planning import choose_order
 from blockjac.planning.directions import has_one_way
+from blockjac.planning.price import price
 from blockjac.rules.fallback import real_dtype, vertex_shape
 from blockjac.second_order.by_gradient import diagonals_by_gradient
 from blockjac.second_order.tangents import Seeds, tangents_of
@@ -80,7 +80,7 @@ class SecondOrder:
                     linear.edges.remove(leaf)
             for source, head, block in curvatures:
                 linear.edges.add(source, head, block)
-            eliminate(linear.edges, choose_order("auto", linear, write=True))
+            eliminate(linear.edges, self._order(linear))
             positions = range(self.count)
             seconds = [self._second(linear, position) for position in positions]
             values = linear.results()
@@ -88,6 +88,18 @@ class SecondOrder:
                 return values[self.count :], seconds
             rows = [[_row(linear, leaf, position) for leaf in self.wrt] for position in positions]
         return values[self.count :], (values[: self.count], rows, seconds)
+
+    def _order(self, linear: LinearizedGraph) -> list[Vertex]:
+        """The order in which curvatures, and the gradient where it is asked for, are added up.
+
+        One direction is pushed forwards at no more than the cost of the values, and nothing has to
+        be kept for a way back. Where several are, the cheaper direction is taken.
+        """
+        forward = list(linear.active.forward_order)
+        if self.kept or self.gradient:
+            edges, reverse = linear.edges, forward[::-1]
+            return min((forward, reverse), key=lambda order: price(edges, order, True).seconds())
+        return forward
 
     def _curvatures(
         self, linear: LinearizedGraph, extra: Arrays
