@@ -110,7 +110,7 @@ class SecondOrder:
         """
         varying = varying_equations(linear)
         wanted = {tail for own in varying for tail in own.tails if tail is not None}
-        tangents = tangents_of(linear, self._seeds(linear.graph, extra), wanted)
+        tangents = tangents_of(linear, self._seeds(linear, extra), wanted)
         found: list[tuple[Any, Vertex, Block]] = []
         for equation in varying:
             for head, by_source in equation.curvatures(tangents, self.kept).items():
@@ -120,9 +120,9 @@ class SecondOrder:
                     found.append((CURVED, head, reduce(add, by_source.values())))
         return found
 
-    def _seeds(self, graph: Graph, extra: Arrays) -> Seeds:
-        """The directions, as Jacobians of the inputs by their coordinates."""
-        avals = [graph.avals[leaf] for leaf in self.wrt]
+    def _seeds(self, linear: LinearizedGraph, extra: Arrays) -> Seeds:
+        """The directions, as Jacobians of vertices by their coordinates."""
+        avals = [linear.graph.avals[leaf] for leaf in self.wrt]
         if self.weighting == "directions":
             parts = {
                 leaf: Block.from_dense(jnp.moveaxis(weights.astype(aval.dtype), 0, -1), aval.ndim)
@@ -135,9 +135,28 @@ class SecondOrder:
                 for leaf, aval, weights in zip(self.wrt, avals, extra, strict=True)
             }
         return {
-            ("by", leaf): {leaf: Block.identity(aval.shape, aval.dtype)}
+            ("by", leaf): {vertex: Block.identity(shape, aval.dtype)}
             for leaf, aval in zip(self.wrt, avals, strict=True)
+            for vertex, shape in [self._start(linear, leaf, aval.shape)]
         }
+
+    def _start(
+        self, linear: LinearizedGraph, leaf: int, shape: Sequence[int]
+    ) -> tuple[Vertex, Sequence[int]]:
+        """The vertex that an input is only an arrangement of, where directions start, and its shape.
+
+        A function that takes all coordinates in one vector mostly puts them into rows first. Then
+        directions in rows show that each row has its own.
+        """
+        vertex = leaf
+        while not self.kept:
+            heads = linear.edges.leaving.get(vertex, {})
+            head, edge = next(iter(heads.items()), (None, None))
+            equation = linear.edges.equations.get(head)
+            if len(heads) != 1 or equation is None or equation.primitive.name not in ARRANGING:
+                break
+            vertex, shape = head, edge.out_shape
+        return vertex, shape
 
     def _second(self, linear: LinearizedGraph, position: int) -> list[Any]:
         """The Laplacian of a result, or the diagonals of its Hessian."""
@@ -171,6 +190,9 @@ class SecondOrder:
         auxiliary, (values, rows) = jacobian(graph, arguments, captured, ())
         return auxiliary, ((values, rows, seconds) if self.gradient else seconds)
 
+
+ARRANGING = frozenset({"reshape", "transpose", "rev", "squeeze", "expand_dims", "copy"})
+"""Primitives whose result has each entry of the operand once."""
 
 CURVED = "curved"
 """The source of what curvatures add up to."""
