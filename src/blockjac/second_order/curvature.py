@@ -11,21 +11,23 @@ Of two mixed derivatives that mirror each other one is computed, and counted twi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
-from blockjac.algebra.cost import OverBudget
+from blockjac.algebra.backend import planning
 from blockjac.algebra.curved import curved
 from blockjac.algebra.star import star
 from blockjac.blocks import Block, add
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import eliminate
-from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
+from blockjac.elimination.elimination_graph import Vertex
 from blockjac.elimination.linearize import LinearizedGraph, linearize_to_results
 from blockjac.planning.price import price
+from blockjac.rules.fallback import real_dtype, vertex_shape
 from blockjac.second_order.coefficients import Coefficients
 from blockjac.second_order.tangents import Tangents
+from blockjac.terms.block import rebuilt
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,104 +57,166 @@ class Curving:
             tangents: the Jacobians of the operands.
             kept: whether to keep directions apart instead of summing over them.
         """
-        coefficients, sums = self.coefficients, dict[Vertex, dict[Any, Block]]()
-        values = [*self.operands, *self.results]
-        arguments = [values[number] for number in coefficients.taken]
+        sums: dict[Vertex, dict[Any, Block]] = {}
         for column, tail in enumerate(self.tails):
+            if tail is None or not tangents.get(tail):
+                continue
             varying = {
-                row: coefficients.varying(row, column)
+                row: self.coefficients.varying(row, column)
                 for row, head in enumerate(self.heads)
-                if head is not None and tail is not None
+                if head is not None
             }
             numbers = sorted({number for own in varying.values() for number in own})
-            own = {} if tail is None else tangents.get(tail, {})
-            if not numbers or not own:
+            if not numbers:
                 continue
-            rates, arrays = self._rates(column, numbers, arguments, tangents)
+            pairs, arrays = self._pairs(column, numbers, tangents)
             for row, head in enumerate(self.heads):
-                block = coefficients.block(row, column, arrays) if varying.get(row) else None
-                if head is None or block is None:
+                block = self.coefficients.block(row, column, arrays) if varying.get(row) else None
+                if block is None:
                     continue
-                for source, tangent in own.items():
-                    parts = [
-                        curved(block, arrays[number], rates[number][source], tangent, kept)
-                        for number in varying[row]
-                        if source in rates[number]
-                    ]
-                    if parts:
+                for pair in pairs:
+                    if pair.number in varying[row]:
+                        array = arrays[pair.number]
+                        part = curved(block, array, pair.rates, pair.tangent, kept)
                         found = sums.setdefault(head, {})
-                        before = [found[source]] if source in found else []
-                        found[source] = reduce(add, [*before, *parts])
+                        before = found.get(pair.source)
+                        found[pair.source] = part if before is None else add(before, part)
         return sums
 
-    def _rates(
-        self,
-        column: int,
-        numbers: Sequence[int],
-        arguments: Sequence[Any],
-        tangents: Mapping[Vertex, Tangents],
-    ) -> tuple[dict[int, dict[Any, Block]], Sequence[Any]]:
-        """The rates of change of some coefficients along the directions, and all coefficients."""
-        graph = self.coefficients.graph
+    def _pairs(
+        self, column: int, numbers: Sequence[int], tangents: Mapping[Vertex, Tangents]
+    ) -> tuple[list[_Pair], Sequence[Any]]:
+        """Rates of some coefficients with tangents of an operand; and all coefficients.
+
+        The products of all pairs together are what the coefficients add at the operand.
+        """
+        coefficients, graph = self.coefficients, self.coefficients.graph
+        values = [*self.operands, *self.results]
+        arguments = [values[number] for number in coefficients.taken]
         active = ActiveGraph.of(graph, [graph.outputs[number] for number in numbers])
         linear = linearize_to_results(active, arguments, graph.captured)
         arrays = linear.results()
-        sources = self._seeds(linear, column, tangents, arrays)
-        _eliminate_cheapest(linear)
-        rates: dict[int, dict[Any, Block]] = {}
+        own = tangents[self.tails[column]]
+        seeds = [self._seeds(number, column, tangents) for number in range(len(self.tails))]
+        forward = active.forward_order
+        if not (coefficients.is_symmetric and self._is_cheaper_backwards(linear, seeds, arrays)):
+            for number, by_source in enumerate(seeds):
+                for vertex, edge in self._slopes(linear, number, arrays):
+                    for source, seed in by_source.items():
+                        linear.edges.add(source, vertex, star(edge, seed))
+            eliminate(linear.edges, [*graph.independents, *forward])
+            return [
+                _Pair(number, source, rates, tangent)
+                for place, number in enumerate(numbers)
+                for source, tangent in own.items()
+                for rates in [linear.block(source, ("out", place))]
+                if rates is not None
+            ], arrays
+        eliminate(linear.edges, forward[::-1])
+        pairs: list[_Pair] = []
         for place, number in enumerate(numbers):
-            blocks = {source: linear.block(source, ("out", place)) for source in sources}
-            rates[number] = {source: block for source, block in blocks.items() if block is not None}
-        return rates, arrays
+            for operand, by_source in enumerate(seeds):
+                bends = [
+                    star(bend, slope)
+                    for vertex, slope in self._slopes(linear, operand, arrays)
+                    for bend in [linear.block(vertex, ("out", place))]
+                    if bend is not None
+                ]
+                if not bends:
+                    continue
+                bend = reduce(add, bends)
+                for source, seed in by_source.items():
+                    tangent = own.get(source)
+                    if tangent is not None and operand != column:
+                        pairs.append(_Pair(number, source, star(bend, seed), tangent))
+                    elif tangent is not None:
+                        pairs += [
+                            _Pair(number, source, star(bend, half), term)
+                            for half, term in _halves(tangent)
+                        ]
+        return pairs, arrays
 
-    def _seeds(
-        self,
-        linear: LinearizedGraph,
-        column: int,
-        tangents: Mapping[Vertex, Tangents],
-        arrays: Sequence[Any],
-    ) -> dict[Any, None]:
-        """Enter the tangents of operands and results into a graph of coefficients."""
-        coefficients, graph, count = self.coefficients, linear.graph, len(self.operands)
-        inputs = dict(zip(coefficients.taken, graph.inputs, strict=True))
-        sources: dict[Any, None] = {}
-        for number, tail in enumerate(self.tails):
-            weight = _weight(number, column) if coefficients.is_symmetric else 1
-            if tail is None or not weight:
-                continue
-            for source, tangent in tangents.get(tail, {}).items():
-                sources[source] = None
-                weighted = tangent if weight == 1 else tangent * weight
-                if number in inputs:
-                    linear.edges.add(source, inputs[number], weighted)
-                for row in range(len(self.results)):
-                    vertex = inputs.get(count + row)
-                    if vertex in linear.active.vertices:
-                        block = coefficients.block(row, number, arrays)
-                        if block is not None:
-                            linear.edges.add(source, vertex, star(block, weighted))
-        return sources
+    def _seeds(self, number: int, column: int, tangents: Mapping[Vertex, Tangents]) -> Tangents:
+        """The tangents of an operand, as often as they count beside those of another one.
+
+        Of the two mixed derivatives by two operands that are equal, the later one counts twice.
+        """
+        tail = self.tails[number]
+        own = {} if tail is None else tangents.get(tail, {})
+        if number == column or not self.coefficients.is_symmetric:
+            return own
+        return {source: block * 2 for source, block in own.items()} if number < column else {}
+
+    def _slopes(
+        self, linear: LinearizedGraph, number: int, arrays: Sequence[Any]
+    ) -> list[tuple[Vertex, Block]]:
+        """How an operand moves the inputs of the graph of coefficients: itself, and the results."""
+        coefficients, count = self.coefficients, len(self.operands)
+        inputs = dict(zip(coefficients.taken, linear.graph.inputs, strict=True))
+        found: list[tuple[Vertex, Block]] = []
+        vertex = inputs.get(number)
+        if vertex in linear.active.vertices:
+            aval = linear.graph.avals[vertex]
+            identity = Block.identity(vertex_shape(aval), real_dtype(aval.dtype))
+            found.append((vertex, identity))
+        for row in range(len(self.results)):
+            vertex, block = inputs.get(count + row), coefficients.block(row, number, arrays)
+            if vertex in linear.active.vertices and block is not None:
+                found.append((vertex, block))
+        return found
+
+    def _is_cheaper_backwards(
+        self, linear: LinearizedGraph, seeds: Sequence[Tangents], arrays: Sequence[Any]
+    ) -> bool:
+        """Whether derivatives of the coefficients are best formed before tangents come in."""
+        forward = linear.active.forward_order
+        if not forward:
+            return True
+        edges, independents = linear.edges.copy(), linear.graph.independents
+        for number, by_source in enumerate(seeds):
+            for vertex, slope in self._slopes(linear, number, arrays):
+                for source, seed in by_source.items():
+                    with planning():
+                        edges.add(source, vertex, star(slope, seed))
+        seconds = [
+            price(edges, order, write=False).seconds()
+            for order in ([*forward[::-1], *independents], [*independents, *forward])
+        ]
+        return seconds[0] <= seconds[1]
 
 
-def _weight(number: int, column: int) -> int:
-    """How often the mixed derivative by two operands counts in the half that is computed."""
-    return 0 if number > column else 1 if number == column else 2
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Rates of a coefficient and tangents of an operand, by the same directions.
+
+    Attributes:
+        number: of the coefficient, among the results of their graph.
+        source: of the directions.
+        rates: of the coefficient.
+        tangent: of the operand.
+    """
+
+    number: int
+    source: Any
+    rates: Block
+    tangent: Block
 
 
-def _eliminate_cheapest(linear: LinearizedGraph) -> None:
-    """Eliminate a small graph with directions at its inputs, from the cheaper end."""
-    independents, forward = linear.graph.independents, linear.active.forward_order
-    reverse = [*forward[::-1], *independents]
-    order = reverse
-    if forward:
-        edges, orders = linear.edges, [reverse, [*independents, *forward]]
-        order = min(orders, key=lambda order: _seconds(edges, order))
-    eliminate(linear.edges, order)
+def _halves(tangent: Block) -> list[tuple[Block, Block]]:
+    """Pairs of blocks whose products add up to that of a sum of terms with itself.
 
-
-def _seconds(edges: EliminationGraph, order: Sequence[Vertex]) -> float:
-    """The predicted time of an order."""
-    try:
-        return price(edges, order, write=False).seconds()
-    except OverBudget:
-        return float("inf")
+    Of two products of terms that mirror each other one is made, and counts twice.
+    """
+    terms = [
+        rebuilt(tangent.out_shape, tangent.wrt_shape, tangent.dtype, [term])
+        for term in tangent.terms
+    ]
+    pairs: list[tuple[Block, Block]] = []
+    for number, term in enumerate(terms):
+        before = [
+            replace(other, coefficient=2 * other.coefficient) for other in tangent.terms[:number]
+        ]
+        half = [*before, *term.terms]
+        shapes = tangent.out_shape, tangent.wrt_shape, tangent.dtype
+        pairs.append((rebuilt(*shapes, half), term))
+    return pairs
