@@ -98,6 +98,8 @@ class OwnRule:
         operands: literals and uses of values.
         results: uses of its results, each with a vertex of its own where it varies.
         equations: those of its values and its rule; the rule is linear in the vertices.
+        is_kept: whether a further derivative takes the rule again for the results, see
+            `custom_jvp.calls_itself`.
     """
 
     primitive: Any
@@ -105,6 +107,7 @@ class OwnRule:
     operands: tuple[Operand | Literal, ...]
     results: tuple[Operand | Literal, ...]
     equations: tuple[Equation, ...]
+    is_kept: bool
 
 
 @dataclass(eq=False)

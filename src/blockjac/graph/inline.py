@@ -17,7 +17,7 @@ import numpy as np
 
 from blockjac.base import compat
 from blockjac.errors import NoDerivativeError
-from blockjac.graph.custom_jvp import values_and_tangents
+from blockjac.graph.custom_jvp import calls_itself, values_and_tangents
 from blockjac.graph.expand import expanded, ordinary_branch, replaced
 from blockjac.graph.graph import Atom, Equation, Graph, Literal, Operand, OwnRule
 from blockjac.graph.linearity import is_inexact, is_linear
@@ -182,7 +182,8 @@ class Inliner:
             value = self._constant(result) if isinstance(result, Literal) else result.value
             results[position] = Operand(value, vertex)
         if self.notes_rules:
-            return self._noted(equation, operands, results, self.graph.equations[start:])
+            is_kept = calls_itself(closed, equation.params, inexact)
+            return self._noted(equation, operands, results, self.graph.equations[start:], is_kept)
         return results
 
     def _noted(
@@ -191,6 +192,7 @@ class Inliner:
         operands: Sequence[Atom],
         results: Sequence[Atom],
         equations: Sequence[Equation],
+        is_kept: bool,
     ) -> Sequence[Atom]:
         """Note a function with its own rule in the graph; its results get vertices of their own."""
         own = [
@@ -198,7 +200,7 @@ class Inliner:
             for result in results
         ]
         call = equation.primitive, equation.params
-        noted = OwnRule(*call, tuple(operands), tuple(own), tuple(equations))
+        noted = OwnRule(*call, tuple(operands), tuple(own), tuple(equations), is_kept)
         self.graph.own_rules += (noted,)
         return own
 

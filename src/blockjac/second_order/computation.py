@@ -70,7 +70,7 @@ class SecondOrder:
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """The auxiliary results and the answer."""
         active = ActiveGraph.of(graph, graph.outputs[: self.count])
-        if has_one_way(active):
+        if has_one_way(active) or not all(own.is_kept for own in graph.own_rules):
             return self._by_gradient(graph, arguments, captured, extra)
         with keeping_structure(True), reading_forwards(False):
             linear = linearize_to_results(active, arguments, captured)
