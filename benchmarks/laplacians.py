@@ -1,10 +1,11 @@
-"""Laplacians of networks, wave functions and energies: the trace of the Hessian without the Hessian.
+"""Laplacians of networks, wave functions and energies: the trace of a Hessian without it.
 
 folx propagates values, Jacobians and Laplacians forwards, as one program with dense Jacobians, or
-with Jacobians whose nonzero entries it finds when it traces, up to a number of them (the threshold).
+with Jacobians whose nonzero entries it finds when it traces, up to a number (the threshold).
 All contenders of a task give the Laplacian alone, in float64, one `jax.vmap` around it for a batch.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -79,8 +80,9 @@ def task(
         title=title,
         arguments=arguments,
         contenders={
-            harness.OURS: in_batches(blockjac.laplacian(function), batched),
+            # The first one compiled pays for what JAX loads on first use.
             "jax.hessian": in_batches(by_hessian(function), batched),
+            harness.OURS: in_batches(blockjac.laplacian(function), batched),
         },
         others={name: by_folx(function, batched, number) for name, number in peers.items()},
         alike=(harness.OURS, "jax.hessian"),
@@ -99,7 +101,7 @@ def dense_layers(sizes: Sequence[int]) -> list[tuple[jax.Array, jax.Array]]:
     generator = np.random.default_rng(0)
     return [
         (weights(generator, *pair), weights(generator, pair[1]))
-        for pair in zip(sizes[:-1], sizes[1:], strict=True)
+        for pair in itertools.pairwise(sizes)
     ]
 
 

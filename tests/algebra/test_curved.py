@@ -11,7 +11,7 @@ from blockjac.blocks import Block, Factor, Term
 
 
 def dense_curved(block, array, rates, tangents, kept):
-    """The same by dense arrays: each use of the array replaced by its rate, one direction a time."""
+    """The same by dense arrays: each use of the array replaced by its rate."""
     directions = int(np.prod(tangents.wrt_shape))
     moved = np.asarray(rates.dense()).reshape(*rates.out_shape, directions)
     columns = np.asarray(tangents.dense()).reshape(-1, directions)

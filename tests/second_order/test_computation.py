@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 from support.hessian_diagonals import diagonal_by_jax, laplacian_by_jax
-from support.laplacian_programs import PROGRAMS, V, W1, W2, array, mlp
+from support.laplacian_programs import PROGRAMS, W1, W2, V, array, mlp
 from support.random_functions import random_function
 from support.sampling import sampled
 
@@ -213,7 +213,7 @@ def test_a_batch_inside_of_the_function():
 
 
 def test_directions_start_at_rows():
-    """A vector that is put into rows first keeps the rows apart: no product of rows by all inputs."""
+    """A vector that is put into rows first keeps the rows apart."""
     rows = 30
 
     def total(flat):

@@ -46,9 +46,7 @@ def test_two_operands_that_vary_together(function):
     def total(x):
         return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(function(jnp.sin(x), x**2 + 1)))
 
-    np.testing.assert_allclose(
-        blockjac.laplacian(total)(X), laplacian_by_jax(total)(X), rtol=1e-9
-    )
+    np.testing.assert_allclose(blockjac.laplacian(total)(X), laplacian_by_jax(total)(X), rtol=1e-9)
     np.testing.assert_allclose(
         blockjac.hessian_diagonal(total)(X), diagonal_by_jax(total)(X), rtol=1e-9
     )

@@ -59,9 +59,7 @@ def backwards_only(x):
     return jnp.sin(x)
 
 
-backwards_only.defvjp(
-    lambda x: (jnp.sin(x), x), lambda x, cotangent: (cotangent * jnp.cos(x) ,)
-)
+backwards_only.defvjp(lambda x: (jnp.sin(x), x), lambda x, cotangent: (cotangent * jnp.cos(x),))
 
 
 @jax.custom_jvp

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.hessian_diagonals import laplacian_by_jax
-from support.laplacian_programs import PROGRAMS, V, W1, array, backwards_only, mlp
+from support.laplacian_programs import PROGRAMS, W1, V, array, backwards_only, mlp
 
 import blockjac
 from blockjac.errors import ArgumentError, DifferentiationTypeError
@@ -124,7 +124,9 @@ def test_float32_stays():
 
 
 def test_weights_that_do_not_fit():
-    with pytest.raises(ArgumentError, match=r"weights of laplacian have shapes \[\(4,\)\] .*\(5,\)"):
+    with pytest.raises(
+        ArgumentError, match=r"weights of laplacian have shapes \[\(4,\)\] .*\(5,\)"
+    ):
         blockjac.laplacian(mlp, weights=jnp.ones(4))(V)
     with pytest.raises(ArgumentError, match=r"one axis of a common length in front"):
         blockjac.value_grad_laplacian(two_leaves, weights={"x": A, "t": S})(STATE)

@@ -31,7 +31,7 @@ def curved(block: Block, array: Any, rates: Block, tangents: Block, kept: bool) 
         array: the array.
         rates: of the array, by directions: a Block of `array.shape` by their axes.
         tangents: of the block's input, by the same directions.
-        kept: whether to keep the directions apart instead of summing over them.
+        kept: whether to keep the directions separate instead of summing over them.
 
     Returns:
         A Block of the outputs, by the directions if they are kept, and else by nothing.
@@ -88,7 +88,7 @@ def _contracted(
         [*own.factors, *rate.factors, *tangent.factors],
         [*own.out, *(tangent.wrt if kept else ())],
         (*block.out_shape, *directions),
-        dict.fromkeys([*parts.term.labels, *rate.labels, *tangent.labels]),
+        [*parts.term.labels, *rate.labels, *tangent.labels],
         parts.term.coefficient * rate.coefficient * tangent.coefficient,
     )
     of_factor = [Index.of(label) for label in parts.factor.labels]

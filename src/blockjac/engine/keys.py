@@ -156,6 +156,8 @@ def _second_derivative(own: OwnRule, graph: Graph) -> Any:
     smooth = [number for number, shape in enumerate(shapes) if _smooth(shape)]
 
     def twice(*operands: Any) -> Any:
+        """The derivative of the derivative, both along the operands themselves."""
+
         def results_of(*parts: Any) -> Any:
             full = list(operands)
             for number, part in zip(smooth, parts, strict=True):

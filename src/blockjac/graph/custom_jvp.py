@@ -55,7 +55,7 @@ def calls_itself(closed: Any, params: dict[str, Any], results: Sequence[int]) ->
     """Whether a rule gets the results of its function from that function.
 
     A further derivative then takes the rule for the results too. Otherwise JAX differentiates what
-    the rule computes for them, which is something else if the rule is no derivative of it.
+    the rule computes for them, which is something else if the rule is not its derivative.
 
     Args:
         closed: the jaxpr of the function together with its rule.

@@ -193,9 +193,9 @@ class Inliner:
         results: Sequence[Atom],
         equations: Sequence[Equation],
         is_kept: bool,
-    ) -> Sequence[Atom]:
+    ) -> list[Atom]:
         """Note a function with its own rule in the graph; its results get vertices of their own."""
-        own = [
+        own: list[Atom] = [
             self._append_copy(result) if _vertex(result) is not None else result
             for result in results
         ]

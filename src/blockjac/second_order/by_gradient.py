@@ -18,7 +18,6 @@ from blockjac.graph.trace import trace
 from blockjac.rules.complex_parts import is_complex
 from blockjac.second_order.diagonal_computation import Diagonal, Wanted
 
-
 Rows = list[list[Any]]
 
 
@@ -62,9 +61,7 @@ def diagonals_by_gradient(
         moved = list(arrays)
         for place, direction in zip(places, directions or (), strict=True):
             moved[place] = moved[place] + jnp.tensordot(steps, direction, 1)
-        return [
-            sum(map(_along, row, directions or ())) for row in rows_at(moved)
-        ]
+        return [sum(map(_along, row, directions or ())) for row in rows_at(moved)]
 
     arrays = [*arguments, *captured]
     inputs = [graph.avals[value] for value in wrt]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from blockjac.blocks import Block
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elemental import rule_edges
 from blockjac.engine.computations import Jacobian
-from blockjac.graph.graph import Graph, Operand, OwnRule
+from blockjac.graph.graph import Equation, Graph, Operand, OwnRule
 from blockjac.graph.linearity import is_inexact
 from blockjac.graph.trace import trace
 from blockjac.operators.operator import Operator
@@ -117,7 +117,7 @@ def of_rule(
         return None
 
     def rows_of(operands: Sequence[Any], results: Sequence[Any]) -> list[list[Any]] | None:
-        rows = rule_edges(_Applied(primitive, params), operands, results, active)
+        rows = rule_edges(Equation(primitive, (), (), params), operands, results, active)
         has_operators = any(isinstance(edge, Operator) for row in rows or () for edge in row)
         return None if rows is None or has_operators else rows
 
@@ -140,6 +140,7 @@ def of_own_rule(
     moving = [number for number, is_active in enumerate(active) if is_active]
 
     def rows_of(operands: Sequence[Any], results: Sequence[Any]) -> list[list[Any]]:
+        """The block Jacobian of the function, by its rule."""
         del results
         inner = list(operands)
 
@@ -162,14 +163,6 @@ def of_own_rule(
 
     results_shapes = results
     return _traced(rows_of, operands, results, active, False)
-
-
-@dataclass(frozen=True, eq=False)
-class _Applied:
-    """What rules read of an equation."""
-
-    primitive: Any
-    params: dict[str, Any]
 
 
 def _traced(
@@ -197,28 +190,28 @@ def _traced(
             is_written = False
             return []
         found: list[Any] = []
-        for row in rows:
-            forms: list[Form | None] = []
-            for block in row:
-                if block is None or block.is_zero:
-                    forms.append(None)
-                    continue
-                own, structure = flatten(block)
-                parts: list[int | np.ndarray] = []
-                for array in own:
-                    if isinstance(array, np.ndarray):
-                        parts.append(array)
-                    else:
-                        parts.append(len(found))
-                        found.append(array)
-                forms.append(Form(structure, tuple(parts)))
-            blocks.append(tuple(forms))
+        blocks.extend(tuple(_form(block, found) for block in row) for row in rows)
         return found
 
     shapes = [compat.struct(values[number]) for number in taken]
     differentiated = [place for place, number in enumerate(taken) if moves[number]]
     graph = trace(arrays_of_rows, shapes, differentiated)
     return Coefficients(graph, tuple(taken), tuple(blocks), is_symmetric) if is_written else None
+
+
+def _form(block: Block | None, found: list[Any]) -> Form | None:
+    """A Block without its arrays, which are added to those found before; constants stay in it."""
+    if block is None or block.is_zero:
+        return None
+    arrays, structure = flatten(block)
+    parts: list[int | np.ndarray] = []
+    for array in arrays:
+        if isinstance(array, np.ndarray):
+            parts.append(cast("np.ndarray", array))
+        else:
+            parts.append(len(found))
+            found.append(array)
+    return Form(structure, tuple(parts))
 
 
 def _key(
@@ -231,20 +224,31 @@ def _key(
     """What the coefficients of a rule depend on, hashable; None where they cannot be shared."""
     if any(map(compat.is_jaxpr, params.values())):
         return None
-    types = tuple(
-        (value.shape, str(value.dtype), value.tobytes())
-        if isinstance(value, np.ndarray)
-        else (value.shape, value.dtype, getattr(value, "weak_type", False))
-        for value in (*operands, *results)
-    )
-    if any(compat.is_placed(_type_of(value)) for value in (*operands, *results)):
+    values = *operands, *results
+    if any(compat.is_placed(_type_of(value)) for value in values):
         return None
-    key = (edition(), name, types, tuple(params.items()), tuple(active), is_structure_kept())
+    types = tuple(map(_value_key, values))
+    key: tuple[Any, ...] = (
+        edition(),
+        name,
+        types,
+        tuple(params.items()),
+        tuple(active),
+        is_structure_kept(),
+    )
     try:
         hash(key)
     except TypeError:  # a parameter without a hash
         return None
     return key
+
+
+def _value_key(value: Any) -> tuple[Any, ...]:
+    """The type of an array, and of a constant its numbers."""
+    if isinstance(value, np.ndarray):
+        array = cast("np.ndarray", value)
+        return array.shape, str(array.dtype), array.tobytes()
+    return value.shape, value.dtype, getattr(value, "weak_type", False)
 
 
 def _type_of(value: Any) -> Any:

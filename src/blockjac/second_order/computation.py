@@ -143,7 +143,7 @@ class SecondOrder:
     def _start(
         self, linear: LinearizedGraph, leaf: int, shape: Sequence[int]
     ) -> tuple[Vertex, Sequence[int]]:
-        """The vertex that an input is only an arrangement of, where directions start, and its shape.
+        """The vertex where the directions of an input start, and its shape: an arrangement of it.
 
         A function that takes all coordinates in one vector mostly puts them into rows first. Then
         directions in rows show that each row has its own.
@@ -151,9 +151,11 @@ class SecondOrder:
         vertex = leaf
         while not self.kept:
             heads = linear.edges.leaving.get(vertex, {})
-            head, edge = next(iter(heads.items()), (None, None))
+            if len(heads) != 1:
+                break
+            ((head, edge),) = heads.items()
             equation = linear.edges.equations.get(head)
-            if len(heads) != 1 or equation is None or equation.primitive.name not in ARRANGING:
+            if equation is None or equation.primitive.name not in ARRANGING:
                 break
             vertex, shape = head, edge.out_shape
         return vertex, shape
@@ -161,16 +163,16 @@ class SecondOrder:
     def _second(self, linear: LinearizedGraph, position: int) -> list[Any]:
         """The Laplacian of a result, or the diagonals of its Hessian."""
         if not self.kept:
-            dtype = jnp.result_type(*(linear.graph.avals[leaf].dtype for leaf in self.wrt))
-            weak = all(linear.graph.avals[leaf].weak_type for leaf in self.wrt)
-            value = jax.core.ShapedArray((), dtype, weak_type=weak)
+            avals = [linear.graph.avals[leaf] for leaf in self.wrt]
+            dtype = jnp.result_type(*(aval.dtype for aval in avals))
+            weak = all(aval.weak_type for aval in avals)
+            value = jax.ShapeDtypeStruct((), dtype, weak_type=weak)
             return [_dense(linear, CURVED, position, value)]
-        avals = [(leaf, linear.graph.avals[leaf]) for leaf in self.wrt]
-        return [_dense(linear, ("by", leaf), position, aval) for leaf, aval in avals]
+        return [
+            _dense(linear, ("by", leaf), position, linear.graph.avals[leaf]) for leaf in self.wrt
+        ]
 
-    def _by_gradient(
-        self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays
-    ) -> Any:
+    def _by_gradient(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """The same from the graph of the first derivative."""
         directions = extra if self.weighting == "directions" else None
         seconds = diagonals_by_gradient(

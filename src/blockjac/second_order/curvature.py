@@ -55,7 +55,7 @@ class Curving:
 
         Args:
             tangents: the Jacobians of the operands.
-            kept: whether to keep directions apart instead of summing over them.
+            kept: whether to keep directions separate instead of summing over them.
         """
         sums: dict[Vertex, dict[Any, Block]] = {}
         for column, tail in enumerate(self.tails):
@@ -142,7 +142,7 @@ class Curving:
         Of the two mixed derivatives by two operands that are equal, the later one counts twice.
         """
         tail = self.tails[number]
-        own = {} if tail is None else tangents.get(tail, {})
+        own: Tangents = {} if tail is None else tangents.get(tail, {})
         if number == column or not self.coefficients.is_symmetric:
             return own
         return {source: block * 2 for source, block in own.items()} if number < column else {}
@@ -155,7 +155,7 @@ class Curving:
         inputs = dict(zip(coefficients.taken, linear.graph.inputs, strict=True))
         found: list[tuple[Vertex, Block]] = []
         vertex = inputs.get(number)
-        if vertex in linear.active.vertices:
+        if vertex is not None and vertex in linear.active.vertices:
             aval = linear.graph.avals[vertex]
             identity = Block.identity(vertex_shape(aval), real_dtype(aval.dtype))
             found.append((vertex, identity))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -52,10 +53,11 @@ class Swept:
 
         Args:
             tangents: the Jacobians of the operands.
-            kept: whether to keep directions apart instead of summing over them.
+            kept: whether to keep directions separate instead of summing over them.
         """
         sums: dict[Vertex, dict[Any, Block]] = {}
-        by_tail = [{} if tail is None else tangents.get(tail, {}) for tail in self.tails]
+        nothing: Tangents = {}
+        by_tail = [nothing if tail is None else tangents.get(tail, {}) for tail in self.tails]
         for source in dict.fromkeys(source for own in by_tail for source in own):
             blocks = [own.get(source) for own in by_tail]
             for head, block in self._along(blocks, kept).items():
@@ -63,7 +65,7 @@ class Swept:
         return sums
 
     def _along(self, blocks: Sequence[Block | None], kept: bool) -> dict[Vertex, Block]:
-        """The second derivatives of the results along directions, summed or kept apart."""
+        """The second derivatives of the results along directions, summed or kept separate."""
         moving = [number for number, block in enumerate(blocks) if block is not None]
         smooth = [number for number, result in enumerate(self.results) if is_inexact(result)]
         point = [self.operands[number] for number in moving]
@@ -83,7 +85,11 @@ class Swept:
             for block, operand in zip(blocks, self.operands, strict=True)
             if block is not None
         ]
-        rates = jax.vmap(lambda *tangents: second_rates(function, point, tangents))(*columns)
+
+        def along(*tangents: Any) -> list[Any]:
+            return second_rates(function, point, tangents)
+
+        rates = jax.vmap(along)(*columns)
         found: dict[Vertex, Block] = {}
         for number, rate in zip(smooth, rates, strict=True):
             head = self.heads[number]
@@ -104,7 +110,7 @@ def _columns(block: Block, operand: Any) -> Any:
     array = block.dense(max_bytes=NO_LIMIT)
     shape, count = vertex_shape(operand), math.prod(block.wrt_shape)
     array = jnp.moveaxis(array.reshape(*shape, count), -1, 0)
-    return jax.vmap(lambda part: unpacked(part, operand.dtype))(array)
+    return jax.vmap(partial(unpacked, dtype=operand.dtype))(array)
 
 
 def second_rates(function: Any, point: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:

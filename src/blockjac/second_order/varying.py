@@ -45,7 +45,7 @@ def varying_equations(linear: LinearizedGraph) -> list[Varying]:
 
 
 def _of_equation(linear: LinearizedGraph, equation: Equation) -> Varying | None:
-    """An equation with what it needs at its point; None if its derivative is the same everywhere."""
+    """An equation with what it needs at its point; None if its derivative does not vary."""
     active, graph = linear.active, linear.graph
     tails, moves = active.tails(equation), active.mask(equation)
     primitive, params = equation.primitive, equation.params
@@ -63,9 +63,7 @@ def _of_equation(linear: LinearizedGraph, equation: Equation) -> Varying | None:
     return Curving(coefficients, operands, results, tails, heads)
 
 
-def _vertices(
-    linear: LinearizedGraph, atoms: Sequence[Operand | Literal]
-) -> list[Vertex | None]:
+def _vertices(linear: LinearizedGraph, atoms: Sequence[Operand | Literal]) -> list[Vertex | None]:
     """The active vertices of operands; None for others."""
     vertices = [atom.vertex if isinstance(atom, Operand) else None for atom in atoms]
     return [vertex if vertex in linear.active.vertices else None for vertex in vertices]

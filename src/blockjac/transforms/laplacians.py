@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from blockjac.base.trees import mapped, tree_structure
+from blockjac.base.trees import tree_structure
 from blockjac.engine.arguments import ArgNums
 from blockjac.engine.call import Call
 from blockjac.errors import ArgumentError
@@ -48,7 +48,7 @@ def hessian_diagonal(
     """
     names = "hessian_diagonal", "Hessian diagonal"
     options = argnums, has_aux, order
-    if order != "auto":
+    if not _is_one_pass(order):
         return Transform(*names, fun, *options, derivative=jacobian)(second_diagonals(summed=False))
     return Transform(*names, fun, *options, second=True)(_diagonals)
 
@@ -93,15 +93,17 @@ def laplacian(
         >>> float(blockjac.laplacian(bilinear, weights=along)(jnp.array([1.0, 2.0])))
         -2.0
     """
-    names, options = ("laplacian", "Laplacian"), (argnums, has_aux, order)
-    if order == "auto":
-        return Transform(*names, fun, *options, second=True)(_laplacian(weights, values=False))
+    names = "laplacian", "Laplacian"
+    if _is_one_pass(order):
+        transform = Transform(*names, fun, argnums, has_aux, order, second=True)
+        return transform(_laplacian(weights, values=False))
     if weights is not None:
         raise ArgumentError(
             f"laplacian takes weights in one pass over the function, but order is {order!r}, which "
             "is for the gradient's graph; leave out one of the two"
         )
-    return Transform(*names, fun, *options, derivative=jacobian)(second_diagonals(summed=True))
+    transform = Transform(*names, fun, argnums, has_aux, order, derivative=jacobian)
+    return transform(second_diagonals(summed=True))
 
 
 def value_grad_laplacian(
@@ -137,6 +139,11 @@ def value_grad_laplacian(
     return transform(_laplacian(weights, values=True))
 
 
+def _is_one_pass(order: Any) -> bool:
+    """Whether a function is passed once, and not its gradient's graph eliminated in an order."""
+    return isinstance(order, str) and order == "auto"
+
+
 def _diagonals(call: Call, order: Order) -> Asked:
     """Asks for the diagonals of Hessians."""
     del order
@@ -151,16 +158,14 @@ def _laplacian(weights: Any, values: bool) -> Ask:
         del order
         call.check_real(complex_results=True)
         weighting, arrays = _weighting(call, weights)
-        computation = SecondOrder(
-            call.count, call.smooth, gradient=values, weighting=weighting
-        )
+        computation = SecondOrder(call.count, call.smooth, gradient=values, weighting=weighting)
         return computation, partial(_put, call, values), arrays
 
     return asked
 
 
 def _put(call: Call, values: bool, answer: Any) -> Any:
-    """The Laplacians in the tree of the function, behind its value and Jacobian if these are there."""
+    """The Laplacians in the tree of the function, with its value and Jacobian if they are there."""
     if not values:
         return call.value([laplacian for (laplacian,) in answer])
     outs, rows, seconds = answer
@@ -186,7 +191,8 @@ def _weighting(call: Call, weights: Any) -> tuple[Weighting, Sequence[Any]]:
         if len(lengths) == 1 and [shape[1:] for shape in found] == shapes:
             return "directions", leaves
     raise ArgumentError(
-        f"weights of {call.name} have shapes {found} in {tree_structure(weights)}, but the argument "
-        f"has {shapes} in {tree}: give real weights in that tree, each of the shape of its leaf (a "
-        "factor for each entry) or with one axis of a common length in front (directions)"
+        f"weights of {call.name} have shapes {found} in {tree_structure(weights)}, but the "
+        f"argument has {shapes} in {tree}: give real weights in that tree, each of the shape of "
+        "its leaf (a factor for each entry) or with one axis of a common length in front "
+        "(directions)"
     )
