@@ -28,7 +28,7 @@ def factors(x, y):
 
 @pytest.mark.parametrize("function", [by_steps, by_branches, factors, jnp.multiply])
 def test_second_rates(function):
-    point, along = (X, X[::-1] + 1), (jnp.cos(X), jnp.sin(X))
+    point, along, other = (X, X[::-1] + 1), (jnp.cos(X), jnp.sin(X)), (X**2, jnp.exp(-X))
 
     def flat(*parts):
         return jax.tree.leaves(function(*parts))
@@ -36,9 +36,9 @@ def test_second_rates(function):
     def rate(*parts):
         return jax.jvp(flat, parts, along)[1]
 
-    wanted = jax.jvp(rate, point, along)[1]
-    for own, other in zip(second_rates(flat, point, along), wanted, strict=True):
-        np.testing.assert_allclose(own, other, rtol=1e-10, atol=1e-12)
+    wanted = jax.jvp(rate, point, other)[1]
+    for own, by_jax in zip(second_rates(flat, point, along, other), wanted, strict=True):
+        np.testing.assert_allclose(own, by_jax, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("function", [by_steps, by_branches, factors])

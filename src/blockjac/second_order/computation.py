@@ -34,7 +34,8 @@ from blockjac.planning.directions import has_one_way
 from blockjac.planning.price import price
 from blockjac.rules.fallback import real_dtype, vertex_shape
 from blockjac.second_order.by_gradient import diagonals_by_gradient
-from blockjac.second_order.tangents import Seeds, tangents_of
+from blockjac.second_order.narrow import directions_of
+from blockjac.second_order.tangents import Seeds
 from blockjac.second_order.varying import varying_equations
 
 Weighting = Literal["none", "entries", "directions"]
@@ -110,10 +111,10 @@ class SecondOrder:
         """
         varying = varying_equations(linear)
         wanted = {tail for own in varying for tail in own.tails if tail is not None}
-        tangents = tangents_of(linear, self._seeds(linear, extra), wanted)
+        directions = directions_of(linear, self._seeds(linear, extra), wanted, self.kept)
         found: list[tuple[Any, Vertex, Block]] = []
         for equation in varying:
-            for head, by_source in equation.curvatures(tangents, self.kept).items():
+            for head, by_source in equation.curvatures(directions, self.kept).items():
                 if self.kept:
                     found += [(source, head, block) for source, block in by_source.items()]
                 else:

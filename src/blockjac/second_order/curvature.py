@@ -26,6 +26,7 @@ from blockjac.elimination.linearize import LinearizedGraph, linearize_to_results
 from blockjac.planning.price import price
 from blockjac.rules.fallback import real_dtype, vertex_shape
 from blockjac.second_order.coefficients import Coefficients
+from blockjac.second_order.narrow import Directions
 from blockjac.second_order.tangents import Tangents
 from blockjac.terms.block import rebuilt
 
@@ -49,17 +50,17 @@ class Curving:
     heads: Sequence[Vertex | None]
 
     def curvatures(
-        self, tangents: Mapping[Vertex, Tangents], kept: bool
+        self, directions: Directions, kept: bool
     ) -> dict[Vertex, dict[Any, Block]]:
         """What the equation adds at each of its results, for each source of directions.
 
         Args:
-            tangents: the Jacobians of the operands.
+            directions: the Jacobians of the operands.
             kept: whether to keep directions separate instead of summing over them.
         """
         sums: dict[Vertex, dict[Any, Block]] = {}
         for column, tail in enumerate(self.tails):
-            if tail is None or not tangents.get(tail):
+            if tail is None or not directions.tangents.get(tail):
                 continue
             varying = {
                 row: self.coefficients.varying(row, column)
@@ -69,7 +70,7 @@ class Curving:
             numbers = sorted({number for own in varying.values() for number in own})
             if not numbers:
                 continue
-            pairs, arrays = self._pairs(column, numbers, tangents)
+            pairs, arrays = self._pairs(column, numbers, directions)
             for row, head in enumerate(self.heads):
                 block = self.coefficients.block(row, column, arrays) if varying.get(row) else None
                 if block is None:
@@ -84,7 +85,7 @@ class Curving:
         return sums
 
     def _pairs(
-        self, column: int, numbers: Sequence[int], tangents: Mapping[Vertex, Tangents]
+        self, column: int, numbers: Sequence[int], directions: Directions
     ) -> tuple[list[_Pair], Sequence[Any]]:
         """Rates of some coefficients with tangents of an operand; and all coefficients.
 
@@ -96,7 +97,8 @@ class Curving:
         active = ActiveGraph.of(graph, [graph.outputs[number] for number in numbers])
         linear = linearize_to_results(active, arguments, graph.captured)
         arrays = linear.results()
-        own = tangents[self.tails[column]]
+        own = directions.partners[self.tails[column]]
+        tangents = directions.tangents
         seeds = [self._seeds(number, column, tangents) for number in range(len(self.tails))]
         forward = active.forward_order
         if not (coefficients.is_symmetric and self._is_cheaper_backwards(linear, seeds, arrays)):
@@ -127,9 +129,11 @@ class Curving:
                 bend = reduce(add, bends)
                 for source, seed in by_source.items():
                     tangent = own.get(source)
-                    if tangent is not None and operand != column:
+                    if tangent is None:
+                        continue
+                    if operand != column or tangent is not seed:
                         pairs.append(_Pair(number, source, star(bend, seed), tangent))
-                    elif tangent is not None:
+                    else:
                         pairs += [
                             _Pair(number, source, star(bend, half), term)
                             for half, term in _halves(tangent)

@@ -25,6 +25,7 @@ from blockjac.graph.graph import Equation
 from blockjac.graph.linearity import is_inexact
 from blockjac.graph.trace import trace
 from blockjac.rules.fallback import packed, unpacked, vertex_shape
+from blockjac.second_order.narrow import Directions
 from blockjac.second_order.tangents import Tangents
 
 
@@ -47,25 +48,32 @@ class Swept:
     heads: Sequence[Vertex | None]
 
     def curvatures(
-        self, tangents: Mapping[Vertex, Tangents], kept: bool
+        self, directions: Directions, kept: bool
     ) -> dict[Vertex, dict[Any, Block]]:
         """What the equation adds at each of its results, for each source of directions.
 
         Args:
-            tangents: the Jacobians of the operands.
+            directions: the Jacobians of the operands.
             kept: whether to keep directions separate instead of summing over them.
         """
         sums: dict[Vertex, dict[Any, Block]] = {}
-        nothing: Tangents = {}
-        by_tail = [nothing if tail is None else tangents.get(tail, {}) for tail in self.tails]
-        for source in dict.fromkeys(source for own in by_tail for source in own):
-            blocks = [own.get(source) for own in by_tail]
-            for head, block in self._along(blocks, kept).items():
+        tangents = self._of_operands(directions.tangents)
+        partners = self._of_operands(directions.partners)
+        for source in dict.fromkeys(source for own in tangents for source in own):
+            blocks, others = ([own.get(source) for own in by] for by in (tangents, partners))
+            for head, block in self._along(blocks, others, kept).items():
                 sums.setdefault(head, {})[source] = block
         return sums
 
-    def _along(self, blocks: Sequence[Block | None], kept: bool) -> dict[Vertex, Block]:
-        """The second derivatives of the results along directions, summed or kept separate."""
+    def _of_operands(self, by_vertex: Mapping[Vertex, Tangents]) -> list[Tangents]:
+        """The Jacobians of the operands, empty for those that do not vary."""
+        nothing: Tangents = {}
+        return [nothing if tail is None else by_vertex.get(tail, nothing) for tail in self.tails]
+
+    def _along(
+        self, blocks: Sequence[Block | None], others: Sequence[Block | None], kept: bool
+    ) -> dict[Vertex, Block]:
+        """The second derivatives of the results along two directions each, summed or separate."""
         moving = [number for number, block in enumerate(blocks) if block is not None]
         smooth = [number for number, result in enumerate(self.results) if is_inexact(result)]
         point = [self.operands[number] for number in moving]
@@ -80,16 +88,15 @@ class Swept:
 
         shape = next(block.wrt_shape for block in blocks if block is not None)
         dtype = next(block.dtype for block in blocks if block is not None)
-        columns = [
-            _columns(block, operand)
-            for block, operand in zip(blocks, self.operands, strict=True)
-            if block is not None
-        ]
-
-        def along(*tangents: Any) -> list[Any]:
-            return second_rates(function, point, tangents)
-
-        rates = jax.vmap(along)(*columns)
+        columns, partners = (
+            [
+                _columns(block, operand)
+                for block, operand in zip(sides, self.operands, strict=True)
+                if block is not None
+            ]
+            for sides in (blocks, others)
+        )
+        rates = jax.vmap(partial(second_rates, function, point))(columns, partners)
         found: dict[Vertex, Block] = {}
         for number, rate in zip(smooth, rates, strict=True):
             head = self.heads[number]
@@ -113,23 +120,26 @@ def _columns(block: Block, operand: Any) -> Any:
     return jax.vmap(partial(unpacked, dtype=operand.dtype))(array)
 
 
-def second_rates(function: Any, point: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-    """The second derivatives of a function's results along a direction.
+def second_rates(
+    function: Any, point: Sequence[Any], tangents: Sequence[Any], others: Sequence[Any]
+) -> list[Any]:
+    """The second derivatives of a function's results along two directions.
 
     Args:
         function: of arrays, gives a list of arrays, all floats or complex.
         point: the arrays.
-        tangents: the direction, of their shapes.
+        tangents: one direction, of their shapes.
+        others: the other one.
     """
-    tangents = [
-        jnp.asarray(tangent, operand.dtype)
-        for tangent, operand in zip(tangents, point, strict=True)
-    ]
+    first, second = (
+        [jnp.asarray(part, operand.dtype) for part, operand in zip(parts, point, strict=True)]
+        for parts in (tangents, others)
+    )
 
     def rates(*parts: Any) -> list[Any]:
-        return _pushed(function, parts, tangents)
+        return _pushed(function, parts, first)
 
-    return _pushed(rates, point, tangents)
+    return _pushed(rates, point, second)
 
 
 def _pushed(function: Any, point: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
