@@ -126,6 +126,14 @@ def perceptron(batch: int | None) -> harness.Task:
     )
 
 
+def wide() -> harness.Task:
+    """A network of more inputs than it has units in a layer."""
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(16, 784)))
+    layers = dense_layers((784, 128, 128, 128, 1))
+    title = "A network 784-128-128-128-1 of tanh, 16 points"
+    return task(title, network, (x, layers), batched=True)
+
+
 def physics_informed() -> harness.Task:
     """A network as in physics-informed learning: few inputs, many points."""
     x = jnp.asarray(np.random.default_rng(1).uniform(size=(1024, 3)))
@@ -314,6 +322,7 @@ def separable() -> harness.Task:
 TASKS: Mapping[str, Callable[[], harness.Task]] = {
     "network": partial(perceptron, None),
     "network-64": partial(perceptron, 64),
+    "network-wide": wide,
     "physics-informed": physics_informed,
     "attention": psiformer,
     "two-streams": ferminet,

@@ -49,9 +49,7 @@ class Curving:
     tails: Sequence[Vertex | None]
     heads: Sequence[Vertex | None]
 
-    def curvatures(
-        self, directions: Directions, kept: bool
-    ) -> dict[Vertex, dict[Any, Block]]:
+    def curvatures(self, directions: Directions, kept: bool) -> dict[Vertex, dict[Any, Block]]:
         """What the equation adds at each of its results, for each source of directions.
 
         Args:

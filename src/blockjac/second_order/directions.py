@@ -47,9 +47,7 @@ class Swept:
     tails: Sequence[Vertex | None]
     heads: Sequence[Vertex | None]
 
-    def curvatures(
-        self, directions: Directions, kept: bool
-    ) -> dict[Vertex, dict[Any, Block]]:
+    def curvatures(self, directions: Directions, kept: bool) -> dict[Vertex, dict[Any, Block]]:
         """What the equation adds at each of its results, for each source of directions.
 
         Args:
