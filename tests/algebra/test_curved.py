@@ -6,16 +6,16 @@ import numpy as np
 from hypothesis import given, settings
 from support.strategies import blocks
 
-from blockjac.algebra.curved import curved
+from blockjac.algebra.curved import curved, paired
 from blockjac.blocks import Block, Factor, Term
 
 
-def dense_curved(block, array, rates, tangents, kept):
-    """The same by dense arrays: each use of the array replaced by its rate."""
+def dense_curved(block, array, rates, tangents):
+    """The same by dense arrays, for all pairs of directions: those of the tangents come first."""
     directions = int(np.prod(tangents.wrt_shape))
     moved = np.asarray(rates.dense()).reshape(*rates.out_shape, directions)
     columns = np.asarray(tangents.dense()).reshape(-1, directions)
-    answers = []
+    answers = []  # one for each direction of the rates
     for direction in range(directions):
         rate = jnp.asarray(moved[..., direction])
         total = np.zeros(block.shape)
@@ -28,11 +28,8 @@ def dense_curved(block, array, rates, tangents, kept):
                     single = Block(block.out_shape, block.wrt_shape, block.dtype, [own])
                     total += np.asarray(single.dense())
         matrix = total.reshape(int(np.prod(block.out_shape)), -1)
-        answers.append((matrix @ columns[:, direction]).reshape(block.out_shape))
-    stacked = np.stack(answers, -1) if answers else np.zeros((*block.out_shape, 0))
-    if kept:
-        return stacked.reshape(*block.out_shape, *tangents.wrt_shape)
-    return stacked.sum(-1)
+        answers.append((matrix @ columns).reshape(*block.out_shape, directions))
+    return np.stack(answers, -1)
 
 
 @settings(max_examples=60)
@@ -46,18 +43,36 @@ def test_any_blocks(data):
     array = arrays[0]
     rates, _ = data.draw(blocks(tuple(array.shape), directions, 2))
     tangents, _ = data.draw(blocks(middle, directions, 2))
-    kept = data.draw(st.booleans())
-    found = curved(block, array, rates, tangents, kept)
-    assert found.wrt_shape == (directions if kept else ())
-    wanted = dense_curved(block, array, rates, tangents, kept)
-    np.testing.assert_allclose(found.dense(), wanted, rtol=1e-12, atol=1e-9)
+    wanted = dense_curved(block, array, rates, tangents)
+    both = curved(block, array, rates, tangents, "both")
+    assert both.wrt_shape == (*directions, *directions)
+    size = int(np.prod(directions))
+    square = np.asarray(both.dense()).reshape(*out[0], size, size)
+    np.testing.assert_allclose(square, wanted, rtol=1e-12, atol=1e-9)
+    one = curved(block, array, rates, tangents, "one")
+    assert one.wrt_shape == directions
+    diagonal = np.diagonal(wanted, axis1=-2, axis2=-1)
+    np.testing.assert_allclose(
+        np.asarray(one.dense()).reshape(*out[0], size), diagonal, rtol=1e-12, atol=1e-9
+    )
+    none = curved(block, array, rates, tangents, "none")
+    np.testing.assert_allclose(none.dense(), diagonal.sum(-1), rtol=1e-12, atol=1e-9)
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_pairs_of_outputs(data):
+    block, _ = data.draw(blocks((2,), data.draw(st.sampled_from([(3,), (2, 2), ()])), 2))
+    dense = np.asarray(block.dense())
+    wanted = dense[:, None] * dense[None]
+    np.testing.assert_allclose(paired(block).dense(), wanted, rtol=1e-12, atol=1e-9)
 
 
 def test_deltas_meet():
     """The squares of the slopes of each row, with nothing off the diagonals."""
     slopes = jnp.arange(6.0).reshape(2, 3)
     block, rows = Block.diag(slopes), Block.identity((2, 3))
-    found = curved(block, slopes, Block.diag(slopes**2), rows, kept=False)
+    found = curved(block, slopes, Block.diag(slopes**2), rows, "none")
     np.testing.assert_allclose(found.dense(), slopes**2)
     assert found.stored <= 2 * slopes.size
 
@@ -67,4 +82,4 @@ def test_a_factor_used_twice_counts_twice():
     own = Block.diag(array).terms[0]
     square = Block((2,), (2,), float, [Term((*own.factors, *own.factors), own.out, own.wrt)])
     identity = Block.identity((2,), float)
-    np.testing.assert_allclose(curved(square, array, identity, identity, False).dense(), 2 * array)
+    np.testing.assert_allclose(curved(square, array, identity, identity, "none").dense(), 2 * array)

@@ -56,6 +56,13 @@ def test_the_wide_input_is_met_once():
     assert multiplications(FUNCTIONS["beside"], X) > 2 * WIDE * H
 
 
+def test_diagonals_meet_the_wide_input_once():
+    """The Hessian of the narrow layer, taken along the weights of each input."""
+    diagonal = blockjac.hessian_diagonal(FUNCTIONS["network"])
+    counted = operations(jax.make_jaxpr(diagonal)(X)).multiplications
+    assert counted <= 3 * WIDE * H**2
+
+
 def test_a_narrow_input_stays():
     """Where the input is narrower than all that follows, directions are its own."""
     up = array(3, 40)

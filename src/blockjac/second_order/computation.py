@@ -34,7 +34,7 @@ from blockjac.planning.directions import has_one_way
 from blockjac.planning.price import price
 from blockjac.rules.fallback import real_dtype, vertex_shape
 from blockjac.second_order.by_gradient import diagonals_by_gradient
-from blockjac.second_order.narrow import directions_of
+from blockjac.second_order.narrow import NARROW, directions_of
 from blockjac.second_order.tangents import Seeds
 from blockjac.second_order.varying import varying_equations
 
@@ -96,7 +96,9 @@ class SecondOrder:
         One direction is pushed forwards at no more than the cost of the values, and nothing has to
         be kept for a way back. Where several are, the cheaper direction is taken.
         """
-        forward = list(linear.active.forward_order)
+        forward: list[Vertex] = list(linear.active.forward_order)
+        if NARROW in linear.edges.entering:
+            forward.insert(0, NARROW)
         if self.kept or self.gradient:
             edges, reverse = linear.edges, forward[::-1]
             return min((forward, reverse), key=lambda order: price(edges, order, True).seconds())
@@ -112,7 +114,9 @@ class SecondOrder:
         varying = varying_equations(linear)
         wanted = {tail for own in varying for tail in own.tails if tail is not None}
         directions = directions_of(linear, self._seeds(linear, extra), wanted, self.kept)
-        found: list[tuple[Any, Vertex, Block]] = []
+        found: list[tuple[Any, Vertex, Block]] = [
+            (source, NARROW, block) for source, block in directions.pairs.items()
+        ]
         for equation in varying:
             for head, by_source in equation.curvatures(directions, self.kept).items():
                 if self.kept:

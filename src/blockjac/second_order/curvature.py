@@ -76,7 +76,8 @@ class Curving:
                 for pair in pairs:
                     if pair.number in varying[row]:
                         array = arrays[pair.number]
-                        part = curved(block, array, pair.rates, pair.tangent, kept)
+                        stays = directions.kept(pair.source, kept)
+                        part = curved(block, array, pair.rates, pair.tangent, stays)
                         found = sums.setdefault(head, {})
                         before = found.get(pair.source)
                         found[pair.source] = part if before is None else add(before, part)

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from blockjac.algebra.curved import Kept
 from blockjac.base import compat
 from blockjac.blocks import Block
 from blockjac.elimination.elimination_graph import Vertex
@@ -59,7 +60,8 @@ class Swept:
         partners = self._of_operands(directions.partners)
         for source in dict.fromkeys(source for own in tangents for source in own):
             blocks, others = ([own.get(source) for own in by] for by in (tangents, partners))
-            for head, block in self._along(blocks, others, kept).items():
+            stays = directions.kept(source, kept)
+            for head, block in self._along(blocks, others, stays).items():
                 sums.setdefault(head, {})[source] = block
         return sums
 
@@ -69,7 +71,7 @@ class Swept:
         return [nothing if tail is None else by_vertex.get(tail, nothing) for tail in self.tails]
 
     def _along(
-        self, blocks: Sequence[Block | None], others: Sequence[Block | None], kept: bool
+        self, blocks: Sequence[Block | None], others: Sequence[Block | None], kept: Kept
     ) -> dict[Vertex, Block]:
         """The second derivatives of the results along two directions each, summed or separate."""
         moving = [number for number, block in enumerate(blocks) if block is not None]
@@ -94,7 +96,13 @@ class Swept:
             ]
             for sides in (blocks, others)
         )
-        rates = jax.vmap(partial(second_rates, function, point))(columns, partners)
+        along = partial(second_rates, function, point)
+        if kept == "both":
+            of_pairs = jax.vmap(jax.vmap(along, (None, 0)), (0, None))
+            rates = [rate.reshape(-1, *rate.shape[2:]) for rate in of_pairs(columns, partners)]
+            shape = (*shape, *shape)
+        else:
+            rates = jax.vmap(along)(columns, partners)
         found: dict[Vertex, Block] = {}
         for number, rate in zip(smooth, rates, strict=True):
             head = self.heads[number]
@@ -102,7 +110,7 @@ class Swept:
                 continue
             array = jax.vmap(packed)(rate).astype(dtype)
             rank = array.ndim - 1
-            if not kept:
+            if kept == "none":
                 found[head] = Block.from_dense(jnp.sum(array, axis=0), rank)
                 continue
             array = jnp.moveaxis(array, 0, -1).reshape(*array.shape[1:], *shape)

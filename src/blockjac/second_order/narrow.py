@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, reduce
+from typing import Any
 
 from blockjac.algebra.backend import planning
+from blockjac.algebra.curved import Kept, paired
 from blockjac.algebra.star import star
 from blockjac.blocks import Block, add
 from blockjac.elimination.elimination_graph import Vertex
@@ -32,10 +34,24 @@ class Directions:
     Attributes:
         tangents: by the directions.
         partners: the same times the inner product of the directions, which is mostly the identity.
+        pairs: for the sources that were asked for, pairs of the directions that start anew by
+            theirs, where each of those has an answer of its own.
     """
 
     tangents: Mapping[Vertex, Tangents]
     partners: Mapping[Vertex, Tangents]
+    pairs: Mapping[Any, Block] = field(default_factory=dict[Any, Block])
+
+    def kept(self, source: Any, are_separate: bool) -> Kept:
+        """Which directions of a source stay.
+
+        Args:
+            source: of the directions.
+            are_separate: whether each direction that was asked for has an answer of its own.
+        """
+        if not are_separate:
+            return "none"
+        return "both" if source == NARROW else "one"
 
 
 def directions_of(
@@ -47,16 +63,14 @@ def directions_of(
         linear: a function at a point.
         seeds: where the directions start.
         wanted: the vertices.
-        kept: whether each direction has an answer of its own, so that none may be replaced.
+        kept: whether each direction has an answer of its own.
     """
+    order = _order(linear, seeds)
     ways: list[Callable[[], Directions]] = [partial(_from_inputs, linear, seeds, wanted)]
-    if not kept:
-        order = _order(linear, seeds)
-        narrow = _narrow_vertices(linear, seeds, order)
-        ways += [
-            partial(_from_vertex, linear, seeds, _split(order, wanted, vertex), vertex)
-            for vertex in narrow
-        ]
+    ways += [
+        partial(_from_vertex, linear, seeds, _split(order, wanted, vertex), vertex, kept)
+        for vertex in _narrow_vertices(linear, seeds, order)
+    ]
     return min(ways, key=_seconds)() if len(ways) > 1 else ways[0]()
 
 
@@ -78,6 +92,7 @@ def _from_vertex(
     seeds: Seeds,
     wanted: tuple[Sequence[Vertex], Sequence[Vertex]],
     vertex: Vertex,
+    kept: bool,
 ) -> Directions:
     """The directions that were asked for up to a vertex, and from there on those by itself.
 
@@ -86,14 +101,18 @@ def _from_vertex(
         seeds: where the directions start.
         wanted: the vertices before this one, and those from it on.
         vertex: the vertex.
+        kept: whether each direction has an answer of its own.
     """
     before, after = wanted
     early = tangents_of(linear, seeds, {*before, vertex})
-    inner = reduce(add, [star(block, block.T) for block in early[vertex].values()])
     aval = linear.graph.avals[vertex]
     identity = Block.identity(vertex_shape(aval), real_dtype(aval.dtype))
     late = tangents_of(linear, {NARROW: {vertex: identity}}, after)
     own = {other: early[other] for other in before}
+    if kept:
+        pairs = {source: paired(block) for source, block in early[vertex].items()}
+        return Directions({**own, **late}, {**own, **late}, pairs)
+    inner = reduce(add, [star(block, block.T) for block in early[vertex].values()])
     partners = {
         other: {source: star(block, inner) for source, block in by_source.items()}
         for other, by_source in late.items()
