@@ -8,6 +8,7 @@ Jacobian. Coefficients that do not vary belong to a linear map, or to one that i
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -247,7 +248,7 @@ def _value_key(value: Any) -> tuple[Any, ...]:
     """The type of an array, and of a constant its numbers."""
     if isinstance(value, np.ndarray):
         array = cast("np.ndarray", value)
-        return array.shape, str(array.dtype), array.tobytes()
+        return array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).digest()
     return value.shape, value.dtype, getattr(value, "weak_type", False)
 
 
