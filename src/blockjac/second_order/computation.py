@@ -13,7 +13,8 @@ with the cotangents that the gradient needs anyway, or forwards, whichever costs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, ClassVar, Literal
@@ -21,21 +22,26 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
+from blockjac.algebra.backend import planning
+from blockjac.algebra.star import star
 from blockjac.base.promises import keeping_structure, reading_forwards
 from blockjac.blocks import Block, add
+from blockjac.devices import rates
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import eliminate
 from blockjac.elimination.elimination_graph import Vertex
 from blockjac.elimination.linearize import LinearizedGraph, linearize_to_results
 from blockjac.engine.computations import Arrays, Jacobian
 from blockjac.engine.finish import NO_LIMIT, finished
-from blockjac.graph.graph import Graph
+from blockjac.graph.graph import Graph, Operand
+from blockjac.operators.compose import written
 from blockjac.planning.directions import has_one_way
+from blockjac.planning.orders import MARGIN
 from blockjac.planning.price import price
 from blockjac.rules.fallback import real_dtype, vertex_shape
 from blockjac.second_order.by_gradient import diagonals_by_gradient
 from blockjac.second_order.narrow import NARROW, directions_of
-from blockjac.second_order.tangents import Seeds
+from blockjac.second_order.tangents import Seeds, tangents_of
 from blockjac.second_order.varying import varying_equations
 
 Weighting = Literal["none", "entries", "directions"]
@@ -75,12 +81,7 @@ class SecondOrder:
             return self._by_gradient(graph, arguments, captured, extra)
         with keeping_structure(True), reading_forwards(False):
             linear = linearize_to_results(active, arguments, captured)
-            curvatures = self._curvatures(linear, extra)
-            if not self.gradient:
-                for leaf in self.wrt:
-                    linear.edges.remove(leaf)
-            for source, head, block in curvatures:
-                linear.edges.add(source, head, block)
+            self._add_curvatures(linear, extra)
             eliminate(linear.edges, self._order(linear))
             positions = range(self.count)
             seconds = [self._second(linear, position) for position in positions]
@@ -99,21 +100,24 @@ class SecondOrder:
         forward: list[Vertex] = list(linear.active.forward_order)
         if NARROW in linear.edges.entering:
             forward.insert(0, NARROW)
-        if self.kept or self.gradient:
+        inner = set(forward)
+        leaves = [head for leaf in self.wrt for head in linear.edges.leaving.get(leaf, {})]
+        if self.kept or any(head in inner for head in leaves):
             edges, reverse = linear.edges, forward[::-1]
             return min((forward, reverse), key=lambda order: price(edges, order, True).seconds())
         return forward
 
-    def _curvatures(
-        self, linear: LinearizedGraph, extra: Arrays
-    ) -> list[tuple[Any, Vertex, Block]]:
-        """What the equations add: the source it is by, the vertex that it is added to, and a Block.
+    def _add_curvatures(self, linear: LinearizedGraph, extra: Arrays) -> None:
+        """Enter what the equations add into the graph, in place of the inputs where these are done.
 
         Sums over directions are by one source, for all inputs together.
         """
         varying = varying_equations(linear)
         wanted = {tail for own in varying for tail in own.tails if tail is not None}
-        directions = directions_of(linear, self._seeds(linear, extra), wanted, self.kept)
+        seeds = self._seeds(linear, extra)
+        ends = self._ends(linear, seeds, wanted)
+        directions = directions_of(linear, seeds, {*wanted, *ends.values()}, self.kept)
+        arranged = {leaf: _arranged(linear, leaf, seeds) for leaf in self.wrt if ends}
         found: list[tuple[Any, Vertex, Block]] = [
             (source, NARROW, block) for source, block in directions.pairs.items()
         ]
@@ -123,7 +127,32 @@ class SecondOrder:
                     found += [(source, head, block) for source, block in by_source.items()]
                 else:
                     found.append((CURVED, head, reduce(add, by_source.values())))
-        return found
+        for result, vertex in ends.items():
+            by_source = directions.by_sources(vertex)
+            found += [
+                (leaf, result, star(by_source["by", leaf], block))
+                for leaf, block in arranged.items()
+                if ("by", leaf) in by_source
+            ]
+        if ends or not self.gradient:
+            for leaf in self.wrt:
+                linear.edges.remove(leaf)
+        for source, head, block in found:
+            linear.edges.add(source, head, block)
+
+    def _ends(
+        self, linear: LinearizedGraph, seeds: Seeds, wanted: Collection[Vertex]
+    ) -> dict[Vertex, Vertex]:
+        """The vertices that results are; none if their Jacobians are clearly faster backwards."""
+        if not self.gradient or self.kept or self.weighting != "none":
+            return {}
+        ends: dict[Vertex, Vertex] = {
+            ("out", position): output.vertex
+            for position, output in enumerate(linear.active.outputs)
+            if isinstance(output, Operand) and linear.active.is_active(output)
+        }
+        forwards, backwards = _costs(linear, seeds, wanted, list(ends.values()))
+        return {} if backwards < MARGIN * forwards else ends
 
     def _seeds(self, linear: LinearizedGraph, extra: Arrays) -> Seeds:
         """The directions, as Jacobians of vertices by their coordinates."""
@@ -203,6 +232,44 @@ ARRANGING = frozenset({"reshape", "transpose", "rev", "squeeze", "expand_dims", 
 
 CURVED = "curved"
 """The source of what curvatures add up to."""
+
+
+def _costs(
+    linear: LinearizedGraph, seeds: Seeds, wanted: Collection[Vertex], ends: Sequence[Vertex]
+) -> tuple[float, float]:
+    """The predicted seconds of gradient and Laplacian, forwards and backwards.
+
+    Forwards most of the gradient is there already; what is left, and one further direction, for the
+    Laplacian. Backwards all values have to be kept, written and read again, and each array that is
+    added is contracted with a cotangent.
+    """
+    seconds: list[float] = []
+    for vertices in (wanted, {*wanted, *ends}):
+        with planning() as cost:
+            tangents_of(linear, seeds, vertices)
+        seconds.append(cost.seconds())
+    forward, edges = linear.active.forward_order, linear.edges.copy()
+    for leaf in linear.graph.independents:
+        aval = linear.graph.avals[leaf]
+        edges.add(CURVED, leaf, Block.from_dense(jnp.zeros(vertex_shape(aval)), len(aval.shape)))
+    direction = price(edges, [*linear.graph.independents, *forward], True).seconds()
+    avals = [linear.graph.avals[vertex] for vertex in linear.active.vertices]
+    kept = sum(math.prod(aval.shape) * aval.dtype.itemsize for aval in avals)
+    back = price(linear.edges, forward[::-1], True).seconds()
+    device = rates()
+    backwards = back + 2 * kept / device.bytes_per_second
+    forwards = seconds[1] - seconds[0] + direction
+    return forwards, backwards + len(wanted) * device.seconds_a_contraction
+
+
+def _arranged(linear: LinearizedGraph, leaf: int, seeds: Seeds) -> Block:
+    """The Jacobian by an input of the vertex where its directions start."""
+    aval, vertex = linear.graph.avals[leaf], leaf
+    block = Block.identity(aval.shape, aval.dtype)
+    while vertex not in seeds["by", leaf]:
+        ((vertex, edge),) = linear.edges.leaving[vertex].items()
+        block = star(written(edge), block)
+    return block
 
 
 def _row(linear: LinearizedGraph, leaf: int, position: int) -> Any:

@@ -36,11 +36,20 @@ class Directions:
         partners: the same times the inner product of the directions, which is mostly the identity.
         pairs: for the sources that were asked for, pairs of the directions that start anew by
             theirs, where each of those has an answer of its own.
+        through: the Jacobian of the vertex where directions start anew, by each source.
     """
 
     tangents: Mapping[Vertex, Tangents]
     partners: Mapping[Vertex, Tangents]
     pairs: Mapping[Any, Block] = field(default_factory=dict[Any, Block])
+    through: Mapping[Any, Block] = field(default_factory=dict[Any, Block])
+
+    def by_sources(self, vertex: Vertex) -> dict[Any, Block]:
+        """The Jacobian of a vertex by the directions that were asked for."""
+        own = self.tangents.get(vertex, {})
+        if NARROW not in own:
+            return dict(own)
+        return {source: star(own[NARROW], block) for source, block in self.through.items()}
 
     def kept(self, source: Any, are_separate: bool) -> Kept:
         """Which directions of a source stay.
@@ -111,13 +120,13 @@ def _from_vertex(
     own = {other: early[other] for other in before}
     if kept:
         pairs = {source: paired(block) for source, block in early[vertex].items()}
-        return Directions({**own, **late}, {**own, **late}, pairs)
+        return Directions({**own, **late}, {**own, **late}, pairs, early[vertex])
     inner = reduce(add, [star(block, block.T) for block in early[vertex].values()])
     partners = {
         other: {source: star(block, inner) for source, block in by_source.items()}
         for other, by_source in late.items()
     }
-    return Directions({**own, **late}, {**own, **partners})
+    return Directions({**own, **late}, {**own, **partners}, {}, early[vertex])
 
 
 def _split(
