@@ -16,6 +16,7 @@ import chains
 import gradients
 import harness
 import kernels
+import laplacians
 import lecture_gradient
 import likelihoods
 import loops
@@ -94,6 +95,7 @@ SCRIPTS: Mapping[str, Mapping[str, Callable[[], harness.Task]]] = {
     "loops": loops.TASKS,
     "likelihoods": likelihoods.TASKS,
     "solves": solves.TASKS,
+    "laplacians": laplacians.TASKS,
 }
 
 

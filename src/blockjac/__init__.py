@@ -25,12 +25,7 @@ if TYPE_CHECKING:
     from blockjac.curvature.ggn import ggn
     from blockjac.curvature.kfac import KroneckerFactored, kfac
     from blockjac.planning import Plan, Search
-    from blockjac.transforms.diagonals import (
-        divergence,
-        hessian_diagonal,
-        jacobian_diagonal,
-        laplacian,
-    )
+    from blockjac.transforms.diagonals import divergence, jacobian_diagonal
     from blockjac.transforms.first_order import (
         block_jacobian,
         grad,
@@ -39,6 +34,7 @@ if TYPE_CHECKING:
         value_and_jacobian,
     )
     from blockjac.transforms.hessians import block_hessian, hessian, hvp
+    from blockjac.transforms.laplacians import hessian_diagonal, laplacian, value_grad_laplacian
     from blockjac.transforms.per_example import (
         batch_jacobian,
         per_example_grad,
@@ -98,6 +94,7 @@ __all__ = [
     "star",
     "value_and_grad",
     "value_and_jacobian",
+    "value_grad_laplacian",
     "vjp",
 ]
 
@@ -124,13 +121,13 @@ _HOME = {
     "ggn": "blockjac.curvature.ggn",
     "grad": "blockjac.transforms.first_order",
     "hessian": "blockjac.transforms.hessians",
-    "hessian_diagonal": "blockjac.transforms.diagonals",
+    "hessian_diagonal": "blockjac.transforms.laplacians",
     "hvp": "blockjac.transforms.hessians",
     "jacobian": "blockjac.transforms.first_order",
     "jacobian_diagonal": "blockjac.transforms.diagonals",
     "jvp": "blockjac.transforms.products",
     "kfac": "blockjac.curvature.kfac",
-    "laplacian": "blockjac.transforms.diagonals",
+    "laplacian": "blockjac.transforms.laplacians",
     "per_example_grad": "blockjac.transforms.per_example",
     "per_example_gram": "blockjac.transforms.per_example",
     "per_example_norms": "blockjac.transforms.per_example",
@@ -141,6 +138,7 @@ _HOME = {
     "star": "blockjac.blocks",
     "value_and_grad": "blockjac.transforms.first_order",
     "value_and_jacobian": "blockjac.transforms.first_order",
+    "value_grad_laplacian": "blockjac.transforms.laplacians",
     "vjp": "blockjac.transforms.products",
 }
 """The module of each public name; a public name that is not a key is a submodule."""

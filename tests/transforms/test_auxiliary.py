@@ -83,7 +83,7 @@ CASES = {
     ]
 }
 
-OTHERWISE = {"value_and_grad", "value_and_jacobian", "vjp", "jvp", "plan"}
+OTHERWISE = {"value_and_grad", "value_and_jacobian", "value_grad_laplacian", "vjp", "jvp", "plan"}
 """Where aux stands elsewhere in the answer, or in none; tested apart, beside JAX."""
 
 
