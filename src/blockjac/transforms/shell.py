@@ -70,6 +70,7 @@ class Transform:
         require_structure: whether to raise where the answer would lose structure.
         with_value: whether the answer is `(value, derivative)`; then aux stands beside the value,
             as `jax.value_and_grad` has it, and else beside the answer.
+        extra: further arrays and numbers that the computation takes.
         finish: turns the answer and `(args, kwargs)`, outside of all programs, into what no program
             can give, such as a matrix of SciPy.
 
@@ -90,6 +91,7 @@ class Transform:
     derivative: Callable[..., Function] | None = None
     require_structure: bool = False
     with_value: bool = False
+    extra: Sequence[Any] = field(default=(), compare=False)
     finish: Callable[[Any, Any], Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -103,10 +105,12 @@ class Transform:
         def answer(*args: Any, **kwargs: Any) -> tuple[Any, Auxiliary]:
             call = self._traced(args, kwargs)
             computation, put = ask(call, fitted(self.order, call))
-            outs, result = answered(computation, call, require_structure=self.require_structure)
+            outs, result = answered(
+                computation, call, extra=self.extra, require_structure=self.require_structure
+            )
             return put(result), call.auxiliary(outs)
 
-        once = traced_once(answer, self.order, self.fun, lambda: (self, code_key(ask)))
+        once = traced_once(answer, self.order, self.fun, lambda: (self, self.extra, code_key(ask)))
 
         def transformed(*args: Any, **kwargs: Any) -> Any:
             """Call the traced function, and put results and auxiliary results together."""
