@@ -16,8 +16,6 @@ from blockjac.algebra.cost import Abstract
 from blockjac.algebra.dense import dense
 from blockjac.base import compat
 from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
-from blockjac.elimination.active_graph import ActiveGraph
-from blockjac.elimination.linearize import linearize_to_results
 from blockjac.engine.arguments import ArgNums
 from blockjac.engine.call import Call
 from blockjac.engine.computations import Arrays
@@ -146,11 +144,9 @@ class Clipped:
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """The auxiliary results; and the norms and a row of arrays."""
         max_norm, normalize_by = extra
-        outputs = graph.outputs[:1]
-        linear = linearize_to_results(ActiveGraph.of(graph, outputs), arguments, captured)
-        (row,) = unmade_rows(linear, self.wrt, self.order, 1)
-        loss = graph.aval(outputs[0])
-        row = [self._cheapest(products, loss) for products in row]
+        rows = unmade_rows(graph, arguments, captured, self.wrt, self.order, 1)
+        loss = graph.aval(graph.outputs[0])
+        row = [self._cheapest(products, loss) for products in rows.products[0]]
         squares = [dense(self._squares(products), NO_LIMIT) for products in row if products]
         total = reduce(jnp.add, squares or [jnp.zeros(loss.shape, loss.dtype)])
         total = jnp.maximum(total, 0)  # terms that cancel may leave less than 0 of a square
@@ -160,7 +156,7 @@ class Clipped:
             self._sum(products, scale, graph.avals[leaf])
             for products, leaf in zip(row, self.wrt, strict=True)
         ]
-        return linear.results()[1:], (jnp.sqrt(total), gradients)
+        return rows.values[1:], (jnp.sqrt(total), gradients)
 
     def _squares(self, products: Sequence[Product]) -> Block:
         """The squared norms of the sum of some products."""

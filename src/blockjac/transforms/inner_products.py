@@ -19,8 +19,6 @@ from blockjac.algebra.dense import dense
 from blockjac.algebra.star import chain_along
 from blockjac.base.arrays import Shape
 from blockjac.blocks import Block, Index, Label, Term, add
-from blockjac.elimination.active_graph import ActiveGraph
-from blockjac.elimination.linearize import linearize_to_results
 from blockjac.engine.computations import Arrays
 from blockjac.engine.finish import NO_LIMIT
 from blockjac.graph.graph import Graph
@@ -56,18 +54,17 @@ class InnerProducts:
         """The auxiliary results; and an array: axes of the first result, then of the last."""
         del extra
         outputs = graph.outputs[: self.count]
-        linear = linearize_to_results(ActiveGraph.of(graph, outputs), arguments, captured)
-        rows = unmade_rows(linear, self.wrt, self.order, self.count)
+        rows = unmade_rows(graph, arguments, captured, self.wrt, self.order, self.count)
         shapes = [graph.aval(output).shape for output in (outputs[0], outputs[-1])]
         out, wrt = self._kept(shapes[0]), self._kept(shapes[1], alone=True)
         blocks = [Block.zeros(out, wrt, graph.avals[self.wrt[0]].dtype)]
-        for left, right in zip(rows[0], rows[-1], strict=True):
+        for left, right in zip(rows.products[0], rows.products[-1], strict=True):
             if left and right:
                 blocks.append(self.of(left, None if self.count == 1 else right))
         total = reduce(jnp.add, (dense(block, max_bytes=NO_LIMIT) for block in blocks[1:] or blocks))
         # Terms that cancel may leave less than 0 of a square.
         answer = jnp.sqrt(jnp.maximum(total, 0)) if self.norms else total
-        return linear.results()[self.count :], answer
+        return rows.values[self.count :], answer
 
     def _kept(self, shape: Shape, alone: bool = False) -> Shape:
         """The axes of a result that the answer has; or only those that it has for both results."""
