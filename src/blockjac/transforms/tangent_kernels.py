@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from blockjac.base import compat
 from blockjac.engine.arguments import check_callable
+from blockjac.engine.auxiliary import value_and_aux
 from blockjac.engine.call import Call
 from blockjac.engine.computations import Arrays
 from blockjac.errors import ArgumentError, BlockShapeError
@@ -29,6 +30,7 @@ Axes = int | Sequence[int]
 
 def ntk(
     fun: Callable[..., Any],
+    has_aux: bool = False,
     *,
     trace_axes: Axes = (),
     diagonal_axes: Axes = (),
@@ -45,6 +47,8 @@ def ntk(
 
     Args:
         fun: a JAX function `fun(params, x)` of shape `(N, *out)`, params and x arrays or trees.
+        has_aux: whether `fun` returns `(value, aux)`; the answer is then `(kernel, aux)`, with a
+            pair of aux for two batches.
         trace_axes: axes of the result to average over, at which both sides agree: the trace over
             the axis divided by its size, as in neural-tangents. `-1` averages over the logits.
         diagonal_axes: axes of the result at which both sides agree, and that the answer has once.
@@ -80,14 +84,18 @@ def ntk(
     check_callable(fun, "ntk")
     traced, diagonal = _axes("trace_axes", trace_axes), _axes("diagonal_axes", diagonal_axes)
 
-    def both(params: Any, x1: Any, *x2: Any, **keywords: Any) -> list[Any]:
+    def both(params: Any, x1: Any, *x2: Any, **keywords: Any) -> Any:
         """The results for one batch, or for both."""
-        return [fun(params, x, **keywords) for x in (x1, *x2)]
+        answers = [fun(params, x, **keywords) for x in (x1, *x2)]
+        if not has_aux:
+            return answers
+        values, auxiliary = zip(*map(value_and_aux, answers), strict=True)
+        return list(values), auxiliary if x2 else auxiliary[0]
 
     results = named_as(fun, both)
     if compat.is_jitted(fun):  # which then is traced once for its shapes
         results = jax.jit(results)
-    transform = Transform("ntk", "Tangent kernel", results, 0, has_aux=False, order=order)
+    transform = Transform("ntk", "Tangent kernel", results, 0, has_aux, order)
     of_batches = transform(_kernel(traced, diagonal))
 
     def kernel(params: Any, x1: Any, x2: Any = None, **keywords: Any) -> Any:
