@@ -184,7 +184,7 @@ def batch_norm(params, x):
 
 MEETING = {
     "batch norm": (batch_norm, "reduce_sum"),
-    "no derivative": (lambda W, x: jnp.sum(x @ W * (x > jnp.mean(x)), axis=1), "reduce_sum"),
+    "no derivative": (lambda W, x: jnp.sum((x * (x > jnp.mean(x))) @ W, axis=1), "reduce_sum"),
     "neighbours": (lambda W, x: jnp.sum(jnp.roll(x, 1, axis=0) @ W, axis=1), "slice"),
     "backwards": (lambda W, x: jnp.sum(x[::-1] @ W, axis=1), "rev"),
     "contrastive": (lambda W, x: jax.nn.logsumexp(x @ W @ (x @ W).T, axis=1), "dot_general"),

@@ -293,6 +293,15 @@ def _leading(core: int) -> Rule:
     return rule
 
 
+def _triangular_solve(given: Operands) -> list[State]:
+    """Right-hand sides of the same matrix may be examples too."""
+    if given.apart(0) is not None:
+        return _leading(2)(given)
+    state = _state(given, 1)
+    require(state.axis != len(given.shapes[1]) - (2 if given.params["left_side"] else 1))
+    return [state]
+
+
 def _gather(given: Operands) -> list[State]:
     """Each example is looked up in what all share, or by what all share, or in its own part."""
     numbers, sizes = given.params["dimension_numbers"], given.params["slice_sizes"]
@@ -387,8 +396,7 @@ RULES: Mapping[str, Rule] = {
     **{f"reduce_{name}": _removing("axes") for name in REDUCTIONS},
     **{f"reduce_window_{name}": _windows for name in ("sum", "max", "min")},
     **{f"cum{name}": _along("axis") for name in ("sum", "prod", "max", "min", "logsumexp")},
-    **dict.fromkeys(("cholesky", "eigh", "eig", "qr", "svd"), _leading(2)),
-    **dict.fromkeys(("triangular_solve", "lu"), _leading(2)),
+    **dict.fromkeys(("cholesky", "eigh", "eig", "lu", "qr", "svd"), _leading(2)),
     **dict.fromkeys(("scatter", "scatter-add", "scatter-sub", "scatter-mul"), _scatter),
     **dict.fromkeys(("random_bits", "random_split", "random_wrap", "random_seed"), _leading(0)),
     "argmax": _removing("axes"),
@@ -411,5 +419,6 @@ RULES: Mapping[str, Rule] = {
     "squeeze": _removing("dimensions"),
     "top_k": _top_k,
     "transpose": _transpose,
+    "triangular_solve": _triangular_solve,
 }
 """The rules, by the name of the primitive."""

@@ -151,10 +151,11 @@ class _Loop:
             stacked = jax.typeof(jax.eval_shape(lambda a=aval: jnp.zeros((length, *a.shape), a.dtype)))
             like = Literal(np.zeros((), aval.dtype), aval)
             zeros.append(inliner.zero(stacked, like))
-        structs = [compat.struct(graph.aval(atom)) for atom in (*operands, *_atoms(zeros))]
-        closed = jax.make_jaxpr(self._run)(*structs)
         vertices = [Operand(value, value) for value in zeros]
-        atoms = inliner.inline_closed(closed, [*operands, *vertices])
+        entering = [*operands, *vertices, *map(_constant, consts)]
+        structs = [compat.struct(graph.aval(atom)) for atom in entering]
+        closed = jax.make_jaxpr(self._run)(*structs)
+        atoms = inliner.inline_closed(closed, entering)
         own = len(self.equation.results)
         stacks = iter(atoms[own:])
         results = tuple(atom.value for atom in atoms[:own] if isinstance(atom, Operand))
@@ -168,15 +169,16 @@ class _Loop:
 
     def _run(self, *arrays: Any) -> list[Any]:
         """The loop: its results, and the operands of its uses, stacked."""
-        ends = self.consts, self.consts + self.carry, len(self.equation.operands)
-        consts, init, xs, zeros = (
+        count = len(self.equation.operands)
+        ends = self.consts, self.consts + self.carry, count, count + len(self.uses)
+        consts, init, xs, zeros, copies = (
             list(arrays[start:end]) for start, end in zip((0, *ends), (*ends, None), strict=True)
         )
         params, body = self.equation.params, self.body
 
         def step(carry: list[Any], slices: Any) -> Any:
             own, shifts = slices
-            values = self._values([*consts, *carry, *own], shifts)
+            values = self._values([*consts, *carry, *own], copies, shifts)
             results = [_read(atom, values) for atom in body.outputs]
             stacks = [values[value] for varying in self.uses.values() for value in varying]
             return results[: self.carry], [*results[self.carry :], *stacks]
@@ -191,22 +193,37 @@ class _Loop:
         )
         return [*final, *stacked]
 
-    def _values(self, inputs: Sequence[Any], shifts: Sequence[Any]) -> dict[int, Any]:
-        """All values of a step, with a shift for the result of each use."""
-        values = self._given(inputs)
+    def _values(
+        self, inputs: Sequence[Any], copies: Sequence[Any], shifts: Sequence[Any]
+    ) -> dict[int, Any]:
+        """All values of a step.
+
+        Args:
+            inputs: those of the step.
+            copies: the constants again, which are not differentiated, for the uses.
+            shifts: what is added to the result of each use.
+        """
+        values, constants = self._given(inputs), self._from_constants(copies)
         shift_of = dict(zip(self.uses, shifts, strict=True))
         for equation in self.body.equations:
-            operands = [_read(atom, values) for atom in equation.operands]
-            if equation in shift_of:
-                operands = [
-                    lax.stop_gradient(array) if _is_in(atom, self.fixed) else array
-                    for atom, array in zip(equation.operands, operands, strict=True)
-                ]
+            own = {**values, **constants} if equation in shift_of else values
+            operands = [_read(atom, own) for atom in equation.operands]
             with compat.as_if_at(equation.source):
                 results = compat.bind(equation.primitive, operands, equation.params)
             if equation in shift_of:
                 results = [_shifted(results[0], shift_of[equation])]
             values.update(zip(equation.results, results, strict=True))
+        return values
+
+    def _from_constants(self, consts: Sequence[Any]) -> dict[int, Any]:
+        """What a step computes from constants alone."""
+        values = self._given(consts)
+        for equation in self.body.equations:
+            if all(value in self.fixed for value in equation.results):
+                operands = [_read(atom, values) for atom in equation.operands]
+                with compat.as_if_at(equation.source):
+                    results = compat.bind(equation.primitive, operands, equation.params)
+                values.update(zip(equation.results, results, strict=True))
         return values
 
     def _given(self, inputs: Sequence[Any]) -> dict[int, Any]:
@@ -216,12 +233,7 @@ class _Loop:
 
     def _outside(self, use: Equation, arrays: Sequence[Any]) -> list[Any]:
         """The results of one use in all steps, from constants and stacked operands."""
-        values = self._given(arrays[: self.consts])
-        for equation in self.body.equations:
-            if all(value in self.fixed for value in equation.results):
-                operands = [_read(atom, values) for atom in equation.operands]
-                results = compat.bind(equation.primitive, operands, equation.params)
-                values.update(zip(equation.results, results, strict=True))
+        values = self._from_constants(arrays[: self.consts])
 
         def of_step(*parts: Any) -> Any:
             own = {**values, **dict(zip(self.uses[use], parts, strict=True))}
@@ -246,14 +258,6 @@ def _(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
 
 def _read(atom: Atom, values: dict[int, Any]) -> Any:
     return jnp.asarray(atom.array) if isinstance(atom, Literal) else values[atom.value]
-
-
-def _is_in(atom: Atom, values: dict[int, Any]) -> bool:
-    return isinstance(atom, Operand) and atom.value in values
-
-
-def _atoms(values: Sequence[int]) -> list[Operand]:
-    return [Operand(value, None) for value in values]
 
 
 def _constant(atom: Atom) -> Atom:
