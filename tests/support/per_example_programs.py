@@ -50,8 +50,9 @@ def convolution(params, x):
     y = lax.conv_general_dilated(
         y, params["L"], (1, 1), ((1, 0), (0, 2)), (1, 1), (1, 2), dimension_numbers=dimensions
     )
-    return jnp.mean(y**2, axis=(1, 2, 3)) + jnp.sum(lax.reduce_window(
-        y, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"), axis=(1, 2, 3))
+    return jnp.mean(y**2, axis=(1, 2, 3)) + jnp.sum(
+        lax.reduce_window(y, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"), axis=(1, 2, 3)
+    )
 
 
 def recurrent(params, x):
@@ -131,7 +132,9 @@ def alone(params, image):
         image[None], params["K"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     chosen = jnp.sort(jnp.ravel(jnp.tanh(y)))[-5:]
-    return jnp.sum(chosen**2) + jnp.linalg.norm(jnp.linalg.solve(jnp.eye(2) + params["A"], y[0, 0, 0, :2]))
+    return jnp.sum(chosen**2) + jnp.linalg.norm(
+        jnp.linalg.solve(jnp.eye(2) + params["A"], y[0, 0, 0, :2])
+    )
 
 
 LAYER = {"W": array(D, H), "V": array(H, C)}

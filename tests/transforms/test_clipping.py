@@ -92,7 +92,7 @@ def test_batched_and_differentiated(name):
 
 def test_options():
     losses, params, batch = PROGRAMS["network"]
-    wanted, norms = clipped(alone(losses, params, batch), 0.5)
+    wanted, _ = clipped(alone(losses, params, batch), 0.5)
     mean = blockjac.clipped_grad(losses, 0.5, normalize_by=N)(params, *batch)
     same(mean, jax.tree.map(lambda leaf: leaf / N, wanted))
     traced = jax.jit(lambda bound: blockjac.clipped_grad(losses, bound)(params, *batch))
@@ -188,7 +188,10 @@ MEETING = {
     "neighbours": (lambda W, x: jnp.sum(jnp.roll(x, 1, axis=0) @ W, axis=1), "slice"),
     "backwards": (lambda W, x: jnp.sum(x[::-1] @ W, axis=1), "rev"),
     "contrastive": (lambda W, x: jax.nn.logsumexp(x @ W @ (x @ W).T, axis=1), "dot_general"),
-    "scaled by the batch": (lambda W, x: jnp.sum(x @ W, axis=1) / x.shape[0] * jnp.max(x), "reduce_max"),
+    "scaled by the batch": (
+        lambda W, x: jnp.sum(x @ W, axis=1) / x.shape[0] * jnp.max(x),
+        "reduce_max",
+    ),
     "running over the batch": (lambda W, x: jnp.cumsum(x @ W, axis=0)[:, 0], "cumsum"),
     "in a branch": (
         lambda W, x: jax.lax.cond(W[0, 0] > 0, lambda x: x - jnp.mean(x), lambda x: x, x @ W)[:, 0],
@@ -214,7 +217,9 @@ def test_examples_that_meet_are_refused(name):
 
 
 def test_the_line_is_named_where_they_meet():
-    with pytest.raises(ExamplesMeetError, match=r"'batch_norm' .*test_clipping\.py:\d+.*batch_norm"):
+    with pytest.raises(
+        ExamplesMeetError, match=r"'batch_norm' .*test_clipping\.py:\d+.*batch_norm"
+    ):
         blockjac.clipped_grad(batch_norm, 1.0)(array(5, 6), X)
 
 
@@ -232,7 +237,7 @@ def test_statistics_that_the_losses_do_not_read_are_allowed():
 def test_misuse():
     losses, params, batch = PROGRAMS["network"]
     for bad in (0, -1.0, "1", True, np.nan, np.ones(2)):
-        with pytest.raises(ArgumentError, match="max_norm is .* must be a positive number"):
+        with pytest.raises(ArgumentError, match=r"max_norm is .* must be a positive number"):
             blockjac.clipped_grad(losses, bad)
     with pytest.raises(ArgumentError, match="normalize_by is 0, but must be a positive number"):
         blockjac.clipped_grad(losses, 1.0, normalize_by=0)
@@ -240,7 +245,7 @@ def test_misuse():
         blockjac.clipped_grad(losses, 1.0, batch_axes=0)
     with pytest.raises(BlockShapeError, match=r"clipped_grad needs one loss per example"):
         blockjac.clipped_grad(lambda W, x: jnp.sum(x @ W), 1.0)(params["W"], X)
-    with pytest.raises(ArgumentError, match="needs the examples as arguments of .* beside those"):
+    with pytest.raises(ArgumentError, match=r"needs the examples as arguments of .* beside those"):
         blockjac.clipped_grad(lambda p: losses(p, *batch), 1.0)(params)
 
 

@@ -130,6 +130,11 @@ def _elementwise(given: Operands) -> list[State]:
     return [joined(given.states)] * len(given.outs)
 
 
+def _same_width(given: Operands) -> list[State]:
+    require(given.shapes[0] == given.outs[0])
+    return _elementwise(given)
+
+
 def _one_by_one(given: Operands) -> list[State]:
     return [*given.states]
 
@@ -157,7 +162,7 @@ def _removing(name: str) -> Rule:
 
 
 def _along(name: str) -> Rule:
-    """The rule of a primitive that mixes entries along the axis, or axes, that a parameter names."""
+    """The rule of a primitive that mixes entries along the axes that a parameter names."""
 
     def rule(given: Operands) -> list[State]:
         state, named_axes = joined(given.states), given.params[name]
@@ -170,7 +175,7 @@ def _along(name: str) -> Rule:
 
 
 def _reshape(given: Operands) -> list[State]:
-    """An example's number is a digit of the position in memory, and must be one of an axis again."""
+    """An example's number is a digit of a place in memory, and must be one of an axis again."""
     require(given.params.get("dimensions") is None)
     state, (old,), (new,) = given.only(), given.shapes, given.outs
     below = state.below * math.prod(old[state.axis + 1 :])
@@ -237,9 +242,7 @@ def _dot_general(given: Operands) -> list[State]:
     before = len(batch[0])
     for side in (0, 1):
         shape, state = given.shapes[side], given.apart(side)
-        free = [
-            axis for axis in range(len(shape)) if axis not in (*contracted[side], *batch[side])
-        ]
+        free = [axis for axis in range(len(shape)) if axis not in (*contracted[side], *batch[side])]
         if state is not None and state.axis in batch[side]:
             places.append(Apart(list(batch[side]).index(state.axis), state.below))
         elif state is not None:
@@ -401,6 +404,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("random_bits", "random_split", "random_wrap", "random_seed"), _leading(0)),
     "argmax": _removing("axes"),
     "argmin": _removing("axes"),
+    "bitcast_convert_type": _same_width,
     "broadcast_in_dim": _broadcast,
     "concatenate": _concatenate,
     "conv_general_dilated": _convolution,

@@ -43,9 +43,7 @@ def meeting_of(graph: Graph, examples: Mapping[int, int], count: int, axis: int)
     """
     if count < 2:
         return None
-    inputs = [
-        Apart(examples[value], 1) if value in examples else None for value in graph.inputs
-    ]
+    inputs = [Apart(examples[value], 1) if value in examples else None for value in graph.inputs]
     walk = Walk(graph, count)
     state = walk.results(inputs)[0]
     if isinstance(state, Meeting) or state is None or state == Apart(axis, 1):

@@ -134,7 +134,9 @@ class _Loop:
         if step.primitive.name in NOT_TAKEN or len(step.results) != 1:
             return False
         (result,) = step.results
-        if not is_inexact(avals[result]) or jnp.issubdtype(avals[result].dtype, jnp.complexfloating):
+        if not is_inexact(avals[result]) or jnp.issubdtype(
+            avals[result].dtype, jnp.complexfloating
+        ):
             return False
         stacked = sum(math.prod(avals[value].shape) for value in (result, *varying))
         return stacked < rows * sum(math.prod(avals[value].shape) for value in weights)
@@ -148,7 +150,9 @@ class _Loop:
         zeros: list[int] = []
         for step in self.uses:
             aval = self.body.avals[step.results[0]]
-            stacked = jax.typeof(jax.eval_shape(lambda a=aval: jnp.zeros((length, *a.shape), a.dtype)))
+            stacked = jax.typeof(
+                jax.eval_shape(lambda a=aval: jnp.zeros((length, *a.shape), a.dtype))
+            )
             like = Literal(np.zeros((), aval.dtype), aval)
             zeros.append(inliner.zero(stacked, like))
         vertices = [Operand(value, value) for value in zeros]

@@ -32,7 +32,6 @@ from blockjac.rules.fallback import BY_JAX
 from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows
 from blockjac.terms.block import delta_pairs, rebuilt
 
-
 GROUPED = 3
 """How many times as long a convolution with a group for each example takes.
 
@@ -124,9 +123,7 @@ class OneOperand(MapGroup):
             lambda: star(block, self.block(0, 0) if backwards else self.block(0, 0).T),
         ]
 
-    def _applied(
-        self, block: Block, linear: LinearMap, slowness: int = 1, moved: int = 0
-    ) -> Block:
+    def _applied(self, block: Block, linear: LinearMap, slowness: int = 1, moved: int = 0) -> Block:
         """The block by XLA's convolution, which a plan charges for by the entries of the result.
 
         Args:

@@ -228,9 +228,7 @@ class Convolution:
                 )
             )
         widths = [window.width for window in windows]
-        stacked = jnp.stack(taps, axis=1).reshape(
-            (taps[0].shape[0], *widths, *taps[0].shape[1:])
-        )
+        stacked = jnp.stack(taps, axis=1).reshape((taps[0].shape[0], *widths, *taps[0].shape[1:]))
         rank = len(widths)
         places = dict(zip(numbers.rhs_spec, (rank + 2, rank + 1, *range(1, rank + 1)), strict=True))
         return jnp.transpose(stacked, (0, *(places[axis] for axis in range(rank + 2))))

@@ -61,7 +61,9 @@ class InnerProducts:
         for left, right in zip(rows.products[0], rows.products[-1], strict=True):
             if left and right:
                 blocks.append(self.of(left, None if self.count == 1 else right))
-        total = reduce(jnp.add, (dense(block, max_bytes=NO_LIMIT) for block in blocks[1:] or blocks))
+        total = reduce(
+            jnp.add, (dense(block, max_bytes=NO_LIMIT) for block in blocks[1:] or blocks)
+        )
         # Terms that cancel may leave less than 0 of a square.
         answer = jnp.sqrt(jnp.maximum(total, 0)) if self.norms else total
         return rows.values[self.count :], answer

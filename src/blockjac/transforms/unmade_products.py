@@ -108,7 +108,9 @@ def _spliced(
             edges.add(name(tail), name(head), edge)
     edges.same |= {(name(tail), name(head)) for tail, head in inside.same}
     own = [use.vertex, *(name(vertex) for vertex in active.reverse_order)]
-    behind = max((vertices.index(result) for result in use.results if result in vertices), default=-1)
+    behind = max(
+        (vertices.index(result) for result in use.results if result in vertices), default=-1
+    )
     return [*vertices[: behind + 1], *own, *vertices[behind + 1 :]]
 
 
