@@ -77,16 +77,17 @@ class Walk:
 
     def results(self, inputs: Sequence[State]) -> list[State]:
         """The states of the program's results, from those of its inputs."""
+        states = self.states(inputs)
+        return [state_of(atom, states) for atom in self.graph.outputs]
+
+    def states(self, inputs: Sequence[State]) -> dict[int, State]:
+        """The states of all values, from those of the inputs."""
         states: dict[int, State] = dict(zip(self.graph.inputs, inputs, strict=True))
-
-        def state_of(atom: Atom) -> State:
-            return None if isinstance(atom, Literal) else states.get(atom.value)
-
         for equation in self.graph.equations:
-            entering = list(map(state_of, equation.operands))
+            entering = [state_of(atom, states) for atom in equation.operands]
             leaving = self._through(equation, entering)
             states.update(zip(equation.results, leaving, strict=True))
-        return list(map(state_of, self.graph.outputs))
+        return states
 
     def _through(self, equation: Equation, entering: Sequence[State]) -> Sequence[State]:
         """The states of an equation's results."""
@@ -134,6 +135,14 @@ class Walk:
         """The walk through a program inside of an equation."""
         inputs = compat.open_jaxpr(jaxpr).invars
         return Walk(graph_of(jaxpr, [False] * len(inputs), by_value=True), self.count)
+
+
+def state_of(atom: Atom, states: Mapping[int, State]) -> State:
+    """The state of an operand; the zeros that a derivative rule is taken at have their vertex's."""
+    if isinstance(atom, Literal):
+        return None
+    state = states.get(atom.value)
+    return states.get(atom.vertex) if state is None and atom.vertex is not None else state
 
 
 def _called(walk: Walk, equation: Equation, entering: Sequence[State]) -> Sequence[State]:

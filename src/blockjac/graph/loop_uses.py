@@ -51,13 +51,15 @@ class Use:
     results: tuple[int, ...]
 
 
-def with_uses_outside(graph: Graph, active: Set[int], rows: int) -> tuple[Graph, list[Use]]:
+def with_uses_outside(
+    graph: Graph, active: Set[int], rows: float = math.inf
+) -> tuple[Graph, list[Use]]:
     """The graph with uses of active constants taken out of its loops, where that stores less.
 
     Args:
         graph: the traced function.
         active: its vertices that are differentiated.
-        rows: how many numbers are differentiated.
+        rows: how many numbers are differentiated; infinity to take out whatever can be.
     """
     changed = replace(graph, avals=list(graph.avals), captured=list(graph.captured), equations=[])
     renamed: dict[int, Atom] = {}
@@ -82,7 +84,7 @@ def with_uses_outside(graph: Graph, active: Set[int], rows: int) -> tuple[Graph,
     return changed, uses
 
 
-def _taken(equation: Equation, graph: Graph, active: Set[int], rows: int) -> _Loop | None:
+def _taken(equation: Equation, graph: Graph, active: Set[int], rows: float) -> _Loop | None:
     """A loop with uses to take out; None if there are none."""
     if equation.primitive.name != "scan" or compat.effects(equation.params["jaxpr"]):
         return None
@@ -105,7 +107,7 @@ class _Loop:
     """
 
     def __init__(
-        self, equation: Equation, consts: int, carry: int, active: Sequence[bool], rows: int
+        self, equation: Equation, consts: int, carry: int, active: Sequence[bool], rows: float
     ) -> None:
         self.equation, self.consts, self.carry = equation, consts, carry
         jaxpr = equation.params["jaxpr"]
@@ -127,7 +129,7 @@ class _Loop:
         self.fixed = fixed
 
     def _is_smaller_outside(
-        self, step: Equation, varying: Sequence[int], weights: Set[int], rows: int
+        self, step: Equation, varying: Sequence[int], weights: Set[int], rows: float
     ) -> bool:
         """Whether the factors of a step's share are fewer numbers than their product."""
         avals = self.body.avals

@@ -29,7 +29,8 @@ from blockjac.transforms.inner_products import InnerProducts, is_better_made
 from blockjac.transforms.per_example import check_batch_axes, check_examples
 from blockjac.transforms.shell import Ask, Asked, P, Transform
 from blockjac.transforms.traced_once import Orders
-from blockjac.transforms.unmade_products import Product, multiplied, unmade_rows
+from blockjac.transforms.unmade_edges import Product, multiplied
+from blockjac.transforms.unmade_products import Question, unmade_rows
 
 
 def clipped_grad(
@@ -144,7 +145,8 @@ class Clipped:
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """The auxiliary results; and the norms and a row of arrays."""
         max_norm, normalize_by = extra
-        rows = unmade_rows(graph, arguments, captured, self.wrt, self.order, 1)
+        asked = Question(graph, arguments, captured, self.wrt, 1, self.batch_axes)
+        rows = unmade_rows(asked, self.order)
         loss = graph.aval(graph.outputs[0])
         row = [self._cheapest(products, loss) for products in rows.products[0]]
         squares = [dense(self._squares(products), NO_LIMIT) for products in row if products]

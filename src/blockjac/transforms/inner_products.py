@@ -24,7 +24,8 @@ from blockjac.engine.finish import NO_LIMIT
 from blockjac.graph.graph import Graph
 from blockjac.planning import Order
 from blockjac.terms.block import rebuilt
-from blockjac.transforms.unmade_products import Product, multiplied, unmade_rows
+from blockjac.transforms.unmade_edges import Product, multiplied
+from blockjac.transforms.unmade_products import Question, unmade_rows
 
 FEW = 3
 """Up to this many products of two blocks are tried unmade: each meets each other."""
@@ -40,6 +41,7 @@ class InnerProducts:
         count: how many results are differentiated: two, or one for `J J'`.
         paired: axes of the results at which both must agree; the answer has them once.
         traced: axes of the results to sum over, at which both must agree.
+        axes: how many leading axes of the results count examples.
         norms: whether the roots are asked for.
     """
 
@@ -48,13 +50,15 @@ class InnerProducts:
     count: int = 1
     paired: tuple[int, ...] = ()
     traced: tuple[int, ...] = ()
+    axes: int = 1
     norms: bool = False
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """The auxiliary results; and an array: axes of the first result, then of the last."""
         del extra
         outputs = graph.outputs[: self.count]
-        rows = unmade_rows(graph, arguments, captured, self.wrt, self.order, self.count)
+        asked = Question(graph, arguments, captured, self.wrt, self.count, self.axes)
+        rows = unmade_rows(asked, self.order)
         shapes = [graph.aval(output).shape for output in (outputs[0], outputs[-1])]
         out, wrt = self._kept(shapes[0]), self._kept(shapes[1], alone=True)
         blocks = [Block.zeros(out, wrt, graph.avals[self.wrt[0]].dtype)]

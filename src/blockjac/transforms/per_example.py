@@ -210,7 +210,9 @@ def _products(batch_axes: int, norms: bool) -> Ask:
     def asked(call: Call, order: Order) -> Asked:
         check_examples(call, batch_axes, of_losses=True)
         paired = tuple(range(batch_axes)) if norms else ()
-        return InnerProducts(call.smooth, order, paired=paired, norms=norms), as_found
+        return InnerProducts(
+            call.smooth, order, paired=paired, axes=batch_axes, norms=norms
+        ), as_found
 
     return asked
 

@@ -1,14 +1,13 @@
-"""Jacobians as products that are not made: what leads to a result from each parameter."""
+"""The Jacobian of a function as products that are not made, one sum for each parameter."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import reduce
+from dataclasses import dataclass
 from typing import Any
 
-from blockjac.blocks import Block, star
+from blockjac.blocks import Block
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import eliminate
 from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
@@ -17,12 +16,9 @@ from blockjac.elimination.linearize import LinearizedGraph, linearize_to_results
 from blockjac.graph.graph import Atom, Graph, Operand
 from blockjac.graph.loop_uses import Use, with_uses_outside
 from blockjac.graph.trace import graph_of
-from blockjac.operators.compose import compose, written
-from blockjac.operators.operator import Edge, Operator
 from blockjac.planning import Order, choose_unfinished
-
-Product = tuple[Block, ...]
-"""Blocks to be contracted with each other, one or two."""
+from blockjac.transforms.separate_examples import Examples, Places, Separate, is_separable
+from blockjac.transforms.unmade_edges import Product, Unmade
 
 
 @dataclass(frozen=True)
@@ -38,127 +34,169 @@ class Rows:
     products: list[list[list[Product]]]
 
 
-def unmade_rows(
-    graph: Graph,
-    arguments: Sequence[Any],
-    captured: Sequence[Any],
-    wrt: Sequence[int],
-    order: Order,
-    count: int,
-) -> Rows:
-    """The Jacobian of the first results of a graph as products.
+@dataclass(frozen=True)
+class Question:
+    """What is differentiated, and where.
 
-    Args:
+    Attributes:
         graph: the traced function.
         arguments: values of its inputs.
         captured: values of its constants.
         wrt: the graph's inputs to differentiate by.
-        order: of elimination.
         count: how many results are differentiated.
+        axes: how many leading axes of the results count examples.
     """
-    active = ActiveGraph.of(graph, graph.outputs[:count])
-    uses: list[Use] = []
+
+    graph: Graph
+    arguments: Sequence[Any]
+    captured: Sequence[Any]
+    wrt: tuple[int, ...]
+    count: int
+    axes: int
+
+    def active(self, graph: Graph) -> ActiveGraph:
+        """The active part of the graph, or of one that computes the same."""
+        return ActiveGraph.of(graph, graph.outputs[: self.count])
+
+    def linearized(self, active: ActiveGraph) -> LinearizedGraph:
+        """The function at its point; a graph that computes the same may have further constants."""
+        captured = [*self.captured, *active.graph.captured[len(self.captured) :]]
+        return linearize_to_results(active, self.arguments, captured)
+
+    def rows(self, linear: LinearizedGraph, edges: Unmade) -> Rows:
+        """The answer, once the vertices are eliminated."""
+        heads = [("out", position) for position in range(self.count)]
+        products = [[edges.products(leaf, head) for leaf in self.wrt] for head in heads]
+        return Rows(linear.results(), products)
+
+    @property
+    def collected(self) -> dict[tuple[Vertex, Vertex], list[Product]]:
+        """No products yet, by input and result."""
+        return {(leaf, ("out", n)): [] for leaf in self.wrt for n in range(self.count)}
+
+
+def unmade_rows(question: Question, order: Order) -> Rows:
+    """The Jacobian of the first results of a graph as products.
+
+    By the sweep of a sum over the examples where these do not meet; else with the examples as
+    deltas, in which case an order of elimination is chosen too.
+    """
+    graph, uses = question.graph, list[Use]()
+    active = question.active(graph)
     if order in ("auto", "reverse") and active.is_reversible:
-        rows = sum(math.prod(graph.aval(output).shape) for output in graph.outputs[:count])
+        separate = _separate_rows(question, active)
+        if separate is not None:
+            return separate
+        rows = sum(math.prod(graph.aval(output).shape) for output in active.outputs)
         graph, uses = with_uses_outside(graph, active.vertices, rows)
-        captured = [*captured, *graph.captured[len(captured) :]]
-        active = ActiveGraph.of(graph, graph.outputs[:count])
-    linear = linearize_to_results(active, arguments, captured)
-    edges = linear.edges
+        active = question.active(graph)
+    linear = question.linearized(active)
     vertices = active.reverse_order if uses else choose_unfinished(order, linear)
     for number, use in enumerate(uses):
-        vertices = _spliced(use, number, linear, vertices)
-    heads = [("out", position) for position in range(count)]
-    unmade = Unmade(
+        vertices = _Spliced.of(use, number, linear).into(vertices, linear)
+    edges = linear.edges
+    unmade = Unmade(edges.leaving, edges.entering, edges.same, collected=question.collected)
+    eliminate(unmade, vertices)
+    return question.rows(linear, unmade)
+
+
+def _separate_rows(question: Question, active: ActiveGraph) -> Rows | None:
+    """The same by the sweep of a sum over the examples; None if that is not possible."""
+    graph, uses = with_uses_outside(question.graph, active.vertices)
+    active = question.active(graph)
+    examples = [
+        Examples.of(graph, question.wrt, position, question.axes)
+        for position in range(question.count)
+    ]
+    places: dict[Vertex, Places] = {}
+    for position, own in enumerate(examples):
+        if not own.add_places(places, {vertex: vertex for vertex in active.vertices}):
+            return None
+        output = active.outputs[position]
+        if not (isinstance(output, Operand) and own.are_in_front(places.get(output.vertex))):
+            return None
+    linear = question.linearized(active)
+    vertices = active.reverse_order
+    for number, use in enumerate(uses):
+        spliced = _Spliced.of(use, number, linear)
+        for own in examples:
+            names = {value: spliced.name(value) for value in spliced.active.vertices}
+            if not own.inside(spliced.active.graph, use.operands).add_places(places, names):
+                return None
+        vertices = spliced.into(vertices, linear)
+    edges = linear.edges
+    if not is_separable(edges, places):
+        return None
+    separate = Separate(
         edges.leaving,
         edges.entering,
         edges.same,
-        collected={(leaf, head): [] for leaf in wrt for head in heads},
+        collected=question.collected,
+        places=places,
+        counts={position: own.counts for position, own in enumerate(examples)},
     )
-    eliminate(unmade, vertices)
-    products = [[unmade.products(leaf, head) for leaf in wrt] for head in heads]
-    return Rows(linear.results(), products)
+    separate.lead_to_sums(active)
+    early = [vertex for vertex in reversed(vertices) if _only_moves(vertex, places, edges)]
+    rest = [vertex for vertex in vertices if vertex not in set(early)]
+    eliminate(separate, [*early, *rest], before=separate.take_shared)
+    return question.rows(linear, separate)
 
 
-def _spliced(
-    use: Use, number: int, linear: LinearizedGraph, vertices: Sequence[Vertex]
-) -> list[Vertex]:
-    """Add what all steps of a loop do with its constants to the edges, and to the vertices.
+def _only_moves(vertex: Vertex, places: dict[Vertex, Places], edges: EliminationGraph) -> bool:
+    """Whether a vertex is a rearrangement of parameters, as in `x @ W.T`."""
+    entering = edges.entering.get(vertex, {}).values()
+    return vertex not in places and all(
+        isinstance(edge, Block) and not any(term.factors for term in edge.terms)
+        for edge in entering
+    )
 
-    Args:
+
+@dataclass(frozen=True, eq=False)
+class _Spliced:
+    """What all steps of a loop do with its constants, as edges of the whole function.
+
+    Attributes:
         use: of the constants.
         number: of the use.
-        linear: the function at a point, to whose edges those of the use are added.
-        vertices: in the order of elimination.
+        active: its own program.
+        edges: those of that program.
     """
-    values, edges = linear.point.values, linear.edges
-    inner = graph_of(use.jaxpr, [_vertex(atom) is not None for atom in use.operands])
-    active = ActiveGraph.of(inner, inner.outputs)
-    arguments = [read(atom, values) for atom in use.operands]
-    inside = linearize_to_results(active, arguments, inner.captured).edges
-    names: dict[Vertex, Vertex] = {("out", 0): use.vertex}
-    for value, atom in zip(inner.inputs, use.operands, strict=True):
-        names[value] = _vertex(atom)
 
-    def name(vertex: Vertex) -> Vertex:
-        return names.setdefault(vertex, ("use", number, vertex))
+    use: Use
+    number: int
+    active: ActiveGraph
+    edges: EliminationGraph
 
-    for tail, leaving in inside.leaving.items():
-        for head, edge in leaving.items():
-            edges.add(name(tail), name(head), edge)
-    edges.same |= {(name(tail), name(head)) for tail, head in inside.same}
-    own = [use.vertex, *(name(vertex) for vertex in active.reverse_order)]
-    behind = max(
-        (vertices.index(result) for result in use.results if result in vertices), default=-1
-    )
-    return [*vertices[: behind + 1], *own, *vertices[behind + 1 :]]
+    @staticmethod
+    def of(use: Use, number: int, linear: LinearizedGraph) -> _Spliced:
+        """The program of a use at the point of the whole function."""
+        inner = graph_of(use.jaxpr, [_vertex(atom) is not None for atom in use.operands])
+        active = ActiveGraph.of(inner, inner.outputs)
+        arguments = [read(atom, linear.point.values) for atom in use.operands]
+        edges = linearize_to_results(active, arguments, inner.captured).edges
+        return _Spliced(use, number, active, edges)
+
+    def name(self, vertex: Vertex) -> Vertex:
+        """A vertex of the program among those of the whole function."""
+        if vertex == ("out", 0):
+            return self.use.vertex
+        inputs = self.active.graph.inputs
+        if vertex in inputs:
+            return _vertex(self.use.operands[inputs.index(vertex)])
+        return "use", self.number, vertex
+
+    def into(self, vertices: Sequence[Vertex], linear: LinearizedGraph) -> list[Vertex]:
+        """Add the edges to those of the whole function; its vertices with those of the program."""
+        edges = linear.edges
+        for tail, leaving in self.edges.leaving.items():
+            for head, edge in leaving.items():
+                edges.add(self.name(tail), self.name(head), edge)
+        edges.same |= {(self.name(tail), self.name(head)) for tail, head in self.edges.same}
+        own = [self.use.vertex, *map(self.name, self.active.reverse_order)]
+        last = [vertices.index(vertex) for vertex in self.use.results if vertex in vertices]
+        behind = max(last, default=-1) + 1
+        return [*vertices[:behind], *own, *vertices[behind:]]
 
 
 def _vertex(atom: Atom) -> int | None:
     return atom.vertex if isinstance(atom, Operand) else None
-
-
-@dataclass
-class Unmade(EliminationGraph):
-    """Edges of a graph; the products that lead from an input to a result are not made.
-
-    Of weights that are shared over time, as in `sum over t  Q[n,t,h] X[n,t,k]`, a norm may be had
-    for less than that sum.
-
-    Attributes:
-        collected: the products by input and result; their sum is the Jacobian.
-    """
-
-    collected: dict[tuple[Vertex, Vertex], list[Product]] = field(default_factory=dict)
-
-    def add(self, tail: Vertex, head: Vertex, edge: Edge) -> None:
-        """Add an edge, or note it if it leads from an input to a result."""
-        if (tail, head) in self.collected:
-            self.collected[tail, head].append((written(edge),))
-        else:
-            super().add(tail, head, edge)
-
-    def eliminate_vertex(self, vertex: Vertex) -> None:
-        """Eliminate a vertex; the paths through it from an input to a result are noted."""
-        for tail, right in self.entering.get(vertex, {}).items():
-            for head, left in self.leaving.get(vertex, {}).items():
-                if (tail, head) not in self.collected:
-                    continue
-                if isinstance(left, Operator) or isinstance(right, Operator):
-                    product = (compose(left, right),)
-                else:
-                    product = (right,) if (vertex, head) in self.same else (left, right)
-                self.collected[tail, head].append(product)
-        self.skipped = self.collected.keys()
-        super().eliminate_vertex(vertex)
-
-    def products(self, tail: Vertex, head: Vertex) -> list[Product]:
-        """The products of an input and a result, with the edge that was there from the start."""
-        direct = self.leaving.get(tail, {}).get(head)
-        collected = self.collected[tail, head]
-        return collected if direct is None else [*collected, (written(direct),)]
-
-
-def multiplied(product: Product) -> Block:
-    """A product that is made."""
-    return reduce(star, product)
