@@ -13,16 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from blockjac.algebra.dense import dense
 from blockjac.algebra.dense_axes import as_dense_axes
 from blockjac.base.arrays import Shape
 from blockjac.blocks import Block, Index, Label, Term, star
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
+from blockjac.engine.finish import NO_LIMIT
 from blockjac.graph.example_rules import SINGLE, Apart, State
 from blockjac.graph.examples import Walk, state_of
 from blockjac.graph.graph import Atom, Graph, Operand
 from blockjac.operators.compose import compose
-from blockjac.operators.operator import Operator
+from blockjac.operators.operator import Edge, Operator
 from blockjac.terms.block import rebuilt
 from blockjac.terms.index import collect
 from blockjac.transforms.unmade_edges import Unmade
@@ -130,6 +132,13 @@ class Separate(Unmade):
             block = Block(aval.shape[rest:], aval.shape, aval.dtype, [term])
             self.add(output.vertex, ("sum", position), block)
 
+    def add(self, tail: Vertex, head: Vertex, edge: Edge) -> None:
+        """Add an edge; the gradient of a sum holds a number for each place, found by none."""
+        if isinstance(head, tuple) and head[0] == "sum" and isinstance(edge, Block) and _looks_up(edge):
+            rows = dense(edge, max_bytes=NO_LIMIT)
+            edge = Block.from_dense(rows, len(edge.out_shape))
+        super().add(tail, head, edge)
+
     def take_shared(self, vertex: Vertex) -> None:
         """Before a vertex is eliminated: take the paths from what all examples share."""
         if vertex not in self.places:
@@ -154,6 +163,11 @@ class Separate(Unmade):
             self.collected[tail, head].append((compose(left, right),))
         else:
             self.collected[tail, head].append((left, right))
+
+
+def _looks_up(block: Block) -> bool:
+    """Whether some index of a block is an array, as behind the maximum of a window."""
+    return any(index.lookup is not None for term in block.terms for index in term.indices)
 
 
 def is_separable(edges: EliminationGraph, places: Mapping[Vertex, Places]) -> bool:
