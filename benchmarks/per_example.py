@@ -5,6 +5,7 @@ Jacobians. A clipped gradient is one reverse sweep, where the definition needs t
 example. All in float32, as networks are trained.
 """
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -40,7 +41,7 @@ def dense_network(widths: tuple[int, ...]) -> tuple[Function, Any]:
     generator = np.random.default_rng(0)
     params = [
         (normal(generator, before, after), jnp.zeros(after, jnp.float32))
-        for before, after in zip(widths, widths[1:], strict=False)
+        for before, after in itertools.pairwise(widths)
     ]
 
     def logits(params: Any, x: jax.Array) -> jax.Array:
@@ -57,7 +58,7 @@ def convolutional_network(channels: tuple[int, ...], side: int) -> tuple[Functio
     generator = np.random.default_rng(0)
     kernels = [
         (normal(generator, 3, 3, before, after), jnp.zeros(after, jnp.float32))
-        for before, after in zip(channels, channels[1:], strict=False)
+        for before, after in itertools.pairwise(channels)
     ]
     left = side // 2 ** len(kernels)
     params = {"kernels": kernels, "W": normal(generator, left * left * channels[-1], 10)}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from blockjac.graph.example_rules import RULES, Apart, Meeting
+from blockjac.graph.example_rules import RULES
+from blockjac.graph.example_states import Apart, Meeting
 from blockjac.graph.examples import Walk, meeting_of
 from blockjac.graph.trace import trace
 

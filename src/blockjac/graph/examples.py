@@ -3,8 +3,8 @@
 Every value of a program is the same for all examples, or has its examples on one axis, or depends
 on several of them in one entry. The last is what batch norm does, and any sum over the batch. It is
 found from the primitives alone, also where no derivative would tell: `x > jnp.mean(x, axis=0)` has
-none. A primitive that no rule of `example_rules` knows lets examples meet, so that what is found to
-be apart is apart.
+none. A primitive that no rule of `example_rules` knows lets examples meet, so that what is found
+not to meet does not.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from blockjac.base import compat
-from blockjac.graph.example_rules import (
-    RULES,
+from blockjac.graph.example_rules import RULES
+from blockjac.graph.example_states import (
     SINGLE,
     Apart,
     Meeting,

@@ -18,7 +18,7 @@ def check_apart(call: Call, batch_argnums: ArgNums | None, batch_axes: int) -> N
         batch_axes: how many axes count examples.
 
     Raises:
-        ArgumentError: if there are no examples, or an argument does not have them in front.
+        ArgumentError: if no argument holds examples, or one of them does not have them in front.
         ExamplesMeetError: says where they meet, and what to do.
     """
     graph, shape = call.graph, tuple(call.results[0].shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +98,7 @@ def clipped_grad(
 
 
 def _clips(return_norms: bool, batch_argnums: ArgNums | None, batch_axes: int) -> Ask:
-    """Asks for the clipped sum, of losses whose examples are apart."""
+    """Asks for the clipped sum, of losses whose examples do not meet."""
 
     def asked(call: Call, order: Order) -> Asked:
         check_examples(call, batch_axes, of_losses=True)
@@ -123,8 +123,10 @@ def _check_positive(name: str, value: Any) -> None:
     """
     if isinstance(value, jax.Array) and compat.is_traced(value) and value.shape == ():
         return
-    is_number = isinstance(value, int | float | np.number | np.ndarray | jax.Array)
-    if not is_number or isinstance(value, bool) or np.shape(value) != () or not value > 0:
+    is_number = isinstance(value, int | float | jax.Array) or isinstance(
+        cast("object", value), np.number | np.ndarray
+    )
+    if not is_number or isinstance(value, bool) or np.ndim(value) or not value > 0:
         raise ArgumentError(f"{name} is {value!r}, but must be a positive number")
 
 

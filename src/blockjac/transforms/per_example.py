@@ -50,8 +50,8 @@ def per_example_jacobian(
 
     Raises:
         ValueError: if the results do not have the same examples on their leading axes.
-        TypeError: for integer and complex parameters or results, and for `batch_axes` that are no
-            number of axes.
+        TypeError: for integer and complex parameters or results, and for `batch_axes` other than
+            a positive int.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -91,8 +91,8 @@ def per_example_grad(
 
     Raises:
         ValueError: if the losses are not one array of shape `(N,)`.
-        TypeError: for integer and complex parameters or losses, and for `batch_axes` that are no
-            number of axes.
+        TypeError: for integer and complex parameters or losses, and for `batch_axes` other than
+            a positive int.
 
     Examples:
         >>> import jax.numpy as jnp

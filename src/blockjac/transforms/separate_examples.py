@@ -20,7 +20,7 @@ from blockjac.blocks import Block, Index, Label, Term, star
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
 from blockjac.engine.finish import NO_LIMIT
-from blockjac.graph.example_rules import SINGLE, Apart, State
+from blockjac.graph.example_states import SINGLE, Apart, State
 from blockjac.graph.examples import Walk, state_of
 from blockjac.graph.graph import Atom, Graph, Operand
 from blockjac.operators.compose import compose
@@ -134,7 +134,12 @@ class Separate(Unmade):
 
     def add(self, tail: Vertex, head: Vertex, edge: Edge) -> None:
         """Add an edge; the gradient of a sum holds a number for each place, found by none."""
-        if isinstance(head, tuple) and head[0] == "sum" and isinstance(edge, Block) and _looks_up(edge):
+        if (
+            isinstance(head, tuple)
+            and head[0] == "sum"
+            and isinstance(edge, Block)
+            and _looks_up(edge)
+        ):
             rows = dense(edge, max_bytes=NO_LIMIT)
             edge = Block.from_dense(rows, len(edge.out_shape))
         super().add(tail, head, edge)

@@ -103,6 +103,7 @@ class Transform:
         """The transformed function, from what is asked of its graph."""
 
         def answer(*args: Any, **kwargs: Any) -> tuple[Any, Auxiliary]:
+            """The answer in the user's trees, and the auxiliary result."""
             call = self._traced(args, kwargs)
             computation, put = ask(call, fitted(self.order, call))
             outs, result = answered(

@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -130,6 +130,7 @@ def _kernel(trace_axes: tuple[int, ...], diagonal_axes: tuple[int, ...]) -> Ask:
     """Asks for the kernel of one result, or of two."""
 
     def asked(call: Call, order: Order) -> Asked:
+        """The inner products at the axes that are asked for, in the order of a kernel."""
         call.check_real()
         shapes = _shapes(call)
         rank = len(shapes[0])
@@ -174,7 +175,7 @@ def _shapes(call: Call) -> list[tuple[int, ...]]:
     return shapes
 
 
-_ONE_OR_TWO = (jax.tree.structure([0]), jax.tree.structure([0, 0]))
+_ONE_OR_TWO: tuple[Any, ...] = (jax.tree.structure([0]), jax.tree.structure([0, 0]))
 
 
 def _axes(name: str, axes: Any) -> tuple[int, ...]:
@@ -183,11 +184,12 @@ def _axes(name: str, axes: Any) -> tuple[int, ...]:
     Raises:
         ArgumentError: for anything but ints.
     """
-    several = tuple(axes) if isinstance(axes, Sequence) and not isinstance(axes, str) else (axes,)
+    is_one = not isinstance(axes, Sequence) or isinstance(axes, str)
+    several = (axes,) if is_one else tuple(cast("Sequence[Any]", axes))
     try:
         if any(isinstance(axis, bool) for axis in several):
             raise TypeError
-        return tuple(map(operator.index, several))
+        return tuple(operator.index(axis) for axis in several)
     except TypeError:
         raise ArgumentError(
             f"{name} is {axes!r}, but must be an axis of the function's result, or several"
