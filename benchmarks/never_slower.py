@@ -21,6 +21,7 @@ import likelihoods
 import loops
 import network_pieces
 import overview
+import per_example
 import probabilities
 import programs
 import second_order
@@ -94,6 +95,7 @@ SCRIPTS: Mapping[str, Mapping[str, Callable[[], harness.Task]]] = {
     "loops": loops.TASKS,
     "likelihoods": likelihoods.TASKS,
     "solves": solves.TASKS,
+    "per_example": per_example.TASKS,
 }
 
 

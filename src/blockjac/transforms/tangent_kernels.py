@@ -175,7 +175,7 @@ def _shapes(call: Call) -> list[tuple[int, ...]]:
     return shapes
 
 
-_ONE_OR_TWO: tuple[Any, ...] = (jax.tree.structure([0]), jax.tree.structure([0, 0]))
+_ONE_OR_TWO: Any = [jax.tree.structure([0] * count) for count in (1, 2)]
 
 
 def _axes(name: str, axes: Any) -> tuple[int, ...]:
@@ -185,7 +185,7 @@ def _axes(name: str, axes: Any) -> tuple[int, ...]:
         ArgumentError: for anything but ints.
     """
     is_one = not isinstance(axes, Sequence) or isinstance(axes, str)
-    several = (axes,) if is_one else tuple(cast("Sequence[Any]", axes))
+    several = [cast("Any", axes)] if is_one else [*cast("Sequence[Any]", axes)]
     try:
         if any(isinstance(axis, bool) for axis in several):
             raise TypeError
