@@ -32,13 +32,6 @@ from blockjac.rules.fallback import BY_JAX
 from blockjac.rules.registry import OPERATOR_RULES, OperatorRule, Rows
 from blockjac.terms.block import delta_pairs, rebuilt
 
-GROUPED = 3
-"""How many times as long a convolution with a group for each example takes.
-
-Measured on a CPU in float32 for kernels of 3 x 3: 2.2 to 3.7 times one convolution of as many
-operations, where products of matrices take 1.2 to 2.7 times.
-"""
-
 
 class OneOperand(MapGroup):
     """A convolution as a linear map of one operand.
@@ -116,26 +109,23 @@ class OneOperand(MapGroup):
             return ways
         if backwards and self._keeps_examples(block):
             ways.append(lambda: self._example_by_example(block))
-            if self.convolution.has_plain_taps:
-                ways.append(lambda: self._example_by_example(block, by_taps=True))
         return [
             *ways,
             lambda: star(block, self.block(0, 0) if backwards else self.block(0, 0).T),
         ]
 
-    def _applied(self, block: Block, linear: LinearMap, slowness: int = 1, moved: int = 0) -> Block:
+    def _applied(self, block: Block, linear: LinearMap, moved: int = 0) -> Block:
         """The block by XLA's convolution, which a plan charges for by the entries of the result.
 
         Args:
             block: what is sent through.
             linear: the convolution as a map of one operand.
-            slowness: how many times as long as those of one convolution its operations take.
             moved: further bytes that are read and written.
         """
         answer = through(block, linear)[0]
         entries = sum(term.factors[-1].numel for term in answer.terms)
         times = entries // max(math.prod(linear.outputs.shapes[0]), 1)
-        backend().charge(slowness * self.convolution.operations * times, moved * times)
+        backend().charge(self.convolution.operations * times, moved * times)
         return answer
 
     def _keeps_examples(self, block: Block) -> bool:
@@ -147,32 +137,18 @@ class OneOperand(MapGroup):
             and any(j == axis for _, j in delta_pairs(block))
         )
 
-    def _example_by_example(self, block: Block, by_taps: bool = False) -> Block:
-        """With respect to a kernel for each example, all of which then are the same kernel.
-
-        Args:
-            block: what is sent through.
-            by_taps: whether by products of matrices, one for each place of the kernel, and not by
-                a convolution with a group for each example.
-        """
+    def _example_by_example(self, block: Block) -> Block:
+        """With respect to a kernel for each example, all of which then are the same kernel."""
+        convolution = self.convolution
         (out,), (kernel,), (dtype,) = self.out_shapes, self.wrt_shapes, self.dtypes
-        examples = out[self.convolution.example_axis]
+        examples = out[convolution.example_axis]
         each = Side(((examples, *kernel),), (dtype,), ((EXAMPLE, *(None for _ in kernel)),))
 
-        convolution = self.convolution
-        cotangents = (
-            convolution.kernel_cotangents_by_taps if by_taps else convolution.kernel_cotangents
-        )
-
         def pull(parts: Sequence[Any]) -> list[Any]:
-            return [cotangents(self.other_operand, parts[0])]
+            return [convolution.kernel_cotangents(self.other_operand, parts[0])]
 
-        linear = LinearMap(pull, self._results(), each)
-        if by_taps:
-            moved = convolution.bytes_of_taps
-            answer = self._applied(block, linear, moved=moved)
-        else:
-            answer = self._applied(block, linear, slowness=GROUPED)
+        moved = convolution.bytes_of_taps if convolution.has_plain_taps else 0
+        answer = self._applied(block, LinearMap(pull, self._results(), each), moved)
         labels = labels_of((examples, *kernel))
         same = Term((), plain(labels), plain(labels[1:]))
         return star(answer, Block((examples, *kernel), kernel, dtype, [same]))
