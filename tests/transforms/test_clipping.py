@@ -170,6 +170,9 @@ def test_what_is_not_finite_counts_as_zero(bad):
     found, norms = blockjac.clipped_grad(losses, 0.5, return_norms=True)(params, broken, labels)
     assert not np.isfinite(norms[2])
     same(found, wanted)
+    unsafe = blockjac.clipped_grad(losses, 0.5, nan_safe=False)
+    assert not np.isfinite(unsafe(params, broken, labels)["W"]).all()
+    same(unsafe(params, x, labels), clipped(alone(losses, params, (x, labels)), 0.5)[0])
 
 
 # Examples that meet

@@ -41,6 +41,7 @@ def clipped_grad(
     *,
     normalize_by: Any = 1.0,
     return_norms: bool = False,
+    nan_safe: bool = True,
     batch_argnums: ArgNums | None = None,
     batch_axes: int = 1,
     order: Orders = "auto",
@@ -51,7 +52,7 @@ def clipped_grad(
 
     The gradients are not formed: one reverse sweep gives them in factors, as `X[n,k] Q[n,h]` for a
     layer; norms come from the factors, and the sum is one product `X' diag(scale) Q`, as in
-    `jax.grad`. Where an example's gradient is not finite it counts as zero.
+    `jax.grad`.
 
     Args:
         losses: a JAX function `losses(params, *batch)` of shape `(N,)`, one loss per example. The
@@ -61,6 +62,8 @@ def clipped_grad(
         has_aux: whether `losses` returns `(losses, aux)`; the answer is then `(answer, aux)`.
         normalize_by: what the sum is divided by: the number of examples for their mean.
         return_norms: whether to answer with the norms before clipping too, `(gradient, norms)`.
+        nan_safe: whether an example whose gradient is not finite counts as zero. If not, the sum is
+            not finite either, and one copy less is made of the factors.
         batch_argnums: which positional arguments hold the examples on their first axes; by default
             all that are not differentiated. Keyword arguments do where their first axis fits.
         batch_axes: how many axes the losses, and all examples, have in front: 2 for losses of shape
@@ -94,16 +97,18 @@ def clipped_grad(
     transform = Transform(
         name, description, losses, argnums, has_aux, order, extra=(max_norm, normalize_by)
     )
-    return transform(_clips(return_norms, batch_argnums, axes))
+    return transform(_clips(return_norms, nan_safe, batch_argnums, axes))
 
 
-def _clips(return_norms: bool, batch_argnums: ArgNums | None, batch_axes: int) -> Ask:
+def _clips(
+    return_norms: bool, nan_safe: bool, batch_argnums: ArgNums | None, batch_axes: int
+) -> Ask:
     """Asks for the clipped sum, of losses whose examples do not meet."""
 
     def asked(call: Call, order: Order) -> Asked:
         check_examples(call, batch_axes, of_losses=True)
         check_apart(call, batch_argnums, batch_axes)
-        return Clipped(call.smooth, order, batch_axes), partial(_put, call, return_norms)
+        return Clipped(call.smooth, order, batch_axes, nan_safe), partial(_put, call, return_norms)
 
     return asked
 
@@ -138,11 +143,13 @@ class Clipped:
         wrt: the graph's inputs to differentiate by.
         order: of elimination.
         batch_axes: how many axes the losses have.
+        nan_safe: whether an example whose gradient is not finite counts as zero.
     """
 
     wrt: tuple[int, ...]
     order: Order
     batch_axes: int
+    nan_safe: bool
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """The auxiliary results; and the norms and a row of arrays."""
@@ -190,8 +197,9 @@ class Clipped:
         """The weighted sum of the gradients by one leaf."""
         if not products:
             return jnp.zeros(leaf.shape, leaf.dtype)
-        finite = [tuple(map(_finite, product)) for product in products]
-        return dense(_weighted(finite, Block.from_dense(scale, 0)), NO_LIMIT).astype(leaf.dtype)
+        if self.nan_safe:
+            products = [tuple(map(_finite, product)) for product in products]
+        return dense(_weighted(products, Block.from_dense(scale, 0)), NO_LIMIT).astype(leaf.dtype)
 
 
 def _abstract_row(loss: Any) -> Block:
