@@ -48,7 +48,7 @@ WORK_LIMIT = 1.5e11
 """A compiled contender of more floating-point operations a call, as XLA counts, is not run."""
 OURS = "blockjac"
 FLOOR = "floor"
-PEERS = ("asdex", "autograd", "sparsejac", "torch")
+PEERS = ("asdex", "autograd", "jax-privacy", "sparsejac", "torch")
 """Packages of the extra `bench`, whose versions stand on a page."""
 
 

@@ -137,7 +137,82 @@ def alone(params, image):
     )
 
 
+# Weights in every place that an elimination treats in a way of its own
+
+
+@jax.custom_vjp
+def own_layer(W, h):
+    return jnp.tanh(h @ W)
+
+
+def _own_forwards(W, h):
+    y = jnp.tanh(h @ W)
+    return y, (W, h, y)
+
+
+def _own_backwards(kept, cotangent):
+    W, h, y = kept
+    q = cotangent * (1 - y**2)
+    return h.T @ q, q @ W.T
+
+
+own_layer.defvjp(_own_forwards, _own_backwards)
+
+
+def by_own_rule(params, x):
+    return jnp.sum(own_layer(params["U"], own_layer(params["W"], x)) ** 2, axis=1)
+
+
+def with_rules_of_jax(params, x):
+    z = x @ params["W"]
+    return jnp.sum(jax.nn.relu(z) + jax.nn.softplus(z @ params["U"]), axis=1) + jax.nn.logsumexp(
+        z, axis=1
+    )
+
+
+def in_an_inner_loop(params, x):
+    def outer(h, x):
+        inner = lambda i, h: jnp.tanh(x @ params["W"] + h @ params["U"])  # noqa: E731
+        return lax.fori_loop(0, 2, inner, h), None
+
+    h, _ = lax.scan(outer, jnp.zeros((x.shape[0], H)), jnp.swapaxes(x, 0, 1))
+    return jnp.sum(h**2, axis=1)
+
+
+def in_two_loops(params, x):
+    """The second loop reads what the first makes, and both share weights."""
+
+    def cell(h, x):
+        return jnp.tanh(x @ params["W"] + h @ params["U"]), None
+
+    h, _ = lax.scan(cell, jnp.zeros((x.shape[0], H)), jnp.swapaxes(x, 0, 1))
+    h, _ = lax.scan(cell, h, jnp.swapaxes(x, 0, 1))
+    return jnp.sum(h**2, axis=1)
+
+
+def in_checkpoints(params, x):
+    @jax.checkpoint
+    def cell(h, x):
+        return jnp.tanh(x @ params["W"] + h @ params["U"]), None
+
+    h, _ = lax.scan(cell, jnp.zeros((x.shape[0], H)), jnp.swapaxes(x, 0, 1))
+    return jnp.sum(h**2, axis=1)
+
+
+def in_a_branch(params, x):
+    straight, bent = lambda h: h @ params["W"], lambda h: jnp.tanh(h @ params["W"])
+    return jnp.sum(lax.cond(params["U"][0, 0] > 0, straight, bent, x) ** 2, axis=1)
+
+
+def computed_first(params, x):
+    """What all examples share is made of the weights before it meets them."""
+    W = params["W"] / jnp.linalg.norm(params["W"], axis=0)
+    L = jnp.linalg.cholesky(params["U"] @ params["U"].T + jnp.eye(H))
+    return jnp.sum(jnp.tanh(x @ W) @ L.T, axis=1) * jnp.sum(params["U"][0])
+
+
 LAYER = {"W": array(D, H), "V": array(H, C)}
+SQUARE = {"W": array(D, H), "U": 0.5 * array(H, H)}
 
 PROGRAMS = {
     "network": (network, {**LAYER, "b": array(H)}, (X, LABELS)),
@@ -190,6 +265,13 @@ PROGRAMS = {
         {"K": array(2, 2, 2, 3), "A": 0.1 * array(2, 2)},
         (IMAGES,),
     ),
+    "by a rule of its own": (by_own_rule, SQUARE, (X,)),
+    "with rules of jax": (with_rules_of_jax, SQUARE, (X,)),
+    "in an inner loop": (in_an_inner_loop, SQUARE, (SEQUENCES,)),
+    "in two loops": (in_two_loops, SQUARE, (SEQUENCES,)),
+    "in checkpoints": (in_checkpoints, SQUARE, (SEQUENCES,)),
+    "in a branch": (in_a_branch, SQUARE, (X,)),
+    "computed first": (computed_first, SQUARE, (X,)),
     "scalar parameter": (lambda a, x: jnp.sum(jnp.sin(a * x), axis=1), jnp.array(0.3), (X,)),
     "not used": (lambda p, x: jnp.sum(x * p["a"], axis=1), {"a": array(D), "b": array(2)}, (X,)),
     "constant": (lambda p, x: jnp.sum(x, axis=1), array(3), (X,)),
