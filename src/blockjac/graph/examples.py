@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
 import numpy as np
 
 from blockjac.base import compat
@@ -29,11 +30,14 @@ from blockjac.graph.example_states import (
 )
 from blockjac.graph.graph import Atom, Equation, Graph, Literal
 from blockjac.graph.known_places import with_known_places
+from blockjac.graph.linearity import is_inexact
 from blockjac.graph.trace import graph_of
 
 
 def meeting_of(graph: Graph, examples: Mapping[int, int], count: int, axis: int) -> Meeting | None:
     """Where the examples of a program meet on the way to its first result; None if nowhere.
+
+    Derivative rules of the user's own are part of the way.
 
     Args:
         graph: the traced function.
@@ -44,11 +48,17 @@ def meeting_of(graph: Graph, examples: Mapping[int, int], count: int, axis: int)
     if count < 2:
         return None
     inputs = [Apart(examples[value], 1) if value in examples else None for value in graph.inputs]
-    walk = Walk(graph, count)
-    state = walk.results(inputs)[0]
-    if isinstance(state, Meeting) or state is None or state == Apart(axis, 1):
-        return state if isinstance(state, Meeting) else None
-    return Meeting("a reordering", "")
+    output = graph.outputs[0]
+    if isinstance(output, Literal):
+        return None
+    states = Walk(graph, count).states(inputs)
+    for value in (output.value, output.vertex):
+        state = None if value is None else states.get(value)
+        if isinstance(state, Meeting):
+            return state
+        if state is not None and state != Apart(axis, 1):
+            return Meeting("a reordering", "")
+    return None
 
 
 @dataclass(eq=False)
@@ -138,15 +148,47 @@ class Walk:
 
 
 def state_of(atom: Atom, states: Mapping[int, State]) -> State:
-    """The state of an operand; the zeros that a derivative rule is taken at have their vertex's."""
+    """The state of an operand, and of its vertex where a rule of its own gives the derivative.
+
+    The zeros that such a rule is taken at have the state of their vertex.
+    """
     if isinstance(atom, Literal):
         return None
     state = states.get(atom.value)
-    return states.get(atom.vertex) if state is None and atom.vertex is not None else state
+    if atom.vertex is None or atom.vertex == atom.value:
+        return state
+    other = states.get(atom.vertex)
+    return other if state is None or isinstance(other, Meeting) else state
 
 
 def _called(walk: Walk, equation: Equation, entering: Sequence[State]) -> Sequence[State]:
     return walk.inside(compat.called(equation.params), entering)
+
+
+def _called_with_rule(walk: Walk, equation: Equation, entering: Sequence[State]) -> Sequence[State]:
+    """A function with a backward rule of its own, which must keep examples separate as well."""
+    leaving = _called(walk, equation, entering)
+    avals = [walk.graph.aval(atom) for atom in equation.operands]
+    results = [walk.graph.avals[value] for value in equation.results]
+    smooth = [is_inexact(aval) for aval in avals]
+    if not all(map(is_inexact, results)):
+        raise MeetingError
+
+    def pulled(*arrays: Any) -> list[Any]:
+        def called(*operands: Any) -> list[Any]:
+            return compat.bind(equation.primitive, operands, equation.params)
+
+        _, pull = jax.vjp(called, *arrays[: len(avals)])
+        cotangents = pull(list(arrays[len(avals) :]))
+        return [array for array, own in zip(cotangents, smooth, strict=True) if own]
+
+    closed = jax.make_jaxpr(pulled)(*map(compat.struct, [*avals, *results]))
+    found = iter(walk.inside(closed, [*entering, *leaving]))
+    for state, own in zip(entering, smooth, strict=True):
+        cotangent = next(found) if own else None
+        if state is not None and cotangent is not None and joined([state]) != joined([cotangent]):
+            raise MeetingError
+    return leaving
 
 
 def _branches(walk: Walk, equation: Equation, entering: Sequence[State]) -> Sequence[State]:
@@ -223,10 +265,11 @@ PROGRAMS = {
     **dict.fromkeys(
         (
             *("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"),
-            *("custom_jvp_call", "custom_vjp_call", "composite", "custom_vmap_call"),
+            *("custom_jvp_call", "composite", "custom_vmap_call"),
         ),
         _called,
     ),
+    "custom_vjp_call": _called_with_rule,
     "cond": _branches,
     "custom_linear_solve": _linear_solve,
     "scan": _scan,
