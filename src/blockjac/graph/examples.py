@@ -175,6 +175,8 @@ def _called_with_rule(walk: Walk, equation: Equation, entering: Sequence[State])
         raise MeetingError
 
     def pulled(*arrays: Any) -> list[Any]:
+        """The cotangents of the operands, from operands and cotangents of the results."""
+
         def called(*operands: Any) -> list[Any]:
             return compat.bind(equation.primitive, operands, equation.params)
 
