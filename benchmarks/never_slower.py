@@ -22,6 +22,7 @@ import likelihoods
 import loops
 import network_pieces
 import overview
+import per_example
 import probabilities
 import programs
 import second_order
@@ -96,6 +97,7 @@ SCRIPTS: Mapping[str, Mapping[str, Callable[[], harness.Task]]] = {
     "likelihoods": likelihoods.TASKS,
     "solves": solves.TASKS,
     "laplacians": laplacians.TASKS,
+    "per_example": per_example.TASKS,
 }
 
 

@@ -46,6 +46,16 @@ def softmax_loss(params, X, Y):
     return -jnp.mean(jnp.sum(jax.nn.softmax(Y) * jax.nn.log_softmax(model(params, X)), axis=1))
 
 
+def convolution_losses(params, X, Y):
+    """In two dimensions; the kernel of each example by itself is what XLA may divide wrongly."""
+    images = jnp.tanh(X)[:, :, None] * jnp.concatenate([Y, jnp.sin(Y)], axis=1)[:, None]
+    kernel = params["W"][None, :, None, :]
+    out = jax.lax.conv_general_dilated(
+        images[..., None], kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return jnp.sum(jnp.sin(out), axis=(1, 2, 3))
+
+
 def matrix_product(params, X, Y):
     ggn = blockjac.ggn(model, square_loss)(params, X, Y)
     return ggn.matvec(params), ggn.diagonal()
@@ -62,6 +72,9 @@ CASES = {
     "hvp": lambda params, X, Y: blockjac.hvp(loss, params, params, X, Y),
     "ggn": matrix_product,
     "norms": blockjac.per_example_norms(losses),
+    "clipped": blockjac.clipped_grad(losses, 1.0),
+    "kernel": lambda params, X, Y: blockjac.ntk(model)(params, X),
+    "clipped convolutions": blockjac.clipped_grad(convolution_losses, 1.0),
     "per example": lambda params, X, Y: jax.tree.map(
         lambda block: block.dense(),
         blockjac.per_example_grad(losses)(params, X, Y),

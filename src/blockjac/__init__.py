@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from blockjac.curvature.ggn import ggn
     from blockjac.curvature.kfac import KroneckerFactored, kfac
     from blockjac.planning import Plan, Search
+    from blockjac.transforms.batch_jacobian import batch_jacobian
+    from blockjac.transforms.clipping import clipped_grad
     from blockjac.transforms.diagonals import divergence, jacobian_diagonal
     from blockjac.transforms.first_order import (
         block_jacobian,
@@ -36,15 +38,16 @@ if TYPE_CHECKING:
     from blockjac.transforms.hessians import block_hessian, hessian, hvp
     from blockjac.transforms.laplacians import hessian_diagonal, laplacian, value_grad_laplacian
     from blockjac.transforms.per_example import (
-        batch_jacobian,
         per_example_grad,
         per_example_gram,
+        per_example_jacobian,
         per_example_norms,
     )
     from blockjac.transforms.plans import plan
     from blockjac.transforms.products import chain_rule, jvp, vjp
     from blockjac.transforms.sparse import sparse_jacobian
     from blockjac.transforms.sparse_hessian import sparse_hessian
+    from blockjac.transforms.tangent_kernels import ntk
 
 __version__ = "0.2.0"
 
@@ -65,6 +68,7 @@ __all__ = [
     "chain_rule",
     "check_jacobian",
     "clear_caches",
+    "clipped_grad",
     "devices",
     "divergence",
     "errors",
@@ -82,9 +86,11 @@ __all__ = [
     "laplacian",
     "lstsq",
     "nn",
+    "ntk",
     "optimize",
     "per_example_grad",
     "per_example_gram",
+    "per_example_jacobian",
     "per_example_norms",
     "plan",
     "rules",
@@ -107,13 +113,14 @@ _HOME = {
     "KroneckerFactored": "blockjac.curvature.kfac",
     "Plan": "blockjac.planning",
     "Search": "blockjac.planning",
-    "batch_jacobian": "blockjac.transforms.per_example",
+    "batch_jacobian": "blockjac.transforms.batch_jacobian",
     "block_hessian": "blockjac.transforms.hessians",
     "block_jacobian": "blockjac.transforms.first_order",
     "cache_info": "blockjac.base.caches",
     "chain_rule": "blockjac.transforms.products",
     "check_jacobian": "blockjac.checking",
     "clear_caches": "blockjac.base.caches",
+    "clipped_grad": "blockjac.transforms.clipping",
     "divergence": "blockjac.transforms.diagonals",
     "factorize": "blockjac.blocks",
     "lstsq": "blockjac.blocks",
@@ -128,8 +135,10 @@ _HOME = {
     "jvp": "blockjac.transforms.products",
     "kfac": "blockjac.curvature.kfac",
     "laplacian": "blockjac.transforms.laplacians",
+    "ntk": "blockjac.transforms.tangent_kernels",
     "per_example_grad": "blockjac.transforms.per_example",
     "per_example_gram": "blockjac.transforms.per_example",
+    "per_example_jacobian": "blockjac.transforms.per_example",
     "per_example_norms": "blockjac.transforms.per_example",
     "plan": "blockjac.transforms.plans",
     "solve": "blockjac.blocks",

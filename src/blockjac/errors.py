@@ -112,6 +112,10 @@ class StructureLostError(BlockjacError, ValueError):
         self.losses = tuple(losses)
 
 
+class ExamplesMeetError(BlockjacError, ValueError):
+    """Losses of which one depends on several examples; the message says in which equation."""
+
+
 class PlanMismatchError(BlockjacError, ValueError):
     """A plan that was made for another function or other shapes; says for which, and what to do."""
 

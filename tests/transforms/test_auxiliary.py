@@ -5,6 +5,7 @@ the same, and aux must be what the function returned: arrays, and anything else 
 """
 
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +76,10 @@ CASES = {
         of_one("per_example_grad", losses, (W, X)),
         of_one("per_example_norms", losses, (W, X)),
         of_one("per_example_gram", losses, (W, X)),
+        of_one("per_example_jacobian", outputs, (X, W)),
         of_one("batch_jacobian", outputs, (X, W)),
+        of_one("ntk", lambda W, X: outputs(X, W), (W, X)),
+        ("clipped_grad", partial(blockjac.clipped_grad, max_norm=0.5), losses, (W, X)),
         of_model("ggn"),
         of_model("fisher"),
         of_model("kfac"),

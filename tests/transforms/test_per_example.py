@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from support.per_example_programs import PROGRAMS, random_program
 
 import blockjac
 from blockjac import Block
@@ -329,84 +330,132 @@ def test_norms_of_an_embedding_never_write_the_table():
     assert widest(program) <= N * T * max(D, T)
 
 
-# Jacobians of a batch
-
-WEIGHTS = array(D, C)
-
-MAPS = {
-    "layer": (lambda X: jnp.tanh(X @ WEIGHTS), X),
-    "elementwise": (lambda X: jnp.sin(X) * X, X),
-    "one number": (lambda X: jnp.sum(X**2, axis=1), X),
-    "softmax": (lambda X: jax.nn.softmax(X @ WEIGHTS, axis=-1), X),
-    "attention": (lambda X: jax.nn.softmax(X @ jnp.swapaxes(X, 1, 2)) @ X, SEQUENCES),
-    "recurrent": (lambda X: recurrent(LOSSES["recurrent"][1], X), SEQUENCES),
-    "of vmap": (jax.vmap(lambda x: jnp.outer(x, x) @ WEIGHTS), X),
-    "solve": (jax.vmap(lambda x: jnp.linalg.solve(jnp.eye(D) * 9 + jnp.outer(x, x), x)), X),
-    "convolution": (lambda X: convolution(LOSSES["convolution"][1], X), IMAGES[:, :3]),
-    "cumulative": (lambda X: jnp.cumsum(jnp.sin(X), axis=1), X),
-    "reshaped": (lambda X: (X.reshape(N * T, D) @ WEIGHTS).reshape(N, T * C), SEQUENCES),
-    "sorted": (lambda X: jnp.sort(X, axis=1), X),
-    "of each by hand": (lambda X: jnp.stack([X[i] @ WEIGHTS for i in range(N)]), X),
-    "there and back": (lambda X: jnp.roll(jnp.roll(X, 1, axis=0) ** 2, -1, axis=0), X),
-    "numbers": (lambda X: X**3, X[:, 0]),
-    "constant": (lambda X: jnp.ones((N, 2)), X),
-    "one example": (lambda X: jnp.tanh(X @ WEIGHTS), X[:1]),
-    "no example": (lambda X: jnp.tanh(X @ WEIGHTS), X[:0]),
-    "numpy": (lambda X: jnp.sin(X @ WEIGHTS), np.asarray(X)),
-    "float32": (lambda X: jnp.tanh(X) ** 2, X.astype(jnp.float32)),
-}
-
-
-def batch_of(fun, X):
-    X = jnp.asarray(X)
-    jacobian = jax.jit(jax.jacfwd(fun))(X)
-    rank = jacobian.ndim - X.ndim
-    return jnp.moveaxis(jnp.diagonal(jacobian, axis1=0, axis2=rank), -1, 0)
-
-
-@pytest.mark.parametrize("name", MAPS)
-def test_batch_jacobian(name):
-    fun, x = MAPS[name]
-    wanted = batch_of(fun, x)
-    same(blockjac.batch_jacobian(fun)(x), wanted)
-    same(jax.jit(blockjac.batch_jacobian(fun))(x), wanted)
-
-
-def test_batch_jacobian_of_trees():
-    def fun(x, y):
-        return {"a": x * y["u"][:, None], "b": jnp.sin(y["u"])}
-
-    y = {"u": array(N)}
-    found = blockjac.batch_jacobian(fun, (0, 1))(X, y)
-    jacobian = jax.jit(jax.jacfwd(fun, (0, 1)))(X, y)
-    pick = np.arange(N)
-    wanted = {
-        "a": (jacobian["a"][0][pick, :, pick], {"u": jacobian["a"][1]["u"][pick, :, pick]}),
-        "b": (jacobian["b"][0][pick, pick], {"u": jacobian["b"][1]["u"][pick, pick]}),
-    }
-    same(found, wanted)
-
-
-@pytest.mark.parametrize("name", ["layer", "attention", "solve"])
-def test_batch_jacobian_batched_and_differentiated(name):
-    fun, x = MAPS[name]
-    several = jnp.stack([x, 1.1 * x])
-    wanted = jnp.stack([batch_of(fun, one) for one in several])
-    same(jax.jit(jax.vmap(blockjac.batch_jacobian(fun)))(several), wanted)
-    found = jax.jit(jax.grad(lambda x: jnp.sum(blockjac.batch_jacobian(fun)(x) ** 3)))(x)
-    same(found, jax.jit(jax.grad(lambda x: jnp.sum(batch_of(fun, x) ** 3)))(x), 1e-8)
-
-
-def test_batch_jacobian_holds_no_zeros():
-    fun, x = lambda X: jnp.tanh(X @ NETWORK["W"]), array(50, D)
-    assert widest(jax.make_jaxpr(blockjac.batch_jacobian(fun))(x)) == 50 * D * H
-    assert emitted(blockjac.batch_jacobian(fun), x).multiplications <= 50 * H * (2 * D + 2)
-
-
 # Misuse
 
 
-@pytest.mark.parametrize("name", ["per_example_grad", "per_example_norms", "per_example_gram"])
+OF_LOSSES = ["per_example_grad", "per_example_norms", "per_example_gram"]
+
+
+def outputs(params, x):
+    return jnp.tanh(x @ params["W"]) @ params["V"]
+
+
+VECTORS = {
+    "network": (outputs, {"W": array(D, H), "V": array(H, C)}, (X,)),
+    "over time": (outputs, {"W": array(D, H), "V": array(H, C)}, (SEQUENCES,)),
+    "tree of results": (
+        lambda p, x: {"y": outputs(p, x), "norm": jnp.sum(outputs(p, x) ** 2, axis=1)},
+        {"W": array(D, H), "V": array(H, C)},
+        (X,),
+    ),
+    "embedding": (
+        lambda p, i: jnp.tanh(p["E"][i] @ p["W"]),
+        {"E": array(10, D), "W": array(D, C)},
+        (TOKENS,),
+    ),
+    "convolution": (
+        lambda K, x: lax.conv_general_dilated(
+            x, K, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        ),
+        array(3, 3, 2, 3),
+        (IMAGES,),
+    ),
+    "losses": LOSSES["network"],
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_jacobians_of_vectors(name):
+    fun, params, batch = VECTORS[name]
+    found = blockjac.per_example_jacobian(fun)(params, *batch)
+    same(dense(found), jacobian_of(fun, params, batch))
+    same(dense(jax.jit(blockjac.per_example_jacobian(fun))(params, *batch)), dense(found))
+
+
+def test_jacobians_of_vectors_stay_in_factors():
+    fun, params, batch = VECTORS["network"]
+    blocks = blockjac.per_example_jacobian(fun)(params, *batch)
+    assert blocks["V"].shape == (N, C, H, C)
+    assert blocks["V"].stored == N * H  # and a delta of the outputs
+    assert blocks["W"].stored <= N * (D + H) + H * C
+
+
+OVER_TIME = {
+    "shared over time": (
+        lambda W, x: jnp.sum(jnp.tanh(x @ W) ** 2, axis=2),
+        array(D, H),
+        (SEQUENCES,),
+    ),
+    "attention": (
+        lambda W, x: jnp.sum(jax.nn.softmax(x @ W @ jnp.swapaxes(x @ W, 1, 2)) @ x, axis=2),
+        array(D, H),
+        (SEQUENCES,),
+    ),
+    "recurrent": (
+        lambda p, x: (
+            jnp.sum(
+                lax.scan(
+                    lambda h, x: (jnp.tanh(x @ p["W"] + h @ p["U"]),) * 2,
+                    jnp.zeros((N, H)),
+                    jnp.swapaxes(x, 0, 1),
+                )[1],
+                axis=2,
+            ).T
+        ),
+        {"W": array(D, H), "U": array(H, H)},
+        (SEQUENCES,),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OVER_TIME)
+def test_several_batch_axes(name):
+    losses, params, batch = OVER_TIME[name]
+    wanted = jacobian_of(losses, params, batch)
+    same(dense(blockjac.per_example_grad(losses, batch_axes=2)(params, *batch)), wanted)
+    same(dense(blockjac.per_example_jacobian(losses, batch_axes=2)(params, *batch)), wanted)
+    flat = jax.tree.map(lambda leaf: leaf.reshape(N * T, *leaf.shape[2:]), wanted)
+    found = blockjac.per_example_norms(losses, batch_axes=2)(params, *batch)
+    same(found, norms_of(flat).reshape(N, T))
+    found = blockjac.per_example_gram(losses, batch_axes=2)(params, *batch)
+    same(found, gram_of(flat).reshape(N, T, N, T))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_norms_and_gram_of_every_kind_of_network(name):
+    losses, params, batch = PROGRAMS[name]
+    wanted = jacobian_of(losses, params, batch)
+    same(dense(blockjac.per_example_grad(losses)(params, *batch)), wanted)
+    same(blockjac.per_example_norms(losses)(params, *batch), norms_of(wanted))
+    same(jax.jit(blockjac.per_example_gram(losses))(params, *batch), gram_of(wanted))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_norms_and_gram_of_random_programs(seed):
+    outputs, params, x = random_program(200 + seed)
+    losses = lambda params, x: jnp.sum(outputs(params, x) ** 2, axis=1)  # noqa: E731
+    wanted = jacobian_of(losses, params, (x,))
+    same(blockjac.per_example_norms(losses)(params, x), norms_of(wanted), 1e-8)
+    same(blockjac.per_example_gram(losses)(params, x), gram_of(wanted), 1e-8)
+
+
+def test_misuse_of_batch_axes():
+    losses, params, batch = LOSSES["network"]
+    for name in ("per_example_jacobian", *OF_LOSSES):
+        for bad in (0, -1, 1.0, True, "1"):
+            with pytest.raises(ArgumentError, match=r"batch_axes is .* must be the number of"):
+                getattr(blockjac, name)(losses, batch_axes=bad)
+    with pytest.raises(BlockShapeError, match=r"shape \(N, T\), but .* gives \(4,\); sum"):
+        blockjac.per_example_norms(losses, batch_axes=2)(params, *batch)
+    with pytest.raises(
+        BlockShapeError, match=r"\(N, T, \.\.\.\) with the same examples .* \[\(4,\)\]"
+    ):
+        blockjac.per_example_jacobian(losses, batch_axes=2)(params, *batch)
+    with pytest.raises(BlockShapeError, match=r"gives arrays of \[\(4, 5\), \(3,\)\]"):
+        blockjac.per_example_jacobian(lambda w, x: (x * w, w[:3]))(array(D), X)
+
+
+@pytest.mark.parametrize("name", OF_LOSSES)
 def test_misuse(name):
     transform = getattr(blockjac, name)
     with pytest.raises(BlockShapeError, match=rf"{name} needs one loss .* gives \(4, 6\); sum"):
@@ -425,28 +474,3 @@ def test_misuse(name):
         transform(lambda w, x: x @ w, 5)(array(D), X)
     with pytest.raises(DifferentiationTypeError, match=rf"Expected a callable value .*{name}"):
         transform(None)
-
-
-def test_misuse_of_batch_jacobian():
-    def rolled(X):
-        return jnp.roll(X, 1, axis=0)
-
-    transform = blockjac.batch_jacobian
-    with pytest.raises(BlockShapeError, match=r"examples apart .* depends on other examples"):
-        transform(lambda X: X - jnp.mean(X, axis=0))(X)
-    with pytest.raises(BlockShapeError, match=r"'rolled' .* use block_jacobian"):
-        transform(rolled)(X)
-    with pytest.raises(BlockShapeError, match=r"may depend .* on other examples"):
-        transform(lambda X, places: X[places])(X, np.arange(N))
-    with pytest.raises(BlockShapeError, match=r"first axis .* results of \[\(\)\]"):
-        transform(jnp.sum)(X)
-    with pytest.raises(BlockShapeError, match=r"results of \[\(3, 5\)\] and inputs of \[\(4, 5\)"):
-        transform(lambda X: X[:3])(X)
-    with pytest.raises(DifferentiationTypeError, match="batch_jacobian requires real- or complex"):
-        transform(lambda X: X)(jnp.ones((N, 2), int))
-    with pytest.raises(DifferentiationTypeError, match="requires real-valued inputs"):
-        transform(lambda X: X * 2)(X + 1j)
-    with pytest.raises(ArgumentError, match="argnums=3 requires at least 4 positional"):
-        transform(lambda X: X, 3)(X)
-    with pytest.raises(DifferentiationTypeError, match=r"Expected a callable value .*batch_jacobi"):
-        transform(3)

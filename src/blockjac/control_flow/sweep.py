@@ -164,7 +164,7 @@ class ScanSweep(Sweep):
         carried, summed = abstract_arrays(forms.carry), abstract_arrays(forms.summed)
         return Shares(carried, summed, abstract_arrays(forms.slices, self.loop.length))
 
-    def _looped(self, forms: FormShares, places: PlaceShares) -> Swept:
+    def _looped(self, forms: FormShares, nonzero: PlaceShares) -> Swept:
         """The loop itself, over arrays of these forms that are nonzero at most at these places."""
         points, point_of = self._points()
 
@@ -180,15 +180,18 @@ class ScanSweep(Sweep):
                 for form, total, block in zip(forms.summed, totals, shares.summed, strict=True)
             ]
             carried = arrays_of(forms.carry, shares.carry)
-            return (carried, totals), arrays_of(forms.slices, shares.slices)
+            parts, places[:] = distinct(arrays_of(forms.slices, shares.slices))
+            return (carried, totals), parts
 
-        (carried, totals), stacked = self.loop.run(
+        places: list[int | None] = []  # which of the stacks each slice is found in
+        (carried, totals), stacks = self.loop.run(
             step,
             (arrays_of(forms.carry, self.carry), [form and form.zeros() for form in forms.summed]),
             (points, [[] if cut is None else cut.arrays for cut in self.cut]),
             self.backwards,
         )
-        return Swept.of(forms, Shares(carried, totals, stacked), places)
+        stacked = [None if place is None else stacks[place] for place in places]
+        return Swept.of(forms, Shares(carried, totals, stacked), nonzero)
 
     def _one_by_one(self, forms: FormShares, seconds_a_step: float) -> Swept | None:
         """The results of the steps outside a loop; None if a loop is better."""
@@ -254,3 +257,17 @@ class ScanSweep(Sweep):
             return body.restored_ahead(back.at(back_arrays), *ahead.at(ahead_arrays))
 
         return (back.arrays, ahead.arrays, thread), restored_ahead
+
+
+def distinct(arrays: Sequence[Any]) -> tuple[list[Any], list[int | None]]:
+    """The arrays, each once, and which of them each one is; None for None.
+
+    The cotangents of the terms of a sum are one array, which is then stacked once.
+    """
+    numbers: dict[int, int] = {}
+    kept: list[Any] = []
+    for array in arrays:
+        if array is not None and id(array) not in numbers:
+            numbers[id(array)] = len(kept)
+            kept.append(array)
+    return kept, [None if array is None else numbers[id(array)] for array in arrays]

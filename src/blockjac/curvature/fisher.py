@@ -16,8 +16,8 @@ from blockjac.blocks import Block, BlockMatrix, Factor, Index, Label, Term
 from blockjac.curvature.ggn import loss_hessian, of_model
 from blockjac.engine.arguments import ArgNums, check_callable
 from blockjac.errors import ArgumentError, BlockShapeError, InvalidOptionError
+from blockjac.transforms.batch_jacobian import batch_jacobian
 from blockjac.transforms.first_order import grad
-from blockjac.transforms.per_example import batch_jacobian
 from blockjac.transforms.traced_once import Function, Orders
 
 

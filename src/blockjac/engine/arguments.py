@@ -59,7 +59,7 @@ def traced_call(
             arrays.
         ArgumentError: for argnums out of range.
     """
-    positions = _positions(argnums, len(args))
+    positions = positions_of(argnums, len(args))
     leaves, tree = flattened((tuple(args), kwargs))
     chosen = _leaves_of(tree, positions)
     known = (*TRACED, jax.ShapeDtypeStruct) if abstract else TRACED
@@ -99,6 +99,7 @@ def traced_call(
         single=not isinstance(argnums, Sequence | np.ndarray),
         record=record,
         holomorphic=holomorphic,
+        origins=_origins(tree, moves),
     )
 
 
@@ -142,7 +143,7 @@ def _several(argnums: Any) -> bool:
     return isinstance(argnums, Sequence | np.ndarray) and not isinstance(argnums, str)
 
 
-def _positions(argnums: ArgNums, count: int) -> tuple[int, ...]:
+def positions_of(argnums: ArgNums, count: int) -> tuple[int, ...]:
     """Positions of the differentiated arguments, counted from the first."""
     check_argnums(argnums)
     numbers = tuple(map(operator.index, argnums if _several(argnums) else (argnums,)))  # pyright: ignore[reportArgumentType]
@@ -160,6 +161,18 @@ def _positions(argnums: ArgNums, count: int) -> tuple[int, ...]:
     if len(set(positions)) < len(positions):
         raise ArgumentError(f"argnums={argnums} names one of the {count} arguments twice")
     return positions
+
+
+def _origins(tree: Any, moves: Sequence[bool]) -> tuple[int | None, ...]:
+    """For each leaf that is traced, its positional argument; None for a keyword argument."""
+    arguments, _ = tree.children()
+    origins: list[int | None] = [
+        position
+        for position, child in enumerate(arguments.children())
+        for _ in range(child.num_leaves)
+    ]
+    origins += [None] * (len(moves) - len(origins))
+    return tuple(origin for origin, own in zip(origins, moves, strict=True) if own)
 
 
 def _leaves_of(tree: Any, positions: Sequence[int]) -> list[int]:
@@ -213,7 +226,7 @@ def check_inputs(name: str, fun: Callable[..., Any], argnums: ArgNums, args: Seq
         DifferentiationTypeError: names the transform and the leaf.
         ArgumentError: for argnums out of range.
     """
-    positions = _positions(argnums, len(args))
+    positions = positions_of(argnums, len(args))
     if all(map(is_real_array, jax.tree.leaves([args[position] for position in positions]))):
         return
     leaves, tree = flattened((tuple(args), {}))

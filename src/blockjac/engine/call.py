@@ -33,6 +33,8 @@ class Call:
             tuple.
         record: what the function returned.
         holomorphic: whether complex derivatives are asked for.
+        origins: for each of the graph's inputs the position of the argument that it belongs to;
+            None for keyword arguments.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Call:
     single: bool
     record: Record
     holomorphic: bool = False
+    origins: tuple[int | None, ...] = ()
 
     @property
     def graph_name(self) -> str:

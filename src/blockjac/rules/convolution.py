@@ -114,12 +114,18 @@ class OneOperand(MapGroup):
             lambda: star(block, self.block(0, 0) if backwards else self.block(0, 0).T),
         ]
 
-    def _applied(self, block: Block, linear: LinearMap) -> Block:
-        """The block by XLA's convolution, which a plan charges for by the entries of the result."""
+    def _applied(self, block: Block, linear: LinearMap, moved: int = 0) -> Block:
+        """The block by XLA's convolution, which a plan charges for by the entries of the result.
+
+        Args:
+            block: what is sent through.
+            linear: the convolution as a map of one operand.
+            moved: further bytes that are read and written.
+        """
         answer = through(block, linear)[0]
         entries = sum(term.factors[-1].numel for term in answer.terms)
-        entries_each = max(math.prod(linear.outputs.shapes[0]), 1)
-        backend().charge(self.convolution.operations * entries // entries_each, 0)
+        times = entries // max(math.prod(linear.outputs.shapes[0]), 1)
+        backend().charge(self.convolution.operations * times, moved * times)
         return answer
 
     def _keeps_examples(self, block: Block) -> bool:
@@ -133,14 +139,16 @@ class OneOperand(MapGroup):
 
     def _example_by_example(self, block: Block) -> Block:
         """With respect to a kernel for each example, all of which then are the same kernel."""
+        convolution = self.convolution
         (out,), (kernel,), (dtype,) = self.out_shapes, self.wrt_shapes, self.dtypes
-        examples = out[self.convolution.example_axis]
+        examples = out[convolution.example_axis]
         each = Side(((examples, *kernel),), (dtype,), ((EXAMPLE, *(None for _ in kernel)),))
 
         def pull(parts: Sequence[Any]) -> list[Any]:
-            return [self.convolution.kernel_cotangents(self.other_operand, parts[0])]
+            return [convolution.kernel_cotangents(self.other_operand, parts[0])]
 
-        answer = self._applied(block, LinearMap(pull, self._results(), each))
+        moved = convolution.bytes_of_taps if convolution.has_plain_taps else 0
+        answer = self._applied(block, LinearMap(pull, self._results(), each), moved)
         labels = labels_of((examples, *kernel))
         same = Term((), plain(labels), plain(labels[1:]))
         return star(answer, Block((examples, *kernel), kernel, dtype, [same]))

@@ -1,33 +1,78 @@
 """Derivatives of each example of a batch, from the structure of the whole batch's Jacobian.
 
-A loss of each example depends on its own data alone, so that the block of all losses by a weight
-keeps its factors unmultiplied, as `X[n,k] Q[n,h]` for a layer `X W`: the outer products, one per
-example, are multiplied out only if someone asks for them. Norms and inner products contract the
-factors of both sides at once, also for weights that are shared over time.
+What is computed of an example depends on its own data alone, so that the block of all results by a
+weight keeps its factors unmultiplied, as `X[n,k] Q[n,h]` for losses of a layer `X W`: the outer
+products, one per example, are multiplied out only if someone asks for them. Norms and inner
+products contract the factors of both sides at once, also for weights that are shared over time.
+
+Gradients are the Jacobians of losses, one number per example.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from blockjac.algebra.dense import along, dense
-from blockjac.blocks import Block
 from blockjac.engine.arguments import ArgNums
 from blockjac.engine.call import Call
-from blockjac.engine.computations import Arrays, Jacobian
-from blockjac.engine.finish import NO_LIMIT
-from blockjac.errors import BlockShapeError
-from blockjac.graph.graph import Graph
+from blockjac.engine.computations import Jacobian
+from blockjac.errors import ArgumentError, BlockShapeError
 from blockjac.planning import Order
+from blockjac.transforms.inner_products import InnerProducts
 from blockjac.transforms.shell import Ask, Asked, P, Transform, as_found
 from blockjac.transforms.traced_once import Orders
-from blockjac.transforms.unmade_products import Products
+
+
+def per_example_jacobian(
+    fun: Callable[P, Any],
+    argnums: ArgNums = 0,
+    has_aux: bool = False,
+    *,
+    batch_axes: int = 1,
+    order: Orders = "auto",
+) -> Callable[P, Any]:
+    """The Jacobian of each example's result by the parameters, in factors where it stays factored.
+
+    Args:
+        fun: a JAX function `fun(params, *batch)`; its result is an array of shape `(N, *out)`, or a
+            tree of such arrays, with the examples on the first axis.
+        argnums: which positional arguments to differentiate by.
+        has_aux: whether `fun` returns `(value, aux)`; the answer is then `(answer, aux)`.
+        batch_axes: how many leading axes of the results count examples: 2 for results of shape
+            `(N, T, *out)`.
+        order: of elimination, as in `blockjac.jacobian`.
+
+    Returns:
+        A function of the same arguments that gives the tree of `fun`'s result with, in place of
+        each leaf, the tree of the parameters, each leaf a `Block` of shape
+        `(N, *out, *param.shape)`; `.dense()` gives the array.
+
+    Raises:
+        ValueError: if the results do not have the same examples on their leading axes.
+        TypeError: for integer and complex parameters or results, and for `batch_axes` other than
+            a positive int.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import blockjac
+        >>> X, W = jnp.ones((8, 3)), jnp.ones((3, 4))
+        >>> block = blockjac.per_example_jacobian(lambda W, X: jnp.tanh(X @ W))(W, X)
+        >>> block.shape, block.stored, block.structure
+        ((8, 4, 3, 4), 56, "δ[j,j'] A[i,j] X[i,k]")
+    """
+    name, description = "per_example_jacobian", "Per-example Jacobian"
+    transform = Transform(name, description, fun, argnums, has_aux, order)
+    return transform(_jacobians(check_batch_axes(batch_axes)))
 
 
 def per_example_grad(
-    losses: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+    losses: Callable[P, Any],
+    argnums: ArgNums = 0,
+    has_aux: bool = False,
+    *,
+    batch_axes: int = 1,
+    order: Orders = "auto",
 ) -> Callable[P, Any]:
     """The gradient of each example's loss, in factors where it stays factored.
 
@@ -37,6 +82,7 @@ def per_example_grad(
             of this example's loss, the batch being what it is.
         argnums: which positional arguments to differentiate by.
         has_aux: whether `losses` returns `(losses, aux)`; the answer is then `(answer, aux)`.
+        batch_axes: how many axes the losses have: 2 for losses of shape `(N, T)`.
         order: of elimination, as in `blockjac.jacobian`.
 
     Returns:
@@ -45,7 +91,8 @@ def per_example_grad(
 
     Raises:
         ValueError: if the losses are not one array of shape `(N,)`.
-        TypeError: for integer and complex parameters or losses.
+        TypeError: for integer and complex parameters or losses, and for `batch_axes` other than
+            a positive int.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -58,16 +105,17 @@ def per_example_grad(
         (8, 3, 4)
     """
     name, description = "per_example_grad", "Per-example gradient"
-    return Transform(name, description, losses, argnums, has_aux, order)(_gradients)
-
-
-def _gradients(call: Call, order: Order) -> Asked:
-    _check_losses(call)
-    return Jacobian(1, call.smooth, order, dense=False), call.gradient_tree
+    transform = Transform(name, description, losses, argnums, has_aux, order)
+    return transform(_jacobians(check_batch_axes(batch_axes), of_losses=True))
 
 
 def per_example_norms(
-    losses: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+    losses: Callable[P, Any],
+    argnums: ArgNums = 0,
+    has_aux: bool = False,
+    *,
+    batch_axes: int = 1,
+    order: Orders = "auto",
 ) -> Callable[P, Any]:
     """The Euclidean norm of each example's gradient over all parameters, without the gradients.
 
@@ -77,10 +125,11 @@ def per_example_norms(
         losses: as in `per_example_grad`.
         argnums: as in `per_example_grad`.
         has_aux: as in `per_example_grad`.
+        batch_axes: as in `per_example_grad`.
         order: as in `per_example_grad`.
 
     Returns:
-        A function of the same arguments that gives an array `(N,)`.
+        A function of the same arguments that gives an array of the shape of the losses.
 
     Raises:
         ValueError: as `per_example_grad`.
@@ -98,11 +147,17 @@ def per_example_norms(
         Array([5., 1.], dtype=float32)
     """
     name, description = "per_example_norms", "Per-example norms"
-    return Transform(name, description, losses, argnums, has_aux, order)(_products(norms=True))
+    transform = Transform(name, description, losses, argnums, has_aux, order)
+    return transform(_products(check_batch_axes(batch_axes), norms=True))
 
 
 def per_example_gram(
-    losses: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
+    losses: Callable[P, Any],
+    argnums: ArgNums = 0,
+    has_aux: bool = False,
+    *,
+    batch_axes: int = 1,
+    order: Orders = "auto",
 ) -> Callable[P, Any]:
     """The inner products of all pairs of examples' gradients, without the gradients.
 
@@ -110,11 +165,12 @@ def per_example_gram(
         losses: as in `per_example_grad`.
         argnums: as in `per_example_grad`.
         has_aux: as in `per_example_grad`.
+        batch_axes: as in `per_example_grad`.
         order: as in `per_example_grad`.
 
     Returns:
         A function of the same arguments that gives an array `(N, N)`, the empirical tangent kernel
-        of the losses.
+        of the losses; for losses of shape `(N, T)`, an array `(N, T, N, T)`.
 
     Raises:
         ValueError: as `per_example_grad`.
@@ -129,119 +185,84 @@ def per_example_gram(
                [ 4.,  1.]], dtype=float32)
     """
     name, description = "per_example_gram", "Per-example Gram matrix"
-    return Transform(name, description, losses, argnums, has_aux, order)(_products(norms=False))
+    transform = Transform(name, description, losses, argnums, has_aux, order)
+    return transform(_products(check_batch_axes(batch_axes), norms=False))
 
 
-def _products(norms: bool) -> Ask:
-    """Asks for the products of all pairs of gradients, or of each with itself."""
+# What is asked
+
+
+def _jacobians(batch_axes: int, of_losses: bool = False) -> Ask:
+    """Asks for the blocks of the results by the parameters."""
 
     def asked(call: Call, order: Order) -> Asked:
-        _check_losses(call)
-        return Products(call.smooth, order, norms), as_found
+        check_examples(call, batch_axes, of_losses)
+        return Jacobian(call.count, call.smooth, order, dense=False), (
+            call.gradient_tree if of_losses else call.jacobian_tree
+        )
 
     return asked
 
 
-def batch_jacobian(
-    fun: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
-) -> Callable[P, Any]:
-    """The Jacobian of each example's result by its own input, without the zeros between examples.
+def _products(batch_axes: int, norms: bool) -> Ask:
+    """Asks for the products of all pairs of gradients, or of each with itself."""
 
-    Args:
-        fun: a JAX function whose results and differentiated arguments all have the examples on
-            their first axis, and no example's result depends on another's input.
-        argnums: which positional arguments to differentiate by.
-        has_aux: whether `fun` returns `(value, aux)`; the answer is then `(answer, aux)`.
-        order: of elimination, as in `blockjac.jacobian`.
+    def asked(call: Call, order: Order) -> Asked:
+        check_examples(call, batch_axes, of_losses=True)
+        paired = tuple(range(batch_axes)) if norms else ()
+        return InnerProducts(
+            call.smooth, order, paired=paired, axes=batch_axes, norms=norms
+        ), as_found
 
-    Returns:
-        A function of the same arguments that gives the tree of `blockjac.jacobian`, with leaves of
-        shape `(N, *out.shape[1:], *in.shape[1:])`.
+    return asked
+
+
+def check_batch_axes(batch_axes: Any) -> int:
+    """The number of axes that count examples.
 
     Raises:
-        ValueError: if the first axes differ, or one example's result depends on another's input.
-        TypeError: for integer and complex inputs or results.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> import blockjac
-        >>> W = jnp.array([[1.0, 2.0], [0.0, 1.0]])
-        >>> J = blockjac.batch_jacobian(lambda X: (X @ W) ** 2)(jnp.ones((5, 2)))
-        >>> J.shape
-        (5, 2, 2)
-        >>> J[0]
-        Array([[ 2.,  0.],
-               [12.,  6.]], dtype=float32)
+        ArgumentError: for anything but a positive int.
     """
-    transform = Transform("batch_jacobian", "Batch Jacobian", fun, argnums, has_aux, order)
-    return transform(_batches)
+    try:
+        number = 0 if isinstance(batch_axes, bool) else operator.index(batch_axes)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ArgumentError(
+            f"batch_axes is {batch_axes!r}, but must be the number of leading axes that count "
+            "examples: 1 for results of shape (N, ...), 2 for (N, T, ...)"
+        )
+    return number
 
 
-def _batches(call: Call, order: Order) -> Asked:
-    call.check_real(complex_results=True)
-    _check_examples(call)
-    blocks = Jacobian(call.count, call.smooth, order, dense=False)
-    return Batches(blocks, call.graph_name), call.jacobian_tree
+def check_examples(call: Call, batch_axes: int, of_losses: bool) -> None:
+    """Raise unless all results are real, of real parameters, and have the same examples in front.
 
+    Args:
+        call: the traced function.
+        batch_axes: how many leading axes count examples.
+        of_losses: whether there must be one result without further axes.
 
-# The computations
-
-
-@dataclass(frozen=True)
-class Batches:
-    """The blocks of a Jacobian at the entries of one example each.
-
-    Attributes:
-        jacobian: which Jacobian.
-        name: of the function, for messages to the user.
+    Raises:
+        BlockShapeError: says which shapes were found, and what to do.
+        DifferentiationTypeError: for integers and complex numbers.
     """
-
-    jacobian: Jacobian
-    name: str
-
-    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
-        """The auxiliary results; and rows of arrays `(N, *out, *in)`."""
-        aux, rows = self.jacobian(graph, arguments, captured, extra)
-        return aux, [[self._of(block) for block in row] for row in rows]
-
-    def _of(self, block: Block) -> Any:
-        """The entries of a block at one example each, an array; raises where examples meet."""
-        for term in block.terms:
-            result_index, input_index = term.out[0], term.wrt[0]
-            if result_index == input_index:
-                continue
-            does = (
-                "may depend (its places are run-time values)" if input_index.lookup else "depends"
-            )
-            raise BlockShapeError(
-                f"batch_jacobian needs examples apart on the first axes, but a result of "
-                f"{self.name!r} of shape {block.out_shape} {does} on other examples of an input "
-                f"of shape {block.wrt_shape}: {block.structure}; use block_jacobian, which keeps "
-                "whatever structure there is"
-            )
-        return dense(along(block, [(0, 0)]), max_bytes=NO_LIMIT)
-
-
-def _check_losses(call: Call) -> None:
-    """Raise unless the function gives one real loss per example, of real parameters."""
     call.check_real()
     shapes = [tuple(result.shape) for result in call.results]
-    if len(shapes) != 1 or len(shapes[0]) != 1:
+    axes = ", ".join(("N", "T", "U", "V")[:batch_axes]) if batch_axes < 5 else "N, ..."
+    if of_losses and (len(shapes) != 1 or len(shapes[0]) != batch_axes):
         actual = shapes[0] if len(shapes) == 1 else f"{len(shapes)} arrays {shapes}"
+        wanted = f"({axes},)" if batch_axes == 1 else f"({axes})"
         raise BlockShapeError(
-            f"{call.name} needs one loss per example, an array of shape (N,), but "
-            f"{call.graph_name!r} gives {actual}; sum "
-            "over all other axes, and not over the examples"
+            f"{call.name} needs one loss per example, an array of shape {wanted}, but "
+            f"{call.graph_name!r} gives {actual}; sum over all other axes, and not over the "
+            "examples, or say by batch_axes= how many axes count them"
         )
-
-
-def _check_examples(call: Call) -> None:
-    """Raise unless all results and inputs have the same number of examples on their first axis."""
-    shapes = [tuple(aval.shape) for aval in (*call.results, *call.inputs)]
-    if any(not shape for shape in shapes) or len({shape[0] for shape in shapes}) != 1:
-        count = call.count
+    if any(len(shape) < batch_axes for shape in shapes) or (
+        len({shape[:batch_axes] for shape in shapes}) > 1
+    ):
         raise BlockShapeError(
-            "batch_jacobian needs the examples on the first axis of every result and every "
-            f"differentiated input, but found results of {shapes[:count]} and inputs of "
-            f"{shapes[count:]}"
+            f"{call.name} needs results of shape ({axes}, ...) with the same examples on the first "
+            f"axes, but {call.graph_name!r} gives arrays of {shapes}; what has no examples may be "
+            "returned as aux, with has_aux=True"
         )

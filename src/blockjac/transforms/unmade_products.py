@@ -1,143 +1,202 @@
-"""Norms and inner products of per-example gradients, from gradients kept in factors."""
+"""The Jacobian of a function as products that are not made, one sum for each parameter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import reduce
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
-
-from blockjac.algebra.backend import planning
-from blockjac.algebra.dense import dense
-from blockjac.algebra.star import chain_along
-from blockjac.blocks import Block, add, star
+from blockjac.blocks import Block
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import eliminate
 from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
-from blockjac.elimination.linearize import linearize_to_results
-from blockjac.engine.computations import Arrays
-from blockjac.engine.finish import NO_LIMIT
-from blockjac.graph.graph import Graph
-from blockjac.operators.compose import compose, written
-from blockjac.operators.operator import Edge, Operator
+from blockjac.elimination.evaluate import read
+from blockjac.elimination.linearize import LinearizedGraph, linearize_to_results
+from blockjac.graph.graph import Atom, Graph, Operand
+from blockjac.graph.loop_uses import Use, with_uses_outside
+from blockjac.graph.trace import graph_of
 from blockjac.planning import Order, choose_unfinished
-
-Product = tuple[Block, ...]
-"""Blocks to be contracted with each other, one or two."""
+from blockjac.transforms.separate_examples import Examples, Places, Separate, is_separable
+from blockjac.transforms.unmade_edges import Product, Unmade
 
 
 @dataclass(frozen=True)
-class Products:
-    """Sums over all inputs of `J J'`, or of its diagonal, for a Jacobian of one result `(N,)`.
+class Rows:
+    """The Jacobian of a function's results, unmade, and all that the function returns.
 
     Attributes:
+        values: what the function returns.
+        products: for each result and each input the products whose sum is the block.
+    """
+
+    values: list[Any]
+    products: list[list[list[Product]]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is differentiated, and where.
+
+    Attributes:
+        graph: the traced function.
+        arguments: values of its inputs.
+        captured: values of its constants.
         wrt: the graph's inputs to differentiate by.
-        order: of elimination.
-        norms: whether the roots of the diagonal are asked for, and not the matrix.
+        count: how many results are differentiated.
+        axes: how many leading axes of the results count examples.
     """
 
+    graph: Graph
+    arguments: Sequence[Any]
+    captured: Sequence[Any]
     wrt: tuple[int, ...]
-    order: Order
-    norms: bool
+    count: int
+    axes: int
 
-    def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
-        """The auxiliary results; and an array `(N,)` or `(N, N)`."""
-        del extra
-        outputs = graph.outputs[:1]
-        linear = linearize_to_results(ActiveGraph.of(graph, outputs), arguments, captured)
-        edges = linear.edges
-        order = choose_unfinished(self.order, linear)
-        rows = Unmade(
-            edges.leaving, edges.entering, edges.same, collected={x: [] for x in self.wrt}
-        )
-        eliminate(rows, order)
-        size = graph.aval(outputs[0]).shape
-        zero = Block.zeros(size, () if self.norms else size, graph.avals[self.wrt[0]].dtype)
-        squares = [self._squares(products) for products in rows.products() if products]
-        total = reduce(jnp.add, (dense(block, max_bytes=NO_LIMIT) for block in squares or [zero]))
-        # Terms that cancel may leave less than 0 of a square.
-        answer = jnp.sqrt(jnp.maximum(total, 0)) if self.norms else total
-        return linear.results()[1:], answer
+    def active(self, graph: Graph) -> ActiveGraph:
+        """The active part of the graph, or of one that computes the same."""
+        return ActiveGraph.of(graph, graph.outputs[: self.count])
 
-    def _squares(self, products: Sequence[Product]) -> Block:
-        """`J J'` for the sum J of some products, made first or not, whichever takes less time."""
-        multiplied = lambda: self._square([(reduce(add, map(_multiplied, products)),)])  # noqa: E731
-        if len(products) > FEW or all(len(product) == 1 for product in products):
-            return multiplied()
-        return _quickest(lambda: self._square(products), multiplied)
+    def linearized(self, active: ActiveGraph) -> LinearizedGraph:
+        """The function at its point; a graph that computes the same may have further constants."""
+        captured = [*self.captured, *active.graph.captured[len(self.captured) :]]
+        return linearize_to_results(active, self.arguments, captured)
 
-    def _square(self, products: Sequence[Product]) -> Block:
-        """The sum over all pairs of products of one times the other's transpose."""
-        blocks: list[Block] = []
-        for number, left in enumerate(products):
-            for right in products[: number + 1]:
-                chain = [*left, *(block.T for block in reversed(right))]
-                block = chain_along(chain, [(0, 0)] if self.norms else [])
-                mirrored = block if self.norms else block.T
-                blocks += [block] if left is right else [block, mirrored]
-        return reduce(add, blocks)
+    def rows(self, linear: LinearizedGraph, edges: Unmade) -> Rows:
+        """The answer, once the vertices are eliminated."""
+        heads = [("out", position) for position in range(self.count)]
+        products = [[edges.products(leaf, head) for leaf in self.wrt] for head in heads]
+        return Rows(linear.results(), products)
+
+    @property
+    def collected(self) -> dict[tuple[Vertex, Vertex], list[Product]]:
+        """No products yet, by input and result."""
+        return {(leaf, ("out", n)): [] for leaf in self.wrt for n in range(self.count)}
 
 
-FEW = 3
-"""Up to this many products of two blocks are tried unmade: each meets each other."""
+def unmade_rows(question: Question, order: Order) -> Rows:
+    """The Jacobian of the first results of a graph as products.
+
+    By the sweep of a sum over the examples where these do not meet; else with the examples as
+    deltas, in which case an order of elimination is chosen too.
+    """
+    graph, uses = question.graph, list[Use]()
+    active = question.active(graph)
+    if order in ("auto", "reverse") and active.is_reversible:
+        separate = _separate_rows(question, active)
+        if separate is not None:
+            return separate
+        rows = sum(math.prod(graph.aval(output).shape) for output in active.outputs)
+        graph, uses = with_uses_outside(graph, active.vertices, rows)
+        active = question.active(graph)
+    linear = question.linearized(active)
+    vertices = active.reverse_order if uses else choose_unfinished(order, linear)
+    for number, use in enumerate(uses):
+        vertices = _Spliced.of(use, number, linear).into(vertices, linear)
+    edges = linear.edges
+    unmade = Unmade(edges.leaving, edges.entering, edges.same, collected=question.collected)
+    eliminate(unmade, vertices)
+    return question.rows(linear, unmade)
 
 
-@dataclass
-class Unmade(EliminationGraph):
-    """Edges of a graph with one result; the products that lead to it from an input are not made.
+def _separate_rows(question: Question, active: ActiveGraph) -> Rows | None:
+    """The same by the sweep of a sum over the examples; None if that is not possible."""
+    graph, uses = with_uses_outside(question.graph, active.vertices)
+    active = question.active(graph)
+    examples = [
+        Examples.of(graph, question.wrt, position, question.axes)
+        for position in range(question.count)
+    ]
+    places: dict[Vertex, Places] = {}
+    for position, own in enumerate(examples):
+        if not own.add_places(places, {vertex: vertex for vertex in active.vertices}):
+            return None
+        output = active.outputs[position]
+        if not (isinstance(output, Operand) and own.are_in_front(places.get(output.vertex))):
+            return None
+    linear = question.linearized(active)
+    vertices = active.reverse_order
+    for number, use in enumerate(uses):
+        spliced = _Spliced.of(use, number, linear)
+        for own in examples:
+            names = {value: spliced.name(value) for value in spliced.active.vertices}
+            if not own.inside(spliced.active.graph, use.operands).add_places(places, names):
+                return None
+        vertices = spliced.into(vertices, linear)
+    edges = linear.edges
+    if not is_separable(edges, places):
+        return None
+    separate = Separate(
+        edges.leaving,
+        edges.entering,
+        edges.same,
+        collected=question.collected,
+        places=places,
+        counts={position: own.counts for position, own in enumerate(examples)},
+    )
+    separate.lead_to_sums(active)
+    early = [vertex for vertex in reversed(vertices) if _only_moves(vertex, places, edges)]
+    rest = [vertex for vertex in vertices if vertex not in set(early)]
+    eliminate(separate, [*early, *rest], before=separate.take_shared)
+    return question.rows(linear, separate)
 
-    Of weights that are shared over time, as in `sum over t  Q[n,t,h] X[n,t,k]`, a norm may be had
-    for less than that sum.
+
+def _only_moves(vertex: Vertex, places: dict[Vertex, Places], edges: EliminationGraph) -> bool:
+    """Whether a vertex is a rearrangement of parameters, as in `x @ W.T`."""
+    entering = edges.entering.get(vertex, {}).values()
+    return vertex not in places and all(
+        isinstance(edge, Block) and not any(term.factors for term in edge.terms)
+        for edge in entering
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Spliced:
+    """What all steps of a loop do with its constants, as edges of the whole function.
 
     Attributes:
-        collected: the products by input; their sum is the Jacobian.
+        use: of the constants.
+        number: of the use.
+        active: its own program.
+        edges: those of that program.
     """
 
-    collected: dict[Vertex, list[Product]] = field(default_factory=dict)
+    use: Use
+    number: int
+    active: ActiveGraph
+    edges: EliminationGraph
 
-    def add(self, tail: Vertex, head: Vertex, edge: Edge) -> None:
-        """Add an edge, or note it if it leads from an input to the result."""
-        if tail in self.collected and head == RESULT:
-            self.collected[tail].append((written(edge),))
-        else:
-            super().add(tail, head, edge)
+    @staticmethod
+    def of(use: Use, number: int, linear: LinearizedGraph) -> _Spliced:
+        """The program of a use at the point of the whole function."""
+        inner = graph_of(use.jaxpr, [_vertex(atom) is not None for atom in use.operands])
+        active = ActiveGraph.of(inner, inner.outputs)
+        arguments = [read(atom, linear.point.values) for atom in use.operands]
+        edges = linearize_to_results(active, arguments, inner.captured).edges
+        return _Spliced(use, number, active, edges)
 
-    def eliminate_vertex(self, vertex: Vertex) -> None:
-        """Eliminate a vertex; the paths through it from an input to the result are noted."""
-        for tail, right in self.entering.get(vertex, {}).items():
-            left = self.leaving.get(vertex, {}).get(RESULT)
-            if left is None or tail not in self.collected:
-                continue
-            if isinstance(left, Operator) or isinstance(right, Operator):
-                self.collected[tail].append((compose(left, right),))
-            else:
-                is_same = (vertex, RESULT) in self.same
-                self.collected[tail].append((right,) if is_same else (left, right))
-        self.skipped = {(tail, RESULT) for tail in self.collected}
-        super().eliminate_vertex(vertex)
+    def name(self, vertex: Vertex) -> Vertex:
+        """A vertex of the program among those of the whole function."""
+        if vertex == ("out", 0):
+            return self.use.vertex
+        inputs = self.active.graph.inputs
+        if vertex in inputs:
+            return _vertex(self.use.operands[inputs.index(vertex)])
+        return "use", self.number, vertex
 
-    def products(self) -> Iterator[list[Product]]:
-        """The products of each input, with the edge that was there from the start."""
-        for tail, collected in self.collected.items():
-            direct = self.leaving.get(tail, {}).get(RESULT)
-            yield collected if direct is None else [*collected, (written(direct),)]
-
-
-RESULT = ("out", 0)
-
-
-def _multiplied(product: Product) -> Block:
-    return reduce(star, product)
+    def into(self, vertices: Sequence[Vertex], linear: LinearizedGraph) -> list[Vertex]:
+        """Add the edges to those of the whole function; its vertices with those of the program."""
+        edges = linear.edges
+        for tail, leaving in self.edges.leaving.items():
+            for head, edge in leaving.items():
+                edges.add(self.name(tail), self.name(head), edge)
+        edges.same |= {(self.name(tail), self.name(head)) for tail, head in self.edges.same}
+        own = [self.use.vertex, *map(self.name, self.active.reverse_order)]
+        last = [vertices.index(vertex) for vertex in self.use.results if vertex in vertices]
+        behind = max(last, default=-1) + 1
+        return [*vertices[:behind], *own, *vertices[behind:]]
 
 
-def _quickest(*ways: Callable[[], Block]) -> Block:
-    """What the way gives that is predicted to take the least time, written out."""
-
-    def seconds(way: Callable[[], Block]) -> float:
-        with planning() as cost:
-            dense(way(), max_bytes=NO_LIMIT)
-        return cost.seconds()
-
-    return min(ways, key=seconds)()
+def _vertex(atom: Atom) -> int | None:
+    return atom.vertex if isinstance(atom, Operand) else None

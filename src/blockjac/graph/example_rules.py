@@ -1,0 +1,239 @@
+"""How each primitive carries examples from its operands to its results.
+
+A rule maps the states of an equation's operands to those of its results, and raises `MeetingError`
+where one entry would depend on several examples. Primitives without a rule let examples meet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from blockjac.graph.example_lookups import concatenate, gather, scatter
+from blockjac.graph.example_states import (
+    Apart,
+    MeetingError,
+    Operands,
+    Rule,
+    State,
+    joined,
+    require,
+)
+from blockjac.graph.primitives import named
+
+
+def _moved(state: Apart, axes: Sequence[int | None]) -> Apart:
+    """The state on the axis of the result that each axis of the operand becomes; None for none."""
+    axis = axes[state.axis]
+    if axis is None:
+        raise MeetingError
+    return Apart(axis, state.below)
+
+
+def _kept(shape: Sequence[int], removed: Sequence[int]) -> list[int | None]:
+    """Where axes go when some are removed."""
+    rest = [axis for axis in range(len(shape)) if axis not in removed]
+    return [rest.index(axis) if axis in rest else None for axis in range(len(shape))]
+
+
+def _elementwise(given: Operands) -> Sequence[State]:
+    return [joined(given.states)] * len(given.outs)
+
+
+def _same_width(given: Operands) -> Sequence[State]:
+    require(given.shapes[0] == given.outs[0])
+    return _elementwise(given)
+
+
+def _one_by_one(given: Operands) -> Sequence[State]:
+    return [*given.states]
+
+
+def _broadcast(given: Operands) -> Sequence[State]:
+    return [_moved(given.only(), given.params["broadcast_dimensions"])]
+
+
+def _transpose(given: Operands) -> Sequence[State]:
+    order = list(given.params["permutation"])
+    return [_moved(given.only(), [order.index(axis) for axis in range(len(order))])]
+
+
+def _removing(name: str) -> Rule:
+    """The rule of a primitive that removes the axes that a parameter names."""
+
+    def rule(given: Operands) -> Sequence[State]:
+        rank = len(given.shapes[0])
+        removed = [axis % rank for axis in given.params[name]]
+        state = _moved(given.common(), _kept(given.shapes[0], removed))
+        return [state] * len(given.outs)
+
+    return rule
+
+
+def _along(name: str) -> Rule:
+    """The rule of a primitive that mixes entries along the axes that a parameter names."""
+
+    def rule(given: Operands) -> Sequence[State]:
+        state, named_axes = given.common(), given.params[name]
+        axes = [named_axes] if isinstance(named_axes, int) else named_axes
+        rank = len(given.shapes[0])
+        require(state.axis not in [axis % rank for axis in axes])
+        return [state] * len(given.outs)
+
+    return rule
+
+
+def _reshape(given: Operands) -> Sequence[State]:
+    """An example's number is a digit of a place in memory, and must be one of an axis again."""
+    require(given.params.get("dimensions") is None)
+    state, (old,), (new,) = given.only(), given.shapes, given.outs
+    below = state.below * math.prod(old[state.axis + 1 :])
+    for axis, size in enumerate(new):
+        after = math.prod(new[axis + 1 :])
+        if below % after == 0 and (after * size) % (below * given.count) == 0:
+            return [Apart(axis, below // after)]
+    raise MeetingError
+
+
+def _slice(given: Operands) -> Sequence[State]:
+    """Of all examples, or some of them would be missing."""
+    state, params = given.only(), given.params
+    strides = params["strides"] or [1] * len(given.shapes[0])
+    size = given.shapes[0][state.axis]
+    window = tuple(params[name][state.axis] for name in ("start_indices", "limit_indices"))
+    require((*window, strides[state.axis]) == (0, size, 1))
+    return [Apart(state.axis, state.below)]
+
+
+def _dynamic_slice(given: Operands) -> Sequence[State]:
+    state = given.only()
+    require(given.params["slice_sizes"][state.axis] == given.shapes[0][state.axis])
+    return [Apart(state.axis, state.below)]
+
+
+def _dynamic_update_slice(given: Operands) -> Sequence[State]:
+    state = given.only(1)
+    require(given.shapes[0][state.axis] == given.shapes[1][state.axis])
+    return [state]
+
+
+def _pad(given: Operands) -> Sequence[State]:
+    state = given.only()
+    require(tuple(given.params["padding_config"][state.axis]) == (0, 0, 0))
+    return [Apart(state.axis, state.below)]
+
+
+def _dot_general(given: Operands) -> Sequence[State]:
+    """Examples may be a batch of products, or rows of one side, and are not summed over."""
+    contracted, batch = given.params["dimension_numbers"]
+    places: list[State] = []
+    before = len(batch[0])
+    for side in (0, 1):
+        shape, state = given.shapes[side], given.apart(side)
+        free = [axis for axis in range(len(shape)) if axis not in (*contracted[side], *batch[side])]
+        if state is not None and state.axis in batch[side]:
+            places.append(Apart(list(batch[side]).index(state.axis), state.below))
+        elif state is not None:
+            require(state.axis in free)
+            places.append(Apart(before + free.index(state.axis), state.below))
+        before += len(free) if side == 0 else 0
+    return [joined(places)]
+
+
+def _convolution(given: Operands) -> Sequence[State]:
+    numbers, state = given.params["dimension_numbers"], given.only()
+    require(given.params["batch_group_count"] == 1 and state.axis == numbers.lhs_spec[0])
+    return [Apart(numbers.out_spec[0], state.below)]
+
+
+def _windows(given: Operands) -> Sequence[State]:
+    """Windows of one example each."""
+    state, params = given.only(), given.params
+    axis = state.axis
+    for name in ("window_dimensions", "window_strides", "base_dilation", "window_dilation"):
+        require(params.get(name) is None or params[name][axis] == 1)
+    require(tuple(params["padding"][axis]) == (0, 0))
+    return [state]
+
+
+def _sort(given: Operands) -> Sequence[State]:
+    state = given.common()
+    require(state.axis != given.params["dimension"])
+    return [state] * len(given.outs)
+
+
+def _top_k(given: Operands) -> Sequence[State]:
+    state, rank = given.only(), len(given.shapes[0])
+    require(state.axis != given.params.get("axis", rank - 1) % rank)
+    return [state] * len(given.outs)
+
+
+def _fourier(given: Operands) -> Sequence[State]:
+    return _leading(len(given.params["fft_lengths"]))(given)
+
+
+def _leading(core: int) -> Rule:
+    """The rule of a primitive that acts on the last axes, and on the others separately."""
+
+    def rule(given: Operands) -> Sequence[State]:
+        state = given.common()
+        for shape, own in zip(given.shapes, given.states, strict=True):
+            require(not isinstance(own, Apart) or own.axis < len(shape) - core)
+        return [state] * len(given.outs)
+
+    return rule
+
+
+def _triangular_solve(given: Operands) -> Sequence[State]:
+    """Right-hand sides of the same matrix may be examples too."""
+    if given.apart(0) is not None:
+        return _leading(2)(given)
+    state = given.required(1)
+    require(state.axis != len(given.shapes[1]) - (2 if given.params["left_side"] else 1))
+    return [state]
+
+
+def _split(given: Operands) -> Sequence[State]:
+    return _along("axis")(given)
+
+
+ELEMENTWISE = named("storage", "cheap", "dear") | {
+    *("select_n", "convert_element_type", "copy", "copy_p", "stop_gradient", "name", "device_put"),
+    *("sharding_constraint", "layout_constraint", "reshard", "random_gamma", "pvary"),
+}
+"""Primitives whose every entry depends on the same entry of each operand."""
+
+REDUCTIONS = ("sum", "max", "min", "prod", "and", "or", "xor")
+
+RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
+    **{f"reduce_{name}": _removing("axes") for name in REDUCTIONS},
+    **{f"reduce_window_{name}": _windows for name in ("sum", "max", "min")},
+    **{f"cum{name}": _along("axis") for name in ("sum", "prod", "max", "min", "logsumexp")},
+    **dict.fromkeys(("cholesky", "eigh", "eig", "lu", "qr", "svd"), _leading(2)),
+    **dict.fromkeys(("scatter", "scatter-add", "scatter-sub", "scatter-mul"), scatter),
+    **dict.fromkeys(("random_bits", "random_split", "random_wrap", "random_seed"), _leading(0)),
+    "argmax": _removing("axes"),
+    "argmin": _removing("axes"),
+    "bitcast_convert_type": _same_width,
+    "broadcast_in_dim": _broadcast,
+    "concatenate": concatenate,
+    "conv_general_dilated": _convolution,
+    "dot_general": _dot_general,
+    "dynamic_slice": _dynamic_slice,
+    "dynamic_update_slice": _dynamic_update_slice,
+    "fft": _fourier,
+    "gather": gather,
+    "optimization_barrier": _one_by_one,
+    "pad": _pad,
+    "reshape": _reshape,
+    "rev": _along("dimensions"),
+    "slice": _slice,
+    "sort": _sort,
+    "split": _split,
+    "squeeze": _removing("dimensions"),
+    "top_k": _top_k,
+    "transpose": _transpose,
+    "triangular_solve": _triangular_solve,
+}
+"""The rules, by the name of the primitive."""
