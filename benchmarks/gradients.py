@@ -10,6 +10,7 @@ import numpy as np
 
 import blockjac
 import harness
+import peers
 from real_programs import networks
 
 Params = dict[str, jax.Array]
@@ -127,10 +128,10 @@ def torch_gradient(
     """
 
     def make() -> Callable[..., Any]:
-        import torch
+        torch = peers.torch_module()
 
         def tensor(path: Any, leaf: jax.Array) -> Any:
-            value = torch.tensor(np.asarray(leaf))
+            value = peers.tensor_of(leaf)
             order = _torch_order(path, leaf)
             return value.permute(order).contiguous() if order else value
 
@@ -146,7 +147,7 @@ def torch_gradient(
                 for one, path in zip(found, paths, strict=True)
             ]
 
-        return gradient
+        return peers.waited_for(gradient)
 
     return harness.Peer(make, compiled=False)
 

@@ -12,10 +12,12 @@ too large for a benchmark stays in the table, with the reason in place of its fi
 What comes out of a jit is the list of the result's arrays. Making a Python object around them, as
 for a Block, takes tens of microseconds, once a result that a compiled program hands to Python.
 
-Results go to `benchmarks/results/<script>.md`, with date and versions.
+Results go to `benchmarks/results/<script>.md`, with date and versions; those of an accelerator to a
+folder of its platform in there.
 """
 
 import argparse
+import fnmatch
 import importlib.metadata
 import math
 import os
@@ -23,6 +25,7 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -48,7 +51,7 @@ WORK_LIMIT = 1.5e11
 """A compiled contender of more floating-point operations a call, as XLA counts, is not run."""
 OURS = "blockjac"
 FLOOR = "floor"
-PEERS = ("asdex", "autograd", "jax-privacy", "sparsejac", "torch")
+PEERS = ("asdex", "autograd", "folx", "jax-privacy", "sparsejac", "torch")
 """Packages of the extra `bench`, whose versions stand on a page."""
 
 
@@ -341,7 +344,7 @@ def seconds(
 def require_alike(results: Mapping[str, Any]) -> None:
     """Refuse to time contenders that compute different things."""
     leaves = {
-        name: [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
+        name: [on_host(leaf) for leaf in jax.tree.leaves(result)]
         for name, result in results.items()
     }
     for name, arrays in leaves.items():
@@ -355,12 +358,30 @@ def require_alike(results: Mapping[str, Any]) -> None:
             )
 
 
+def on_host(leaf: Any) -> np.ndarray:
+    """An array of JAX, NumPy or PyTorch as one of NumPy."""
+    return np.asarray(leaf.cpu() if hasattr(leaf, "cpu") else leaf)
+
+
 def close(value: np.ndarray, reference: np.ndarray) -> bool:
     """Whether two arrays agree as far as their type and another order of summing let them."""
     if reference.dtype == np.float64:
         return bool(np.allclose(value, reference, rtol=1e-9, atol=1e-12))
     scale = np.max(np.abs(reference), initial=0.0)
+    if has_short_products():
+        return bool(np.allclose(value, reference, rtol=1e-2, atol=1e-2 * scale))
     return bool(np.allclose(value, reference, rtol=1e-4, atol=1e-5 * scale))
+
+
+def device() -> jax.Device:
+    """The device that is measured."""
+    return blockjac.devices.current()
+
+
+def has_short_products() -> bool:
+    """Whether products of float32 matrices may be computed in fewer digits, such as TF32."""
+    precision = jax.config.jax_default_matmul_precision
+    return device().platform != "cpu" and precision not in ("highest", "float32")
 
 
 def require_right(
@@ -504,6 +525,13 @@ def circumstances() -> str:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
+    place = f"{processor()}, {os.cpu_count()} cores, {device().platform}"
+    numbers = f"{jnp.result_type(float)} unless said"
+    if device().platform != "cpu":
+        place = f"{device().platform}: {device().device_kind}, host {processor()}"
+        short = "may be TF32" if has_short_products() else "not TF32"
+        chosen = jax.config.jax_default_matmul_precision or "JAX's default"
+        numbers += f", products of float32 matrices at precision {chosen}: {short}"
     kernel = os.environ.get("OPENBLAS_CORETYPE")
     blas = f", OPENBLAS_CORETYPE={kernel}" if kernel else ""
     load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
@@ -511,8 +539,7 @@ def circumstances() -> str:
         [
             f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             f"- {', '.join(f'{name} {version}' for name, version in versions.items())}",
-            f"- {processor()}, {os.cpu_count()} cores, {jax.default_backend()}, "
-            f"float64 unless said{load}{blas}",
+            f"- {place}, {numbers}{load}{blas}",
             "",
         ]
     )
@@ -556,21 +583,42 @@ def main(
             that the arrays of one are gone when the next is measured.
         appendix: makes a last section for the page, in markdown, from what was measured.
     """
+    start = time.perf_counter()
     options = options_of(claim, tasks)
     page = Page(claim, writes=not options.quick and options.only is None)
     everything = {}
+    failed, left = [], []
     for name, make in tasks.items():
-        if options.only in (None, name):
+        if options.only not in (None, name) or not fnmatch.fnmatchcase(name, options.match):
+            continue
+        if time.perf_counter() - start > options.budget:
+            left.append(name)
+            continue
+        try:
             task = make()
             everything[name] = measure(task, options.rounds)
+        except Exception as error:  # the other tasks are measured all the same
+            traceback.print_exc()
+            failed.append(name)
+            page.add(f"## {name}\n\n**Failed**: {reason_of(error)}\n")
+        else:
             page.add(table(task, everything[name]))
+    if options.match != "*":
+        page.add(f"Measured were the tasks named `{options.match}`, not all.\n")
+    if left:
+        page.add(f"Not measured, for want of time: {listed(left)}.\n")
     if appendix is not None and options.only is None:
         page.add(appendix(everything))
     page.write()
+    if failed:
+        sys.exit(f"failed: {listed(failed)}")
 
 
 def options_of(claim: str, tasks: Mapping[str, Any], rounds: int = 41) -> argparse.Namespace:
-    """What the command line says: `rounds`, `only` (a task's name or None) and `quick`."""
+    """What the command line says: `rounds`, `only` (a task's name or None), `quick`, `budget`.
+
+    What it says of the device and of numbers is put into JAX's configuration.
+    """
     parser = argparse.ArgumentParser(description=claim)
     parser.add_argument(
         "--rounds", type=int, default=rounds, help="turns a contender (default %(default)s)"
@@ -579,10 +627,44 @@ def options_of(claim: str, tasks: Mapping[str, Any], rounds: int = 41) -> argpar
         "--only", choices=list(tasks), metavar="TASK", help="measure one task, write no page"
     )
     parser.add_argument("--quick", action="store_true", help="three rounds, write no page")
+    parser.add_argument(
+        "--match", default="*", metavar="PATTERN", help="measure the tasks of such names: *-100"
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=math.inf,
+        metavar="SECONDS",
+        help="start no further task after so long",
+    )
+    parser.add_argument(
+        "--platform", choices=("cpu", "gpu", "tpu"), help="where to measure (default: where JAX is)"
+    )
+    parser.add_argument("--float32", action="store_true", help="without JAX's float64")
+    parser.add_argument(
+        "--precision",
+        choices=("highest", "tensorfloat32", "bfloat16"),
+        help="of products of float32 matrices on an accelerator (default: JAX's)",
+    )
     options = parser.parse_args()
     if options.quick:
         options.rounds = 3
+    if options.platform is not None:
+        jax.config.update("jax_default_device", jax.devices(options.platform)[0])
+    if options.float32:
+        jax.config.update("jax_enable_x64", False)
+    if options.precision is not None:
+        jax.config.update("jax_default_matmul_precision", options.precision)
     return options
+
+
+def page_path() -> Path:
+    """Where the page of this script goes, by the device and what is not as usual with numbers."""
+    folder = RESULTS if device().platform == "cpu" else RESULTS / device().platform
+    ways = [] if jax.config.jax_enable_x64 else ["float32"]
+    if jax.config.jax_default_matmul_precision is not None:
+        ways.append(jax.config.jax_default_matmul_precision)
+    return folder / f"{'-'.join([Path(sys.argv[0]).stem, *ways])}.md"
 
 
 class Page:
@@ -601,7 +683,7 @@ class Page:
     def write(self) -> None:
         """Write all sections to the page of this script."""
         if self.writes:
-            RESULTS.mkdir(exist_ok=True)
-            page = RESULTS / f"{Path(sys.argv[0]).stem}.md"
+            page = page_path()
+            page.parent.mkdir(parents=True, exist_ok=True)
             page.write_text("\n".join(self.sections), encoding="utf-8")
             print(f"written to {page}")

@@ -9,6 +9,7 @@ import numpy as np
 
 import blockjac
 import harness
+import peers
 from blockjac import data, nn
 
 Params = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
@@ -42,9 +43,8 @@ def numpy_gradient(
 
 def torch_gradient(arrays: list[np.ndarray]) -> Callable[..., Any]:
     """The gradient of `loss` by PyTorch's tape."""
-    import torch
-
-    *params, X, Y = (torch.tensor(array) for array in arrays)
+    torch = peers.torch_module()
+    *params, X, Y = (peers.tensor_of(array) for array in arrays)
     leaves = [parameter.requires_grad_() for parameter in params]
 
     def gradient(*_: Any) -> tuple[Any, ...]:
@@ -53,7 +53,7 @@ def torch_gradient(arrays: list[np.ndarray]) -> Callable[..., Any]:
         loss = -(Y * torch.log_softmax(hidden @ W2 + b2, 1)).sum(1).mean()
         return torch.autograd.grad(loss, leaves)
 
-    return gradient
+    return peers.waited_for(gradient)
 
 
 def autograd_gradient(arrays: list[np.ndarray]) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ import chains
 import gradients
 import harness
 import kernels
+import laplacians
 import lecture_gradient
 import likelihoods
 import loops
@@ -96,6 +97,7 @@ SCRIPTS: Mapping[str, Mapping[str, Callable[[], harness.Task]]] = {
     "likelihoods": likelihoods.TASKS,
     "solves": solves.TASKS,
     "per_example": per_example.TASKS,
+    "laplacians": laplacians.TASKS,
 }
 
 

@@ -44,16 +44,15 @@ def torch_by_rows(arguments: tuple[jax.Array, ...]) -> harness.Peer:
     """The same in PyTorch."""
 
     def make() -> Callable[..., Any]:
-        import torch
-
-        *parameters, X = (torch.tensor(np.asarray(argument)) for argument in arguments)
+        torch = peers.torch_module()
+        *parameters, X = (peers.tensor_of(argument) for argument in arguments)
 
         def row(W1: Any, b1: Any, W2: Any, b2: Any, x: Any) -> Any:
             return torch.softmax(torch.sigmoid(x @ W1 + b1) @ W2 + b2, -1)[0]
 
         by_parameters = torch.func.jacrev(row, PARAMETERS)
         computed = torch.func.vmap(by_parameters, (None, None, None, None, 0))
-        return lambda *_: computed(*parameters, X[:, None])
+        return peers.waited_for(lambda *_: computed(*parameters, X[:, None]))
 
     return harness.Peer(make, compiled=False)
 

@@ -327,6 +327,92 @@ def bundle(cameras: int, points: int, views: int) -> harness.Task:
     )
 
 
+STATES, OBSERVED = 4, 2
+
+
+def kalman(steps: int) -> harness.Task:
+    """Smoothing of a linear state space model: a block tridiagonal system."""
+    generator = np.random.default_rng(0)
+    F = 0.99 * jnp.asarray(np.linalg.qr(generator.normal(size=(STATES, STATES)))[0])
+    H = jnp.asarray(generator.normal(size=(OBSERVED, STATES)))
+    observations = jnp.asarray(generator.normal(size=(steps, OBSERVED)))
+    moves, errors = 0.1, 0.5
+
+    def energy(x: jax.Array, y: jax.Array) -> jax.Array:
+        """The negative log-density of all states, up to a constant."""
+        step, error = x[1:] - x[:-1] @ F.T, y - x @ H.T
+        return (jnp.sum(x[0] ** 2) + jnp.sum(step**2) / moves + jnp.sum(error**2) / errors) / 2
+
+    def ours(y: jax.Array) -> jax.Array:
+        x = jnp.zeros((steps, STATES))
+        gradient = blockjac.grad(energy)(x, y)
+        return -blockjac.solve(blockjac.block_hessian(energy)(x, y), gradient, assume="pos")
+
+    def by_recursion(y: jax.Array) -> jax.Array:
+        """Rauch, Tung and Striebel's: a Kalman filter forwards, a smoother backwards."""
+        units = jnp.eye(STATES)
+
+        def forwards(predicted: Any, seen: jax.Array) -> Any:
+            mean, covariance = predicted
+            gain = covariance @ H.T
+            system = H @ gain + errors * jnp.eye(OBSERVED)
+            gain = jnp.linalg.solve(system, gain.T).T
+            mean = mean + gain @ (seen - H @ mean)
+            covariance = covariance - gain @ H @ covariance
+            following = F @ mean, F @ covariance @ F.T + moves * units
+            return following, (mean, covariance, *following)
+
+        def backwards(smoothed: jax.Array, step: Any) -> Any:
+            mean, covariance, following, spread = step
+            gain = jnp.linalg.solve(spread, F @ covariance).T
+            answer = mean + gain @ (smoothed - following)
+            return answer, answer
+
+        _, stored = jax.lax.scan(forwards, (jnp.zeros(STATES), units), y)
+        last = stored[0][-1]
+        before = jax.tree.map(lambda array: array[:-1], stored)
+        _, smoothed = jax.lax.scan(backwards, last, before, reverse=True)
+        return jnp.concatenate([smoothed, last[None]])
+
+    return harness.Task(
+        title=f"Kalman smoothing, {steps:,} steps of {STATES} states",
+        arguments=(observations,),
+        contenders={harness.OURS: ours, "by recursion": by_recursion},
+        alike=(harness.OURS, "by recursion"),
+        claims=(harness.Claim(1.2, ("by recursion",)),),
+    )
+
+
+def last_layer() -> harness.Task:
+    """The variances of 3,100 outputs of a last layer with 128 features, for one new example."""
+    generator = np.random.default_rng(0)
+    features, outputs, rows = 128, 3_100, 500
+    X = jnp.asarray(generator.normal(size=(rows, features)), jnp.float32)
+    x = jnp.asarray(generator.normal(size=(1, features)), jnp.float32)
+
+    def jacobian(X: jax.Array) -> Any:
+        return blockjac.block_jacobian(lambda W: X @ W)(jnp.zeros((features, outputs), X.dtype))
+
+    def ours(X: jax.Array, x: jax.Array) -> jax.Array:
+        J = jacobian(X)
+        factors = blockjac.factorize(J.T @ J, 1.0, assume="pos")
+        return factors.predictive_variance(jacobian(x))
+
+    def by_hand(X: jax.Array, x: jax.Array) -> jax.Array:
+        factors = jax.scipy.linalg.cho_factor(X.T @ X + jnp.eye(features, dtype=X.dtype))
+        variance = jnp.sum(x * jax.scipy.linalg.cho_solve(factors, x.T).T, axis=1)
+        return jnp.broadcast_to(variance[:, None], (1, outputs))
+
+    return harness.Task(
+        title="Predictive variance of a last layer, 128 features and 3,100 outputs, float32",
+        arguments=(X, x),
+        contenders={harness.OURS: ours, "by hand": by_hand},
+        alike=(harness.OURS, "by hand"),
+        claims=(harness.Claim(1.2, ("by hand",)),),
+        note="By hand one must know that all outputs have one matrix; with the fit of 500 rows.",
+    )
+
+
 TASKS = {
     "diagonal-6000": lambda: diagonal_newton(6_000),
     "diagonal-1000000": lambda: diagonal_newton(1_000_000),
@@ -338,6 +424,8 @@ TASKS = {
     "plane-24": lambda: plane_step(24),
     "plane-100": lambda: plane_step(100),
     "kronecker": diffusion_of_matrices,
+    "kalman-1000": lambda: kalman(1_000),
+    "last-layer": last_layer,
     "bundle-2000": lambda: bundle(16, 2_000, 4),
     "bundle-22106": lambda: bundle(16, 22_106, 4),
 }

@@ -112,3 +112,9 @@ def test_plans_say_for_which_device(tmp_path):
     assert f"for {devices.kind()}" in str(plan)
     plan.save(tmp_path / "plan.json")
     assert blockjac.Plan.load(tmp_path / "plan.json").device == plan.device
+
+
+def test_the_host_is_not_the_device(monkeypatch):
+    monkeypatch.setattr(devices, "current", lambda: H100)
+    assert devices.rates() == devices.KINDS["NVIDIA H100"]
+    assert devices.host_rates() == devices.PLATFORMS["cpu"]

@@ -28,6 +28,7 @@ LAYERS = (
     "control_flow",
     "planning",
     "engine",
+    "second_order",
     "transforms",
     "curvature",
     "checking",

@@ -9,7 +9,15 @@ import numpy as np
 
 import harness
 
-__all__ = ["asdex_hessian", "asdex_jacobian", "sparsejac_values", "torch_hessian"]
+__all__ = [
+    "asdex_hessian",
+    "asdex_jacobian",
+    "sparsejac_values",
+    "tensor_of",
+    "torch_hessian",
+    "torch_module",
+    "waited_for",
+]
 
 Function = Callable[..., Any]
 Arguments = tuple[jax.Array, ...]
@@ -94,16 +102,54 @@ def sparsejac_values(
     return harness.Peer(make, alike=False)
 
 
+def torch_module() -> Any:
+    """PyTorch, for the device that JAX is measured on, with products of the same precision.
+
+    Raises:
+        RuntimeError: it does not know that device.
+    """
+    import torch
+
+    if torch_device() == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("this PyTorch computes on the processor only")
+    torch.backends.cuda.matmul.allow_tf32 = harness.has_short_products()
+    torch.backends.cudnn.allow_tf32 = harness.has_short_products()
+    return torch
+
+
+def torch_device() -> str:
+    """PyTorch's name of the device that JAX is measured on."""
+    return "cuda" if harness.device().platform == "gpu" else harness.device().platform
+
+
+def tensor_of(array: Any) -> Any:
+    """An array as a tensor of PyTorch on that device."""
+    return torch_module().tensor(np.asarray(array), device=torch_device())
+
+
+def waited_for(function: Function) -> Function:
+    """A function of PyTorch that returns when the device is done."""
+    if torch_device() != "cuda":
+        return function
+    torch = torch_module()
+
+    def wait(*arguments: Any) -> Any:
+        result = function(*arguments)
+        torch.cuda.synchronize()
+        return result
+
+    return wait
+
+
 def torch_hessian(
     make_function: Callable[[Any], Function], arguments: Arguments, argnums: ArgNums = 0
 ) -> harness.Peer:
     """The Hessian by `torch.func`, of a function that is made from the module `torch`."""
 
     def make() -> Function:
-        import torch
-
-        tensors = [torch.tensor(np.asarray(argument)) for argument in arguments]
+        torch = torch_module()
+        tensors = [tensor_of(argument) for argument in arguments]
         computed = torch.func.hessian(make_function(torch), argnums)
-        return lambda *_: computed(*tensors)
+        return waited_for(lambda *_: computed(*tensors))
 
     return harness.Peer(make, compiled=False)

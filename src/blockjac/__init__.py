@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blockjac import blocks, devices, errors, nn, optimize, rules
     from blockjac.base.caches import cache_info, clear_caches
-    from blockjac.blocks import Block, BlockMatrix, Factorization, factorize, solve, star
+    from blockjac.blocks import (
+        Block,
+        BlockMatrix,
+        Factorization,
+        factorize,
+        lstsq,
+        solve,
+        star,
+    )
     from blockjac.checking import JacobianReport, check_jacobian
     from blockjac.curvature.fisher import fisher
     from blockjac.curvature.gauss_newton import GaussNewton
@@ -19,12 +27,7 @@ if TYPE_CHECKING:
     from blockjac.planning import Plan, Search
     from blockjac.transforms.batch_jacobian import batch_jacobian
     from blockjac.transforms.clipping import clipped_grad
-    from blockjac.transforms.diagonals import (
-        divergence,
-        hessian_diagonal,
-        jacobian_diagonal,
-        laplacian,
-    )
+    from blockjac.transforms.diagonals import divergence, jacobian_diagonal
     from blockjac.transforms.first_order import (
         block_jacobian,
         grad,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
         value_and_jacobian,
     )
     from blockjac.transforms.hessians import block_hessian, hessian, hvp
+    from blockjac.transforms.laplacians import hessian_diagonal, laplacian, value_grad_laplacian
     from blockjac.transforms.per_example import (
         per_example_grad,
         per_example_gram,
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from blockjac.transforms.plans import plan
     from blockjac.transforms.products import chain_rule, jvp, vjp
     from blockjac.transforms.sparse import sparse_jacobian
+    from blockjac.transforms.sparse_hessian import sparse_hessian
     from blockjac.transforms.tangent_kernels import ntk
 
 __version__ = "0.2.0"
@@ -79,6 +84,7 @@ __all__ = [
     "jvp",
     "kfac",
     "laplacian",
+    "lstsq",
     "nn",
     "ntk",
     "optimize",
@@ -89,10 +95,12 @@ __all__ = [
     "plan",
     "rules",
     "solve",
+    "sparse_hessian",
     "sparse_jacobian",
     "star",
     "value_and_grad",
     "value_and_jacobian",
+    "value_grad_laplacian",
     "vjp",
 ]
 
@@ -115,17 +123,18 @@ _HOME = {
     "clipped_grad": "blockjac.transforms.clipping",
     "divergence": "blockjac.transforms.diagonals",
     "factorize": "blockjac.blocks",
+    "lstsq": "blockjac.blocks",
     "fisher": "blockjac.curvature.fisher",
     "ggn": "blockjac.curvature.ggn",
     "grad": "blockjac.transforms.first_order",
     "hessian": "blockjac.transforms.hessians",
-    "hessian_diagonal": "blockjac.transforms.diagonals",
+    "hessian_diagonal": "blockjac.transforms.laplacians",
     "hvp": "blockjac.transforms.hessians",
     "jacobian": "blockjac.transforms.first_order",
     "jacobian_diagonal": "blockjac.transforms.diagonals",
     "jvp": "blockjac.transforms.products",
     "kfac": "blockjac.curvature.kfac",
-    "laplacian": "blockjac.transforms.diagonals",
+    "laplacian": "blockjac.transforms.laplacians",
     "ntk": "blockjac.transforms.tangent_kernels",
     "per_example_grad": "blockjac.transforms.per_example",
     "per_example_gram": "blockjac.transforms.per_example",
@@ -133,10 +142,12 @@ _HOME = {
     "per_example_norms": "blockjac.transforms.per_example",
     "plan": "blockjac.transforms.plans",
     "solve": "blockjac.blocks",
+    "sparse_hessian": "blockjac.transforms.sparse_hessian",
     "sparse_jacobian": "blockjac.transforms.sparse",
     "star": "blockjac.blocks",
     "value_and_grad": "blockjac.transforms.first_order",
     "value_and_jacobian": "blockjac.transforms.first_order",
+    "value_grad_laplacian": "blockjac.transforms.laplacians",
     "vjp": "blockjac.transforms.products",
 }
 """The module of each public name; a public name that is not a key is a submodule."""

@@ -33,11 +33,17 @@ class Rates:
         operations_per_second: scalar additions and multiplications.
         bytes_per_second: read from its memory or written to it.
         seconds_a_contraction: what it takes to start one more operation.
+        seconds_a_column: what a dense factorization waits for each column, beside its operations.
+        seconds_a_host_call: what it takes a compiled program to call a function of the host.
+        host_bytes_per_second: moved between the device and the host.
     """
 
     operations_per_second: float
     bytes_per_second: float
     seconds_a_contraction: float = 5e-6
+    seconds_a_column: float = 3e-6
+    seconds_a_host_call: float = 3e-4
+    host_bytes_per_second: float = 5e9
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -46,11 +52,13 @@ class Rates:
 
 
 PLATFORMS: Mapping[str, Rates] = {
-    "cpu": Rates(16e9, 10e9, 0.5e-6),
+    "cpu": Rates(16e9, 10e9, 0.5e-6, 1e-8, 1e-4, 10e9),
     "gpu": Rates(10e12, 500e9),
     "tpu": Rates(100e12, 1e12),
 }
-"""Devices that are not in the table; for a CPU the order of two cores of a server in float64."""
+"""Devices that are not in the table; for a CPU the order of two cores of a server in float64.
+
+What accelerators wait for columns and for the host is as measured on an NVIDIA H200."""
 
 KINDS: dict[str, Rates] = {
     "NVIDIA H200": Rates(67e12, 4.8e12),
@@ -104,6 +112,16 @@ def rates(device: Any = None) -> Rates:
     """
     device = device or current()
     return _rates(str(device.device_kind), str(device.platform))
+
+
+def host_rates() -> Rates:
+    """What the machine does that a device belongs to, where a program calls functions of the host.
+
+    Examples:
+        >>> host_rates() == rates()  # on a machine without an accelerator
+        True
+    """
+    return _rates("cpu", "cpu")
 
 
 @functools.lru_cache(64)

@@ -63,6 +63,10 @@ class DenseTooLargeError(BlockjacError, ValueError):
     """A dense result over the size limit; says what it would need and which call avoids it."""
 
 
+class SingularMatrixError(BlockjacError, ValueError):
+    """A linear system that has no solution of any use, where that was checked; says why."""
+
+
 class OrderError(InvalidOptionError):
     """An elimination order that does not exist; the message lists those that do."""
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -167,6 +168,61 @@ def test_single_precision_is_compared_as_such():
     assert harness.close(exact * np.float32(1 + 1e-6), exact)
     assert not harness.close(exact * np.float32(1 + 1e-3), exact)
     assert not harness.close(exact.astype(float) * (1 + 1e-6), exact.astype(float))
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs a script of tasks with options, and gives what is on its page."""
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    kept = {
+        name: getattr(jax.config, name)
+        for name in ("jax_default_device", "jax_default_matmul_precision", "jax_enable_x64")
+    }
+
+    def script(tasks, *options):
+        monkeypatch.setattr("sys.argv", ["squares.py", "--rounds", "1", *options])
+        harness.main("Squares", tasks)
+        return {path.name: path.read_text() for path in tmp_path.iterdir()}
+
+    yield script
+    for name, value in kept.items():
+        jax.config.update(name, value)
+
+
+def test_the_page_says_where_and_in_which_numbers(run):
+    pages = run({"squares": squares}, "--platform", "cpu", "--float32", "--precision", "highest")
+    (page,) = pages.values()
+    assert list(pages) == ["squares-float32-highest.md"]
+    assert "cores, cpu, float32 unless said" in page
+
+
+def test_a_task_that_fails_leaves_the_others(run, tmp_path):
+    with pytest.raises(SystemExit, match="failed: broken"):
+        run({"broken": broken, "squares": squares})
+    page = (tmp_path / "squares.md").read_text()
+    assert "## broken\n\n**Failed**: ValueError: no rule for" in page
+    assert "## Squares\n" in page
+
+
+def test_tasks_are_chosen_by_name_and_by_time(run):
+    tasks = {"a-100": squares, "a-200": squares, "b-100": squares}
+    (page,) = run(tasks, "--match", "*-100").values()
+    assert page.count("## Squares") == 2
+    assert "Measured were the tasks named `*-100`, not all." in page
+    (page,) = run(tasks, "--budget", "0").values()
+    assert "Not measured, for want of time: a-100, a-200 and b-100." in page
+
+
+def test_products_of_an_accelerator_may_be_short(monkeypatch):
+    assert not harness.has_short_products()
+    device = type("Device", (), {"platform": "gpu", "device_kind": "some"})()
+    monkeypatch.setattr(harness, "device", lambda: device)
+    assert harness.has_short_products()
+    assert "gpu: some, host " in harness.circumstances()
+    assert "may be TF32" in harness.circumstances()
+    assert harness.page_path().parent == harness.RESULTS / "gpu"
+    with jax.default_matmul_precision("highest"):
+        assert not harness.has_short_products()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

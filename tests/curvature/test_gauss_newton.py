@@ -1,5 +1,7 @@
 """Gauss-Newton matrices: `J' H J` against the dense product by JAX, and what stays in factors."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import lineax
@@ -15,6 +17,7 @@ from support.curvature_cases import (
     direction,
     flat,
     gauss_newton,
+    jacobian,
     layers,
     linear,
     logistic,
@@ -28,7 +31,7 @@ import blockjac
 from blockjac import GaussNewton, ggn
 from blockjac.algebra.cost import Cost
 from blockjac.blocks import Block, BlockMatrix
-from blockjac.curvature.gauss_newton import _solved_by_outputs
+from blockjac.curvature import by_outputs
 from blockjac.planning.jaxpr_cost import operations
 
 
@@ -196,7 +199,8 @@ def test_products_and_diagonals_are_never_multiplied_out():
     assert largest_result(lambda m, v: m.solve(v, 0.1), matrix, v) <= most
     products = counted(lambda m, v: m.matvec(v), matrix, v).multiplications
     assert products < 3 * 2 * N * (K * HIDDEN + HIDDEN * C + HIDDEN)
-    assert counted(lambda m: m.diagonal(), matrix).multiplications < 3 * N * HIDDEN * (K + C * C)
+    blocks = matrix.in_blocks()
+    assert counted(lambda m: m.diagonal(), blocks).multiplications < 3 * N * HIDDEN * (K + C * C)
 
 
 def test_mirrored_blocks_are_multiplied_once():
@@ -254,7 +258,8 @@ def test_solutions_in_single_precision(damping):
     repeated = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * 2, axis=0), single[1:])
     for found in (matrix, ggn(problem.model, problem.loss)(single[0], *repeated)):
         right = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), gradient(problem.params))
-        x = flat(_solved_by_outputs(found, right, damping))
+        solver = by_outputs.factored(found.jacobian, found.inner, damping)
+        x = solver.solve(flat(right))
         condition = np.max(np.abs(G)) / damping
         assert np.linalg.norm(x - wanted) < 1e-6 * condition * np.linalg.norm(wanted)
 
@@ -499,3 +504,83 @@ def test_without_damping():
     close(flat(matrix.solve(v)), np.linalg.solve(gauss_newton(problem), flat(v)))
     singular = ggn(one_output, squares)(array(3), array(2, 3), array(2))
     assert not np.all(np.abs(singular.solve(array(3))) < 1e8)  # inf, nan or huge, as numpy has it
+
+
+# Products by sweeps
+
+
+def by_hand(problem, v):
+    """`jvp`, the Hessian of the loss, `vjp`."""
+    outputs, pushed = jax.jvp(lambda p: problem.model(p, problem.X), (problem.params,), (v,))
+    gradient = jax.grad(problem.loss, argnums=1)
+    product = jax.jvp(lambda q: gradient(problem.Y, q), (outputs,), (pushed,))[1]
+    return jax.vjp(lambda p: problem.model(p, problem.X), problem.params)[1](product)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_products_take_no_more_operations_than_by_hand(name):
+    problem = PROBLEMS[name]
+    v = direction(problem.params)
+
+    def ours(params, v):
+        return ggn(problem.model, problem.loss)(params, problem.X, problem.Y).matvec(v)
+
+    def theirs(params, v):
+        return by_hand(dataclasses.replace(problem, params=params), v)
+
+    close(flat(ours(problem.params, v)), flat(theirs(problem.params, v)))
+    programs = [jax.jit(function).lower(problem.params, v).compile() for function in (ours, theirs)]
+    own, hand = (program.cost_analysis()["flops"] for program in programs)
+    assert own <= 1.2 * hand + 200
+
+
+def test_the_jacobian_is_computed_when_it_is_asked_for():
+    params, X, Y = PROBLEMS["two layers"].arguments
+    model, loss = PROBLEMS["two layers"].model, PROBLEMS["two layers"].loss
+    matrix, v = ggn(model, loss)(params, X, Y), direction(params)
+    before = matrix.matvec(v)
+    assert not any(isinstance(part, BlockMatrix) for part in matrix.parts()[0][:1])
+    close(np.asarray(matrix.jacobian.dense()), jacobian(model, params, X))
+    assert matrix.jacobian is matrix.jacobian
+    close(flat(matrix.matvec(v)), flat(before))
+    assert matrix.in_blocks() is not matrix
+    close(flat(matrix.in_blocks().matvec(v)), flat(before))
+
+
+def test_products_of_new_matrices_are_not_compiled_again():
+    """The matrices of two steps are of one program, however often the function is written."""
+    params, X, Y = PROBLEMS["two layers"].arguments
+    loss = PROBLEMS["two layers"].loss
+    traces = []
+
+    @jax.jit
+    def product(matrix, v):
+        traces.append(1)
+        return matrix.matvec(v)
+
+    for scale in (1.0, 1.5):
+        point = jax.tree.map(lambda leaf, scale=scale: scale * leaf, params)
+        matrix = ggn(lambda p, X: network(p, X), loss)(point, X, Y)
+        product(matrix, params)
+    assert len(traces) == 1
+
+
+def test_models_that_have_no_way_back_are_in_blocks():
+    def model(w, X):
+        return jax.lax.while_loop(
+            lambda carry: carry[0] < 3,
+            lambda carry: (carry[0] + 1, jnp.tanh(carry[1] * w)),
+            (jnp.sum(X > 1e9).astype(int), X),
+        )[1]
+
+    def unrolled(w, X):
+        for _ in range(3):
+            X = jnp.tanh(X * w)
+        return X
+
+    w, X, Y = jnp.array([0.5, 1.5]), jnp.linspace(0.1, 1.0, 8).reshape(4, 2), jnp.zeros((4, 2))
+    matrix = ggn(model, squares)(w, X, Y)
+    J = jacobian(unrolled, w, X)
+    close(np.asarray(matrix.dense()), J.T @ J)
+    close(matrix.matvec(w), J.T @ J @ w)

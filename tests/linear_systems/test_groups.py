@@ -172,17 +172,3 @@ def test_large_diagonal_matrices_are_not_written_out():
     found = matrix.solve((jnp.ones(300_000), jnp.ones(5)), 1.0)
     np.testing.assert_allclose(found[0][::1000], 0.2)
     np.testing.assert_allclose(found[1], 0.5)
-
-
-def test_what_does_not_fit_is_said():
-    n = 200_000
-    matrix = BlockMatrix(
-        [
-            [
-                Block.identity(n)
-                + Block.from_dense(jnp.ones((1, n)), 1).T @ Block.from_dense(jnp.ones((1, n)), 1)
-            ]
-        ]
-    )
-    with pytest.raises(blockjac.errors.DenseTooLargeError, match="iterative solver"):
-        matrix.solve((jnp.ones(n),))

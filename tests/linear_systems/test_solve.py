@@ -77,7 +77,7 @@ BLOCKS = {
         normal(200).at[3].set(0.0),
         "plus rank 1",
     ),
-    "triangle": (triangular, normal(40), "dense LU"),
+    "triangle": (triangular, normal(40), "dense LU|triangular of 40"),
     "dense": (lambda v: jnp.tanh(LEFT @ v), normal(20) / 10, "dense LU of 20"),
     "a number": (lambda v: v**3, jnp.array(1.5), "division"),
 }
@@ -324,3 +324,33 @@ def test_the_last_sparse_factors_are_used_again(monkeypatch):
     for _ in range(3):
         jax.block_until_ready(factors.solve(normal(300)))
     assert len(calls) == 1
+
+
+class Accelerator:
+    """What JAX tells of one."""
+
+    platform = "gpu"
+    device_kind = "NVIDIA H200"
+
+    def memory_stats(self):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("function", "point", "method"),
+    [
+        (BLOCKS["diagonal"][0], normal(300), "300 systems: division"),
+        (lambda x: jnp.stack([x[0] * x[1], x[1] ** 2 + x[0]]), normal(2), "dense LU of 2"),
+        (tridiagonal, normal(1000), "tridiagonal"),
+        (lambda y: cells(y.reshape(-1, 3)).ravel(), normal(300), "separate systems"),
+        (BLOCKS["rank one"][0], normal(200), "plus rank 1"),
+        (lambda x: band(x[PERMUTATION]), normal(300), "sparse LU"),
+        (lambda x: band(x[np.argsort(PERMUTATION[:60])]), normal(60), "dense LU"),
+    ],
+    ids=["diagonal", "two", "tridiagonal", "cells", "rank one", "sparse", "small and sparse"],
+)
+def test_an_accelerator_waits_for_each_column_and_for_the_host(
+    function, point, method, monkeypatch
+):
+    monkeypatch.setattr(blockjac.devices, "current", Accelerator)
+    assert method in factorize(block_jacobian(function)(point)).method

@@ -1,6 +1,7 @@
 """Plans: what they foretell is what is emitted; they print, are kept, and are used again."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -294,3 +295,33 @@ def test_loops_that_go_one_way_have_plans():
     plan = blockjac.plan(loop)(jnp.ones(3))
     assert not any("jacrev" in name for name in plan.comparison)
     assert plan.figures.operator_operations > 0
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "assume", "wanted"),
+    [
+        (lambda u: 3 * u - jnp.pad(u, 1)[2:], (90,), "gen", r"tridiagonal of 90; .* take 2\.1 KiB"),
+        (lambda u: jnp.exp(u), (4, 5), "pos", r"systems: .*division; the factors take 160 bytes"),
+        (
+            lambda u: jnp.ones((9, 9)) @ jnp.tanh(u),
+            (9,),
+            "gen",
+            r"dense LU of 9; .*no structure is of use, so all 9 x 9 entries are written out",
+        ),
+    ],
+)
+def test_a_plan_says_how_a_system_would_be_solved(function, shape, assume, wanted, tmp_path):
+    point = jax.ShapeDtypeStruct(shape, jnp.float64)
+    plan = blockjac.plan(function, solve=assume)(point)
+    assert re.search(wanted, plan.system), plan.system
+    assert f"a linear system with it: {plan.system}" in str(plan)
+    plan.save(tmp_path / "plan.json")
+    assert blockjac.Plan.load(tmp_path / "plan.json").system == plan.system
+    assert blockjac.plan(function)(point).system == ""
+
+
+def test_only_square_jacobians_have_systems():
+    with pytest.raises(ValueError, match=r"solve needs a square matrix.*lstsq takes the others"):
+        blockjac.plan(lambda u: u[1:], solve="gen")(jnp.ones(3))
+    with pytest.raises(ValueError, match="assume must be 'gen', 'sym' or 'pos', but is 'spd'"):
+        blockjac.plan(jnp.sin, solve="spd")

@@ -65,6 +65,7 @@ CASES = {
         of_one("jacobian", model, (W, X)),
         of_one("block_jacobian", model, (W, X)),
         of_one("sparse_jacobian", model, (W, X)),
+        of_one("sparse_hessian", scalar, (W, X)),
         of_one("grad", scalar, (W, X)),
         of_one("hessian", scalar, (W, X)),
         of_one("block_hessian", scalar, (W, X)),
@@ -86,7 +87,7 @@ CASES = {
     ]
 }
 
-OTHERWISE = {"value_and_grad", "value_and_jacobian", "vjp", "jvp", "plan"}
+OTHERWISE = {"value_and_grad", "value_and_jacobian", "value_grad_laplacian", "vjp", "jvp", "plan"}
 """Where aux stands elsewhere in the answer, or in none; tested apart, beside JAX."""
 
 

@@ -171,6 +171,7 @@ ONCE = {
     "divergence": jnp.sin,
     "hessian_diagonal": scalar,
     "laplacian": scalar,
+    "value_grad_laplacian": scalar,
     "per_example_grad": jnp.sin,
     "per_example_norms": jnp.sin,
     "per_example_gram": jnp.sin,

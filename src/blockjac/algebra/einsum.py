@@ -271,11 +271,16 @@ def _is_matrix_product(
 
 
 def _reads_better(left: Factor, right: Factor, inner: Sequence[Label]) -> bool:
-    """Whether two large factors are better multiplied in this order than in the opposite one."""
-    if min(left.numel, right.numel) < LARGE:
-        return False
+    """Whether two factors are better multiplied in this order than in the opposite one.
+
+    Rows times columns is what a processor's matrix product reads as it is. Of large factors it is
+    the left one that counts.
+    """
 
     def is_last(factor: Factor) -> bool:
         return set(factor.labels[-len(inner) :]) == set(inner)
 
-    return is_last(left) and not is_last(right)
+    if not is_last(left) or is_last(right):
+        return False
+    are_large = min(left.numel, right.numel) >= LARGE
+    return are_large or set(right.labels[: len(inner)]) == set(inner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence, Set
 from typing import Any
 
@@ -13,6 +14,7 @@ from blockjac.algebra.arithmetic import where
 from blockjac.algebra.axis_layout import Axis, AxisLayout, derived_of, pivots_of
 from blockjac.algebra.backend import backend
 from blockjac.algebra.index_arrays import index_values
+from blockjac.algebra.stored_once import stored_once
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label, radix
 
@@ -57,7 +59,8 @@ def _emitted(
 ) -> Factor:
     """The entries, written by one loop: the product of the factors where the indices agree."""
     layout = AxisLayout(axes, kept)
-    value, padded = layout.value(factors, coefficient, dtype)
+    size = arrays.numel(kept) * math.prod(axis.size for axis in axes)
+    value, padded = layout.value(stored_once(factors, size), coefficient, dtype)
     condition = layout.condition(padded)
     if condition is not None:
         value = where(condition, value, dtype)

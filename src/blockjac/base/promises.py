@@ -28,6 +28,11 @@ def is_forwards() -> bool:
     return _forwards.get()
 
 
+def reading_forwards(forwards: bool) -> AbstractContextManager[None]:
+    """Within the context, `is_forwards()` has the given value."""
+    return setting(_forwards, forwards)
+
+
 def is_structure_kept() -> bool:
     """Whether the result keeps its structure, so that constant masks are worth knowing."""
     return _kept.get()

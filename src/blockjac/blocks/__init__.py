@@ -5,6 +5,7 @@ from blockjac.blocks import operations
 from blockjac.blocks.block_matrix import BlockMatrix
 from blockjac.blocks.contraction import star
 from blockjac.blocks.factorization import Factorization, factorize, solve
+from blockjac.blocks.least_squares import lstsq
 from blockjac.terms.block import Block
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label, Lookup
@@ -22,6 +23,7 @@ __all__ = [
     "Term",
     "add",
     "factorize",
+    "lstsq",
     "solve",
     "star",
 ]

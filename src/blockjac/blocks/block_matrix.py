@@ -18,8 +18,9 @@ from blockjac.algebra.star import star
 from blockjac.algebra.sums import add
 from blockjac.base.arrays import Shape
 from blockjac.blocks import tree_vectors
-from blockjac.blocks.factorization import Assume, check_assume, solve
+from blockjac.blocks.factorization import solve
 from blockjac.blocks.grids import Rows, checked_rows, mirrored, tuple_tree, written
+from blockjac.blocks.system_checks import Assume
 from blockjac.blocks.tree_vectors import over_batch
 from blockjac.errors import BlockShapeError, BlockTypeError
 from blockjac.terms.block import Block, leaves
@@ -222,23 +223,31 @@ class BlockMatrix(MatrixInterface):
         """The diagonal of each block on the diagonal, of one square matrix."""
         return [row[position].diagonal() for position, row in enumerate(self.rows)]
 
-    def solve(self, right: Any, damping: Any = 0.0, *, assume: Assume = "gen") -> Any:
+    def solve(
+        self,
+        right: Any,
+        damping: Any = 0.0,
+        *,
+        assume: Assume = "gen",
+        require_structure: bool = False,
+        check: bool = False,
+    ) -> Any:
         """Solve `(self + damping * I) x = right` for a tree like the inputs.
 
-        The way is chosen from the structure, as `blockjac.factorize` lists it, but for matrices
-        that are kept in factors (see `GaussNewton` and `KroneckerFactored`). Singular matrices give
-        inf or nan, as in `jax.numpy.linalg.solve`.
+        The way is chosen from the structure, as `blockjac.factorize` lists it; matrices that are
+        kept in factors add ways of their own (see `GaussNewton` and `KroneckerFactored`). Singular
+        matrices give inf or nan, as in `jax.numpy.linalg.solve`, unless they are checked.
 
         Args:
             right: a tree like the outputs.
-            damping: added to the diagonal, not negative; a number or an array of shape ().
-            assume: `"pos"` for a positive definite matrix, `"sym"` for a symmetric one.
+            damping: as in `blockjac.solve`, like all other options.
+            assume: likewise.
+            require_structure: likewise.
+            check: likewise.
 
         Raises:
             BlockShapeError: if the matrix is not square, or the tree does not fit.
-            InvalidOptionError: for a damping that is not a number, or below 0, and an unknown
-                `assume`.
-            DenseTooLargeError: if the matrices of the systems do not fit.
+            ValueError: as `blockjac.solve`, of the same types.
 
         Examples:
             >>> import jax.numpy as jnp
@@ -248,18 +257,11 @@ class BlockMatrix(MatrixInterface):
             >>> hessian.solve({"a": jnp.ones(2), "b": jnp.ones(1)})
             {'a': Array([1., 1.], dtype=float32), 'b': Array([0.5], dtype=float32)}
         """
-        self._check_square("solve")
-        tree_vectors.check_damping(damping)
-        check_assume(assume)
+        options: dict[str, Any] = {"assume": assume, "require_structure": require_structure}
+        of_one = functools.partial(solve, damping=damping, check=check, **options)
         if self.batch_shape:
-            of_one = functools.partial(type(self).solve, damping=damping, assume=assume)
             return over_batch(of_one, self, right, self.out_shapes)
-        tree_vectors.check(right, self.out_tree, self.out_shapes, "solve")
-        return self._solved(right, damping, assume)
-
-    def _solved(self, right: Any, damping: Any, assume: Assume) -> Any:
-        """`solve` for a tree that fits, of one square matrix."""
-        return solve(self, right, damping, assume=assume)
+        return of_one(self, right)
 
     def _check_square(self, name: str) -> None:
         shapes = self.out_shapes, self.wrt_shapes

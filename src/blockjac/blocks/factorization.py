@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from blockjac.base.arrays import Shape
-from blockjac.base.compat import Tracer
-from blockjac.base.trees import tree_structure
 from blockjac.blocks import tree_vectors
+from blockjac.blocks.accuracy import checked
 from blockjac.blocks.known_places import with_known_places
-from blockjac.errors import BlockShapeError, BlockTypeError, InvalidOptionError
-from blockjac.linear_systems.choose import damped, factored
+from blockjac.blocks.system_checks import (
+    Assume,
+    check_assume,
+    check_inputs,
+    check_square,
+    checked_damping,
+)
+from blockjac.blocks.systems import (
+    Factors,
+    forms,
+    inverse_diagonal,
+    slogdet,
+    solution,
+    solver_of,
+    vectors_of,
+)
 from blockjac.linear_systems.solver import Solver
-from blockjac.terms.block import Block
 from blockjac.terms.matrix_interface import MatrixInterface
-
-Assume = Literal["gen", "sym", "pos"]
-"""What is promised of a matrix, in the words of `scipy.linalg.solve`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,25 +42,34 @@ class Factorization:
         matrix: `A`.
         damping: added to the diagonal, of shape ().
         solver: the factors.
+        note: what it costs that no structure was of use, if so; else "".
     """
 
     matrix: MatrixInterface
     damping: Any
     solver: Solver
+    note: str = ""
 
     @property
     def method(self) -> str:
         """How the system is solved, in a few words."""
         return self.solver.describe()
 
-    def solve(self, right: Any) -> Any:
+    @property
+    def _factors(self) -> Factors:
+        """What answers are computed from."""
+        return self.matrix, self.damping, self.solver
+
+    def solve(self, right: Any, *, check: bool = False) -> Any:
         """The solution `x` of `(A + damping * I) x = right`.
 
         Args:
             right: for a Block an array of `out_shape`, for a BlockMatrix a tree like the outputs.
+            check: as in `blockjac.solve`.
 
         Raises:
             BlockShapeError: if it does not fit.
+            SingularMatrixError: as `blockjac.solve`.
 
         Examples:
             >>> import jax.numpy as jnp
@@ -64,7 +80,8 @@ class Factorization:
         """
         tree, shapes = vectors_of(self.matrix)
         tree_vectors.check(right, tree, shapes, "solve")
-        return with_known_places(_solution, self.matrix, self.solver, self.damping, right)
+        answer = with_known_places(_solution, *self._factors, right)
+        return checked(answer, self.matrix, self.damping, right) if check else answer
 
     def slogdet(self) -> tuple[jax.Array, jax.Array]:
         """The sign of the determinant, and the logarithm of its absolute value.
@@ -78,22 +95,69 @@ class Factorization:
             >>> [float(part) for part in blockjac.factorize(block).slogdet()]
             [-1.0, 0.0]
         """
-        return _slogdet(self)
+        return slogdet(self._factors)
 
     def inverse_diagonal(self) -> Any:
-        """The diagonal of the inverse, like the inputs."""
+        """The diagonal of the inverse, like the inputs.
+
+        Examples:
+            >>> import jax.numpy as jnp
+            >>> import blockjac
+            >>> block = blockjac.block_jacobian(lambda x: x**2)(jnp.array([-0.5, 0.25]))
+            >>> blockjac.factorize(block).inverse_diagonal()
+            Array([-1.,  2.], dtype=float32)
+        """
         tree, shapes = vectors_of(self.matrix)
-        return tree_vectors.tree(self.solver.inverse_diagonal(), shapes, tree)
+        return tree_vectors.tree(inverse_diagonal(self._factors), shapes, tree)
+
+    def predictive_variance(self, jacobian: MatrixInterface) -> Any:
+        """The diagonal of `J (A + damping * I)^-1 J'`, for a matrix J by the same inputs.
+
+        If `A` is the precision of the parameters, these are the variances of what is linear in
+        them: of a model's outputs, whose Jacobian J is, by the delta method. The matrix between
+        the outputs is not made. Where the inverse keeps structure, it is contracted with the
+        factors of J; otherwise one system is solved for each output, a few hundred at a time.
+
+        Args:
+            jacobian: a Block if `A` is one, or a BlockMatrix with the same inputs.
+
+        Returns:
+            An array of J's `out_shape`, or a tree like the outputs of J.
+
+        Raises:
+            BlockShapeError: if the inputs of J differ from those of `A`.
+            BlockTypeError: if J is something else.
+
+        Examples:
+            >>> import jax.numpy as jnp
+            >>> import blockjac
+            >>> line = lambda p, x: p[0] + p[1] * x
+            >>> data, new = jnp.linspace(-1.0, 1.0, 5), jnp.array([0.0, 2.0])
+            >>> J = blockjac.block_jacobian(line)(jnp.zeros(2), data)
+            >>> ahead = blockjac.block_jacobian(line)(jnp.zeros(2), new)
+            >>> blockjac.factorize(J.T @ J, assume="pos").predictive_variance(ahead).round(3)
+            Array([0.2, 1.8], dtype=float32)
+        """
+        check_inputs(self.matrix, jacobian)
+        tree, _ = vectors_of(jacobian, outputs=True)
+        pair = (self.matrix, jacobian)
+        parts = with_known_places(_variances, pair, self.damping, self.solver)
+        return jax.tree.unflatten(tree, parts)
 
     def __repr__(self) -> str:
-        return f"Factorization({self.method})"
+        note = f"; {self.note}" if self.note else ""
+        return f"Factorization({self.method}{note})"
 
 
-jax.tree_util.register_dataclass(Factorization, ["matrix", "damping", "solver"], [])
+jax.tree_util.register_dataclass(Factorization, ["matrix", "damping", "solver"], ["note"])
 
 
 def factorize(
-    matrix: MatrixInterface, damping: Any = 0.0, *, assume: Assume = "gen"
+    matrix: MatrixInterface,
+    damping: Any = 0.0,
+    *,
+    assume: Assume = "gen",
+    require_structure: bool = False,
 ) -> Factorization:
     """Factor a square matrix as its structure allows, to solve systems with it.
 
@@ -115,6 +179,8 @@ def factorize(
         damping: added to the diagonal, not negative; a number or an array of shape ().
         assume: `"pos"` for a symmetric positive definite matrix, `"sym"` for a symmetric one,
             `"gen"` for any other.
+        require_structure: refuse to write out the whole matrix, as happens where no structure is
+            of use; then `note` says what that takes.
 
     Returns:
         A `Factorization`.
@@ -124,6 +190,7 @@ def factorize(
         BlockTypeError: for something else than a Block or BlockMatrix, and for a batch of blocks.
         InvalidOptionError: for a damping that is not a number, or below 0, and an unknown `assume`.
         DenseTooLargeError: if a dense matrix is all that is left, and does not fit.
+        StructureLostError: if it is all that is left, and `require_structure` refuses it.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -133,26 +200,44 @@ def factorize(
         Factorization(4 systems: division)
     """
     options = _checked(matrix, damping, assume, "factorize")
+    matrix = matrix.in_blocks()
     shift = jnp.asarray(damping, matrix.dtype)
-    return Factorization(matrix, shift, with_known_places(_solver, matrix, shift, **options))
+    factors = with_known_places(
+        solver_of, matrix, shift, require_structure=require_structure, **options
+    )
+    return Factorization(matrix, shift, factors.solver, factors.note)
 
 
 def solve(
-    matrix: MatrixInterface, right: Any, damping: Any = 0.0, *, assume: Assume = "gen"
+    matrix: MatrixInterface,
+    right: Any,
+    damping: Any = 0.0,
+    *,
+    assume: Assume = "gen",
+    require_structure: bool = False,
+    check: bool = False,
 ) -> Any:
     """The solution `x` of `(matrix + damping * I) x = right`, as the structure allows.
+
+    A singular matrix gives inf or nan, as `jax.numpy.linalg.solve` does, unless it is checked.
 
     Args:
         matrix: a square Block or BlockMatrix.
         right: for a Block an array of `out_shape`, for a BlockMatrix a tree like the outputs.
         damping: as in `factorize`, which also tells the ways in which systems are solved.
         assume: as in `factorize`.
+        require_structure: as in `factorize`.
+        check: whether to raise where the solution is not finite, or is so inaccurate that it
+            leaves a residual above the root of the rounding error. Not under `jit`, `vmap` and
+            `grad`.
 
     Raises:
         BlockShapeError: if the matrix is not square, or `right` does not fit.
         BlockTypeError: as `factorize`.
-        InvalidOptionError: as `factorize`.
+        InvalidOptionError: as `factorize`; and for `check` while JAX traces.
         DenseTooLargeError: as `factorize`.
+        StructureLostError: as `factorize`.
+        SingularMatrixError: if `check` finds the solution to be useless; it says why.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -164,125 +249,35 @@ def solve(
     options = _checked(matrix, damping, assume, "solve")
     tree, shapes = vectors_of(matrix)
     tree_vectors.check(right, tree, shapes, "solve")
-    return with_known_places(
-        _solution_at_once, matrix, jnp.asarray(damping, matrix.dtype), right, **options
+    matrix = matrix.in_blocks()
+    shift = jnp.asarray(damping, matrix.dtype)
+    answer = with_known_places(
+        _solution_at_once, matrix, shift, right, require_structure=require_structure, **options
     )
+    return checked(answer, matrix, shift, right) if check else answer
+
+
+def _solution(matrix: MatrixInterface, shift: Any, solver: Solver, right: Any) -> Any:
+    """The solution from the factors."""
+    return solution((matrix, shift, solver), right)
+
+
+def _solution_at_once(matrix: MatrixInterface, shift: Any, right: Any, **options: Any) -> Any:
+    """The solution, with factors that nobody keeps."""
+    return solution((matrix, shift, solver_of(matrix, shift, **options).solver), right)
+
+
+def _variances(
+    pair: tuple[MatrixInterface, MatrixInterface], shift: Any, solver: Solver
+) -> list[jax.Array]:
+    """The diagonal of `J A^-1 J'` for a pair of `A` and J."""
+    matrix, jacobian = pair
+    return forms((matrix, shift, solver), jacobian, jacobian)
 
 
 def _checked(matrix: Any, damping: Any, assume: Any, name: str) -> dict[str, Any]:
     """The options of a factorization, once the arguments are found to fit."""
-    if not isinstance(matrix, MatrixInterface):
-        raise BlockTypeError(
-            f"{name} takes a Block or a BlockMatrix, but found {type(matrix).__name__}; for an "
-            "array use jax.numpy.linalg.solve"
-        )
+    is_damped = checked_damping(matrix, damping, name)
     check_assume(assume)
-    tree_vectors.check_damping(damping)
     check_square(matrix, name)
-    if matrix.grid[0][0].batch_shape:
-        raise BlockTypeError(
-            f"{name} takes one matrix, but this is a batch of them out of jax.vmap: call {name} "
-            "inside of it"
-        )
-    is_damped = isinstance(damping, Tracer) or float(damping) != 0
     return {"assume": assume, "is_damped": is_damped}
-
-
-def check_assume(assume: Any) -> None:
-    """Raise unless an assumption is one of those that are known."""
-    if assume not in get_args(Assume):
-        raise InvalidOptionError(f"assume must be 'gen', 'sym' or 'pos', but is {assume!r}")
-
-
-def check_square(matrix: Any, name: str) -> None:
-    """Raise unless outputs and inputs have the same shapes.
-
-    Raises:
-        BlockShapeError: names both.
-    """
-    out = tuple(row[0].out_shape for row in matrix.grid)
-    wrt = tuple(block.wrt_shape for block in matrix.grid[0])
-    if out != wrt:
-        raise BlockShapeError(
-            f"{name} needs a square matrix, of equal output and input shapes, but found {out} and "
-            f"{wrt}"
-        )
-
-
-def vectors_of(matrix: Any) -> tuple[Any, tuple[Shape, ...]]:
-    """The tree of the inputs of a square matrix, and the shapes of its leaves."""
-    if isinstance(matrix, Block):
-        return tree_structure(0), (matrix.wrt_shape,)
-    return matrix.wrt_tree, matrix.wrt_shapes
-
-
-def _solver(matrix: MatrixInterface, shift: Any, *, assume: str, is_damped: bool) -> Solver:
-    """Factor; derivatives do not go through the factors."""
-    stopped, number = jax.tree.map(_stopped, (matrix, shift))
-    grid = damped(stopped.grid, number) if is_damped else stopped.grid
-    return factored(grid, assume)
-
-
-def _stopped(array: Any) -> Any:
-    """The array without its derivative; constants stay what they are."""
-    is_constant = isinstance(array, np.ndarray)
-    return cast("Any", array) if is_constant else jax.lax.stop_gradient(array)
-
-
-def _solution(matrix: Any, solver: Solver, shift: Any, right: Any) -> Any:
-    """The solution; its derivative is that of the equation."""
-    tree, shapes = vectors_of(matrix)
-    vector = tree_vectors.flat(right)
-    dtype = jnp.result_type(matrix.dtype, vector, shift)
-    vector, shift = vector.astype(dtype), shift.astype(dtype)
-
-    def product(x: jax.Array) -> jax.Array:
-        return (matrix.flat_matvec(x.astype(dtype)) + shift * x).astype(dtype)
-
-    def solve(_: Any, y: jax.Array) -> jax.Array:
-        return solver.solve(y).astype(dtype)
-
-    def solve_transposed(_: Any, y: jax.Array) -> jax.Array:
-        return solver.solve(y, transposed=True).astype(dtype)
-
-    solution = jax.lax.custom_linear_solve(product, vector, solve, solve_transposed)
-    return tree_vectors.tree(solution, shapes, tree)
-
-
-def _solution_at_once(
-    matrix: MatrixInterface, shift: Any, right: Any, *, assume: str, is_damped: bool
-) -> Any:
-    """The solution, with factors that nobody keeps."""
-    solver = _solver(matrix, shift, assume=assume, is_damped=is_damped)
-    return _solution(matrix, solver, shift, right)
-
-
-@jax.custom_jvp
-def _slogdet(factors: Factorization) -> tuple[jax.Array, jax.Array]:
-    """The sign and the logarithm of the absolute value of the determinant."""
-    return factors.solver.slogdet()
-
-
-@_slogdet.defjvp
-def _slogdet_jvp(primals: Any, tangents: Any) -> Any:
-    """`d log |det A| = trace(A^-1 dA)`, by probes of the systems that A falls into."""
-    (factors,), (moved,) = primals, tangents
-    solver = factors.solver
-
-    def pushed(column: jax.Array) -> jax.Array:
-        """`dA column`."""
-
-        def applied(matrix: Any, shift: Any) -> jax.Array:
-            return matrix.flat_matvec(column) + shift * column
-
-        primal = factors.matrix, factors.damping
-        return jax.jvp(applied, primal, (moved.matrix, moved.damping))[1]
-
-    def part(columns: jax.Array) -> jax.Array:
-        """`sum_p (A^-T p)' dA p`, in which nothing is linear in dA but `dA p`."""
-        weights = solver.solve_columns(columns, transposed=True)
-        return jnp.sum(weights * jax.vmap(pushed, in_axes=1, out_axes=1)(columns))
-
-    sign, logarithm = solver.slogdet()
-    trace = solver.sum_over_probes(part)
-    return (sign, logarithm), (jnp.zeros_like(sign), trace.real.astype(logarithm.dtype))

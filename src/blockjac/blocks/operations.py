@@ -20,6 +20,7 @@ from blockjac.algebra.sums import add
 from blockjac.algebra.tidy import tidy
 from blockjac.blocks.contraction import star
 from blockjac.blocks.factorization import factorize, solve
+from blockjac.blocks.least_squares import leverage, lstsq
 from blockjac.exports.sparse_arrays import to_bcoo, to_bcsr, to_scipy, to_scipy_operator
 from blockjac.sparsity.pattern import nnz, pattern
 from blockjac.terms.block import Block, rebuilt
@@ -31,6 +32,8 @@ __all__ = [
     "dense",
     "diagonal",
     "factorize",
+    "leverage",
+    "lstsq",
     "nnz",
     "pattern",
     "scaled",

@@ -8,26 +8,44 @@ damped solutions come from the factors.
 
 from __future__ import annotations
 
-import functools
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
+import numpy as np
 
-from blockjac.algebra.dense import dense
-from blockjac.algebra.star import star_along
+from blockjac.algebra.backend import planning
 from blockjac.base.arrays import Shape
-from blockjac.base.compat import Tracer, is_traced
-from blockjac.blocks import Block, BlockMatrix, add, star, tree_vectors
-from blockjac.blocks.factorization import Assume
+from blockjac.base.compat import is_traced
+from blockjac.blocks import Block, BlockMatrix
 from blockjac.blocks.grids import Rows, mirrored
+from blockjac.blocks.known_places import with_known_places
+from blockjac.blocks.system_checks import checked_damping
+from blockjac.blocks.systems import forms, solver_of
+from blockjac.curvature import by_outputs
+from blockjac.curvature.factor_products import (
+    diagonals_of,
+    is_cheaper,
+    product,
+    swept,
+    upper_half,
+    upper_half_compiled,
+)
 from blockjac.errors import BlockShapeError
+from blockjac.linear_systems import choose, direct
+from blockjac.linear_systems.solver import Solver
+from blockjac.transforms.linearization import Linearization
 from blockjac.transforms.traced_once import Function
 
 Middle = Callable[[Function, Any, Any], BlockMatrix]
 """From the loss, the targets and the outputs to the matrix between `J'` and `J`."""
+
+
+Parts = tuple[BlockMatrix | None, Linearization | None, BlockMatrix]
+"""`J` in blocks, `J` as a linear map, and `H`."""
 
 
 class GaussNewton(BlockMatrix):
@@ -35,14 +53,16 @@ class GaussNewton(BlockMatrix):
 
     It is a `BlockMatrix` whose blocks (`rows`, indexing, `dense()`, `to_scipy()`) are multiplied
     when they are first asked for, one of each pair of mirror images. `matvec`, `diagonal` and
-    `solve` with damping need none of them.
+    `solve` with damping need none of them. `matvec` of a matrix from `blockjac.ggn` needs not even
+    J: it is a sweep through the model forwards, and one backwards. J in blocks is computed when it
+    is first asked for, and products then go by it where that takes fewer operations.
 
-    Where there are more parameters than outputs, `solve` with damping works in the space of the
-    outputs, and the matrix of the parameters is never formed; otherwise, and without damping,
-    densely. A damping that is traced (an argument of `jit`) is taken to be positive.
+    With damping, `solve` and `blockjac.factorize` work in the space of the outputs where that is
+    predicted to be faster, and the matrix of the parameters is never formed; otherwise, and without
+    damping, as the structure of the multiplied blocks allows. A damping that is traced (an argument
+    of `jit`) is taken to be positive.
 
     Attributes:
-        jacobian: `J`, the model's outputs by the parameters, a `BlockMatrix`.
         inner: `H`, of the outputs by the outputs, a symmetric `BlockMatrix`.
 
     Raises:
@@ -55,23 +75,75 @@ class GaussNewton(BlockMatrix):
                 f"J' H J needs H of the outputs {jacobian.out_shapes} twice, but found one of "
                 f"{inner.out_shapes} by {inner.wrt_shapes}"
             )
-        self._hold(jacobian, inner)
+        self._hold(jacobian, None, inner)
 
-    def _hold(self, jacobian: BlockMatrix, inner: BlockMatrix) -> None:
+    @staticmethod
+    def of(jacobian: BlockMatrix | Linearization, inner: BlockMatrix) -> GaussNewton:
+        """The matrix of a Jacobian in blocks, or of one that is a linear map until it is asked.
+
+        Args:
+            jacobian: `J`.
+            inner: `H`, of the outputs by the outputs, a symmetric `BlockMatrix`.
+        """
+        if isinstance(jacobian, BlockMatrix):
+            return GaussNewton(jacobian, inner)
+        matrix = object.__new__(GaussNewton)
+        matrix._hold(None, jacobian, inner)
+        return matrix
+
+    def _hold(
+        self,
+        jacobian: BlockMatrix | None,
+        linearization: Linearization | None,
+        inner: BlockMatrix,
+    ) -> None:
         """Take the factors as they are, with the shapes and the tree that follow from them."""
-        self.jacobian, self.inner = jacobian, inner
-        self.out_shapes = self.wrt_shapes = jacobian.wrt_shapes
-        self.out_tree = self.wrt_tree = jacobian.wrt_tree
-        self.dtype = jacobian.dtype
+        self._jacobian, self._linearization, self.inner = jacobian, linearization, inner
+        source = cast("Linearization", linearization) if jacobian is None else jacobian
+        self.out_shapes = self.wrt_shapes = source.wrt_shapes
+        self.out_tree = self.wrt_tree = source.wrt_tree
+        self.dtype = np.dtype(source.dtype)
         self.is_mirrored = True
         self._multiplied: Rows | None = None
+
+    def parts(self) -> tuple[Parts, None]:
+        """What JAX takes the matrix to be made of: its leaves are arrays."""
+        return (self._jacobian, self._linearization, self.inner), None
+
+    @staticmethod
+    def of_parts(_: None, parts: Sequence[Any]) -> GaussNewton:
+        """The matrix from its parts, without the checks of the constructor."""
+        matrix = object.__new__(GaussNewton)
+        jacobian, linearization, inner = parts
+        if isinstance(jacobian, BlockMatrix) or isinstance(linearization, Linearization):
+            matrix._hold(jacobian, linearization, inner)
+        else:  # JAX also rebuilds trees of placeholders
+            matrix._jacobian, matrix._linearization = jacobian, linearization
+            matrix.inner = inner
+        return matrix
+
+    @property
+    def jacobian(self) -> BlockMatrix:
+        """`J` in blocks; computed when it is first asked for, and kept unless JAX traces."""
+        if self._jacobian is not None:
+            return self._jacobian
+        jacobian = cast("Linearization", self._linearization).blocks()
+        if not is_traced(jacobian):
+            self._jacobian = jacobian
+        return jacobian
+
+    def in_blocks(self) -> GaussNewton:
+        """The matrix with its Jacobian in blocks alone."""
+        if self._linearization is None:
+            return self
+        return GaussNewton(self.jacobian, self.inner)
 
     @property
     def rows(self) -> Rows:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The blocks, multiplied; kept, but for those that belong to a trace."""
         if self._multiplied is not None:
             return self._multiplied
-        upper = cast("list[list[Block]]", _upper_half(self.jacobian, self.inner))
+        upper = cast("list[list[Block]]", upper_half_compiled(self.jacobian, self.inner))
         rows = tuple(map(tuple, mirrored(upper)))
         if not is_traced(upper):
             self._multiplied = rows
@@ -90,20 +162,72 @@ class GaussNewton(BlockMatrix):
     @property
     def batch_shape(self) -> Shape:
         """Leading axes that an outer `vmap` has put in front of every leaf; usually ()."""
-        return max(self.jacobian.batch_shape, self.inner.batch_shape, key=len)
+        source = self._linearization if self._jacobian is None else self._jacobian
+        return max(cast("Any", source).batch_shape, self.inner.batch_shape, key=len)
 
     def _applied(self, tangent: Any) -> Any:
-        return cast("Any", _product)(self.jacobian, self.inner, tangent)
+        """By sweeps through the model, or by the blocks of J if these are there and cheaper."""
+        jacobian, linearization = self._jacobian, self._linearization
+        if linearization is not None and (
+            jacobian is None or not is_cheaper(jacobian, linearization)
+        ):
+            return cast("Any", swept)(linearization, self.inner, tangent)
+        return cast("Any", product)(jacobian, self.inner, tangent)
 
     def _diagonals(self) -> list[jax.Array]:
-        return cast("Any", _diagonals)(self.jacobian, self.inner)
+        return cast("Any", diagonals_of)(self.jacobian, self.inner)
 
-    def _solved(self, right: Any, damping: Any, assume: Assume) -> Any:
-        outputs, parameters = self.jacobian.shape
-        undamped = not isinstance(damping, Tracer) and damping == 0
-        if undamped or outputs >= parameters:
-            return super()._solved(right, damping, assume)
-        return cast("Any", _solved_by_outputs)(self, right, damping)
+    def leverage(self, damping: Any = 0.0) -> Any:
+        """The generalized leverage of each output: the diagonal of `J (J' H J + s)^-1 J' H`.
+
+        It is what the prediction for an output changes by, to first order, when the target of that
+        output alone changes by 1 and the model is fitted anew; for a linear model with squared
+        errors it is exact. Its sum is the effective number of parameters.
+
+        Args:
+            damping: s, not negative; a number or an array of shape ().
+
+        Returns:
+            A tree like the model's outputs.
+
+        Raises:
+            InvalidOptionError: for a damping that is not a number, or below 0.
+
+        Source:
+            Wei, Hu and Fung, "Generalized leverage and its applications", Scandinavian Journal of
+            Statistics 25, 1998.
+
+        Examples:
+            >>> import jax.numpy as jnp
+            >>> import blockjac
+            >>> model = lambda w, X: X @ w
+            >>> loss = lambda Y, Q: 0.5 * jnp.sum((Q - Y) ** 2)
+            >>> X = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+            >>> blockjac.ggn(model, loss)(jnp.zeros(2), X, jnp.zeros(3)).leverage().round(3)
+            Array([0.5, 0.5, 1. ], dtype=float32)
+        """
+        is_damped = checked_damping(self, damping, "leverage")
+        shift = jnp.asarray(damping, self.dtype)
+        parts = with_known_places(_leverages, self.in_blocks(), shift, is_damped=is_damped)
+        return jax.tree.unflatten(self.jacobian.out_tree, parts)
+
+    def own_solver(self, damping: Any, assume: Any) -> Solver | None:
+        """A solver by systems of the size of the outputs, if that is predicted to be faster.
+
+        Without damping it would need `J' H J` to be regular, which it is not where there are more
+        parameters than outputs.
+        """
+        if damping is None:
+            return None
+        outputs = by_outputs.seconds(self.jacobian)
+        if direct.seconds(self.jacobian.shape[0]) > direct.seconds(self.jacobian.shape[1]):
+            return None
+        with planning() as cost:
+            rows = mirrored(upper_half(self.jacobian, self.inner))
+            system = choose.way(choose.damped(rows, damping), assume)
+        if cost.seconds() + system.seconds < outputs:
+            return None
+        return by_outputs.factored(self.jacobian, self.inner, damping)
 
     def __repr__(self) -> str:
         factors = (
@@ -113,112 +237,19 @@ class GaussNewton(BlockMatrix):
         return "GaussNewton(J=[{}], H=[{}])".format(*factors)
 
 
-# The products, each one compiled program
-
-
-@jax.jit
-def _upper_half(jacobian: BlockMatrix, inner: BlockMatrix) -> list[list[Block]]:
-    """The blocks of `J' H J` on and above the diagonal."""
-    left = list(zip(*jacobian.rows, strict=True))
-    right = list(zip(*(inner @ jacobian).rows, strict=True))
-    return [
-        [
-            functools.reduce(
-                add, (star(a.T, b) for a, b in zip(left_column, right_column, strict=True))
-            )
-            for right_column in right[index:]
-        ]
-        for index, left_column in enumerate(left)
-    ]
-
-
-@jax.jit
-def _product(jacobian: BlockMatrix, inner: BlockMatrix, tangent: Any) -> Any:
-    return jacobian.T.matvec(inner.matvec(jacobian.matvec(tangent)))
-
-
-@jax.jit
-def _diagonals(jacobian: BlockMatrix, inner: BlockMatrix) -> list[jax.Array]:
-    """The diagonals of the blocks on the diagonal, of which no other entry is computed."""
-    left = zip(*jacobian.rows, strict=True)
-    right = zip(*(inner @ jacobian).rows, strict=True)
-    parts: list[jax.Array] = []
-    for shape, left_column, right_column in zip(jacobian.wrt_shapes, left, right, strict=True):
-        pairs = [(axis, axis) for axis in range(len(shape))]
-        products = (
-            star_along(a.T, b, pairs) for a, b in zip(left_column, right_column, strict=True)
-        )
-        parts.append(dense(functools.reduce(add, products)))
-    return parts
-
-
-@jax.jit
-def _solved_by_outputs(matrix: GaussNewton, right: Any, damping: Any) -> Any:
-    """The damped solution by systems of the size of the outputs; see `_by_outputs`.
-
-    Its derivative is that of the equation, not of the way to the solution.
-    """
-    flat = tree_vectors.flat(right).astype(matrix.dtype)
-    damping = jnp.asarray(damping, matrix.dtype)
-    solve = _by_outputs(*jax.lax.stop_gradient((matrix, damping)))
-
-    def damped(vector: jax.Array) -> jax.Array:
-        return matrix.flat_matvec(vector) + damping * vector
-
-    def solve_damped(_: Any, y: jax.Array) -> jax.Array:
-        return solve(y)
-
-    solution = jax.lax.custom_linear_solve(damped, flat, solve_damped, symmetric=True)
-    return tree_vectors.tree(solution, matrix.wrt_shapes, matrix.wrt_tree)
-
-
-def _by_outputs(matrix: GaussNewton, damping: Any) -> Callable[[jax.Array], jax.Array]:
-    """Solves `(J' H J + damping) x = y` with `Q = J' R^-1`, an orthonormal basis of what J' gives.
-
-    With `J J' = R' R` it is `x = Q (R H R' + damping)^-1 Q' y + (y - Q Q' y) / damping`. The more
-    usual `x = (y - J' (damping + H J J')^-1 H J y) / damping` is equal and shorter, but takes the
-    difference of two nearly equal vectors where y is a gradient, and squares the condition number.
-    Where J' is not of full rank, Q is a little short of a basis. So y is projected twice: what the
-    first time has left is then projected again, and the two parts add up to y.
-    """
-    J, H = matrix.jacobian, matrix.inner.dense()
-    gram = (J @ J.T).dense()
+def _leverages(matrix: GaussNewton, shift: Any, *, is_damped: bool) -> list[jax.Array]:
+    """The diagonal of `J (J' H J + s)^-1 J' H`, by outputs or parameters as the solver is."""
+    solver = solver_of(matrix, shift, is_damped=is_damped).solver
+    J, H = matrix.jacobian, matrix.inner
+    if not isinstance(solver, by_outputs.ByOutputs):
+        return forms((matrix, shift, solver), J, H @ J)
+    gram, inner = (J @ J.T).dense(), H.dense()
     identity = jnp.eye(len(gram), dtype=gram.dtype)
-    precision = cast("Any", jnp.finfo(gram.dtype))
-    largest = jnp.max(cast("jax.Array", jnp.diagonal(gram)), initial=0)
-    shift = len(gram) * precision.eps * largest + precision.tiny
-    L = cast("jax.Array", jnp.linalg.cholesky(gram + shift * identity))
-    system = L.T @ H @ L + damping * identity
-
-    def coordinates(y: jax.Array) -> jax.Array:
-        return solve_triangular(L, J.flat_matvec(y), lower=True)
-
-    def spanned(c: jax.Array) -> jax.Array:
-        return J.flat_vecmat(solve_triangular(L, c, lower=True, trans=1))
-
-    def solve(y: jax.Array) -> jax.Array:
-        first = coordinates(y)
-        rest = y - spanned(first)
-        second = coordinates(rest)
-        inside = cast("jax.Array", jnp.linalg.solve(system, first + second))
-        return spanned(inside) + (rest - spanned(second)) / damping
-
-    return solve
+    solved = cast("jax.Array", jnp.linalg.solve(shift * identity + inner @ gram, inner))
+    leverages = jnp.sum(gram * solved.T, axis=1)
+    ends = list(itertools.accumulate(map(math.prod, J.out_shapes)))
+    parts = jnp.split(leverages, ends[:-1])
+    return [jnp.reshape(part, shape) for part, shape in zip(parts, J.out_shapes, strict=True)]
 
 
-def _flatten(matrix: GaussNewton) -> tuple[tuple[BlockMatrix, BlockMatrix], None]:
-    return (matrix.jacobian, matrix.inner), None
-
-
-def _unflatten(_: None, parts: Sequence[Any]) -> GaussNewton:
-    """The matrix from its factors, without the checks of the constructor."""
-    matrix = object.__new__(GaussNewton)
-    jacobian, inner = parts
-    if isinstance(jacobian, BlockMatrix):
-        matrix._hold(jacobian, inner)  # pyright: ignore[reportPrivateUsage]
-    else:  # JAX also rebuilds trees of placeholders
-        matrix.jacobian, matrix.inner = jacobian, inner
-    return matrix
-
-
-jax.tree_util.register_pytree_node(GaussNewton, _flatten, _unflatten)
+jax.tree_util.register_pytree_node(GaussNewton, GaussNewton.parts, GaussNewton.of_parts)

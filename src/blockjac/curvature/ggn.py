@@ -9,19 +9,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from blockjac.base.trees import flattened, tree_structure
-from blockjac.blocks import Block, BlockMatrix
+from blockjac.base.trees import flattened
+from blockjac.blocks import BlockMatrix
 from blockjac.curvature.gauss_newton import GaussNewton, Middle
-from blockjac.engine.arguments import ArgNums, check_callable, check_inputs
-from blockjac.engine.auxiliary import Auxiliary, value_and_aux
+from blockjac.engine.arguments import ArgNums, check_callable, check_inputs, traced_call
+from blockjac.engine.auxiliary import Auxiliary
 from blockjac.engine.leaves import TRACED
 from blockjac.engine.run import compiled
 from blockjac.errors import DifferentiationTypeError, NonScalarLossError
-from blockjac.graph.trace import named_as
 from blockjac.planning import check_order
-from blockjac.transforms.first_order import block_jacobian
 from blockjac.transforms.hessians import block_hessian
-from blockjac.transforms.shell import documented
+from blockjac.transforms.linearization import linearized
+from blockjac.transforms.shell import documented, fitted
 from blockjac.transforms.traced_once import Function, Orders
 
 
@@ -101,24 +100,24 @@ def of_model(
         description: of the matrix, for the docstring.
         middle: gives H.
     """
-    check_order(order)
+    order = check_order(order)
     check_callable(model, name)
     check_callable(loss, name)
 
-    def outputs_twice(*args: Any) -> tuple[Any, Any]:
-        """The outputs twice: to be differentiated, and as values beside the auxiliary result."""
-        result = model(*args)
-        outputs, aux = value_and_aux(result) if has_aux else (result, None)
-        return outputs, (outputs, aux)
-
     def matrix_of(*args: Any) -> tuple[GaussNewton, Auxiliary]:
-        """The matrix from the Jacobian of the outputs and the Hessian of the loss."""
+        """The matrix from the model at its arguments and the Hessian of the loss."""
         *model_args, targets = args
-        differentiated = block_jacobian(named_as(model, outputs_twice), argnums, True, order=order)
-        blocks, (outputs, aux) = differentiated(*model_args)
+        call = traced_call(name, model, argnums, model_args, {}, has_aux=has_aux)
+        call.check_real()
+        if not call.results:
+            raise DifferentiationTypeError(
+                "the model has no outputs: it returned a tree of no arrays"
+            )
+        outs, jacobian = linearized(call, fitted(order, call))
+        outputs = call.value(outs)
         _check_loss(loss, targets, outputs, name)
-        matrix = GaussNewton(_as_matrix(blocks, outputs), middle(loss, targets, outputs))
-        return matrix, Auxiliary.of(aux)
+        matrix = GaussNewton.of(jacobian, middle(loss, targets, outputs))
+        return matrix, call.auxiliary(outs[call.count :])
 
     def of_arguments(*args: Any) -> Any:
         """The matrix, compiled, at the arguments of the model and the targets."""
@@ -162,17 +161,3 @@ def _check_loss(loss: Function, targets: Any, outputs: Any, name: str) -> None:
             f"{name} needs a loss(Y, outputs) that gives one real number, but it gives {value}; "
             "take the sum or the mean over the examples"
         )
-
-
-def _as_matrix(blocks: Any, outputs: Any) -> BlockMatrix:
-    """The tree of a `block_jacobian` as a grid."""
-    out_tree = tree_structure(outputs)
-    rows: list[Any] = out_tree.flatten_up_to(blocks)
-    if not rows:
-        raise DifferentiationTypeError("the model has no outputs: it returned a tree of no arrays")
-    wrt_tree = flattened(rows[0], _is_block)[1]
-    return BlockMatrix([flattened(row, _is_block)[0] for row in rows], out_tree, wrt_tree)
-
-
-def _is_block(node: Any) -> bool:
-    return isinstance(node, Block)

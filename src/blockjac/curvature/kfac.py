@@ -19,12 +19,14 @@ import jax
 import jax.numpy as jnp
 
 from blockjac.blocks import Block, BlockMatrix, Factor, Label, Term, star
-from blockjac.blocks.factorization import Assume
 from blockjac.blocks.grids import Rows
 from blockjac.curvature.gauss_newton import GaussNewton
 from blockjac.curvature.ggn import ggn
 from blockjac.curvature.kronecker import Pair
 from blockjac.engine.arguments import ArgNums, check_callable
+from blockjac.linear_systems import choose
+from blockjac.linear_systems.batched import Grouped
+from blockjac.linear_systems.solver import Solver
 from blockjac.terms.block import rebuilt
 from blockjac.transforms.shell import documented
 from blockjac.transforms.traced_once import Function, Orders
@@ -74,9 +76,19 @@ class KroneckerFactored(BlockMatrix):
             [row[position].matvec(leaf) for position, (row, leaf) in enumerate(parts)],
         )
 
-    def _solved(self, right: Any, damping: Any, assume: Assume) -> Any:
-        del assume  # eigenvectors take every symmetric matrix
-        return cast("Any", _solved)(self, right, damping)
+    def own_solver(self, damping: Any, assume: Any) -> Solver:
+        """One solver for each parameter; two factors are solved by their eigenvectors."""
+        shift = jnp.zeros((), self.dtype) if damping is None else damping
+        solvers = [
+            part.solver(shift)
+            if isinstance(part, Pair)
+            else choose.factored(choose.damped([[part]], shift), assume).solver
+            for part in self.parts
+        ]
+        if len(solvers) == 1:
+            return solvers[0]
+        groups = tuple((number,) for number in range(len(solvers)))
+        return Grouped(solvers, self.wrt_shapes, groups)
 
     def __repr__(self) -> str:
         kinds = ["A (x) G" if isinstance(part, Pair) else "exact" for part in self.parts]
@@ -233,18 +245,6 @@ def _reached(factors: Sequence[Factor], start: set[Label], examples: set[Label])
                 reached |= set(factor.labels) - examples
         grew = len(reached) > before
     return reached
-
-
-@jax.jit
-def _solved(matrix: KroneckerFactored, right: Any, damping: Any) -> Any:
-    """Solve with each part of a block diagonal matrix separately."""
-    solved: list[Any] = []
-    for part, leaf in zip(matrix.parts, jax.tree.leaves(right), strict=True):
-        if isinstance(part, Pair):
-            solved.append(part.solve(leaf, jnp.asarray(damping, part.dtype)))
-        else:
-            solved.append(BlockMatrix([[part]]).solve((leaf,), damping)[0])
-    return jax.tree.unflatten(matrix.wrt_tree, solved)
 
 
 def _unflatten(tree: Any, parts: Sequence[Any]) -> KroneckerFactored:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from blockjac.blocks import Block, Term
+from blockjac.linear_systems.eigen import Eigen, factored
 from blockjac.terms.block import rebuilt
 
 
@@ -68,27 +68,10 @@ class Pair:
             terms.append(Term(left.factors + right.factors, *indices))
         return rebuilt(self.shape, self.shape, self.dtype, terms)
 
-    def solve(self, right: Any, damping: Any) -> Any:
-        """`(A (x) G + damping I)^-1 right`, by the eigenvectors of both factors.
-
-        The derivative of the solution is that of the equation: eigenvectors of equal eigenvalues
-        have none.
-        """
+    def solver(self, damping: Any) -> Eigen:
+        """A solver for `A (x) G + damping I`, by the eigenvectors of both factors."""
         A, G = (square_matrix(block) for block in (self.left, self.right))
-        eigh = cast("Callable[[Any], tuple[jax.Array, jax.Array]]", jnp.linalg.eigh)
-        (a, U), (g, V) = (eigh(jax.lax.stop_gradient(factor)) for factor in (A, G))
-        shift = jax.lax.stop_gradient(damping)
-
-        def multiplied(x: Any) -> Any:
-            return A @ x @ G + damping * x
-
-        def solved(_: Any, y: Any) -> Any:
-            return U @ (U.T @ y @ V / (a[:, None] * g[None, :] + shift)) @ V.T
-
-        moved = jnp.transpose(jnp.asarray(right, A.dtype), self.axes)
-        flat = jnp.reshape(moved, (len(A), len(G)))
-        solution = jax.lax.custom_linear_solve(multiplied, flat, solved, symmetric=True)
-        return jnp.transpose(jnp.reshape(solution, moved.shape), self.order)
+        return Eigen(*factored(A, G, damping), self.shape, self.left_axes, self.right_axes)
 
 
 jax.tree_util.register_pytree_node(

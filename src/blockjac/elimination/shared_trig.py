@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
 from blockjac.base.tracing import is_tracing
 from blockjac.blocks import Block
+from blockjac.devices import current
 from blockjac.graph.graph import Equation, Graph, Operand
 
 TRIG = ("sin", "cos")
@@ -38,7 +38,7 @@ class SharedTrig:
         if is_tracing() or any(graph.avals[vertex].shape for vertex in active):
             return None
         count = sum(is_trig(equation, graph) for equation in graph.equations)
-        return SharedTrig() if count >= FEWEST and jax.default_backend() == "cpu" else None
+        return SharedTrig() if count >= FEWEST and current().platform == "cpu" else None
 
     def value(self, equation: Equation, array: Any) -> Any:
         """The result of the equation."""

@@ -38,6 +38,7 @@ def traced_call(
     holomorphic: bool = False,
     allow_int: bool = False,
     abstract: bool = False,
+    second: bool = False,
 ) -> Call:
     """Sort and check the arguments, and trace the function.
 
@@ -51,6 +52,7 @@ def traced_call(
         holomorphic: whether inputs must be complex.
         allow_int: whether inputs may be integers.
         abstract: whether `jax.ShapeDtypeStruct`s may stand for arrays.
+        second: whether the graph is for second derivatives.
 
     Raises:
         DifferentiationTypeError: for inputs that have no derivative, and for results that are not
@@ -80,7 +82,7 @@ def traced_call(
     own_args, own_kwargs = jax.tree.unflatten(tree, arrays)
     inputs = [sum(moves[:index]) for index in chosen]
     try:
-        graph = trace(named_as(fun, traced), own_args, inputs, own_kwargs)
+        graph = trace(named_as(fun, traced), own_args, inputs, own_kwargs, second)
     except UNKNOWN_VALUE_ERRORS as error:
         error.add_note(
             f"blockjac.{name} traces the function, so that Python code cannot depend on the values "

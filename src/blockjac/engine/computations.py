@@ -226,10 +226,13 @@ class Pushforward:
     Attributes:
         count: how many results have tangents.
         wrt: the graph's inputs that move, all of them floats or complex.
+        is_restored: whether it is asked at what `Values` kept, in place of the arguments, and gives
+            the tangents alone.
     """
 
     count: int
     wrt: tuple[int, ...]
+    is_restored: bool = False
 
     takes_any_numbers: ClassVar[bool] = True
 
@@ -238,7 +241,11 @@ class Pushforward:
         outputs = graph.outputs[: self.count]
         active = ActiveGraph.of(graph, outputs)
         check_forwards(active)
-        linear = linearize(active, arguments, captured)
+        if self.is_restored:
+            point = restored_point(active, arguments)
+            linear = LinearizedGraph(active, point, elemental(active, point))
+        else:
+            linear = linearize(active, arguments, captured)
         lead_to_results(active, linear.edges)
         dtypes = [
             real_dtype(graph.aval(output).dtype)
@@ -256,7 +263,7 @@ class Pushforward:
             for position, output in enumerate(outputs)
             if is_inexact(graph.aval(output))
         ]
-        return linear.results(), rates
+        return rates if self.is_restored else (linear.results(), rates)
 
 
 def _block(linear: LinearizedGraph, leaf: int, position: int, result: Any) -> Block:

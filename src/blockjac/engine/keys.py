@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import FunctionType, MethodType
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 
 from blockjac.base import compat
-from blockjac.graph.graph import Equation, Graph, Known, Literal, Operand
+from blockjac.graph.graph import Equation, Graph, Known, Literal, Operand, OwnRule
 from blockjac.graph.primitives import OWN_RULES
 
 
@@ -28,6 +29,7 @@ def graph_key(graph: Graph) -> Any:
         tuple(map(_operand_key, graph.outputs)),
         tuple((value, _frozen(array)) for value, array in sorted(graph.known.items())),
         tuple((value, np.packbits(may).tobytes()) for value, may in sorted(graph.zeros.items())),
+        tuple(_own_rule_key(own, graph) for own in graph.own_rules),
     )
 
 
@@ -133,6 +135,42 @@ def _without_rules(key: Any) -> Any:
     if len(parts) == 2 and isinstance(parts[0], str) and parts[0] in RULE_PARAMETERS:
         return (parts[0], None)
     return tuple(map(_without_rules, parts))
+
+
+def _own_rule_key(own: OwnRule, graph: Graph) -> Any:
+    """For a function with its own rule that is differentiated twice: its second derivative too."""
+    called = compat.called(own.params)
+    if called not in _second_derivatives:
+        _second_derivatives[called] = _second_derivative(own, graph)
+    operands, results = (tuple(map(_operand_key, atoms)) for atoms in (own.operands, own.results))
+    return operands, results, own.is_kept, _second_derivatives[called]
+
+
+_second_derivatives: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+"""The keys of second derivatives, by the jaxpr of the function."""
+
+
+def _second_derivative(own: OwnRule, graph: Graph) -> Any:
+    """The program of a function's derivative along its operands, twice."""
+    shapes = [compat.struct(graph.aval(operand)) for operand in own.operands]
+    smooth = [number for number, shape in enumerate(shapes) if _smooth(shape)]
+
+    def twice(*operands: Any) -> Any:
+        """The derivative of the derivative, both along the operands themselves."""
+
+        def results_of(*parts: Any) -> Any:
+            full = list(operands)
+            for number, part in zip(smooth, parts, strict=True):
+                full[number] = part
+            return compat.bind(own.primitive, full, own.params)
+
+        def along(*parts: Any) -> Any:
+            return jax.jvp(results_of, parts, point)
+
+        point = tuple(operands[number] for number in smooth)
+        return jax.jvp(along, point, point)
+
+    return _without_rules(_frozen(jax.make_jaxpr(twice)(*shapes)))
 
 
 def _smooth(value: Any) -> bool:

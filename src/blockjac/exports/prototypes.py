@@ -186,14 +186,19 @@ class JaxPrototype:
 _prototypes: Cache[Any] = Cache("patterns", 64, max_bytes=2**30, size=lambda kept: kept.nbytes)
 
 
-def prototype(parts: Parts, format: str) -> Any:
+def prototype(parts: Parts, format: str, triangle: str | None = None) -> Any:
     """The matrix whose numbers are to be filled in, made once for a pattern.
 
     Args:
         parts: the layouts of a grid, and its lookups that are not constants.
         format: of scipy's.
+        triangle: "lower" or "upper" for one triangle and the diagonal; None for all entries.
     """
-    return _made_once(parts, (format,), lambda grid: _made(arrangement(grid), format))
+
+    def make(grid: Grid) -> Prototype:
+        return _made(arrangement(grid).triangle(triangle), format)
+
+    return _made_once(parts, (format, triangle), make)
 
 
 def scipy_prototype(grid: Grid, format: str) -> Prototype:
@@ -262,4 +267,4 @@ def _made(arranged: Arrangement, format: str) -> Prototype:
     matrix = assembled(arranged.pattern, np.arange(1, arranged.pattern.nnz + 1), format)
     if format == "dia":
         return Prototype(matrix, arranged)
-    return Prototype(matrix, arranged.permuted(matrix.data - 1))
+    return Prototype(matrix, arranged.chosen(matrix.data - 1))

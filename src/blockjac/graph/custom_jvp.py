@@ -11,6 +11,7 @@ from jax.extend import core
 
 from blockjac.base import compat
 from blockjac.graph.linearity import is_inexact, is_linear
+from blockjac.graph.primitives import CALLS
 
 
 def values_and_tangents(
@@ -48,6 +49,39 @@ def values_and_tangents(
 
     shapes = [compat.struct(aval) for aval in avals]
     return jax.make_jaxpr(with_tangents)(shapes, [shapes[position] for position in active])
+
+
+def calls_itself(closed: Any, params: dict[str, Any], results: Sequence[int]) -> bool:
+    """Whether a rule gets the results of its function from that function.
+
+    A further derivative then takes the rule for the results too. Otherwise JAX differentiates what
+    the rule computes for them, which is something else if the rule is not its derivative.
+
+    Args:
+        closed: the jaxpr of the function together with its rule.
+        params: the parameters of its call.
+        results: the numbers of the results in question.
+    """
+    source = compat.function_source(compat.called(params))
+    return all(_is_result_of(source, compat.open_jaxpr(closed), number) for number in results)
+
+
+def _is_result_of(source: str, jaxpr: Any, number: int) -> bool:
+    """Whether a result of a jaxpr is that of a function with a rule of its own, by its source."""
+    result = jaxpr.outvars[number]
+    for equation in jaxpr.eqns:
+        if not any(result is variable for variable in equation.outvars):
+            continue
+        called = compat.called(equation.params) if equation.primitive.name in CALLED else None
+        if called is None or equation.primitive.name == "custom_jvp_call":
+            return called is not None and compat.function_source(called) == source
+        position = next(n for n, variable in enumerate(equation.outvars) if variable is result)
+        return _is_result_of(source, compat.open_jaxpr(called), position)
+    return False
+
+
+CALLED = CALLS | {"custom_jvp_call"}
+"""Calls inside of which the results of a function may be found."""
 
 
 def has_linear_rule(params: dict[str, Any]) -> bool:

@@ -87,6 +87,36 @@ def _singular_rates(left: Any, values: Any, right_adjoint: Any, rate: Any) -> An
 
 
 @jax.custom_jvp
+def sign_and_log(matrix: Any) -> Any:
+    """`jnp.linalg.slogdet`, of matrices of shape `(..., n, n)`."""
+    return tuple(jnp.linalg.slogdet(matrix))
+
+
+@sign_and_log.defjvp
+def _sign_and_log_rates(point: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """As JAX has them, but with the inverse as a function that is differentiated by products."""
+    (matrix,), (rate,) = point, tangents
+    sign, log = sign_and_log(matrix)
+    rates = jnp.sum(jnp.swapaxes(inverse(matrix), -1, -2) * rate, (-2, -1))
+    if not jnp.iscomplexobj(rates):
+        return (sign, log), (jnp.zeros_like(sign), rates)
+    return (sign, log), ((rates - jnp.real(rates)) * sign, jnp.real(rates))
+
+
+@jax.custom_jvp
+def inverse(matrix: Any) -> Any:
+    """`jnp.linalg.inv`, whose derivative is two products with itself, and no further solve."""
+    return jnp.linalg.inv(matrix)
+
+
+@inverse.defjvp
+def _inverse_rate(point: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    (matrix,), (rate,) = point, tangents
+    value = inverse(matrix)
+    return value, -(value @ rate @ value)
+
+
+@jax.custom_jvp
 def _one(matrix: Any, singular: Any) -> Any:
     """1, with a derivative that is nan (unknown) if the matrix is singular, and 0 otherwise."""
     return jnp.ones_like(matrix, shape=singular.shape)

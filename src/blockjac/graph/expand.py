@@ -20,7 +20,7 @@ from jax.core import eval_jaxpr
 
 from blockjac.base import compat
 from blockjac.graph import sparse_operands
-from blockjac.graph.determinants import determinant
+from blockjac.graph.determinants import determinant, sign_and_log
 from blockjac.graph.removable import bessel_i0, sinc, x_log1p_y, x_log_y
 
 
@@ -124,6 +124,7 @@ EXPANSIONS: dict[str, Callable[..., list[Any]]] = {
 
 REPLACED: dict[str, Callable[..., Any]] = {
     "jax/_src/numpy/linalg.py:_det": determinant,
+    "jax/_src/numpy/linalg.py:_slogdet_lu": sign_and_log,
     "jax/_src/numpy/lax_numpy.py:_i0": bessel_i0,
     "jax/_src/numpy/ufuncs.py:sinc": sinc,
     "jax/_src/scipy/special.py:xlogy": x_log_y,

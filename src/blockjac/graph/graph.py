@@ -85,6 +85,31 @@ class Equation:
     told: tuple[Known | None, ...] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class OwnRule:
+    """A function with a forward derivative rule of its own, as it stands in a graph.
+
+    Its values and its rule are inlined as equations. A second derivative needs it as a whole: the
+    coefficients of its rule vary with its operands.
+
+    Attributes:
+        primitive: the JAX primitive of its call.
+        params: the primitive's parameters.
+        operands: literals and uses of values.
+        results: uses of its results, each with a vertex of its own where it varies.
+        equations: those of its values and its rule; the rule is linear in the vertices.
+        is_kept: whether a further derivative takes the rule again for the results, see
+            `custom_jvp.calls_itself`.
+    """
+
+    primitive: Any
+    params: dict[str, Any]
+    operands: tuple[Operand | Literal, ...]
+    results: tuple[Operand | Literal, ...]
+    equations: tuple[Equation, ...]
+    is_kept: bool
+
+
 @dataclass(eq=False)
 class Graph:
     """A flat program.
@@ -104,6 +129,8 @@ class Graph:
             depend on.
         numbers_are_open: whether its programs take the Python numbers in it as arguments. It is
             None until the first of them runs, and then the same for all.
+        own_rules: the differentiated functions with a linear rule of their own, if the graph was
+            traced for second derivatives.
     """
 
     avals: list[Any] = field(default_factory=list)
@@ -117,6 +144,7 @@ class Graph:
     known: dict[int, Any] = field(default_factory=dict)
     zeros: dict[int, np.ndarray] = field(default_factory=dict)
     numbers_are_open: bool | None = None
+    own_rules: tuple[OwnRule, ...] = ()
 
     def new_value(self, aval: Any) -> int:
         """Number a new value."""

@@ -17,9 +17,9 @@ import numpy as np
 
 from blockjac.base import compat
 from blockjac.errors import NoDerivativeError
-from blockjac.graph.custom_jvp import values_and_tangents
+from blockjac.graph.custom_jvp import calls_itself, values_and_tangents
 from blockjac.graph.expand import expanded, ordinary_branch, replaced
-from blockjac.graph.graph import Atom, Equation, Graph, Literal, Operand
+from blockjac.graph.graph import Atom, Equation, Graph, Literal, Operand, OwnRule
 from blockjac.graph.linearity import is_inexact, is_linear
 from blockjac.graph.primitives import CALLS, OWN_RULES
 
@@ -30,7 +30,13 @@ CALLS_WITH_RULES = frozenset({"composite", "custom_vmap_call"})
 class Inliner:
     """Appends the equations of jaxprs to a graph."""
 
-    def __init__(self, graph: Graph, by_value: bool = False, calls: Set[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        by_value: bool = False,
+        calls: Set[str] = frozenset(),
+        notes_rules: bool = False,
+    ) -> None:
         """Append to a graph.
 
         Args:
@@ -39,7 +45,9 @@ class Inliner:
                 compute, instead of using the rule. This holds inside of a rule, which JAX runs
                 without differentiating it.
             calls: names of further primitives to inline as calls.
+            notes_rules: whether to note the functions with a rule of their own in the graph.
         """
+        self.notes_rules = notes_rules
         self.graph = graph
         self.calls = CALLS | calls
         self.by_value = by_value
@@ -125,9 +133,7 @@ class Inliner:
         separated: list[Atom] = []
         for operand in operands:
             if isinstance(operand, Operand) and operand.vertex is not None and operand in separated:
-                value = self.graph.new_value(self.graph.avals[operand.value])
-                self.graph.equations.append(Equation(jax.lax.copy_p, (operand,), (value,), {}))
-                operand = Operand(value, value)
+                operand = self._append_copy(operand)
             separated.append(operand)
         return separated
 
@@ -161,6 +167,7 @@ class Inliner:
         values = [
             Operand(atom.value, None) if isinstance(atom, Operand) else atom for atom in operands
         ]
+        start = len(self.graph.equations)
         tangents = [Operand(self.zero(avals[n], values[n]), _vertex(operands[n])) for n in active]
         self.by_value = True
         inlined = self.inline_closed(closed, [*values, *tangents])
@@ -174,7 +181,34 @@ class Inliner:
             # The rule may claim a slope even where the function is constant.
             value = self._constant(result) if isinstance(result, Literal) else result.value
             results[position] = Operand(value, vertex)
+        if self.notes_rules:
+            is_kept = calls_itself(closed, equation.params, inexact)
+            return self._noted(equation, operands, results, self.graph.equations[start:], is_kept)
         return results
+
+    def _noted(
+        self,
+        equation: Any,
+        operands: Sequence[Atom],
+        results: Sequence[Atom],
+        equations: Sequence[Equation],
+        is_kept: bool,
+    ) -> list[Atom]:
+        """Note a function with its own rule in the graph; its results get vertices of their own."""
+        own: list[Atom] = [
+            self._append_copy(result) if _vertex(result) is not None else result
+            for result in results
+        ]
+        call = equation.primitive, equation.params
+        noted = OwnRule(*call, tuple(operands), tuple(own), tuple(equations), is_kept)
+        self.graph.own_rules += (noted,)
+        return own
+
+    def _append_copy(self, operand: Atom) -> Operand:
+        """A copy of a value, which is a vertex of its own."""
+        value = self.graph.new_value(self.graph.aval(operand))
+        self.graph.equations.append(Equation(jax.lax.copy_p, (operand,), (value,), {}))
+        return Operand(value, value)
 
     def zero(self, aval: Any, operand: Atom) -> int:
         """A value of zeros, where the linear part of a rule is evaluated and never used."""

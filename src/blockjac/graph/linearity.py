@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -77,6 +78,29 @@ def is_linear(closed: Any, chosen: Sequence[bool], first: int = 0) -> bool:
         for kind, result in zip(kinds[first:], results[first:], strict=True)
         if is_inexact(result.aval)
     )
+
+
+def is_linear_in(primitive: Any, params: dict[str, Any], avals: Sequence[Any], chosen: Any) -> bool:
+    """Whether the results of a primitive are linear in some of its operands together.
+
+    Args:
+        primitive: the JAX primitive.
+        params: its parameters.
+        avals: the types of its operands.
+        chosen: whether each operand is one of them.
+    """
+    if primitive.name not in LOOPS:
+        kinds = [
+            Kind.LINEAR if is_chosen else Kind.CONSTANT
+            for is_chosen, aval in zip(chosen, avals, strict=True)
+            if is_inexact(aval) or is_chosen
+        ]
+        return _of_primitive(primitive.name, params, kinds) is Kind.LINEAR
+
+    def results_of(*operands: Any) -> list[Any]:
+        return compat.bind(primitive, operands, params)
+
+    return is_linear(jax.make_jaxpr(results_of)(*map(compat.struct, avals)), chosen)
 
 
 def kinds_of(closed: Any, inputs: Kinds, top: bool = False) -> Kinds:

@@ -16,7 +16,7 @@ from blockjac.base.tracing import tracing
 from blockjac.errors import NoDerivativeError
 from blockjac.graph.graph import Graph, Operand
 from blockjac.graph.inline import Inliner
-from blockjac.graph.linearity import is_inexact
+from blockjac.graph.linearity import RECOMPUTED, is_inexact
 
 
 def trace(
@@ -24,6 +24,7 @@ def trace(
     arguments: Sequence[Any],
     differentiated: Sequence[int],
     keywords: Mapping[str, Any] | None = None,
+    second: bool = False,
 ) -> Graph:
     """Trace a function to a graph.
 
@@ -33,6 +34,9 @@ def trace(
         differentiated: numbers of the leaves to differentiate with respect to, counted through the
             arguments and then the keywords; leaves that are neither float nor complex are ignored.
         keywords: keyword arguments, trees as well.
+        second: whether the graph is for second derivatives: it then notes functions with a rule of
+            their own, and what is computed again on the way back is inlined, since nothing goes
+            back.
 
     Returns:
         The graph; its inputs are the leaves in order, named as in the function's signature.
@@ -50,7 +54,9 @@ def trace(
     graph.independents = tuple(value for value in inputs if is_inexact(graph.avals[value]))
     operands = _input_operands(graph)
     constants = [Operand(value, None) for value in graph.constants]
-    graph.outputs = tuple(Inliner(graph).inline(jaxpr, constants, operands))
+    calls = RECOMPUTED if second else frozenset[str]()
+    inliner = Inliner(graph, calls=calls, notes_rules=second)
+    graph.outputs = tuple(inliner.inline(jaxpr, constants, operands))
     return graph
 
 

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import linalg
 
-from blockjac.devices import rates
+from blockjac.devices import host_rates, rates
 from blockjac.linear_systems import host
 from blockjac.linear_systems.solver import (
-    CALLBACK_SECONDS,
     Solver,
     pytree,
     sign_and_log,
@@ -173,16 +172,21 @@ def tridiagonal(diagonals: Any, order: Order | None = None) -> Tridiagonal:
     return Tridiagonal(jnp.roll(diagonals[2], 1), diagonals[1], jnp.roll(diagonals[0], -1), order)
 
 
+def is_tridiagonal(size: int, widths: Widths) -> bool:
+    """Whether a band is solved as a tridiagonal matrix, which has three unknowns at least."""
+    return max(widths) <= 1 and size >= 3
+
+
 def seconds(size: int, widths: Widths) -> float:
     """About how long it takes to factor a band."""
     below, above = widths
     operations = 2 * size * (below + 1) * (below + above + 1)
     stored = 3 * 8 * size * (2 * below + above + 1)
     device = rates()
-    if max(widths) <= 1:
+    if is_tridiagonal(size, widths):
         return operations / device.operations_per_second + stored / device.bytes_per_second
-    columns = CALLBACK_SECONDS + SECONDS_A_COLUMN * size
-    return columns + 4 * operations / device.operations_per_second + stored / 10e9
+    work = SECONDS_A_COLUMN * size + 4 * operations / host_rates().operations_per_second
+    return host.seconds(stored) + work
 
 
 def _factored(band: np.ndarray, below: int, above: int) -> Sequence[np.ndarray]:

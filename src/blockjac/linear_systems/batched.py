@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -11,7 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from blockjac.base.arrays import Shape
+from blockjac.linear_systems.groups import Rows
 from blockjac.linear_systems.solver import Solver, pytree
+from blockjac.linear_systems.stripped import arrays_of_rows, numbered
+from blockjac.terms.block import Block
 
 
 @pytree("shapes", "axes", "is_shared")
@@ -70,6 +74,25 @@ class Batched(Solver):
 
         signs, logarithms = jax.vmap(slogdet)(self.solver)
         return jnp.prod(signs), jnp.sum(logarithms)
+
+    def inverse(self, shapes: Sequence[Shape]) -> Rows | None:
+        """The inverses of all systems, with a delta along the axes that number them."""
+        rests = [
+            shape[:axis] + shape[axis + 1 :] for shape, axis in zip(shapes, self.axes, strict=True)
+        ]
+        inverses: list[Rows | None] = []
+
+        def arrays_of_one(solver: Solver) -> list[jax.Array]:
+            """Note the inverse of one system; its arrays."""
+            inverses.append(solver.inverse(rests))
+            return [] if inverses[-1] is None else arrays_of_rows(inverses[-1])
+
+        arrays = (
+            arrays_of_one(self.solver) if self.is_shared else jax.vmap(arrays_of_one)(self.solver)
+        )
+        if inverses[-1] is None:
+            return None
+        return numbered(inverses[-1], arrays, self.axes, self.count, self.is_shared)
 
     @property
     def unknowns(self) -> int:
@@ -157,6 +180,34 @@ class Grouped(Solver):
         """The product over all groups."""
         signs, logarithms = zip(*(solver.slogdet() for solver in self.solvers), strict=True)
         return jnp.prod(jnp.stack(signs)), jnp.sum(jnp.stack(logarithms))
+
+    def forms(self, left: Rows, right: Rows) -> list[jax.Array]:
+        """The sums over all groups."""
+        parts = [
+            solver.forms(
+                [[row[i] for i in group] for row in left],
+                [[row[i] for i in group] for row in right],
+            )
+            for solver, group in zip(self.solvers, self.groups, strict=True)
+        ]
+        return [functools.reduce(jnp.add, outputs) for outputs in zip(*parts, strict=True)]
+
+    def inverse(self, shapes: Sequence[Shape]) -> Rows | None:
+        """The inverse of each group, and zeros between them."""
+        inverses = [
+            solver.inverse([shapes[i] for i in group])
+            for solver, group in zip(self.solvers, self.groups, strict=True)
+        ]
+        if any(inverse is None for inverse in inverses):
+            return None
+        blocks: dict[tuple[int, int], Block] = {}
+        for group, rows in zip(self.groups, inverses, strict=True):
+            for i, row in zip(group, rows or (), strict=True):
+                blocks.update({(i, j): block for j, block in zip(group, row, strict=True)})
+        return [
+            [blocks.get((i, j), Block.zeros(out, wrt)) for j, wrt in enumerate(shapes)]
+            for i, out in enumerate(shapes)
+        ]
 
     @property
     def unknowns(self) -> int:

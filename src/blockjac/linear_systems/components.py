@@ -94,7 +94,5 @@ SECONDS_A_SYSTEM = 3e-7
 
 def seconds(known: KnownPattern) -> float:
     """About how long it takes to factor all systems."""
-    return sum(
-        len(part.unknowns) * (direct.seconds(part.unknowns.shape[1]) + SECONDS_A_SYSTEM)
-        for part in known.components
-    )
+    shapes = [part.unknowns.shape for part in known.components]
+    return sum(direct.seconds(size, count) + count * SECONDS_A_SYSTEM for count, size in shapes)

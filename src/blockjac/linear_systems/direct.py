@@ -1,7 +1,10 @@
-"""Small and dense systems: division, LU and Cholesky."""
+"""Small and dense systems: division, triangles, LU and Cholesky."""
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,8 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.scipy import linalg
 
+from blockjac.base.arrays import Shape
 from blockjac.devices import rates
+from blockjac.linear_systems.groups import Rows
 from blockjac.linear_systems.solver import Assumption, Solver, pytree, sign_and_log
+from blockjac.terms.block import Block
 
 
 @pytree()
@@ -31,6 +37,10 @@ class Division(Solver):
     def slogdet(self) -> tuple[jax.Array, jax.Array]:
         """The sign and the logarithm of the coefficient."""
         return sign_and_log(self.value[None])
+
+    def inverse(self, shapes: Sequence[Shape]) -> Rows:
+        """The reciprocal of the coefficient."""
+        return grid_of(1 / self.value[None, None], shapes)
 
     def inverse_diagonal(self) -> jax.Array:
         """The reciprocal of the coefficient."""
@@ -99,6 +109,10 @@ class LU(Solver):
         """Solve two triangular systems with several right-hand sides."""
         return self.solve(right, transposed)
 
+    def inverse(self, shapes: Sequence[Shape]) -> Rows:
+        """All entries of the inverse."""
+        return grid_of(self.solve_columns(jnp.eye(self.size, dtype=self.factors.dtype)), shapes)
+
     def slogdet(self) -> tuple[jax.Array, jax.Array]:
         """The sign and log-determinant from the diagonal of U."""
         swaps = jnp.sum(self.pivots != jnp.arange(self.size))
@@ -138,6 +152,10 @@ class Cholesky(Solver):
         """Solve two triangular systems with several right-hand sides."""
         return self.solve(right, transposed)
 
+    def inverse(self, shapes: Sequence[Shape]) -> Rows:
+        """All entries of the inverse."""
+        return grid_of(self.solve_columns(jnp.eye(self.size, dtype=self.factor.dtype)), shapes)
+
     def slogdet(self) -> tuple[jax.Array, jax.Array]:
         """The sign and log-determinant from the diagonal of L."""
         diagonal = cast("jax.Array", jnp.diagonal(self.factor))
@@ -160,6 +178,61 @@ class Cholesky(Solver):
         return f"dense Cholesky of {self.size}"
 
 
+@pytree("is_lower", "size")
+@dataclass(frozen=True, eq=False)
+class Triangular(Solver):
+    """A dense triangular matrix.
+
+    Attributes:
+        matrix: `(n, n)`.
+        is_lower: whether the entries are on and below the diagonal.
+        size: n.
+    """
+
+    matrix: jax.Array
+    is_lower: bool
+    size: int
+
+    def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Substitute."""
+        return linalg.solve_triangular(
+            self.matrix, right, trans=int(transposed), lower=self.is_lower
+        )
+
+    def solve_columns(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Substitute in several right-hand sides."""
+        return self.solve(right, transposed)
+
+    def slogdet(self) -> tuple[jax.Array, jax.Array]:
+        """The sign and log-determinant from the diagonal."""
+        return sign_and_log(cast("jax.Array", jnp.diagonal(self.matrix)))
+
+    def inverse_diagonal(self) -> jax.Array:
+        """The reciprocals of the diagonal."""
+        return 1 / cast("jax.Array", jnp.diagonal(self.matrix))
+
+    @property
+    def unknowns(self) -> int:
+        """The number of unknowns."""
+        return self.size
+
+    def describe(self) -> str:
+        """The number of unknowns."""
+        return f"triangular of {self.size}"
+
+
+def grid_of(matrix: jax.Array, shapes: Sequence[Shape]) -> Rows:
+    """A dense matrix as blocks of variables of these shapes."""
+    ends = list(itertools.accumulate(map(math.prod, shapes)))
+    return [
+        [
+            Block.from_dense(jnp.reshape(part, (*out, *wrt)), len(out))
+            for wrt, part in zip(shapes, jnp.split(row, ends[:-1], axis=1), strict=True)
+        ]
+        for out, row in zip(shapes, jnp.split(matrix, ends[:-1], axis=0), strict=True)
+    ]
+
+
 def factored(matrix: Any, assume: Assumption) -> Solver:
     """Factor a dense matrix `(n, n)`."""
     size = matrix.shape[-1]
@@ -172,8 +245,19 @@ def factored(matrix: Any, assume: Assumption) -> Solver:
     return LU(factors, pivots, size)
 
 
-def seconds(size: int) -> float:
-    """About how long it takes to factor a dense matrix of this size."""
+def triangular_seconds(size: int) -> float:
+    """About how long it takes to write out and solve a triangular matrix of this size."""
+    device = rates()
+    return size**2 / device.operations_per_second + 16 * size**2 / device.bytes_per_second
+
+
+def seconds(size: int, count: int = 1) -> float:
+    """About how long it takes to factor a dense matrix of this size, or a batch of them.
+
+    All columns but the last are eliminated, one after the other: that is what a small matrix takes
+    on an accelerator. A batch waits for each column once.
+    """
     device = rates()
     operations, stored = 2 / 3 * size**3 + 2 * size**2, 3 * 8 * size**2
-    return operations / device.operations_per_second + stored / device.bytes_per_second
+    work = operations / device.operations_per_second + stored / device.bytes_per_second
+    return (size - 1) * device.seconds_a_column + count * work

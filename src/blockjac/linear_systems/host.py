@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from blockjac.base.arrays import Shape
+from blockjac.devices import rates
 
 Result = jax.ShapeDtypeStruct
 
@@ -25,6 +26,12 @@ def call(function: Callable[..., Any], results: Any, *arrays: Any) -> Any:
         arrays: the arguments of the function.
     """
     return jax.pure_callback(function, results, *arrays, vmap_method="expand_dims")
+
+
+def seconds(stored: float) -> float:
+    """About how long it takes to call the host and to move this many bytes."""
+    device = rates()
+    return device.seconds_a_host_call + stored / device.host_bytes_per_second
 
 
 def over_batch(

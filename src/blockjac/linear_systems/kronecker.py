@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from blockjac.base.arrays import Shape
+from blockjac.linear_systems.groups import Rows
 from blockjac.linear_systems.solver import Solver, pytree
 from blockjac.terms.block import Block, rebuilt
 from blockjac.terms.index import Label
@@ -86,6 +88,27 @@ class Kronecker(Solver):
             product = jnp.ravel(product)[:, None] * part
         tensor = jnp.reshape(product, [self.out_shape[axis] for axis in axes])
         return jnp.ravel(jnp.transpose(tensor, [axes.index(axis) for axis in range(len(axes))]))
+
+    def inverse(self, shapes: Sequence[Shape]) -> Rows | None:
+        """The Kronecker product of the inverses of the factors."""
+        (shape,) = shapes
+        inverses: list[Block] = []
+        for solver, group in zip(self.solvers, self.groups, strict=True):
+            rows = solver.inverse([tuple(shape[axis] for axis in group.out)])
+            if rows is None:
+                return None
+            inverses.append(rows[0][0])
+        axes = [axis for group in self.groups for axis in group.out]
+        order = [axes.index(axis) for axis in range(len(axes))]
+        terms: list[Term] = []
+        for chosen in itertools.product(*(block.terms for block in inverses)):
+            out = [index for term in chosen for index in term.out]
+            wrt = [index for term in chosen for index in term.wrt]
+            factors = tuple(factor for term in chosen for factor in term.factors)
+            coefficient = math.prod(term.coefficient for term in chosen)
+            left, right = (tuple(side[position] for position in order) for side in (out, wrt))
+            terms.append(Term(factors, left, right, coefficient))
+        return [[rebuilt(shape, shape, inverses[0].dtype, terms)]]
 
     @property
     def unknowns(self) -> int:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from blockjac.algebra.dense import dense
 from blockjac.linear_systems import direct
+from blockjac.linear_systems.batched import split
+from blockjac.linear_systems.forms import columns_of, with_inverse
 from blockjac.linear_systems.groups import Rows
 from blockjac.linear_systems.solver import Solver, pytree, sign_and_log
 from blockjac.terms.block import Block, rebuilt
@@ -55,6 +57,27 @@ class LowRank(Solver):
         solved = self.inner.solve_columns((self.right / self.diagonal[:, None]).T)
         rows = jnp.sum(self.left * solved.T, axis=1)
         return (1 - rows) / self.diagonal
+
+    def forms(self, left: Rows, right: Rows) -> list[jax.Array]:
+        """`L D^-1 R' - (L D^-1 U) (I + V' D^-1 U)^-1 (V' D^-1 R')`, on the diagonal."""
+        shapes = [block.wrt_shape for block in left[0]]
+        parts = split(1 / self.diagonal, shapes)
+        inverse = [
+            [
+                Block.diag(part) if i == j else Block.zeros(part.shape, shape, part.dtype)
+                for j, shape in enumerate(shapes)
+            ]
+            for i, part in enumerate(parts)
+        ]
+        scaled_left = columns_of(left, self.left / self.diagonal[:, None])
+        scaled_right = columns_of(right, self.right / self.diagonal[:, None])
+        solved = [self.inner.solve_columns(part.T).T for part in scaled_right]
+        return [
+            first - jnp.reshape(jnp.sum(a * b, axis=1), first.shape)
+            for first, a, b in zip(
+                with_inverse(inverse, left, right), scaled_left, solved, strict=True
+            )
+        ]
 
     @property
     def unknowns(self) -> int:

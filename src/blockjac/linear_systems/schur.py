@@ -22,6 +22,7 @@ from blockjac.base.arrays import Shape
 from blockjac.devices import rates
 from blockjac.linear_systems import direct
 from blockjac.linear_systems.batched import joined, parted
+from blockjac.linear_systems.forms import columns_of
 from blockjac.linear_systems.groups import Family, Rows, families
 from blockjac.linear_systems.solver import Solver, pytree
 
@@ -65,6 +66,28 @@ class Schur(Solver):
         weighed = self.outer.solve_columns(jnp.conj(self.coupling.T)).T
         inner = self.inner.inverse_diagonal() + jnp.sum(self.coupling * weighed, axis=1)
         return joined([inner, self.outer.inverse_diagonal()], self.shapes, self._groups)
+
+    def forms(self, left: Rows, right: Rows) -> list[jax.Array]:
+        """`L_e A_ee^-1 R_e' + (L W) S^-1 (R W)^H` on the diagonal, with `W = [-X; I]`."""
+        inner_left, inner_right = self._eliminated_of(left), self._eliminated_of(right)
+        first = self.inner.forms(inner_left, inner_right)
+        a, b = self._reduced(left), self._reduced(right)
+        solved = [self.outer.solve_columns(part.T).T for part in b]
+        return [
+            part + jnp.reshape(jnp.sum(x * y, axis=1), part.shape)
+            for part, x, y in zip(first, a, solved, strict=True)
+        ]
+
+    def _eliminated_of(self, rows: Rows) -> Rows:
+        """The blocks of the variables e."""
+        return [[row[i] for i in self.eliminated] for row in rows]
+
+    def _reduced(self, rows: Rows) -> list[jax.Array]:
+        """The dense `L_r - L_e X` of each output."""
+        across = columns_of(self._eliminated_of(rows), self.coupling)
+        eye = jnp.eye(self.coupling.shape[1], dtype=self.coupling.dtype)
+        remaining = columns_of([[row[i] for i in self._groups[1]] for row in rows], eye)
+        return [a - b for a, b in zip(remaining, across, strict=True)]
 
     @property
     def unknowns(self) -> int:
@@ -116,7 +139,7 @@ def seconds(size: int, rest: int, systems: int) -> float:
     device = rates()
     operations = 2 * size * rest * (rest + size / systems)
     stored = 3 * 8 * size * rest
-    small = systems * (direct.seconds(size // systems) + 1e-6)
+    small = direct.seconds(size // systems, systems) + systems * 1e-6
     return (
         operations / device.operations_per_second
         + stored / device.bytes_per_second

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+
+from blockjac.base.arrays import Shape
+from blockjac.linear_systems import forms
+from blockjac.linear_systems.groups import Rows
 
 Assumption = str
 """What the caller promises of a matrix: `"gen"`, `"sym"` or `"pos"`, as in `scipy.linalg.solve`."""
 
 PROBES_AT_ONCE = 256
 """At most how many probes are solved for at once."""
-
-CALLBACK_SECONDS = 1e-4
-"""About how long a call from a compiled program to the host takes."""
 
 
 class Solver(abc.ABC):
@@ -57,6 +58,25 @@ class Solver(abc.ABC):
     @abc.abstractmethod
     def describe(self) -> str:
         """Describe in a few words how the system is solved."""
+
+    def inverse(self, shapes: Sequence[Shape]) -> Rows | None:
+        """The inverse as blocks of variables of these shapes; None if it has no structure to keep.
+
+        Its blocks are as structured as those of the matrix: independent systems stay independent.
+        """
+        return None
+
+    def forms(self, left: Rows, right: Rows) -> list[jax.Array]:
+        """The diagonal of `L A^-1 R'`: of each output its form `sum_jk L[i,j] A^-1[j,k] R[i,k]`.
+
+        Args:
+            left: L, the blocks of some outputs by the variables of `A`.
+            right: R, likewise.
+
+        Returns:
+            An array of the shape of each output.
+        """
+        return forms.cheapest(self, left, right)
 
     def solve_columns(self, right: jax.Array, transposed: bool = False) -> jax.Array:
         """`A^-1 right` for the columns of a matrix `(n, k)`."""

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from blockjac.base.caches import Cache
-from blockjac.devices import rates
+from blockjac.devices import host_rates
 from blockjac.linear_systems import host
 from blockjac.linear_systems.known_pattern import KnownPattern
-from blockjac.linear_systems.solver import CALLBACK_SECONDS, Solver, pytree
+from blockjac.linear_systems.solver import Solver, pytree
 
 
 @pytree("known")
@@ -134,4 +134,5 @@ def seconds(known: KnownPattern) -> float:
     """About how long it takes to factor: the cost of nested dissection on a plane grid."""
     nnz, size = known.pattern.nnz, known.size
     operations = 8 * size**1.5 * (nnz / size) ** 2
-    return CALLBACK_SECONDS + 3e-7 * nnz + operations / rates().operations_per_second
+    work = 3e-7 * nnz + operations / host_rates().operations_per_second
+    return host.seconds(8 * nnz) + work

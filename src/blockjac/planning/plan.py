@@ -96,6 +96,7 @@ class Plan:
             kept, each with its source line, the reason and what to do; the largest first.
         device: the kind of device whose rates the predicted times are by; "" in a plan that was
             saved by an earlier version.
+        system: how a linear system with the Jacobian would be solved; "" where it was not asked.
         blocks: the answer's tree with Blocks that hold shapes in place of arrays; None in a plan
             that was loaded from a file.
 
@@ -124,6 +125,7 @@ class Plan:
     fingerprint: str
     losses: tuple[Loss, ...] = ()
     device: str = ""
+    system: str = ""
     blocks: Any = field(default=None, repr=False, compare=False, hash=False)
 
     def __hash__(self) -> int:
@@ -228,6 +230,7 @@ class Plan:
         ]
         lost = [f"  {loss}" for loss in self.losses]
         told = ["structure is lost:", *lost] if lost else ["structure is lost nowhere"]
+        told += [f"a linear system with it: {self.system}"] if self.system else []
         tables = [*aligned(self._step_rows()), "", *aligned(self._rows())]
         return "\n".join([*head, "", *tables, "", *told])
 

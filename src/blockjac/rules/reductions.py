@@ -51,7 +51,7 @@ def reduce_extremum(out: Any, operand: Any, *, axes: Sequence[int], **_: Any) ->
     count = jnp.sum(attained, axis=tuple(axes), dtype=operand.dtype)
     chosen = _over(attained, labels)
     weight = _over(
-        jnp.where(jnp.isnan(out), out, 1 / count),
+        jnp.where(jnp.isnan(out), jnp.nan, 1 / count),  # it varies with nothing
         [label for axis, label in enumerate(labels) if axis not in axes],
     )
     return (made(out.shape, operand.shape, operand.dtype, Term((chosen, weight), indices, wrt)),)

@@ -127,15 +127,23 @@ class Arrangement:
             total[layer.places] += values.take(layer.entries)
         return total
 
-    def permuted(self, positions: np.ndarray) -> Arrangement:
-        """The same arrangement with a permutation of its positions."""
+    def triangle(self, name: str | None) -> Arrangement:
+        """The positions on and below the diagonal ("lower"), or on and above it ("upper")."""
+        if name is None:
+            return self
+        rows, columns = self.pattern.rows, self.pattern.columns
+        return self.chosen(np.flatnonzero(rows >= columns if name == "lower" else rows <= columns))
+
+    def chosen(self, positions: np.ndarray) -> Arrangement:
+        """Some of the positions, in another order."""
         rows, columns = self.pattern.rows[positions], self.pattern.columns[positions]
         pattern = Pattern(rows, columns, self.pattern.shape)
         if self.starts is None:
             return Arrangement(pattern, self.order[positions], None)
         counts = np.diff(self.starts, append=len(self.order))[positions]
         starts = np.cumsum(counts) - counts
-        entry = np.repeat(self.starts[positions] - starts, counts) + np.arange(len(self.order))
+        first: np.ndarray = np.repeat(self.starts[positions] - starts, counts)
+        entry = first + np.arange(len(first))
         return Arrangement(pattern, self.order[entry], starts)
 
     @functools.cached_property

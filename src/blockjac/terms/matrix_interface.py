@@ -14,9 +14,10 @@ import numpy as np
 from blockjac.base.caches import Cache
 from blockjac.base.trees import flattened, leaves_with_path
 from blockjac.terms.operations import operations
+from blockjac.terms.system_interface import SystemInterface
 
 
-class MatrixInterface(abc.ABC):
+class MatrixInterface(SystemInterface):
     """A linear map as one matrix: outputs down the rows, inputs across the columns.
 
     Each output and input tensor is flattened in row-major order, as by `jax.numpy.ravel`; the
@@ -31,6 +32,11 @@ class MatrixInterface(abc.ABC):
     @abc.abstractmethod
     def grid(self) -> Any:
         """The blocks as a list of rows: one row per output, one column per input."""
+
+    @property
+    @abc.abstractmethod
+    def batch_shape(self) -> tuple[int, ...]:
+        """Leading axes that an outer `vmap` has put in front of every array; usually ()."""
 
     @abc.abstractmethod
     def flat_matvec(self, vector: Any) -> Any:
@@ -95,26 +101,6 @@ class MatrixInterface(abc.ABC):
             sum(math.prod(row[0].out_shape) for row in rows),
             sum(math.prod(block.wrt_shape) for block in rows[0]),
         )
-
-    def solve(self, right: Any, damping: Any = 0.0, *, assume: Any = "gen") -> Any:
-        """The solution of `(self + damping * I) x = right`; see `blockjac.solve`."""
-        return operations().solve(self, right, damping, assume=assume)
-
-    def slogdet(self, damping: Any = 0.0, *, assume: Any = "gen") -> tuple[Any, Any]:
-        """The sign of the determinant of `self + damping * I`, and log of its absolute value.
-
-        Raises:
-            BlockShapeError: if the matrix is not square.
-        """
-        return operations().factorize(self, damping, assume=assume).slogdet()
-
-    def inverse_diagonal(self, damping: Any = 0.0, *, assume: Any = "gen") -> Any:
-        """The diagonal of the inverse of `self + damping * I`, like the inputs.
-
-        Raises:
-            BlockShapeError: if the matrix is not square.
-        """
-        return operations().factorize(self, damping, assume=assume).inverse_diagonal()
 
     def pattern(self) -> Any:
         """The sparsity pattern: the positions where the structure has an entry, without values.

@@ -56,8 +56,24 @@ class Operations(Protocol):
     def as_linear_operator(self, matrix: Any, tags: Any, /) -> Any:
         """A matrix as a linear operator of lineax."""
 
-    def solve(self, matrix: Any, right: Any, damping: Any, /, *, assume: Any) -> Any:
+    def solve(
+        self,
+        matrix: Any,
+        right: Any,
+        damping: Any,
+        /,
+        *,
+        assume: Any,
+        require_structure: bool,
+        check: bool,
+    ) -> Any:
         """The solution of a linear system."""
+
+    def lstsq(self, matrix: Any, right: Any, damping: Any, /) -> Any:
+        """The solution of a least-squares problem."""
+
+    def leverage(self, matrix: Any, damping: Any, /) -> Any:
+        """The leverage of each output."""
 
     def factorize(self, matrix: Any, damping: Any, /, *, assume: Any) -> Any:
         """The factors of a square matrix."""

@@ -1,4 +1,4 @@
-"""Diagonals of Jacobians and Hessians, and their sums, without the rest of the matrix.
+"""Diagonals of Jacobians, and their sums, without the rest of the matrix.
 
 The last contraction of an elimination is made at the diagonal alone: of `diag(A B)` each entry is
 one product of a row and a column. Which vertex comes last decides what that saves, so that they are
@@ -19,8 +19,7 @@ from blockjac.engine.arguments import ArgNums
 from blockjac.engine.call import Call
 from blockjac.errors import BlockShapeError
 from blockjac.planning import Order
-from blockjac.transforms.diagonal_computation import Diagonal, Wanted
-from blockjac.transforms.first_order import jacobian
+from blockjac.second_order.diagonal_computation import Diagonal, Wanted
 from blockjac.transforms.shell import Ask, Asked, P, Transform
 from blockjac.transforms.traced_once import Orders
 
@@ -85,67 +84,13 @@ def divergence(
     return transform(_diagonals(_summed))
 
 
-def hessian_diagonal(
-    fun: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
-) -> Callable[P, Any]:
-    """The diagonal of a Hessian, `d2 f / d x[i]2`, without the Hessian.
-
-    Args:
-        fun: any JAX function.
-        argnums: as in `jacobian_diagonal`.
-        has_aux: as in `jacobian_diagonal`.
-        order: of the elimination of the gradient's graph.
-
-    Returns:
-        A function of the same arguments: the tree of the result with, in place of each leaf, the
-        tree of the argument, with leaves of shape `out.shape + in.shape`.
-
-    Raises:
-        TypeError: for integer and complex inputs or results.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> import blockjac
-        >>> blockjac.hessian_diagonal(lambda x: jnp.sum(x**3))(jnp.array([1.0, 2.0]))
-        Array([ 6., 12.], dtype=float32)
-    """
-    options = argnums, has_aux, order
-    transform = Transform(
-        "hessian_diagonal", "Hessian diagonal", fun, *options, derivative=jacobian
-    )
-    return transform(_diagonals(_as_result, second=True))
-
-
-def laplacian(
-    fun: Callable[P, Any], argnums: ArgNums = 0, has_aux: bool = False, *, order: Orders = "auto"
-) -> Callable[P, Any]:
-    """The Laplacian `sum_i d2 f / d x[i]2`, the trace of the Hessian: exact, without the Hessian.
-
-    Args:
-        fun: any JAX function; of a result of several entries each has its own Laplacian.
-        argnums: as in `jacobian_diagonal`; of a tree, over all its leaves.
-        has_aux: as in `jacobian_diagonal`.
-        order: as in `hessian_diagonal`.
-
-    Returns:
-        A function of the same arguments that gives what `fun` gives, in tree and shapes.
-
-    Raises:
-        TypeError: as `hessian_diagonal`.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> import blockjac
-        >>> float(blockjac.laplacian(lambda x: jnp.sum(x**2) ** 2)(jnp.array([1.0, 2.0])))
-        80.0
-    """
-    options = argnums, has_aux, order
-    transform = Transform("laplacian", "Laplacian", fun, *options, derivative=jacobian)
-    return transform(_diagonals(_trace, second=True))
-
-
 Put = Callable[[Call, "Diagonal", Sequence[Any]], Any]
 """Puts the arrays of some diagonals into a tree."""
+
+
+def second_diagonals(summed: bool) -> Ask:
+    """Asks a first derivative for the diagonals of Hessians, or for their sums: Laplacians."""
+    return _diagonals(_trace if summed else _as_result, second=True)
 
 
 def _diagonals(put: Put, second: bool = False) -> Ask:
@@ -205,6 +150,3 @@ def _trace(call: Call, computation: Diagonal, diagonals: Sequence[Any]) -> Any:
         call.value(sums),
         is_leaf=lambda node: tree_structure(node) == by_input,
     )
-
-
-# The elimination

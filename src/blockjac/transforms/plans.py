@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,9 @@ from blockjac.algebra.cost import Cost
 from blockjac.algebra.losses import keeping_lines, recording
 from blockjac.base import compat
 from blockjac.base.promises import keeping_structure
-from blockjac.devices import kind
+from blockjac.blocks import BlockMatrix
+from blockjac.blocks.system_checks import Assume, check_assume, check_square
+from blockjac.devices import in_bytes, kind
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import eliminate
 from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
@@ -30,6 +32,7 @@ from blockjac.errors import BlockjacError
 from blockjac.graph.graph import Graph
 from blockjac.graph.peak_memory import peak_bytes
 from blockjac.graph.trace import named_as
+from blockjac.linear_systems import choose
 from blockjac.operators.operator import Edge, Operator
 from blockjac.planning import Order, Search, check_order, choose_order
 from blockjac.planning.fingerprint import fingerprint
@@ -52,6 +55,7 @@ def plan(
     *,
     order: Orders = "auto",
     dense: bool = True,
+    solve: Assume | None = None,
 ) -> Callable[..., Plan]:
     """What the Jacobian of a function will cost, and by which order; nothing is computed.
 
@@ -63,6 +67,8 @@ def plan(
             "forward", "greedy", "search", a `Search`, another `Plan`, vertices, or a function that
             finds them.
         dense: whether the answer is written out, as by `jacobian`; False for `block_jacobian`.
+        solve: the `assume` of `blockjac.solve`, such as "gen", to say how a linear system with the
+            Jacobian would be solved, and what its factors take; None to leave that out.
 
     Returns:
         A function of the same arguments, arrays or `jax.ShapeDtypeStruct`s in their place, that
@@ -71,7 +77,8 @@ def plan(
 
     Raises:
         TypeError: for integer inputs and results.
-        ValueError: for `argnums` that do not fit the arguments, and an order that does not exist.
+        ValueError: for `argnums` that do not fit the arguments, an order that does not exist, and
+            for `solve` if the Jacobian is not square.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -86,12 +93,15 @@ def plan(
     wanted = check_order(order)
     check_callable(fun, "plan")
     check_argnums(argnums)
+    if solve is not None:
+        check_assume(solve)
 
     def plan_of(*args: Any, **kwargs: Any) -> Plan:
         with keeping_lines():
             call = traced_call("plan", fun, argnums, args, kwargs, has_aux=has_aux, abstract=True)
         call.check_results(complex_of_real=True)
-        return _planned(call, fitted(wanted, call), _method(order), dense)
+        plan = _planned(call, fitted(wanted, call), _method(order), dense)
+        return plan if solve is None else replace(plan, system=_system(call, plan, solve))
 
     return named_as(fun, plan_of)
 
@@ -173,6 +183,34 @@ def _planned(call: Call, order: Order, method: str, dense: bool) -> Plan:
         device=kind(),
         blocks=call.jacobian_tree(blocks),
     )
+
+
+def _system(call: Call, plan: Plan, assume: Assume) -> str:
+    """How a linear system with the Jacobian would be solved, in words.
+
+    Raises:
+        BlockShapeError: if the Jacobian is not square.
+    """
+    graph = structured(call.graph)
+    computation = Jacobian(call.count, call.smooth, plan.order, dense=False)
+    structs = [compat.struct(graph.avals[value]) for value in graph.inputs]
+    told: list[str] = []
+
+    def factor(arguments: Any, captured: Any) -> None:
+        """Trace the factorization, and note what it is."""
+        _, rows = computation(graph, arguments, captured, ())
+        check_square(BlockMatrix(rows), "solve")
+        way = choose.way(rows, assume)
+        factors = choose.factored(rows, assume)
+        stored = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(factors))
+        note = f"; {factors.note}" if factors.note else ""
+        told.append(
+            f"{factors.solver.describe()}; the factors take {in_bytes(stored)}, and about "
+            f"{way.seconds:.2g} s{note}"
+        )
+
+    jax.eval_shape(factor, structs, graph.captured)
+    return told[0]
 
 
 def _computed(graph: Graph) -> list[int]:

@@ -37,8 +37,12 @@ P = ParamSpec("P")
 """The arguments of the user's function, which its transform takes too."""
 
 
-Asked = tuple[Computation, Callable[[Any], Any]]
-"""What a transform asks of a graph, and what puts the answer into the user's trees."""
+Asked = (
+    tuple[Computation, Callable[[Any], Any]]
+    | tuple[Computation, Callable[[Any], Any], Sequence[Any]]
+)
+"""What a transform asks of a graph, what puts the answer into the user's trees, and the further
+arrays of the computation, if it has any."""
 
 Ask = Callable[[Call, Order], Asked]
 """Checks what is particular to a transform in a traced function, and asks."""
@@ -68,9 +72,9 @@ class Transform:
         allow_int: whether inputs may be integers.
         derivative: the transform whose answer is differentiated; None for the function itself.
         require_structure: whether to raise where the answer would lose structure.
-        with_value: whether the answer is `(value, derivative)`; then aux stands beside the value,
-            as `jax.value_and_grad` has it, and else beside the answer.
-        extra: further arrays and numbers that the computation takes.
+        with_value: whether the answer begins with the value; then aux stands beside that, as
+            `jax.value_and_grad` has it, and else beside the answer.
+        second: whether the function is traced for second derivatives.
         finish: turns the answer and `(args, kwargs)`, outside of all programs, into what no program
             can give, such as a matrix of SciPy.
 
@@ -91,7 +95,7 @@ class Transform:
     derivative: Callable[..., Function] | None = None
     require_structure: bool = False
     with_value: bool = False
-    extra: Sequence[Any] = field(default=(), compare=False)
+    second: bool = False
     finish: Callable[[Any, Any], Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -105,13 +109,12 @@ class Transform:
         def answer(*args: Any, **kwargs: Any) -> tuple[Any, Auxiliary]:
             """The answer in the user's trees, and the auxiliary result."""
             call = self._traced(args, kwargs)
-            computation, put = ask(call, fitted(self.order, call))
-            outs, result = answered(
-                computation, call, extra=self.extra, require_structure=self.require_structure
-            )
+            computation, put, *extra = ask(call, fitted(self.order, call))
+            strict = self.require_structure
+            outs, result = answered(computation, call, None, *extra, require_structure=strict)
             return put(result), call.auxiliary(outs)
 
-        once = traced_once(answer, self.order, self.fun, lambda: (self, self.extra, code_key(ask)))
+        once = traced_once(answer, self.order, self.fun, lambda: (self, code_key(ask)))
 
         def transformed(*args: Any, **kwargs: Any) -> Any:
             """Call the traced function, and put results and auxiliary results together."""
@@ -121,7 +124,7 @@ class Transform:
             if not self.has_aux:
                 return result
             aux = auxiliary.tree()
-            return ((result[0], aux), result[1]) if self.with_value else (result, aux)
+            return ((result[0], aux), *result[1:]) if self.with_value else (result, aux)
 
         return documented(transformed, self.fun, self.description, self.argnums)
 
@@ -140,6 +143,7 @@ class Transform:
                 has_aux=has_aux,
                 holomorphic=self.holomorphic,
                 allow_int=self.allow_int,
+                second=self.second,
             )
 
 

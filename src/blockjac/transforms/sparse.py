@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import jax
 
-from blockjac.algebra.entries import values
+from blockjac.algebra.entries import Grid, values
 from blockjac.base.compat import is_traced
 from blockjac.engine.arguments import ArgNums
 from blockjac.engine.call import Call
@@ -88,11 +88,7 @@ def sparse_jacobian(
         >>> bool(np.abs(found.x - 1).max() < 1e-3)
         True
     """
-    if format not in FORMATS:
-        raise FormatError(
-            f"format must be one of {', '.join(map(repr, FORMATS))}, but is {format!r}"
-        )
-
+    check_format(format)
     options = argnums, has_aux, order
     transform = Transform(
         "sparse_jacobian",
@@ -100,7 +96,7 @@ def sparse_jacobian(
         fun,
         *options,
         require_structure=require_structure,
-        finish=partial(_matrix, format),
+        finish=partial(matrix_of_entries, "sparse_jacobian", format, None),
     )
     return transform(_entries(format))
 
@@ -141,10 +137,15 @@ class Entries:
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """`(auxiliary results, (values, lookups, layouts))`."""
         aux, rows = self.jacobian(graph, arguments, captured, extra)
-        parts = [[layout_of(block) for block in row] for row in rows]
-        lookups = [[arrays for _, arrays in row] for row in parts]
-        layouts = tuple(tuple(layout for layout, _ in row) for row in parts)
-        return aux, (values(rows), lookups, Static(layouts))
+        return aux, entries_of(rows)
+
+
+def entries_of(rows: Grid) -> tuple[Any, Any, Static]:
+    """The values of a grid's entries, the lookups that are not constants, and the layouts."""
+    parts = [[layout_of(block) for block in row] for row in rows]
+    lookups = [[arrays for _, arrays in row] for row in parts]
+    layouts = tuple(tuple(layout for layout, _ in row) for row in parts)
+    return values(rows), lookups, Static(layouts)
 
 
 @dataclass(frozen=True)
@@ -159,23 +160,38 @@ jax.tree_util.register_pytree_node(
 )
 
 
-def _matrix(format: Format, answer: Any, arguments: Any) -> Any:
-    """The matrix of the answer, which is Blocks for a format of JAX and else `Entries`."""
+def check_format(format: Any) -> None:
+    """Raise unless a format is one of those that exist."""
+    if format not in FORMATS:
+        raise FormatError(
+            f"format must be one of {', '.join(map(repr, FORMATS))}, but is {format!r}"
+        )
+
+
+def matrix_of_entries(
+    name: str, format: Format, triangle: str | None, answer: Any, arguments: Any
+) -> Any:
+    """The matrix that a transform promises.
+
+    Args:
+        name: of the transform, for messages.
+        format: of the matrix.
+        triangle: as in `sparse_hessian`.
+        answer: what `entries_of` gives; for a format of JAX Blocks, or the matrix.
+        arguments: of the user's function.
+    """
     if format in JAX_FORMATS:
-        return JAX_FORMATS[format](answer)
-    _check_untraced((arguments, answer), format)
+        is_grid = isinstance(answer, list)
+        return JAX_FORMATS[format](cast("Grid", answer)) if is_grid else answer
+    if is_traced((arguments, answer)):
+        raise BlockTypeError(
+            f"{name} with format={format!r} gives an array of scipy or NumPy, and cannot be traced "
+            "by JAX (jit, vmap, grad): use format='bcoo' there"
+        )
     numbers, lookups, layouts = answer
     grid = [
         [(layout, arrays) for layout, arrays in zip(row, own, strict=True)]
         for row, own in zip(layouts.value, lookups, strict=True)
     ]
-    matrix = prototype(grid, "csr" if format == "dense" else format).filled(numbers)
+    matrix = prototype(grid, "csr" if format == "dense" else format, triangle).filled(numbers)
     return matrix.toarray() if format == "dense" else matrix
-
-
-def _check_untraced(tree: Any, format: str) -> None:
-    if is_traced(tree):
-        raise BlockTypeError(
-            f"sparse_jacobian with format={format!r} gives an array of scipy or NumPy, and cannot "
-            "be traced by JAX (jit, vmap, grad): use format='bcoo' there"
-        )

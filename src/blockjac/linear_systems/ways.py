@@ -1,0 +1,120 @@
+"""Ways to factor one system: by the places of its entries, densely, or without a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from blockjac.algebra.dense import check_size, matrix_of
+from blockjac.algebra.entries import is_static, pieces, shape_of
+from blockjac.devices import host_limit, memory_limit
+from blockjac.linear_systems import banded, components, direct, iterative, sparse
+from blockjac.linear_systems.groups import Rows
+from blockjac.linear_systems.known_pattern import KnownPattern, known_pattern
+from blockjac.linear_systems.solver import Assumption, Solver
+
+SECONDS_A_PLACE = 4e-7
+"""About how long it takes to locate an entry, once per pattern."""
+
+BYTES_A_PLACE = 64
+"""About how much memory that takes."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to factor a matrix.
+
+    Attributes:
+        seconds: about how long the factorization takes.
+        factor: performs the factorization.
+        is_dense: whether the whole matrix is written out.
+    """
+
+    seconds: float
+    factor: Callable[[], Solver]
+    is_dense: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is promised of a matrix, and asked of its factorization.
+
+    Attributes:
+        assume: `"pos"` for a positive definite matrix.
+        is_patient: whether entries are located however long it takes.
+    """
+
+    assume: Assumption = "gen"
+    is_patient: bool = False
+
+
+def without_structure(rows: Rows, size: int, dtype: Any, options: Options) -> Way:
+    """The way that takes every matrix: dense if it fits, else without a matrix."""
+    seconds = direct.seconds(size)
+    fits = size**2 * jnp.dtype(dtype).itemsize <= memory_limit()
+    if fits or options.is_patient or not iterative.is_there():
+        return Way(seconds, lambda: _dense(rows, dtype, options), is_dense=True)
+    return Way(seconds, lambda: iterative.factored(rows, dtype, options.assume))
+
+
+def by_places(rows: Rows, dtype: Any, options: Options, limit: float) -> list[Way]:
+    """The ways that need the places of the entries, if these are known and quickly found."""
+    count = sum(piece.count for piece in pieces(rows))
+    is_short = options.is_patient or SECONDS_A_PLACE * count < limit
+    if not is_short or BYTES_A_PLACE * count > host_limit() or not is_static(rows):
+        return []
+    known = known_pattern(rows)
+
+    def as_sparse() -> Solver:
+        return sparse.SparseLU(known.numbers(rows, dtype), known)
+
+    def as_components() -> Solver:
+        return components.factored(known, rows, dtype, options.assume)
+
+    ways = [Way(sparse.seconds(known), as_sparse)]
+    below, above = known.pattern.bandwidth
+    if not below or not above:
+        time = direct.triangular_seconds(known.size)
+        ways.append(Way(time, lambda: _triangle(rows, dtype, is_lower=not above)))
+    if sum(len(part.unknowns) for part in known.components) > 1:
+        ways.append(Way(components.seconds(known), as_components))
+    widths = known.band[0]
+    ways.append(Way(banded.seconds(known.size, widths), lambda: _as_band(rows, known, dtype)))
+    return ways
+
+
+def _as_band(rows: Rows, known: KnownPattern, dtype: Any) -> Solver:
+    """Factor a matrix as a band."""
+    widths, order = known.band
+    band = known.diagonals(rows, dtype)
+    if not banded.is_tridiagonal(known.size, widths):
+        return banded.factored(band, widths, order)
+    below, above = widths
+    padded = jnp.pad(band, [(1 - above, 1 - below), (0, 0)])
+    return banded.tridiagonal(padded, order)
+
+
+def _dense(rows: Rows, dtype: Any, options: Options) -> Solver:
+    """Factor a grid as one dense matrix."""
+    return direct.factored(written(rows, dtype), options.assume)
+
+
+def _triangle(rows: Rows, dtype: Any, is_lower: bool) -> Solver:
+    """A grid as one dense triangular matrix, which needs no factorization."""
+    matrix = written(rows, dtype)
+    return direct.Triangular(matrix, is_lower, len(matrix))
+
+
+def written(rows: Rows, dtype: Any) -> jax.Array:
+    """A grid as one dense matrix.
+
+    Raises:
+        DenseTooLargeError: if it is too large.
+    """
+    instead = "with lineax (pip install 'blockjac[interop]') it is solved without the matrix"
+    check_size(shape_of(rows), dtype, None, "the matrix of a linear system", instead)
+    return jnp.asarray(matrix_of(rows), dtype)

@@ -1,0 +1,1 @@
+"""Second derivatives in one pass: Jacobians forwards, each symmetric product once."""
