@@ -96,8 +96,8 @@ SCRIPTS: Mapping[str, Mapping[str, Callable[[], harness.Task]]] = {
     "loops": loops.TASKS,
     "likelihoods": likelihoods.TASKS,
     "solves": solves.TASKS,
-    "laplacians": laplacians.TASKS,
     "per_example": per_example.TASKS,
+    "laplacians": laplacians.TASKS,
 }
 
 

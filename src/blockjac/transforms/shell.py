@@ -75,7 +75,6 @@ class Transform:
         with_value: whether the answer begins with the value; then aux stands beside that, as
             `jax.value_and_grad` has it, and else beside the answer.
         second: whether the function is traced for second derivatives.
-        extra: further arrays and numbers that the computation takes, where asking gives none.
         finish: turns the answer and `(args, kwargs)`, outside of all programs, into what no program
             can give, such as a matrix of SciPy.
 
@@ -97,7 +96,6 @@ class Transform:
     require_structure: bool = False
     with_value: bool = False
     second: bool = False
-    extra: Sequence[Any] = field(default=(), compare=False)
     finish: Callable[[Any, Any], Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -112,11 +110,11 @@ class Transform:
             """The answer in the user's trees, and the auxiliary result."""
             call = self._traced(args, kwargs)
             computation, put, *extra = ask(call, fitted(self.order, call))
-            further, strict = extra[0] if extra else self.extra, self.require_structure
-            outs, result = answered(computation, call, None, further, require_structure=strict)
+            strict = self.require_structure
+            outs, result = answered(computation, call, None, *extra, require_structure=strict)
             return put(result), call.auxiliary(outs)
 
-        once = traced_once(answer, self.order, self.fun, lambda: (self, self.extra, code_key(ask)))
+        once = traced_once(answer, self.order, self.fun, lambda: (self, code_key(ask)))
 
         def transformed(*args: Any, **kwargs: Any) -> Any:
             """Call the traced function, and put results and auxiliary results together."""

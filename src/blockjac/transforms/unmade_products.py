@@ -17,7 +17,8 @@ from blockjac.graph.graph import Atom, Graph, Operand
 from blockjac.graph.loop_uses import Use, with_uses_outside
 from blockjac.graph.trace import graph_of
 from blockjac.planning import Order, choose_unfinished
-from blockjac.transforms.separate_examples import Examples, Places, Separate, is_separable
+from blockjac.transforms.example_places import Examples, Places
+from blockjac.transforms.separate_examples import Separate, is_separable
 from blockjac.transforms.unmade_edges import Product, Unmade
 
 
