@@ -163,6 +163,7 @@ ONCE = {
     "value_and_jacobian": stencil,
     "block_jacobian": stencil,
     "sparse_jacobian": stencil,
+    "sparse_hessian": lambda x: jnp.sum(stencil(x) ** 2),
     "grad": scalar,
     "value_and_grad": scalar,
     "hessian": scalar,
