@@ -81,7 +81,7 @@ def test_the_entries_of_each_place_add_up_in_any_order_of_the_places(counts):
     np.testing.assert_allclose(given.arranged(values), expected, rtol=1e-14, atol=1e-14)
 
     turned = generator.permutation(len(counts))
-    other = given.permuted(turned)
+    other = given.chosen(turned)
     np.testing.assert_allclose(other.arranged(values), expected[turned], rtol=1e-14, atol=1e-14)
     np.testing.assert_array_equal(other.pattern.columns, 2 * turned)
 

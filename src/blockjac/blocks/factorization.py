@@ -135,8 +135,9 @@ class Factorization:
             >>> data, new = jnp.linspace(-1.0, 1.0, 5), jnp.array([0.0, 2.0])
             >>> J = blockjac.block_jacobian(line)(jnp.zeros(2), data)
             >>> ahead = blockjac.block_jacobian(line)(jnp.zeros(2), new)
-            >>> blockjac.factorize(J.T @ J, assume="pos").predictive_variance(ahead).round(3)
-            Array([0.2, 1.8], dtype=float32)
+            >>> variance = blockjac.factorize(J.T @ J, assume="pos").predictive_variance(ahead)
+            >>> [round(float(value), 3) for value in variance]
+            [0.2, 1.8]
         """
         check_inputs(self.matrix, jacobian)
         tree, _ = vectors_of(jacobian, outputs=True)

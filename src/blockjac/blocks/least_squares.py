@@ -54,8 +54,9 @@ def lstsq(matrix: MatrixInterface, right: Any, damping: Any = 0.0) -> Any:
         >>> import blockjac
         >>> x = jnp.arange(4.0)
         >>> line = blockjac.block_jacobian(lambda p: p[0] + p[1] * x)(jnp.zeros(2))
-        >>> blockjac.lstsq(line, jnp.array([1.0, 3.0, 5.0, 7.0])).round(3)
-        Array([1., 2.], dtype=float32)
+        >>> solution = blockjac.lstsq(line, jnp.array([1.0, 3.0, 5.0, 7.0]))
+        >>> [round(float(value), 3) for value in solution]
+        [1.0, 2.0]
     """
     is_damped = checked_damping(matrix, damping, "lstsq")
     check_real("lstsq", matrix)

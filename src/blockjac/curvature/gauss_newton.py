@@ -203,8 +203,9 @@ class GaussNewton(BlockMatrix):
             >>> model = lambda w, X: X @ w
             >>> loss = lambda Y, Q: 0.5 * jnp.sum((Q - Y) ** 2)
             >>> X = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
-            >>> blockjac.ggn(model, loss)(jnp.zeros(2), X, jnp.zeros(3)).leverage().round(3)
-            Array([0.5, 0.5, 1. ], dtype=float32)
+            >>> leverage = blockjac.ggn(model, loss)(jnp.zeros(2), X, jnp.zeros(3)).leverage()
+            >>> [round(float(value), 3) for value in leverage]
+            [0.5, 0.5, 1.0]
         """
         is_damped = checked_damping(self, damping, "leverage")
         shift = jnp.asarray(damping, self.dtype)

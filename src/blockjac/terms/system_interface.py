@@ -75,8 +75,8 @@ class SystemInterface(abc.ABC):  # noqa: B024  (the matrix that inherits it has 
             >>> import blockjac
             >>> x = jnp.array([0.0, 0.0, 3.0])
             >>> line = blockjac.block_jacobian(lambda p: p[0] + p[1] * x)(jnp.zeros(2))
-            >>> line.leverage().round(3)
-            Array([0.5, 0.5, 1. ], dtype=float32)
+            >>> [round(float(value), 3) for value in line.leverage()]
+            [0.5, 0.5, 1.0]
         """
         return operations().leverage(self, damping)
 
