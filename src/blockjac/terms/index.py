@@ -22,7 +22,7 @@ class Label:
     __slots__ = ("size",)
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size = int(size)  # the parameters of some primitives are integers of NumPy
 
     def __repr__(self) -> str:
         return f"Label({self.size})#{id(self) % 9973}"

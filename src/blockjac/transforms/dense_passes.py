@@ -28,16 +28,13 @@ def figures_of(cost: Cost, peak: int | None = None) -> Figures:
 
 
 def counts_of(cost: Cost) -> tuple[int, int, int, int, int]:
-    """The five counts of a cost, in the order in which figures and steps hold them.
-
-    They are ints, which a plan's file can hold; sizes of arrays of NumPy are not.
-    """
+    """The five counts of a cost, in the order in which figures and steps hold them."""
     return (
-        int(cost.multiplications),
-        int(cost.additions),
-        int(cost.edge_products),
-        int(cost.operator_operations),
-        int(cost.bytes),
+        cost.multiplications,
+        cost.additions,
+        cost.edge_products,
+        cost.operator_operations,
+        cost.bytes,
     )
 
 
