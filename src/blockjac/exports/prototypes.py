@@ -217,13 +217,16 @@ def kept_for_pattern(grid: Grid, name: str, make: Callable[[Grid], Any]) -> Any:
     return _made_once([[layout_of(block) for block in row] for row in grid], (name,), make)
 
 
-def jax_prototype(grid: Grid, shape: tuple[int, int], dtype: Any) -> JaxPrototype:
+def jax_prototype(
+    grid: Grid, shape: tuple[int, int], dtype: Any, triangle: str | None = None
+) -> JaxPrototype:
     """Where the values of a grid go in a matrix of JAX's.
 
     Args:
         grid: at hand, and no value of a program.
         shape: of the matrix.
         dtype: of the places.
+        triangle: as for `prototype`.
     """
     parts = [[layout_of(block) for block in row] for row in grid]
     structures = tuple(tuple(flat_parts(block)[1] for block in row) for row in grid)
@@ -233,7 +236,7 @@ def jax_prototype(grid: Grid, shape: tuple[int, int], dtype: Any) -> JaxPrototyp
     def prototype_of(bare: Grid) -> JaxPrototype:
         """The prototype of a grid of indices alone."""
         check_places(pieces(bare))
-        arranged = arrangement(bare)
+        arranged = arrangement(bare).triangle(triangle)
         places = jnp.asarray(sorted_places(arranged, dtype))
 
         def numbers(grid: Any) -> Any:
@@ -245,7 +248,7 @@ def jax_prototype(grid: Grid, shape: tuple[int, int], dtype: Any) -> JaxPrototyp
         )
         return JaxPrototype(places, program, tree_structure(matrix))
 
-    return _made_once(parts, ("bcoo", structures, np.dtype(dtype)), prototype_of)
+    return _made_once(parts, ("bcoo", structures, np.dtype(dtype), triangle), prototype_of)
 
 
 def _made_once(parts: Parts, further: tuple[Any, ...], make: Callable[[Grid], Any]) -> Any:

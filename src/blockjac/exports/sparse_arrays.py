@@ -78,23 +78,28 @@ def _traced_error() -> BlockTypeError:
 # JAX's sparse arrays
 
 
-def to_bcoo(grid: Grid) -> Any:
-    """A grid's matrix as a `jax.experimental.sparse.BCOO`; see `Block.to_bcoo`."""
+def to_bcoo(grid: Grid, triangle: str | None = None) -> Any:
+    """A grid's matrix as a `jax.experimental.sparse.BCOO`; see `Block.to_bcoo`.
+
+    Args:
+        grid: the blocks.
+        triangle: "lower" or "upper" for one triangle and the diagonal, of constant places.
+    """
     from jax.experimental import sparse
 
     check_one(grid)
     shape = shape_of(grid)
     dtype = _jax_index_type(shape)
     if not is_traced(grid):
-        return jax_prototype(grid, shape, dtype).filled(grid)
+        return jax_prototype(grid, shape, dtype, triangle).filled(grid)
     grid_pieces = pieces(grid)
     check_places(grid_pieces)
-    if not is_static(grid):
+    if triangle is None and not is_static(grid):
         return _at_run_time(grid, grid_pieces, dtype)
-    if are_distinct(grid) and all_inside(grid_pieces):
+    if triangle is None and are_distinct(grid) and all_inside(grid_pieces):
         indices = _computed_places(grid_pieces, dtype)
         return sparse.BCOO((values(grid), indices), shape=shape, unique_indices=True)
-    arranged = arrangement(grid)
+    arranged = arrangement(grid).triangle(triangle)
     indices, numbers = sorted_places(arranged, dtype), values(grid)
     runs = _runs(arranged)
     if runs is None:
@@ -193,13 +198,13 @@ def _at_run_time(grid: Grid, grid_pieces: list[Piece], dtype: Any) -> Any:
     return matrix if are_distinct(grid) else matrix.sum_duplicates(nse=matrix.nse)
 
 
-def to_bcsr(grid: Grid) -> Any:
-    """A grid's matrix as a `jax.experimental.sparse.BCSR`; see `Block.to_bcsr`."""
+def to_bcsr(grid: Grid, triangle: str | None = None) -> Any:
+    """A grid's matrix as a `jax.experimental.sparse.BCSR`; see `Block.to_bcsr` and `to_bcoo`."""
     from jax.experimental import sparse
 
     check_one(grid)
     check_ends(shape_of(grid)[0], "bcsr")
-    return sparse.BCSR.from_bcoo(to_bcoo(grid))  # which sorts where that is needed
+    return sparse.BCSR.from_bcoo(to_bcoo(grid, triangle))  # which sorts where that is needed
 
 
 def _jax_index_type(shape: tuple[int, int]) -> Any:

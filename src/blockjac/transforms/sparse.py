@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import jax
 
@@ -177,12 +177,11 @@ def matrix_of_entries(
         name: of the transform, for messages.
         format: of the matrix.
         triangle: as in `sparse_hessian`.
-        answer: what `entries_of` gives; for a format of JAX Blocks, or the matrix.
+        answer: what `entries_of` gives; for a format of JAX the Blocks.
         arguments: of the user's function.
     """
     if format in JAX_FORMATS:
-        is_grid = isinstance(answer, list)
-        return JAX_FORMATS[format](cast("Grid", answer)) if is_grid else answer
+        return JAX_FORMATS[format](answer, triangle)
     if is_traced((arguments, answer)):
         raise BlockTypeError(
             f"{name} with format={format!r} gives an array of scipy or NumPy, and cannot be traced "

@@ -7,21 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-import jax.numpy as jnp
-import numpy as np
-
-from blockjac.algebra.entries import values
-from blockjac.base.arrays import canonical
 from blockjac.blocks.grids import mirrored
 from blockjac.engine.arguments import ArgNums
 from blockjac.engine.call import Call
 from blockjac.engine.chunk_sizes import check_dense
 from blockjac.engine.computations import Arrays, Jacobian
 from blockjac.errors import BlockTypeError, InvalidOptionError
-from blockjac.exports.ordered_values import ordered_values, sorted_places
 from blockjac.graph.graph import Graph
 from blockjac.planning import Order
-from blockjac.sparsity.pattern import arrangement
 from blockjac.terms.block import Block
 from blockjac.transforms.first_order import grad
 from blockjac.transforms.shell import Ask, Asked, P, Transform, as_found
@@ -151,18 +144,14 @@ class Entries:
         return self.format not in JAX_FORMATS
 
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
-        """The auxiliary results, and the entries or a matrix of JAX."""
+        """The auxiliary results, and the entries, or for a format of JAX the Blocks."""
         aux, rows = self.jacobian(graph, arguments, captured, extra)
         if self.jacobian.symmetric:
             rows = mirrored(rows)
         rows = [
             [self._wanted(block, i, j) for j, block in enumerate(row)] for i, row in enumerate(rows)
         ]
-        if self.format not in JAX_FORMATS:
-            return aux, entries_of(rows)
-        if self.triangle is None:
-            return aux, rows
-        return aux, _triangle(rows, self.format, self.triangle)
+        return aux, rows if self.format in JAX_FORMATS else entries_of(rows)
 
     def _wanted(self, block: Block, row: int, column: int) -> Block:
         """A block; zero if it lies in the triangle that is not wanted."""
@@ -170,16 +159,3 @@ class Entries:
         if self.triangle is None or not beyond[self.triangle]:
             return block
         return Block.zeros(block.out_shape, block.wrt_shape, block.dtype)
-
-
-def _triangle(rows: Any, format: Format, triangle: Triangle) -> Any:
-    """One triangle of a grid as a matrix of JAX, whose places are constants."""
-    from jax.experimental import sparse
-
-    arranged = arrangement(rows).triangle(triangle)
-    places = jnp.asarray(sorted_places(arranged, canonical(np.int64)))
-    numbers = ordered_values(values(rows), arranged)
-    matrix = sparse.BCOO(
-        (numbers, places), shape=arranged.pattern.shape, indices_sorted=True, unique_indices=True
-    )
-    return sparse.BCSR.from_bcoo(matrix) if format == "bcsr" else matrix
