@@ -12,7 +12,6 @@ parts add up to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, cast
@@ -24,8 +23,9 @@ from jax.scipy.linalg import solve_triangular
 from blockjac.algebra.backend import planning
 from blockjac.algebra.dense import dense
 from blockjac.algebra.star import chain_along
-from blockjac.blocks import Block, BlockMatrix, add
+from blockjac.blocks import BlockMatrix, add
 from blockjac.linear_systems import direct
+from blockjac.linear_systems.forms import with_inverse
 from blockjac.linear_systems.groups import Rows
 from blockjac.linear_systems.solver import Solver, pytree
 
@@ -78,8 +78,8 @@ class ByOutputs(Solver):
         half = solve_triangular(self.triangle, inside, lower=True, trans=1)
         middle = solve_triangular(self.triangle, half.T, lower=True, trans=1).T
         grid = direct.grid_of(middle, self.jacobian.out_shapes)
-        columns = list(zip(*self.jacobian.rows, strict=True))
-        parts = [_diagonal(column, grid) for column in columns]
+        columns = self.jacobian.T.grid
+        parts = with_inverse(grid, columns, columns)
         return 1 / self.shift + jnp.concatenate([jnp.ravel(part) for part in parts])
 
     def forms(self, left: Rows, right: Rows) -> list[jax.Array]:
@@ -143,15 +143,3 @@ def seconds(jacobian: BlockMatrix) -> float:
             for block in row:
                 dense(block)
     return cost.seconds() + 3 * direct.seconds(jacobian.shape[0])
-
-
-def _diagonal(column: Sequence[Block], middle: Rows) -> jax.Array:
-    """The diagonal of `J' N J` at one parameter."""
-    shape = column[0].wrt_shape
-    pairs = [(axis, axis) for axis in range(len(shape))]
-    products = [
-        chain_along([left.T, block, right], pairs)
-        for left, row in zip(column, middle, strict=True)
-        for block, right in zip(row, column, strict=True)
-    ]
-    return dense(reduce(add, products))

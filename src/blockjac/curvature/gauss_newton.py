@@ -8,8 +8,6 @@ damped solutions come from the factors.
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -36,6 +34,7 @@ from blockjac.curvature.factor_products import (
 )
 from blockjac.errors import BlockShapeError
 from blockjac.linear_systems import choose, direct
+from blockjac.linear_systems.batched import split
 from blockjac.linear_systems.solver import Solver
 from blockjac.transforms.linearization import Linearization
 from blockjac.transforms.traced_once import Function
@@ -220,9 +219,9 @@ class GaussNewton(BlockMatrix):
         """
         if damping is None:
             return None
-        outputs = by_outputs.seconds(self.jacobian)
         if direct.seconds(self.jacobian.shape[0]) > direct.seconds(self.jacobian.shape[1]):
             return None
+        outputs = by_outputs.seconds(self.jacobian)
         with planning() as cost:
             rows = mirrored(upper_half(self.jacobian, self.inner))
             system = choose.way(choose.damped(rows, damping), assume)
@@ -248,9 +247,7 @@ def _leverages(matrix: GaussNewton, shift: Any, *, is_damped: bool) -> list[jax.
     identity = jnp.eye(len(gram), dtype=gram.dtype)
     solved = cast("jax.Array", jnp.linalg.solve(shift * identity + inner @ gram, inner))
     leverages = jnp.sum(gram * solved.T, axis=1)
-    ends = list(itertools.accumulate(map(math.prod, J.out_shapes)))
-    parts = jnp.split(leverages, ends[:-1])
-    return [jnp.reshape(part, shape) for part, shape in zip(parts, J.out_shapes, strict=True)]
+    return split(leverages, J.out_shapes)
 
 
 jax.tree_util.register_pytree_node(GaussNewton, GaussNewton.parts, GaussNewton.of_parts)

@@ -20,11 +20,11 @@ import jax.numpy as jnp
 
 from blockjac.blocks import Block, BlockMatrix, Factor, Label, Term, star
 from blockjac.blocks.grids import Rows
+from blockjac.blocks.systems import solver_of
 from blockjac.curvature.gauss_newton import GaussNewton
 from blockjac.curvature.ggn import ggn
 from blockjac.curvature.kronecker import Pair
 from blockjac.engine.arguments import ArgNums, check_callable
-from blockjac.linear_systems import choose
 from blockjac.linear_systems.batched import Grouped
 from blockjac.linear_systems.solver import Solver
 from blockjac.terms.block import rebuilt
@@ -79,10 +79,11 @@ class KroneckerFactored(BlockMatrix):
     def own_solver(self, damping: Any, assume: Any) -> Solver:
         """One solver for each parameter; two factors are solved by their eigenvectors."""
         shift = jnp.zeros((), self.dtype) if damping is None else damping
+        is_damped = damping is not None
         solvers = [
             part.solver(shift)
             if isinstance(part, Pair)
-            else choose.factored(choose.damped([[part]], shift), assume).solver
+            else solver_of(part, shift, assume=assume, is_damped=is_damped).solver
             for part in self.parts
         ]
         if len(solvers) == 1:

@@ -29,7 +29,7 @@ OUTPUTS_AT_ONCE = 256
 """For at most how many outputs systems are solved at once."""
 
 
-class Factored(Protocol):
+class Solvable(Protocol):
     """What of a `Solver` forms are computed from; a pytree."""
 
     @property
@@ -51,7 +51,7 @@ class Factored(Protocol):
         ...
 
 
-def cheapest(solver: Factored, left: Rows, right: Rows) -> list[jax.Array]:
+def cheapest(solver: Solvable, left: Rows, right: Rows) -> list[jax.Array]:
     """The forms, in the way that is predicted to take less time; see `Solver.forms`."""
     shapes = [block.wrt_shape for block in left[0]]
     outputs = sum(math.prod(row[0].out_shape) for row in left)
@@ -62,7 +62,7 @@ def cheapest(solver: Factored, left: Rows, right: Rows) -> list[jax.Array]:
         return by_columns()
     seconds: list[float] = []
 
-    def priced(solver: Factored) -> None:
+    def priced(solver: Solvable) -> None:
         """Note what the contractions with the inverse would cost."""
         inverse = solver.inverse(shapes)
         if inverse is not None:
@@ -77,7 +77,7 @@ def cheapest(solver: Factored, left: Rows, right: Rows) -> list[jax.Array]:
     return by_columns() if inverse is None else with_inverse(inverse, left, right)
 
 
-def _seconds_a_column(solver: Factored) -> float:
+def _seconds_a_column(solver: Solvable) -> float:
     """About how long it takes to solve for one column: all factors are read once."""
     numbers = sum(leaf.size for leaf in jax.tree.leaves(solver)) + solver.unknowns
     return 2 * numbers / rates().operations_per_second
@@ -125,7 +125,7 @@ def _form(inverse: Rows, left: Sequence[Block], right: Sequence[Block]) -> jax.A
     return dense(functools.reduce(add, products))
 
 
-def _by_columns(solver: Factored, left: Rows, right: Rows) -> list[jax.Array]:
+def _by_columns(solver: Solvable, left: Rows, right: Rows) -> list[jax.Array]:
     """The forms, by one system for each entry of each output."""
 
     def solve(columns: jax.Array) -> jax.Array:

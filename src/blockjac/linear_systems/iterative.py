@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 
 from blockjac.algebra.dense import diagonal
 from blockjac.errors import DenseTooLargeError
+from blockjac.linear_systems.batched import split
 from blockjac.linear_systems.groups import Rows
 from blockjac.linear_systems.solver import Assumption, Solver, pytree
 from blockjac.terms.block import Block
@@ -111,12 +111,7 @@ def factored(rows: Rows, dtype: Any, assume: Assumption) -> Iterative:
 
 def _product(rows: Sequence[Sequence[Block]], vector: jax.Array) -> jax.Array:
     """The product of a grid with a flat vector."""
-    shapes = [block.wrt_shape for block in rows[0]]
-    ends = list(itertools.accumulate(map(math.prod, shapes)))
-    parts = [
-        jnp.reshape(part, shape)
-        for part, shape in zip(jnp.split(vector, ends[:-1]), shapes, strict=True)
-    ]
+    parts = split(vector, [block.wrt_shape for block in rows[0]])
     products = [
         functools.reduce(jnp.add, map(Block.matvec, row, cast("Any", parts))) for row in rows
     ]
