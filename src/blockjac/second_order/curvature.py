@@ -25,6 +25,7 @@ from blockjac.elimination.elimination_graph import Vertex
 from blockjac.elimination.linearize import LinearizedGraph, linearize_to_results
 from blockjac.planning.price import price
 from blockjac.rules.fallback import real_dtype, vertex_shape
+from blockjac.second_order.at_point import AtPoint
 from blockjac.second_order.coefficients import Coefficients
 from blockjac.second_order.narrow import Directions
 from blockjac.second_order.tangents import Tangents
@@ -32,30 +33,17 @@ from blockjac.terms.block import rebuilt
 
 
 @dataclass(frozen=True, eq=False)
-class Curving:
+class Curving(AtPoint):
     """An equation whose elemental Jacobians vary, at a point.
 
     Attributes:
         coefficients: its elemental Jacobians as a function.
-        operands: the values of its operands.
-        results: the values of its results.
-        tails: the vertices of its operands; None for those that are not differentiated.
-        heads: the vertices of its results; None for those that nothing differentiated depends on.
     """
 
     coefficients: Coefficients
-    operands: Sequence[Any]
-    results: Sequence[Any]
-    tails: Sequence[Vertex | None]
-    heads: Sequence[Vertex | None]
 
     def curvatures(self, directions: Directions, kept: bool) -> dict[Vertex, dict[Any, Block]]:
-        """What the equation adds at each of its results, for each source of directions.
-
-        Args:
-            directions: the Jacobians of the operands.
-            kept: whether to keep directions separate instead of summing over them.
-        """
+        """What the equation adds at each of its results; see `AtPoint`."""
         sums: dict[Vertex, dict[Any, Block]] = {}
         for column, tail in enumerate(self.tails):
             if tail is None or not directions.tangents.get(tail):

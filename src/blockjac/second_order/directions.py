@@ -26,35 +26,23 @@ from blockjac.graph.graph import Equation
 from blockjac.graph.linearity import is_inexact
 from blockjac.graph.trace import trace
 from blockjac.rules.fallback import packed, unpacked, vertex_shape
+from blockjac.second_order.at_point import AtPoint
 from blockjac.second_order.narrow import Directions
 from blockjac.second_order.tangents import Tangents
 
 
 @dataclass(frozen=True, eq=False)
-class Swept:
+class Swept(AtPoint):
     """An equation at a point, whose second derivative is swept over all directions.
 
     Attributes:
         equation: the equation.
-        operands: the values of its operands.
-        results: the values of its results.
-        tails: the vertices of its operands; None for those that are not differentiated.
-        heads: the vertices of its results; None for those that nothing differentiated depends on.
     """
 
     equation: Equation
-    operands: Sequence[Any]
-    results: Sequence[Any]
-    tails: Sequence[Vertex | None]
-    heads: Sequence[Vertex | None]
 
     def curvatures(self, directions: Directions, kept: bool) -> dict[Vertex, dict[Any, Block]]:
-        """What the equation adds at each of its results, for each source of directions.
-
-        Args:
-            directions: the Jacobians of the operands.
-            kept: whether to keep directions separate instead of summing over them.
-        """
+        """What the equation adds at each of its results; see `AtPoint`."""
         sums: dict[Vertex, dict[Any, Block]] = {}
         tangents = self._of_operands(directions.tangents)
         partners = self._of_operands(directions.partners)

@@ -10,15 +10,13 @@ from blockjac.elimination.evaluate import operand_array
 from blockjac.elimination.linearize import LinearizedGraph
 from blockjac.graph.graph import Equation, Literal, Operand
 from blockjac.graph.linearity import is_linear_in
+from blockjac.second_order.at_point import AtPoint
 from blockjac.second_order.coefficients import of_own_rule, of_rule
 from blockjac.second_order.curvature import Curving
 from blockjac.second_order.directions import Swept
 
-Varying = Curving | Swept
-"""An equation whose derivative varies, at a point."""
 
-
-def varying_equations(linear: LinearizedGraph) -> list[Varying]:
+def varying_equations(linear: LinearizedGraph) -> list[AtPoint]:
     """The equations of a function whose derivative varies, at its point.
 
     Args:
@@ -26,7 +24,7 @@ def varying_equations(linear: LinearizedGraph) -> list[Varying]:
     """
     graph, active = linear.graph, linear.active
     inlined = {equation for own in graph.own_rules for equation in own.equations}
-    found: list[Varying] = []
+    found: list[AtPoint] = []
     for equation in active.equations:
         if equation not in inlined:
             varying = _of_equation(linear, equation)
@@ -40,11 +38,11 @@ def varying_equations(linear: LinearizedGraph) -> list[Varying]:
         moves = [tail is not None for tail in tails]
         coefficients = of_own_rule(own, operands, results, moves)
         if coefficients is not None and coefficients.varying_all:
-            found.append(Curving(coefficients, operands, results, tails, heads))
+            found.append(Curving(operands, results, tails, heads, coefficients))
     return found
 
 
-def _of_equation(linear: LinearizedGraph, equation: Equation) -> Varying | None:
+def _of_equation(linear: LinearizedGraph, equation: Equation) -> AtPoint | None:
     """An equation with what it needs at its point; None if its derivative does not vary."""
     active, graph = linear.active, linear.graph
     tails, moves = active.tails(equation), active.mask(equation)
@@ -57,10 +55,10 @@ def _of_equation(linear: LinearizedGraph, equation: Equation) -> Varying | None:
     results = [linear.point.values[value] for value in equation.results]
     coefficients = of_rule(primitive, params, operands, results, moves)
     if coefficients is None:
-        return Swept(equation, operands, results, tails, heads)
+        return Swept(operands, results, tails, heads, equation)
     if not coefficients.varying_all:
         return None
-    return Curving(coefficients, operands, results, tails, heads)
+    return Curving(operands, results, tails, heads, coefficients)
 
 
 def _vertices(linear: LinearizedGraph, atoms: Sequence[Operand | Literal]) -> list[Vertex | None]:
