@@ -10,16 +10,16 @@ import numpy as np
 from blockjac.graph.example_states import Apart, MeetingError, Operands, State, joined, require
 
 
-def concatenate(given: Operands) -> list[State]:
+def concatenate(operands: Operands) -> list[State]:
     """Indices of several axes are put together so, and one of them may count the examples."""
-    state, dimension = given.common(), given.params["dimension"]
+    state, dimension = operands.common(), operands.params["dimension"]
     require(state.axis != dimension)
     own: set[int] = set()
     reached = 0
-    for shape, old, numbers in zip(given.shapes, given.states, given.known, strict=True):
+    for shape, old, numbers in zip(operands.shapes, operands.states, operands.known, strict=True):
         if isinstance(old, Apart):
             own |= {reached + place for place in old.own}
-        elif dimension == len(shape) - 1 and _counts(numbers, shape, state.axis, given.count):
+        elif dimension == len(shape) - 1 and _counts(numbers, shape, state.axis, operands.count):
             own |= {reached + place for place in range(shape[-1])}
         reached += shape[dimension]
     return [replace(state, own=frozenset(own))]
@@ -33,12 +33,12 @@ def _counts(numbers: np.ndarray | None, shape: Sequence[int], axis: int, count: 
     return bool(np.array_equal(numbers, np.broadcast_to(along, shape)))
 
 
-def gather(given: Operands) -> list[State]:
+def gather(operands: Operands) -> list[State]:
     """Each example is looked up in what all share, or by what all share, or in its own part."""
-    numbers, sizes = given.params["dimension_numbers"], given.params["slice_sizes"]
-    operand, indices = given.apart(0), given.apart(1)
-    shape = given.shapes[0]
-    batch = [axis for axis in range(len(given.outs[0])) if axis not in numbers.offset_dims]
+    numbers, sizes = operands.params["dimension_numbers"], operands.params["slice_sizes"]
+    operand, indices = operands.apart(0), operands.apart(1)
+    shape = operands.shapes[0]
+    batch = [axis for axis in range(len(operands.outs[0])) if axis not in numbers.offset_dims]
     by_index = None if indices is None else Apart(batch[indices.axis], indices.below)
     if operand is None:
         return [by_index]
@@ -50,7 +50,7 @@ def gather(given: Operands) -> list[State]:
     if axis in numbers.start_index_map:
         require(axis in numbers.collapsed_slice_dims and operand.below == 1)
         column = list(numbers.start_index_map).index(axis)
-        return [_by_own_number(given, column, batch, by_index)]
+        return [_by_own_number(operands, column, batch, by_index)]
     require(axis not in numbers.collapsed_slice_dims and sizes[axis] == shape[axis])
     removed = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
     offsets = [other for other in range(len(shape)) if other not in removed]
@@ -59,31 +59,31 @@ def gather(given: Operands) -> list[State]:
 
 
 def _by_own_number(
-    given: Operands, column: int, batch: Sequence[int], by_index: Apart | None
+    operands: Operands, column: int, batch: Sequence[int], by_index: Apart | None
 ) -> State:
     """The state of what each example looks up at its own number, as in `x[jnp.arange(N), y]`."""
-    require(given.shapes[0][given.required(0).axis] == given.count)
+    require(operands.shapes[0][operands.required(0).axis] == operands.count)
     if by_index is not None:
-        indices = given.required(1)
+        indices = operands.required(1)
         require(column in indices.own and indices.below == 1)
         return by_index
-    numbers, shape = given.known[1], given.shapes[1]
+    numbers, shape = operands.known[1], operands.shapes[1]
     for axis in range(len(shape) - 1):
         part = None if numbers is None else np.asarray(numbers)[..., column]
-        if _counts(part, shape[:-1], axis, given.count):
+        if _counts(part, shape[:-1], axis, operands.count):
             return Apart(batch[axis], 1)
     raise MeetingError
 
 
-def scatter(given: Operands) -> list[State]:
+def scatter(operands: Operands) -> list[State]:
     """Windows of the whole batch, or a batch of scatters; at places that all examples share."""
-    numbers = given.params["dimension_numbers"]
-    operand, indices, updates = (given.apart(position) for position in range(3))
-    shape = given.shapes[0]
+    numbers = operands.params["dimension_numbers"]
+    operand, indices, updates = (operands.apart(position) for position in range(3))
+    shape = operands.shapes[0]
     removed = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
     windows = [axis for axis in range(len(shape)) if axis not in removed]
     scatters = [
-        axis for axis in range(len(given.shapes[2])) if axis not in numbers.update_window_dims
+        axis for axis in range(len(operands.shapes[2])) if axis not in numbers.update_window_dims
     ]
     places: list[State] = [operand]
     batches = dict(
@@ -98,6 +98,6 @@ def scatter(given: Operands) -> list[State]:
         places.append(Apart(batches[axis], updates.below))
     elif updates is not None:
         axis = windows[list(numbers.update_window_dims).index(updates.axis)]
-        require(given.shapes[2][updates.axis] == shape[axis])
+        require(operands.shapes[2][updates.axis] == shape[axis])
         places.append(Apart(axis, updates.below))
     return [joined(places)]

@@ -36,36 +36,36 @@ def _kept(shape: Sequence[int], removed: Sequence[int]) -> list[int | None]:
     return [rest.index(axis) if axis in rest else None for axis in range(len(shape))]
 
 
-def _elementwise(given: Operands) -> Sequence[State]:
-    return [joined(given.states)] * len(given.outs)
+def _elementwise(operands: Operands) -> Sequence[State]:
+    return [joined(operands.states)] * len(operands.outs)
 
 
-def _same_width(given: Operands) -> Sequence[State]:
-    require(given.shapes[0] == given.outs[0])
-    return _elementwise(given)
+def _same_width(operands: Operands) -> Sequence[State]:
+    require(operands.shapes[0] == operands.outs[0])
+    return _elementwise(operands)
 
 
-def _one_by_one(given: Operands) -> Sequence[State]:
-    return [*given.states]
+def _one_by_one(operands: Operands) -> Sequence[State]:
+    return [*operands.states]
 
 
-def _broadcast(given: Operands) -> Sequence[State]:
-    return [_moved(given.only(), given.params["broadcast_dimensions"])]
+def _broadcast(operands: Operands) -> Sequence[State]:
+    return [_moved(operands.only(), operands.params["broadcast_dimensions"])]
 
 
-def _transpose(given: Operands) -> Sequence[State]:
-    order = list(given.params["permutation"])
-    return [_moved(given.only(), [order.index(axis) for axis in range(len(order))])]
+def _transpose(operands: Operands) -> Sequence[State]:
+    order = list(operands.params["permutation"])
+    return [_moved(operands.only(), [order.index(axis) for axis in range(len(order))])]
 
 
 def _removing(name: str) -> Rule:
     """The rule of a primitive that removes the axes that a parameter names."""
 
-    def rule(given: Operands) -> Sequence[State]:
-        rank = len(given.shapes[0])
-        removed = [axis % rank for axis in given.params[name]]
-        state = _moved(given.common(), _kept(given.shapes[0], removed))
-        return [state] * len(given.outs)
+    def rule(operands: Operands) -> Sequence[State]:
+        rank = len(operands.shapes[0])
+        removed = [axis % rank for axis in operands.params[name]]
+        state = _moved(operands.common(), _kept(operands.shapes[0], removed))
+        return [state] * len(operands.outs)
 
     return rule
 
@@ -73,63 +73,63 @@ def _removing(name: str) -> Rule:
 def _along(name: str) -> Rule:
     """The rule of a primitive that mixes entries along the axes that a parameter names."""
 
-    def rule(given: Operands) -> Sequence[State]:
-        state, named_axes = given.common(), given.params[name]
+    def rule(operands: Operands) -> Sequence[State]:
+        state, named_axes = operands.common(), operands.params[name]
         axes = [named_axes] if isinstance(named_axes, int) else named_axes
-        rank = len(given.shapes[0])
+        rank = len(operands.shapes[0])
         require(state.axis not in [axis % rank for axis in axes])
-        return [state] * len(given.outs)
+        return [state] * len(operands.outs)
 
     return rule
 
 
-def _reshape(given: Operands) -> Sequence[State]:
+def _reshape(operands: Operands) -> Sequence[State]:
     """An example's number is a digit of a place in memory, and must be one of an axis again."""
-    require(given.params.get("dimensions") is None)
-    state, (old,), (new,) = given.only(), given.shapes, given.outs
+    require(operands.params.get("dimensions") is None)
+    state, (old,), (new,) = operands.only(), operands.shapes, operands.outs
     below = state.below * math.prod(old[state.axis + 1 :])
     for axis, size in enumerate(new):
         after = math.prod(new[axis + 1 :])
-        if below % after == 0 and (after * size) % (below * given.count) == 0:
+        if below % after == 0 and (after * size) % (below * operands.count) == 0:
             return [Apart(axis, below // after)]
     raise MeetingError
 
 
-def _slice(given: Operands) -> Sequence[State]:
+def _slice(operands: Operands) -> Sequence[State]:
     """Of all examples, or some of them would be missing."""
-    state, params = given.only(), given.params
-    strides = params["strides"] or [1] * len(given.shapes[0])
-    size = given.shapes[0][state.axis]
+    state, params = operands.only(), operands.params
+    strides = params["strides"] or [1] * len(operands.shapes[0])
+    size = operands.shapes[0][state.axis]
     window = tuple(params[name][state.axis] for name in ("start_indices", "limit_indices"))
     require((*window, strides[state.axis]) == (0, size, 1))
     return [Apart(state.axis, state.below)]
 
 
-def _dynamic_slice(given: Operands) -> Sequence[State]:
-    state = given.only()
-    require(given.params["slice_sizes"][state.axis] == given.shapes[0][state.axis])
+def _dynamic_slice(operands: Operands) -> Sequence[State]:
+    state = operands.only()
+    require(operands.params["slice_sizes"][state.axis] == operands.shapes[0][state.axis])
     return [Apart(state.axis, state.below)]
 
 
-def _dynamic_update_slice(given: Operands) -> Sequence[State]:
-    state = given.only(1)
-    require(given.shapes[0][state.axis] == given.shapes[1][state.axis])
+def _dynamic_update_slice(operands: Operands) -> Sequence[State]:
+    state = operands.only(1)
+    require(operands.shapes[0][state.axis] == operands.shapes[1][state.axis])
     return [state]
 
 
-def _pad(given: Operands) -> Sequence[State]:
-    state = given.only()
-    require(tuple(given.params["padding_config"][state.axis]) == (0, 0, 0))
+def _pad(operands: Operands) -> Sequence[State]:
+    state = operands.only()
+    require(tuple(operands.params["padding_config"][state.axis]) == (0, 0, 0))
     return [Apart(state.axis, state.below)]
 
 
-def _dot_general(given: Operands) -> Sequence[State]:
+def _dot_general(operands: Operands) -> Sequence[State]:
     """Examples may be a batch of products, or rows of one side, and are not summed over."""
-    contracted, batch = given.params["dimension_numbers"]
+    contracted, batch = operands.params["dimension_numbers"]
     places: list[State] = []
     before = len(batch[0])
     for side in (0, 1):
-        shape, state = given.shapes[side], given.apart(side)
+        shape, state = operands.shapes[side], operands.apart(side)
         free = [axis for axis in range(len(shape)) if axis not in (*contracted[side], *batch[side])]
         if state is not None and state.axis in batch[side]:
             places.append(Apart(list(batch[side]).index(state.axis), state.below))
@@ -140,15 +140,15 @@ def _dot_general(given: Operands) -> Sequence[State]:
     return [joined(places)]
 
 
-def _convolution(given: Operands) -> Sequence[State]:
-    numbers, state = given.params["dimension_numbers"], given.only()
-    require(given.params["batch_group_count"] == 1 and state.axis == numbers.lhs_spec[0])
+def _convolution(operands: Operands) -> Sequence[State]:
+    numbers, state = operands.params["dimension_numbers"], operands.only()
+    require(operands.params["batch_group_count"] == 1 and state.axis == numbers.lhs_spec[0])
     return [Apart(numbers.out_spec[0], state.below)]
 
 
-def _windows(given: Operands) -> Sequence[State]:
+def _windows(operands: Operands) -> Sequence[State]:
     """Windows of one example each."""
-    state, params = given.only(), given.params
+    state, params = operands.only(), operands.params
     axis = state.axis
     for name in ("window_dimensions", "window_strides", "base_dilation", "window_dilation"):
         require(params.get(name) is None or params[name][axis] == 1)
@@ -156,45 +156,45 @@ def _windows(given: Operands) -> Sequence[State]:
     return [state]
 
 
-def _sort(given: Operands) -> Sequence[State]:
-    state = given.common()
-    require(state.axis != given.params["dimension"])
-    return [state] * len(given.outs)
+def _sort(operands: Operands) -> Sequence[State]:
+    state = operands.common()
+    require(state.axis != operands.params["dimension"])
+    return [state] * len(operands.outs)
 
 
-def _top_k(given: Operands) -> Sequence[State]:
-    state, rank = given.only(), len(given.shapes[0])
-    require(state.axis != given.params.get("axis", rank - 1) % rank)
-    return [state] * len(given.outs)
+def _top_k(operands: Operands) -> Sequence[State]:
+    state, rank = operands.only(), len(operands.shapes[0])
+    require(state.axis != operands.params.get("axis", rank - 1) % rank)
+    return [state] * len(operands.outs)
 
 
-def _fourier(given: Operands) -> Sequence[State]:
-    return _leading(len(given.params["fft_lengths"]))(given)
+def _fourier(operands: Operands) -> Sequence[State]:
+    return _leading(len(operands.params["fft_lengths"]))(operands)
 
 
 def _leading(core: int) -> Rule:
     """The rule of a primitive that acts on the last axes, and on the others separately."""
 
-    def rule(given: Operands) -> Sequence[State]:
-        state = given.common()
-        for shape, own in zip(given.shapes, given.states, strict=True):
+    def rule(operands: Operands) -> Sequence[State]:
+        state = operands.common()
+        for shape, own in zip(operands.shapes, operands.states, strict=True):
             require(not isinstance(own, Apart) or own.axis < len(shape) - core)
-        return [state] * len(given.outs)
+        return [state] * len(operands.outs)
 
     return rule
 
 
-def _triangular_solve(given: Operands) -> Sequence[State]:
+def _triangular_solve(operands: Operands) -> Sequence[State]:
     """Right-hand sides of the same matrix may be examples too."""
-    if given.apart(0) is not None:
-        return _leading(2)(given)
-    state = given.required(1)
-    require(state.axis != len(given.shapes[1]) - (2 if given.params["left_side"] else 1))
+    if operands.apart(0) is not None:
+        return _leading(2)(operands)
+    state = operands.required(1)
+    require(state.axis != len(operands.shapes[1]) - (2 if operands.params["left_side"] else 1))
     return [state]
 
 
-def _split(given: Operands) -> Sequence[State]:
-    return _along("axis")(given)
+def _split(operands: Operands) -> Sequence[State]:
+    return _along("axis")(operands)
 
 
 ELEMENTWISE = named("storage", "cheap", "dear") | {

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from blockjac.algebra.backend import planning
 from blockjac.algebra.cost import Abstract
 from blockjac.algebra.dense import dense
 from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
@@ -19,7 +18,7 @@ from blockjac.engine.finish import NO_LIMIT
 from blockjac.graph.graph import Graph
 from blockjac.planning import Order
 from blockjac.terms.block import rebuilt
-from blockjac.transforms.inner_products import InnerProducts, is_better_made
+from blockjac.transforms.inner_products import InnerProducts, is_better_made, seconds
 from blockjac.transforms.unmade_edges import Product, multiplied
 from blockjac.transforms.unmade_products import Question, unmade_rows
 
@@ -69,18 +68,15 @@ class Clipped:
         def made() -> list[Product]:
             return [(reduce(add, map(multiplied, products)),)]
 
-        def seconds(way: Callable[[], list[Product]]) -> float:
-            with planning() as cost:
-                chosen = way()
-                dense(self._squares(chosen), NO_LIMIT)
-                dense(_weighted(chosen, _abstract_row(loss)), NO_LIMIT)
-            return cost.seconds()
+        def both(way: Callable[[], list[Product]]) -> list[Block]:
+            chosen = way()
+            return [self._squares(chosen), _weighted(chosen, _abstract_row(loss))]
 
         if not products or all(len(product) == 1 for product in products):
             return made() if len(products) > 1 else products
         if is_better_made(products):
             return made()
-        return min((lambda: products, made), key=seconds)()
+        return min((lambda: products, made), key=lambda way: seconds(lambda: both(way)))()
 
     def _sum(self, products: Sequence[Product], scale: Any, leaf: Any) -> Any:
         """The weighted sum of the gradients by one leaf."""
