@@ -18,6 +18,14 @@ def whole(*shape, below):
     return jnp.asarray(RNG.integers(0, below, shape))
 
 
+def same(found, wanted, rtol=1e-10):
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        rtol, atol = (1e-4, 1e-5) if one.dtype == jnp.float32 else (rtol, 1e-11)
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
+
+
 N, T, D, H, C = 4, 3, 5, 6, 2
 X, SEQUENCES, TOKENS = array(N, D), array(N, T, D), whole(N, T, below=10)
 LABELS = jax.nn.one_hot(whole(N, below=C), C)

@@ -4,21 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.per_example_programs import IMAGES, PROGRAMS, SEQUENCES, C, D, H, N, T, X, array
+from support.per_example_programs import IMAGES, PROGRAMS, SEQUENCES, C, D, H, N, T, X, array, same
 
 import blockjac
 from blockjac.errors import ArgumentError, BlockShapeError, DifferentiationTypeError
 from blockjac.planning.jaxpr_cost import operations
 
 pytestmark = pytest.mark.slow
-
-
-def same(found, wanted, rtol=1e-10):
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        assert (one.shape, one.dtype) == (other.shape, other.dtype)
-        rtol, atol = (1e-4, 1e-5) if one.dtype == jnp.float32 else (rtol, 1e-11)
-        np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
 
 
 WEIGHTS, HIDDEN = array(D, C), array(D, H)

@@ -7,7 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from support.per_example_programs import PROGRAMS, random_program
+from support.per_example_programs import (
+    IMAGES,
+    LABELS,
+    PROGRAMS,
+    SEQUENCES,
+    TOKENS,
+    C,
+    D,
+    H,
+    N,
+    T,
+    X,
+    array,
+    network,
+    random_program,
+    same,
+    whole,
+)
 
 import blockjac
 from blockjac import Block
@@ -16,30 +33,7 @@ from blockjac.planning.jaxpr_cost import operations
 
 pytestmark = pytest.mark.slow
 
-RNG = np.random.default_rng(11)
-
-
-def array(*shape):
-    return jnp.asarray(RNG.normal(size=shape))
-
-
-def whole(*shape, below):
-    return jnp.asarray(RNG.integers(0, below, shape))
-
-
-N, T, D, H, C = 4, 3, 5, 6, 2
-X, SEQUENCES, TOKENS = array(N, D), array(N, T, D), whole(N, T, below=10)
-LABELS = jax.nn.one_hot(whole(N, below=C), C)
 NETWORK = {"W": array(D, H), "b": array(H), "V": array(H, C)}
-IMAGES = array(N, 6, 6, 2)
-
-
-def cross_entropy(logits, labels):
-    return -jnp.sum(labels * jax.nn.log_softmax(logits), axis=-1)
-
-
-def network(params, x, labels):
-    return cross_entropy(jnp.tanh(x @ params["W"] + params["b"]) @ params["V"], labels)
 
 
 def residual(params, x):
@@ -138,14 +132,6 @@ def norms_of(jacobian):
 def gram_of(jacobian):
     leaves = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(jacobian)]
     return sum(leaf @ leaf.T for leaf in leaves)
-
-
-def same(found, wanted, rtol=1e-10):
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        assert (one.shape, one.dtype) == (other.shape, other.dtype)
-        rtol, atol = (1e-4, 1e-5) if one.dtype == jnp.float32 else (rtol, 1e-11)
-        np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "no example"])
