@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from blockjac.curvature.fisher import fisher
     from blockjac.curvature.gauss_newton import GaussNewton
     from blockjac.curvature.ggn import ggn
-    from blockjac.curvature.kfac import KroneckerFactored, kfac
+    from blockjac.curvature.kfac import ekfac, kfac
+    from blockjac.curvature.kronecker_factored import KroneckerFactored
     from blockjac.planning import Plan, Search
     from blockjac.transforms.batch_jacobian import batch_jacobian
     from blockjac.transforms.clipping import clipped_grad
@@ -71,6 +72,7 @@ __all__ = [
     "clipped_grad",
     "devices",
     "divergence",
+    "ekfac",
     "errors",
     "factorize",
     "fisher",
@@ -110,7 +112,7 @@ _HOME = {
     "Factorization": "blockjac.blocks",
     "GaussNewton": "blockjac.curvature.gauss_newton",
     "JacobianReport": "blockjac.checking",
-    "KroneckerFactored": "blockjac.curvature.kfac",
+    "KroneckerFactored": "blockjac.curvature.kronecker_factored",
     "Plan": "blockjac.planning",
     "Search": "blockjac.planning",
     "batch_jacobian": "blockjac.transforms.batch_jacobian",
@@ -133,6 +135,7 @@ _HOME = {
     "jacobian": "blockjac.transforms.first_order",
     "jacobian_diagonal": "blockjac.transforms.diagonals",
     "jvp": "blockjac.transforms.products",
+    "ekfac": "blockjac.curvature.kfac",
     "kfac": "blockjac.curvature.kfac",
     "laplacian": "blockjac.transforms.laplacians",
     "ntk": "blockjac.transforms.tangent_kernels",

@@ -27,7 +27,7 @@ def with_known_places(
 
     Args:
         function: takes a matrix and trees of arrays; the same object at each call.
-        matrix: a Block, or a tree of Blocks such as a BlockMatrix.
+        matrix: a Block, or a tree of Blocks and arrays such as a BlockMatrix.
         operands: trees of arrays.
         static: further arguments, hashable.
     """
@@ -67,16 +67,23 @@ def _is_block(node: Any) -> bool:
     return isinstance(node, Block)
 
 
-def _parts(block: Block) -> tuple[list[Any], list[Any], Any]:
-    """The arrays of a block other than its lookups, its lookups, and its structure."""
+def _parts(block: Any) -> tuple[list[Any], list[Any], Any]:
+    """The arrays of a block other than its lookups, its lookups, and its structure.
+
+    An array that is no block's is an array without structure.
+    """
+    if not _is_block(block):
+        return [block], [], None
     arrays, structure = flat_parts(block)
     positions = lookup_positions(structure)
     others = [array for position, array in enumerate(arrays) if position not in positions]
     return others, [arrays[position] for position in positions], structure
 
 
-def _with_lookups(structure: Any, arrays: Sequence[Any], lookups: Sequence[Any]) -> Block:
-    """Rebuild a block from its structure, its lookups and its other arrays."""
+def _with_lookups(structure: Any, arrays: Sequence[Any], lookups: Sequence[Any]) -> Any:
+    """Rebuild a block from its structure, its lookups and its other arrays; or an array."""
+    if structure is None:
+        return arrays[0]
     positions = lookup_positions(structure)
     lookup_at = dict(zip(positions, lookups, strict=True))
     others = iter(arrays)

@@ -170,6 +170,22 @@ def _expected_over_classes(loss: Function, targets: Any, outputs: Any) -> BlockM
 
 def _outer_gradients(loss: Function, targets: Any, outputs: Any) -> BlockMatrix:
     """`sum over n of G[n] g[n]`: the gradients in the whole loss, and in that of one example."""
+    whole, single = example_gradients(loss, targets, outputs)
+    tree = tree_structure(outputs)
+    rows = [[_outer(left, right) for right in single] for left in whole]
+    return BlockMatrix(rows, tree, tree)
+
+
+def example_gradients(
+    loss: Function, targets: Any, outputs: Any
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """The gradient of the loss by the outputs, and that of the loss of each example alone.
+
+    They differ by how the loss weighs the examples: by 1/N for a mean.
+
+    Raises:
+        BlockShapeError: if examples are not on the first axes.
+    """
     _check_examples(targets, outputs)
     whole = grad(loss, argnums=1)(targets, outputs)
 
@@ -178,12 +194,7 @@ def _outer_gradients(loss: Function, targets: Any, outputs: Any) -> BlockMatrix:
         return mapped(lambda leaf: leaf[0], grad(loss, argnums=1)(*batch))
 
     single = jax.vmap(alone)(targets, outputs)
-    tree = tree_structure(outputs)
-    rows = [
-        [_outer(left, right) for right in jax.tree.leaves(single)]
-        for left in jax.tree.leaves(whole)
-    ]
-    return BlockMatrix(rows, tree, tree)
+    return jax.tree.leaves(whole), jax.tree.leaves(single)
 
 
 def _outer(left: Any, right: Any) -> Block:

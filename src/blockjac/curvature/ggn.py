@@ -115,7 +115,7 @@ def of_model(
             )
         outs, jacobian = linearized(call, fitted(order, call))
         outputs = call.value(outs)
-        _check_loss(loss, targets, outputs, name)
+        check_loss(loss, targets, outputs, name)
         matrix = GaussNewton.of(jacobian, middle(loss, targets, outputs))
         return matrix, call.auxiliary(outs[call.count :])
 
@@ -148,8 +148,18 @@ def compiled_but_static(function: Function, args: Sequence[Any]) -> Any:
     return compiled(of_arrays)(*(leaf for leaf, own in zip(leaves, moves, strict=True) if own))
 
 
-def _check_loss(loss: Function, targets: Any, outputs: Any, name: str) -> None:
-    """Raise unless the loss of these outputs is one real number."""
+def check_loss(loss: Function, targets: Any, outputs: Any, name: str) -> None:
+    """Raise unless the loss of these outputs is one real number.
+
+    Args:
+        loss: the user's function.
+        targets: its first argument.
+        outputs: its second.
+        name: of the transform, for messages.
+
+    Raises:
+        NonScalarLossError: says what the loss gives.
+    """
     try:
         value = jax.eval_shape(partial(loss, targets), outputs)
     except (TypeError, ValueError, IndexError) as error:

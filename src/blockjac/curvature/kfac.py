@@ -1,99 +1,33 @@
-"""The Kronecker-factored approximation of a Gauss-Newton matrix (KFAC).
+"""The Kronecker-factored approximation of a Gauss-Newton matrix (KFAC), and EKFAC.
 
-For a layer `X W` the exact block of a Gauss-Newton matrix is a sum over the examples of Kronecker
-products,
+For a layer `Y = X W` with positions p (the examples, and steps or places that share the weights)
+the exact block of a Gauss-Newton matrix is a sum over pairs of positions,
 
-    sum_n  X[n,i] X[n,i']  M[n,h,h'],      M[n,h,h'] = sum_cc' B[n,c,h] H[n,c,c'] B[n,c',h'],
+    sum_pq  X[p,i] X[q,i']  M[p,q,h,h'],      M[p,q] = B[p]' H B[q],
 
-and the approximation is the product of their sums, `(1/N) sum_n X X'  (x)  sum_n M`, without the
-blocks between different parameters.
+with B the outputs of the model by Y. The approximation keeps the pairs of equal positions and
+multiplies two means, `(mean_p X X') (x) (sum_p M[p,p])`; there are no blocks between parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+import operator
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
-import jax
-import jax.numpy as jnp
-
-from blockjac.blocks import Block, BlockMatrix, Factor, Label, Term, star
-from blockjac.blocks.grids import Rows
-from blockjac.blocks.systems import solver_of
-from blockjac.curvature.gauss_newton import GaussNewton
-from blockjac.curvature.ggn import ggn
-from blockjac.curvature.kronecker import Pair
-from blockjac.engine.arguments import ArgNums, check_callable
-from blockjac.linear_systems.batched import Grouped
-from blockjac.linear_systems.solver import Solver
-from blockjac.terms.block import rebuilt
-from blockjac.transforms.shell import documented
+from blockjac.base.trees import tree_structure
+from blockjac.curvature.fisher_types import Asked, FisherType
+from blockjac.curvature.ggn import check_loss, compiled_but_static
+from blockjac.curvature.kronecker_factored import KroneckerFactored
+from blockjac.curvature.layered import Layered
+from blockjac.curvature.parts import Parts, Sharing
+from blockjac.engine.arguments import ArgNums, check_callable, check_inputs, positions_of
+from blockjac.errors import ArgumentError, DifferentiationTypeError, InvalidOptionError
+from blockjac.planning import check_order
+from blockjac.transforms.linearization import blocks_of, linearized
+from blockjac.transforms.shell import documented, fitted
 from blockjac.transforms.traced_once import Function, Orders
-
-
-class KroneckerFactored(BlockMatrix):
-    """An approximation of a Gauss-Newton matrix: one block a parameter, in two Kronecker factors.
-
-    It is a `BlockMatrix`, zero off the diagonal. `solve` takes each parameter by itself, with two
-    factors by the eigenvectors of both: exactly, at the cost of two small matrices.
-
-    Attributes:
-        parts: for each parameter a `Pair` of factors; or the exact block, of a parameter such as a
-            bias, whose derivative is not a product over groups of its axes.
-    """
-
-    def __init__(self, parts: Sequence[Pair | Block], tree: Any) -> None:
-        self._hold(parts, tree)
-
-    def _hold(self, parts: Sequence[Pair | Block], tree: Any) -> None:
-        """Set the attributes; both constructors do."""
-        self.parts = tuple(parts)
-        shapes = [part.shape if isinstance(part, Pair) else part.wrt_shape for part in parts]
-        self.out_shapes = self.wrt_shapes = tuple(shapes)
-        self.out_tree = self.wrt_tree = tree
-        self.dtype = jnp.result_type(*(part.dtype for part in parts))
-        self.is_mirrored = True
-
-    @property
-    def rows(self) -> Rows:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The blocks; those off the diagonal are zero."""
-        shapes = self.out_shapes
-        return tuple(
-            tuple(
-                (part.block if isinstance(part, Pair) else part)
-                if row == column
-                else Block.zeros(shapes[row], shape, self.dtype)
-                for column, shape in enumerate(shapes)
-            )
-            for row, part in enumerate(self.parts)
-        )
-
-    def _applied(self, tangent: Any) -> Any:
-        parts = zip(self.rows, jax.tree.leaves(tangent), strict=True)
-        return jax.tree.unflatten(
-            self.out_tree,
-            [row[position].matvec(leaf) for position, (row, leaf) in enumerate(parts)],
-        )
-
-    def own_solver(self, damping: Any, assume: Any) -> Solver:
-        """One solver for each parameter; two factors are solved by their eigenvectors."""
-        shift = jnp.zeros((), self.dtype) if damping is None else damping
-        is_damped = damping is not None
-        solvers = [
-            part.solver(shift)
-            if isinstance(part, Pair)
-            else solver_of(part, shift, assume=assume, is_damped=is_damped).solver
-            for part in self.parts
-        ]
-        if len(solvers) == 1:
-            return solvers[0]
-        groups = tuple((number,) for number in range(len(solvers)))
-        return Grouped(solvers, self.wrt_shapes, groups)
-
-    def __repr__(self) -> str:
-        kinds = ["A (x) G" if isinstance(part, Pair) else "exact" for part in self.parts]
-        return f"KroneckerFactored({', '.join(kinds)})"
 
 
 def kfac(
@@ -102,32 +36,52 @@ def kfac(
     argnums: ArgNums = 0,
     has_aux: bool = False,
     *,
+    fisher_type: FisherType = "type-2",
+    kfac_approx: Sharing = "expand",
+    mc_samples: int = 1,
     order: Orders = "auto",
 ) -> Callable[..., Any]:
     """The Kronecker-factored approximation (KFAC) of a Gauss-Newton matrix. It is not exact.
 
-    The blocks between different parameters are left out. The block of a parameter whose derivative
-    is a product of inputs and backpropagated outputs, as of the weights of a layer, is the
-    Kronecker product of two averages over the examples; every other parameter (a bias) has its
-    exact block. For one example the blocks are exact.
+    The blocks between different parameters are left out. The block of the weights of a layer is the
+    Kronecker product `A (x) G` of two averages: A over what enters the layer, G over what the
+    outputs of the model send back to it. Layers are found in the model's own operations: products
+    with matrices, convolutions, lookups in tables, each once or many times, also inside of loops
+    and under `vmap`. Weights that are used at several positions of an example (steps of time,
+    places of an image) are treated as `kfac_approx` says. A parameter that is no such matrix, as a
+    bias or the scale of a normalization, has its exact block, and so has one that is used in
+    different ways or transformed before its use other than by reshaping.
 
     Args:
-        model: `model(params, X)`, examples on the first axis of its one output.
-        loss: `loss(Y, outputs)` gives a real number.
+        model: `model(params, X)` gives the outputs, an array or a tree of arrays, with examples on
+            their first axes and on those of the arrays of `X`.
+        loss: `loss(Y, outputs)` gives a real number; convex in the outputs for "mc".
         argnums: which arguments of the model to differentiate by.
         has_aux: whether `model` returns `(outputs, aux)`; the answer is then `(matrix, aux)`.
+        fisher_type: what G is made of. "type-2": all outputs, at the price of a backward pass for
+            each output of an example. "mc": random vectors whose covariance is the Hessian of the
+            loss by the outputs, at the price of one backward pass each; the matrix is then
+            unbiased only as far as KFAC is exact. "empirical": the gradients at the given targets.
+            "forward-only": the identity (FOOF).
+        kfac_approx: "expand" takes every position for an example; "reduce" sums over the positions
+            of an example first, as is right where the model takes their mean.
+        mc_samples: how many random vectors for "mc".
         order: as in `ggn`.
 
     Returns:
-        A function of `(params, X, Y)` that gives a `KroneckerFactored`, a `BlockMatrix`.
+        A function of `(params, X, Y)` that gives a `KroneckerFactored`, a `BlockMatrix`. For "mc"
+        it needs a random key too: `(params, X, Y, key=jax.random.key(0))`.
 
     Raises:
         TypeError: as `ggn`.
-        ValueError: as `ggn`.
+        ValueError: as `ggn`; for unknown options and a missing key; for random vectors of a loss
+            that joins examples; and for "reduce" where the model has joined them.
 
     Source:
         Martens and Grosse, "Optimizing neural networks with Kronecker-factored approximate
-        curvature", ICML 2015; for Gauss-Newton: Botev, Ritter and Barber, ICML 2017.
+        curvature", ICML 2015; Grosse and Martens, ICML 2016, for convolutions; Botev, Ritter and
+        Barber, ICML 2017, for Gauss-Newton; Eschenhagen et al., NeurIPS 2023, for expand and
+        reduce; Benzing, ICML 2022, for FOOF.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -141,123 +95,149 @@ def kfac(
         >>> matrix.solve(params, damping=0.1)["W"].shape
         (3, 2)
     """
-    check_callable(model, "kfac")
-    check_callable(loss, "kfac")
-    exact = ggn(model, loss, argnums, has_aux, order=order)
-
-    def factored(*args: Any) -> Any:
-        matrix, *aux = exact(*args) if has_aux else (exact(*args),)
-        result = cast("KroneckerFactored", _factored(matrix))
-        return (result, *aux) if has_aux else result
-
-    return documented(factored, model, "KFAC", argnums)
+    options = _checked("kfac", fisher_type, kfac_approx, mc_samples)
+    return _transform("kfac", "KFAC", model, loss, argnums, has_aux, order, *options, False)
 
 
-@jax.jit
-def _factored(matrix: GaussNewton) -> KroneckerFactored:
-    """The Kronecker factors of each parameter's block; a block without factors stays exact."""
-    rows = matrix.jacobian.rows
-    alone = len(rows) == 1
-    parts: list[Pair | Block] = []
-    for column in range(len(matrix.wrt_shapes)):
-        pair = _pair(rows[0][column], matrix.inner.rows[0][0]) if alone else None
-        parts.append(pair or _exact(matrix, column))
-    return KroneckerFactored(parts, matrix.wrt_tree)
+def ekfac(
+    model: Function,
+    loss: Function,
+    argnums: ArgNums = 0,
+    has_aux: bool = False,
+    *,
+    fisher_type: Literal["type-2", "mc", "empirical"] = "type-2",
+    kfac_approx: Sharing = "expand",
+    mc_samples: int = 1,
+    order: Orders = "auto",
+) -> Callable[..., Any]:
+    """KFAC with corrected eigenvalues (EKFAC), closer to the Gauss-Newton matrix.
 
+    The eigenvectors are those of the factors of `kfac`. In place of the products of their
+    eigenvalues stands the diagonal of the exact block in this basis, which is the best diagonal
+    there is in the Frobenius norm.
 
-def _exact(matrix: GaussNewton, column: int) -> Block:
-    """The block of one parameter by itself."""
-    jacobian = BlockMatrix([[row[column]] for row in matrix.jacobian.rows], matrix.inner.out_tree)
-    return GaussNewton(jacobian, matrix.inner).rows[0][0]
+    Args:
+        model: as in `kfac`.
+        loss: as in `kfac`.
+        argnums: as in `kfac`.
+        has_aux: as in `kfac`.
+        fisher_type: as in `kfac`, but for "forward-only". The same random vectors give both the
+            factors and the eigenvalues.
+        kfac_approx: as in `kfac`; for the eigenvectors.
+        mc_samples: as in `kfac`.
+        order: as in `ggn`.
 
+    Returns:
+        As `kfac`.
 
-def _pair(block: Block, inner: Block) -> Pair | None:
-    """The two factors, if the block is one product of factors over two groups of input axes."""
-    split = _split(block) if block.out_shape and _are_apart(inner) else None
-    if split is None:
-        return None
-    average = star(split.inputs.T, split.inputs) * (1.0 / block.out_shape[0])
-    curvature = star(split.outputs.T, star(inner, split.outputs))
-    left, right = (
-        Block.from_dense(matrix.dense(), len(matrix.out_shape), name)
-        for matrix, name in ((average, "A"), (curvature, "G"))
-    )
-    return Pair(left, right, split.left_axes, split.right_axes)
+    Raises:
+        TypeError: as `kfac`.
+        ValueError: as `kfac`.
 
+    Source:
+        George, Laurent, Bouthillier, Ballas and Vincent, "Fast approximate natural gradient descent
+        in a Kronecker-factored eigenbasis", NeurIPS 2018.
 
-def _are_apart(inner: Block) -> bool:
-    """Whether the loss has no second derivative between two examples."""
-    size = inner.out_shape[0]
-    return size == 1 or all(term.has_delta(0, 0, size) for term in inner.terms)
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """A block as `inputs[n, i] outputs[n, c, h]`, and which axes of the parameter i and h are."""
-
-    inputs: Block
-    outputs: Block
-    left_axes: tuple[int, ...]
-    right_axes: tuple[int, ...]
-
-
-def _split(block: Block) -> Split | None:
-    """The two parts of a block, or None if it is not such a product.
-
-    Then all its input axes hang together, by factors, with the outputs; or some axes are not
-    plain labels of their own.
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> import blockjac
+        >>> model = lambda W, X: jnp.tanh(X @ W)
+        >>> loss = lambda Y, Q: 0.5 * jnp.mean(jnp.sum((Q - Y) ** 2, axis=1))
+        >>> W, X = jnp.array([[1.0, 0.0], [0.5, 1.0]]), jnp.array([[1.0, 2.0], [0.0, 1.0]])
+        >>> matrix = blockjac.ekfac(model, loss)(W, X, jnp.zeros((2, 2)))
+        >>> matrix
+        KroneckerFactored((U (x) V) S (U (x) V)')
+        >>> exact = blockjac.ggn(model, loss)(W, X, jnp.zeros((2, 2)))
+        >>> bool(jnp.isclose(jnp.trace(matrix.dense()), jnp.trace(exact.dense())))
+        True
     """
-    if len(block.terms) != 1:
-        return None
-    (term,) = block.terms
-    plain = [index.is_plain(axis) for index, axis in zip(term.indices, block.shape, strict=True)]
-    examples = set(term.out[0].labels)
-    carried = [label for index in term.wrt for label in index.labels]
-    if not all(plain) or examples & set(carried) or len(set(carried)) < len(term.wrt):
-        return None
-    output_labels = {label for index in term.out[1:] for label in index.labels}
-    reached = _reached(term.factors, output_labels, examples)
-    left = [factor for factor in term.factors if not set(factor.labels) & reached]
-    right = [factor for factor in term.factors if set(factor.labels) & reached]
-    left_axes = tuple(axis for axis, label in enumerate(carried) if label not in reached)
-    right_axes = tuple(axis for axis, label in enumerate(carried) if label in reached)
-    if not left or not left_axes or not right_axes:
-        return None
-
-    def part(factors: Sequence[Factor], outputs: int, axes: Sequence[int], scale: Any) -> Block:
-        product = Term(
-            tuple(factors), term.out[:outputs], tuple(term.wrt[axis] for axis in axes), scale
+    if fisher_type == "forward-only":
+        raise InvalidOptionError(
+            "ekfac takes the eigenvalues of gradients, but fisher_type='forward-only' has none; "
+            "use kfac, or one of 'type-2', 'mc' and 'empirical'"
         )
-        shape = tuple(block.wrt_shape[axis] for axis in axes)
-        return rebuilt(block.out_shape[:outputs], shape, block.dtype, [product])
-
-    inputs = part(left, 1, left_axes, 1)
-    outputs = part(right, len(term.out), right_axes, term.coefficient)
-    return Split(inputs, outputs, left_axes, right_axes)
+    options = _checked("ekfac", fisher_type, kfac_approx, mc_samples)
+    return _transform("ekfac", "EKFAC", model, loss, argnums, has_aux, order, *options, True)
 
 
-def _reached(factors: Sequence[Factor], start: set[Label], examples: set[Label]) -> set[Label]:
-    """The labels that hang together with some by factors, except those of the examples."""
-    reached, grew = set(start), True
-    while grew:
-        before = len(reached)
-        for factor in factors:
-            if set(factor.labels) & reached:
-                reached |= set(factor.labels) - examples
-        grew = len(reached) > before
-    return reached
+def _checked(
+    name: str, fisher_type: FisherType, kfac_approx: Sharing, mc_samples: int
+) -> tuple[FisherType, Sharing, int]:
+    """The options, if they are."""
+    allowed = ("fisher_type", fisher_type, FisherType), ("kfac_approx", kfac_approx, Sharing)
+    for option, value, literal in allowed:
+        if value not in get_args(literal):
+            *first, last = map(repr, get_args(literal))
+            raise InvalidOptionError(
+                f"{name}'s {option} must be {', '.join(first)} or {last}, but is {value!r}"
+            )
+    count = operator.index(mc_samples)
+    if count < 1:
+        raise InvalidOptionError(f"{name}'s mc_samples must be at least 1, but is {mc_samples}")
+    return fisher_type, kfac_approx, count
 
 
-def _unflatten(tree: Any, parts: Sequence[Any]) -> KroneckerFactored:
-    """The matrix from its parts, or from what JAX puts in their place."""
-    matrix = object.__new__(KroneckerFactored)
-    if all(isinstance(part, Pair | Block) for part in parts):
-        matrix._hold(parts, tree)  # pyright: ignore[reportPrivateUsage]
-    else:  # JAX also rebuilds trees of placeholders
-        matrix.parts, matrix.wrt_tree = tuple(parts), tree
-    return matrix
+def _transform(
+    name: str,
+    description: str,
+    model: Function,
+    loss: Function,
+    argnums: ArgNums,
+    has_aux: bool,
+    order: Orders,
+    fisher_type: FisherType,
+    kfac_approx: Sharing,
+    mc_samples: int,
+    is_corrected: bool,
+) -> Callable[..., Any]:
+    """The function of parameters, inputs, targets and a key."""
+    order = check_order(order)
+    check_callable(model, name)
+    check_callable(loss, name)
 
+    def matrix_of(key: Any, *args: Any) -> tuple[KroneckerFactored, Any]:
+        """The matrix, and the auxiliary result."""
+        *model_args, targets = args
+        layered = Layered.of(name, model, argnums, model_args, has_aux)
+        call = layered.call
+        call.check_real()
+        if not layered.record.results:
+            raise DifferentiationTypeError(
+                "the model has no outputs: it returned a tree of no arrays"
+            )
+        passes = blocks_of if fisher_type == "type-2" else linearized
+        outs, jacobian = passes(call, fitted(order, call))
+        outputs = layered.outputs(outs)
+        check_loss(loss, targets, outputs, name)
+        asked = Asked(fisher_type, mc_samples, key, name)
+        places = layered.examples()
+        arrivals, is_factored = asked.arrivals(jacobian, loss, targets, outputs, places)
+        _, records, extra = call.auxiliary(outs[call.count :]).tree()
+        parts = Parts(layered, records, arrivals, places, kfac_approx, is_corrected, is_factored)
+        positions = positions_of(argnums, len(model_args))
+        own = [model_args[position] for position in positions]
+        tree = tree_structure(own[0] if isinstance(argnums, int) else tuple(own))
+        leaves = range(len(layered.parameters))
+        matrix = KroneckerFactored([parts.of_leaf(leaf) for leaf in leaves], tree)
+        return matrix, replace(layered.record.auxiliary, arrays=tuple(extra))
 
-jax.tree_util.register_pytree_node(
-    KroneckerFactored, lambda matrix: (matrix.parts, matrix.wrt_tree), _unflatten
-)
+    def of_arguments(*args: Any, key: Any = None) -> Any:
+        """The matrix, compiled, at the arguments of the model and the targets."""
+        if len(args) < 2:
+            raise DifferentiationTypeError(
+                f"{name} takes the arguments of the model and then the targets, as in "
+                f"(params, X, Y), but was called with {len(args)}"
+            )
+        if (key is None) == (fisher_type == "mc"):
+            raise ArgumentError(
+                f"{name} needs a random key for fisher_type='mc', as in (params, X, Y, "
+                "key=jax.random.key(0))"
+                if key is None
+                else f"{name} takes a random key for fisher_type='mc' alone, but it is "
+                f"{fisher_type!r}"
+            )
+        check_inputs(name, model, argnums, args[:-1])
+        matrix, aux = compiled_but_static(matrix_of, (key, *args))
+        return (matrix, aux.tree()) if has_aux else matrix
+
+    return documented(of_arguments, model, description, argnums)
