@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from support.curvature_cases import (
     PROBLEMS,
     array,
@@ -12,6 +13,7 @@ from support.curvature_cases import (
     direction,
     flat,
     gauss_newton,
+    inner_hessian,
     layers,
     linear,
     network,
@@ -19,7 +21,7 @@ from support.curvature_cases import (
     squares,
 )
 
-from blockjac import BlockMatrix, KroneckerFactored, ggn, kfac
+from blockjac import BlockMatrix, KroneckerFactored, ekfac, ggn, kfac
 from blockjac.curvature.kronecker import Pair
 
 PARAMS, X, Y = layers(3, 4, 2), array(6, 3), jax.nn.softmax(array(6, 2))
@@ -115,19 +117,50 @@ def test_it_is_exact(name):
     close(matrix.dense(), blocks_of(gauss_newton(problem), problem.params))
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["logistic", "batch norm", "convolution", "recurrent", "shared over time", "two outputs"],
-)
-def test_the_exact_block_where_there_are_no_factors(name):
+@pytest.mark.parametrize("name", ["logistic", "poisson", "axes of size 1"])
+def test_the_exact_block_where_one_factor_would_be_a_number(name):
     problem = PROBLEMS[name]
     matrix = kfac(problem.model, problem.loss)(*problem.arguments)
-    parts = [not isinstance(part, Pair) for part in matrix.parts]
-    if name == "batch norm":  # the last layer's weights are behind it
-        assert parts == [False, True]
-        return
-    assert all(parts)
+    assert not any(isinstance(part, Pair) for part in matrix.parts)
     close(matrix.dense(), blocks_of(gauss_newton(problem), problem.params))
+
+
+def test_several_outputs():
+    """Their factors add up; a loss that is not convex in them has indefinite ones."""
+    problem = PROBLEMS["two outputs"]
+    matrix = kfac(problem.model, problem.loss)(*problem.arguments)
+    assert repr(matrix) == "KroneckerFactored(A (x) G, A (x) G, exact)"
+    params, X = problem.params, problem.X
+    hidden = np.tanh(X @ params["W"])
+    outputs = problem.model(params, X)
+    H = inner_hessian(problem.loss, problem.Y, outputs)
+    by_hidden = jax.jacrev(
+        lambda Z: ravel_pytree({"mean": Z @ params["V"], "scale": Z @ params["v"]})[0]
+    )(hidden)
+    by_sums = by_hidden * (1 - hidden**2)
+    close(matrix.parts[1].right.dense(), np.einsum("anh,ab,bnk->hk", by_sums, H, by_sums))
+    close(matrix.parts[1].left.dense(), X.T @ X / len(X))
+
+
+def test_behind_batch_norm():
+    """Examples meet there; what arrives at one example comes from the outputs of all."""
+    problem = PROBLEMS["batch norm"]
+    params, X = problem.params, problem.X
+    matrix = kfac(problem.model, problem.loss)(*problem.arguments)
+
+    def from_sums(Z):
+        Z = (Z - Z.mean(axis=0)) / jnp.sqrt(Z.var(axis=0) + 0.1)
+        return jnp.tanh(Z) @ params["V"]
+
+    B = jax.jacrev(from_sums)(X @ params["W"])
+    V, W = matrix.parts
+    close(W.left.dense(), X.T @ X / len(X))
+    close(W.right.dense(), np.einsum("mcnh,mcnk->hk", B, B))
+    hidden = jnp.tanh(((Z := X @ params["W"]) - Z.mean(0)) / jnp.sqrt(Z.var(0) + 0.1))
+    close(V.left.dense(), hidden.T @ hidden / len(X))
+    close(V.right.dense(), len(X) * np.eye(2))
+    with pytest.raises(ValueError, match=r"'reduce' sums over .* meet .*; use 'expand'"):
+        kfac(problem.model, problem.loss, kfac_approx="reduce")(*problem.arguments)
 
 
 def test_examples_that_the_loss_couples():
@@ -139,6 +172,8 @@ def test_examples_that_the_loss_couples():
     matrix = kfac(linear, spread)(*problem.arguments)
     assert repr(matrix) == "KroneckerFactored(exact, exact)"
     close(matrix.dense(), blocks_of(gauss_newton(problem), params))
+    with pytest.raises(ValueError, match=r"kfac with fisher_type='mc' .* this loss joins examples"):
+        kfac(linear, spread, fisher_type="mc")(*problem.arguments, key=jax.random.key(0))
 
 
 def test_under_jit_and_vmap():
@@ -200,13 +235,25 @@ def test_misuse():
         kfac(3, squares)
     with pytest.raises(TypeError, match=r"callable value for blockjac.kfac, got None"):
         kfac(network, None)
+    with pytest.raises(ValueError, match=r"ekfac's fisher_type must be .* but is 'type-1'"):
+        ekfac(network, cross_entropy, fisher_type="type-1")
+    with pytest.raises(ValueError, match=r"ekfac takes the eigenvalues of gradients"):
+        ekfac(network, cross_entropy, fisher_type="forward-only")
+    with pytest.raises(ValueError, match=r"kfac_approx must be 'expand' or 'reduce', but is 'sum'"):
+        kfac(network, cross_entropy, kfac_approx="sum")
+    with pytest.raises(ValueError, match=r"mc_samples must be at least 1, but is 0"):
+        kfac(network, cross_entropy, mc_samples=0)
+    with pytest.raises(ValueError, match=r"kfac needs a random key for fisher_type='mc'"):
+        kfac(network, cross_entropy, fisher_type="mc")(PARAMS, X, Y)
+    with pytest.raises(ValueError, match=r"takes a random key for fisher_type='mc' alone"):
+        kfac(network, cross_entropy)(PARAMS, X, Y, key=jax.random.key(0))
     with pytest.raises(ValueError, match=r"damping must not be negative, but is -1"):
         matrix.solve(v, damping=-1)
     with pytest.raises(ValueError, match=r"solve needs a tree .* but found PyTreeDef\(\*\)"):
         matrix.solve(v[0][0], damping=1)
     with pytest.raises(ValueError, match=r"matvec needs a tree .* but found PyTreeDef\(\*\)"):
         matrix.matvec(v[0][0])
-    with pytest.raises(TypeError, match=r"ggn needs a loss.*one real number"):
+    with pytest.raises(TypeError, match=r"kfac needs a loss.*one real number"):
         kfac(one_output, lambda Y, Q: Q - Y)(array(3), X, Y[:, 0])
 
 
@@ -216,7 +263,7 @@ def test_a_loss_that_takes_the_outputs_first_is_told_the_order():
 
     with pytest.raises(TypeError) as caught:
         kfac(lambda W, X: X @ W, swapped)(array(4, 3), array(3, 4), jnp.array([0, 1, 2]))
-    note = "blockjac.ggn calls loss(Y, outputs): the targets come first"
+    note = "blockjac.kfac calls loss(Y, outputs): the targets come first"
     assert note in caught.value.__notes__
 
 

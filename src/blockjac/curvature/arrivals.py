@@ -86,7 +86,11 @@ class Exact:
 
     def of_model(self, outputs: Callable[[Any], Sequence[Any]], point: Any) -> GaussNewton:
         """`J' H J` with J of the model."""
-        jacobian = block_jacobian(lambda value: tuple(outputs(value)))(point)
+
+        def of_value(value: Any) -> tuple[Any, ...]:
+            return tuple(outputs(value))
+
+        jacobian = block_jacobian(of_value)(point)
         rows = [[block] for block in jax.tree.leaves(jacobian, is_leaf=_is_block)]
         return GaussNewton(BlockMatrix(rows, self.inner.out_tree), self.inner)
 
@@ -144,15 +148,20 @@ def _of_gradients(gradients: Block) -> GaussNewton:
     return GaussNewton(BlockMatrix([[gradients]]), BlockMatrix([[identity]]))
 
 
-def pulled(jacobian: Linearization | BlockMatrix, vectors: Sequence[jax.Array]) -> list[jax.Array]:
+def pulled(
+    jacobian: Linearization | BlockMatrix | None, vectors: Sequence[jax.Array]
+) -> list[jax.Array]:
     """`J' r` for samples of the outputs, with an axis for them in front."""
 
     def sweep(vectors: Sequence[jax.Array]) -> list[jax.Array]:
         if isinstance(jacobian, Linearization):
             return jacobian.pulled(vectors)
+        assert jacobian is not None
         tree = jax.tree.unflatten(jacobian.out_tree, vectors)
         return flattened(jacobian.T.matvec(tree))[0]
 
+    if jacobian is None:
+        return []
     if len(vectors[0]) == 1:
         return [array[None] for array in sweep([vector[0] for vector in vectors])]
     return jax.vmap(sweep)(list(vectors))

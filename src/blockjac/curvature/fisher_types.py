@@ -41,7 +41,7 @@ class Asked:
 
     def arrivals(
         self,
-        jacobian: Linearization | BlockMatrix,
+        jacobian: Linearization | BlockMatrix | None,
         loss: Function,
         targets: Any,
         outputs: Any,
@@ -50,7 +50,7 @@ class Asked:
         """What arrives at the uses, and whether the loss keeps examples apart.
 
         Args:
-            jacobian: the outputs by the results of the uses.
+            jacobian: the outputs by the results of the uses; None if there are none.
             loss: the user's function.
             targets: its first argument.
             outputs: its second.

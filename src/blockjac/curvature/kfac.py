@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from blockjac.base.trees import tree_structure
 from blockjac.curvature.fisher_types import Asked, FisherType
@@ -25,7 +25,6 @@ from blockjac.curvature.parts import Parts, Sharing
 from blockjac.engine.arguments import ArgNums, check_callable, check_inputs, positions_of
 from blockjac.errors import ArgumentError, DifferentiationTypeError, InvalidOptionError
 from blockjac.planning import check_order
-from blockjac.transforms.linearization import blocks_of, linearized
 from blockjac.transforms.shell import documented, fitted
 from blockjac.transforms.traced_once import Function, Orders
 
@@ -105,7 +104,7 @@ def ekfac(
     argnums: ArgNums = 0,
     has_aux: bool = False,
     *,
-    fisher_type: Literal["type-2", "mc", "empirical"] = "type-2",
+    fisher_type: FisherType = "type-2",
     kfac_approx: Sharing = "expand",
     mc_samples: int = 1,
     order: Orders = "auto",
@@ -205,8 +204,7 @@ def _transform(
             raise DifferentiationTypeError(
                 "the model has no outputs: it returned a tree of no arrays"
             )
-        passes = blocks_of if fisher_type == "type-2" else linearized
-        outs, jacobian = passes(call, fitted(order, call))
+        outs, jacobian = layered.linear(fitted(order, call), fisher_type == "type-2")
         outputs = layered.outputs(outs)
         check_loss(loss, targets, outputs, name)
         asked = Asked(fisher_type, mc_samples, key, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -112,7 +113,7 @@ def _block(part: Part, batches: int) -> Block:
         return part.rows[0][0]
     if isinstance(part, Pair):
         return part.block
-    return jax.vmap(lambda inner: _block(inner, batches - 1))(part) if batches else part.block
+    return jax.vmap(partial(_block, batches=batches - 1))(part) if batches else part.block
 
 
 def _product(part: Part, leaf: jax.Array) -> jax.Array:

@@ -14,6 +14,8 @@ from blockjac.algebra.star import star_along
 from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
 from blockjac.curvature.kronecker import Pair
 from blockjac.curvature.layers import Examples, Layer, example_index
+from blockjac.engine.finish import NO_LIMIT
+from blockjac.transforms.inner_products import quickest
 
 Sides = tuple[Sequence[Block], Sequence[Block]]
 """Blocks by the result of a use, such that `L1' R1 + L2' R2 + ...` is what is asked."""
@@ -38,7 +40,7 @@ def expanded(uses: Sequence[UseOfWeights]) -> Pair:
     """The factors that take every position for an example of its own (KFAC-expand)."""
     count = len(uses[0].layer.both)
     rows = sum(use.layer.count for use in uses)
-    A = reduce(add, [_gram(([use.layer.inputs],) * 2, count) for use in uses]) * (1.0 / rows)
+    A = reduce(add, [_second_moment(use.layer.inputs, count) for use in uses]) * (1.0 / rows)
     parts: list[Block] = []
     for use in uses:
         if use.arrivals is not None:
@@ -58,7 +60,7 @@ def reduced(uses: Sequence[UseOfWeights]) -> Pair:
     examples = located[0][1].count
     positions = sum(use.layer.count for use in uses) // examples
     X = reduce(add, [use.layer.summed_inputs(place) for use, place in located])
-    A = _gram(([X], [X]), count) * (1.0 / (examples * positions**2))
+    A = _second_moment(X, count) * (1.0 / (examples * positions**2))
     sides: list[list[Block]] = [[], []]
     for number, side in enumerate(sides):
         summed = [
@@ -73,11 +75,30 @@ def reduced(uses: Sequence[UseOfWeights]) -> Pair:
 
 def _gram(sides: Sides, count: int) -> Block:
     """The sum of `L' R`, at equal places of the first input axes, which are then output axes."""
+    pairs = [(axis, axis) for axis in range(count)]
     products: list[Block] = []
     for left, right in zip(*sides, strict=True):
-        pairs = [(axis, axis) for axis in range(count)]
         products.append(star_along(left.T, right, pairs) if count else star(left.T, right))
     return reduce(add, products)
+
+
+def _second_moment(X: Block, count: int) -> Block:
+    """`X' X`, of entries as X keeps them, or written out first if that is predicted to be faster.
+
+    One-hot rows stay what they are; the patches of a convolution overlap, and their products do so
+    twice.
+    """
+
+    def written() -> Block:
+        labels = tuple(Label(size) for size in X.shape)
+        indices, rank = tuple(map(Index.of, labels)), len(X.out_shape)
+        factor = Factor(dense(X, max_bytes=NO_LIMIT), labels)
+        rows = Block(
+            X.out_shape, X.wrt_shape, X.dtype, [Term((factor,), indices[:rank], indices[rank:])]
+        )
+        return _gram(([rows], [rows]), count)
+
+    return quickest(lambda: _gram(([X], [X]), count), written)
 
 
 def _pair(layer: Layer, A: Block, parts: Sequence[Block]) -> Pair:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base.trees import flattened
-from blockjac.blocks import Block
+from blockjac.blocks import Block, BlockMatrix
 from blockjac.curvature.layers import Examples
 from blockjac.curvature.uses import Kind, Program, Use, program_of
 from blockjac.engine.arguments import ArgNums, positions_of, traced_call
@@ -20,7 +20,9 @@ from blockjac.engine.call import Call
 from blockjac.engine.leaves import TRACED
 from blockjac.graph.example_states import Apart
 from blockjac.graph.examples import Walk
+from blockjac.planning import Order
 from blockjac.transforms.first_order import block_jacobian
+from blockjac.transforms.linearization import Linearization, blocks_of, linearized
 from blockjac.transforms.traced_once import Function
 
 
@@ -112,6 +114,20 @@ class Layered:
         call = traced_call(name, shifted, 0, (zeros, arguments.arrays), {}, has_aux=True)
         return Layered(arguments, program, record, call)
 
+    def linear(
+        self, order: Order, in_blocks: bool
+    ) -> tuple[Sequence[Any], Linearization | BlockMatrix | None]:
+        """The results of the call, and its Jacobian by the shifts; None if there are none.
+
+        Args:
+            order: of elimination.
+            in_blocks: whether the Jacobian is to be in blocks, and not a linear map.
+        """
+        if not self.program.uses:
+            outs, _, _ = self.program.run(self.arguments.arrays, [])
+            return outs, None
+        return (blocks_of if in_blocks else linearized)(self.call, order)
+
     def outputs(self, outs: Sequence[Any]) -> Any:
         """The tree of the model's outputs, from the results of the call."""
         return jax.tree.unflatten(self.record.out_tree, outs[: self.call.count])
@@ -144,6 +160,8 @@ class Layered:
         None where examples have met, as behind batch norm.
         """
         graph, uses = self.call.graph, self.program.uses
+        if not self.call.results[0].shape:
+            return [None] * len(uses)
         count = self.call.results[0].shape[0]
         shifts = len(uses)
         inputs = [

@@ -18,6 +18,7 @@ from blockjac.base.arrays import Shape
 from blockjac.blocks import Block, Index, Label, Term, star
 from blockjac.graph.example_states import Apart
 from blockjac.terms.block import rebuilt
+from blockjac.transforms.inner_products import beside
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Layer:
         """
         first = [axis for axis, _ in self.both]
         moved = _with_outputs(block, self.positions, [*first, *self.outputs])
-        return star(moved, _beside(self.passed, moved.wrt_shape[: len(first)]))
+        return star(moved, beside(self.passed, moved.wrt_shape[: len(first)]))
 
     def summed(self, block: Block, examples: Examples) -> Block:
         """As `arriving`, with one place for each example: summed over its positions."""
@@ -91,7 +92,7 @@ class Layer:
         first = [1 + rest.index(axis) for axis, _ in self.both]
         order = [*first, *(1 + rest.index(axis) for axis in self.outputs)]
         moved = _with_outputs(star(block, spread), [0], order)
-        return star(moved, _beside(self.passed, moved.wrt_shape[: len(first)]))
+        return star(moved, beside(self.passed, moved.wrt_shape[: len(first)]))
 
     def summed_inputs(self, examples: Examples) -> Block:
         """The sum of the inputs over the positions of each example."""
@@ -201,18 +202,6 @@ def _with_outputs(block: Block, moved: Sequence[int], stay: Sequence[int]) -> Bl
     ]
     out_shape = (*block.out_shape, *_sizes(block.wrt_shape, moved))
     return rebuilt(out_shape, _sizes(block.wrt_shape, stay), block.dtype, terms)
-
-
-def _beside(block: Block, sizes: Sequence[int]) -> Block:
-    """The block of further axes in front that pass as they are, and then those of a block."""
-    if not sizes:
-        return block
-    terms: list[Term] = []
-    for term in block.terms:
-        passing = tuple(Index.of(Label(size)) for size in sizes)
-        out, wrt = (*passing, *term.out), (*passing, *term.wrt)
-        terms.append(Term(term.factors, out, wrt, term.coefficient))
-    return Block((*sizes, *block.out_shape), (*sizes, *block.wrt_shape), block.dtype, terms)
 
 
 def _spread(shape: Shape, positions: Sequence[int], examples: Examples, dtype: Any) -> Block:

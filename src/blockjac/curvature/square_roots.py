@@ -59,7 +59,7 @@ def root_of(block: Block) -> Root:
         block: symmetric.
     """
     if block.is_zero:
-        return jnp.zeros_like
+        return lambda vector: 0 * vector
     same = sorted(i for i, j in delta_pairs(block) if i == j)
     rest = [axis for axis in range(len(block.out_shape)) if axis not in same]
     if not rest:
@@ -126,7 +126,7 @@ def _with_outer_product(block: Block, same: Sequence[int], rest: Sequence[int]) 
     scaled = ratio(u, root_D)
     c, length = ratio(total(u * v), total(u * u)), total(scaled * scaled)
     inside = 1 + c * length
-    rounding = 8 * jnp.finfo(block.dtype).eps * shape[rest[0]]
+    rounding = 8 * shape[rest[0]] * precision_of(block.dtype)
     inside = jnp.where(jnp.abs(inside) < rounding, 0, inside)  # 0 for a softmax, but for rounding
     b = ratio(jnp.sqrt(inside) - 1, length)
     return lambda vector: root_D * (vector + b * scaled * total(scaled * vector))
@@ -179,7 +179,7 @@ def semidefinite_cholesky(matrices: Any) -> jax.Array:
     """Lower triangular L with `L L' = A` for positive semidefinite A, `(..., n, n)`.
 
     Pivots that are 0 but for rounding give a column of zeros, where `jax.lax.linalg.cholesky` gives
-    nan; negative ones give nan. All matrices are taken together, one column at a time.
+    nan; clearly negative ones give nan. All matrices are taken together, one column at a time.
 
     Source:
         Higham, "Analysis of the Cholesky decomposition of a semi-definite matrix", 1990.
@@ -191,21 +191,27 @@ def semidefinite_cholesky(matrices: Any) -> jax.Array:
         >>> (L @ L.T).tolist()
         [[1.0, -1.0], [-1.0, 1.0]]
     """
-    size = matrices.shape[-1]
-    scale = jnp.max(jnp.abs(jnp.diagonal(matrices, axis1=-2, axis2=-1)), axis=-1)
-    rounding = 8 * size * jnp.finfo(matrices.dtype).eps * scale
+    size, precision = matrices.shape[-1], precision_of(matrices.dtype)
+    pivots = cast("jax.Array", jnp.diagonal(matrices, axis1=-2, axis2=-1))
+    scale = jnp.max(jnp.abs(pivots), axis=-1)
+    rounding, refused = size * precision * scale, size * precision**0.5 * scale
 
     def column(state: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[Any, None]:
         left, factor = state
-        pivot = jax.lax.dynamic_index_in_dim(left, number, -1, keepdims=False)
-        value = jax.lax.dynamic_index_in_dim(pivot, number, -1, keepdims=False)
-        is_zero = jnp.abs(value) <= rounding
-        root = jnp.sqrt(jnp.where(is_zero, 1, value))
-        new = jnp.where(is_zero[..., None], 0, pivot / root[..., None])
+        entries = jnp.take(left, number, axis=-1)
+        pivot = jnp.take(entries, number, axis=-1)
+        is_zero = (pivot <= rounding) & (pivot >= -refused)
+        root = jnp.sqrt(jnp.where(is_zero, 1, pivot))
+        new = jnp.where(is_zero[..., None], 0, entries / root[..., None])
         new = jnp.where(jnp.arange(size) < number, 0, new)
-        factor = jax.lax.dynamic_update_index_in_dim(factor, new, number, -1)
+        factor = jnp.where(jnp.arange(size) == number, new[..., None], factor)
         return (left - new[..., :, None] * new[..., None, :], factor), None
 
-    start = matrices, jnp.zeros_like(matrices)
+    start = matrices, jnp.zeros(matrices.shape, matrices.dtype)
     (_, factor), _ = jax.lax.scan(column, start, jnp.arange(size))
     return factor
+
+
+def precision_of(dtype: Any) -> float:
+    """The distance from 1 to the next number of a dtype."""
+    return float(cast("Any", jnp.finfo(dtype)).eps)

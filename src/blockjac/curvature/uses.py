@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -112,10 +112,8 @@ def _entered(
     """Run the program inside of an equation; a loop stacks what its steps record."""
     if equation.primitive.name in REMAT:
         params = equation.params
-        run = jax.checkpoint(
-            inner.run, prevent_cse=params.get("prevent_cse", True), policy=params.get("policy")
-        )
-        return run(operands, shifts)
+        options = {name: params[name] for name in ("prevent_cse", "policy") if name in params}
+        return cast("Any", jax.checkpoint(inner.run, **options))(operands, shifts)
     if equation.primitive.name != "scan":
         return inner.run(operands, shifts)
     consts, carried = compat.scan_counts(equation.params)

@@ -155,11 +155,13 @@ def contracting(product: Product, axes: Sequence[int]) -> Product:
     ]
     out_shape = tuple(first.out_shape[axis] for axis in kept)
     start = rebuilt(out_shape, (*sizes, *first.wrt_shape), first.dtype, moved)
-    return (start, *(_beside(block, sizes) for block in others))
+    return (start, *(beside(block, sizes) for block in others))
 
 
-def _beside(block: Block, sizes: Sequence[int]) -> Block:
-    """The block of further axes that pass as they are, and then those of a block."""
+def beside(block: Block, sizes: Sequence[int]) -> Block:
+    """The block of further axes in front that pass as they are, and then those of a block."""
+    if not sizes:
+        return block
     terms: list[Term] = []
     for term in block.terms:
         passing = tuple(Index.of(Label(size)) for size in sizes)
