@@ -31,6 +31,7 @@ LAYERS = (
     "second_order",
     "transforms",
     "curvature",
+    "kronecker_factors",
     "checking",
     "data",
     "nn",

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from blockjac.curvature.fisher import fisher
     from blockjac.curvature.gauss_newton import GaussNewton
     from blockjac.curvature.ggn import ggn
-    from blockjac.curvature.kfac import ekfac, kfac
-    from blockjac.curvature.kronecker_factored import KroneckerFactored
+    from blockjac.kronecker_factors.kfac import ekfac, kfac
+    from blockjac.kronecker_factors.matrix import KroneckerFactored
     from blockjac.planning import Plan, Search
     from blockjac.transforms.batch_jacobian import batch_jacobian
     from blockjac.transforms.clipping import clipped_grad
@@ -112,7 +112,7 @@ _HOME = {
     "Factorization": "blockjac.blocks",
     "GaussNewton": "blockjac.curvature.gauss_newton",
     "JacobianReport": "blockjac.checking",
-    "KroneckerFactored": "blockjac.curvature.kronecker_factored",
+    "KroneckerFactored": "blockjac.kronecker_factors.matrix",
     "Plan": "blockjac.planning",
     "Search": "blockjac.planning",
     "batch_jacobian": "blockjac.transforms.batch_jacobian",
@@ -135,8 +135,8 @@ _HOME = {
     "jacobian": "blockjac.transforms.first_order",
     "jacobian_diagonal": "blockjac.transforms.diagonals",
     "jvp": "blockjac.transforms.products",
-    "ekfac": "blockjac.curvature.kfac",
-    "kfac": "blockjac.curvature.kfac",
+    "ekfac": "blockjac.kronecker_factors.kfac",
+    "kfac": "blockjac.kronecker_factors.kfac",
     "laplacian": "blockjac.transforms.laplacians",
     "ntk": "blockjac.transforms.tangent_kernels",
     "per_example_grad": "blockjac.transforms.per_example",

@@ -1,7 +1,7 @@
 """Models with weights of all kinds, each written twice: as users do, and with its layers marked.
 
-The marked one has no loops and calls `tap(name, inputs, outputs)` behind each layer, with the inputs
-as a matrix by positions, `(examples, positions, i)`, and the outputs `(examples, positions, h)`.
+The marked one has no loops and calls `tap(name, inputs, outputs)` behind each layer, with inputs
+of shape `(examples, positions, i)` and outputs of shape `(examples, positions, h)`.
 """
 
 from collections.abc import Callable

@@ -70,7 +70,7 @@ def _is_block(node: Any) -> bool:
 def _parts(block: Any) -> tuple[list[Any], list[Any], Any]:
     """The arrays of a block other than its lookups, its lookups, and its structure.
 
-    An array that is no block's is an array without structure.
+    Any other array has no structure.
     """
     if not _is_block(block):
         return [block], [], None

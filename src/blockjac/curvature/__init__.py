@@ -1,1 +1,1 @@
-"""Curvature kept in factors: Gauss-Newton, Fisher and Kronecker-factored matrices."""
+"""Curvature kept in factors: Gauss-Newton and Fisher matrices."""

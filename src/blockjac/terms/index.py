@@ -109,6 +109,15 @@ class Index:
         """Whether the expression has neither labels nor a lookup."""
         return not self.strides and self.lookup is None
 
+    def is_same(self, other: Index) -> bool:
+        """Whether both are the same expression, with the same array looked up."""
+        mine, its = self.lookup, other.lookup
+        if (self.offset, self.strides) != (other.offset, other.strides):
+            return False
+        if mine is None or its is None:
+            return mine is its
+        return mine.array is its.array and mine.labels == its.labels
+
     def is_plain(self, size: int) -> bool:
         """Whether this is one label that runs over a whole axis of this size, in order."""
         if size == 1:

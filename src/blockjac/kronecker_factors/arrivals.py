@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from blockjac.base.trees import flattened
 from blockjac.blocks import Block, BlockMatrix, add, star
 from blockjac.curvature.gauss_newton import GaussNewton
-from blockjac.curvature.layer_factors import Sides, of_all, of_examples
-from blockjac.curvature.layers import Examples
+from blockjac.kronecker_factors.layer_factors import Sides, of_all, of_examples
+from blockjac.kronecker_factors.layers import Examples
 from blockjac.transforms.first_order import block_jacobian
 from blockjac.transforms.linearization import Linearization
 

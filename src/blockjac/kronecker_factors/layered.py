@@ -12,14 +12,15 @@ import numpy as np
 
 from blockjac.base.trees import flattened
 from blockjac.blocks import Block, BlockMatrix
-from blockjac.curvature.layers import Examples
-from blockjac.curvature.uses import Kind, Program, Use, program_of
 from blockjac.engine.arguments import ArgNums, positions_of, traced_call
 from blockjac.engine.auxiliary import Record
 from blockjac.engine.call import Call
 from blockjac.engine.leaves import TRACED
 from blockjac.graph.example_states import Apart
 from blockjac.graph.examples import Walk
+from blockjac.kronecker_factors.layers import Examples
+from blockjac.kronecker_factors.search import program_of
+from blockjac.kronecker_factors.uses import Kind, Program, Use
 from blockjac.planning import Order
 from blockjac.transforms.first_order import block_jacobian
 from blockjac.transforms.linearization import Linearization, blocks_of, linearized

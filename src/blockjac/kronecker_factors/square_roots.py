@@ -197,6 +197,7 @@ def semidefinite_cholesky(matrices: Any) -> jax.Array:
     rounding, refused = size * precision * scale, size * precision**0.5 * scale
 
     def column(state: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[Any, None]:
+        """One more column of L, and what is left of A."""
         left, factor = state
         entries = jnp.take(left, number, axis=-1)
         pivot = jnp.take(entries, number, axis=-1)

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from blockjac.blocks import Block, star
-from blockjac.curvature.arrivals import Arrivals
 from blockjac.curvature.gauss_newton import GaussNewton
-from blockjac.curvature.kronecker import Corrected, Pair
-from blockjac.curvature.kronecker_factored import Part
-from blockjac.curvature.layer_factors import UseOfWeights, expanded, reduced
-from blockjac.curvature.layered import Layered
-from blockjac.curvature.layers import Examples, layer_of
 from blockjac.errors import BlockShapeError
+from blockjac.kronecker_factors.arrivals import Arrivals
+from blockjac.kronecker_factors.layer_factors import UseOfWeights, expanded, reduced
+from blockjac.kronecker_factors.layered import Layered
+from blockjac.kronecker_factors.layers import Examples, layer_of
+from blockjac.kronecker_factors.matrix import Part
+from blockjac.kronecker_factors.of_parameter import Corrected, Pair
 from blockjac.linear_systems.eigen import Eigen, Eigenbasis
 
 Sharing = Literal["expand", "reduce"]

@@ -22,7 +22,7 @@ from support.curvature_cases import (
 )
 
 from blockjac import BlockMatrix, KroneckerFactored, ekfac, ggn, kfac
-from blockjac.curvature.kronecker import Pair
+from blockjac.kronecker_factors.of_parameter import Pair
 
 PARAMS, X, Y = layers(3, 4, 2), array(6, 3), jax.nn.softmax(array(6, 2))
 N = 6

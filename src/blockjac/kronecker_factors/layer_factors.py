@@ -9,12 +9,13 @@ from functools import reduce
 import jax
 import jax.numpy as jnp
 
-from blockjac.algebra.dense import along, dense
+from blockjac.algebra.backend import planning
+from blockjac.algebra.dense import dense
 from blockjac.algebra.star import star_along
 from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
-from blockjac.curvature.kronecker import Pair
-from blockjac.curvature.layers import Examples, Layer, example_index
 from blockjac.engine.finish import NO_LIMIT
+from blockjac.kronecker_factors.layers import Examples, Layer, example_index
+from blockjac.kronecker_factors.of_parameter import Pair
 from blockjac.transforms.inner_products import quickest
 
 Sides = tuple[Sequence[Block], Sequence[Block]]
@@ -53,7 +54,7 @@ def reduced(uses: Sequence[UseOfWeights]) -> Pair:
     """The factors of what enters and arrives in sum at the positions of an example (KFAC-reduce).
 
     Args:
-        uses: of a parameter; in all of them the examples are apart.
+        uses: of a parameter; the examples have not met before any of them.
     """
     count = len(uses[0].layer.both)
     located = [(use, use.examples) for use in uses if use.examples is not None]
@@ -85,11 +86,16 @@ def _gram(sides: Sides, count: int) -> Block:
 def _second_moment(X: Block, count: int) -> Block:
     """`X' X`, of entries as X keeps them, or written out first if that is predicted to be faster.
 
-    One-hot rows stay what they are; the patches of a convolution overlap, and their products do so
-    twice.
+    The product of one-hot rows is diagonal, and stays so. The patches of a convolution overlap, and
+    their products twice.
     """
 
+    def as_kept() -> Block:
+        """The products of the entries as X keeps them."""
+        return _gram(([X], [X]), count)
+
     def written() -> Block:
+        """The products of the rows as one array."""
         labels = tuple(Label(size) for size in X.shape)
         indices, rank = tuple(map(Index.of, labels)), len(X.out_shape)
         factor = Factor(dense(X, max_bytes=NO_LIMIT), labels)
@@ -98,7 +104,9 @@ def _second_moment(X: Block, count: int) -> Block:
         )
         return _gram(([rows], [rows]), count)
 
-    return quickest(lambda: _gram(([X], [X]), count), written)
+    with planning():
+        is_diagonal = _is_diagonal(as_kept())
+    return as_kept() if is_diagonal else quickest(as_kept, written)
 
 
 def _pair(layer: Layer, A: Block, parts: Sequence[Block]) -> Pair:
@@ -112,18 +120,27 @@ def _pair(layer: Layer, A: Block, parts: Sequence[Block]) -> Pair:
 def _stored(block: Block, name: str) -> Block:
     """A factor as an array, or as the array of its diagonal."""
     count = len(block.out_shape) - len(block.wrt_shape)
-    pairs = [(axis + count, axis) for axis in range(len(block.wrt_shape))]
-    if block.terms and all(
-        term.has_delta(*pair, size)
-        for term in block.terms
-        for pair, size in zip(pairs, block.wrt_shape, strict=True)
-    ):
-        entries = dense(along(block, pairs))
+    if _is_diagonal(block):
+        terms = [Term(term.factors, term.out, (), term.coefficient) for term in block.terms]
+        entries = dense(Block(block.out_shape, (), block.dtype, terms))
         labels = tuple(Label(size) for size in entries.shape)
         out = tuple(map(Index.of, labels))
         term = Term((Factor(entries, labels, name),), out, out[count:])
         return Block(block.out_shape, block.wrt_shape, block.dtype, [term])
     return Block.from_dense(dense(block), len(block.out_shape), name)
+
+
+def _is_diagonal(block: Block) -> bool:
+    """Whether a factor is 0 off the diagonal, at each place of its first output axes.
+
+    So it is where outputs and inputs have the same index, be it a label or a lookup.
+    """
+    count = len(block.out_shape) - len(block.wrt_shape)
+    return bool(block.terms) and all(
+        out.is_same(wrt)
+        for term in block.terms
+        for out, wrt in zip(term.out[count:], term.wrt, strict=True)
+    )
 
 
 def _identity(layer: Layer, A: Block) -> Block:

@@ -7,7 +7,7 @@ from support.curvature_cases import Problem, close, direction, flat, gauss_newto
 from support.layer_models import CASES, factors
 
 from blockjac import ekfac, factorize, kfac
-from blockjac.curvature.kronecker import Pair
+from blockjac.kronecker_factors.of_parameter import Pair
 
 
 def matrices(part):

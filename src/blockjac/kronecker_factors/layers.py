@@ -205,7 +205,7 @@ def _with_outputs(block: Block, moved: Sequence[int], stay: Sequence[int]) -> Bl
 
 
 def _spread(shape: Shape, positions: Sequence[int], examples: Examples, dtype: Any) -> Block:
-    """From values by example, and by the axes that are no positions, to all positions."""
+    """From values by example, and by the other axes, to all positions."""
     labels = {axis: Label(size) for axis, size in enumerate(shape)}
     index, example = example_index(shape[examples.state.axis], examples)
     out = [Index.of(label) for label in labels.values()]

@@ -14,7 +14,7 @@ from blockjac.blocks import Block, BlockMatrix
 from blockjac.blocks.grids import Rows
 from blockjac.blocks.systems import solver_of
 from blockjac.curvature.gauss_newton import GaussNewton
-from blockjac.curvature.kronecker import Corrected, Pair
+from blockjac.kronecker_factors.of_parameter import Corrected, Pair
 from blockjac.linear_systems.batched import Grouped
 from blockjac.linear_systems.solver import Solver
 
@@ -72,6 +72,7 @@ class KroneckerFactored(BlockMatrix):
         return jax.tree.unflatten(self.out_tree, [_product(part, leaf) for part, leaf in pairs])
 
     def _diagonals(self) -> list[jax.Array]:
+        """The diagonal of each part."""
         return [
             jax.tree.leaves(part.diagonal())[0]
             if isinstance(part, GaussNewton)

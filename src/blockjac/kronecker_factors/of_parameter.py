@@ -22,7 +22,7 @@ class Pair:
     """The two factors of the block of one parameter: `A (x) G` over two groups of its axes.
 
     A parameter with a matrix for each head, channel or step has two factors for each. These axes
-    come first among the output axes of both blocks, and are no input axes of them.
+    come first among the output axes of both blocks, and are missing among their input axes.
 
     Attributes:
         left: A, a symmetric block by the first group of axes, twice.

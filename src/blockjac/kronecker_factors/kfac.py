@@ -6,7 +6,7 @@ the exact block of a Gauss-Newton matrix is a sum over pairs of positions,
     sum_pq  X[p,i] X[q,i']  M[p,q,h,h'],      M[p,q] = B[p]' H B[q],
 
 with B the outputs of the model by Y. The approximation keeps the pairs of equal positions and
-multiplies two means, `(mean_p X X') (x) (sum_p M[p,p])`; there are no blocks between parameters.
+multiplies two means, `(mean_p X X') (x) (sum_p M[p,p])`; blocks between parameters are left out.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from blockjac.base.trees import tree_structure
-from blockjac.curvature.fisher_types import Asked, FisherType
 from blockjac.curvature.ggn import check_loss, compiled_but_static
-from blockjac.curvature.kronecker_factored import KroneckerFactored
-from blockjac.curvature.layered import Layered
-from blockjac.curvature.parts import Parts, Sharing
 from blockjac.engine.arguments import ArgNums, check_callable, check_inputs, positions_of
 from blockjac.errors import ArgumentError, DifferentiationTypeError, InvalidOptionError
+from blockjac.kronecker_factors.fisher_types import Asked, FisherType
+from blockjac.kronecker_factors.layered import Layered
+from blockjac.kronecker_factors.matrix import KroneckerFactored
+from blockjac.kronecker_factors.parts import Parts, Sharing
 from blockjac.planning import check_order
 from blockjac.transforms.shell import documented, fitted
 from blockjac.transforms.traced_once import Function, Orders
@@ -47,9 +47,9 @@ def kfac(
     outputs of the model send back to it. Layers are found in the model's own operations: products
     with matrices, convolutions, lookups in tables, each once or many times, also inside of loops
     and under `vmap`. Weights that are used at several positions of an example (steps of time,
-    places of an image) are treated as `kfac_approx` says. A parameter that is no such matrix, as a
-    bias or the scale of a normalization, has its exact block, and so has one that is used in
-    different ways or transformed before its use other than by reshaping.
+    places of an image) are treated as `kfac_approx` says. A bias, or the scale of a
+    normalization, has its exact block, and so has a parameter that is used in different ways or
+    transformed before its use other than by reshaping.
 
     Args:
         model: `model(params, X)` gives the outputs, an array or a tree of arrays, with examples on

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from blockjac.blocks import BlockMatrix
-from blockjac.curvature.arrivals import Arrivals, Exact, Sampled, pulled
 from blockjac.curvature.fisher import example_gradients
 from blockjac.curvature.ggn import loss_hessian
-from blockjac.curvature.layers import Examples
-from blockjac.curvature.square_roots import are_apart, times_root
 from blockjac.errors import BlockShapeError
+from blockjac.kronecker_factors.arrivals import Arrivals, Exact, Sampled, pulled
+from blockjac.kronecker_factors.layers import Examples
+from blockjac.kronecker_factors.square_roots import are_apart, times_root
 from blockjac.transforms.linearization import Linearization
 from blockjac.transforms.traced_once import Function
 
@@ -47,7 +47,7 @@ class Asked:
         outputs: Any,
         examples: Sequence[Examples | None],
     ) -> tuple[Arrivals, bool]:
-        """What arrives at the uses, and whether the loss keeps examples apart.
+        """What arrives at the uses, and whether the loss keeps the examples separate.
 
         Args:
             jacobian: the outputs by the results of the uses; None if there are none.
@@ -80,6 +80,7 @@ class Asked:
         """Random vectors whose products with themselves are H in the mean, samples in front."""
 
         def drawn(key: Any) -> list[jax.Array]:
+            """One sample."""
             keys = jax.random.split(key, len(inner.out_shapes))
             signs = [
                 jax.random.rademacher(own, shape, inner.dtype)

@@ -24,8 +24,8 @@ from support.curvature_cases import (
 from support.layer_models import CASES, factors, marks
 
 from blockjac import block_hessian, ekfac, kfac
-from blockjac.curvature.kronecker import Pair
-from blockjac.curvature.square_roots import semidefinite_cholesky, times_root
+from blockjac.kronecker_factors.of_parameter import Pair
+from blockjac.kronecker_factors.square_roots import semidefinite_cholesky, times_root
 
 KEY = jax.random.key(3)
 
