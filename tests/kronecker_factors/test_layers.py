@@ -1,6 +1,9 @@
 """The factors of all kinds of layers against those of models whose layers are marked by hand."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.curvature_cases import Problem, close, direction, flat, gauss_newton
@@ -88,3 +91,45 @@ def test_corrected_eigenvalues(name, kfac_approx):
     close(flat(matrix.diagonal()), np.diagonal(dense))
     damped = dense + 0.3 * np.eye(len(dense))
     close(flat(matrix.solve(v, 0.3)), np.linalg.solve(damped, flat(v)), rtol=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("maker", [kfac, ekfac])
+@pytest.mark.parametrize("name", CASES)
+def test_a_batch_of_parameters(name, maker):
+    case = CASES[name]
+    of_params = functools.partial(_matrix, maker(case.model, case.loss), case)
+    many = jax.tree.map(lambda leaf: jnp.stack([leaf, 1.5 * leaf]), case.params)
+    batch = jax.jit(jax.vmap(of_params))(many)
+    alone = of_params(jax.tree.map(lambda leaf: leaf[1], many))
+    v = direction(case.params)
+    assert batch.batch_shape == (2,)
+    assert repr(batch) == repr(alone)
+    close(batch.dense()[1], alone.dense(), rtol=1e-8)
+    for name in ("matvec", "solve", "diagonal"):
+        arguments = {"matvec": (v,), "solve": (v, 0.3), "diagonal": ()}[name]
+        answers = getattr(batch, name)(*arguments), getattr(alone, name)(*arguments)
+        close(flat(jax.tree.map(lambda leaf: leaf[1], answers[0])), flat(answers[1]), rtol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_derivatives_of_solutions(name):
+    """By central differences; eigenvalues may be equal."""
+    case = CASES[name]
+    v = direction(case.params)
+
+    def squared(params):
+        solution = _matrix(kfac(case.model, case.loss), case, params).solve(v, 0.3)
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(solution))
+
+    def moved(step):
+        return squared(jax.tree.map(lambda p, d: p + step * d, case.params, v))
+
+    gradient = jax.grad(squared)(case.params)
+    slope = (moved(1e-5) - moved(-1e-5)) / 2e-5
+    close(flat(gradient) @ flat(v), slope, rtol=1e-6)
+
+
+def _matrix(transform, case, params):
+    return transform(params, case.X, case.Y)
