@@ -196,7 +196,7 @@ def _traced(
 
     shapes = [compat.struct(values[number]) for number in taken]
     differentiated = [place for place, number in enumerate(taken) if moves[number]]
-    graph = trace(arrays_of_rows, shapes, differentiated)
+    graph = trace(arrays_of_rows, shapes, differentiated, second=True)
     return Coefficients(graph, tuple(taken), tuple(blocks), is_symmetric) if is_written else None
 
 
