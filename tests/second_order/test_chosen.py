@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 
 RNG = np.random.default_rng(5)
 NAMES = ["", "a", "ab", "bba", "aabb"]
+PURE = ["b", "aa", "bbb", "aaaa"]
 
 
 def along_two(fun, x):
@@ -54,9 +55,11 @@ def test_programs(name):
     fun, x = PROGRAMS[name]
     fun, dtype = along_two(fun, x), jnp.asarray(x).dtype
     point = jnp.asarray(0.1, dtype), jnp.asarray(-0.2, dtype)
-    found = blockjac.partial_derivatives(fun, NAMES)(*point)
+    # Mixed derivatives by what is no derivative depend on their order.
+    names = PURE if name == "a rule that is no derivative" else NAMES
+    found = blockjac.partial_derivatives(fun, names)(*point)
     jacobian = jax.jacrev if name == "backwards only" else jax.jacfwd
-    for written, derivative in zip(NAMES, found, strict=True):
+    for written, derivative in zip(names, found, strict=True):
         same(derivative, by_jax(fun, written, jacobian)(*point))
 
 
@@ -108,9 +111,7 @@ def test_two_that_share_an_operand_with_own_rules():
 # What is computed
 
 N, H = 50, 30
-LAYERS = [
-    jnp.asarray(RNG.normal(size=shape)) / 4 for shape in [(3, H), (H, H), (H, H), (H, 1)]
-]
+LAYERS = [jnp.asarray(RNG.normal(size=shape)) / 4 for shape in [(3, H), (H, H), (H, H), (H, 1)]]
 
 
 def network(points):

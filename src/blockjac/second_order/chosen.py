@@ -22,7 +22,10 @@ from blockjac.graph.graph import Graph
 from blockjac.rules.fallback import real_dtype, unpacked
 from blockjac.second_order.multi_indices import MultiIndex, closed
 from blockjac.second_order.nested import derivatives_by_jacobian
-from blockjac.second_order.series import OneWay, Series, check_ways
+from blockjac.second_order.series import OneWayError, Series, check_ways
+
+Seeds = list[dict[int, Block]]
+"""For each coordinate, how the inputs move along it."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,15 @@ class PartialDerivatives:
             check_ways(active)
             with keeping_structure(True), reading_forwards(False):
                 return self._in_one_pass(active, seeds, arguments, captured)
-        except OneWay:
+        except OneWayError:
             return self._by_jacobian(graph, seeds, arguments, captured)
 
     def _in_one_pass(
-        self, active: ActiveGraph, seeds: list[dict[int, Block]], arguments: Arrays, captured: Arrays
+        self,
+        active: ActiveGraph,
+        seeds: list[dict[int, Block]],
+        arguments: Arrays,
+        captured: Arrays,
     ) -> Any:
         """The answer, by derivatives order after order."""
         linear = linearize_to_results(active, arguments, captured)
@@ -99,18 +106,14 @@ class PartialDerivatives:
         dense = block.dense(max_bytes=NO_LIMIT).astype(real_dtype(result.dtype))
         return typed_as(unpacked(dense, result.dtype), result)
 
-    def _by_jacobian(
-        self, graph: Graph, seeds: list[dict[int, Block]], arguments: Arrays, captured: Arrays
-    ) -> Any:
+    def _by_jacobian(self, graph: Graph, seeds: Seeds, arguments: Arrays, captured: Arrays) -> Any:
         """The answer for functions that go one way, by Jacobians of Jacobians."""
         values, _ = Values(self.count)(graph, arguments, captured, ())
         return values[self.count :], [
             [
                 typed_as(derivative, value)
                 for derivative, value in zip(
-                    derivatives_by_jacobian(
-                        graph, self.count, seeds, arguments, captured, index
-                    ),
+                    derivatives_by_jacobian(graph, self.count, seeds, arguments, captured, index),
                     map(graph.aval, graph.outputs),
                     strict=False,
                 )
@@ -120,10 +123,10 @@ class PartialDerivatives:
             for index in self.indices
         ]
 
-    def _seeds(self, graph: Graph) -> list[dict[int, Block]]:
+    def _seeds(self, graph: Graph) -> Seeds:
         """For each coordinate how the inputs move along it, at all points of a batch at once."""
         dtypes = [real_dtype(graph.aval(output).dtype) for output in graph.outputs[: self.count]]
-        found: list[dict[int, Block]] = []
+        found: Seeds = []
         for coordinate in self.coordinates:
             vertex = self.wrt[coordinate.input]
             aval = graph.avals[vertex]

@@ -48,14 +48,14 @@ Additions = dict[MultiIndex, dict[Vertex, Block]]
 """What equations add to derivatives, beside what they push forwards."""
 
 
-class OneWay(Exception):  # noqa: N818
+class OneWayError(Exception):
     """A function that cannot be pushed forwards, or not more than once."""
 
 
 def check_ways(active: ActiveGraph) -> None:
-    """Raise `OneWay` unless a function can be pushed forwards again and again."""
+    """Raise `OneWayError` unless a function can be pushed forwards again and again."""
     if has_one_way(active) or not all(own.is_kept for own in active.graph.own_rules):
-        raise OneWay
+        raise OneWayError
 
 
 @dataclass(eq=False)
@@ -126,7 +126,9 @@ class OfBlocks:
     @property
     def needed(self) -> list[Vertex]:
         """The vertices whose derivatives it takes."""
-        return [vertex for vertex in (*self.equation.tails, *self.equation.heads) if vertex is not None]
+        return [
+            vertex for vertex in (*self.equation.tails, *self.equation.heads) if vertex is not None
+        ]
 
     @cached_property
     def rows(self) -> list[int]:
@@ -217,9 +219,7 @@ class OfBlocks:
                     seeds[index][vertex] = own[index]
         self.series.extend(indices, seeds)
 
-    def _of_result(
-        self, series: Series, row: int, indices: Sequence[MultiIndex]
-    ) -> Derivatives:
+    def _of_result(self, series: Series, row: int, indices: Sequence[MultiIndex]) -> Derivatives:
         """The derivatives of a result, also of one that nothing but its own rule depends on."""
         head = self.equation.heads[row]
         if head is not None:
@@ -295,7 +295,9 @@ def _product(
     for term in block.terms:
         places = [n for n, factor in enumerate(term.factors) if id(factor.array) in rates]
         for ways, shares in splits(index, len(places)) if places else ():
-            moved = {place: share for place, share in zip(places, shares, strict=True) if any(share)}
+            moved = {
+                place: share for place, share in zip(places, shares, strict=True) if any(share)
+            }
             own = {
                 place: rates[id(term.factors[place].array)].get(share)
                 for place, share in moved.items()

@@ -22,7 +22,7 @@ from blockjac.planning import Order
 from blockjac.second_order.chosen import Coordinate, PartialDerivatives
 from blockjac.second_order.multi_indices import MultiIndex
 from blockjac.transforms.coordinates import Coordinates, Names, Place
-from blockjac.transforms.shell import Asked, P, Transform
+from blockjac.transforms.shell import Ask, Asked, P, Transform
 
 
 def partial_derivatives(
@@ -90,12 +90,22 @@ def partial_derivatives(
     transform = Transform(
         "partial_derivatives", "Partial derivatives", fun, arguments, has_aux, "auto", second=True
     )
-    return transform(Asking(places, arguments, indices, tree))
+    return transform(_asking(Question(places, arguments, indices, tree)))
+
+
+def _asking(question: Question) -> Ask:
+    """Asks a question."""
+
+    def ask(call: Call, order: Order) -> Asked:
+        del order
+        return question.asked(call)
+
+    return ask
 
 
 @dataclass(frozen=True)
-class Asking:
-    """Asks for derivatives of a traced function.
+class Question:
+    """Which derivatives of a traced function are asked for.
 
     Attributes:
         places: the coordinates.
@@ -109,9 +119,8 @@ class Asking:
     indices: tuple[MultiIndex, ...]
     tree: Any
 
-    def __call__(self, call: Call, order: Order) -> Asked:
+    def asked(self, call: Call) -> Asked:
         """The computation, and what puts its answer into the tree."""
-        del order
         call.check_real(complex_results=True)
         numbers = self._inputs(call)
         coordinates = tuple(
