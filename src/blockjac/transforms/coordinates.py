@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from blockjac.engine.arguments import parameter_names
 from blockjac.errors import ArgumentError
@@ -44,7 +44,7 @@ class Names:
     own: Mapping[str, Place]
 
     @staticmethod
-    def of(fun: Callable[..., Any], coordinates: Coordinates | None) -> Names:
+    def of(fun: Callable[..., Any], coordinates: Any) -> Names:
         """The parameters of a function, and further coordinates.
 
         Raises:
@@ -52,12 +52,14 @@ class Names:
         """
         parameters = tuple(parameter_names(fun, 0))
         names = Names(getattr(fun, "__name__", type(fun).__name__), parameters, {})
-        if coordinates is not None and not isinstance(coordinates, Mapping):
+        named: Any = {} if coordinates is None else coordinates
+        if not isinstance(named, Mapping):
             raise ArgumentError(
                 f"coordinates is {coordinates!r}, but must map names to arguments, as in "
                 "{'x': (1, 0), 't': (1, 1)} for entries 0 and 1 of argument 1"
             )
-        own = {name: names.place(value, str(name)) for name, value in (coordinates or {}).items()}
+        places = cast("Coordinates", named)
+        own = {name: names.place(value, str(name)) for name, value in places.items()}
         return Names(names.function, parameters, own)
 
     def derivative(self, written: Any) -> tuple[Place, ...]:
@@ -88,9 +90,10 @@ class Names:
         """
         if isinstance(coordinate, str) and coordinate in self.own:
             return self.own[coordinate]
-        argument, entry = coordinate, None
-        if isinstance(coordinate, tuple) and len(coordinate) == 2:
-            argument, entry = coordinate
+        argument: Any = coordinate
+        entry: Any = None
+        if isinstance(coordinate, tuple) and len(cast("tuple[Any, ...]", coordinate)) == 2:
+            argument, entry = cast("tuple[Any, Any]", coordinate)
         is_number = type(argument) is int and (name or entry is not None)
         fits = argument in self.parameters if isinstance(argument, str) else is_number
         if not fits or type(entry) not in (int, type(None)):
@@ -100,7 +103,7 @@ class Names:
                 "entry of an array's last axis, the argument by name or number"
             )
         position = self.parameters.index(argument) if isinstance(argument, str) else argument
-        return Place(position, entry, name or str(coordinate))
+        return Place(position, entry, name or str(cast("object", coordinate)))
 
     def _is_known(self, name: str) -> bool:
         return name in self.own or name in self.parameters
