@@ -91,8 +91,7 @@ def by_jet(asked: Sequence[str], params: Any, *point: jax.Array) -> jax.Array:
     for direction, factors in orders.items():
         zeros = [jnp.zeros_like(point[0])] * (max(factors) - 1)
         series = tuple(
-            [jnp.full_like(part, step), *zeros]
-            for part, step in zip(point, direction, strict=True)
+            [jnp.full_like(part, step), *zeros] for part, step in zip(point, direction, strict=True)
         )
         coefficients = jet(partial(field, params), point, series)[1]
         for order, factor in factors.items():
