@@ -34,8 +34,8 @@ def of_blocks(call: Call, order: Order) -> Asked:
     call.check_real_inputs()
     if any(map(is_complex, call.results)):
         raise DifferentiationTypeError(
-            f"{call.name} of {call.graph_name!r}, which gives complex Blocks: take the real and the "
-            "imaginary part of the function, and differentiate each of them twice"
+            f"{call.name} of {call.graph_name!r}, which gives complex Blocks: take the real and "
+            "the imaginary part of the function, and differentiate each of them twice"
         )
     leaves, tree = _numbered(call)
     given = tuple(
