@@ -19,6 +19,7 @@ from blockjac.planning import Order
 from blockjac.transforms.first_order import dense_rows, grad, jacobian
 from blockjac.transforms.products import jvp
 from blockjac.transforms.shell import Ask, Asked, P, Transform
+from blockjac.transforms.symmetric_way import symmetric_way
 from blockjac.transforms.tangents import check_tangents
 from blockjac.transforms.traced_once import Function, Orders, traced_once
 
@@ -69,7 +70,9 @@ def hessian(
                [2., 0.]], dtype=float32)
     """
     options = argnums, has_aux, order, holomorphic
-    transform = Transform("hessian", "Hessian", fun, *options, derivative=jacobian)
+    names = "hessian", "Hessian"
+    rival = symmetric_way if max_bytes is None and chunk_size is None else None
+    transform = Transform(*names, fun, *options, derivative=jacobian, rival=rival)
     return transform(dense_rows(max_bytes, chunk_size, second=True))
 
 
@@ -126,6 +129,7 @@ def block_hessian(
         *options,
         derivative=grad,
         require_structure=require_structure,
+        rival=None if require_structure else symmetric_way,
     )
     return transform(_grid(pairs))
 
