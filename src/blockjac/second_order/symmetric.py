@@ -77,10 +77,12 @@ class SymmetricHessian:
             for column, other in enumerate(self.wrt):
                 if column < row and not self.dense:
                     continue
-                pair = min(row, column), max(row, column)
-                shapes = [graph.avals[self.wrt[number]].shape for number in pair]
-                block = blocks.get(pair, Block.zeros(*shapes, graph.avals[leaf].dtype))
-                block = block.T if column < row else block
+                block = blocks.get((min(row, column), max(row, column)))
+                if block is None:
+                    shapes = graph.avals[leaf].shape, graph.avals[other].shape
+                    block = Block.zeros(*shapes, graph.avals[leaf].dtype)
+                elif column < row:
+                    block = block.T
                 own.append(_finished(graph, leaf, other, block) if self.dense else block)
             rows.append(own)
         return linear.results()[1:], rows
@@ -187,9 +189,7 @@ def _rows(linear: LinearizedGraph, wanted: set[Vertex]) -> dict[Vertex, Block]:
     return rows
 
 
-def _of_equation(
-    equation: Curving, rows: Mapping[Vertex, Block]
-) -> Iterator[tuple[Pair, Block]]:
+def _of_equation(equation: Curving, rows: Mapping[Vertex, Block]) -> Iterator[tuple[Pair, Block]]:
     """The weighted second derivatives of one equation by pairs of operands, each pair once."""
     coefficients = equation.coefficients
     columns = [number for number, tail in enumerate(equation.tails) if tail is not None]
@@ -257,7 +257,6 @@ def _bend(
 def _as_matrix(row: Block, rank: int) -> Block:
     """A row by two values as a Block of the first, which has so many axes, by the second."""
     terms = (
-        Term(term.factors, term.wrt[:rank], term.wrt[rank:], term.coefficient)
-        for term in row.terms
+        Term(term.factors, term.wrt[:rank], term.wrt[rank:], term.coefficient) for term in row.terms
     )
     return rebuilt(row.wrt_shape[:rank], row.wrt_shape[rank:], row.dtype, terms)

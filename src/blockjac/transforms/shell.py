@@ -118,7 +118,9 @@ class Transform:
             call = self._traced(args, kwargs)
             computation, put, *extra = ask(call, fitted(self.order, call))
             strict = self.require_structure
-            other = None if self.rival is None else self.rival(self, call, computation, args, kwargs)
+            other = (
+                None if self.rival is None else self.rival(self, call, computation, args, kwargs)
+            )
             if other is not None:
                 outs, result = answered(other[1], other[0])
                 return put(result), call.auxiliary(outs)

@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
 
 from blockjac.algebra.backend import planning
-from blockjac.algebra.cost import OverBudget
+from blockjac.algebra.cost import Cost, OverBudget
 from blockjac.algebra.dense import dense
 from blockjac.base import compat
 from blockjac.base.caches import Cache
@@ -51,7 +52,8 @@ def symmetric_way(
     """
     if not isinstance(usual, Jacobian) or usual.order != "auto" or not usual.symmetric:
         return None
-    key = graph_key(call.graph), usual, edition()
+    is_batch = any(map(compat.is_batched, call.arguments))
+    key = graph_key(call.graph), usual, is_batch, edition()
     known = _ways.get(key)
     if known is False or len(call.wrt) != call.count:
         return None
@@ -66,26 +68,29 @@ def symmetric_way(
     )
     asked = SymmetricHessian(own.smooth, usual.dense, usual.unasked)
     if known is None:
-        known = _fits(own, call) and _is_faster(own, asked, call, usual)
+        known = _fits(own, call) and _is_faster(own, asked, call, usual, is_batch)
         _ways.put(key, known)
     return (own, asked) if known else None
 
 
 def _fits(own: Call, call: Call) -> bool:
     """Whether a function gives a real number, and beside it what its gradient has beside."""
-    (result, *others), beside = own.results, len(own.graph.outputs) - own.count
-    return (
-        not others
-        and tuple(result.shape) == ()
-        and own.record.out_tree == jax.tree.structure(0)
-        and result.dtype == call.results[0].dtype
-        and beside == len(call.graph.outputs) - call.count
-    )
+    if own.record.out_tree != jax.tree.structure(0):
+        return False
+    (result,), beside = own.results, len(own.graph.outputs) - own.count
+    has_same_beside = beside == len(call.graph.outputs) - call.count
+    is_alike = bool(np.dtype(result.dtype) == np.dtype(call.results[0].dtype))
+    return not result.shape and is_alike and has_same_beside
 
 
-def _is_faster(own: Call, asked: SymmetricHessian, call: Call, usual: Jacobian) -> bool:
-    """Whether symmetric elimination takes clearly less time, as far as that is predicted."""
-    seconds: list[float] = []
+def _is_faster(
+    own: Call, asked: SymmetricHessian, call: Call, usual: Jacobian, is_batch: bool
+) -> bool:
+    """Whether symmetric elimination takes clearly less time, as far as that is predicted.
+
+    What it takes to start a contraction counts once for a whole batch, and hardly there.
+    """
+    costs: list[Cost] = []
 
     def symmetric(arguments: Any, captured: Any) -> None:
         graph = structured(own.graph)
@@ -93,7 +98,7 @@ def _is_faster(own: Call, asked: SymmetricHessian, call: Call, usual: Jacobian) 
             _, blocks = asked.blocks(graph, arguments, captured)
             for block in blocks.values() if asked.dense else ():
                 dense(block, max_bytes=NO_LIMIT)
-        seconds.append(cost.seconds())
+        costs.append(cost)
 
     def by_gradient(arguments: Any, captured: Any) -> None:
         graph = call.graph if usual.dense else structured(call.graph)
@@ -102,7 +107,7 @@ def _is_faster(own: Call, asked: SymmetricHessian, call: Call, usual: Jacobian) 
             linear = linearize_to_results(active, arguments, captured)
             linear.edges.skipped = usual.skipped
             order = choose_order(usual.order, linear, usual.dense)
-            seconds.append(price(linear.edges, order, usual.dense).seconds())
+            costs.append(price(linear.edges, order, usual.dense))
 
     try:
         for way, traced in ((symmetric, own), (by_gradient, call)):
@@ -110,4 +115,7 @@ def _is_faster(own: Call, asked: SymmetricHessian, call: Call, usual: Jacobian) 
             jax.eval_shape(way, structs, traced.graph.captured)
     except (NotSymmetricError, OverBudget):
         return False
-    return seconds[0] < MARGIN * seconds[1]
+    if is_batch:
+        costs = [replace(cost, contractions=0) for cost in costs]
+    own_seconds, usual_seconds = (cost.seconds() for cost in costs)
+    return own_seconds < MARGIN * usual_seconds
