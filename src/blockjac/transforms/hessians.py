@@ -1,4 +1,4 @@
-"""Second derivatives: Hessians as planned eliminations of the gradient's own graph."""
+"""Second derivatives: Hessians by elimination of the gradient's graph, or of the function."""
 
 from __future__ import annotations
 
@@ -40,15 +40,17 @@ def hessian(
     """The Hessian of a function, as `jax.hessian` gives it.
 
     The gradient is written down by elimination, traced, and eliminated again in an order of its
-    own. Of two blocks that are each other's transpose (by one argument and another) one is
-    computed.
+    own; or the function is eliminated symmetrically, each product with its mirror image once, where
+    that is predicted to be faster. Of two blocks that are each other's transpose (by one argument
+    and another) one is computed.
 
     Args:
         fun: any JAX function; of several results each has its own Hessian.
         argnums: which positional arguments to differentiate.
         has_aux: whether `fun` returns `(value, aux)`.
         holomorphic: as in `jacobian`.
-        order: of the elimination of the gradient's graph, as in `jacobian`.
+        order: "auto" for the faster of both ways; any other is of the elimination of the gradient's
+            graph, as in `jacobian`.
         max_bytes: as in `jacobian`.
         chunk_size: as in `jacobian`.
 
