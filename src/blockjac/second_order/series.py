@@ -13,13 +13,11 @@ values of a graph of their own (see `coefficients`), whose derivatives come in t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from typing import Any
 
-from blockjac.algebra.curved import replaced
 from blockjac.algebra.star import star
-from blockjac.algebra.sums import summed
 from blockjac.blocks import Block, add
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elimination_graph import Vertex
@@ -27,22 +25,17 @@ from blockjac.elimination.linearize import LinearizedGraph, linearize_to_results
 from blockjac.planning.directions import has_one_way
 from blockjac.second_order.curvature import Curving
 from blockjac.second_order.directions import Swept
+from blockjac.second_order.leibniz import Derivatives, derivative_times
 from blockjac.second_order.multi_indices import (
     MultiIndex,
     below,
     binomial,
     minus,
-    splits,
     without_rarest,
 )
 from blockjac.second_order.nested import rates_along
 from blockjac.second_order.tangents import tangents_of
 from blockjac.second_order.varying import varying_equations
-from blockjac.terms.term import Term
-
-Derivatives = Mapping[MultiIndex, Block]
-"""The derivatives of one value, as Blocks of its shape by nothing; those that are zero are left
-out."""
 
 Additions = dict[MultiIndex, dict[Vertex, Block]]
 """What equations add to derivatives, beside what they push forwards."""
@@ -95,12 +88,12 @@ class Series:
             self.derivatives.setdefault(vertex, {}).update(own)
 
     @cached_property
-    def equations(self) -> list[OfBlocks | OfOperators]:
+    def equations(self) -> list[BlockEquation | OperatorEquation]:
         """The equations whose elemental Jacobians vary."""
         return [
-            OfBlocks(equation, self.highest - 1)
+            BlockEquation(equation, self.highest - 1)
             if isinstance(equation, Curving)
-            else OfOperators(equation)
+            else OperatorEquation(equation)
             for equation in varying_equations(self.linear)
             if isinstance(equation, Curving | Swept)
         ]
@@ -112,7 +105,7 @@ class Series:
 
 
 @dataclass(eq=False)
-class OfBlocks:
+class BlockEquation:
     """What an equation with known coefficients adds to derivatives of its results.
 
     Attributes:
@@ -197,7 +190,7 @@ class OfBlocks:
             for part in below(rest):
                 tangent = own.get(minus(index, part))
                 if any(part) and tangent is not None:
-                    product = _product(block, rates, part, tangent)
+                    product = derivative_times(block, rates, part, tangent)
                     parts += [product * binomial(rest, part)] if product is not None else []
         return reduce(add, parts) if parts else None
 
@@ -242,7 +235,7 @@ class OfBlocks:
 
 
 @dataclass(eq=False)
-class OfOperators:
+class OperatorEquation:
     """What an equation that is applied and not written down adds to derivatives of its results.
 
     Attributes:
@@ -278,34 +271,3 @@ def _add(blocks: dict[Any, Block], key: Any, block: Block) -> None:
     """Add to what a key has."""
     before = blocks.get(key)
     blocks[key] = block if before is None else add(before, block)
-
-
-def _product(
-    block: Block, rates: Mapping[int, Derivatives], index: MultiIndex, tangent: Block
-) -> Block | None:
-    """The product of a block's derivative with a tangent; None if it is zero.
-
-    Args:
-        block: the block.
-        rates: the derivatives of its arrays, by the identity of the array.
-        index: which derivative.
-        tangent: of its input.
-    """
-    terms: list[Term] = []
-    for term in block.terms:
-        places = [n for n, factor in enumerate(term.factors) if id(factor.array) in rates]
-        for ways, shares in splits(index, len(places)) if places else ():
-            moved = {
-                place: share for place, share in zip(places, shares, strict=True) if any(share)
-            }
-            own = {
-                place: rates[id(term.factors[place].array)].get(share)
-                for place, share in moved.items()
-            }
-            known = {place: rate for place, rate in own.items() if rate is not None}
-            if len(known) == len(own):
-                terms += [
-                    replace(product, coefficient=ways * product.coefficient)
-                    for product in replaced(block, term, known, tangent)
-                ]
-    return summed(block.out_shape, (), tangent.dtype, terms) if terms else None

@@ -93,7 +93,7 @@ class SymmetricHessian:
         """The function at a point, and the Blocks of its Hessian.
 
         Raises:
-            NotSymmetricError: if there is no symmetric elimination.
+            NotSymmetricError: if not all of the function is written down in Blocks.
         """
         active = ActiveGraph.of(graph, graph.outputs[:1])
         if has_one_way(active) or not all(own.is_kept for own in graph.own_rules):
@@ -255,7 +255,7 @@ def _bend(
 
 
 def _as_matrix(row: Block, rank: int) -> Block:
-    """A row by two values as a Block of the first, which has so many axes, by the second."""
+    """A row by two values as a Block of the first, which has `rank` axes, by the second."""
     terms = (
         Term(term.factors, term.wrt[:rank], term.wrt[rank:], term.coefficient) for term in row.terms
     )

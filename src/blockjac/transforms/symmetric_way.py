@@ -93,6 +93,7 @@ def _is_faster(
     costs: list[Cost] = []
 
     def symmetric(arguments: Any, captured: Any) -> None:
+        """Note the cost of the symmetric elimination."""
         graph = structured(own.graph)
         with planning(BUDGET) as cost:
             _, blocks = asked.blocks(graph, arguments, captured)
@@ -101,6 +102,7 @@ def _is_faster(
         costs.append(cost)
 
     def by_gradient(arguments: Any, captured: Any) -> None:
+        """Note the cost of the elimination of the gradient's graph."""
         graph = call.graph if usual.dense else structured(call.graph)
         active = ActiveGraph.of(graph, graph.outputs[: call.count])
         with keeping_structure(usual.keeps_structure):
