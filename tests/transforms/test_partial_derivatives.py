@@ -190,6 +190,17 @@ def test_results_that_do_not_depend():
     same(found, {"a": 0 * X, "b": jnp.zeros((2, 2)), "c": 0 * T})
 
 
+@pytest.mark.parametrize("place", [7, -9, 1])
+def test_places_off_the_array_have_the_tangents_of_jax(place):
+    def fun(x, place):
+        return jnp.sum(jnp.stack([x, x**3 * place])[place + jnp.arange(2)]) * x
+
+    found = blockjac.partial_derivatives(fun, ["x", "xx"])(0.7, jnp.asarray(place))
+    for name, own in zip(["x", "xx"], found, strict=True):
+        wanted = by_jax(fun, name, "x")(0.7, jnp.asarray(place))
+        np.testing.assert_allclose(own, wanted, rtol=1e-12)
+
+
 # Points that meet
 
 

@@ -126,6 +126,18 @@ def test_aux_pairs_batches_and_gradients(way):
     same(found, jax.grad(lambda y: jnp.sum(jax.hessian(two)(x, y) ** 2))(y))
 
 
+@pytest.mark.parametrize("place", [7, -9, 1])
+def test_places_off_the_array(place, way):
+    """A row of the Hessian is a cotangent, which falls off; a column is a tangent."""
+
+    def fun(x, place):
+        return network(x) * jnp.sum(x[place + jnp.arange(2)]) + jnp.sum(x**3)
+
+    x = array(6)
+    same(blockjac.hessian(fun)(x, place), jax.hessian(fun)(x, place))
+    same(blockjac.hessian(fun)(x, jnp.asarray(place)), jax.hessian(fun)(x, jnp.asarray(place)))
+
+
 # Which one
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from blockjac.base.promises import keeping_structure, reading_forwards
+from blockjac.base.promises import keeping_structure
 from blockjac.blocks import Block, Index, Label, Term
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.evaluate import typed_as
@@ -67,7 +67,7 @@ class PartialDerivatives:
         seeds = self._seeds(graph)
         try:
             check_ways(active)
-            with keeping_structure(True), reading_forwards(False):
+            with keeping_structure(True):
                 return self._in_one_pass(active, seeds, arguments, captured)
         except OneWayError:
             return self._by_jacobian(graph, seeds, arguments, captured)

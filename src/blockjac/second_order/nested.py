@@ -15,7 +15,6 @@ from typing import Any
 import jax.numpy as jnp
 
 from blockjac.base import compat
-from blockjac.base.promises import reading_forwards
 from blockjac.blocks import Block
 from blockjac.elimination.elimination_graph import Vertex
 from blockjac.engine.computations import Jacobian, Pushforward
@@ -108,8 +107,7 @@ def derivatives_by_jacobian(
                 place = places[vertex]
                 start = inputs[place]
                 inputs[place] = (start + step * direction).astype(start.dtype)
-        with reading_forwards(False):
-            _, rows = Jacobian(count, wrt, "auto", dense=False)(graph, inputs, captured, ())
+        _, rows = Jacobian(count, wrt, "auto", dense=False)(graph, inputs, captured, ())
         found: list[Any] = []
         for row, output in zip(rows, graph.outputs, strict=False):
             parts = [

@@ -33,6 +33,7 @@ from blockjac.planning.directions import has_one_way
 from blockjac.rules.fallback import vertex_shape
 from blockjac.second_order.coefficients import Coefficients
 from blockjac.second_order.curvature import Curving
+from blockjac.second_order.reads import may_read_off
 from blockjac.second_order.tangents import Seeds, Tangents, tangents_of
 from blockjac.second_order.varying import varying_equations
 from blockjac.terms.block import rebuilt
@@ -44,7 +45,10 @@ Hessians = dict[tuple[int, int], Block]
 
 
 class NotSymmetricError(Exception):
-    """A function that has no symmetric elimination: not all of it is written down in Blocks."""
+    """A function without a symmetric elimination.
+
+    Not all of it is written down in Blocks, or tangents and cotangents are no transposes.
+    """
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ class SymmetricHessian:
         ]
         with keeping_structure(True), reading_forwards(False):
             linear = linearize_to_results(active, arguments, captured)
+            if may_read_off(linear):
+                raise NotSymmetricError
             found = _hessians(linear, self.wrt, wanted)
             return linear, {pair: compact(without_masks(found[pair], 1)) for pair in found}
 
