@@ -47,7 +47,7 @@ Hessians = dict[tuple[int, int], Block]
 class NotSymmetricError(Exception):
     """A function without a symmetric elimination.
 
-    Not all of it is written down in Blocks, or tangents and cotangents are no transposes.
+    Not all of it is written down in Blocks, or its rows and columns may differ, as off the array.
     """
 
 
