@@ -28,6 +28,7 @@ X, K = jnp.arange(1.0, 6.0), jnp.asarray(2)
         (lambda x, k: x.at[k + jnp.arange(3)].get(mode="clip"), False),
         (lambda x, k: lax.dynamic_slice(x, [k], [2]), False),
         (lambda x, k: jnp.arange(9)[k] * x, False),
+        (lambda x, k: jnp.zeros(9).at[k + jnp.arange(5)].add(x), False),
         (lambda x, k: lax.fori_loop(0, 3, lambda i, v: 2 * v, x), True),
     ],
 )

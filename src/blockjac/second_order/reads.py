@@ -25,9 +25,9 @@ def may_read_off(linear: LinearizedGraph) -> bool:
         linear: the function at a point.
     """
     return any(
-        bool(list(core.jaxprs_in_params(equation.params))) or _is_off(linear, equation)
-        for equation in linear.active.equations
-    )
+        any(True for _ in core.jaxprs_in_params(equation.params))
+        for equation in linear.active.passes
+    ) or any(_is_off(linear, equation) for equation in linear.active.equations)
 
 
 def _is_off(linear: LinearizedGraph, equation: Equation) -> bool:
