@@ -22,6 +22,7 @@ import likelihoods
 import loops
 import network_pieces
 import overview
+import partial_derivatives
 import per_example
 import probabilities
 import programs
@@ -98,6 +99,7 @@ SCRIPTS: Mapping[str, Mapping[str, Callable[[], harness.Task]]] = {
     "solves": solves.TASKS,
     "per_example": per_example.TASKS,
     "laplacians": laplacians.TASKS,
+    "partial_derivatives": partial_derivatives.TASKS,
 }
 
 

@@ -5,6 +5,7 @@ it column by column.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,8 +16,10 @@ from jax.flatten_util import ravel_pytree
 import blockjac
 import harness
 import peers
+from laplacians import dense_layers, network
 
 EXAMPLES = 400
+BY_GRADIENT = "blockjac, by the gradient"
 PARAMETERS = (0, 1, 2, 3)
 Arrays = tuple[jax.Array, ...]
 Function = Callable[..., Any]
@@ -403,8 +406,60 @@ def softmax_blocks() -> harness.Task:
     )
 
 
+def by_point(function: Function) -> Function:
+    """A function of a point, at each of many, with the same further arguments."""
+    return lambda points, *others: jax.vmap(lambda x: function(x, *others))(points)
+
+
+def by_inputs(sizes: tuple[int, ...], points: int) -> harness.Task:
+    """The Hessian of a network of tanh by its inputs."""
+    generator = np.random.default_rng(1)
+    layers = dense_layers(sizes)
+    arguments = jnp.asarray(generator.normal(size=(points, sizes[0]))), layers
+    name = "-".join(map(str, sizes))
+    return harness.Task(
+        title=f"Hessians of a network {name} of tanh by its inputs, {points:,} points",
+        arguments=arguments,
+        contenders={
+            "jax.hessian": by_point(jax.hessian(network)),
+            harness.OURS: by_point(blockjac.hessian(network)),
+            BY_GRADIENT: by_point(blockjac.hessian(network, order="reverse")),
+            "jacrev": by_point(jax.jacrev(jax.grad(network))),
+        },
+        alike=(harness.OURS, "jax.hessian", BY_GRADIENT, "jacrev"),
+        claims=(harness.Claim(1.0, ("jax.hessian", "jacrev")),),
+        note="By the gradient: the other of the two ways that are compared, in reverse order.",
+    )
+
+
+def pairs_of_particles() -> harness.Task:
+    """The Hessian of an energy of pairs of particles by all coordinates."""
+    first, second = np.triu_indices(64, 1)
+
+    def energy(flat: jax.Array) -> jax.Array:
+        x = flat.reshape(-1, 3)
+        return jnp.sum(jnp.exp(-jnp.sum((x[first] - x[second]) ** 2, axis=-1)))
+
+    arguments = (jnp.asarray(np.random.default_rng(1).normal(size=192)),)
+    return harness.Task(
+        title="Hessian of gaussians of the distances of 64 particles, i < j",
+        arguments=arguments,
+        contenders={
+            "jax.hessian": jax.hessian(energy),
+            harness.OURS: blockjac.hessian(energy),
+            BY_GRADIENT: blockjac.hessian(energy, order="reverse"),
+            "jacrev": jax.jacrev(jax.grad(energy)),
+        },
+        alike=(harness.OURS, "jax.hessian", BY_GRADIENT, "jacrev"),
+        claims=(harness.Claim(0.1, ("jax.hessian", "jacrev")),),
+    )
+
+
 TASKS = {
     "network": network_hessian,
+    "inputs": partial(by_inputs, (48, 256, 256, 256, 256, 1), 16),
+    "field": partial(by_inputs, (3, 64, 64, 64, 64, 1), 1024),
+    "pairs": pairs_of_particles,
     "gauss-newton": gauss_newton,
     "convolutions": convolved_diagonal,
     "logistic": logistic_regression,

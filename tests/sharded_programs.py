@@ -61,7 +61,30 @@ def matrix_product(params, X, Y):
     return ggn.matvec(params), ggn.diagonal()
 
 
+def by_inputs(transform):
+    """A transform of the model's sum by its inputs, inside of `shard_map`."""
+
+    def call(params, X, Y):
+        each = lambda X: jax.vmap(transform(lambda x: jnp.sum(model(PARAMS, x))))(X)  # noqa: E731
+        if jax.typeof(X).sharding.mesh.empty:
+            return each(X)
+        rows = PartitionSpec("data")
+        return jax.shard_map(each, in_specs=rows, out_specs=rows)(X)
+
+    return call
+
+
+COORDINATES = {"x": (1, 0), "y": (1, 1)}
+
 CASES = {
+    "chosen derivatives": lambda params, X, Y: blockjac.partial_derivatives(
+        model, ["x", "xy", "xxyy"], coordinates=COORDINATES
+    )(params, X),
+    "hessians inside": by_inputs(blockjac.hessian),
+    "laplacians inside": by_inputs(blockjac.laplacian),
+    "chosen inside": by_inputs(
+        lambda fun: blockjac.partial_derivatives(fun, "xxy", coordinates={"x": (0, 0), "y": (0, 1)})
+    ),
     "grad": blockjac.grad(loss),
     "grad of softmax": blockjac.grad(softmax_loss),
     "grad by the data": blockjac.grad(loss, argnums=1),

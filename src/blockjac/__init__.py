@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from blockjac.transforms.hessians import block_hessian, hessian, hvp
     from blockjac.transforms.laplacians import hessian_diagonal, laplacian, value_grad_laplacian
+    from blockjac.transforms.partial_derivatives import partial_derivatives
     from blockjac.transforms.per_example import (
         per_example_grad,
         per_example_gram,
@@ -90,6 +91,7 @@ __all__ = [
     "nn",
     "ntk",
     "optimize",
+    "partial_derivatives",
     "per_example_grad",
     "per_example_gram",
     "per_example_jacobian",
@@ -139,6 +141,7 @@ _HOME = {
     "kfac": "blockjac.kronecker_factors.kfac",
     "laplacian": "blockjac.transforms.laplacians",
     "ntk": "blockjac.transforms.tangent_kernels",
+    "partial_derivatives": "blockjac.transforms.partial_derivatives",
     "per_example_grad": "blockjac.transforms.per_example",
     "per_example_gram": "blockjac.transforms.per_example",
     "per_example_jacobian": "blockjac.transforms.per_example",

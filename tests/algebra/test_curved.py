@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from support.strategies import blocks
 
-from blockjac.algebra.curved import curved, paired
+from blockjac.algebra.curved import curved, paired, replaced
+from blockjac.algebra.sums import summed
 from blockjac.blocks import Block, Factor, Term
 
 
@@ -83,3 +84,27 @@ def test_a_factor_used_twice_counts_twice():
     square = Block((2,), (2,), float, [Term((*own.factors, *own.factors), own.out, own.wrt)])
     identity = Block.identity((2,), float)
     np.testing.assert_allclose(curved(square, array, identity, identity, "none").dense(), 2 * array)
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_several_factors_replaced(data):
+    """Each factor that is replaced is as if it had been another one."""
+    middle = data.draw(st.sampled_from([(3,), (2, 3)]))
+    block, _ = data.draw(blocks((2,), middle, 2))
+    tangents, _ = data.draw(blocks(middle, (), 2))
+    terms, wanted = [], jnp.zeros((2,))
+    for term in block.terms:
+        places = [n for n, f in enumerate(term.factors) if f.array.dtype == float]
+        if not places:
+            continue
+        rates = {n: data.draw(blocks(term.factors[n].array.shape, (), 2))[0] for n in places}
+        terms += replaced(block, term, rates, tangents)
+        factors = [
+            Factor(rates[n].dense(), factor.labels) if n in rates else factor
+            for n, factor in enumerate(term.factors)
+        ]
+        own = Term(tuple(factors), term.out, term.wrt, term.coefficient)
+        wanted += (Block((2,), middle, block.dtype, [own]) @ tangents).dense()
+    found = summed((2,), (), tangents.dtype, terms).dense()
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-9)

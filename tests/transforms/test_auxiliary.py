@@ -73,6 +73,14 @@ CASES = {
         of_one("divergence", outputs, (X, W)),
         of_one("hessian_diagonal", scalar, (W, X)),
         of_one("laplacian", model, (W, X)),
+        (
+            "partial_derivatives",
+            partial(
+                blockjac.partial_derivatives, derivatives="ab", coordinates={"a": (0, 0), "b": 1}
+            ),
+            lambda W, X: jnp.sin(W[..., 0]) * X,
+            (W[:, :1], X[: W.shape[0], 0]),
+        ),
         of_one("per_example_grad", losses, (W, X)),
         of_one("per_example_norms", losses, (W, X)),
         of_one("per_example_gram", losses, (W, X)),

@@ -8,7 +8,9 @@ of contraction is chosen over all factors together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from blockjac.algebra.backend import backend
@@ -49,34 +51,65 @@ def curved(block: Block, array: Any, rates: Block, tangents: Block, kept: Kept) 
         Array([3., 4.], dtype=float32)
     """
     directions = _directions(rates, tangents, kept)
-    terms: list[Term] = []
-    for term in block.terms:
-        for number, factor in enumerate(term.factors):
-            if factor.array is not array:
-                continue
-            others = (*term.factors[:number], *term.factors[number + 1 :])
-            for rate in rates.terms:
-                for tangent in tangents.terms:
-                    parts = _Parts(term, factor, others, rate, tangent)
-                    product = _contracted(block, parts, rates, tangents, kept)
-                    if product is not None:
-                        terms.append(product)
+    terms = [
+        product
+        for term in block.terms
+        for number, factor in enumerate(term.factors)
+        if factor.array is array
+        for product in replaced(block, term, {number: rates}, tangents, kept)
+    ]
     return summed(block.out_shape, directions, tangents.dtype, terms)
 
 
+def replaced(
+    block: Block,
+    term: Term,
+    rates: Mapping[int, Block],
+    tangents: Block,
+    kept: Kept = "none",
+) -> list[Term]:
+    """The product of a term, of which some factors are replaced by their rates, with tangents.
+
+    Args:
+        block: that the term belongs to.
+        term: the term.
+        rates: of the factors with these numbers, one at least; Blocks of their shapes by
+            directions.
+        tangents: of the block's input, by the same directions.
+        kept: which directions stay in the answer; "both" for one factor alone.
+
+    Returns:
+        Terms of the block's outputs, by the directions that stay.
+    """
+    others = [factor for number, factor in enumerate(term.factors) if number not in rates]
+    places = [term.factors[number] for number in rates]
+    products = [
+        _contracted(
+            block,
+            _Parts(term, others, [*zip(places, chosen, strict=True)], tangent),
+            next(iter(rates.values())),
+            tangents,
+            kept,
+        )
+        for *chosen, tangent in itertools.product(
+            *(own.terms for own in rates.values()), tangents.terms
+        )
+    ]
+    return [product for product in products if product is not None]
+
+
 class _Parts:
-    """A term without one of its factors, and a term each of that factor's rates and of tangents."""
+    """A term without some of its factors, a term of the rates of each of these, one of tangents."""
 
     def __init__(
         self,
         term: Term,
-        factor: Factor,
         others: Sequence[Factor],
-        rate: Term,
+        rates: Sequence[tuple[Factor, Term]],
         tangent: Term,
     ) -> None:
-        self.term, self.factor, self.others = term, factor, others
-        self.rate, self.tangent = rate.relabelled(), tangent.relabelled()
+        self.term, self.others, self.tangent = term, others, tangent.relabelled()
+        self.rates = [(factor, rate.relabelled()) for factor, rate in rates]
 
 
 def _contracted(
@@ -86,27 +119,31 @@ def _contracted(
     backend().charge_contraction()
     dtype = tangents.dtype
     own = cast_term(Term(tuple(parts.others), parts.term.out, parts.term.wrt), dtype)
-    rate, tangent = cast_term(parts.rate, dtype), cast_term(parts.tangent, dtype)
+    tangent = cast_term(parts.tangent, dtype)
+    changes = [(factor, cast_term(rate, dtype)) for factor, rate in parts.rates]
     directions = _directions(rates, tangents, kept)
-    staying = {"none": (), "one": tangent.wrt, "both": (*tangent.wrt, *rate.wrt)}[kept]
-    meeting = () if kept == "both" else zip(tangent.wrt, rate.wrt, tangents.wrt_shape, strict=True)
+    staying = {
+        "none": (),
+        "one": tangent.wrt,
+        "both": (*tangent.wrt, *(index for _, rate in changes for index in rate.wrt)),
+    }[kept]
+    shape = () if kept == "both" else tangents.wrt_shape
+    every = [rate for _, rate in changes]
     equations = IndexEquations(
-        [*own.factors, *rate.factors, *tangent.factors],
+        [*own.factors, *(factor for rate in (*every, tangent) for factor in rate.factors)],
         [*own.out, *staying],
         (*block.out_shape, *directions),
-        [*parts.term.labels, *rate.labels, *tangent.labels],
-        parts.term.coefficient * rate.coefficient * tangent.coefficient,
+        [*parts.term.labels, *(label for rate in (*every, tangent) for label in rate.labels)],
+        math.prod([parts.term.coefficient, tangent.coefficient, *(r.coefficient for r in every)]),
     )
-    of_factor = [Index.of(label) for label in parts.factor.labels]
+    meetings = [*zip(own.wrt, tangent.out, block.wrt_shape, strict=True)]
+    for factor, rate in changes:
+        of_factor = [Index.of(label) for label in factor.labels]
+        sizes = [label.size for label in factor.labels]
+        meetings += zip(of_factor, rate.out, sizes, strict=True)
+        meetings += zip(tangent.wrt[: len(shape)], rate.wrt[: len(shape)], shape, strict=True)
     try:
-        solve(
-            equations,
-            [
-                *zip(own.wrt, tangent.out, block.wrt_shape, strict=True),
-                *zip(of_factor, rate.out, rates.out_shape, strict=True),
-                *meeting,
-            ],
-        )
+        solve(equations, meetings)
     except Contradiction:
         return None
     return tidy(equations.term(len(own.out)), block.out_shape, directions)

@@ -180,6 +180,7 @@ def _contract(
     count = len(batch)
     leading = left.labels[:count] == right.labels[:count] == tuple(batch)
     is_matrix = bool(left_free or right_free) and (leading or bool(left_free and right_free))
+    is_matrix |= not batch and batched[0] != batched[1]  # a vector with each row of a batch
     labels = (*batch, *left_free, *right_free)
     if not is_matrix:  # multiplied and summed in one loop, without a copy of either
         labels = tuple(label for label in arrays.union([left, right]) if label not in inner)

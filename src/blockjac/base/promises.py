@@ -19,7 +19,9 @@ _forwards: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_forwa
 
 _kept: contextvars.ContextVar[bool] = contextvars.ContextVar("blockjac_kept", default=False)
 
-FORWARDS = frozenset({"jvp", "hessian", "block_hessian", "hessian_diagonal", "laplacian"})
+FORWARDS = frozenset(
+    {"jvp", "hessian", "block_hessian", "hessian_diagonal", "laplacian", "partial_derivatives"}
+)
 """The transforms whose counterparts in JAX differentiate forwards last."""
 
 

@@ -193,6 +193,26 @@ def _triangular_solve(operands: Operands) -> Sequence[State]:
     return [state]
 
 
+def _stack(operands: Operands) -> Sequence[State]:
+    """An axis more; what all examples share may stand beside."""
+    state, axis = operands.common(), operands.params["axis"]
+    return [Apart(state.axis + (state.axis >= axis), state.below)]
+
+
+def _unstack(operands: Operands) -> Sequence[State]:
+    state, axis = operands.only(), operands.params["axis"]
+    require(state.axis != axis)
+    return [Apart(state.axis - (state.axis > axis), state.below)] * len(operands.outs)
+
+
+def _tile(operands: Operands) -> Sequence[State]:
+    state = operands.only()
+    repeats = operands.params["reps"]
+    place = state.axis + len(operands.outs[0]) - len(operands.shapes[0])
+    require(repeats[place - len(operands.outs[0]) + len(repeats)] == 1)
+    return [Apart(place, state.below)]
+
+
 def _split(operands: Operands) -> Sequence[State]:
     return _along("axis")(operands)
 
@@ -232,8 +252,11 @@ RULES: Mapping[str, Rule] = {
     "sort": _sort,
     "split": _split,
     "squeeze": _removing("dimensions"),
+    "stack": _stack,
+    "tile": _tile,
     "top_k": _top_k,
     "transpose": _transpose,
     "triangular_solve": _triangular_solve,
+    "unstack": _unstack,
 }
 """The rules, by the name of the primitive."""

@@ -34,8 +34,10 @@ from blockjac.graph.linearity import is_inexact
 from blockjac.graph.trace import graph_of
 
 
-def meeting_of(graph: Graph, examples: Mapping[int, int], count: int, axis: int) -> Meeting | None:
-    """Where the examples of a program meet on the way to its first result; None if nowhere.
+def meeting_of(
+    graph: Graph, examples: Mapping[int, int], count: int, axis: int, number: int = 0
+) -> Meeting | None:
+    """Where the examples of a program meet on the way to one of its results; None if nowhere.
 
     Derivative rules of the user's own are part of the way.
 
@@ -43,12 +45,13 @@ def meeting_of(graph: Graph, examples: Mapping[int, int], count: int, axis: int)
         graph: the traced function.
         examples: by input, the axis that holds its examples; the others are the same for all.
         count: how many examples there are.
-        axis: the axis of the first result that holds them.
+        axis: the axis of the result that holds them.
+        number: of the result.
     """
     if count < 2:
         return None
     inputs = [Apart(examples[value], 1) if value in examples else None for value in graph.inputs]
-    output = graph.outputs[0]
+    output = graph.outputs[number]
     if isinstance(output, Literal):
         return None
     states = Walk(graph, count).states(inputs)

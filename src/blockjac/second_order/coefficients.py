@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, cast
 
+import jax
 import numpy as np
 
 from blockjac.base import compat
@@ -194,9 +195,9 @@ def _traced(
         blocks.extend(tuple(_form(block, found) for block in row) for row in rows)
         return found
 
-    shapes = [compat.struct(values[number]) for number in taken]
+    shapes = [compat.struct(jax.typeof(values[number])) for number in taken]
     differentiated = [place for place, number in enumerate(taken) if moves[number]]
-    graph = trace(arrays_of_rows, shapes, differentiated)
+    graph = trace(arrays_of_rows, shapes, differentiated, second=True)
     return Coefficients(graph, tuple(taken), tuple(blocks), is_symmetric) if is_written else None
 
 

@@ -79,18 +79,14 @@ class Curving(AtPoint):
         The products of all pairs together are what the coefficients add at the operand.
         """
         coefficients, graph = self.coefficients, self.coefficients.graph
-        values = [*self.operands, *self.results]
-        arguments = [values[number] for number in coefficients.taken]
-        active = ActiveGraph.of(graph, [graph.outputs[number] for number in numbers])
-        linear = linearize_to_results(active, arguments, graph.captured)
-        arrays = linear.results()
+        linear, arrays = self.coefficients_at_point(numbers)
         own = directions.partners[self.tails[column]]
         tangents = directions.tangents
         seeds = [self._seeds(number, column, tangents) for number in range(len(self.tails))]
-        forward = active.forward_order
+        forward = linear.active.forward_order
         if not (coefficients.is_symmetric and self._is_cheaper_backwards(linear, seeds, arrays)):
             for number, by_source in enumerate(seeds):
-                for vertex, edge in self._slopes(linear, number, arrays):
+                for vertex, edge in self.slopes(linear, number, arrays):
                     for source, seed in by_source.items():
                         linear.edges.add(source, vertex, star(edge, seed))
             eliminate(linear.edges, [*graph.independents, *forward])
@@ -107,7 +103,7 @@ class Curving(AtPoint):
             for operand, by_source in enumerate(seeds):
                 bends = [
                     star(bend, slope)
-                    for vertex, slope in self._slopes(linear, operand, arrays)
+                    for vertex, slope in self.slopes(linear, operand, arrays)
                     for bend in [linear.block(vertex, ("out", place))]
                     if bend is not None
                 ]
@@ -127,6 +123,16 @@ class Curving(AtPoint):
                         ]
         return pairs, arrays
 
+    def coefficients_at_point(
+        self, numbers: Sequence[int]
+    ) -> tuple[LinearizedGraph, Sequence[Any]]:
+        """The graph of some coefficients, linearized; and all coefficients."""
+        values, graph = [*self.operands, *self.results], self.coefficients.graph
+        arguments = [values[number] for number in self.coefficients.taken]
+        active = ActiveGraph.of(graph, [graph.outputs[number] for number in numbers])
+        linear = linearize_to_results(active, arguments, graph.captured)
+        return linear, linear.results()
+
     def _seeds(self, number: int, column: int, tangents: Mapping[Vertex, Tangents]) -> Tangents:
         """The tangents of an operand, as often as they count beside those of another one.
 
@@ -138,7 +144,7 @@ class Curving(AtPoint):
             return own
         return {source: block * 2 for source, block in own.items()} if number < column else {}
 
-    def _slopes(
+    def slopes(
         self, linear: LinearizedGraph, number: int, arrays: Sequence[Any]
     ) -> list[tuple[Vertex, Block]]:
         """How an operand moves the inputs of the graph of coefficients: itself, and the results."""
@@ -165,7 +171,7 @@ class Curving(AtPoint):
             return True
         edges, independents = linear.edges.copy(), linear.graph.independents
         for number, by_source in enumerate(seeds):
-            for vertex, slope in self._slopes(linear, number, arrays):
+            for vertex, slope in self.slopes(linear, number, arrays):
                 for source, seed in by_source.items():
                     with planning():
                         edges.add(source, vertex, star(slope, seed))

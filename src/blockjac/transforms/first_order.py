@@ -12,6 +12,7 @@ from blockjac.engine.call import Call
 from blockjac.engine.chunk_sizes import ChunkSize, in_chunks
 from blockjac.engine.computations import Jacobian
 from blockjac.planning import Order
+from blockjac.transforms.block_results import gives_blocks, of_blocks
 from blockjac.transforms.shell import Ask, Asked, P, Transform
 from blockjac.transforms.traced_once import Orders
 
@@ -170,6 +171,8 @@ def block_jacobian(
 
     Returns:
         A function of the same arguments that gives the tree of `jacobian`, each leaf a `Block`.
+        Of a function that gives Blocks, as `block_jacobian(fun)` does, the derivative of a Block is
+        one with the axes of both, as of its dense array.
 
     Raises:
         TypeError: for integer and complex inputs, and for integer results.
@@ -204,6 +207,8 @@ def block_jacobian(
 
 
 def _blocks(call: Call, order: Order) -> Asked:
+    if gives_blocks(call):
+        return of_blocks(call, order)
     call.check_real(complex_results=True)
     return Jacobian(call.count, call.smooth, order, dense=False), call.jacobian_tree
 

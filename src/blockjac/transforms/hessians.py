@@ -1,4 +1,4 @@
-"""Second derivatives: Hessians as planned eliminations of the gradient's own graph."""
+"""Second derivatives: Hessians by elimination of the gradient's graph, or of the function."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from blockjac.planning import Order
 from blockjac.transforms.first_order import dense_rows, grad, jacobian
 from blockjac.transforms.products import jvp
 from blockjac.transforms.shell import Ask, Asked, P, Transform
+from blockjac.transforms.symmetric_way import symmetric_way
 from blockjac.transforms.tangents import check_tangents
 from blockjac.transforms.traced_once import Function, Orders, traced_once
 
@@ -39,15 +40,17 @@ def hessian(
     """The Hessian of a function, as `jax.hessian` gives it.
 
     The gradient is written down by elimination, traced, and eliminated again in an order of its
-    own. Of two blocks that are each other's transpose (by one argument and another) one is
-    computed.
+    own; or the function is eliminated symmetrically, each product with its mirror image once, where
+    that is predicted to be faster. Of two blocks that are each other's transpose (by one argument
+    and another) one is computed.
 
     Args:
         fun: any JAX function; of several results each has its own Hessian.
         argnums: which positional arguments to differentiate.
         has_aux: whether `fun` returns `(value, aux)`.
         holomorphic: as in `jacobian`.
-        order: of the elimination of the gradient's graph, as in `jacobian`.
+        order: "auto" for the faster of both ways; any other is of the elimination of the gradient's
+            graph, as in `jacobian`.
         max_bytes: as in `jacobian`.
         chunk_size: as in `jacobian`.
 
@@ -69,7 +72,9 @@ def hessian(
                [2., 0.]], dtype=float32)
     """
     options = argnums, has_aux, order, holomorphic
-    transform = Transform("hessian", "Hessian", fun, *options, derivative=jacobian)
+    names = "hessian", "Hessian"
+    rival = symmetric_way if max_bytes is None and chunk_size is None else None
+    transform = Transform(*names, fun, *options, derivative=jacobian, rival=rival)
     return transform(dense_rows(max_bytes, chunk_size, second=True))
 
 
@@ -126,6 +131,7 @@ def block_hessian(
         *options,
         derivative=grad,
         require_structure=require_structure,
+        rival=None if require_structure else symmetric_way,
     )
     return transform(_grid(pairs))
 

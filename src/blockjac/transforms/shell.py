@@ -48,6 +48,11 @@ Ask = Callable[[Call, Order], Asked]
 """Checks what is particular to a transform in a traced function, and asks."""
 
 
+Rival = Callable[..., "tuple[Call, Computation] | None"]
+"""Given a transform, the traced call, its computation, arguments and keywords: what to ask of what
+instead, for the same answer; None if that is not cheaper."""
+
+
 def as_found(answer: Any) -> Any:
     """The answer as it is, where it needs no tree."""
     return answer
@@ -75,6 +80,7 @@ class Transform:
         with_value: whether the answer begins with the value; then aux stands beside that, as
             `jax.value_and_grad` has it, and else beside the answer.
         second: whether the function is traced for second derivatives.
+        rival: another way to the same answer, taken where it is cheaper.
         finish: turns the answer and `(args, kwargs)`, outside of all programs, into what no program
             can give, such as a matrix of SciPy.
 
@@ -96,6 +102,7 @@ class Transform:
     require_structure: bool = False
     with_value: bool = False
     second: bool = False
+    rival: Rival | None = None
     finish: Callable[[Any, Any], Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -111,6 +118,12 @@ class Transform:
             call = self._traced(args, kwargs)
             computation, put, *extra = ask(call, fitted(self.order, call))
             strict = self.require_structure
+            other = (
+                None if self.rival is None else self.rival(self, call, computation, args, kwargs)
+            )
+            if other is not None:
+                outs, result = answered(other[1], other[0])
+                return put(result), call.auxiliary(outs)
             outs, result = answered(computation, call, None, *extra, require_structure=strict)
             return put(result), call.auxiliary(outs)
 
