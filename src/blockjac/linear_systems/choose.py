@@ -24,7 +24,8 @@ from blockjac.linear_systems.batched import Batched, Grouped
 from blockjac.linear_systems.groups import Family, Rows, families, groups
 from blockjac.linear_systems.solver import Assumption, Solver, pytree, wide
 from blockjac.linear_systems.stripped import Stripped
-from blockjac.linear_systems.ways import Options, Way, by_places, without_structure, written
+from blockjac.linear_systems.way import Options, Way
+from blockjac.linear_systems.ways import by_places, without_structure, written
 from blockjac.terms.block import Block, rebuilt
 from blockjac.terms.factor import Factor
 from blockjac.terms.term import Term
@@ -135,8 +136,10 @@ def _batched(rows: Rows, family: Family, options: Options) -> Way:
     batch = Stripped(rows, family)
     count = 1 if batch.is_shared else rows[0][0].out_shape[family[0]]
 
+    inside = replace(options, systems=count * options.systems)
+
     def factor_one(*arrays: Any) -> Solver:
-        return _way(batch.grid(arrays), options).factor()
+        return _way(batch.grid(arrays), inside).factor()
 
     def factor() -> Solver:
         """Factor all systems at once."""
@@ -150,7 +153,7 @@ def _batched(rows: Rows, family: Family, options: Options) -> Way:
         axes = tuple(family[i] for i in range(len(rows)))
         return Batched(solver, shapes, axes, batch.is_shared)
 
-    return Way(count * _way(batch.grid(batch.of_one), options).seconds, factor)
+    return Way(_way(batch.grid(batch.of_one), inside).seconds, factor)
 
 
 def _ways(rows: Rows, options: Options) -> list[Way]:
@@ -166,7 +169,7 @@ def _ways(rows: Rows, options: Options) -> list[Way]:
         ways += _by_elimination(rows, size, dtype, options)
     split = low_rank.split_of(rows)
     if split is not None:
-        time = low_rank.seconds(size, split.rank)
+        time = low_rank.seconds(size, split.rank, options.systems)
         ways.append(Way(time, lambda: low_rank.of_split(rows, split, dtype)))
     return ways + by_places(rows, dtype, options, min(way.seconds for way in ways))
 
@@ -188,7 +191,7 @@ def _by_elimination(rows: Rows, size: int, dtype: Any, options: Options) -> list
         shapes = [row[0].out_shape for row in rows]
         return schur.factored(solver, across, written(_part(rows, left), dtype), shapes, eliminated)
 
-    return [Way(schur.seconds(inner, size - inner, systems), factor)]
+    return [Way(schur.seconds(inner, size - inner, systems, options.systems), factor)]
 
 
 def _as_kronecker(block: Any, size: int, options: Options) -> list[Way]:
@@ -203,7 +206,7 @@ def _as_kronecker(block: Any, size: int, options: Options) -> list[Way]:
         shape = block.out_shape
         return kronecker.Kronecker(solvers, tuple(group for group, _ in parts), shape, shape)
 
-    return [Way(sum(way.seconds for way in ways) + size * 1e-9, factor)]
+    return [Way(sum(way.seconds for way in ways) + options.systems * size * 1e-9, factor)]
 
 
 def damped(rows: Rows, damping: Any) -> list[list[Block]]:
