@@ -11,8 +11,7 @@ from linear_systems.test_solve import Accelerator, same
 
 import blockjac
 from blockjac import block_hessian, block_jacobian, factorize, solve
-from blockjac.linear_systems import block_tridiagonal, ways
-from blockjac.linear_systems.known_pattern import known_pattern
+from blockjac.linear_systems import ways
 from blockjac.linear_systems.way import Options
 
 RANDOM = np.random.default_rng(5)
@@ -51,9 +50,8 @@ def sparse_block(dense):
 
 
 def all_ways(block, assume, systems=1):
-    rows = [[block]]
-    known = known_pattern(rows)
-    return block_tridiagonal.ways(rows, known, block.dtype, Options(assume, True, systems))
+    options = Options(assume, True, systems)
+    return ways.by_places([[block]], block.dtype, options, 1.0)
 
 
 def check_every_way(dense, assume, rtol=1e-9):
@@ -73,7 +71,7 @@ def check_every_way(dense, assume, rtol=1e-9):
         np.diag(np.linalg.inv(dense)),
     )
     numbers = range(len(all_ways(block, assume)))
-    assert len(numbers) >= (2 if assume == "pos" else 1)
+    assert len(numbers) >= (4 if assume == "pos" else 3)
     for number in numbers:
         found = jax.jit(answers, static_argnums=0)(number, columns)
         for one, other in zip(found, wanted, strict=True):

@@ -12,7 +12,7 @@ from blockjac.devices import rates
 from blockjac.linear_systems.solver import pytree, sign_and_log
 from blockjac.linear_systems.tiles import DIAGONAL, LOWER, TiledSolver, Tiling
 
-OPERATIONS, PASSES, STEPS = 10 / 3, 6, 3
+OPERATIONS, PASSES, STEPS = 10 / 3, 10, 6
 """As in `pivoted_sweep`."""
 
 

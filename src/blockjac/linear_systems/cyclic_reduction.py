@@ -20,7 +20,7 @@ from blockjac.linear_systems.cholesky_sweep import cholesky, of_triangles, trian
 from blockjac.linear_systems.solver import pytree
 from blockjac.linear_systems.tiles import DIAGONAL, LOWER, TiledSolver, Tiling
 
-OPERATIONS, PASSES, STEPS = 25 / 3, 40, 8
+OPERATIONS, PASSES, STEPS = 25 / 3, 60, 16
 """As in `pivoted_sweep`, but the steps are those of halvings."""
 
 

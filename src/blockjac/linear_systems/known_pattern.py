@@ -112,10 +112,15 @@ class KnownPattern:
     @functools.cached_property
     def tilings(self) -> list[tiles.Tiling]:
         """The matrix as a block tridiagonal one: in the orders of `band`, and as a folded ring."""
-        orders = {None, self.band[1]}
+        orders: list[Order | None] = [None] if self.band[1] is not None else []
         if self.ring is not None:
-            orders.add(folded(self.size, self.ring.width))
-        return [self._tiling(order, self.size) for order in orders]
+            orders.append(folded(self.size, self.ring.width))
+        return [self.band_tiling, *(self._tiling(order, self.size) for order in orders)]
+
+    @functools.cached_property
+    def band_tiling(self) -> tiles.Tiling:
+        """The matrix as a block tridiagonal one, in the order of its band."""
+        return self._tiling(self.band[1], self.size)
 
     @functools.cached_property
     def ring(self) -> bordered.Border | None:

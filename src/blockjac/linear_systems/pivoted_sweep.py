@@ -18,9 +18,9 @@ from blockjac.devices import rates
 from blockjac.linear_systems.solver import pytree, sign_and_log
 from blockjac.linear_systems.tiles import DIAGONAL, LOWER, UPPER, TiledSolver, Tiling
 
-OPERATIONS, PASSES, STEPS = 8, 50, 4
-"""Of a step with tiles of b x b: the operations, as multiples of b^3; the numbers written or read,
-as multiples of b^2; and the contractions that it takes as long to start as the step."""
+OPERATIONS, PASSES, STEPS = 8, 60, 7
+"""Of a step with tiles of b x b, one solution included: the operations, as multiples of b^3; the
+numbers written or read, as multiples of b^2; and the contractions that start as slowly."""
 
 
 @pytree("tiling")

@@ -12,6 +12,7 @@ from blockjac.algebra.entries import is_static, pieces, shape_of
 from blockjac.devices import host_limit, memory_limit
 from blockjac.linear_systems import (
     banded,
+    banded_cholesky,
     block_tridiagonal,
     components,
     direct,
@@ -62,6 +63,8 @@ def by_places(rows: Rows, dtype: Any, options: Options, limit: float) -> list[Wa
         ways.append(Way(components.seconds(known, options.systems), as_components))
     time = banded.seconds(known.size, known.band[0], options.systems)
     ways.append(Way(time, lambda: _as_band(rows, known, dtype, options)))
+    if options.assume == "pos":
+        ways.append(_as_positive_band(rows, known, dtype, options))
     return ways + block_tridiagonal.ways(rows, known, dtype, options)
 
 
@@ -74,6 +77,17 @@ def _as_band(rows: Rows, known: KnownPattern, dtype: Any, options: Options) -> S
     below, above = widths
     padded = jnp.pad(band, [(1 - above, 1 - below), (0, 0)])
     return banded.tridiagonal(padded, order, options.assume == "pos")
+
+
+def _as_positive_band(rows: Rows, known: KnownPattern, dtype: Any, options: Options) -> Way:
+    """The way of a positive definite band, of which the lower half is read."""
+    below, above = known.band[0]
+
+    def factor() -> Solver:
+        diagonals = known.diagonals(rows, dtype)[above:]
+        return banded_cholesky.factored(diagonals, known.band_tiling)
+
+    return Way(banded_cholesky.seconds(known.size, below, options.systems), factor)
 
 
 def _dense(rows: Rows, dtype: Any, options: Options) -> Solver:
