@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,11 @@ from blockjac.linear_systems import (
     kronecker,
     low_rank,
     schur,
+    schur_listed,
 )
 from blockjac.linear_systems.batched import Batched, Grouped
 from blockjac.linear_systems.groups import Family, Rows, families, groups
+from blockjac.linear_systems.meetings import listed_meetings, matrices_of
 from blockjac.linear_systems.solver import Assumption, Solver, pytree, wide
 from blockjac.linear_systems.stripped import Stripped
 from blockjac.linear_systems.way import Options, Way
@@ -175,7 +177,7 @@ def _ways(rows: Rows, options: Options) -> list[Way]:
 
 
 def _by_elimination(rows: Rows, size: int, dtype: Any, options: Options) -> list[Way]:
-    """The way by Schur's complement, if variables separate once others are known."""
+    """The ways by Schur's complement, if variables separate once others are known."""
     chosen = schur.eliminated_of(rows)
     if chosen is None:
         return []
@@ -183,15 +185,48 @@ def _by_elimination(rows: Rows, size: int, dtype: Any, options: Options) -> list
     left = [i for i in range(len(rows)) if i not in eliminated]
     inner = sum(math.prod(rows[i][0].out_shape) for i in eliminated)
     systems = rows[eliminated[0]][0].out_shape[family[0]]
+    shapes = tuple(row[0].out_shape for row in rows)
+    own, across = _part(rows, eliminated), _part(rows, eliminated, left)
 
     def factor() -> Solver:
         """Factor the separate systems, then the complement."""
-        solver = _batched(_part(rows, eliminated), family, options).factor()
-        across = written(_part(rows, eliminated, left), dtype)
-        shapes = [row[0].out_shape for row in rows]
-        return schur.factored(solver, across, written(_part(rows, left), dtype), shapes, eliminated)
+        solver = _batched(own, family, options).factor()
+        dense = written(across, dtype), written(_part(rows, left), dtype)
+        return schur.factored(solver, *dense, shapes, eliminated)
 
-    return [Way(schur.seconds(inner, size - inner, systems, options.systems), factor)]
+    whole = Way(schur.seconds(inner, size - inner, systems, options.systems), factor)
+    return [whole, *_by_meetings(rows, chosen, dtype, options, whole.seconds)]
+
+
+def _by_meetings(
+    rows: Rows, chosen: tuple[tuple[int, ...], Family], dtype: Any, options: Options, limit: float
+) -> list[Way]:
+    """The way by Schur's complement, if what is eliminated meets few of the others each."""
+    eliminated, family = chosen
+    left = [i for i in range(len(rows)) if i not in eliminated]
+    own, across = _part(rows, eliminated), _part(rows, eliminated, left)
+    shapes = tuple(row[0].out_shape for row in rows)
+    meetings = listed_meetings(across, family, options, limit)
+    if meetings is None:
+        return []
+    systems = _batched(own, family, options)
+    rest = _part(rows, left)
+
+    def outer(products: Any) -> Way:
+        """How the complement is solved."""
+        return _way(schur_listed.complement(rest, products, meetings), options)
+
+    def factor() -> Solver:
+        """Factor the systems, and the complement of what they meet."""
+        solver = cast("Batched", systems.factor())
+        matrices = matrices_of(across, family, meetings, dtype)
+        coupling = schur_listed.solved(solver, matrices, meetings)
+        outside = outer(meetings.products(matrices, coupling)).factor()
+        return schur_listed.ListedSchur(solver, outside, coupling, shapes, eliminated, meetings)
+
+    beside = options.systems * schur_listed.seconds(meetings)
+    abstract = outer(schur_listed.abstract_products(meetings, dtype))
+    return [Way(systems.seconds + beside + abstract.seconds, factor)]
 
 
 def _as_kronecker(block: Any, size: int, options: Options) -> list[Way]:

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from blockjac.linear_systems.solver import Assumption, Solver
 
 
+SECONDS_A_PLACE = 4e-7
+"""About how long it takes to locate an entry, once per pattern."""
+
+BYTES_A_PLACE = 64
+"""About how much memory that takes."""
+
+
 @dataclass(frozen=True)
 class Way:
     """One way to factor a matrix.

@@ -22,14 +22,7 @@ from blockjac.linear_systems import (
 from blockjac.linear_systems.groups import Rows
 from blockjac.linear_systems.known_pattern import KnownPattern, known_pattern
 from blockjac.linear_systems.solver import Solver
-from blockjac.linear_systems.way import Options, Way
-
-SECONDS_A_PLACE = 4e-7
-"""About how long it takes to locate an entry, once per pattern."""
-
-BYTES_A_PLACE = 64
-"""About how much memory that takes."""
-
+from blockjac.linear_systems.way import BYTES_A_PLACE, SECONDS_A_PLACE, Options, Way
 
 def without_structure(rows: Rows, size: int, dtype: Any, options: Options) -> Way:
     """The way that takes every matrix: dense if it fits, else without a matrix."""

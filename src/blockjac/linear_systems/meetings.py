@@ -1,0 +1,378 @@
+"""Systems of which each meets only some of the other unknowns: lists of who meets whom.
+
+Points are seen by some of the cameras, readers have rated some of the books. The unknowns that are
+left fall into groups, such as the parameters of a camera, and a system meets a group or does not.
+All that Schur's complement needs of the coupling is a small matrix for each meeting; its products
+are those of two meetings of the same system.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.algebra import arrays
+from blockjac.algebra.entries import Piece, is_static, places
+from blockjac.devices import host_limit
+from blockjac.exports.prototypes import kept_for_pattern
+from blockjac.linear_systems.groups import Family, Rows
+from blockjac.linear_systems.way import BYTES_A_PLACE, SECONDS_A_PLACE, Options
+from blockjac.terms.block import Block, rebuilt
+from blockjac.terms.index import Label
+from blockjac.terms.term import Term
+
+
+@dataclass(frozen=True, eq=False)
+class Bucket:
+    """Pairs of meetings, by the pair of groups, padded to the same number for each.
+
+    Attributes:
+        first: the group of the first meeting, at most that of the second, `(k,)`.
+        second: the group of the second meeting, `(k,)`.
+        left: the numbers of the first meetings, `(k, most)`, M for none.
+        right: likewise of the second ones.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Meetings:
+    """Which system meets which group of the unknowns that are left.
+
+    Attributes:
+        systems: the number of systems.
+        depth: the number of unknowns of a system.
+        system: the system of each meeting, `(M,)`.
+        group: the group of each meeting.
+        listed: for each term of the coupling the number of the meeting of each of its entries.
+        unknowns: the unknowns of each group, `(groups, width)`, r where there are fewer.
+        rest: the number r of unknowns that are left.
+    """
+
+    systems: int
+    depth: int
+    system: np.ndarray
+    group: np.ndarray
+    listed: list[np.ndarray]
+    unknowns: np.ndarray
+    rest: int
+
+    @property
+    def count(self) -> int:
+        """The number M of meetings."""
+        return len(self.system)
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes the lists take, those of pairs included."""
+        return 64 * (self.count + self.pairs) + self.unknowns.nbytes
+
+    @functools.cached_property
+    def pairs(self) -> int:
+        """The number of pairs of meetings of the same system."""
+        return int(np.sum(np.bincount(self.system, minlength=1) ** 2))
+
+    @functools.cached_property
+    def position(self) -> np.ndarray:
+        """The position of each unknown that is left in the flattened `unknowns`, `(r,)`."""
+        flat = self.unknowns.ravel()
+        position = np.zeros(self.rest, np.int64)
+        inside = flat < self.rest
+        position[flat[inside]] = np.flatnonzero(inside)
+        return position
+
+    @functools.cached_property
+    def buckets(self) -> list[Bucket]:
+        """All pairs; groups that have up to twice as many pairs as others share a bucket."""
+        order = np.argsort(self.system, kind="stable")
+        many = np.bincount(self.system, minlength=self.systems)
+        start = np.cumsum(many) - many
+        system = self.system[order]
+        left = np.repeat(np.arange(self.count), many[system])
+        ends = np.cumsum(many[system])
+        offset = np.arange(len(left)) - np.repeat(ends - many[system], many[system])
+        left, right = order[left], order[start[system[left]] + offset]
+        kept = self.group[left] <= self.group[right]
+        left, right = left[kept], right[kept]
+        key = self.group[left] * len(self.unknowns) + self.group[right]
+        sort = np.argsort(key, kind="stable")
+        left, right = left[sort], right[sort]
+        keys, first, counts = np.unique(key[sort], return_index=True, return_counts=True)
+        sizes = np.ceil(np.log2(counts)).astype(int)
+        return [
+            self._bucket(keys[sizes == size], first[sizes == size], counts[sizes == size], left, right)
+            for size in np.unique(sizes)
+        ]
+
+    def _bucket(
+        self, keys: np.ndarray, first: np.ndarray, counts: np.ndarray, left: Any, right: Any
+    ) -> Bucket:
+        """The pairs of some pairs of groups."""
+        steps = np.arange(counts.max())
+        chosen = np.minimum(first[:, None] + steps, len(left) - 1)
+        inside = steps < counts[:, None]
+        groups = len(self.unknowns)
+        return Bucket(
+            keys // groups,
+            keys % groups,
+            np.where(inside, left[chosen], self.count),
+            np.where(inside, right[chosen], self.count),
+        )
+
+    def grouped(self, vector: jax.Array) -> jax.Array:
+        """A vector of the unknowns that are left, group by group, `(groups, width)`."""
+        return jnp.pad(vector, (0, 1))[self.unknowns]
+
+    def ungrouped(self, parts: jax.Array) -> jax.Array:
+        """The inverse of `grouped`."""
+        return jnp.ravel(parts)[self.position]
+
+    def times(self, matrices: jax.Array, vector: jax.Array) -> jax.Array:
+        """The product of the coupling with a vector of what is left, `(systems, depth)`."""
+        met = self.grouped(vector)[self.group]
+        products = jnp.einsum("mpq,mq->mp", matrices, met)
+        return jax.ops.segment_sum(products, jnp.asarray(self.system), self.systems)
+
+    def adjoint_times(self, matrices: jax.Array, vectors: jax.Array) -> jax.Array:
+        """The product of the coupling's adjoint with vectors of the systems, `(r,)`."""
+        products = jnp.einsum("mpq,mp->mq", jnp.conj(matrices), vectors[self.system])
+        groups = len(self.unknowns)
+        return self.ungrouped(jax.ops.segment_sum(products, jnp.asarray(self.group), groups))
+
+    def products(self, left: jax.Array, right: jax.Array) -> list[jax.Array]:
+        """`left^H right` of each pair of groups, `(k, width, width)` for each bucket."""
+        padded = [jnp.pad(part, [(0, 1), (0, 0), (0, 0)]) for part in (jnp.conj(left), right)]
+        width = len(self.unknowns[0])
+        return [
+            jnp.einsum(
+                "kna,knb->kab",
+                jnp.reshape(padded[0][bucket.left], (len(bucket.left), -1, width)),
+                jnp.reshape(padded[1][bucket.right], (len(bucket.right), -1, width)),
+            )
+            for bucket in self.buckets
+        ]
+
+    def forms(self, matrices: jax.Array, inverse: jax.Array) -> jax.Array:
+        """The diagonal of `X Z X^H`, with the coupling X and a matrix Z `(r, r)`; all of it real.
+
+        Returns:
+            An array `(systems, depth)`.
+        """
+        groups, width = self.unknowns.shape
+        flat = self.unknowns.ravel()
+        padded = jnp.pad(inverse, [(0, 1), (0, 1)])[flat][:, flat]
+        tiles = jnp.reshape(padded, (groups, width, groups, width))
+        X = jnp.pad(matrices, [(0, 1), (0, 0), (0, 0)])
+        system = np.append(self.system, self.systems)
+        total = jnp.zeros((self.systems + 1, self.depth), matrices.dtype)
+        for bucket in self.buckets:
+            weights = jnp.asarray(np.where(bucket.first == bucket.second, 1, 2), matrices.dtype)
+            Z = weights[:, None, None] * tiles[bucket.first, :, bucket.second]
+            half = jnp.einsum("knpa,kab->knpb", X[bucket.left], Z)
+            parts = jnp.sum(half * jnp.conj(X[bucket.right]), axis=3)
+            total = total.at[system[bucket.left]].add(jnp.real(parts).astype(total.dtype))
+        return total[: self.systems]
+
+
+def meetings_of(across: Rows, family: Family) -> Meetings | None:
+    """The meetings that the blocks between systems and what is left list; None if they list none.
+
+    Args:
+        across: the blocks of the eliminated variables by the others, at hand and at known places.
+        family: the axis of each eliminated variable that numbers the systems.
+    """
+    spread = [_spread_axes([row[j] for row in across]) for j in range(len(across[0]))]
+    shapes = [block.wrt_shape for block in across[0]]
+    groups, unknowns = _grouped_unknowns(shapes, spread)
+    firsts = list(itertools.accumulate(map(len, groups), initial=0))
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    for i, row in enumerate(across):
+        for j, block in enumerate(row):
+            for term in block.terms:
+                located = _located(term, block, family[i], spread[j])
+                if located is None:
+                    return None
+                system, group = located
+                parts.append((system, np.where(system < 0, -1, group + firsts[j])))
+    if not parts:
+        return None
+    count = firsts[-1]
+    keys = np.concatenate([np.where(s < 0, -1, s * count + g) for s, g in parts])
+    found, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    outside = int(found[0] < 0)
+    first = np.where(found < 0, np.iinfo(np.int64).max, first)
+    order = np.argsort(first, kind="stable")  # by their first entry, so that one list is a copy
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    met = found[order][: len(found) - outside]
+    listed = np.split(rank[inverse], np.cumsum([len(system) for system, _ in parts])[:-1])
+    systems = across[0][0].out_shape[family[0]]
+    depth = sum(math.prod(row[0].out_shape) // systems for row in across)
+    rest = sum(map(math.prod, shapes))
+    return Meetings(systems, depth, met // count, met % count, listed, unknowns, rest)
+
+
+def listed_meetings(
+    across: Rows, family: Family, options: Options, limit: float
+) -> Meetings | None:
+    """The same, where the lists are known and quickly made, and tell more than whole variables.
+
+    Args:
+        across: as for `meetings_of`.
+        family: as for `meetings_of`.
+        options: whether to make lists however long it takes.
+        limit: about how long it takes without lists, in seconds.
+    """
+    spread = [_spread_axes([row[j] for row in across]) for j in range(len(across[0]))]
+    if all(len(axes) == len(block.wrt_shape) for axes, block in zip(spread, across[0], strict=True)):
+        return None
+    entries = sum(
+        arrays.numel(coarse.labels)
+        for i, row in enumerate(across)
+        for j, block in enumerate(row)
+        for term in block.terms
+        if (coarse := _coarse(term, block, family[i], spread[j])) is not None
+    )
+    is_short = options.is_patient or SECONDS_A_PLACE * entries < limit
+    if not is_short or BYTES_A_PLACE * entries > host_limit() or not is_static(across):
+        return None
+    axes = tuple(sorted(family.items()))
+    made = kept_for_pattern(across, f"meetings {axes}", lambda bare: _Kept(meetings_of(bare, family)))
+    meetings = made.meetings
+    if meetings is None or BYTES_A_PLACE * meetings.pairs > host_limit():
+        return None
+    is_short = options.is_patient or SECONDS_A_PLACE * meetings.pairs < limit
+    return meetings if is_short else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """What is kept for a pattern of couplings."""
+
+    meetings: Meetings | None
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes that takes."""
+        return 64 if self.meetings is None else self.meetings.nbytes
+
+
+def matrices_of(across: Rows, family: Family, meetings: Meetings, dtype: Any) -> jax.Array:
+    """The coupling at each meeting, `(M, depth, width)`."""
+    width = meetings.unknowns.shape[1]
+    total = jnp.zeros((meetings.count, meetings.depth, width), dtype)
+    numbers, first = iter(meetings.listed), 0
+    for i, row in enumerate(across):
+        depth = math.prod(row[0].out_shape) // meetings.systems
+        for j, block in enumerate(row):
+            spread = _spread_axes([other[j] for other in across])
+            for term in block.terms:
+                windows = _windows(term, block, family[i], spread, dtype)
+                at = next(numbers)
+                if len(at) == meetings.count and np.array_equal(at, np.arange(len(at))):
+                    sides = [(0, 0), (first, meetings.depth - first - depth)]
+                    total = total + jnp.pad(windows, [*sides, (0, width - windows.shape[2])])
+                    continue
+                part = total[:, first : first + depth, : windows.shape[2]].at[at]
+                part = part.add(windows, mode="drop")
+                total = total.at[:, first : first + depth, : windows.shape[2]].set(part)
+        first += depth
+    return total
+
+
+def _spread_axes(column: Sequence[Block]) -> tuple[int, ...]:
+    """The axes of a variable that is left along which every entry has all places."""
+    shape = column[0].wrt_shape
+    return tuple(
+        axis
+        for axis, size in enumerate(shape)
+        if all(_is_spread(term, term.wrt[axis], size) for block in column for term in block.terms)
+    )
+
+
+def _is_spread(term: Term, index: Any, size: int) -> bool:
+    """Whether an index runs over a whole axis by a label that no other index has."""
+    if not index.is_plain(size):
+        return False
+    users = sum(index.labels[0] in other.labels for other in term.indices) if size > 1 else 1
+    return users == 1
+
+
+def _grouped_unknowns(
+    shapes: Sequence[Any], spread: Sequence[tuple[int, ...]]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The unknowns of the groups of each variable, and those of all, padded to the same number."""
+    rest, first = sum(map(math.prod, shapes)), 0
+    groups: list[np.ndarray] = []
+    for shape, axes in zip(shapes, spread, strict=True):
+        numbers = first + np.arange(math.prod(shape)).reshape(shape)
+        coarse = [axis for axis in range(len(shape)) if axis not in axes]
+        width = math.prod(shape[axis] for axis in axes)
+        groups.append(np.transpose(numbers, (*coarse, *axes)).reshape(-1, width))
+        first += math.prod(shape)
+    widest = max(part.shape[1] for part in groups)
+    padded = [
+        np.pad(part, [(0, 0), (0, widest - part.shape[1])], constant_values=rest)
+        for part in groups
+    ]
+    return groups, np.concatenate(padded)
+
+
+def _coarse(term: Term, block: Block, axis: int, spread: tuple[int, ...]) -> Term | None:
+    """What tells the system and the group; None if that is not all but whole axes."""
+    local = [n for n in range(len(block.out_shape)) if n != axis]
+    if not all(_is_spread(term, term.out[n], block.out_shape[n]) for n in local):
+        return None
+    rest = tuple(index for n, index in enumerate(term.wrt) if n not in spread)
+    coarse = Term((), (term.out[axis],), rest)
+    inside = {label for index in term.indices for label in index.labels}
+    return coarse if set(term.labels) <= inside else None
+
+
+def _located(
+    term: Term, block: Block, axis: int, spread: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The system and the group of each value of the labels that tell them; -1 off the block."""
+    coarse = _coarse(term, block, axis, spread)
+    if coarse is None:
+        return None
+    groups = tuple(size for n, size in enumerate(block.wrt_shape) if n not in spread)
+    bare = rebuilt((block.out_shape[axis],), groups, block.dtype, [coarse])
+    found = places(Piece(coarse, bare, 0, 0))
+    outside = False if found.inside is None else ~found.inside
+    return np.where(outside, -1, found.rows), np.where(outside, -1, found.columns)
+
+
+def _windows(
+    term: Term, block: Block, axis: int, spread: tuple[int, ...], dtype: Any
+) -> jax.Array:
+    """The values of a term, `(entries of its list, depth, width)`."""
+    coarse = cast("Term", _coarse(term, block, axis, spread)).labels
+    local = _labels(index for n, index in enumerate(term.out) if n != axis)
+    whole = _labels(term.wrt[n] for n in spread)
+    labels = [*coarse, *local, *whole]
+    if term.factors:
+        product = arrays.product(term.factors, term.coefficient, dtype, tuple(labels))
+        values = jnp.asarray(arrays.aligned(product, labels), dtype)
+    else:
+        values = jnp.full((1,) * len(labels), term.coefficient, dtype)
+    values = jnp.broadcast_to(values, arrays.sizes(labels))
+    shape = (arrays.numel(coarse), arrays.numel(local), arrays.numel(whole))
+    return jnp.reshape(values, shape)
+
+
+def _labels(indices: Any) -> list[Label]:
+    """The labels of indices, in order."""
+    return [label for index in indices for label in index.labels]

@@ -1,0 +1,222 @@
+"""Schur's complement where each of the eliminated systems meets few of the other unknowns.
+
+As in `schur`, but the coupling is a small matrix for each meeting and not one dense matrix, and the
+complement has the structure that the meetings give it. It is a grid of blocks that is solved like
+any other: by a band where only neighbours meet the same systems, by a further complement, densely.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.algebra.cost import Abstract
+from blockjac.base.arrays import Shape
+from blockjac.devices import rates
+from blockjac.linear_systems.batched import Batched, joined, parted
+from blockjac.linear_systems.groups import Rows
+from blockjac.linear_systems.meetings import Meetings
+from blockjac.linear_systems.solver import Solver, pytree
+from blockjac.terms.block import Block, rebuilt
+from blockjac.terms.factor import Factor
+from blockjac.terms.index import Index, Label, Lookup
+from blockjac.terms.term import Term
+
+GATHERED = 5
+"""How many times longer than to copy a number it takes to gather it with those of its meeting."""
+
+
+@pytree("shapes", "eliminated", "meetings")
+@dataclass(frozen=True, eq=False)
+class ListedSchur(Solver):
+    """A Hermitian matrix, factored as systems and Schur's complement of what they meet.
+
+    Attributes:
+        inner: the solver of the systems `A_ee`.
+        outer: the solver of the complement S.
+        coupling: `X = A_ee^-1 A_er` at each meeting, `(M, depth, width)`.
+        shapes: the shapes of all variables.
+        eliminated: which variables are e.
+        meetings: who meets whom.
+    """
+
+    inner: Batched
+    outer: Solver
+    coupling: jax.Array
+    shapes: tuple[Shape, ...]
+    eliminated: tuple[int, ...]
+    meetings: Meetings
+
+    def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
+        """Eliminate, solve with the complement, and substitute back."""
+        if transposed:  # the transpose of a Hermitian matrix is its conjugate
+            return jnp.conj(self.solve(jnp.conj(right)))
+        inner, outer = parted(right, self.shapes, self._groups)
+        by_system = self.inner.by_system(inner.astype(self.coupling.dtype))
+        pushed = self.meetings.adjoint_times(self.coupling, by_system)
+        solved = self.outer.solve(outer - pushed)
+        pulled = self.inner.flattened(self.meetings.times(self.coupling, solved))
+        return joined([self.inner.solve(inner) - pulled, solved], self.shapes, self._groups)
+
+    def slogdet(self) -> tuple[jax.Array, jax.Array]:
+        """The product of the determinants of `A_ee` and S."""
+        (sign, logarithm), (sign_left, left) = self.inner.slogdet(), self.outer.slogdet()
+        return sign * sign_left, logarithm + left
+
+    def inverse_diagonal(self) -> jax.Array:
+        """The diagonal of `A_ee^-1 + X S^-1 X^H`, and that of `S^-1`."""
+        units = jnp.eye(self.meetings.rest, dtype=self.coupling.dtype)
+        inverse = self.outer.solve_columns(units)
+        pulled = self.inner.flattened(self.meetings.forms(self.coupling, inverse))
+        inner = self.inner.inverse_diagonal() + pulled
+        return joined([inner, jnp.diagonal(inverse)], self.shapes, self._groups)
+
+    @property
+    def unknowns(self) -> int:
+        """The number of unknowns."""
+        return sum(map(math.prod, self.shapes))
+
+    def describe(self) -> str:
+        """What is eliminated, and how the complement is solved."""
+        inner, count = self.inner.describe(), self.meetings.count
+        return f"Schur complement: {inner}; {count} meetings; then {self.outer.describe()}"
+
+    @property
+    def _groups(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The variables e, and the variables r."""
+        left = tuple(i for i in range(len(self.shapes)) if i not in self.eliminated)
+        return self.eliminated, left
+
+
+def solved(inner: Batched, matrices: jax.Array, meetings: Meetings) -> jax.Array:
+    """`A_ee^-1 A_er` at each meeting.
+
+    Where a system meets at least as many unknowns as it has, its inverse takes no longer than the
+    solutions for them, and is multiplied by in one pass.
+    """
+    if inner.is_shared:
+        return jax.vmap(inner.solver.solve_columns)(matrices)
+    columns = meetings.count * meetings.unknowns.shape[1]
+    if meetings.depth * meetings.systems <= columns:
+        units = jnp.eye(meetings.depth, dtype=matrices.dtype)
+        inverses = jax.vmap(lambda solver: solver.solve_columns(units))(inner.solver)
+        return jnp.einsum("mpr,mrq->mpq", inverses[meetings.system], matrices)
+    solvers = jax.tree.map(lambda leaf: leaf[meetings.system], inner.solver)
+    return jax.vmap(lambda solver, right: solver.solve_columns(right))(solvers, matrices)
+
+
+def complement(left: Rows, products: Sequence[Any], meetings: Meetings) -> list[list[Block]]:
+    """`A_rr` less the products of all pairs of meetings, as a grid of blocks.
+
+    A group that is met by itself alone, or by all groups of a variable, gives a term with a delta:
+    what they have in common is solved as a batch again.
+
+    Args:
+        left: the blocks of the variables that are left.
+        products: of each bucket, `(k, width, width)`; arrays, or `Abstract` ones in a plan.
+        meetings: who meets whom.
+    """
+    shapes = [row[0].out_shape for row in left]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    variable = np.searchsorted(ends, meetings.unknowns[:, 0], side="right")
+    grid = [list(row) for row in left]
+    for bucket, product in zip(meetings.buckets, products, strict=True):
+        for i, j in sorted(set(zip(variable[bucket.first], variable[bucket.second], strict=True))):
+            own = (variable[bucket.first] == i) & (variable[bucket.second] == j)
+            for same in (True, False):
+                chosen = np.flatnonzero(own & ((bucket.first == bucket.second) == same))
+                if not len(chosen):
+                    continue
+                first, second = bucket.first[chosen], bucket.second[chosen]
+                rows, columns = (meetings.unknowns[group] for group in (first, second))
+                start = [0, *ends][i], [0, *ends][j]
+                places = rows - start[0], columns - start[1]
+                values = _taken(product, chosen)
+                grid[i][j] = _with(grid[i][j], values, *places)
+                if not same:
+                    grid[j][i] = _with(grid[j][i], _adjoint(values), *places[::-1])
+    return grid
+
+
+def seconds(meetings: Meetings) -> float:
+    """About how long it takes beside the systems and the complement."""
+    device, width, depth = rates(), meetings.unknowns.shape[1], meetings.depth
+    padded = sum(bucket.left.size for bucket in meetings.buckets)
+    gathered = (2 * padded + 3 * meetings.count) * depth * width
+    products = 2 * padded * depth * width**2 + 2 * meetings.count * depth**2 * width
+    moved = 8 * GATHERED * gathered / device.bytes_per_second
+    return products / device.operations_per_second + moved + 5e-5
+
+
+def abstract_products(meetings: Meetings, dtype: Any) -> list[Abstract]:
+    """The products of all pairs in a plan."""
+    width = meetings.unknowns.shape[1]
+    return [Abstract((len(bucket.first), width, width), dtype) for bucket in meetings.buckets]
+
+
+def _taken(product: Any, chosen: np.ndarray) -> Any:
+    """Some of the products, negative."""
+    if isinstance(product, Abstract):
+        return Abstract((len(chosen), *product.shape[1:]), product.dtype)
+    return -product if len(chosen) == len(product) else -product[chosen]
+
+
+def _adjoint(values: Any) -> Any:
+    """The adjoints of a batch of matrices."""
+    if isinstance(values, Abstract):
+        return values
+    return jnp.conj(jnp.swapaxes(values, 1, 2))
+
+
+def _with(block: Block, values: Any, rows: np.ndarray, columns: np.ndarray) -> Block:
+    """The block with one term more, of values `(k, width, width)` at rows and columns."""
+    number, out, wrt = (Label(size) for size in values.shape)
+    labels = tuple(label for label in (number, out, wrt) if label.size != 1)
+    shape = tuple(label.size for label in labels)
+    array = (
+        Abstract(shape, values.dtype)
+        if isinstance(values, Abstract)
+        else jnp.reshape(values, shape)
+    )
+    sides = [
+        _indices(part, sizes, (number, label))
+        for part, sizes, label in ((rows, block.out_shape, out), (columns, block.wrt_shape, wrt))
+    ]
+    term = Term((Factor(array, labels, "meetings"),), *sides)
+    return rebuilt(block.out_shape, block.wrt_shape, block.dtype, [*block.terms, term])
+
+
+def _indices(
+    flat: np.ndarray, shape: Shape, labels: tuple[Label, Label]
+) -> tuple[Index, ...]:
+    """The index of each axis of a variable from flat positions over two labels, -1 for none."""
+    inside = (flat >= 0) & (flat < math.prod(shape))
+    parts = np.unravel_index(np.where(inside, flat, 0), shape) if shape else ()
+    return tuple(_index(np.where(inside, part, -1), size, labels) for part, size in zip(parts, shape, strict=True))
+
+
+def _index(values: np.ndarray, size: int, labels: tuple[Label, Label]) -> Index:
+    """An index from its values over two labels: a label if it is one, else a lookup."""
+    if np.all(values == values.flat[0]) and values.flat[0] >= 0:
+        return Index(int(values.flat[0]))
+    for axis, label in enumerate(labels):
+        along = np.moveaxis(values, axis, 0).reshape(label.size, -1)[:, 0]
+        spread = np.expand_dims(along, 1 - axis)
+        if np.array_equal(np.broadcast_to(spread, values.shape), values):
+            if np.array_equal(along, np.arange(label.size)):
+                return Index.of(label)
+            return _lookup(along, (label,), size)
+    used = tuple(label for label in labels if label.size != 1)
+    return _lookup(values.reshape([label.size for label in used]), used, size)
+
+
+def _lookup(values: np.ndarray, labels: tuple[Label, ...], size: int) -> Index:
+    """A lookup of constant values, -1 for none."""
+    bounds = (int(values.min()), int(values.max()))
+    return Index(0, (), Lookup(values, labels, bounds, constant=True))
