@@ -165,6 +165,8 @@ def _ways(rows: Rows, options: Options) -> list[Way]:
     if not size:
         return [Way(0.0, lambda: direct.Empty(jnp.zeros((0,), dtype)))]
     ways = [without_structure(rows, size, dtype, options)]
+    if size == 1:
+        return ways
     if len(rows) == 1:
         ways += _as_kronecker(rows[0][0], size, options)
     elif options.assume == "pos":
