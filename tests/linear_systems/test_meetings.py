@@ -9,6 +9,7 @@ from linear_systems.test_schur import flat, normal, same
 from blockjac import BlockMatrix, block_hessian, block_jacobian, factorize, solve
 from blockjac.algebra.sums import compact
 from blockjac.linear_systems import choose
+from blockjac.linear_systems.settled import settled
 from blockjac.linear_systems.way import Options
 
 RANDOM = np.random.default_rng(7)
@@ -74,7 +75,7 @@ def point_of(name):
 
 def listed_way(matrix, damping):
     """The way by lists, whether or not it is the cheapest."""
-    rows = [[compact(block) for block in row] for row in choose.damped(matrix.rows, damping)]
+    rows = [[settled(compact(block)) for block in row] for row in choose.damped(matrix.rows, damping)]
     *_, way = choose._by_elimination(rows, matrix.shape[0], jnp.float64, Options("pos", True))
     return way
 
@@ -142,7 +143,7 @@ def test_complements_have_complements():
     same(solver.solve(right), np.linalg.solve(dense, right))
     same(solver.slogdet()[1], np.linalg.slogdet(dense)[1])
     same(solver.inverse_diagonal(), np.diag(np.linalg.inv(dense)))
-    rows = [[compact(block) for block in row] for row in choose.damped(matrix.rows, 0.5)]
+    rows = [[settled(compact(block)) for block in row] for row in choose.damped(matrix.rows, 0.5)]
     left = schur_complement(rows)
     inner = choose._by_elimination(left, 70, jnp.float64, Options("pos", True))
     assert any("Schur complement: 60 systems" in way.factor().describe() for way in inner)
@@ -212,7 +213,7 @@ def test_random_arrows(seed):
     right = jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape)), point)
     wanted = np.linalg.solve(dense, flat(right))
     same(flat(solve(hessian, right, 2.0, assume="pos")), wanted)
-    rows = [[compact(block) for block in row] for row in choose.damped(hessian.rows, 2.0)]
+    rows = [[settled(compact(block)) for block in row] for row in choose.damped(hessian.rows, 2.0)]
     for way in choose._by_elimination(rows, len(dense), jnp.float64, Options("pos", True)):
         solver = way.factor()
         same(solver.solve(jnp.asarray(flat(right))), wanted)

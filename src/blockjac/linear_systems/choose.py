@@ -24,6 +24,7 @@ from blockjac.linear_systems import (
 from blockjac.linear_systems.batched import Batched, Grouped
 from blockjac.linear_systems.groups import Family, Rows, families, groups
 from blockjac.linear_systems.meetings import listed_meetings, matrices_of
+from blockjac.linear_systems.settled import settled
 from blockjac.linear_systems.solver import Assumption, Solver, pytree, wide
 from blockjac.linear_systems.stripped import Stripped
 from blockjac.linear_systems.way import Options, Way
@@ -103,7 +104,7 @@ def way(rows: Rows, assume: Assumption = "gen", is_patient: bool = False) -> Way
         is_patient: whether to locate entries however long it takes, once for each pattern.
     """
     options = Options(assume, is_patient)
-    return _way([[compact(block) for block in row] for row in rows], options)
+    return _way([[settled(compact(block)) for block in row] for row in rows], options)
 
 
 def _way(rows: Rows, options: Options) -> Way:

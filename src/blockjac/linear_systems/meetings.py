@@ -303,11 +303,15 @@ def _spread_axes(column: Sequence[Block]) -> tuple[int, ...]:
 
 
 def _is_spread(term: Term, index: Any, size: int) -> bool:
-    """Whether an index runs over a whole axis by a label that no other index has."""
-    if not index.is_plain(size):
-        return False
-    users = sum(index.labels[0] in other.labels for other in term.indices) if size > 1 else 1
-    return users == 1
+    """Whether an index is a number, or runs along its axis by a label that no other index has."""
+    if index.constant or size == 1:
+        return index.lookup is None
+    return index.single is not None and _users(term, index.single[0]) == 1
+
+
+def _users(term: Term, label: Label) -> int:
+    """How many indices have a label."""
+    return sum(label in index.labels for index in term.indices)
 
 
 def _grouped_unknowns(
@@ -360,19 +364,33 @@ def _windows(
 ) -> jax.Array:
     """The values of a term, `(entries of its list, depth, width)`."""
     coarse = cast("Term", _coarse(term, block, axis, spread)).labels
-    local = _labels(index for n, index in enumerate(term.out) if n != axis)
-    whole = _labels(term.wrt[n] for n in spread)
-    labels = [*coarse, *local, *whole]
+    sides = [(n, term.out, block.out_shape) for n in range(len(term.out)) if n != axis]
+    sides += [(n, term.wrt, block.wrt_shape) for n in spread]
+    whole = [(indices[n], shape[n]) for n, indices, shape in sides]
+    labels = [*coarse, *(label for index, _ in whole for label in index.labels)]
     if term.factors:
         product = arrays.product(term.factors, term.coefficient, dtype, tuple(labels))
         values = jnp.asarray(arrays.aligned(product, labels), dtype)
     else:
         values = jnp.full((1,) * len(labels), term.coefficient, dtype)
     values = jnp.broadcast_to(values, arrays.sizes(labels))
-    shape = (arrays.numel(coarse), arrays.numel(local), arrays.numel(whole))
-    return jnp.reshape(values, shape)
+    sizes = [math.prod(label.size for label in index.labels) for index, _ in whole]
+    values = jnp.reshape(values, (arrays.numel(coarse), *sizes))
+    for position, (index, size) in enumerate(whole, 1):
+        values = _along_axis(values, position, index, size)
+    depth = math.prod(size for _, size in whole[: len(term.out) - 1])
+    return jnp.reshape(values, (len(values), depth, -1))
 
 
-def _labels(indices: Any) -> list[Label]:
-    """The labels of indices, in order."""
-    return [label for index in indices for label in index.labels]
+def _along_axis(values: jax.Array, position: int, index: Any, size: int) -> jax.Array:
+    """Values along the label of an index, put where it says along a whole axis; zero elsewhere."""
+    if index.is_plain(size):
+        return values
+    count = values.shape[position]
+    stride = index.single[1] if index.single else 1
+    first = index.offset
+    if stride < 0:
+        values, first, stride = jnp.flip(values, position), first + stride * (count - 1), -stride
+    edges = [(0, 0, 0)] * values.ndim
+    edges[position] = (first, size - first - (count - 1) * stride - 1, stride - 1)
+    return jax.lax.pad(values, jnp.zeros((), values.dtype), edges)

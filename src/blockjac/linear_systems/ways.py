@@ -28,9 +28,10 @@ def without_structure(rows: Rows, size: int, dtype: Any, options: Options) -> Wa
     """The way that takes every matrix: dense if it fits, else without a matrix."""
     seconds = direct.seconds(size, options.systems)
     fits = options.systems * size**2 * jnp.dtype(dtype).itemsize <= memory_limit()
-    if fits or options.is_patient or not iterative.is_there():
+    method = iterative.method_of(options.assume, dtype)
+    if fits or options.is_patient or method is None:
         return Way(seconds, lambda: _dense(rows, dtype, options), is_dense=True)
-    return Way(seconds, lambda: iterative.factored(rows, dtype, options.assume))
+    return Way(seconds, lambda: iterative.factored(rows, dtype, method))
 
 
 def by_places(rows: Rows, dtype: Any, options: Options, limit: float) -> list[Way]:
