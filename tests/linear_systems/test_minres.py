@@ -28,7 +28,7 @@ def ours(matrix, right, scale=None, **rules):
     )(right)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 10, 40])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 20])
 @pytest.mark.parametrize("is_scaled", [False, True])
 def test_steps_are_those_of_scipy(steps, is_scaled):
     scale = RANDOM.uniform(0.5, 2.0, SIZE) if is_scaled else np.ones(SIZE)
@@ -43,7 +43,8 @@ def test_rules_to_stop():
     rough = ours(INDEFINITE, RIGHT, btol=1e-3)
     size = np.linalg.norm(INDEFINITE @ rough - RIGHT) / np.linalg.norm(RIGHT)
     assert 1e-6 < size <= 1e-3
-    assert not np.allclose(ours(INDEFINITE, RIGHT, conlim=2.0), exact, atol=1e-3)
+    spread = np.diag(np.linspace(1.0, 1000.0, SIZE))
+    assert np.abs(spread @ ours(spread, RIGHT, conlim=3.0) - RIGHT).max() > 0.1
     np.testing.assert_array_equal(ours(INDEFINITE, 0 * RIGHT), 0 * RIGHT)
     units = ours(np.eye(SIZE), RIGHT)  # exact after one step
     np.testing.assert_allclose(units, RIGHT)

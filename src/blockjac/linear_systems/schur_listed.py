@@ -122,25 +122,32 @@ def complement(left: Rows, products: Sequence[Any], meetings: Meetings) -> list[
         products: of each bucket, `(k, width, width)`; arrays, or `Abstract` ones in a plan.
         meetings: who meets whom.
     """
+    grid = [list(row) for row in left]
     shapes = [row[0].out_shape for row in left]
     ends = np.cumsum([math.prod(shape) for shape in shapes])
+    starts = [0, *ends]
     variable = np.searchsorted(ends, meetings.unknowns[:, 0], side="right")
-    grid = [list(row) for row in left]
-    for bucket, product in zip(meetings.buckets, products, strict=True):
-        for i, j in sorted(set(zip(variable[bucket.first], variable[bucket.second], strict=True))):
-            own = (variable[bucket.first] == i) & (variable[bucket.second] == j)
-            for same in (True, False):
-                chosen = np.flatnonzero(own & ((bucket.first == bucket.second) == same))
-                if not len(chosen):
-                    continue
-                first, second = bucket.first[chosen], bucket.second[chosen]
-                rows, columns = (meetings.unknowns[group] for group in (first, second))
-                start = [0, *ends][i], [0, *ends][j]
-                places = rows - start[0], columns - start[1]
-                values = _taken(product, chosen)
-                grid[i][j] = _with(grid[i][j], values, *places)
-                if not same:
-                    grid[j][i] = _with(grid[j][i], _adjoint(values), *places[::-1])
+    first = np.concatenate([bucket.first for bucket in meetings.buckets])
+    second = np.concatenate([bucket.second for bucket in meetings.buckets])
+    kinds = set(zip(variable[first].tolist(), variable[second].tolist(), strict=True))
+    for i, j in sorted(kinds):
+        own = (variable[first] == i) & (variable[second] == j)
+        for is_same in (True, False):
+            chosen = np.flatnonzero(own & ((first == second) == is_same))
+            if not len(chosen):
+                continue
+            groups = np.flatnonzero(variable == i) if is_same else first[chosen]
+            others = groups if is_same else second[chosen]
+            if is_same:  # those that nobody meets have zeros
+                position = np.full(len(variable), len(first))
+                position[first[chosen]] = chosen
+                chosen = position[groups]
+            rows = _within(meetings.unknowns[groups], starts[i], ends[i])
+            columns = _within(meetings.unknowns[others], starts[j], ends[j])
+            values = _taken(products, chosen, (rows.shape[1], columns.shape[1]))
+            grid[i][j] = _with(grid[i][j], values, rows, columns)
+            if not is_same:
+                grid[j][i] = _with(grid[j][i], _adjoint(values), columns, rows)
     return grid
 
 
@@ -160,17 +167,23 @@ def abstract_products(meetings: Meetings, dtype: Any) -> list[Abstract]:
     return [Abstract((len(bucket.first), width, width), dtype) for bucket in meetings.buckets]
 
 
-def _taken(product: Any, chosen: np.ndarray) -> Any:
-    """Some of the products, negative."""
-    if isinstance(product, Abstract):
-        return Abstract((len(chosen), *product.shape[1:]), product.dtype)
-    return -product if len(chosen) == len(product) else -product[chosen]
+def _within(unknowns: np.ndarray, start: int, end: int) -> np.ndarray:
+    """The unknowns of groups of one variable, numbered within it, without the padding."""
+    return unknowns[:, : int(np.sum(unknowns[0] < end))] - start
+
+
+def _taken(products: Sequence[Any], chosen: np.ndarray, widths: tuple[int, int]) -> Any:
+    """Some of the products of all buckets, negative; zero for a number past the last."""
+    if isinstance(products[0], Abstract):
+        return Abstract((len(chosen), *widths), products[0].dtype)
+    every = jnp.concatenate([*products, jnp.zeros_like(products[0][:1])])
+    return -every[chosen, : widths[0], : widths[1]]
 
 
 def _adjoint(values: Any) -> Any:
     """The adjoints of a batch of matrices."""
     if isinstance(values, Abstract):
-        return values
+        return Abstract((values.shape[0], *values.shape[:0:-1]), values.dtype)
     return jnp.conj(jnp.swapaxes(values, 1, 2))
 
 
@@ -195,28 +208,24 @@ def _with(block: Block, values: Any, rows: np.ndarray, columns: np.ndarray) -> B
 def _indices(
     flat: np.ndarray, shape: Shape, labels: tuple[Label, Label]
 ) -> tuple[Index, ...]:
-    """The index of each axis of a variable from flat positions over two labels, -1 for none."""
-    inside = (flat >= 0) & (flat < math.prod(shape))
-    parts = np.unravel_index(np.where(inside, flat, 0), shape) if shape else ()
-    return tuple(_index(np.where(inside, part, -1), size, labels) for part, size in zip(parts, shape, strict=True))
+    """The index of each axis of a variable from flat positions over two labels."""
+    parts = np.unravel_index(flat, shape) if shape else ()
+    return tuple(_index(part, labels) for part in parts)
 
 
-def _index(values: np.ndarray, size: int, labels: tuple[Label, Label]) -> Index:
+def _index(values: np.ndarray, labels: tuple[Label, Label]) -> Index:
     """An index from its values over two labels: a label if it is one, else a lookup."""
-    if np.all(values == values.flat[0]) and values.flat[0] >= 0:
+    if np.all(values == values.flat[0]):
         return Index(int(values.flat[0]))
     for axis, label in enumerate(labels):
-        along = np.moveaxis(values, axis, 0).reshape(label.size, -1)[:, 0]
-        spread = np.expand_dims(along, 1 - axis)
-        if np.array_equal(np.broadcast_to(spread, values.shape), values):
-            if np.array_equal(along, np.arange(label.size)):
-                return Index.of(label)
-            return _lookup(along, (label,), size)
-    used = tuple(label for label in labels if label.size != 1)
-    return _lookup(values.reshape([label.size for label in used]), used, size)
+        along = np.moveaxis(values, axis, 0)[:, 0]
+        if np.array_equal(np.broadcast_to(np.expand_dims(along, 1 - axis), values.shape), values):
+            is_label = np.array_equal(along, np.arange(label.size))
+            return Index.of(label) if is_label else _lookup(along, (label,))
+    return _lookup(values, labels)
 
 
-def _lookup(values: np.ndarray, labels: tuple[Label, ...], size: int) -> Index:
-    """A lookup of constant values, -1 for none."""
+def _lookup(values: np.ndarray, labels: tuple[Label, ...]) -> Index:
+    """A lookup of constant values."""
     bounds = (int(values.min()), int(values.max()))
     return Index(0, (), Lookup(values, labels, bounds, constant=True))
