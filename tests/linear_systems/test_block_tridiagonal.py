@@ -118,7 +118,7 @@ def test_what_has_no_solution_gives_no_numbers(assume):
     for number in range(len(all_ways(block, assume))):
         way = all_ways(block, assume)[number]
         solution = jax.jit(lambda way=way: way.factor().solve(jnp.ones(12)))()
-        if assume == "pos" and "LU" in jax.eval_shape(way.factor).describe():
+        if assume == "pos" and "Cholesky" not in jax.eval_shape(way.factor).describe():
             continue  # which exchanges rows whatever is promised
         if assume == "pos":
             assert np.isnan(solution).all()
