@@ -94,7 +94,9 @@ def test_every_way_gives_what_numpy_gives(sizes, is_ring, assume):
     check_every_way(dense, assume)
 
 
-@pytest.mark.parametrize(("is_ring", "assume"), list(itertools.product([False, True], ["gen", "pos"])))
+@pytest.mark.parametrize(
+    ("is_ring", "assume"), list(itertools.product([False, True], ["gen", "pos"]))
+)
 def test_complex_numbers(is_ring, assume):
     dense = dense_of([2, 3, 1, 2, 2, 3], is_ring, assume == "pos", RANDOM, is_complex=True)
     check_every_way(dense, assume)
@@ -160,9 +162,7 @@ def test_smoothers(name):
         )
         assert re.search(method, factors.method), factors.method
         diagonal = factors.inverse_diagonal()
-        return (
-            jnp.sum(jnp.sin(factors.solve(right))) + factors.slogdet()[1] + jnp.sum(diagonal**2)
-        )
+        return jnp.sum(jnp.sin(factors.solve(right))) + factors.slogdet()[1] + jnp.sum(diagonal**2)
 
     def theirs(x, weights, right):
         dense = jnp.reshape(jax.hessian(function)(x, weights), (size, size)) + 0.1 * jnp.eye(size)
@@ -183,7 +183,10 @@ def test_smoothers(name):
     jax.tree.map(lambda a, b: same(a, b, 1e-8), found, wanted)
     several = jnp.stack([x, x / 2])
     axes = (0, None, None)
-    same(jax.vmap(ours, axes)(several, weights, right), jax.vmap(theirs, axes)(several, weights, right))
+    same(
+        jax.vmap(ours, axes)(several, weights, right),
+        jax.vmap(theirs, axes)(several, weights, right),
+    )
 
 
 def test_variances_of_predictions():

@@ -71,7 +71,9 @@ def test_least_squares_without_a_matrix(name, damping, monkeypatch):
     right = jnp.asarray(RANDOM.normal(size=model(v, weights).shape))
     calls = []
     own = large_least_squares.lsmr
-    monkeypatch.setattr(large_least_squares, "lsmr", lambda *a, **b: calls.append(1) or own(*a, **b))
+    monkeypatch.setattr(
+        large_least_squares, "lsmr", lambda *a, **b: calls.append(1) or own(*a, **b)
+    )
 
     def ours(weights, right, damping):
         return jnp.sum(jnp.sin(lstsq(block_jacobian(model)(v, weights), right, damping)))

@@ -75,7 +75,9 @@ def point_of(name):
 
 def listed_way(matrix, damping):
     """The way by lists, whether or not it is the cheapest."""
-    rows = [[settled(compact(block)) for block in row] for row in choose.damped(matrix.rows, damping)]
+    rows = [
+        [settled(compact(block)) for block in row] for row in choose.damped(matrix.rows, damping)
+    ]
     *_, way = choose._by_elimination(rows, matrix.shape[0], jnp.float64, Options("pos", True))
     return way
 
@@ -153,7 +155,10 @@ def schur_complement(rows):
     """The grid that is left without the pupils."""
     from blockjac.linear_systems import meetings, schur_listed
 
-    across, left = [[rows[2][j] for j in (0, 1, 3)]], [[rows[i][j] for j in (0, 1, 3)] for i in (0, 1, 3)]
+    across, left = (
+        [[rows[2][j] for j in (0, 1, 3)]],
+        [[rows[i][j] for j in (0, 1, 3)] for i in (0, 1, 3)],
+    )
     lists = meetings.meetings_of(across, {0: 0})
     matrices = meetings.matrices_of(across, {0: 0}, lists, jnp.float64)
     systems = choose._batched([[rows[2][2]]], {0: 0}, Options("pos")).factor()

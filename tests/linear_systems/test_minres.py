@@ -14,7 +14,9 @@ from blockjac.linear_systems.minres import minres
 RANDOM = np.random.default_rng(0)
 SIZE = 60
 BASIS = np.linalg.qr(RANDOM.normal(size=(SIZE, SIZE)))[0]
-INDEFINITE = BASIS @ np.diag(np.concatenate([np.linspace(-5, -1, 20), np.linspace(1, 9, 40)])) @ BASIS.T
+INDEFINITE = (
+    BASIS @ np.diag(np.concatenate([np.linspace(-5, -1, 20), np.linspace(1, 9, 40)])) @ BASIS.T
+)
 RIGHT = RANDOM.normal(size=SIZE)
 RULES = {"atol": 0.0, "btol": 0.0, "conlim": 1e30, "steps": 500}
 
@@ -84,9 +86,7 @@ def test_symmetric_systems_without_a_matrix(monkeypatch):
 
 
 def test_what_each_promise_takes(monkeypatch):
-    methods = {
-        assume: iterative.method_of(assume, jnp.float64) for assume in ("gen", "sym", "pos")
-    }
+    methods = {assume: iterative.method_of(assume, jnp.float64) for assume in ("gen", "sym", "pos")}
     assert methods == {
         "gen": "GMRES of lineax",
         "sym": "MINRES",
@@ -101,7 +101,9 @@ def test_what_each_promise_takes(monkeypatch):
     hessian = block_hessian(saddle)(weights, weights)
     dense = np.asarray(hessian.dense())
     found = solve(hessian, weights, assume="pos")
-    np.testing.assert_allclose(np.ravel(found), np.linalg.solve(dense, np.ravel(weights)), rtol=1e-8)
+    np.testing.assert_allclose(
+        np.ravel(found), np.linalg.solve(dense, np.ravel(weights)), rtol=1e-8
+    )
 
 
 def test_no_convergence_gives_nan(monkeypatch):

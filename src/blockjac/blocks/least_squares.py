@@ -18,8 +18,8 @@ import jax.numpy as jnp
 
 from blockjac.blocks import tree_vectors
 from blockjac.blocks.block_matrix import BlockMatrix
-from blockjac.blocks.large_least_squares import large_least_squares
 from blockjac.blocks.known_places import with_known_places
+from blockjac.blocks.large_least_squares import large_least_squares
 from blockjac.blocks.system_checks import check_real, checked_damping
 from blockjac.blocks.systems import Factors, flat_solution, forms, solver_of, vectors_of
 from blockjac.linear_systems.iterative import Iterative
@@ -87,9 +87,7 @@ def _least_squares(matrix: Any, shift: Any, right: Any, *, is_damped: bool) -> A
     vector = vector.astype(jnp.result_type(matrix.dtype, vector))
     if isinstance(factors[2], Iterative):
         scale = _scale(matrix, factors[2])
-        return tree_vectors.tree(
-            large_least_squares(matrix, shift, vector, scale), shapes, tree
-        )
+        return tree_vectors.tree(large_least_squares(matrix, shift, vector, scale), shapes, tree)
     if _is_wide(matrix):  # (A'A + s)^-1 A' = A' (AA' + s)^-1
         z = flat_solution(factors, vector)
         rest = vector - matrix.flat_matvec(matrix.flat_vecmat(z)) - shift * z

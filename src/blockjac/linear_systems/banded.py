@@ -133,7 +133,7 @@ class Tridiagonal(Solver):
             jnp.stack([self.main, self.main[::-1]], axis=1),
             jnp.stack([products, jnp.pad(products[:0:-1], (1, 0))], axis=1),
         ]
-        pivots = cast("jax.Array", jax.lax.scan(step, jnp.ones_like(rows[0][0]), rows)[1])
+        pivots = jax.lax.scan(step, jnp.ones_like(rows[0][0]), rows)[1]
         diagonal = 1 / (pivots[:, 0] + pivots[::-1, 1] - self.main)
         return diagonal if self.order is None else diagonal[self.order.back]
 

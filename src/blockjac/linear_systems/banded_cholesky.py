@@ -85,8 +85,11 @@ def factored(diagonals: jax.Array, tiling: Tiling) -> BandedCholesky:
         tiling: how its unknowns are ordered.
     """
 
+    def factor_one(matrix: np.ndarray) -> Sequence[np.ndarray]:
+        return [_factored(matrix)]
+
     def factor(band: Any) -> Any:
-        return host.over_batch(lambda matrix: [_factored(matrix)], [band], [2])[0]
+        return host.over_batch(factor_one, [band], [2])[0]
 
     result = host.Result(diagonals.shape, diagonals.dtype)
     return BandedCholesky(cast("jax.Array", host.call(factor, result, diagonals)), tiling)

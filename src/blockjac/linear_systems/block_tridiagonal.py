@@ -23,9 +23,7 @@ SWEEPS = {"pos": (cholesky_sweep, cyclic_reduction)}
 
 def ways(rows: Rows, known: KnownPattern, dtype: Any, options: Options) -> list[Way]:
     """One for each order of the unknowns, elimination and size of the tiles."""
-    choices = [
-        way for tiling in known.tilings for way in _of_tiling(rows, tiling, dtype, options)
-    ]
+    choices = [way for tiling in known.tilings for way in _of_tiling(rows, tiling, dtype, options)]
     ring, opened = known.ring, known.open_ring
     if options.assume != "pos" or ring is None or opened is None:
         return choices

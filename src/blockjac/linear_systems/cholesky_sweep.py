@@ -90,7 +90,7 @@ def factored(tiles: jax.Array, tiling: Tiling) -> CholeskySweep:
         return diagonal, (diagonal, lower)
 
     units = jnp.eye(tiling.width, dtype=tiles.dtype)
-    diagonal, lower = cast("Any", jax.lax.scan(step, units, tiles)[1])
+    diagonal, lower = jax.lax.scan(step, units, tiles)[1]
     return CholeskySweep(diagonal, lower, tiling)
 
 
@@ -122,7 +122,9 @@ def triangle(lower: jax.Array, right: jax.Array, adjoint: bool = False) -> jax.A
 
 def of_triangles(triangles: Any) -> tuple[jax.Array, jax.Array]:
     """The sign and log-determinant of `G G^H` from the tiles of G on the diagonal."""
-    diagonals = [jnp.ravel(jnp.diagonal(part, axis1=1, axis2=2)) for part in triangles]
+    diagonals = [
+        jnp.ravel(cast("jax.Array", jnp.diagonal(part, axis1=1, axis2=2))) for part in triangles
+    ]
     sign, logarithm = sign_and_log(jnp.concatenate(diagonals))
     return sign * jnp.conj(sign), 2 * logarithm
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +72,8 @@ class CyclicReduction(TiledSolver):
         """Eliminate by halves, and substitute back."""
         if transposed:  # the transpose of a Hermitian matrix is its conjugate
             return jnp.conj(self.solve_runs(jnp.conj(right), transposed=False))
-        runs, odds = right.astype(jnp.result_type(right, self.last)), []
+        runs = right.astype(jnp.result_type(right, self.last))
+        odds: list[jax.Array] = []
         for halving in self.halvings:
             odd, runs = halving.forwards(runs)
             odds.append(odd)
@@ -96,7 +98,7 @@ class CyclicReduction(TiledSolver):
         lower = jnp.zeros_like(inverse[:0])  # that joins run k + 1 to run k
         for halving in reversed(self.halvings):
             inverse, lower = _widened(halving, inverse, lower)
-        diagonals = jnp.diagonal(inverse, axis1=1, axis2=2)
+        diagonals = cast("jax.Array", jnp.diagonal(inverse, axis1=1, axis2=2))
         return self.tiling.joined(diagonals[:, :, None])[:, 0]
 
     @property
@@ -115,9 +117,7 @@ def factored(tiles: jax.Array, tiling: Tiling) -> CyclicReduction:
         after = _adjoint(lower[2::2])
         missing = count - len(after)
         after = jnp.concatenate([after, jnp.zeros_like(lower[:missing])])
-        halving = Halving(
-            triangles, triangle(triangles, lower[1::2]), triangle(triangles, after)
-        )
+        halving = Halving(triangles, triangle(triangles, lower[1::2]), triangle(triangles, after))
         before, after = halving.before, halving.after
         diagonal = _without(diagonal[::2], _adjoint(before) @ before, _adjoint(after) @ after)
         joined = -(_adjoint(after) @ before)[: len(diagonal) - 1]
@@ -135,9 +135,7 @@ def seconds(tiling: Tiling, systems: int) -> float:
     return (math.ceil(math.log2(m)) + 1) * started + m * systems * (work + moved)
 
 
-def _widened(
-    halving: Halving, inverse: jax.Array, lower: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _widened(halving: Halving, inverse: jax.Array, lower: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The tiles of an inverse before a halving, from those after it."""
     triangles, count = halving.triangles, len(halving.triangles)
     before = triangle(triangles, halving.before, adjoint=True)

@@ -21,6 +21,7 @@ from blockjac.linear_systems.placement import Placement
 from blockjac.sparsity.bands import offsets, on_diagonal
 from blockjac.sparsity.pattern import Arrangement, Pattern, arrangement
 
+
 @dataclass(frozen=True, eq=False)
 class Components:
     """Independent systems of the same size.

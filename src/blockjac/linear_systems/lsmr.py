@@ -7,7 +7,7 @@ transpose: the norm of `A' r` falls at every step, and so does that of r.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -121,11 +121,11 @@ def lsmr(
         is_first = state.step == 0
         largest = jnp.where(is_first, 0, jnp.maximum(state.largest, state.rho_bar))
         smallest = jnp.where(is_first, jnp.inf, jnp.minimum(state.smallest, state.rho_bar))
-        norm, size = jnp.sqrt(matrix), jnp.linalg.norm(right)
+        norm, size = jnp.sqrt(matrix), _length(right)
         least = jnp.sqrt(residual @ residual + damp**2 * (x @ x))
         is_done = (
             (jnp.abs(zeta_bar) <= atol * norm * least)
-            | (least <= btol * size + atol * norm * jnp.linalg.norm(x))
+            | (least <= btol * size + atol * norm * _length(x))
             | (jnp.maximum(largest, turned) >= conlim * jnp.minimum(smallest, turned))
             | (alpha == 0)
         )
@@ -161,10 +161,15 @@ def lsmr(
 
 def _normalized(vector: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A vector of length 1, and the length; zero stays zero."""
-    length = jnp.linalg.norm(vector)
+    length = _length(vector)
     return vector / jnp.where(length == 0, 1, length), length
+
+
+def _length(vector: jax.Array) -> jax.Array:
+    """The Euclidean norm."""
+    return cast("jax.Array", jnp.linalg.norm(vector))
 
 
 def _positive(value: jax.Array) -> jax.Array:
     """The number, above zero so that it can be divided by."""
-    return jnp.maximum(value, jnp.finfo(value.dtype).tiny)
+    return jnp.maximum(value, cast("Any", jnp.finfo(value.dtype)).tiny)

@@ -21,6 +21,7 @@ import numpy as np
 
 from blockjac.algebra import arrays
 from blockjac.algebra.entries import Piece, is_static, places
+from blockjac.base.arrays import Shape
 from blockjac.devices import host_limit
 from blockjac.exports.prototypes import kept_for_pattern
 from blockjac.linear_systems.groups import Family, Rows
@@ -112,7 +113,9 @@ class Meetings:
         keys, first, counts = np.unique(key[sort], return_index=True, return_counts=True)
         sizes = np.ceil(np.log2(counts)).astype(int)
         return [
-            self._bucket(keys[sizes == size], first[sizes == size], counts[sizes == size], left, right)
+            self._bucket(
+                keys[sizes == size], first[sizes == size], counts[sizes == size], left, right
+            )
             for size in np.unique(sizes)
         ]
 
@@ -120,7 +123,7 @@ class Meetings:
         self, keys: np.ndarray, first: np.ndarray, counts: np.ndarray, left: Any, right: Any
     ) -> Bucket:
         """The pairs of some pairs of groups."""
-        steps = np.arange(counts.max())
+        steps = np.arange(int(counts.max()))
         chosen = np.minimum(first[:, None] + steps, len(left) - 1)
         inside = steps < counts[:, None]
         groups = len(self.unknowns)
@@ -236,7 +239,9 @@ def listed_meetings(
         limit: about how long it takes without lists, in seconds.
     """
     spread = [_spread_axes([row[j] for row in across]) for j in range(len(across[0]))]
-    if all(len(axes) == len(block.wrt_shape) for axes, block in zip(spread, across[0], strict=True)):
+    if all(
+        len(axes) == len(block.wrt_shape) for axes, block in zip(spread, across[0], strict=True)
+    ):
         return None
     entries = sum(
         arrays.numel(coarse.labels)
@@ -249,7 +254,9 @@ def listed_meetings(
     if not is_short or BYTES_A_PLACE * entries > host_limit() or not is_static(across):
         return None
     axes = tuple(sorted(family.items()))
-    made = kept_for_pattern(across, f"meetings {axes}", lambda bare: _Kept(meetings_of(bare, family)))
+    made = kept_for_pattern(
+        across, f"meetings {axes}", lambda bare: _Kept(meetings_of(bare, family))
+    )
     meetings = made.meetings
     if meetings is None or BYTES_A_PLACE * meetings.pairs > host_limit():
         return None
@@ -315,21 +322,20 @@ def _users(term: Term, label: Label) -> int:
 
 
 def _grouped_unknowns(
-    shapes: Sequence[Any], spread: Sequence[tuple[int, ...]]
+    shapes: Sequence[Shape], spread: Sequence[tuple[int, ...]]
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """The unknowns of the groups of each variable, and those of all, padded to the same number."""
     rest, first = sum(map(math.prod, shapes)), 0
     groups: list[np.ndarray] = []
     for shape, axes in zip(shapes, spread, strict=True):
-        numbers = first + np.arange(math.prod(shape)).reshape(shape)
+        numbers = first + np.arange(math.prod(tuple(shape))).reshape(tuple(shape))
         coarse = [axis for axis in range(len(shape)) if axis not in axes]
         width = math.prod(shape[axis] for axis in axes)
         groups.append(np.transpose(numbers, (*coarse, *axes)).reshape(-1, width))
         first += math.prod(shape)
     widest = max(part.shape[1] for part in groups)
     padded = [
-        np.pad(part, [(0, 0), (0, widest - part.shape[1])], constant_values=rest)
-        for part in groups
+        np.pad(part, [(0, 0), (0, widest - part.shape[1])], constant_values=rest) for part in groups
     ]
     return groups, np.concatenate(padded)
 
@@ -359,9 +365,7 @@ def _located(
     return np.where(outside, -1, found.rows), np.where(outside, -1, found.columns)
 
 
-def _windows(
-    term: Term, block: Block, axis: int, spread: tuple[int, ...], dtype: Any
-) -> jax.Array:
+def _windows(term: Term, block: Block, axis: int, spread: tuple[int, ...], dtype: Any) -> jax.Array:
     """The values of a term, `(entries of its list, depth, width)`."""
     coarse = cast("Term", _coarse(term, block, axis, spread)).labels
     sides = [(n, term.out, block.out_shape) for n in range(len(term.out)) if n != axis]

@@ -9,7 +9,7 @@ make zero.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +70,7 @@ def minres(
     """
     zeros, dtype = jnp.zeros_like(right), right.dtype
     number = jnp.asarray(0, dtype)
+    tiny = cast("Any", jnp.finfo(dtype)).tiny
     first = preconditioned(right)
     length = jnp.sqrt(jnp.maximum(right @ first, 0))
     start = _State(
@@ -105,7 +106,7 @@ def minres(
         beta = jnp.sqrt(jnp.maximum(following @ preconditioned_following, 0))
         delta = state.cosine * state.above + state.sine * alpha
         corner = state.sine * state.above - state.cosine * alpha
-        diagonal = jnp.maximum(jnp.hypot(corner, beta), jnp.finfo(dtype).tiny)
+        diagonal = jnp.maximum(jnp.hypot(corner, beta), tiny)
         cosine, sine = corner / diagonal, beta / diagonal
         older, old = state.directions
         direction = (v - state.second_above * older - delta * old) / diagonal
@@ -117,7 +118,7 @@ def minres(
         norm = jnp.sqrt(matrix)
         left = jnp.hypot(corner, state.cosine * beta)  # |A r| = |r| times this
         is_done = (
-            (residual <= btol * length + atol * norm * jnp.linalg.norm(x))
+            (residual <= btol * length + atol * norm * jnp.sqrt(x @ x))
             | (left <= atol * norm)
             | (largest >= conlim * smallest)
             | (beta == 0)

@@ -112,7 +112,7 @@ def factored(tiles: jax.Array, tiling: Tiling) -> PivotedSweep:
     def step(current: jax.Array, following: jax.Array) -> Any:
         """Eliminate a run; `current` has the tiles of its rows on and after the diagonal."""
         column = jnp.concatenate([current[:, :b], following[LOWER]])
-        panel, pivots, rows = cast("Any", jax.lax.linalg.lu(column))
+        panel, pivots, rows = jax.lax.linalg.lu(column)
         upper = jnp.concatenate([current[:, b:], nothing], axis=1)
         lower = jnp.concatenate([following[DIAGONAL], following[UPPER]], axis=1)
         both = jnp.concatenate([upper, lower])[rows]
@@ -120,8 +120,8 @@ def factored(tiles: jax.Array, tiling: Tiling) -> PivotedSweep:
         return both[b:] - panel[b:] @ above, (panel, rows, pivots, above)
 
     first = jnp.concatenate([tiles[0, DIAGONAL], tiles[0, UPPER]], axis=1)
-    parts = cast("Any", jax.lax.scan(step, first, _shifted(tiles))[1])
-    return PivotedSweep(*parts, tiling)
+    panels, rows, pivots, above = jax.lax.scan(step, first, _shifted(tiles))[1]
+    return PivotedSweep(panels, rows, pivots, above, tiling)
 
 
 def seconds(tiling: Tiling, systems: int) -> float:

@@ -7,10 +7,11 @@ any other: by a band where only neighbours meet the same systems, by a further c
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +76,7 @@ class ListedSchur(Solver):
         inverse = self.outer.solve_columns(units)
         pulled = self.inner.flattened(self.meetings.forms(self.coupling, inverse))
         inner = self.inner.inverse_diagonal() + pulled
-        return joined([inner, jnp.diagonal(inverse)], self.shapes, self._groups)
+        return joined([inner, cast("jax.Array", jnp.diagonal(inverse))], self.shapes, self._groups)
 
     @property
     def unknowns(self) -> int:
@@ -100,15 +101,21 @@ def solved(inner: Batched, matrices: jax.Array, meetings: Meetings) -> jax.Array
     Where a system meets at least as many unknowns as it has, its inverse takes no longer than the
     solutions for them, and is multiplied by in one pass.
     """
+
+    def solve(solver: Solver, right: jax.Array) -> jax.Array:
+        return solver.solve_columns(right)
+
+    def of_meeting(leaf: jax.Array) -> jax.Array:
+        return leaf[meetings.system]
+
     if inner.is_shared:
-        return jax.vmap(inner.solver.solve_columns)(matrices)
+        return jax.vmap(solve, in_axes=(None, 0))(inner.solver, matrices)
     columns = meetings.count * meetings.unknowns.shape[1]
     if meetings.depth * meetings.systems <= columns:
         units = jnp.eye(meetings.depth, dtype=matrices.dtype)
-        inverses = jax.vmap(lambda solver: solver.solve_columns(units))(inner.solver)
-        return jnp.einsum("mpr,mrq->mpq", inverses[meetings.system], matrices)
-    solvers = jax.tree.map(lambda leaf: leaf[meetings.system], inner.solver)
-    return jax.vmap(lambda solver, right: solver.solve_columns(right))(solvers, matrices)
+        inverses = jax.vmap(solve, in_axes=(0, None))(inner.solver, units)
+        return jnp.einsum("mpr,mrq->mpq", of_meeting(inverses), matrices)
+    return jax.vmap(solve)(jax.tree.map(of_meeting, inner.solver), matrices)
 
 
 def complement(left: Rows, products: Sequence[Any], meetings: Meetings) -> list[list[Block]]:
@@ -123,31 +130,28 @@ def complement(left: Rows, products: Sequence[Any], meetings: Meetings) -> list[
         meetings: who meets whom.
     """
     grid = [list(row) for row in left]
-    shapes = [row[0].out_shape for row in left]
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    starts = [0, *ends]
-    variable = np.searchsorted(ends, meetings.unknowns[:, 0], side="right")
+    sizes = [math.prod(row[0].out_shape) for row in left]
+    starts = list(itertools.accumulate(sizes, initial=0))
+    variable = np.searchsorted(starts[1:], meetings.unknowns[:, 0], side="right")
     first = np.concatenate([bucket.first for bucket in meetings.buckets])
     second = np.concatenate([bucket.second for bucket in meetings.buckets])
-    kinds = set(zip(variable[first].tolist(), variable[second].tolist(), strict=True))
-    for i, j in sorted(kinds):
+    for i, j in itertools.product(range(len(grid)), repeat=2):
         own = (variable[first] == i) & (variable[second] == j)
-        for is_same in (True, False):
-            chosen = np.flatnonzero(own & ((first == second) == is_same))
-            if not len(chosen):
-                continue
-            groups = np.flatnonzero(variable == i) if is_same else first[chosen]
-            others = groups if is_same else second[chosen]
-            if is_same:  # those that nobody meets have zeros
-                position = np.full(len(variable), len(first))
-                position[first[chosen]] = chosen
-                chosen = position[groups]
-            rows = _within(meetings.unknowns[groups], starts[i], ends[i])
-            columns = _within(meetings.unknowns[others], starts[j], ends[j])
-            values = _taken(products, chosen, (rows.shape[1], columns.shape[1]))
+        itself = np.flatnonzero(own & (first == second))
+        others = np.flatnonzero(own & (first != second))
+        if len(itself):  # of groups that nobody meets it is zero
+            groups = np.flatnonzero(variable == i)
+            position = np.full(len(variable), len(first))
+            position[first[itself]] = itself
+            places = _within(meetings.unknowns[groups], starts, i)
+            values = _taken(products, position[groups], (places, places))
+            grid[i][j] = _with(grid[i][j], values, places, places)
+        if len(others):
+            rows = _within(meetings.unknowns[first[others]], starts, i)
+            columns = _within(meetings.unknowns[second[others]], starts, j)
+            values = _taken(products, others, (rows, columns))
             grid[i][j] = _with(grid[i][j], values, rows, columns)
-            if not is_same:
-                grid[j][i] = _with(grid[j][i], _adjoint(values), columns, rows)
+            grid[j][i] = _with(grid[j][i], _adjoint(values), columns, rows)
     return grid
 
 
@@ -167,17 +171,19 @@ def abstract_products(meetings: Meetings, dtype: Any) -> list[Abstract]:
     return [Abstract((len(bucket.first), width, width), dtype) for bucket in meetings.buckets]
 
 
-def _within(unknowns: np.ndarray, start: int, end: int) -> np.ndarray:
+def _within(unknowns: np.ndarray, starts: Sequence[int], variable: int) -> np.ndarray:
     """The unknowns of groups of one variable, numbered within it, without the padding."""
-    return unknowns[:, : int(np.sum(unknowns[0] < end))] - start
+    width = int(np.sum(unknowns[0] < starts[variable + 1]))
+    return unknowns[:, :width] - starts[variable]
 
 
-def _taken(products: Sequence[Any], chosen: np.ndarray, widths: tuple[int, int]) -> Any:
+def _taken(products: Sequence[Any], chosen: np.ndarray, places: tuple[np.ndarray, ...]) -> Any:
     """Some of the products of all buckets, negative; zero for a number past the last."""
+    out, wrt = (part.shape[1] for part in places)
     if isinstance(products[0], Abstract):
-        return Abstract((len(chosen), *widths), products[0].dtype)
+        return Abstract((len(chosen), out, wrt), products[0].dtype)
     every = jnp.concatenate([*products, jnp.zeros_like(products[0][:1])])
-    return -every[chosen, : widths[0], : widths[1]]
+    return -every[chosen, :out, :wrt]
 
 
 def _adjoint(values: Any) -> Any:
@@ -205,9 +211,7 @@ def _with(block: Block, values: Any, rows: np.ndarray, columns: np.ndarray) -> B
     return rebuilt(block.out_shape, block.wrt_shape, block.dtype, [*block.terms, term])
 
 
-def _indices(
-    flat: np.ndarray, shape: Shape, labels: tuple[Label, Label]
-) -> tuple[Index, ...]:
+def _indices(flat: np.ndarray, shape: Shape, labels: tuple[Label, Label]) -> tuple[Index, ...]:
     """The index of each axis of a variable from flat positions over two labels."""
     parts = np.unravel_index(flat, shape) if shape else ()
     return tuple(_index(part, labels) for part in parts)

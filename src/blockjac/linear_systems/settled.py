@@ -68,9 +68,7 @@ def _summed(term: Term, i: int, j: int, size: int, dtype: Any) -> Term:
         factor = value or Factor(jnp.ones((), dtype), ())
         full = arrays.sizes([*over, *rest])
         values = jnp.broadcast_to(arrays.aligned(factor, [*over, *rest]), full)
-        places = jnp.broadcast_to(
-            arrays.aligned(index_values(index), over), arrays.sizes(over)
-        )
+        places = jnp.broadcast_to(arrays.aligned(index_values(index), over), arrays.sizes(over))
         places = jnp.ravel(jnp.where(places < 0, size, places))
         flat = jnp.reshape(values, (len(places), *arrays.sizes(rest))).astype(dtype)
         total = jnp.zeros((size, *arrays.sizes(rest)), dtype).at[places].add(flat, mode="drop")

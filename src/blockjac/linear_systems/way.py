@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from blockjac.linear_systems.solver import Assumption, Solver
 
-
 SECONDS_A_PLACE = 4e-7
 """About how long it takes to locate an entry, once per pattern."""
 

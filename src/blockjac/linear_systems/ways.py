@@ -24,6 +24,7 @@ from blockjac.linear_systems.known_pattern import KnownPattern, known_pattern
 from blockjac.linear_systems.solver import Solver
 from blockjac.linear_systems.way import BYTES_A_PLACE, SECONDS_A_PLACE, Options, Way
 
+
 def without_structure(rows: Rows, size: int, dtype: Any, options: Options) -> Way:
     """The way that takes every matrix: dense if it fits, else without a matrix."""
     seconds = direct.seconds(size, options.systems)
