@@ -153,14 +153,14 @@ def test_complements_have_complements():
 
 def schur_complement(rows):
     """The grid that is left without the pupils."""
-    from blockjac.linear_systems import meetings, schur_listed
+    from blockjac.linear_systems import meeting_lists, schur_listed
 
     across, left = (
         [[rows[2][j] for j in (0, 1, 3)]],
         [[rows[i][j] for j in (0, 1, 3)] for i in (0, 1, 3)],
     )
-    lists = meetings.meetings_of(across, {0: 0})
-    matrices = meetings.matrices_of(across, {0: 0}, lists, jnp.float64)
+    lists = meeting_lists.meetings_of(across, {0: 0})
+    matrices = meeting_lists.matrices_of(across, {0: 0}, lists, jnp.float64)
     systems = choose._batched([[rows[2][2]]], {0: 0}, Options("pos")).factor()
     coupling = schur_listed.solved(systems, matrices, lists)
     return schur_listed.complement(left, lists.products(matrices, coupling), lists)

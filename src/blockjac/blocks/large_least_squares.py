@@ -87,7 +87,7 @@ def _products(matrix: Any, shift: Any, scale: Any, dtype: Any) -> Any:
 
 
 def _rules(dtype: Any) -> dict[str, Any]:
-    """When to stop: as near to rounding as that is told reliably."""
+    """When to stop: a little above the rounding error."""
     epsilon = float(cast("Any", jnp.finfo(dtype)).eps)
     tolerance = epsilon**0.9
     return {

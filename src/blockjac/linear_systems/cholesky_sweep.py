@@ -63,6 +63,7 @@ class CholeskySweep(TiledSolver):
         """
 
         def step(later: jax.Array, parts: Any) -> Any:
+            """The tile of one run."""
             diagonal, following = parts
             middle = jnp.eye(len(diagonal), dtype=diagonal.dtype)
             middle = middle + _adjoint(following) @ later @ following

@@ -23,7 +23,7 @@ from blockjac.linear_systems import (
 )
 from blockjac.linear_systems.batched import Batched, Grouped
 from blockjac.linear_systems.groups import Family, Rows, families, groups
-from blockjac.linear_systems.meetings import listed_meetings, matrices_of
+from blockjac.linear_systems.meeting_lists import listed_meetings, matrices_of
 from blockjac.linear_systems.settled import settled
 from blockjac.linear_systems.solver import Assumption, Solver, pytree, wide
 from blockjac.linear_systems.stripped import Stripped

@@ -64,7 +64,7 @@ def lsmr(
         atol: stop once `|A' r| <= atol |A| |r|`, or `|r| <= btol |b| + atol |A| |x|`.
         btol: see `atol`.
         conlim: stop once the condition number of the matrix is estimated to be above this.
-        steps: stop after so many.
+        steps: at most how many are taken.
 
     Source:
         Fong and Saunders, "LSMR: an iterative algorithm for sparse least-squares problems", SIAM

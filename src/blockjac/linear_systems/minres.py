@@ -62,7 +62,7 @@ def minres(
             system has no solution.
         btol: see `atol`.
         conlim: stop once the condition number of the matrix is estimated to be above this.
-        steps: stop after so many.
+        steps: at most how many are taken.
 
     Source:
         Paige and Saunders, "Solution of sparse indefinite systems of linear equations", SIAM
