@@ -69,8 +69,17 @@ BLOCKS = {
     "cells": (cells, normal(50, 3), "50 systems: dense LU of 3"),
     "flat cells": (lambda y: cells(y.reshape(-1, 3)).ravel(), normal(300), "separate.* 100 of 3"),
     "two axes": (heat, normal(18, 18), "band|sparse"),
-    "batch of bands": (jax.vmap(band), normal(4, 200), "4 systems: (band|block tridiagonal)"),
-    "softmax": (lambda v: 2 * v + jax.nn.softmax(v, -1), normal(7, 30), "7 systems"),
+    "batch of bands": (
+        jax.vmap(band),
+        normal(4, 200),
+        "4 systems: (band .* 200|block tridiagonal)",
+    ),
+    "batch of tridiagonals": (
+        jax.vmap(tridiagonal),
+        normal(4, 300),
+        "4 systems: tridiagonal of 300",
+    ),
+    "softmax": (lambda v: 2 * v + jax.nn.softmax(v, -1), normal(7, 30), "7 systems: d.* 30"),
     "rank one": (jax.grad(lambda v: jnp.sum(v) ** 2 + jnp.sum(v**4)), normal(200), "plus rank 1"),
     "one zero": (
         jax.grad(lambda v: jnp.sum(v) ** 2 + jnp.sum(v**4)),

@@ -46,8 +46,6 @@ def lstsq(matrix: MatrixInterface, right: Any, damping: Any = 0.0) -> Any:
         BlockShapeError: if `right` does not fit.
         BlockTypeError: for something else than a Block or BlockMatrix, and for a batch of blocks.
         InvalidOptionError: for a damping that is not a number, or below 0.
-        DenseTooLargeError: if a dense normal matrix is all that is left, does not fit, and the
-            matrix is complex.
 
     Source:
         Bjorck, "Stability analysis of the method of seminormal equations for linear least squares

@@ -66,13 +66,13 @@ class Banded(Solver):
     @property
     def unknowns(self) -> int:
         """The number of unknowns."""
-        return len(self.pivots)
+        return self.pivots.shape[-1]
 
     def describe(self) -> str:
         """The widths of the band and the number of unknowns."""
         below, above = self.widths
         moved = "" if self.order is None else ", reordered"
-        return f"band of {below} + 1 + {above} diagonals, {len(self.pivots)} unknowns{moved}"
+        return f"band of {below} + 1 + {above} diagonals, {self.unknowns} unknowns{moved}"
 
 
 @pytree("order", "is_positive")
@@ -140,12 +140,12 @@ class Tridiagonal(Solver):
     @property
     def unknowns(self) -> int:
         """The number of unknowns."""
-        return len(self.main)
+        return self.main.shape[-1]
 
     def describe(self) -> str:
         """The number of unknowns."""
         moved = "" if self.order is None else ", reordered"
-        return f"tridiagonal of {len(self.main)}{moved}"
+        return f"tridiagonal of {self.unknowns}{moved}"
 
 
 def factored(diagonals: Any, widths: Widths, order: Order | None = None) -> Banded:

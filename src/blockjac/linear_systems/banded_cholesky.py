@@ -73,7 +73,7 @@ class BandedCholesky(Solver):
     def describe(self) -> str:
         """The width of the band and the number of unknowns."""
         moved = "" if self.tiling.order is None else ", reordered"
-        width = len(self.factor) - 1
+        width = self.factor.shape[-2] - 1
         return f"band of 1 + {width} diagonals by Cholesky, {self.unknowns} unknowns{moved}"
 
 

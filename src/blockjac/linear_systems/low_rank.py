@@ -82,11 +82,11 @@ class LowRank(Solver):
     @property
     def unknowns(self) -> int:
         """The number of unknowns."""
-        return len(self.diagonal)
+        return self.diagonal.shape[-1]
 
     def describe(self) -> str:
         """The size and the rank."""
-        size, rank = self.left.shape
+        size, rank = self.left.shape[-2:]
         return f"diagonal of {size} plus rank {rank // 2}"
 
 
