@@ -46,7 +46,7 @@ def sparse_block(dense):
     def product(x):
         return jnp.zeros(size, values.dtype).at[rows].add(values * x[columns])
 
-    return block_jacobian(product)(jnp.zeros(size))
+    return block_jacobian(product)(jnp.zeros(size, np.real(dense).dtype))
 
 
 def all_ways(block, assume, systems=1):
@@ -279,3 +279,25 @@ def test_ways_are_priced_for_all_systems_at_once():
 
     assert best(1).startswith("band")
     assert best(1000).startswith("block tridiagonal")
+
+
+def test_factors_pass_from_one_program_to_another():
+    x = normal(100, STATES)
+    hessian = block_hessian(energy)(x, 2.0)
+    factors = jax.jit(lambda hessian: factorize(hessian, assume="pos", require_structure=True))(
+        hessian
+    )
+    found = jax.jit(lambda factors, y: factors.solve(y))(factors, x)
+    same(found, np.linalg.solve(np.asarray(hessian.dense()).reshape(x.size, -1), np.ravel(x)))
+
+
+def test_single_precision():
+    dense = dense_of([2, 3, 1, 2, 2, 3, 2], True, True, RANDOM).astype(np.float32)
+    block = sparse_block(dense)
+    right = jnp.ones(len(dense), jnp.float32)
+    for assume in ("gen", "pos"):
+        for way in all_ways(block, assume):
+            solver = way.factor()
+            solution = solver.solve(right)
+            assert solution.dtype == jnp.float32
+            same(solution, np.linalg.solve(dense.astype(float), right), 1e-4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from linear_systems.test_schur import flat, normal, same
 
-from blockjac import BlockMatrix, block_hessian, block_jacobian, factorize, solve
+from blockjac import Block, BlockMatrix, block_hessian, block_jacobian, factorize, solve
 from blockjac.algebra.sums import compact
 from blockjac.linear_systems import choose
 from blockjac.linear_systems.settled import settled
@@ -73,12 +73,12 @@ def point_of(name):
     return {key: normal(*shape) for key, shape in PROBLEMS[name][1].items()}
 
 
-def listed_way(matrix, damping):
+def listed_way(matrix, damping, dtype=jnp.float64):
     """The way by lists, whether or not it is the cheapest."""
     rows = [
         [settled(compact(block)) for block in row] for row in choose.damped(matrix.rows, damping)
     ]
-    *_, way = choose._by_elimination(rows, matrix.shape[0], jnp.float64, Options("pos", True))
+    *_, way = choose._by_elimination(rows, matrix.shape[0], dtype, Options("pos", True))
     return way
 
 
@@ -223,3 +223,43 @@ def test_random_arrows(seed):
         solver = way.factor()
         same(solver.solve(jnp.asarray(flat(right))), wanted)
         same(solver.inverse_diagonal(), np.diag(np.linalg.inv(dense)))
+
+
+def hermitian(random):
+    """A grid of two variables whose coupling is listed and complex."""
+    systems, groups, count = 12, 4, 25
+    to_system, to_group = random.integers(systems, size=count), random.integers(groups, size=count)
+    values = random.normal(size=(count, 2)) + 1j * random.normal(size=(count, 2))
+
+    def forth(group):
+        return jnp.zeros((systems, 2), complex).at[to_system].add(values * group[to_group][:, None])
+
+    def back(system):
+        parts = jnp.sum(values.conj() * system[to_system], axis=1)
+        return jnp.zeros(groups, complex).at[to_group].add(parts)
+
+    across = block_jacobian(forth)(jnp.zeros(groups))
+    adjoint = block_jacobian(back)(jnp.zeros((systems, 2)))
+    own = Block.diag(30.0 + jnp.arange(2.0 * systems).reshape(systems, 2) + 0j)
+    return BlockMatrix([[Block.diag(40.0 + jnp.arange(groups) + 0j), adjoint], [across, own]])
+
+
+def test_hermitian_matrices():
+    """The coupling is conjugated on one side."""
+    matrix = hermitian(np.random.default_rng(0))
+    dense = np.asarray(matrix.dense())
+    assert np.allclose(dense, dense.conj().T)
+    assert np.abs(dense.imag).max() > 1
+    right = RANDOM.normal(size=len(dense)) + 1j * RANDOM.normal(size=len(dense))
+    solver = listed_way(matrix, 0.0, complex).factor()
+    assert "meetings" in solver.describe()
+    same(solver.solve(jnp.asarray(right)), np.linalg.solve(dense, right))
+    same(solver.solve(right, transposed=True), np.linalg.solve(dense.T, right))
+    same(solver.inverse_diagonal(), np.diag(np.linalg.inv(dense)))
+
+
+def test_what_is_not_positive_definite_gives_no_numbers():
+    point = point_of("at random")
+    matrix = normal_equations(seen(AT_RANDOM), point)
+    solver = listed_way(matrix, -50.0).factor()
+    assert np.isnan(solver.solve(jnp.ones(matrix.shape[0]))).any()
