@@ -132,13 +132,13 @@ class Meetings:
         """The product of the coupling with a vector of what is left, `(systems, depth)`."""
         met = self.grouped(vector)[self.group]
         products = jnp.einsum("mpq,mq->mp", matrices, met)
-        return jax.ops.segment_sum(products, jnp.asarray(self.system), self.systems)
+        return jnp.zeros((self.systems, self.depth), products.dtype).at[self.system].add(products)
 
     def adjoint_times(self, matrices: jax.Array, vectors: jax.Array) -> jax.Array:
         """The product of the coupling's adjoint with vectors of the systems, `(r,)`."""
         products = jnp.einsum("mpq,mp->mq", jnp.conj(matrices), vectors[self.system])
-        groups = len(self.unknowns)
-        return self.ungrouped(jax.ops.segment_sum(products, jnp.asarray(self.group), groups))
+        total = jnp.zeros(self.unknowns.shape, products.dtype).at[self.group].add(products)
+        return self.ungrouped(total)
 
     def products(self, left: jax.Array, right: jax.Array) -> list[jax.Array]:
         """`left^H right` of each pair of groups, `(k, width, width)` for each bucket."""
