@@ -110,16 +110,17 @@ def minres(
         cosine, sine = corner / diagonal, beta / diagonal
         older, old = state.directions
         direction = (v - state.second_above * older - delta * old) / diagonal
-        x = state.x + cosine * state.residual * direction
         residual = sine * state.residual
         matrix = state.matrix + alpha**2 + beta**2 + jnp.where(is_first, 0, state.beta**2)
         largest = jnp.maximum(state.largest, diagonal)
         smallest = jnp.minimum(state.smallest, diagonal)
         norm = jnp.sqrt(matrix)
-        left = jnp.hypot(corner, state.cosine * beta)  # |A r| = |r| times this
+        left = jnp.hypot(corner, state.cosine * beta)  # |A r| of the last x is |r| times this
+        is_least = left <= atol * norm  # so that a further step would divide by next to nothing
+        x = jnp.where(is_least, state.x, state.x + cosine * state.residual * direction)
         is_done = (
             (residual <= btol * length + atol * norm * jnp.sqrt(x @ x))
-            | (left <= atol * norm)
+            | is_least
             | (largest >= conlim * smallest)
             | (beta == 0)
         )
