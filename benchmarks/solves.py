@@ -330,25 +330,35 @@ def bundle(cameras: int, points: int, views: int) -> harness.Task:
 STATES, OBSERVED = 4, 2
 
 
-def kalman(steps: int) -> harness.Task:
-    """Smoothing of a linear state space model: a block tridiagonal system."""
+def kalman(steps: int, chains: int = 0, with_variances: bool = False) -> harness.Task:
+    """Smoothing of a linear state space model: a block tridiagonal system.
+
+    Args:
+        steps: the length of a chain.
+        chains: how many chains are smoothed at once; 0 for one without an axis for it.
+        with_variances: whether to give the variances of all states too.
+    """
     generator = np.random.default_rng(0)
     F = 0.99 * jnp.asarray(np.linalg.qr(generator.normal(size=(STATES, STATES)))[0])
     H = jnp.asarray(generator.normal(size=(OBSERVED, STATES)))
-    observations = jnp.asarray(generator.normal(size=(steps, OBSERVED)))
+    batch = (chains,) if chains else ()
+    observations = jnp.asarray(generator.normal(size=(*batch, steps, OBSERVED)))
     moves, errors = 0.1, 0.5
 
     def energy(x: jax.Array, y: jax.Array) -> jax.Array:
         """The negative log-density of all states, up to a constant."""
-        step, error = x[1:] - x[:-1] @ F.T, y - x @ H.T
-        return (jnp.sum(x[0] ** 2) + jnp.sum(step**2) / moves + jnp.sum(error**2) / errors) / 2
+        step, error = x[..., 1:, :] - x[..., :-1, :] @ F.T, y - x @ H.T
+        first = jnp.sum(x[..., 0, :] ** 2)
+        return (first + jnp.sum(step**2) / moves + jnp.sum(error**2) / errors) / 2
 
-    def ours(y: jax.Array) -> jax.Array:
-        x = jnp.zeros((steps, STATES))
+    def ours(y: jax.Array) -> Any:
+        x = jnp.zeros((*batch, steps, STATES))
         gradient = blockjac.grad(energy)(x, y)
-        return -blockjac.solve(blockjac.block_hessian(energy)(x, y), gradient, assume="pos")
+        factors = blockjac.factorize(blockjac.block_hessian(energy)(x, y), assume="pos")
+        means = -factors.solve(gradient)
+        return (means, factors.inverse_diagonal()) if with_variances else means
 
-    def by_recursion(y: jax.Array) -> jax.Array:
+    def by_recursion(y: jax.Array) -> Any:
         """Rauch, Tung and Striebel's: a Kalman filter forwards, a smoother backwards."""
         units = jnp.eye(STATES)
 
@@ -362,24 +372,69 @@ def kalman(steps: int) -> harness.Task:
             following = F @ mean, F @ covariance @ F.T + moves * units
             return following, (mean, covariance, *following)
 
-        def backwards(smoothed: jax.Array, step: Any) -> Any:
+        def backwards(smoothed: Any, step: Any) -> Any:
             mean, covariance, following, spread = step
             gain = jnp.linalg.solve(spread, F @ covariance).T
-            answer = mean + gain @ (smoothed - following)
-            return answer, answer
+            answer = mean + gain @ (smoothed[0] - following)
+            if not with_variances:
+                return (answer,), (answer,)
+            changed = covariance + gain @ (smoothed[1] - spread) @ gain.T
+            return (answer, changed), (answer, jnp.diagonal(changed))
 
         _, stored = jax.lax.scan(forwards, (jnp.zeros(STATES), units), y)
-        last = stored[0][-1]
+        last = jax.tree.map(lambda array: array[-1], stored)[: 1 + with_variances]
         before = jax.tree.map(lambda array: array[:-1], stored)
         _, smoothed = jax.lax.scan(backwards, last, before, reverse=True)
-        return jnp.concatenate([smoothed, last[None]])
+        ends = last[0], jnp.diagonal(last[-1]) if with_variances else last[0]
+        whole = [
+            jnp.concatenate([part, end[None]]) for part, end in zip(smoothed, ends, strict=False)
+        ]
+        return tuple(whole) if with_variances else whole[0]
 
+    several = f"{chains} chains of " if chains else ""
+    variances = ", means and variances" if with_variances else ""
     return harness.Task(
-        title=f"Kalman smoothing, {steps:,} steps of {STATES} states",
+        title=f"Kalman smoothing, {several}{steps:,} steps of {STATES} states{variances}",
         arguments=(observations,),
-        contenders={harness.OURS: ours, "by recursion": by_recursion},
+        contenders={
+            harness.OURS: ours,
+            "by recursion": jax.vmap(by_recursion) if chains else by_recursion,
+        },
         alike=(harness.OURS, "by recursion"),
         claims=(harness.Claim(1.2, ("by recursion",)),),
+    )
+
+
+def ring(cells: int) -> harness.Task:
+    """An implicit step of two substances that react and diffuse around a ring."""
+    generator = np.random.default_rng(0)
+    u = jnp.asarray(generator.uniform(0.5, 1.5, size=(cells, 2)))
+    spread = jnp.asarray([4.0, 1.0])
+
+    def energy(u: jax.Array) -> jax.Array:
+        step = u - jnp.roll(u, 1, axis=0)
+        reaction = jnp.sum(jnp.cosh(u[:, 0] * u[:, 1])) + jnp.sum(u**4)
+        return jnp.sum(u**2) / 2 + jnp.sum(spread * step**2) + reaction / 10
+
+    def ours(u: jax.Array) -> jax.Array:
+        return blockjac.solve(blockjac.block_hessian(energy)(u), u, assume="pos")
+
+    def scipys() -> Function:
+        from scipy.sparse.linalg import splu
+
+        jacobian = blockjac.sparse_jacobian(jax.jit(blockjac.grad(energy)), format="csc")
+
+        def solve(u: jax.Array) -> Any:
+            return splu(jacobian(u)).solve(np.ravel(np.asarray(u))).reshape(u.shape)
+
+        return solve
+
+    return harness.Task(
+        title=f"A Newton step of two substances around a ring of {cells:,} cells",
+        arguments=(u,),
+        contenders={harness.OURS: ours},
+        others={"our sparse_jacobian, scipy's splu": harness.Peer(scipys, compiled=False)},
+        claims=(harness.Claim(1.0, ("our sparse_jacobian, scipy's splu",)),),
     )
 
 
@@ -425,6 +480,9 @@ TASKS = {
     "plane-100": lambda: plane_step(100),
     "kronecker": diffusion_of_matrices,
     "kalman-1000": lambda: kalman(1_000),
+    "kalman-variances": lambda: kalman(1_000, with_variances=True),
+    "kalman-chains": lambda: kalman(100, chains=100),
+    "ring-1000": lambda: ring(1_000),
     "last-layer": last_layer,
     "bundle-2000": lambda: bundle(16, 2_000, 4),
     "bundle-22106": lambda: bundle(16, 22_106, 4),

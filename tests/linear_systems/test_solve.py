@@ -69,8 +69,17 @@ BLOCKS = {
     "cells": (cells, normal(50, 3), "50 systems: dense LU of 3"),
     "flat cells": (lambda y: cells(y.reshape(-1, 3)).ravel(), normal(300), "separate.* 100 of 3"),
     "two axes": (heat, normal(18, 18), "band|sparse"),
-    "batch of bands": (jax.vmap(band), normal(4, 200), "4 systems: band"),
-    "softmax": (lambda v: 2 * v + jax.nn.softmax(v, -1), normal(7, 30), "7 systems"),
+    "batch of bands": (
+        jax.vmap(band),
+        normal(4, 200),
+        "4 systems: (band .* 200|block tridiagonal)",
+    ),
+    "batch of tridiagonals": (
+        jax.vmap(tridiagonal),
+        normal(4, 300),
+        "4 systems: tridiagonal of 300",
+    ),
+    "softmax": (lambda v: 2 * v + jax.nn.softmax(v, -1), normal(7, 30), "7 systems: d.* 30"),
     "rank one": (jax.grad(lambda v: jnp.sum(v) ** 2 + jnp.sum(v**4)), normal(200), "plus rank 1"),
     "one zero": (
         jax.grad(lambda v: jnp.sum(v) ** 2 + jnp.sum(v**4)),
@@ -140,6 +149,16 @@ def test_under_jit_vmap_and_grad(name):
     )
 
 
+def neighbours(x, size, is_ring):
+    """Each run of so many unknowns takes a little of the run before it."""
+    count = -(-x.shape[-1] // size)
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, count * size - x.shape[-1])])
+    runs = jnp.reshape(padded, (*x.shape[:-1], count, size))
+    before = jnp.roll(runs, 1, -2) @ LEFT[:size, :size]
+    before = before if is_ring else before.at[..., 0, :].set(0.0)
+    return 0.1 * jnp.reshape(before, padded.shape)[..., : x.shape[-1]]
+
+
 STEPS = (
     lambda x, w: w * x,
     lambda x, w: x + 0.3 * shifted(x, 1),
@@ -149,6 +168,9 @@ STEPS = (
     lambda x, w: x + 0.3 * x[..., ::-1],
     lambda x, w: x + 0.1 * jnp.tanh(x @ (w[: x.shape[-1], None] * w[: x.shape[-1]])),
     lambda x, w: x.at[..., 0].add(0.5 * x[..., -1]),
+    lambda x, w: x + neighbours(x, 2, is_ring=False) * w,
+    lambda x, w: x + neighbours(x, 3, is_ring=False),
+    lambda x, w: x + neighbours(x, 2, is_ring=True),
 )
 
 

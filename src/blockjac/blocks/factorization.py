@@ -171,9 +171,11 @@ def factorize(
     - a diagonal with few outer products is solved by Woodbury's formula;
     - with `assume="pos"`, variables that fall into small systems once the others are known are
       eliminated (Schur's complement), as in an arrow matrix or in bundle adjustment;
-    - entries whose places are known fall into separate systems, a band (perhaps reordered, by
-      reverse Cuthill-McKee) or a sparse matrix; LAPACK and SuperLU factor the last two on the host;
-    - everything else is dense: LU, or Cholesky with `assume="pos"`.
+    - entries whose places are known fall into separate systems, a block tridiagonal matrix, a band
+      (perhaps reordered, by reverse Cuthill-McKee) or a sparse matrix; LAPACK and SuperLU factor
+      the last two on the host;
+    - everything else is dense: LU, or Cholesky with `assume="pos"`; what is too large for that is
+      solved without a matrix, by conjugate gradients (`"pos"`), MINRES (`"sym"`) or GMRES.
 
     Args:
         matrix: square, with equal output and input shapes.

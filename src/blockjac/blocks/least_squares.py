@@ -5,7 +5,8 @@ independent, and residuals between neighbors give a band. It is factored once, a
 corrected once with the residual, by the same factors. These corrected seminormal equations (Bjorck,
 "Stability analysis of the method of seminormal equations for linear least squares problems", Linear
 Algebra and its Applications 88/89, 1987) are about as accurate as a QR factorization unless the
-condition number of `A` comes near the inverse root of the rounding error.
+condition number of `A` comes near the inverse root of the rounding error. A normal matrix that
+neither fits nor has structure is not made: LSMR needs products with `A` alone.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import jax.numpy as jnp
 from blockjac.blocks import tree_vectors
 from blockjac.blocks.block_matrix import BlockMatrix
 from blockjac.blocks.known_places import with_known_places
+from blockjac.blocks.large_least_squares import large_least_squares
 from blockjac.blocks.system_checks import check_real, checked_damping
 from blockjac.blocks.systems import Factors, flat_solution, forms, solver_of, vectors_of
+from blockjac.linear_systems.iterative import Iterative
 from blockjac.terms.block import Block
 from blockjac.terms.matrix_interface import MatrixInterface
 
@@ -43,7 +46,6 @@ def lstsq(matrix: MatrixInterface, right: Any, damping: Any = 0.0) -> Any:
         BlockShapeError: if `right` does not fit.
         BlockTypeError: for something else than a Block or BlockMatrix, and for a batch of blocks.
         InvalidOptionError: for a damping that is not a number, or below 0.
-        DenseTooLargeError: if a dense normal matrix is all that is left, and does not fit.
 
     Source:
         Bjorck, "Stability analysis of the method of seminormal equations for linear least squares
@@ -82,6 +84,9 @@ def _least_squares(matrix: Any, shift: Any, right: Any, *, is_damped: bool) -> A
     vector = tree_vectors.flat(right)
     factors = _gram(matrix, shift, is_damped)
     vector = vector.astype(jnp.result_type(matrix.dtype, vector))
+    if isinstance(factors[2], Iterative):
+        scale = _scale(matrix, factors[2])
+        return tree_vectors.tree(large_least_squares(matrix, shift, vector, scale), shapes, tree)
     if _is_wide(matrix):  # (A'A + s)^-1 A' = A' (AA' + s)^-1
         z = flat_solution(factors, vector)
         rest = vector - matrix.flat_matvec(matrix.flat_vecmat(z)) - shift * z
@@ -91,6 +96,13 @@ def _least_squares(matrix: Any, shift: Any, right: Any, *, is_damped: bool) -> A
         rest = matrix.flat_vecmat(vector - matrix.flat_matvec(x)) - shift * x
         solution = x + flat_solution(factors, rest)
     return tree_vectors.tree(solution, shapes, tree)
+
+
+def _scale(matrix: Any, gram: Iterative) -> Any:
+    """The reciprocal lengths of the columns; 1 where the solution would depend on them."""
+    if _is_wide(matrix):
+        return 1.0
+    return jnp.sqrt(jnp.abs(jnp.concatenate(list(gram.inverse_diagonals))))
 
 
 def _leverages(matrix: Any, shift: Any, *, is_damped: bool) -> list[jax.Array]:

@@ -13,6 +13,7 @@ from scipy import linalg
 
 from blockjac.devices import host_rates, rates
 from blockjac.linear_systems import host
+from blockjac.linear_systems.order import Order
 from blockjac.linear_systems.solver import (
     Solver,
     pytree,
@@ -65,16 +66,16 @@ class Banded(Solver):
     @property
     def unknowns(self) -> int:
         """The number of unknowns."""
-        return len(self.pivots)
+        return self.pivots.shape[-1]
 
     def describe(self) -> str:
         """The widths of the band and the number of unknowns."""
         below, above = self.widths
         moved = "" if self.order is None else ", reordered"
-        return f"band of {below} + 1 + {above} diagonals, {len(self.pivots)} unknowns{moved}"
+        return f"band of {below} + 1 + {above} diagonals, {self.unknowns} unknowns{moved}"
 
 
-@pytree("order")
+@pytree("order", "is_positive")
 @dataclass(frozen=True, eq=False)
 class Tridiagonal(Solver):
     """A tridiagonal matrix, solved in one compiled sweep.
@@ -84,12 +85,14 @@ class Tridiagonal(Solver):
         main: the main diagonal, `(n,)`.
         above: the diagonal above the main one, `(n,)`; the last number is unused.
         order: the order of the unknowns in the rows; None if they keep their own.
+        is_positive: whether the matrix is promised to be positive definite.
     """
 
     below: jax.Array
     main: jax.Array
     above: jax.Array
     order: Order | None
+    is_positive: bool = False
 
     def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
         """Solve by `jax.lax.linalg.tridiagonal_solve`."""
@@ -111,35 +114,38 @@ class Tridiagonal(Solver):
         """The sign and log-determinant from the factored band."""
         return self.banded.slogdet()
 
+    def inverse_diagonal(self) -> jax.Array:
+        """Of a positive definite matrix `1 / (p + q - a)`, with the pivots p and q of both sweeps.
+
+        What the unknowns before leave of a diagonal entry a is its pivot p in a sweep forwards, and
+        what those after it leave is its pivot q in a sweep backwards.
+        """
+        if not self.is_positive:  # whose sweeps would need exchanges of rows
+            return super().inverse_diagonal()
+
+        def step(pivots: jax.Array, row: Any) -> tuple[jax.Array, jax.Array]:
+            main, product = row
+            pivots = main - product / pivots
+            return pivots, pivots
+
+        products = jnp.pad(self.below[1:] * self.above[:-1], (1, 0))
+        rows = [
+            jnp.stack([self.main, self.main[::-1]], axis=1),
+            jnp.stack([products, jnp.pad(products[:0:-1], (1, 0))], axis=1),
+        ]
+        pivots = jax.lax.scan(step, jnp.ones_like(rows[0][0]), rows)[1]
+        diagonal = 1 / (pivots[:, 0] + pivots[::-1, 1] - self.main)
+        return diagonal if self.order is None else diagonal[self.order.back]
+
     @property
     def unknowns(self) -> int:
         """The number of unknowns."""
-        return len(self.main)
+        return self.main.shape[-1]
 
     def describe(self) -> str:
         """The number of unknowns."""
         moved = "" if self.order is None else ", reordered"
-        return f"tridiagonal of {len(self.main)}{moved}"
-
-
-@dataclass(frozen=True, eq=False)
-class Order:
-    """A permutation of the unknowns.
-
-    Attributes:
-        forth: the unknown at each position, `(n,)`.
-        back: the position of each unknown.
-    """
-
-    forth: np.ndarray
-    back: np.ndarray
-
-    @staticmethod
-    def of(forth: np.ndarray) -> Order:
-        """The permutation that lists the unknowns in this order."""
-        back = np.empty_like(forth)
-        back[forth] = np.arange(len(forth))
-        return Order(forth, back)
+        return f"tridiagonal of {self.unknowns}{moved}"
 
 
 def factored(diagonals: Any, widths: Widths, order: Order | None = None) -> Banded:
@@ -167,9 +173,10 @@ def factored(diagonals: Any, widths: Widths, order: Order | None = None) -> Band
     return Banded(factors, pivots, widths, order)
 
 
-def tridiagonal(diagonals: Any, order: Order | None = None) -> Tridiagonal:
+def tridiagonal(diagonals: Any, order: Order | None, is_positive: bool) -> Tridiagonal:
     """A tridiagonal matrix from its three diagonals, the highest first; see `factored`."""
-    return Tridiagonal(jnp.roll(diagonals[2], 1), diagonals[1], jnp.roll(diagonals[0], -1), order)
+    below, above = jnp.roll(diagonals[2], 1), jnp.roll(diagonals[0], -1)
+    return Tridiagonal(below, diagonals[1], above, order, is_positive)
 
 
 def is_tridiagonal(size: int, widths: Widths) -> bool:
@@ -177,15 +184,15 @@ def is_tridiagonal(size: int, widths: Widths) -> bool:
     return max(widths) <= 1 and size >= 3
 
 
-def seconds(size: int, widths: Widths) -> float:
-    """About how long it takes to factor a band."""
+def seconds(size: int, widths: Widths, systems: int = 1) -> float:
+    """About how long it takes to factor a number of bands."""
     below, above = widths
-    operations = 2 * size * (below + 1) * (below + above + 1)
-    stored = 3 * 8 * size * (2 * below + above + 1)
+    operations = systems * 2 * size * (below + 1) * (below + above + 1)
+    stored = systems * 3 * 8 * size * (2 * below + above + 1)
     device = rates()
     if is_tridiagonal(size, widths):
         return operations / device.operations_per_second + stored / device.bytes_per_second
-    work = SECONDS_A_COLUMN * size + 4 * operations / host_rates().operations_per_second
+    work = systems * SECONDS_A_COLUMN * size + 4 * operations / host_rates().operations_per_second
     return host.seconds(stored) + work
 
 

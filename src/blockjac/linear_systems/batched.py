@@ -42,26 +42,26 @@ class Batched(Solver):
 
     def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
         """Solve all systems at once."""
-        vectors = self._by_system(right)
+        vectors = self.by_system(right)
         if self.is_shared:
-            return self._flattened(self.solver.solve_columns(vectors.T, transposed).T)
+            return self.flattened(self.solver.solve_columns(vectors.T, transposed).T)
 
         def solve(solver: Solver, vector: jax.Array) -> jax.Array:
             return solver.solve(vector, transposed)
 
-        return self._flattened(jax.vmap(solve)(self.solver, vectors))
+        return self.flattened(jax.vmap(solve)(self.solver, vectors))
 
     def solve_columns(self, right: jax.Array, transposed: bool = False) -> jax.Array:
         """Solve each system with all of its columns at once."""
         if self.is_shared:
             return super().solve_columns(right, transposed)
-        columns = jax.vmap(self._by_system, in_axes=1, out_axes=2)(right)
+        columns = jax.vmap(self.by_system, in_axes=1, out_axes=2)(right)
 
         def solve(solver: Solver, matrix: jax.Array) -> jax.Array:
             return solver.solve_columns(matrix, transposed)
 
         solved = jax.vmap(solve)(self.solver, columns)
-        return jax.vmap(self._flattened, in_axes=2, out_axes=1)(solved)
+        return jax.vmap(self.flattened, in_axes=2, out_axes=1)(solved)
 
     def slogdet(self) -> tuple[jax.Array, jax.Array]:
         """The product over all systems."""
@@ -108,7 +108,7 @@ class Batched(Solver):
         """The probes of one system, repeated for all systems."""
         probes = self._first.probes(numbers)
         repeated = jnp.broadcast_to(probes, (self.count, *probes.shape))
-        return jax.vmap(self._flattened, in_axes=2, out_axes=1)(repeated)
+        return jax.vmap(self.flattened, in_axes=2, out_axes=1)(repeated)
 
     @property
     def _first(self) -> Solver:
@@ -126,7 +126,7 @@ class Batched(Solver):
         shared = " with one matrix" if self.is_shared else ""
         return f"{self.count} systems{shared}: {self.solver.describe()}"
 
-    def _by_system(self, flat: jax.Array) -> jax.Array:
+    def by_system(self, flat: jax.Array) -> jax.Array:
         """A vector of all variables, rearranged into one vector per system, `(count, rest)`."""
         parts = split(flat, self.shapes)
         return jnp.concatenate(
@@ -137,8 +137,8 @@ class Batched(Solver):
             axis=1,
         )
 
-    def _flattened(self, vectors: jax.Array) -> jax.Array:
-        """The vector of all variables, from one vector per system; the inverse of `_by_system`."""
+    def flattened(self, vectors: jax.Array) -> jax.Array:
+        """The vector of all variables, from one vector per system; the inverse of `by_system`."""
         rests = [
             shape[:axis] + shape[axis + 1 :]
             for shape, axis in zip(self.shapes, self.axes, strict=True)

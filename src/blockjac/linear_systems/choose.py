@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,16 @@ from blockjac.linear_systems import (
     kronecker,
     low_rank,
     schur,
+    schur_listed,
 )
 from blockjac.linear_systems.batched import Batched, Grouped
 from blockjac.linear_systems.groups import Family, Rows, families, groups
+from blockjac.linear_systems.meeting_lists import listed_meetings, matrices_of
+from blockjac.linear_systems.settled import settled
 from blockjac.linear_systems.solver import Assumption, Solver, pytree, wide
 from blockjac.linear_systems.stripped import Stripped
-from blockjac.linear_systems.ways import Options, Way, by_places, without_structure, written
+from blockjac.linear_systems.way import Options, Way
+from blockjac.linear_systems.ways import by_places, without_structure, written
 from blockjac.terms.block import Block, rebuilt
 from blockjac.terms.factor import Factor
 from blockjac.terms.term import Term
@@ -100,7 +104,7 @@ def way(rows: Rows, assume: Assumption = "gen", is_patient: bool = False) -> Way
         is_patient: whether to locate entries however long it takes, once for each pattern.
     """
     options = Options(assume, is_patient)
-    return _way([[compact(block) for block in row] for row in rows], options)
+    return _way([[settled(compact(block)) for block in row] for row in rows], options)
 
 
 def _way(rows: Rows, options: Options) -> Way:
@@ -135,8 +139,10 @@ def _batched(rows: Rows, family: Family, options: Options) -> Way:
     batch = Stripped(rows, family)
     count = 1 if batch.is_shared else rows[0][0].out_shape[family[0]]
 
+    inside = replace(options, systems=count * options.systems)
+
     def factor_one(*arrays: Any) -> Solver:
-        return _way(batch.grid(arrays), options).factor()
+        return _way(batch.grid(arrays), inside).factor()
 
     def factor() -> Solver:
         """Factor all systems at once."""
@@ -150,7 +156,7 @@ def _batched(rows: Rows, family: Family, options: Options) -> Way:
         axes = tuple(family[i] for i in range(len(rows)))
         return Batched(solver, shapes, axes, batch.is_shared)
 
-    return Way(count * _way(batch.grid(batch.of_one), options).seconds, factor)
+    return Way(_way(batch.grid(batch.of_one), inside).seconds, factor)
 
 
 def _ways(rows: Rows, options: Options) -> list[Way]:
@@ -160,19 +166,21 @@ def _ways(rows: Rows, options: Options) -> list[Way]:
     if not size:
         return [Way(0.0, lambda: direct.Empty(jnp.zeros((0,), dtype)))]
     ways = [without_structure(rows, size, dtype, options)]
+    if size == 1:
+        return ways
     if len(rows) == 1:
         ways += _as_kronecker(rows[0][0], size, options)
     elif options.assume == "pos":
         ways += _by_elimination(rows, size, dtype, options)
     split = low_rank.split_of(rows)
     if split is not None:
-        time = low_rank.seconds(size, split.rank)
+        time = low_rank.seconds(size, split.rank, options.systems)
         ways.append(Way(time, lambda: low_rank.of_split(rows, split, dtype)))
     return ways + by_places(rows, dtype, options, min(way.seconds for way in ways))
 
 
 def _by_elimination(rows: Rows, size: int, dtype: Any, options: Options) -> list[Way]:
-    """The way by Schur's complement, if variables separate once others are known."""
+    """The ways by Schur's complement, if variables separate once others are known."""
     chosen = schur.eliminated_of(rows)
     if chosen is None:
         return []
@@ -180,15 +188,48 @@ def _by_elimination(rows: Rows, size: int, dtype: Any, options: Options) -> list
     left = [i for i in range(len(rows)) if i not in eliminated]
     inner = sum(math.prod(rows[i][0].out_shape) for i in eliminated)
     systems = rows[eliminated[0]][0].out_shape[family[0]]
+    shapes = tuple(row[0].out_shape for row in rows)
+    own, across = _part(rows, eliminated), _part(rows, eliminated, left)
 
     def factor() -> Solver:
         """Factor the separate systems, then the complement."""
-        solver = _batched(_part(rows, eliminated), family, options).factor()
-        across = written(_part(rows, eliminated, left), dtype)
-        shapes = [row[0].out_shape for row in rows]
-        return schur.factored(solver, across, written(_part(rows, left), dtype), shapes, eliminated)
+        solver = _batched(own, family, options).factor()
+        dense = written(across, dtype), written(_part(rows, left), dtype)
+        return schur.factored(solver, *dense, shapes, eliminated)
 
-    return [Way(schur.seconds(inner, size - inner, systems), factor)]
+    whole = Way(schur.seconds(inner, size - inner, systems, options.systems), factor)
+    return [whole, *_by_meetings(rows, chosen, dtype, options, whole.seconds)]
+
+
+def _by_meetings(
+    rows: Rows, chosen: tuple[tuple[int, ...], Family], dtype: Any, options: Options, limit: float
+) -> list[Way]:
+    """The way by Schur's complement, if what is eliminated meets few of the others each."""
+    eliminated, family = chosen
+    left = [i for i in range(len(rows)) if i not in eliminated]
+    own, across = _part(rows, eliminated), _part(rows, eliminated, left)
+    shapes = tuple(row[0].out_shape for row in rows)
+    meetings = listed_meetings(across, family, options, limit)
+    if meetings is None:
+        return []
+    systems = _batched(own, family, options)
+    rest = _part(rows, left)
+
+    def outer(products: Any) -> Way:
+        """How the complement is solved."""
+        return _way(schur_listed.complement(rest, products, meetings), options)
+
+    def factor() -> Solver:
+        """Factor the systems, and the complement of what they meet."""
+        solver = cast("Batched", systems.factor())
+        matrices = matrices_of(across, family, meetings, dtype)
+        coupling = schur_listed.solved(solver, matrices, meetings)
+        outside = outer(meetings.products(matrices, coupling)).factor()
+        return schur_listed.ListedSchur(solver, outside, coupling, shapes, eliminated, meetings)
+
+    beside = options.systems * schur_listed.seconds(meetings)
+    abstract = outer(schur_listed.abstract_products(meetings, dtype))
+    return [Way(systems.seconds + beside + abstract.seconds, factor)]
 
 
 def _as_kronecker(block: Any, size: int, options: Options) -> list[Way]:
@@ -203,7 +244,7 @@ def _as_kronecker(block: Any, size: int, options: Options) -> list[Way]:
         shape = block.out_shape
         return kronecker.Kronecker(solvers, tuple(group for group, _ in parts), shape, shape)
 
-    return [Way(sum(way.seconds for way in ways) + size * 1e-9, factor)]
+    return [Way(sum(way.seconds for way in ways) + options.systems * size * 1e-9, factor)]
 
 
 def damped(rows: Rows, damping: Any) -> list[list[Block]]:

@@ -84,7 +84,7 @@ def factored(known: KnownPattern, grid: Grid, dtype: Any, assume: Assumption) ->
     def factor(matrix: jax.Array) -> Solver:
         return direct.factored(matrix, assume)
 
-    solvers = [jax.vmap(factor)(known.matrices(part, grid, dtype)) for part in known.components]
+    solvers = [jax.vmap(factor)(part.placement.array(grid, dtype)) for part in known.components]
     return Separate(tuple(solvers), tuple(known.components), known.size)
 
 
@@ -92,7 +92,10 @@ SECONDS_A_SYSTEM = 3e-7
 """About how long it takes to start on another system of a batch."""
 
 
-def seconds(known: KnownPattern) -> float:
-    """About how long it takes to factor all systems."""
+def seconds(known: KnownPattern, matrices: int) -> float:
+    """About how long it takes to factor all systems of a number of matrices."""
     shapes = [part.unknowns.shape for part in known.components]
-    return sum(direct.seconds(size, count) + count * SECONDS_A_SYSTEM for count, size in shapes)
+    return sum(
+        direct.seconds(size, matrices * count) + matrices * count * SECONDS_A_SYSTEM
+        for count, size in shapes
+    )

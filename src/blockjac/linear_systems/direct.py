@@ -245,10 +245,11 @@ def factored(matrix: Any, assume: Assumption) -> Solver:
     return LU(factors, pivots, size)
 
 
-def triangular_seconds(size: int) -> float:
-    """About how long it takes to write out and solve a triangular matrix of this size."""
+def triangular_seconds(size: int, count: int = 1) -> float:
+    """About how long it takes to write out and solve triangular matrices of this size."""
     device = rates()
-    return size**2 / device.operations_per_second + 16 * size**2 / device.bytes_per_second
+    one = size**2 / device.operations_per_second + 16 * size**2 / device.bytes_per_second
+    return count * one
 
 
 def seconds(size: int, count: int = 1) -> float:

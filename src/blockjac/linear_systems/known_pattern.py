@@ -14,12 +14,12 @@ import numpy as np
 from blockjac.algebra.entries import Grid, values
 from blockjac.exports.ordered_values import ordered_values
 from blockjac.exports.prototypes import kept_for_pattern
-from blockjac.linear_systems.banded import Order, Widths
+from blockjac.linear_systems import bordered, tiles
+from blockjac.linear_systems.banded import Widths
+from blockjac.linear_systems.order import Order, folded
+from blockjac.linear_systems.placement import Placement
 from blockjac.sparsity.bands import offsets, on_diagonal
 from blockjac.sparsity.pattern import Arrangement, Pattern, arrangement
-
-SCATTERED = 6
-"""The number of entries that are gathered in the time that it takes to sort and scatter one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,37 +28,11 @@ class Components:
 
     Attributes:
         unknowns: the unknowns of each system, `(count, size)`.
-        entries: the numbers of the entries of the pattern that belong to these systems.
-        targets: the position of each entry in a flattened array `(count, size, size)`.
-        arranged: the pattern of the whole matrix.
+        placement: where the entries of their matrices stand in an array `(count, size, size)`.
     """
 
     unknowns: np.ndarray
-    entries: np.ndarray
-    targets: np.ndarray
-    arranged: Arrangement
-
-    @functools.cached_property
-    def sources(self) -> tuple[np.ndarray, ...] | None:
-        """For each position of the flattened array the entry of the grid that it holds.
-
-        Entries are numbered from 1, and 0 means that there is none. Further arrays hold the other
-        entries of positions that are sums. None if sums of many entries would make this list the
-        slower way.
-        """
-        order, starts = self.arranged.order, self.arranged.starts
-        first = np.arange(len(order)) if starts is None else starts
-        many = np.diff(first, append=len(order))[self.entries]
-        depth, count = int(many.max(initial=1)), self.unknowns.size * self.unknowns.shape[1]
-        if depth * count > SCATTERED * int(many.sum()) + count:
-            return None
-        layers: list[np.ndarray] = []
-        for layer in range(depth):
-            deep = many > layer
-            source = np.zeros(count, np.int64)
-            source[self.targets[deep]] = order[first[self.entries[deep]] + layer] + 1
-            layers.append(source)
-        return tuple(layers)
+    placement: Placement
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,20 +90,9 @@ class KnownPattern:
             entries = np.flatnonzero(sizes[component] == size)
             rows, columns = self.pattern.rows[entries], self.pattern.columns[entries]
             targets = (number[component[entries]] * size + local[rows]) * size + local[columns]
-            result.append(Components(unknowns, entries, targets, self.arranged))
+            placement = Placement(self.arranged, entries, targets, (*unknowns.shape, size))
+            result.append(Components(unknowns, placement))
         return result
-
-    def matrices(self, part: Components, grid: Grid, dtype: Any) -> jax.Array:
-        """The matrices of systems of the same size, `(count, size, size)`."""
-        count, size = part.unknowns.shape
-        if part.sources is None:
-            flat = jnp.zeros((count * size * size,), dtype)
-            numbers = self.numbers(grid, dtype)[part.entries]
-            flat = flat.at[part.targets].set(numbers, unique_indices=True)
-        else:
-            entries = jnp.pad(jnp.asarray(values(grid), dtype), (1, 0))
-            flat = sum(entries[source] for source in part.sources)
-        return jnp.reshape(flat, (count, size, size))
 
     @functools.cached_property
     def band(self) -> tuple[Widths, Order | None]:
@@ -146,6 +109,42 @@ class KnownPattern:
         distances = order.back[self.pattern.columns] - order.back[self.pattern.rows]
         widths = (max(0, -int(distances.min())), max(0, int(distances.max())))
         return (widths, order) if sum(widths) < sum(plain) else (plain, None)
+
+    @functools.cached_property
+    def tilings(self) -> list[tiles.Tiling]:
+        """The matrix as a block tridiagonal one: in the orders of `band`, and as a folded ring."""
+        orders: list[Order | None] = [None] if self.band[1] is not None else []
+        if self.ring is not None:
+            orders.append(folded(self.size, self.ring.width))
+        return [self.band_tiling, *(self._tiling(order, self.size) for order in orders)]
+
+    @functools.cached_property
+    def band_tiling(self) -> tiles.Tiling:
+        """The matrix as a block tridiagonal one, in the order of its band."""
+        return self._tiling(self.band[1], self.size)
+
+    @functools.cached_property
+    def ring(self) -> bordered.Border | None:
+        """The unknowns that cut a ring open; None if its ends are not joined."""
+        rows, columns = self.pattern.rows, self.pattern.columns
+        width = bordered.ring_width(rows, columns, self.size)
+        if width == max(self.pattern.bandwidth) or 2 * width >= self.size:
+            return None
+        return bordered.Border.of(self.arranged, width)
+
+    @functools.cached_property
+    def open_ring(self) -> tiles.Tiling | None:
+        """A ring without the unknowns that cut it open, as a block tridiagonal matrix."""
+        return None if self.ring is None else self._tiling(None, self.ring.size)
+
+    def _tiling(self, order: Order | None, size: int) -> tiles.Tiling:
+        """The first unknowns in an order, cut into the smallest tiles."""
+        rows, columns = self.pattern.rows, self.pattern.columns
+        if order is not None:
+            rows, columns = order.back[rows], order.back[columns]
+        inside = (rows < size) & (columns < size)
+        width = tiles.narrowest(rows[inside], columns[inside], size)
+        return tiles.Tiling(self.arranged, order, size, width)
 
     def diagonals(self, grid: Grid, dtype: Any) -> jax.Array:
         """The values at the places, as the diagonals that `banded.factored` takes."""

@@ -82,11 +82,11 @@ class LowRank(Solver):
     @property
     def unknowns(self) -> int:
         """The number of unknowns."""
-        return len(self.diagonal)
+        return self.diagonal.shape[-1]
 
     def describe(self) -> str:
         """The size and the rank."""
-        size, rank = self.left.shape
+        size, rank = self.left.shape[-2:]
         return f"diagonal of {size} plus rank {rank // 2}"
 
 
@@ -180,9 +180,10 @@ def of_split(rows: Rows, split: Split, dtype: Any) -> LowRank:
     return factored(flat, jnp.stack(left, axis=1), jnp.stack(right, axis=1))
 
 
-def seconds(size: int, rank: int) -> float:
-    """About how long it takes to factor a matrix of this size and rank."""
-    return direct.seconds(2 * rank) + size * (2 * rank + 1) ** 2 * 2e-10 + 1e-5
+def seconds(size: int, rank: int, systems: int = 1) -> float:
+    """About how long it takes to factor a number of matrices of this size and rank at once."""
+    products = systems * size * (2 * rank + 1) ** 2 * 2e-10
+    return direct.seconds(2 * rank, systems) + products + 1e-5
 
 
 def _tensor(shape: Any, factors: Any, indices: Any, scale: Any, dtype: Any) -> jax.Array:

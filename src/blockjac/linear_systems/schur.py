@@ -128,23 +128,24 @@ def eliminated_of(rows: Rows) -> tuple[tuple[int, ...], Family] | None:
     return None if best is None else best[1:]
 
 
-def seconds(size: int, rest: int, systems: int) -> float:
-    """About how long it takes to factor.
+def seconds(size: int, rest: int, systems: int, matrices: int = 1) -> float:
+    """About how long it takes to factor a number of matrices at once.
 
     Args:
         size: how many unknowns are eliminated.
         rest: how many are left.
         systems: how many independent systems those that are eliminated fall into.
+        matrices: how many matrices.
     """
     device = rates()
-    operations = 2 * size * rest * (rest + size / systems)
-    stored = 3 * 8 * size * rest
-    small = direct.seconds(size // systems, systems) + systems * 1e-6
+    operations = matrices * 2 * size * rest * (rest + size / systems)
+    stored = matrices * 3 * 8 * size * rest
+    small = direct.seconds(size // systems, matrices * systems) + matrices * systems * 1e-6
     return (
         operations / device.operations_per_second
         + stored / device.bytes_per_second
         + small
-        + direct.seconds(rest)
+        + direct.seconds(rest, matrices)
     )
 
 

@@ -130,9 +130,9 @@ def _sign(permutation: np.ndarray) -> int:
     return -1 if (size - cycles) % 2 else 1
 
 
-def seconds(known: KnownPattern) -> float:
+def seconds(known: KnownPattern, systems: int) -> float:
     """About how long it takes to factor: the cost of nested dissection on a plane grid."""
     nnz, size = known.pattern.nnz, known.size
     operations = 8 * size**1.5 * (nnz / size) ** 2
     work = 3e-7 * nnz + operations / host_rates().operations_per_second
-    return host.seconds(8 * nnz) + work
+    return host.seconds(8 * nnz * systems) + systems * work

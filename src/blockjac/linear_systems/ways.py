@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -12,53 +10,29 @@ import jax.numpy as jnp
 from blockjac.algebra.dense import check_size, matrix_of
 from blockjac.algebra.entries import is_static, pieces, shape_of
 from blockjac.devices import host_limit, memory_limit
-from blockjac.linear_systems import banded, components, direct, iterative, sparse
+from blockjac.linear_systems import (
+    banded,
+    banded_cholesky,
+    block_tridiagonal,
+    components,
+    direct,
+    iterative,
+    sparse,
+)
 from blockjac.linear_systems.groups import Rows
 from blockjac.linear_systems.known_pattern import KnownPattern, known_pattern
-from blockjac.linear_systems.solver import Assumption, Solver
-
-SECONDS_A_PLACE = 4e-7
-"""About how long it takes to locate an entry, once per pattern."""
-
-BYTES_A_PLACE = 64
-"""About how much memory that takes."""
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to factor a matrix.
-
-    Attributes:
-        seconds: about how long the factorization takes.
-        factor: performs the factorization.
-        is_dense: whether the whole matrix is written out.
-    """
-
-    seconds: float
-    factor: Callable[[], Solver]
-    is_dense: bool = False
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is promised of a matrix, and asked of its factorization.
-
-    Attributes:
-        assume: `"pos"` for a positive definite matrix.
-        is_patient: whether entries are located however long it takes.
-    """
-
-    assume: Assumption = "gen"
-    is_patient: bool = False
+from blockjac.linear_systems.solver import Solver
+from blockjac.linear_systems.way import BYTES_A_PLACE, SECONDS_A_PLACE, Options, Way
 
 
 def without_structure(rows: Rows, size: int, dtype: Any, options: Options) -> Way:
     """The way that takes every matrix: dense if it fits, else without a matrix."""
-    seconds = direct.seconds(size)
-    fits = size**2 * jnp.dtype(dtype).itemsize <= memory_limit()
-    if fits or options.is_patient or not iterative.is_there():
+    seconds = direct.seconds(size, options.systems)
+    fits = options.systems * size**2 * jnp.dtype(dtype).itemsize <= memory_limit()
+    method = iterative.method_of(options.assume, dtype)
+    if fits or options.is_patient or method is None:
         return Way(seconds, lambda: _dense(rows, dtype, options), is_dense=True)
-    return Way(seconds, lambda: iterative.factored(rows, dtype, options.assume))
+    return Way(seconds, lambda: iterative.factored(rows, dtype, method))
 
 
 def by_places(rows: Rows, dtype: Any, options: Options, limit: float) -> list[Way]:
@@ -75,19 +49,21 @@ def by_places(rows: Rows, dtype: Any, options: Options, limit: float) -> list[Wa
     def as_components() -> Solver:
         return components.factored(known, rows, dtype, options.assume)
 
-    ways = [Way(sparse.seconds(known), as_sparse)]
+    ways = [Way(sparse.seconds(known, options.systems), as_sparse)]
     below, above = known.pattern.bandwidth
     if not below or not above:
-        time = direct.triangular_seconds(known.size)
+        time = direct.triangular_seconds(known.size, options.systems)
         ways.append(Way(time, lambda: _triangle(rows, dtype, is_lower=not above)))
     if sum(len(part.unknowns) for part in known.components) > 1:
-        ways.append(Way(components.seconds(known), as_components))
-    widths = known.band[0]
-    ways.append(Way(banded.seconds(known.size, widths), lambda: _as_band(rows, known, dtype)))
-    return ways
+        ways.append(Way(components.seconds(known, options.systems), as_components))
+    time = banded.seconds(known.size, known.band[0], options.systems)
+    ways.append(Way(time, lambda: _as_band(rows, known, dtype, options)))
+    if options.assume == "pos":
+        ways.append(_as_positive_band(rows, known, dtype, options))
+    return ways + block_tridiagonal.ways(rows, known, dtype, options)
 
 
-def _as_band(rows: Rows, known: KnownPattern, dtype: Any) -> Solver:
+def _as_band(rows: Rows, known: KnownPattern, dtype: Any, options: Options) -> Solver:
     """Factor a matrix as a band."""
     widths, order = known.band
     band = known.diagonals(rows, dtype)
@@ -95,7 +71,18 @@ def _as_band(rows: Rows, known: KnownPattern, dtype: Any) -> Solver:
         return banded.factored(band, widths, order)
     below, above = widths
     padded = jnp.pad(band, [(1 - above, 1 - below), (0, 0)])
-    return banded.tridiagonal(padded, order)
+    return banded.tridiagonal(padded, order, options.assume == "pos")
+
+
+def _as_positive_band(rows: Rows, known: KnownPattern, dtype: Any, options: Options) -> Way:
+    """The way of a positive definite band, of which the lower half is read."""
+    below, above = known.band[0]
+
+    def factor() -> Solver:
+        diagonals = known.diagonals(rows, dtype)[above:]
+        return banded_cholesky.factored(diagonals, known.band_tiling)
+
+    return Way(banded_cholesky.seconds(known.size, below, options.systems), factor)
 
 
 def _dense(rows: Rows, dtype: Any, options: Options) -> Solver:
