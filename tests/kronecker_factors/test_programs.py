@@ -244,6 +244,53 @@ def test_a_number_for_all_examples():
     close(matrix.dense(), gauss_newton(problem))
 
 
+def test_a_result_of_parameters_alone():
+    """Beside others it needs the exact block, as it has no examples; in aux it does not matter."""
+
+    def model(W, X):
+        return {"y": jnp.tanh(X @ W), "penalty": jnp.sum(W**2) * jnp.ones(5)}
+
+    def loss(Y, outputs):
+        return jnp.sum((outputs["y"] - Y) ** 2) + jnp.sum(outputs["penalty"] ** 2)
+
+    problem = Problem(model, loss, W, X, jnp.zeros((5, 4)))
+    for transform in (model, jax.jit(model)):
+        matrix = kfac(transform, loss)(*problem.arguments)
+        close(matrix.dense(), gauss_newton(problem))
+
+    @jax.jit
+    def beside(W, X):
+        scaled = W / 2
+        return jnp.tanh(X @ scaled), jnp.sum(scaled**2)
+
+    matrix, penalty = kfac(beside, mean_squares, has_aux=True)(W, X, problem.Y)
+    plain = kfac(lambda W, X: jnp.tanh(X @ (W / 2)), mean_squares)(W, X, problem.Y)
+    assert repr(matrix) == "KroneckerFactored(A (x) G)"
+    close(matrix.dense(), plain.dense())
+    close(penalty, jnp.sum(W**2) / 4)
+
+
+def test_weights_made_in_a_program():
+    """Of a jitted function that gives both weights and something of the examples."""
+
+    @jax.jit
+    def prepared(W, X):
+        return W.T * 2, jnp.tanh(X @ W)
+
+    def model(W, X):
+        doubled, Z = prepared(W, X)
+        return jnp.tanh(Z @ doubled)
+
+    def flat(W, X):
+        return jnp.tanh(jnp.tanh(X @ W) @ (W.T * 2))
+
+    Y = jnp.zeros((5, 3))
+    for transform in (model, flat):
+        matrix = kfac(transform, mean_squares)(W, X, Y)
+        assert repr(matrix) == "KroneckerFactored(exact)"
+        close(matrix.dense(), gauss_newton(Problem(flat, mean_squares, W, X, Y)))
+
+
 def test_arguments_as_in_other_transforms():
     def model(X, W, V, is_smooth, scale):
         Z = X @ W

@@ -91,6 +91,7 @@ CASES = {
         of_model("ggn"),
         of_model("fisher"),
         of_model("kfac"),
+        of_model("ekfac"),
         ("hvp", hvp, scalar, (W, X)),
     ]
 }

@@ -182,7 +182,13 @@ ONCE = {
 
 
 def test_every_transform_of_one_function_is_here():
-    of_models = {"ggn", "fisher", "kfac", "plan"}  # of fresh closures, and of no jitted program
+    of_models = {
+        "ggn",
+        "fisher",
+        "kfac",
+        "ekfac",
+        "plan",
+    }  # of fresh closures, and of no jitted program
     of_more = {"clipped_grad"}  # it needs examples too, and has a test of its own
     assert set(PUBLIC) - of_models - of_more == set(ONCE)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -106,6 +106,8 @@ class Layered:
             kinds[index] = frozenset([number])
         program = program_of(closed, kinds)
         count = len(record.results)
+        direct = {leaf for kind in program.results[:count] for leaf in kind or ()}
+        program = replace(program, refused=program.refused | direct)
 
         def shifted(shifts: Any, arrays: list[Any]) -> tuple[list[Any], Any]:
             outs, records, values = program.run(arrays, shifts)

@@ -133,11 +133,7 @@ class _Search:
         for use in inner.uses:
             recorded, computed = self._again([equation.invars[number] for number in weights])
             self.uses.append(_lifted(use, inner, weights, recorded, computed, equation, consts))
-        if not inner.uses:
-            return inner.results
-        # What the steps make of parameters alone cannot be computed again without the loop.
-        self.refused |= {leaf for kind in inner.results for leaf in kind or ()}
-        return [None if kind else kind for kind in inner.results]
+        return inner.results
 
     def _again(
         self, atoms: Sequence[Any]
@@ -162,11 +158,13 @@ class _Search:
 
         def computed(inputs: Mapping[Any, Any], records: Sequence[Any]) -> list[Any]:
             """The operands."""
-            env = {**inputs, **dict(zip(recorded, records, strict=True))}
+            values = dict(zip(recorded, records, strict=True))
+            env = {**inputs, **values}
             for equation in steps:
                 operands = [read(env, atom) for atom in equation.invars]
                 outs = compat.bind(equation.primitive, operands, equation.params)
                 env.update(zip(equation.outvars, outs, strict=True))
+                env.update(values)  # what the examples enter does not depend on the parameters here
             return [read(env, atom) for atom in atoms]
 
         return list(recorded), computed

@@ -34,24 +34,17 @@ def _settled(term: Term, block: Block) -> Term:
     for i, out in enumerate(term.out):
         for j, wrt in enumerate(term.wrt):
             size = block.out_shape[i]
-            if block.wrt_shape[j] == size and size > 1 and _is_same(out, wrt):
+            if (
+                block.wrt_shape[j] == size
+                and size > 1
+                and out.lookup is not None
+                and out.is_same(wrt)
+            ):
                 others = [*term.out[:i], *term.out[i + 1 :], *term.wrt[:j], *term.wrt[j + 1 :]]
                 within = set(out.labels)
                 if not any(within & set(index.labels) for index in others):
                     return _summed(term, i, j, size, block.dtype)
     return term
-
-
-def _is_same(out: Index, wrt: Index) -> bool:
-    """Whether two indices are the same lookup."""
-    first, second = out.lookup, wrt.lookup
-    return (
-        first is not None
-        and second is not None
-        and first.array is second.array
-        and first.labels == second.labels
-        and (out.offset, out.strides) == (wrt.offset, wrt.strides)
-    )
 
 
 def _summed(term: Term, i: int, j: int, size: int, dtype: Any) -> Term:
