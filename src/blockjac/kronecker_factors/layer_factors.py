@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -13,10 +14,11 @@ from blockjac.algebra.backend import planning
 from blockjac.algebra.dense import dense
 from blockjac.algebra.star import star_along
 from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
+from blockjac.devices import rates
 from blockjac.engine.finish import NO_LIMIT
 from blockjac.kronecker_factors.layers import Examples, Layer, example_index
 from blockjac.kronecker_factors.of_parameter import Pair
-from blockjac.transforms.inner_products import quickest
+from blockjac.transforms.inner_products import seconds
 
 Sides = tuple[Sequence[Block], Sequence[Block]]
 """Blocks by the result of a use, such that `L1' R1 + L2' R2 + ...` is what is asked."""
@@ -99,14 +101,38 @@ def _second_moment(X: Block, count: int) -> Block:
         labels = tuple(Label(size) for size in X.shape)
         indices, rank = tuple(map(Index.of, labels)), len(X.out_shape)
         factor = Factor(dense(X, max_bytes=NO_LIMIT), labels)
-        rows = Block(
-            X.out_shape, X.wrt_shape, X.dtype, [Term((factor,), indices[:rank], indices[rank:])]
-        )
+        term = Term((factor,), indices[:rank], indices[rank:])
+        rows = Block(X.out_shape, X.wrt_shape, X.dtype, [term])
         return _gram(([rows], [rows]), count)
 
     with planning():
         is_diagonal = _is_diagonal(as_kept())
-    return as_kept() if is_diagonal else quickest(as_kept, written)
+    if is_diagonal or seconds(lambda: [as_kept()]) < seconds(lambda: [written()]):
+        return as_kept()
+    if count:
+        return written()
+    shape = X.wrt_shape
+    rows = jnp.reshape(dense(X, max_bytes=NO_LIMIT), (-1, math.prod(shape)))
+    return Block.from_dense(jnp.reshape(product_with_itself(rows), (*shape, *shape)), len(shape))
+
+
+def product_with_itself(rows: jax.Array) -> jax.Array:
+    """`X' X` of a matrix; of two mirrored quarters one is computed, where that is faster.
+
+    Args:
+        rows: X, of shape `(m, n)`.
+    """
+    m, n = rows.shape
+    half, device, size = n // 2, rates(), rows.dtype.itemsize
+    saved = m * n * n / 2 / device.operations_per_second
+    moved = 2 * m * n + 3 * n * n
+    more = moved * size / device.bytes_per_second + 4 * device.seconds_a_contraction
+    if saved < more:
+        return rows.T @ rows
+    left, right = rows[:, :half], rows[:, half:]
+    mixed = left.T @ right
+    upper = jnp.concatenate([left.T @ left, mixed], axis=1)
+    return jnp.concatenate([upper, jnp.concatenate([mixed.T, right.T @ right], axis=1)])
 
 
 def _pair(layer: Layer, A: Block, parts: Sequence[Block]) -> Pair:
