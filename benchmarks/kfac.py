@@ -13,6 +13,7 @@ import numpy as np
 
 import blockjac
 import harness
+import peers
 from networks import (
     Function,
     convolutional_network,
@@ -72,6 +73,35 @@ def kfac_jax(logits: Function, params: Any, x: jax.Array, classes: jax.Array) ->
     return harness.Peer(make, compiled=True, alike=False)
 
 
+def curvlinops(layers: Any, x: jax.Array, classes: jax.Array) -> harness.Peer:
+    """The factors of a dense network by curvlinops, from one label drawn for each example."""
+
+    def make() -> Function:
+        from curvlinops import KFACLinearOperator
+
+        torch = peers.torch_module()
+        modules: list[Any] = []
+        for W, b in layers:
+            modules += [torch.nn.Linear(*W.shape), torch.nn.ReLU()]
+            with torch.no_grad():
+                modules[-2].weight.copy_(peers.tensor_of(W.T))
+                modules[-2].bias.copy_(peers.tensor_of(b))
+        model = torch.nn.Sequential(*modules[:-1]).to(peers.torch_device())
+        data = [(peers.tensor_of(x), peers.tensor_of(classes).long())]
+        loss_of, parameters = torch.nn.CrossEntropyLoss(), list(model.parameters())
+
+        def factors(*_: Any) -> Any:
+            operator = KFACLinearOperator(
+                model, loss_of, parameters, data, check_deterministic=False, fisher_type="mc"
+            )
+            operator.compute_kronecker_factors()
+            return None
+
+        return peers.waited_for(factors)
+
+    return harness.Peer(make, compiled=False, alike=False)
+
+
 def by_hand(layers: Any, x: jax.Array, classes: jax.Array, key: jax.Array) -> Any:
     """The factors of a dense network from one sweep, as one would write them for it alone."""
     del classes
@@ -100,7 +130,7 @@ def factors(
     params: Any,
     shape: tuple[int, ...],
     limit: float = 1.5,
-    hand: Function | None = None,
+    is_dense: bool = False,
 ) -> harness.Task:
     """The factors of a network beside its gradient."""
     generator = np.random.default_rng(1)
@@ -121,10 +151,13 @@ def factors(
         contenders={
             harness.OURS: ours,
             GRADIENT: gradient,
-            **({} if hand is None else {"by hand": hand}),
+            **({"by hand": by_hand} if is_dense else {}),
         },
-        others={"kfac-jax": kfac_jax(logits, params, x, classes)},
-        claims=(harness.Claim(limit, (GRADIENT,)), harness.Claim(1.0, ("kfac-jax",))),
+        others={
+            "kfac-jax": kfac_jax(logits, params, x, classes),
+            **({"curvlinops": curvlinops(params, x, classes)} if is_dense else {}),
+        },
+        claims=(harness.Claim(limit, (GRADIENT,)), harness.Claim(1.0, ("kfac-jax", "curvlinops"))),
         note="One random vector an example; exact blocks of biases and scales included.",
     )
 
@@ -133,7 +166,7 @@ def dense(widths: tuple[int, ...], examples: int) -> harness.Task:
     """A fully connected network."""
     title = "-".join(map(str, widths))
     network = dense_network(widths)
-    return factors(title, *network, (examples, widths[0]), hand=by_hand)
+    return factors(title, *network, (examples, widths[0]), is_dense=True)
 
 
 def convolutions() -> harness.Task:
