@@ -14,7 +14,7 @@ import harness
 SCRIPTS = sorted(
     path
     for path in (Path(__file__).resolve().parents[2] / "benchmarks").glob("*.py")
-    if path.stem != "harness"
+    if path.stem not in ("harness", "networks")
 )
 
 

@@ -17,6 +17,8 @@ from real_programs import PROGRAMS
 NO_OVERVIEW = {
     "calls",
     "harness",
+    "kfac",
+    "networks",
     "never_slower",
     "lecture_training",
     "cutest_patterns",

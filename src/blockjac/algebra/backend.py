@@ -211,6 +211,13 @@ def planning(limit: int | None = None, *, knows_places: bool | None = None) -> G
         yield cost
 
 
+@contextlib.contextmanager
+def emitting() -> Generator[None]:
+    """Emit operations in the context, as where a program is traced while another is planned."""
+    with setting(_price, None):
+        yield
+
+
 def planned(computation: Callable[[], T]) -> tuple[T, Cost]:
     """The abstract result of a computation in a plan of its own, and its cost; see `settled`."""
     outer = backend().cost

@@ -17,6 +17,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
+from blockjac.algebra.backend import emitting
 from blockjac.base import compat
 from blockjac.base.caches import Cache
 from blockjac.base.promises import is_structure_kept
@@ -197,7 +198,8 @@ def _traced(
 
     shapes = [compat.struct(jax.typeof(values[number])) for number in taken]
     differentiated = [place for place, number in enumerate(taken) if moves[number]]
-    graph = trace(arrays_of_rows, shapes, differentiated, second=True)
+    with emitting():
+        graph = trace(arrays_of_rows, shapes, differentiated, second=True)
     return Coefficients(graph, tuple(taken), tuple(blocks), is_symmetric) if is_written else None
 
 

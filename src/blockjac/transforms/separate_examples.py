@@ -61,7 +61,7 @@ class Separate(Unmade):
             isinstance(head, tuple)
             and head[0] == "sum"
             and isinstance(edge, Block)
-            and _looks_up(edge)
+            and looks_up(edge)
         ):
             rows = dense(edge, max_bytes=NO_LIMIT)
             edge = Block.from_dense(rows, len(edge.out_shape))
@@ -93,7 +93,7 @@ class Separate(Unmade):
             self.collected[tail, head].append((left, right))
 
 
-def _looks_up(block: Block) -> bool:
+def looks_up(block: Block) -> bool:
     """Whether some index of a block is an array, as behind the maximum of a window."""
     return any(index.lookup is not None for term in block.terms for index in term.indices)
 

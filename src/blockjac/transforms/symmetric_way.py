@@ -32,6 +32,7 @@ from blockjac.planning.orders import BUDGET, MARGIN
 from blockjac.planning.price import price
 from blockjac.rules.registry import edition
 from blockjac.second_order.symmetric import NotSymmetricError, SymmetricHessian
+from blockjac.transforms.separate_examples import looks_up
 from blockjac.transforms.shell import Transform
 
 _ways: Cache[bool] = Cache("ways of Hessians", 1024)
@@ -92,18 +93,21 @@ def _is_faster(
     """
     costs: list[Cost] = []
 
+    own_graph = structured(own.graph)
+    graph = call.graph if usual.dense else structured(call.graph)
+
     def symmetric(arguments: Any, captured: Any) -> None:
         """Note the cost of the symmetric elimination."""
-        graph = structured(own.graph)
         with planning(BUDGET) as cost:
-            _, blocks = asked.blocks(graph, arguments, captured)
+            _, blocks = asked.blocks(own_graph, arguments, captured)
+            if not asked.dense and any(map(looks_up, blocks.values())):
+                raise NotSymmetricError  # the gradient's graph knows more of the zeros there
             for block in blocks.values() if asked.dense else ():
                 dense(block, max_bytes=NO_LIMIT)
         costs.append(cost)
 
     def by_gradient(arguments: Any, captured: Any) -> None:
         """Note the cost of the elimination of the gradient's graph."""
-        graph = call.graph if usual.dense else structured(call.graph)
         active = ActiveGraph.of(graph, graph.outputs[: call.count])
         with keeping_structure(usual.keeps_structure):
             linear = linearize_to_results(active, arguments, captured)
@@ -112,9 +116,9 @@ def _is_faster(
             costs.append(price(linear.edges, order, usual.dense))
 
     try:
-        for way, traced in ((symmetric, own), (by_gradient, call)):
-            structs = [compat.struct(traced.graph.avals[value]) for value in traced.graph.inputs]
-            jax.eval_shape(way, structs, traced.graph.captured)
+        for way, traced in ((symmetric, own_graph), (by_gradient, graph)):
+            structs = [compat.struct(traced.avals[value]) for value in traced.inputs]
+            jax.eval_shape(way, structs, traced.captured)
     except (NotSymmetricError, OverBudget):
         return False
     if is_batch:
