@@ -158,7 +158,7 @@ def test_keys_differ_and_repeat():
 # Gradients at the given targets
 
 
-@pytest.mark.parametrize("kfac_approx", ["expand", "reduce"])
+@pytest.mark.parametrize("kfac_approx", ["expand", pytest.param("reduce", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["positions", "images", "recurrent", "channels"])
 @pytest.mark.parametrize("loss", [mean_squares, squares])
 def test_empirical(name, kfac_approx, loss):

@@ -63,7 +63,7 @@ def test_the_matrix_of_the_factors(name):
     close(flat(factored.inverse_diagonal()), np.diagonal(np.linalg.inv(damped)), rtol=1e-8)
 
 
-@pytest.mark.parametrize("kfac_approx", ["expand", "reduce"])
+@pytest.mark.parametrize("kfac_approx", ["expand", pytest.param("reduce", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_corrected_eigenvalues(name, kfac_approx):
     """The diagonal of the exact block, in an orthonormal basis in which A and G are diagonal."""

@@ -150,6 +150,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_smoothers(name):
     function, shape, method = METHODS[name]
@@ -291,6 +292,7 @@ def test_factors_pass_from_one_program_to_another():
     same(found, np.linalg.solve(np.asarray(hessian.dense()).reshape(x.size, -1), np.ravel(x)))
 
 
+@pytest.mark.slow
 def test_single_precision():
     dense = dense_of([2, 3, 1, 2, 2, 3, 2], True, True, RANDOM).astype(np.float32)
     block = sparse_block(dense)

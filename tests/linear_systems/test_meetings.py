@@ -105,6 +105,7 @@ def test_solutions(name):
         same(one, other)
 
 
+@pytest.mark.slow
 def test_the_complement_of_what_only_neighbours_meet_is_a_band():
     points, cameras = 40_000, 2_000
     start = RANDOM.integers(0, cameras - 2, size=points)
@@ -134,6 +135,7 @@ CLASS = np.random.default_rng(1).integers(60, size=400)
 SCHOOL = np.random.default_rng(2).integers(8, size=60)
 
 
+@pytest.mark.slow
 def test_complements_have_complements():
     """Each level is eliminated by Schur's complement of what is left by the one before."""
     shapes = {"all": (2,), "class": (60,), "pupil": (400,), "school": (8,)}
@@ -244,6 +246,7 @@ def hermitian(random):
     return BlockMatrix([[Block.diag(40.0 + jnp.arange(groups) + 0j), adjoint], [across, own]])
 
 
+@pytest.mark.slow
 def test_hermitian_matrices():
     """The coupling is conjugated on one side."""
     matrix = hermitian(np.random.default_rng(0))

@@ -63,6 +63,7 @@ def saddle(p, weights):
     return jnp.sum(weights * p**2) / 2 + 0.1 * jnp.sum((A @ p.T @ B) * p)
 
 
+@pytest.mark.slow
 def test_symmetric_systems_without_a_matrix(monkeypatch):
     """A limit of 8 KiB, over which 36 x 36 numbers are."""
     monkeypatch.setattr(ways, "memory_limit", lambda: 8192)
