@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from blockjac.errors import BlockShapeError
 from blockjac.terms.block import Block, delta_pairs, leaves, rebuilt
 from blockjac.terms.known_indices import is_known
 from blockjac.terms.term import Term
+
+Key = TypeVar("Key")
 
 MAX_TERMS = 16
 """Terms beyond this number each count with the cost of contracting them."""
@@ -57,6 +59,12 @@ def add(left: Block, right: Block) -> Block:
             f"{right.wrt_shape}"
         )
     return over_batches(_add_blocks, left, right)
+
+
+def add_at(blocks: dict[Key, Block], key: Key, block: Block) -> None:
+    """Add a block to the one that a key has, if it has one."""
+    before = blocks.get(key)
+    blocks[key] = block if before is None else add(before, block)
 
 
 def _add_blocks(left: Block, right: Block) -> Block:

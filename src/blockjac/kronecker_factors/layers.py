@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from blockjac.base.arrays import Shape
-from blockjac.blocks import Block, Index, Label, Term, star
+from blockjac.blocks import Block, Factor, Index, Label, Term, star
 from blockjac.graph.example_states import Apart
+from blockjac.terms.axes import beside, rearranged
 from blockjac.terms.block import rebuilt
-from blockjac.transforms.inner_products import beside
 
 
 @dataclass(frozen=True)
@@ -152,33 +152,19 @@ def _passing(term: Term) -> tuple[list[int], list[int]]:
     """The output and the input axes of a term that hang together by deltas alone."""
     outputs: list[int] = []
     right: list[int] = []
-    for axes, has_arrays in _groups(term):
-        out = [axis for axis in axes if axis < len(term.out)]
-        wrt = [axis - len(term.out) for axis in axes if axis >= len(term.out)]
-        if out and wrt and not has_arrays:
-            outputs += out
-            right += wrt
+    for group in term.label_groups:
+        sides = [_that_meet(side, group) for side in (term.out, term.wrt)]
+        indices = [index for index in term.indices if index.lookup is not None]
+        has_arrays = bool(_that_meet([*term.factors, *indices], group))
+        if all(sides) and not has_arrays:
+            outputs += sides[0]
+            right += sides[1]
     return sorted(outputs), sorted(right)
 
 
-def _groups(term: Term) -> list[tuple[set[int], bool]]:
-    """The axes of a term that share labels, and whether factors or lookups have these."""
-    joined: list[tuple[set[Label], set[int], bool]] = []
-    parts = [
-        (set(index.labels), {axis}, index.lookup is not None)
-        for axis, index in enumerate(term.indices)
-    ]
-    parts += [(set(factor.labels), set[int](), True) for factor in term.factors]
-    for labels, axes, has_arrays in parts:
-        own = labels, axes, has_arrays
-        rest: list[tuple[set[Label], set[int], bool]] = []
-        for group in joined:
-            if group[0] & own[0]:
-                own = group[0] | own[0], group[1] | own[1], group[2] or own[2]
-            else:
-                rest.append(group)
-        joined = [*rest, own]
-    return [(axes, has_arrays) for _, axes, has_arrays in joined]
+def _that_meet(parts: Sequence[Factor | Index], group: set[Label]) -> list[int]:
+    """The numbers of the parts that have a label of a group."""
+    return [n for n, part in enumerate(parts) if not group.isdisjoint(part.labels)]
 
 
 def _size(shape: Shape, axes: Sequence[int]) -> int:
@@ -191,17 +177,9 @@ def _sizes(shape: Shape, axes: Sequence[int]) -> Shape:
 
 def _with_outputs(block: Block, moved: Sequence[int], stay: Sequence[int]) -> Block:
     """A block with some input axes behind its output axes, and the others in an order."""
-    terms = [
-        Term(
-            term.factors,
-            (*term.out, *(term.wrt[axis] for axis in moved)),
-            tuple(term.wrt[axis] for axis in stay),
-            term.coefficient,
-        )
-        for term in block.terms
-    ]
-    out_shape = (*block.out_shape, *_sizes(block.wrt_shape, moved))
-    return rebuilt(out_shape, _sizes(block.wrt_shape, stay), block.dtype, terms)
+    rank = len(block.out_shape)
+    behind = [rank + axis for axis in moved]
+    return rearranged(block, [*range(rank), *behind], [rank + axis for axis in stay])
 
 
 def _spread(shape: Shape, positions: Sequence[int], examples: Examples, dtype: Any) -> Block:

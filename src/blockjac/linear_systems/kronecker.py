@@ -136,7 +136,7 @@ def groups_of(block: Block) -> list[tuple[Group, Block]] | None:
     if not all(plain):
         return None
     result: list[tuple[Group, Block]] = []
-    for position, labels in enumerate(_joined(term)):
+    for position, labels in enumerate(term.label_groups):
         out = tuple(axis for axis, index in enumerate(term.out) if _meets(index.labels, labels))
         wrt = tuple(axis for axis, index in enumerate(term.wrt) if _meets(index.labels, labels))
         if out != wrt:
@@ -154,19 +154,6 @@ def groups_of(block: Block) -> list[tuple[Group, Block]] | None:
     unit = [axis for axis, size in enumerate(block.out_shape) if size == 1]
     numbers = [factor for factor in term.factors if not factor.labels]
     return result if len(result) > 1 and not unit and not numbers else None
-
-
-def _joined(term: Term) -> list[set[Label]]:
-    """The labels of a term, grouped by which of them factors and indices join."""
-    groups: list[set[Label]] = []
-    for labels in [set(factor.labels) for factor in term.factors] + [
-        set(index.labels) for index in term.indices
-    ]:
-        if not labels:
-            continue
-        separate = [group for group in groups if not group & labels]
-        groups = [*separate, set().union(labels, *(group for group in groups if group & labels))]
-    return groups
 
 
 def _meets(labels: Sequence[Label], group: set[Label]) -> bool:

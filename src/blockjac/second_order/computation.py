@@ -35,14 +35,13 @@ from blockjac.engine.computations import Arrays, Jacobian
 from blockjac.engine.finish import NO_LIMIT, finished
 from blockjac.graph.graph import Graph, Operand
 from blockjac.operators.compose import written
-from blockjac.planning.directions import has_one_way
 from blockjac.planning.orders import MARGIN
 from blockjac.planning.price import price
 from blockjac.rules.fallback import real_dtype, vertex_shape
 from blockjac.second_order.by_gradient import diagonals_by_gradient
 from blockjac.second_order.narrow import NARROW, directions_of
 from blockjac.second_order.tangents import Seeds, tangents_of
-from blockjac.second_order.varying import varying_equations
+from blockjac.second_order.varying import is_pushed_again, varying_equations
 
 Weighting = Literal["none", "entries", "directions"]
 """Along which directions second derivatives are taken: the entries of the inputs, these scaled by a
@@ -77,7 +76,7 @@ class SecondOrder:
     def __call__(self, graph: Graph, arguments: Arrays, captured: Arrays, extra: Arrays) -> Any:
         """The auxiliary results and the answer."""
         active = ActiveGraph.of(graph, graph.outputs[: self.count])
-        if has_one_way(active) or not all(own.is_kept for own in graph.own_rules):
+        if not is_pushed_again(active):
             return self._by_gradient(graph, arguments, captured, extra)
         with keeping_structure(True), reading_forwards(False):
             linear = linearize_to_results(active, arguments, captured)

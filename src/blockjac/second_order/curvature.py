@@ -18,6 +18,7 @@ from typing import Any
 from blockjac.algebra.backend import planning
 from blockjac.algebra.curved import curved
 from blockjac.algebra.star import star
+from blockjac.algebra.sums import add_at
 from blockjac.blocks import Block, add
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import eliminate
@@ -66,9 +67,7 @@ class Curving(AtPoint):
                         array = arrays[pair.number]
                         stays = directions.kept(pair.source, kept)
                         part = curved(block, array, pair.rates, pair.tangent, stays)
-                        found = sums.setdefault(head, {})
-                        before = found.get(pair.source)
-                        found[pair.source] = part if before is None else add(before, part)
+                        add_at(sums.setdefault(head, {}), pair.source, part)
         return sums
 
     def _pairs(

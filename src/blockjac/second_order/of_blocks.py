@@ -17,10 +17,11 @@ from blockjac.algebra.nonzeros import without_masks
 from blockjac.algebra.sums import compact
 from blockjac.base.arrays import Shape
 from blockjac.base.promises import keeping_structure
-from blockjac.blocks import Block, Term, add
+from blockjac.blocks import Block, add
 from blockjac.engine.computations import Arrays, Jacobian
 from blockjac.graph.graph import Graph, Operand
-from blockjac.terms.block import rebuilt, unflatten
+from blockjac.terms.axes import rearranged
+from blockjac.terms.block import unflatten
 from blockjac.terms.structure import Structure
 
 
@@ -110,10 +111,5 @@ def derivative(block: Block, array: Any, rates: Block) -> Block:
     """
     directions = Block.identity(block.wrt_shape, block.dtype)
     both = curved(block, array, rates, directions, "both")
-    middle = len(block.wrt_shape)
-    terms = (
-        Term(term.factors, (*term.out, *term.wrt[:middle]), term.wrt[middle:], term.coefficient)
-        for term in both.terms
-    )
-    shape = (*block.out_shape, *block.wrt_shape)
-    return rebuilt(shape, rates.wrt_shape, both.dtype, terms)
+    rank = len(block.shape)
+    return rearranged(both, range(rank), range(rank, len(both.shape)))

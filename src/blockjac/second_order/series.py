@@ -18,11 +18,11 @@ from functools import cached_property, reduce
 from typing import Any
 
 from blockjac.algebra.star import star
+from blockjac.algebra.sums import add_at
 from blockjac.blocks import Block, add
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elimination_graph import Vertex
 from blockjac.elimination.linearize import LinearizedGraph, linearize_to_results
-from blockjac.planning.directions import has_one_way
 from blockjac.second_order.curvature import Curving
 from blockjac.second_order.directions import Swept
 from blockjac.second_order.leibniz import Derivatives, derivative_times
@@ -35,7 +35,7 @@ from blockjac.second_order.multi_indices import (
 )
 from blockjac.second_order.nested import rates_along
 from blockjac.second_order.tangents import tangents_of
-from blockjac.second_order.varying import varying_equations
+from blockjac.second_order.varying import is_pushed_again, varying_equations
 
 Additions = dict[MultiIndex, dict[Vertex, Block]]
 """What equations add to derivatives, beside what they push forwards."""
@@ -47,7 +47,7 @@ class OneWayError(Exception):
 
 def check_ways(active: ActiveGraph) -> None:
     """Raise `OneWayError` unless a function can be pushed forwards again and again."""
-    if has_one_way(active) or not all(own.is_kept for own in active.graph.own_rules):
+    if not is_pushed_again(active):
         raise OneWayError
 
 
@@ -82,7 +82,7 @@ class Series:
             for equation in self.equations:
                 for index, by_vertex in equation.additions(self, indices).items():
                     for vertex, block in by_vertex.items():
-                        _add(starts[index], vertex, block)
+                        add_at(starts[index], vertex, block)
         wanted = {*self.results, *(self._needed if order < self.highest else ())}
         for vertex, own in tangents_of(self.linear, starts, wanted).items():
             self.derivatives.setdefault(vertex, {}).update(own)
@@ -165,10 +165,7 @@ class BlockEquation:
         if not self.numbers:
             return {}
         self._extend(series, sorted({lower for i in indices for lower in _one_below(i)}))
-        rates = {
-            id(self.arrays[number]): self.series.derivatives.get(("out", place), {})
-            for place, number in enumerate(self.numbers)
-        }
+        rates = self._rates()
         sums: Additions = {}
         for index in indices:
             for row, head in enumerate(self.equation.heads):
@@ -176,6 +173,13 @@ class BlockEquation:
                 if block is not None:
                     sums.setdefault(index, {})[head] = block
         return sums
+
+    def _rates(self) -> dict[int, Derivatives]:
+        """The derivatives of the coefficients that vary, by the identity of the array."""
+        return {
+            id(self.arrays[number]): self.series.derivatives.get(("out", place), {})
+            for place, number in enumerate(self.numbers)
+        }
 
     def _addition(
         self, series: Series, index: MultiIndex, row: int, rates: Mapping[int, Derivatives]
@@ -217,10 +221,7 @@ class BlockEquation:
         head = self.equation.heads[row]
         if head is not None:
             return series.derivatives.get(head, {})
-        rates = {
-            id(self.arrays[number]): self.series.derivatives.get(("out", place), {})
-            for place, number in enumerate(self.numbers)
-        }
+        rates = self._rates()
         found: dict[MultiIndex, Block] = {}
         for index in indices:
             addition = self._addition(series, index, row, rates) if sum(index) > 1 else None
@@ -230,7 +231,7 @@ class BlockEquation:
                 block = self.equation.coefficients.block(row, column, self.arrays)
                 tangent = series.derivatives.get(tail, {}).get(index)
                 if block is not None and tangent is not None:
-                    _add(found, index, star(block, tangent))
+                    add_at(found, index, star(block, tangent))
         return found
 
 
@@ -265,9 +266,3 @@ def _one_below(index: MultiIndex) -> Iterable[MultiIndex]:
     for number, entry in enumerate(index):
         if entry:
             yield (*index[:number], entry - 1, *index[number + 1 :])
-
-
-def _add(blocks: dict[Any, Block], key: Any, block: Block) -> None:
-    """Add to what a key has."""
-    before = blocks.get(key)
-    blocks[key] = block if before is None else add(before, block)

@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 from blockjac.algebra.curved import curved
 from blockjac.algebra.nonzeros import without_masks
 from blockjac.algebra.star import star
-from blockjac.algebra.sums import compact
+from blockjac.algebra.sums import add_at, compact
 from blockjac.base.promises import keeping_structure, reading_forwards
-from blockjac.blocks import Block, Term, add
+from blockjac.blocks import Block, add
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import eliminate
 from blockjac.elimination.elimination_graph import Vertex
@@ -29,14 +29,13 @@ from blockjac.elimination.linearize import LinearizedGraph, linearize_to_results
 from blockjac.engine.computations import Arrays
 from blockjac.engine.finish import NO_LIMIT, finished
 from blockjac.graph.graph import Graph
-from blockjac.planning.directions import has_one_way
 from blockjac.rules.fallback import vertex_shape
 from blockjac.second_order.coefficients import Coefficients
 from blockjac.second_order.curvature import Curving
 from blockjac.second_order.reads import may_read_off
 from blockjac.second_order.tangents import Seeds, Tangents, tangents_of
-from blockjac.second_order.varying import varying_equations
-from blockjac.terms.block import rebuilt
+from blockjac.second_order.varying import is_pushed_again, varying_equations
+from blockjac.terms.axes import rearranged
 
 Pair = tuple[Vertex, Vertex]
 
@@ -100,7 +99,7 @@ class SymmetricHessian:
             NotSymmetricError: if not all of the function is written down in Blocks.
         """
         active = ActiveGraph.of(graph, graph.outputs[:1])
-        if has_one_way(active) or not all(own.is_kept for own in graph.own_rules):
+        if not is_pushed_again(active):
             raise NotSymmetricError
         size = len(self.wrt)
         wanted = [
@@ -138,8 +137,7 @@ def _hessians(
     for pair, middle in pairs.items():
         for row, column in wanted:
             for product in _products(middle, tangents, pair, (wrt[row], wrt[column])):
-                before = found.get((row, column))
-                found[row, column] = product if before is None else add(before, product)
+                add_at(found, (row, column), product)
     return found
 
 
@@ -178,7 +176,7 @@ def _middles(linear: LinearizedGraph) -> dict[Pair, Block]:
         for (first, second), middle in _of_equation(equation, rows):
             is_turned = order.get(first, -1) > order.get(second, -1)
             key, block = ((second, first), middle.T) if is_turned else ((first, second), middle)
-            pairs[key] = add(pairs[key], block) if key in pairs else block
+            add_at(pairs, key, block)
     return pairs
 
 
@@ -262,7 +260,4 @@ def _bend(
 
 def _as_matrix(row: Block, rank: int) -> Block:
     """A row by two values as a Block of the first, which has `rank` axes, by the second."""
-    terms = (
-        Term(term.factors, term.wrt[:rank], term.wrt[rank:], term.coefficient) for term in row.terms
-    )
-    return rebuilt(row.wrt_shape[:rank], row.wrt_shape[rank:], row.dtype, terms)
+    return rearranged(row, range(rank), range(rank, len(row.shape)))

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elimination_graph import Vertex
 from blockjac.elimination.evaluate import operand_array
 from blockjac.elimination.linearize import LinearizedGraph
 from blockjac.graph.graph import Equation, Literal, Operand
 from blockjac.graph.linearity import is_linear_in
+from blockjac.planning.directions import has_one_way
 from blockjac.second_order.at_point import AtPoint
 from blockjac.second_order.coefficients import of_own_rule, of_rule
 from blockjac.second_order.curvature import Curving
 from blockjac.second_order.directions import Swept
+
+
+def is_pushed_again(active: ActiveGraph) -> bool:
+    """Whether a function can be pushed forwards again and again, its own derivative rules too."""
+    return not has_one_way(active) and all(own.is_kept for own in active.graph.own_rules)
 
 
 def varying_equations(linear: LinearizedGraph) -> list[AtPoint]:

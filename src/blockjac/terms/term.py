@@ -43,6 +43,17 @@ class Term:
             labels.update(dict.fromkeys(factor.labels))
         return tuple(labels)
 
+    @property
+    def label_groups(self) -> list[set[Label]]:
+        """The labels, grouped by which of them factors and indices join."""
+        groups: list[set[Label]] = []
+        for labels in (set(part.labels) for part in (*self.factors, *self.indices)):
+            if not labels:
+                continue
+            separate = [group for group in groups if not group & labels]
+            groups = [*separate, labels.union(*(group for group in groups if group & labels))]
+        return groups
+
     def has_delta(self, i: int, j: int, size: int) -> bool:
         """Whether output axis i and input axis j share a plain label that no other axis has."""
         out, wrt = self.out[i], self.wrt[j]

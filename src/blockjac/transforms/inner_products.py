@@ -18,12 +18,12 @@ from blockjac.algebra.backend import planning
 from blockjac.algebra.dense import dense
 from blockjac.algebra.star import chain_along
 from blockjac.base.arrays import Shape
-from blockjac.blocks import Block, Index, Label, Term, add
+from blockjac.blocks import Block, add
 from blockjac.engine.computations import Arrays
 from blockjac.engine.finish import NO_LIMIT
 from blockjac.graph.graph import Graph
 from blockjac.planning import Order
-from blockjac.terms.block import rebuilt
+from blockjac.terms.axes import beside, rearranged
 from blockjac.transforms.unmade_edges import Product, multiplied
 from blockjac.transforms.unmade_products import Question, unmade_rows
 
@@ -116,14 +116,11 @@ class InnerProducts:
         places = _places(len(block.out_shape) + len(self.traced), self.traced)
         paired = {places[axis] for axis in self.paired}
         free = [axis for axis in range(len(block.out_shape)) if axis not in paired]
-        terms: list[Term] = []
-        for term in block.terms:
-            out = list(term.out)
-            for axis, index in zip(free, term.wrt, strict=True):
-                out[axis] = index
-            wrt = tuple(term.out[axis] for axis in free)
-            terms.append(Term(term.factors, tuple(out), wrt, term.coefficient))
-        return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)
+        rank = len(block.out_shape)
+        out = list(range(rank))
+        for number, axis in enumerate(free):
+            out[axis] = rank + number
+        return rearranged(block, out, free)
 
 
 def is_better_made(products: Sequence[Product]) -> bool:
@@ -143,32 +140,10 @@ def contracting(product: Product, axes: Sequence[int]) -> Product:
         return product
     first, *others = product
     sizes = [first.out_shape[axis] for axis in axes]
-    kept = [axis for axis in range(len(first.out_shape)) if axis not in axes]
-    moved = [
-        Term(
-            term.factors,
-            tuple(term.out[axis] for axis in kept),
-            (*(term.out[axis] for axis in axes), *term.wrt),
-            term.coefficient,
-        )
-        for term in first.terms
-    ]
-    out_shape = tuple(first.out_shape[axis] for axis in kept)
-    start = rebuilt(out_shape, (*sizes, *first.wrt_shape), first.dtype, moved)
+    rank = len(first.out_shape)
+    stay = [axis for axis in range(rank) if axis not in axes]
+    start = rearranged(first, stay, [*axes, *range(rank, len(first.shape))])
     return (start, *(beside(block, sizes) for block in others))
-
-
-def beside(block: Block, sizes: Sequence[int]) -> Block:
-    """The block of further axes in front that pass as they are, and then those of a block."""
-    if not sizes:
-        return block
-    terms: list[Term] = []
-    for term in block.terms:
-        passing = tuple(Index.of(Label(size)) for size in sizes)
-        out, wrt = (*passing, *term.out), (*passing, *term.wrt)
-        terms.append(Term(term.factors, out, wrt, term.coefficient))
-    shapes = (*sizes, *block.out_shape), (*sizes, *block.wrt_shape)
-    return Block(*shapes, block.dtype, terms)
 
 
 def quickest(*ways: Callable[[], Block]) -> Block:
