@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +40,11 @@ def as_shape(shape: Any) -> Shape:
 def canonical(dtype: Any) -> np.dtype:
     """The dtype that JAX uses in its place: float32 for float64 unless x64 is enabled."""
     return jnp.result_type(np.empty(0, dtype))  # a bare float64 dtype would warn
+
+
+def precision(dtype: Any) -> float:
+    """The distance from 1 to the next number of a floating-point dtype."""
+    return float(cast("Any", jnp.finfo(dtype)).eps)
 
 
 def default_dtype(dtype: Any) -> Any:

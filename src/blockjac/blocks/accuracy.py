@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from blockjac.base.arrays import precision
 from blockjac.base.compat import is_traced
 from blockjac.blocks import tree_vectors
 from blockjac.errors import InvalidOptionError, SingularMatrixError
@@ -35,7 +36,7 @@ def checked(answer: Any, matrix: MatrixInterface, shift: Any, right: Any) -> Any
             " promises that: the solution is not finite; add damping=, or leave the promise out"
         )
     residual = _norm(matrix.flat_matvec(x) + shift * x - b)
-    allowed = float(cast("Any", jnp.finfo(x.dtype)).eps) ** 0.5 * _norm(b)
+    allowed = precision(x.dtype) ** 0.5 * _norm(b)
     if residual > allowed:
         raise SingularMatrixError(
             f"the matrix of a linear system is nearly singular: the residual is {residual:.2g}, "

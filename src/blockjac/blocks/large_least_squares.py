@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from blockjac.base.arrays import precision
 from blockjac.linear_systems.iterative import STEPS
 from blockjac.linear_systems.lsmr import lsmr
 
@@ -25,7 +26,7 @@ def large_least_squares(matrix: Any, shift: Any, right: jax.Array, scale: Any) -
     _, inputs = matrix.matrix_shape
     solution = scale * _augmented(matrix, shift, scale, _padded(right, inputs))
     gradient = _gradient(matrix, shift, right, solution)
-    epsilon = float(cast("Any", jnp.finfo(right.dtype)).eps)
+    epsilon = precision(right.dtype)
     allowed = epsilon * jnp.sum(jnp.square(matrix.flat_vecmat(right)))
     return jnp.where(jnp.sum(jnp.square(gradient)) <= allowed, solution, jnp.nan)
 
@@ -88,7 +89,7 @@ def _products(matrix: Any, shift: Any, scale: Any, dtype: Any) -> Any:
 
 def _rules(dtype: Any) -> dict[str, Any]:
     """When to stop: a little above the rounding error."""
-    epsilon = float(cast("Any", jnp.finfo(dtype)).eps)
+    epsilon = precision(dtype)
     tolerance = epsilon**0.9
     return {
         "damp": 0.0,

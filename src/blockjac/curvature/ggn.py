@@ -9,12 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from blockjac.base.trees import flattened
 from blockjac.blocks import BlockMatrix
 from blockjac.curvature.gauss_newton import GaussNewton, Middle
 from blockjac.engine.arguments import ArgNums, check_callable, check_inputs, traced_call
 from blockjac.engine.auxiliary import Auxiliary
-from blockjac.engine.leaves import TRACED
+from blockjac.engine.leaves import separated
 from blockjac.engine.run import compiled
 from blockjac.errors import DifferentiationTypeError, NonScalarLossError
 from blockjac.planning import check_order
@@ -135,17 +134,12 @@ def of_model(
 
 def compiled_but_static(function: Function, args: Sequence[Any]) -> Any:
     """Run a function compiled; arguments that are ints, bools, texts stay Python values."""
-    leaves, tree = flattened(tuple(args))
-    moves = [isinstance(leaf, TRACED) for leaf in leaves]
+    arrays, rebuilt = separated(tuple(args))
 
     def of_arrays(*arrays: Any) -> Any:
-        traced_leaves = iter(arrays)
-        full = [
-            next(traced_leaves) if own else leaf for leaf, own in zip(leaves, moves, strict=True)
-        ]
-        return function(*jax.tree.unflatten(tree, full))
+        return function(*rebuilt(arrays))
 
-    return compiled(of_arrays)(*(leaf for leaf, own in zip(leaves, moves, strict=True) if own))
+    return compiled(of_arrays)(*arrays)
 
 
 def check_loss(loss: Function, targets: Any, outputs: Any, name: str) -> None:

@@ -17,7 +17,7 @@ from blockjac.blocks import Block, Factor, Index, Label, Term, add, star
 from blockjac.devices import rates
 from blockjac.engine.finish import NO_LIMIT
 from blockjac.kronecker_factors.layers import Examples, Layer, example_index
-from blockjac.kronecker_factors.of_parameter import Pair
+from blockjac.kronecker_factors.of_parameter import Pair, diagonal_entries, is_diagonal
 from blockjac.transforms.inner_products import seconds
 
 Sides = tuple[Sequence[Block], Sequence[Block]]
@@ -105,9 +105,12 @@ def _second_moment(X: Block, count: int) -> Block:
         rows = Block(X.out_shape, X.wrt_shape, X.dtype, [term])
         return _gram(([rows], [rows]), count)
 
-    with planning():
-        is_diagonal = _is_diagonal(as_kept())
-    if is_diagonal or seconds(lambda: [as_kept()]) < seconds(lambda: [written()]):
+    with planning() as cost:
+        planned = as_kept()
+        stays = is_diagonal(planned)
+        if not stays:
+            dense(planned, max_bytes=NO_LIMIT)
+    if stays or cost.seconds() < seconds(lambda: [written()]):
         return as_kept()
     if count:
         return written()
@@ -146,27 +149,13 @@ def _pair(layer: Layer, A: Block, parts: Sequence[Block]) -> Pair:
 def _stored(block: Block, name: str) -> Block:
     """A factor as an array, or as the array of its diagonal."""
     count = len(block.out_shape) - len(block.wrt_shape)
-    if _is_diagonal(block):
-        terms = [Term(term.factors, term.out, (), term.coefficient) for term in block.terms]
-        entries = dense(Block(block.out_shape, (), block.dtype, terms))
-        labels = tuple(Label(size) for size in entries.shape)
+    if is_diagonal(block):
+        entries = diagonal_entries(block)
+        labels = tuple(map(Label, entries.shape))
         out = tuple(map(Index.of, labels))
         term = Term((Factor(entries, labels, name),), out, out[count:])
         return Block(block.out_shape, block.wrt_shape, block.dtype, [term])
     return Block.from_dense(dense(block), len(block.out_shape), name)
-
-
-def _is_diagonal(block: Block) -> bool:
-    """Whether a factor is 0 off the diagonal, at each place of its first output axes.
-
-    So it is where outputs and inputs have the same index, be it a label or a lookup.
-    """
-    count = len(block.out_shape) - len(block.wrt_shape)
-    return bool(block.terms) and all(
-        out.is_same(wrt)
-        for term in block.terms
-        for out, wrt in zip(term.out[count:], term.wrt, strict=True)
-    )
 
 
 def _identity(layer: Layer, A: Block) -> Block:

@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from blockjac.base.trees import flattened
 from blockjac.blocks import Block, BlockMatrix
 from blockjac.engine.arguments import ArgNums, positions_of, traced_call
 from blockjac.engine.auxiliary import Record
 from blockjac.engine.call import Call
-from blockjac.engine.leaves import TRACED
+from blockjac.engine.leaves import separated
 from blockjac.graph.example_states import Apart
 from blockjac.graph.examples import Walk
 from blockjac.kronecker_factors.layers import Examples
@@ -44,23 +42,14 @@ class Arguments:
     @staticmethod
     def of(argnums: ArgNums, args: Sequence[Any]) -> Arguments:
         """Sort the leaves of some arguments."""
-        positions = positions_of(argnums, len(args))
-        leaves, tree = flattened(tuple(args))
-        numbers = [number for number, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
-        moves = [isinstance(leaf, TRACED) for leaf in leaves]
-        arrays = [leaf for leaf, own in zip(leaves, moves, strict=True) if own]
-        owners = [number for number, own in zip(numbers, moves, strict=True) if own]
+        arrays, rebuilt = separated(tuple(args))
+        owners = [number for number, arg in enumerate(args) for _ in separated(arg)[0]]
         chosen = [
-            index for position in positions for index, own in enumerate(owners) if own == position
+            index
+            for position in positions_of(argnums, len(args))
+            for index, owner in enumerate(owners)
+            if owner == position
         ]
-
-        def rebuilt(arrays: Sequence[Any]) -> Sequence[Any]:
-            own = iter(arrays)
-            full = [
-                next(own) if moves_ else leaf for leaf, moves_ in zip(leaves, moves, strict=True)
-            ]
-            return jax.tree.unflatten(tree, full)
-
         return Arguments(arrays, chosen, rebuilt)
 
 
@@ -113,8 +102,8 @@ class Layered:
             outs, records, values = program.run(arrays, shifts)
             return outs[:count], (values, records, outs[count:])
 
-        zeros = [jnp.zeros(use.out.shape, use.out.dtype) for use in program.uses]
-        call = traced_call(name, shifted, 0, (zeros, arguments.arrays), {}, has_aux=True)
+        example = program.zeros(), arguments.arrays
+        call = traced_call(name, shifted, 0, example, {}, has_aux=True)
         return Layered(arguments, program, record, call)
 
     def linear(
@@ -127,7 +116,7 @@ class Layered:
             in_blocks: whether the Jacobian is to be in blocks, and not a linear map.
         """
         if not self.program.uses:
-            outs, _, _ = self.program.run(self.arguments.arrays, [])
+            outs, _, _ = self.program.run(self.arguments.arrays, self.program.zeros())
             return outs, None
         return (blocks_of if in_blocks else linearized)(self.call, order)
 

@@ -10,15 +10,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from blockjac.algebra.dense import along, dense
+from blockjac.algebra.dense import dense
 from blockjac.base.arrays import Shape
 from blockjac.blocks import Block, Index, Label, Term, star
-from blockjac.linear_systems.eigen import Eigen, Eigenbasis, eigenvectors
+from blockjac.linear_systems.eigen import AxisGroups, Eigen, Eigenbasis, eigenvectors
 from blockjac.terms.block import rebuilt
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class Pair(AxisGroups):
     """The two factors of the block of one parameter: `A (x) G` over two groups of its axes.
 
     A parameter with a matrix for each head, channel or step has two factors for each. These axes
@@ -37,16 +37,6 @@ class Pair:
     left_axes: tuple[int, ...]
     right_axes: tuple[int, ...]
     both_axes: tuple[int, ...] = ()
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """The axes of the parameter, group by group."""
-        return self.both_axes + self.left_axes + self.right_axes
-
-    @property
-    def order(self) -> list[int]:
-        """Where each axis of the parameter is among those of the groups."""
-        return [self.axes.index(axis) for axis in range(len(self.axes))]
 
     @property
     def shape(self) -> Shape:
@@ -115,15 +105,28 @@ def _eigen(block: Block, count: int) -> tuple[jax.Array, jax.Array | None]:
         count: how many these are.
     """
     places, size = math.prod(block.out_shape[:count]), math.prod(block.wrt_shape)
-    axes = range(len(block.wrt_shape))
-    if all(
-        term.has_delta(axis + count, axis, block.wrt_shape[axis]) or block.wrt_shape[axis] == 1
-        for term in block.terms
-        for axis in axes
-    ):
-        entries = dense(along(block, [(axis + count, axis) for axis in axes]))
-        return jnp.reshape(entries, (places, size)), None
+    if is_diagonal(block):
+        return jnp.reshape(diagonal_entries(block), (places, size)), None
     return eigenvectors(jnp.reshape(block.dense(), (places, size, size)))
+
+
+def is_diagonal(factor: Block) -> bool:
+    """Whether a factor is 0 off the diagonal, at each place of its first output axes.
+
+    So it is where outputs and inputs have the same index, be it a label or a lookup.
+    """
+    count = len(factor.out_shape) - len(factor.wrt_shape)
+    return bool(factor.terms) and all(
+        out.is_same(wrt)
+        for term in factor.terms
+        for out, wrt in zip(term.out[count:], term.wrt, strict=True)
+    )
+
+
+def diagonal_entries(factor: Block) -> jax.Array:
+    """The diagonal of a factor that has nothing else, of its output shape."""
+    terms = [Term(term.factors, term.out, (), term.coefficient) for term in factor.terms]
+    return dense(Block(factor.out_shape, (), factor.dtype, terms))
 
 
 @dataclass(frozen=True, eq=False)

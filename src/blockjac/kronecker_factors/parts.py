@@ -94,7 +94,7 @@ class Parts:
         model = self.model
         index = model.arguments.chosen[leaf]
         arrays = list(model.arguments.arrays)
-        shifts = [jnp.zeros(use.out.shape, use.out.dtype) for use in model.program.uses]
+        shifts = model.program.zeros()
         count = len(model.record.results)
 
         def outputs(value: Any) -> Sequence[Any]:

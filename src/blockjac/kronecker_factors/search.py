@@ -81,7 +81,7 @@ class _Search:
             return compat.bind(equation.primitive, operands, equation.params)[0]
 
         self.used.add(position)
-        self.uses.append(Use(parameters, compat.struct(avals[0]), (), recorded, apply))
+        self.uses.append(Use(parameters, compat.struct(avals[0]), recorded, apply))
 
     def _call(self, position: int, equation: Any, kinds: Sequence[Kind]) -> Sequence[Kind]:
         """A call of a program, whose uses are taken over."""
@@ -206,9 +206,7 @@ def _lifted(
         axes = [None if number < consts else 0 for number in weights]
         return jax.vmap(inside, (axes, 0))(values, own)
 
-    out, steps = use.out, use.steps
+    out = use.out
     if consts is not None:
-        length = equation.params["length"]
-        steps = (length, *steps)
-        out = jax.ShapeDtypeStruct((length, *out.shape), out.dtype)
-    return Use(use.leaves, out, steps, [*use.recorded, *recorded], apply)
+        out = jax.ShapeDtypeStruct((equation.params["length"], *out.shape), out.dtype)
+    return Use(use.leaves, out, [*use.recorded, *recorded], apply)

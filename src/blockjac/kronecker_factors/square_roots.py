@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from blockjac.algebra.dense import along, dense
+from blockjac.base.arrays import precision
 from blockjac.blocks import Block, BlockMatrix, Term
 from blockjac.terms.block import delta_pairs, rebuilt
 
@@ -126,7 +127,7 @@ def _with_outer_product(block: Block, same: Sequence[int], rest: Sequence[int]) 
     scaled = ratio(u, root_D)
     c, length = ratio(total(u * v), total(u * u)), total(scaled * scaled)
     inside = 1 + c * length
-    rounding = 8 * shape[rest[0]] * precision_of(block.dtype)
+    rounding = 8 * shape[rest[0]] * precision(block.dtype)
     inside = jnp.where(jnp.abs(inside) < rounding, 0, inside)  # 0 for a softmax, but for rounding
     b = ratio(jnp.sqrt(inside) - 1, length)
     return lambda vector: root_D * (vector + b * scaled * total(scaled * vector))
@@ -191,10 +192,10 @@ def semidefinite_cholesky(matrices: Any) -> jax.Array:
         >>> (L @ L.T).tolist()
         [[1.0, -1.0], [-1.0, 1.0]]
     """
-    size, precision = matrices.shape[-1], precision_of(matrices.dtype)
+    size, unit = matrices.shape[-1], precision(matrices.dtype)
     pivots = cast("jax.Array", jnp.diagonal(matrices, axis1=-2, axis2=-1))
     scale = jnp.max(jnp.abs(pivots), axis=-1)
-    rounding, refused = size * precision * scale, size * precision**0.5 * scale
+    rounding, refused = size * unit * scale, size * unit**0.5 * scale
 
     def column(state: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[Any, None]:
         """One more column of L, and what is left of A."""
@@ -211,8 +212,3 @@ def semidefinite_cholesky(matrices: Any) -> jax.Array:
     start = matrices, jnp.zeros(matrices.shape, matrices.dtype)
     (_, factor), _ = jax.lax.scan(column, start, jnp.arange(size))
     return factor
-
-
-def precision_of(dtype: Any) -> float:
-    """The distance from 1 to the next number of a dtype."""
-    return float(cast("Any", jnp.finfo(dtype)).eps)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 
 from blockjac.base import compat
 
@@ -35,7 +36,6 @@ class Use:
     Attributes:
         leaves: the numbers of the parameters.
         out: the shape and dtype of the result; the steps of the loops around it in front.
-        steps: how many steps these loops have, the outermost first.
         recorded: which variables of the program must be recorded to compute the result again.
         apply: the result, from the values of the program's inputs that depend on parameters, and
             from what was recorded.
@@ -43,7 +43,6 @@ class Use:
 
     leaves: frozenset[int]
     out: jax.ShapeDtypeStruct
-    steps: tuple[int, ...]
     recorded: Sequence[Any]
     apply: Callable[[Mapping[Any, Any], Sequence[Any]], Any]
 
@@ -71,6 +70,10 @@ class Program:
     used: frozenset[int]
     refused: frozenset[int]
 
+    def zeros(self) -> list[jax.Array]:
+        """A shift of nothing for each use."""
+        return [jnp.zeros(use.out.shape, use.out.dtype) for use in self.uses]
+
     def run(
         self, values: Sequence[Any], shifts: Sequence[Any]
     ) -> tuple[list[Any], list[list[Any]], list[Any]]:
@@ -82,21 +85,21 @@ class Program:
         """
         env = dict(zip(self.jaxpr.constvars, self.consts, strict=True))
         env.update(zip(self.jaxpr.invars, values, strict=True))
-        given = iter(shifts)
+        remaining = iter(shifts)
         records: list[list[Any]] = []
         shifted: list[Any] = []
         for position, equation in enumerate(self.jaxpr.eqns):
             operands = [read(env, atom) for atom in equation.invars]
             if position in self.inside:
                 inner = self.inside[position]
-                own = [next(given) for _ in inner.uses]
+                own = [next(remaining) for _ in inner.uses]
                 outs, inner_records, inner_shifted = _entered(inner, equation, operands, own)
                 records += inner_records
                 shifted += inner_shifted
             else:
                 outs = compat.bind(equation.primitive, operands, equation.params)
                 if position in self.used:
-                    outs = [outs[0] + next(given)]
+                    outs = [outs[0] + next(remaining)]
                     records.append([])
                     shifted.append(outs[0])
             env.update(zip(equation.outvars, outs, strict=True))

@@ -8,12 +8,11 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from blockjac.devices import rates
 from blockjac.linear_systems.solver import pytree, sign_and_log
-from blockjac.linear_systems.tiles import DIAGONAL, LOWER, TiledSolver, Tiling
+from blockjac.linear_systems.tiles import DIAGONAL, LOWER, Price, TiledSolver, Tiling
 
-OPERATIONS, PASSES, STEPS = 10 / 3, 10, 6
-"""As in `pivoted_sweep`."""
+PRICE = Price(10 / 3, 10, 6)
+"""Of one run."""
 
 
 @pytree("tiling")
@@ -97,11 +96,7 @@ def factored(tiles: jax.Array, tiling: Tiling) -> CholeskySweep:
 
 def seconds(tiling: Tiling, systems: int) -> float:
     """About how long it takes to factor a number of matrices of the same pattern at once."""
-    device, b, m = rates(), tiling.width, tiling.count
-    work = OPERATIONS * b**3 / device.operations_per_second
-    moved = 8 * PASSES * b**2 / device.bytes_per_second
-    started = STEPS * device.seconds_a_contraction + b * device.seconds_a_column
-    return m * (started + systems * (work + moved))
+    return PRICE.seconds(tiling, systems, tiling.count)
 
 
 def cholesky(matrix: jax.Array) -> jax.Array:

@@ -16,13 +16,12 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 
-from blockjac.devices import rates
 from blockjac.linear_systems.cholesky_sweep import cholesky, of_triangles, triangle
 from blockjac.linear_systems.solver import pytree
-from blockjac.linear_systems.tiles import DIAGONAL, LOWER, TiledSolver, Tiling
+from blockjac.linear_systems.tiles import DIAGONAL, LOWER, Price, TiledSolver, Tiling
 
-OPERATIONS, PASSES, STEPS = 25 / 3, 60, 16
-"""As in `pivoted_sweep`, but the steps are those of halvings."""
+PRICE = Price(25 / 3, 60, 16)
+"""Of one halving; the operations and passes are those of a run."""
 
 
 @pytree()
@@ -128,11 +127,7 @@ def factored(tiles: jax.Array, tiling: Tiling) -> CyclicReduction:
 
 def seconds(tiling: Tiling, systems: int) -> float:
     """About how long it takes to factor a number of matrices of the same pattern at once."""
-    device, b, m = rates(), tiling.width, tiling.count
-    work = OPERATIONS * b**3 / device.operations_per_second
-    moved = 8 * PASSES * b**2 / device.bytes_per_second
-    started = STEPS * device.seconds_a_contraction + b * device.seconds_a_column
-    return (math.ceil(math.log2(m)) + 1) * started + m * systems * (work + moved)
+    return PRICE.seconds(tiling, systems, math.ceil(math.log2(tiling.count)) + 1)
 
 
 def _widened(halving: Halving, inverse: jax.Array, lower: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -26,9 +26,33 @@ from blockjac.terms.index import Index, Label
 from blockjac.terms.term import Term
 
 
+class AxisGroups:
+    """What falls into two groups of axes, and axes of both.
+
+    Attributes:
+        left_axes: the first group.
+        right_axes: the second.
+        both_axes: those of both.
+    """
+
+    left_axes: tuple[int, ...]
+    right_axes: tuple[int, ...]
+    both_axes: tuple[int, ...]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """All axes, group by group."""
+        return self.both_axes + self.left_axes + self.right_axes
+
+    @property
+    def order(self) -> list[int]:
+        """Where each axis is among those of the groups."""
+        return [self.axes.index(axis) for axis in range(len(self.axes))]
+
+
 @pytree("shape", "left_axes", "right_axes", "both_axes")
 @dataclass(frozen=True, eq=False)
-class Eigenbasis:
+class Eigenbasis(AxisGroups):
     """`U (x) V` over two groups of the axes of one variable, or one such for each place of others.
 
     Attributes:
@@ -46,11 +70,6 @@ class Eigenbasis:
     left_axes: tuple[int, ...]
     right_axes: tuple[int, ...]
     both_axes: tuple[int, ...] = ()
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        """The axes of the variable, group by group."""
-        return self.both_axes + self.left_axes + self.right_axes
 
     @property
     def coordinates_shape(self) -> Shape:
@@ -114,7 +133,7 @@ class Eigenbasis:
     def _moved_back(self, array: jax.Array) -> jax.Array:
         """The axes of the variable in their own order."""
         moved = jnp.reshape(array, tuple(self.shape[axis] for axis in self.axes))
-        return jnp.transpose(moved, [self.axes.index(axis) for axis in range(len(self.axes))])
+        return jnp.transpose(moved, self.order)
 
 
 def _raveled(labels: list[Label]) -> Index:

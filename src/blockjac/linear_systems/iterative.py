@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from blockjac.algebra.dense import diagonal
+from blockjac.base.arrays import precision
 from blockjac.errors import DenseTooLargeError
 from blockjac.linear_systems.batched import split
 from blockjac.linear_systems.groups import Rows
@@ -55,7 +56,7 @@ class Iterative(Solver):
             return _product(rows, vector)
 
         vector = right.astype(jnp.result_type(right, *self.inverse_diagonals))
-        tolerance = float(cast("Any", jnp.finfo(vector.dtype)).eps) ** 0.75
+        tolerance = precision(vector.dtype) ** 0.75
         solve = self._by_minres if self.method == MINRES else self._by_lineax
         solution = solve(product, vector, tolerance)
         # They also stop where rounding ends the progress, a little short of the tolerance.
@@ -72,7 +73,7 @@ class Iterative(Solver):
             preconditioned=lambda residual: scale * residual,
             atol=0.0,
             btol=tolerance,
-            conlim=1 / float(cast("Any", jnp.finfo(vector.dtype)).eps),
+            conlim=1 / precision(vector.dtype),
             steps=STEPS,
         )
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 
-from blockjac.linear_systems.minres import Product
+from blockjac.linear_systems.minres import Product, until_done
 
 
 class _State(NamedTuple):
@@ -153,10 +153,7 @@ def lsmr(
             is_done=is_done,
         )
 
-    def goes_on(state: _State) -> jax.Array:
-        return (state.step < steps) & ~state.is_done
-
-    return jax.lax.while_loop(goes_on, step, start).x
+    return until_done(step, start, steps).x
 
 
 def _normalized(vector: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -32,7 +32,7 @@ def meetings_of(across: Rows, family: Family) -> Meetings | None:
         across: the blocks of the eliminated variables by the others, at hand and at known places.
         family: the axis of each eliminated variable that numbers the systems.
     """
-    spread = [_spread_axes([row[j] for row in across]) for j in range(len(across[0]))]
+    spread = [_spread_axes(column) for column in zip(*across, strict=True)]
     shapes = [block.wrt_shape for block in across[0]]
     groups, unknowns = _grouped_unknowns(shapes, spread)
     firsts = list(itertools.accumulate(map(len, groups), initial=0))
@@ -74,7 +74,7 @@ def listed_meetings(
         options: whether to make lists however long it takes.
         limit: about how long it takes without lists, in seconds.
     """
-    spread = [_spread_axes([row[j] for row in across]) for j in range(len(across[0]))]
+    spread = [_spread_axes(column) for column in zip(*across, strict=True)]
     if all(
         len(axes) == len(block.wrt_shape) for axes, block in zip(spread, across[0], strict=True)
     ):
@@ -117,12 +117,12 @@ def matrices_of(across: Rows, family: Family, meetings: Meetings, dtype: Any) ->
     width = meetings.unknowns.shape[1]
     total = jnp.zeros((meetings.count, meetings.depth, width), dtype)
     numbers, first = iter(meetings.listed), 0
+    spread = [_spread_axes(column) for column in zip(*across, strict=True)]
     for i, row in enumerate(across):
         depth = math.prod(row[0].out_shape) // meetings.systems
         for j, block in enumerate(row):
-            spread = _spread_axes([other[j] for other in across])
             for term in block.terms:
-                windows = _windows(term, block, family[i], spread, dtype)
+                windows = _windows(term, block, family[i], spread[j], dtype)
                 at = next(numbers)
                 if len(at) == meetings.count and np.array_equal(at, np.arange(len(at))):
                     sides = [(0, 0), (first, meetings.depth - first - depth)]

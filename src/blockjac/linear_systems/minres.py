@@ -9,13 +9,17 @@ make zero.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 
 Product = Callable[[jax.Array], jax.Array]
 """A linear function of vectors."""
+
+
+State = TypeVar("State")
+"""Of an iteration: it has a `step` and `is_done`."""
 
 
 class _State(NamedTuple):
@@ -144,7 +148,13 @@ def minres(
             is_done=is_done,
         )
 
-    def goes_on(state: _State) -> jax.Array:
+    return until_done(step, start, steps).x
+
+
+def until_done(step: Callable[[State], State], start: State, steps: int) -> State:
+    """The state after the step at which it `is_done`, or after a number of steps."""
+
+    def goes_on(state: Any) -> jax.Array:
         return (state.step < steps) & ~state.is_done
 
-    return jax.lax.while_loop(goes_on, step, start).x
+    return jax.lax.while_loop(goes_on, step, start)

@@ -14,13 +14,11 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from blockjac.devices import rates
 from blockjac.linear_systems.solver import pytree, sign_and_log
-from blockjac.linear_systems.tiles import DIAGONAL, LOWER, UPPER, TiledSolver, Tiling
+from blockjac.linear_systems.tiles import DIAGONAL, LOWER, UPPER, Price, TiledSolver, Tiling
 
-OPERATIONS, PASSES, STEPS = 8, 60, 7
-"""Of a step with tiles of b x b, one solution included: the operations, as multiples of b^3; the
-numbers written or read, as multiples of b^2; and the contractions that start as slowly."""
+PRICE = Price(8, 60, 7)
+"""Of one run."""
 
 
 @pytree("tiling")
@@ -126,11 +124,7 @@ def factored(tiles: jax.Array, tiling: Tiling) -> PivotedSweep:
 
 def seconds(tiling: Tiling, systems: int) -> float:
     """About how long it takes to factor a number of matrices of the same pattern at once."""
-    device, b, m = rates(), tiling.width, tiling.count
-    work = OPERATIONS * b**3 / device.operations_per_second
-    moved = 8 * PASSES * b**2 / device.bytes_per_second
-    started = STEPS * device.seconds_a_contraction + b * device.seconds_a_column
-    return m * (started + systems * (work + moved))
+    return PRICE.seconds(tiling, systems, tiling.count)
 
 
 def _shifted(array: jax.Array) -> jax.Array:

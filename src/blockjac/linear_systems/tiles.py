@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from blockjac.devices import rates
 from blockjac.linear_systems.order import Order
 from blockjac.linear_systems.placement import Placement
 from blockjac.linear_systems.solver import Solver
@@ -23,6 +24,35 @@ from blockjac.sparsity.pattern import Arrangement
 
 LOWER, DIAGONAL, UPPER = range(3)
 """The three diagonals of tiles."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a step with tiles of b x b takes, one solution included.
+
+    Attributes:
+        operations: as multiples of b^3.
+        passes: numbers that are written or read, as multiples of b^2.
+        contractions: that start as slowly as one.
+    """
+
+    operations: float
+    passes: float
+    contractions: float
+
+    def seconds(self, tiling: Tiling, systems: int, steps: int) -> float:
+        """About how long it takes to factor a number of matrices of the same pattern at once.
+
+        Args:
+            tiling: of the matrices.
+            systems: the number of matrices.
+            steps: how many follow on each other.
+        """
+        device, b = rates(), tiling.width
+        work = self.operations * b**3 / device.operations_per_second
+        moved = 8 * self.passes * b**2 / device.bytes_per_second
+        started = self.contractions * device.seconds_a_contraction + b * device.seconds_a_column
+        return steps * started + tiling.count * systems * (work + moved)
 
 
 @dataclass(frozen=True, eq=False)
