@@ -112,6 +112,18 @@ class Task:
     jitted: bool = True
     clock: Callable[[], float] = time.perf_counter
 
+    def __post_init__(self) -> None:
+        """Raise for a claim about a contender that the task lacks, before anything is timed."""
+        present = {*self.contenders, *self.uncompiled, *self.others}
+        present |= set() if self.dense is None else {FLOOR}
+        for claim in self.claims:
+            unknown = sorted({claim.contender, *claim.peers} - present)
+            if unknown:
+                raise ValueError(
+                    f"{self.title!r} has a claim about {listed(unknown)}, which it does not "
+                    f"measure; its contenders are {listed(sorted(present))}"
+                )
+
 
 @dataclass(frozen=True)
 class Measurement:

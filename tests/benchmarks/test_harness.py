@@ -55,6 +55,14 @@ def test_contenders_that_disagree_are_not_timed(wrong):
         harness.measure(task, rounds=1)
 
 
+def test_claim_about_a_contender_that_the_task_lacks_is_refused_before_anything_is_timed():
+    claims = (harness.Claim(1.0, ("power", "a peer")),)
+    with pytest.raises(ValueError, match="'Squares' has a claim about a peer, which it does not"):
+        squares(claims=claims)
+    with pytest.raises(ValueError, match="about floor"):
+        squares(claims=(harness.Claim(1.0, ("floor",)),), dense=None)
+
+
 def test_ratio_is_the_median_of_the_rounds_that_both_took_part_in():
     ours, theirs = measurement(1.0, 2.0, 30.0, 7.0), measurement(2.0, 2.0, 10.0, np.nan)
     assert harness.ratio(ours, theirs) == 1.0
