@@ -223,6 +223,44 @@ def test_singular_matrices_are_named_on_request():
         jax.jit(lambda y: solve(good, y, check=True))(jnp.ones(4))
 
 
+BROKEN_PROMISES = {
+    "a diagonal with a negative entry": (Block.diag(jnp.array([1.0, -1.0])), "pos", "entry -1 on"),
+    "an indefinite matrix of a positive diagonal": (
+        Block.from_dense(jnp.array([[1.0, 3.0], [3.0, 1.0]]), 1) @ Block.identity(2),
+        "pos",
+        "not positive definite",
+    ),
+    "a triangle": (
+        Block.from_dense(jnp.array([[2.0, 1.0], [0.0, 2.0]]), 1),
+        "sym",
+        "not symmetric",
+    ),
+    "a shift": (blockjac.block_jacobian(lambda x: jnp.roll(x, 1))(jnp.ones(3)), "sym", "not symm"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_PROMISES)
+def test_check_finds_a_matrix_that_is_not_what_was_promised(name):
+    matrix, assume, message = BROKEN_PROMISES[name]
+    right = jnp.arange(1.0, 1.0 + matrix.out_shape[0])
+    for way in (
+        lambda: solve(matrix, right, assume=assume, check=True),
+        lambda: factorize(matrix, assume=assume).solve(right, check=True),
+        lambda: BlockMatrix([[matrix]]).solve((right,), assume=assume, check=True),
+    ):
+        with pytest.raises(SingularMatrixError, match=message):
+            way()
+
+
+def test_check_leaves_a_promise_that_holds_alone():
+    matrix = Block.from_dense(jnp.array([[2.0, 1.0], [1.0, 2.0]]), 1)
+    for assume in ("gen", "sym", "pos"):
+        same(solve(matrix, jnp.ones(2), assume=assume, check=True), np.full(2, 1 / 3))
+    indefinite = Block.diag(jnp.array([1.0, -1.0]))
+    same(solve(indefinite, jnp.ones(2), assume="sym", check=True), np.array([1.0, -1.0]))
+    same(solve(indefinite, jnp.ones(2), 2.0, assume="pos", check=True), np.array([1 / 3, 1.0]))
+
+
 def test_dense_factorizations_are_noted_and_refused():
     dense = jacobian_of("dense")
     factors = factorize(dense)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,8 +15,20 @@ from blockjac.errors import InvalidOptionError, SingularMatrixError
 from blockjac.terms.matrix_interface import MatrixInterface
 
 
-def checked(answer: Any, matrix: MatrixInterface, shift: Any, right: Any) -> Any:
-    """The solution of `(A + shift) x = right`, if it is one.
+def checked(
+    answer: Any, matrix: MatrixInterface, shift: Any, right: Any, assume: str = "gen"
+) -> Any:
+    """The solution of `(A + shift) x = right`, if it is one and the matrix is as promised.
+
+    A broken promise is found by what it would make of a few products: symmetry by the same vector
+    on both sides, and a positive definite matrix by the signs of its diagonal and of `x A x`.
+
+    Args:
+        answer: the solution.
+        matrix: A.
+        shift: added to its diagonal.
+        right: the right-hand side.
+        assume: what was promised of the matrix.
 
     Raises:
         InvalidOptionError: while JAX traces, when arrays have no values yet.
@@ -43,7 +56,34 @@ def checked(answer: Any, matrix: MatrixInterface, shift: Any, right: Any) -> Any
             f"over {allowed:.2g}, that is the norm of the right-hand side times the root of the "
             "rounding error; add damping=, or use 64 bits"
         )
+    if assume != "gen":
+        _check_promise(matrix, shift, x, assume)
     return answer
+
+
+def _check_promise(matrix: MatrixInterface, shift: Any, x: Any, assume: str) -> None:
+    """Raise where the matrix is found not to be what `assume` says.
+
+    Raises:
+        SingularMatrixError: says what was found.
+    """
+    product, mirrored = matrix.flat_matvec(x), matrix.flat_vecmat(x)
+    if _norm(product - mirrored) > precision(x.dtype) ** 0.5 * _norm(product):
+        raise SingularMatrixError(
+            f"the matrix of a linear system is not symmetric, which assume={assume!r} promises: "
+            'leave the promise out, or take assume="gen"'
+        )
+    if assume != "pos":
+        return
+    diagonal = [np.asarray(leaf) + shift for leaf in jax.tree.leaves(matrix.diagonal())]
+    least = min((float(leaf.min()) for leaf in diagonal if leaf.size), default=1.0)
+    form = float(np.vdot(np.asarray(x), np.asarray(product + shift * x)))
+    if least <= 0 or (form <= 0 and _norm(x) > 0):
+        what = f"an entry {least:.3g} on its diagonal" if least <= 0 else f"x A x = {form:.3g}"
+        raise SingularMatrixError(
+            f"the matrix of a linear system has {what}, so that it is not positive definite, which "
+            'assume="pos" promises: take assume="sym" or "gen", or add damping='
+        )
 
 
 def _norm(vector: Any) -> float:

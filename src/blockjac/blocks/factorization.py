@@ -43,12 +43,14 @@ class Factorization:
         damping: added to the diagonal, of shape ().
         solver: the factors.
         note: what it costs that no structure was of use, if so; else "".
+        assume: what was promised of `A`, as in `blockjac.factorize`.
     """
 
     matrix: MatrixInterface
     damping: Any
     solver: Solver
     note: str = ""
+    assume: str = "gen"
 
     @property
     def method(self) -> str:
@@ -81,7 +83,7 @@ class Factorization:
         tree, shapes = vectors_of(self.matrix)
         tree_vectors.check(right, tree, shapes, "solve")
         answer = with_known_places(_solution, *self._factors, right)
-        return checked(answer, self.matrix, self.damping, right) if check else answer
+        return checked(answer, self.matrix, self.damping, right, self.assume) if check else answer
 
     def slogdet(self) -> tuple[jax.Array, jax.Array]:
         """The sign of the determinant, and the logarithm of its absolute value.
@@ -150,7 +152,7 @@ class Factorization:
         return f"Factorization({self.method}{note})"
 
 
-jax.tree_util.register_dataclass(Factorization, ["matrix", "damping", "solver"], ["note"])
+jax.tree_util.register_dataclass(Factorization, ["matrix", "damping", "solver"], ["note", "assume"])
 
 
 def factorize(
@@ -208,7 +210,7 @@ def factorize(
     factors = with_known_places(
         solver_of, matrix, shift, require_structure=require_structure, **options
     )
-    return Factorization(matrix, shift, factors.solver, factors.note)
+    return Factorization(matrix, shift, factors.solver, factors.note, assume)
 
 
 def solve(
@@ -240,7 +242,8 @@ def solve(
         InvalidOptionError: as `factorize`; and for `check` while JAX traces.
         DenseTooLargeError: as `factorize`.
         StructureLostError: as `factorize`.
-        SingularMatrixError: if `check` finds the solution to be useless; it says why.
+        SingularMatrixError: if `check` finds the solution to be useless, or the matrix not to be
+            what `assume` promises; it says why.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -257,7 +260,7 @@ def solve(
     answer = with_known_places(
         _solution_at_once, matrix, shift, right, require_structure=require_structure, **options
     )
-    return checked(answer, matrix, shift, right) if check else answer
+    return checked(answer, matrix, shift, right, assume) if check else answer
 
 
 def _solution(matrix: MatrixInterface, shift: Any, solver: Solver, right: Any) -> Any:

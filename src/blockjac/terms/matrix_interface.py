@@ -47,6 +47,10 @@ class MatrixInterface(SystemInterface):
         """The product of a flat vector of all outputs with the matrix."""
 
     @abc.abstractmethod
+    def diagonal(self) -> Any:
+        """The entries on the diagonal, as a tree like the inputs."""
+
+    @abc.abstractmethod
     def dense(self, max_bytes: int | None = None) -> Any:
         """All entries as one array."""
 
