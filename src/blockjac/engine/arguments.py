@@ -39,6 +39,7 @@ def traced_call(
     allow_int: bool = False,
     abstract: bool = False,
     second: bool = False,
+    keeps_calls: bool = False,
 ) -> Call:
     """Sort and check the arguments, and trace the function.
 
@@ -53,6 +54,7 @@ def traced_call(
         allow_int: whether inputs may be integers.
         abstract: whether `jax.ShapeDtypeStruct`s may stand for arrays.
         second: whether the graph is for second derivatives.
+        keeps_calls: whether calls stay equations of the graph, which is for explanations.
 
     Raises:
         DifferentiationTypeError: for inputs that have no derivative, and for results that are not
@@ -82,7 +84,9 @@ def traced_call(
     own_args, own_kwargs = jax.tree.unflatten(tree, arrays)
     inputs = [sum(moves[:index]) for index in chosen]
     try:
-        graph = trace(named_as(fun, traced), own_args, inputs, own_kwargs, second)
+        graph = trace(
+            named_as(fun, traced), own_args, inputs, own_kwargs, second, keeps_calls
+        )
     except UNKNOWN_VALUE_ERRORS as error:
         error.add_note(
             f"blockjac.{name} traces the function, so that Python code cannot depend on the values "

@@ -36,6 +36,7 @@ class Inliner:
         by_value: bool = False,
         calls: Set[str] = frozenset(),
         notes_rules: bool = False,
+        keeps_calls: bool = False,
     ) -> None:
         """Append to a graph.
 
@@ -46,8 +47,9 @@ class Inliner:
                 without differentiating it.
             calls: names of further primitives to inline as calls.
             notes_rules: whether to note the functions with a rule of their own in the graph.
+            keeps_calls: whether calls stay equations, as an explanation shows them.
         """
-        self.notes_rules = notes_rules
+        self.notes_rules, self.keeps_calls = notes_rules, keeps_calls
         self.graph = graph
         self.calls = CALLS | calls
         self.by_value = by_value
@@ -85,6 +87,8 @@ class Inliner:
         """Append an equation, or what it is replaced by; returns the operands of its results."""
         name = equation.primitive.name
         active = [_vertex(operand) is not None for operand in operands]
+        if self.keeps_calls:
+            return self._append(equation, operands, any(active))
         if any(active):
             replacement = self._replacement(equation, active)
             if replacement is not None:

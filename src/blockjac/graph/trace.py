@@ -17,6 +17,7 @@ from blockjac.errors import NoDerivativeError
 from blockjac.graph.graph import Graph, Operand
 from blockjac.graph.inline import Inliner
 from blockjac.graph.linearity import RECOMPUTED, is_inexact
+from blockjac.graph.primitives import CALLS
 
 
 def trace(
@@ -25,6 +26,7 @@ def trace(
     differentiated: Sequence[int],
     keywords: Mapping[str, Any] | None = None,
     second: bool = False,
+    keeps_calls: bool = False,
 ) -> Graph:
     """Trace a function to a graph.
 
@@ -37,6 +39,7 @@ def trace(
         second: whether the graph is for second derivatives: it then notes functions with a rule of
             their own, and what is computed again on the way back is inlined, since nothing goes
             back.
+        keeps_calls: whether calls stay equations, unless the whole function is one.
 
     Returns:
         The graph; its inputs are the leaves in order, named as in the function's signature.
@@ -55,8 +58,17 @@ def trace(
     operands = _input_operands(graph)
     constants = [Operand(value, None) for value in graph.constants]
     calls = RECOMPUTED if second else frozenset[str]()
-    inliner = Inliner(graph, calls=calls, notes_rules=second)
+    inliner = Inliner(graph, calls=calls, notes_rules=second, keeps_calls=keeps_calls)
     graph.outputs = tuple(inliner.inline(jaxpr, constants, operands))
+    while keeps_calls and len(graph.equations) == 1 and graph.equations[0].primitive.name in CALLS:
+        (call,) = graph.equations
+        graph.equations.clear()
+        opened = inliner.inline_closed(compat.called(call.params), call.operands)
+        results = dict(zip(call.results, opened, strict=True))
+        graph.outputs = tuple(
+            results.get(output.value, output) if isinstance(output, Operand) else output
+            for output in graph.outputs
+        )
     return graph
 
 

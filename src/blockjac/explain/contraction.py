@@ -1,0 +1,210 @@
+"""The chain rule on formulas: terms of blocks contracted letter by letter, and nothing computed.
+
+A block's term is `coefficient * factors * deltas` over labels. To contract it with what arrives, each
+label takes the place that it has on the axes in between; labels that stand in no axis any more are
+summed. The result is a formula for any sizes, where the library itself would choose by cost what to
+multiply out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from blockjac.blocks import Block
+from blockjac.explain import expressions as ex
+from blockjac.explain.expressions import Expression, Letter, Number, Place
+from blockjac.explain.reading import equal, fresh, plus, substituted
+from blockjac.terms.index import Index, Label
+from blockjac.terms.term import Term
+
+Read = Callable[[Any, Sequence[Place]], Expression]
+"""An entry of an array of a block, which is a position among the factors of a traced program."""
+
+
+@dataclass(frozen=True)
+class Partial:
+    """A term on its way back through the program.
+
+    Attributes:
+        factors: its factors so far.
+        axes: where the axes of the current variable are.
+        bound: letters that are summed unless an axis has them.
+    """
+
+    factors: tuple[Expression, ...]
+    axes: tuple[Place, ...]
+    bound: tuple[Letter, ...] = ()
+
+
+def identity(letters: Sequence[Letter]) -> Partial:
+    """The term that a result starts with: its own axes."""
+    return Partial((), tuple(map(Place.of, letters)))
+
+
+def arriving(entry: Callable[[Sequence[Place]], Expression], shape: Sequence[int]) -> Partial:
+    """The term that starts with an array that has the axes of a variable.
+
+    Args:
+        entry: an entry of the array at places of the variable's axes.
+        shape: of the variable.
+    """
+    letters = [fresh(size) for size in shape]
+    places = tuple(map(Place.of, letters))
+    return Partial((entry(places),), places, tuple(letter for letter in letters if letter.size != 1))
+
+
+def contracted(partial: Partial, block: Block, read: Read) -> list[Partial]:
+    """A term times a block: one term for each of the block's.
+
+    Args:
+        partial: with an axis for each output axis of the block.
+        block: whose arrays are positions.
+        read: an entry of such an array.
+    """
+    return [_contracted(partial, term, block, read) for term in block.terms]
+
+
+def _contracted(partial: Partial, term: Term, block: Block, read: Read) -> Partial:
+    """A term times one term of a block."""
+    places: dict[Label, Place] = {}
+    relations: list[tuple[Place, Index]] = []
+    factors: list[Expression] = []
+    for place, index, size in zip(partial.axes, term.out, block.out_shape, strict=True):
+        label = index.strides[0][0] if index.is_plain(size) and size != 1 else None
+        if label is not None and label not in places:
+            places[label] = place
+        elif label is not None:
+            factors.append(equal(places[label], place))
+        elif not (size == 1 and index.constant and not index.offset):
+            relations.append((place, index))
+    bound = list(partial.bound)
+    for label in term.labels:
+        if label not in places:
+            letter = fresh(label.size)
+            places[label] = Place.of(letter)
+            bound += [letter] if label.size != 1 else []
+    substitutions: dict[Letter, Place] = {}
+    for place, index in relations:
+        at = _place(index, places, read)
+        letter = place.letter
+        within = letter is not None and index.within(letter.size)
+        if within and letter in bound and letter not in substitutions and letter not in _letters(at):
+            substitutions[letter] = at
+        else:
+            factors.append(equal(place, at))
+    factors += [
+        read(factor.array, [places[label] for label in factor.labels]) for factor in term.factors
+    ]
+    if not isinstance(term.coefficient, int | float) or term.coefficient != 1:
+        factors.append(Number(term.coefficient))
+    axes = [_place(index, places, read) for index in term.wrt]
+    whole = Partial((*partial.factors, *factors), tuple(axes), tuple(bound))
+    return _with_places(whole, substitutions)
+
+
+def _letters(place: Place) -> set[Letter]:
+    """The letters of a place, those of a lookup too."""
+    own = {letter for letter, _ in place.strides}
+    return own if place.lookup is None else own | letters_of(place.lookup)
+
+
+def letters_of(expression: Expression) -> set[Letter]:
+    """Every letter of an expression, summed ones too."""
+    letters: set[Letter] = set()
+    match expression:
+        case ex.Entry(_, places, _):
+            for place in places:
+                letters |= _letters(place)
+        case ex.Equal(left, right):
+            letters |= _letters(left) | _letters(right)
+        case ex.Over(_, own, _):
+            letters |= set(own)
+        case _:
+            pass
+    for child in ex.children(expression):
+        letters |= letters_of(child)
+    return letters
+
+
+def _place(index: Index, places: Mapping[Label, Place], read: Read) -> Place:
+    """An index expression with places for its labels."""
+    lookup = index.lookup
+    entry = None if lookup is None else read(lookup.array, [places[n] for n in lookup.labels])
+    place = Place(index.offset, (), entry)
+    for label, stride in index.strides:
+        place = plus(place, places[label], stride)
+    return place
+
+
+def _with_places(partial: Partial, letters: Mapping[Letter, Place]) -> Partial:
+    """A term with places for some of its bound letters."""
+    if not letters:
+        return partial
+    # Places may read letters that are replaced as well, so that these are settled first.
+    axes = [substituted(ex.Entry(ex.Name("#"), partial.axes, ()), letters)]
+    (entry,) = axes
+    assert isinstance(entry, ex.Entry)
+    return Partial(
+        tuple(substituted(factor, letters) for factor in partial.factors),
+        entry.places,
+        tuple(letter for letter in partial.bound if letter not in letters),
+    )
+
+
+def body(partials: Sequence[Partial], wrt: Sequence[Letter]) -> Expression:
+    """The sum of terms, with the axes of the variable at given letters.
+
+    Args:
+        partials: that have arrived at the variable.
+        wrt: a letter for each of its axes.
+    """
+    return ex.total(list(like_terms([_summed(partial, wrt) for partial in partials])))
+
+
+def _summed(partial: Partial, wrt: Sequence[Letter]) -> Expression:
+    """One term: bound letters take the place of the axes that they stand in, or are summed."""
+    substitutions: dict[Letter, Place] = {}
+    relations: list[tuple[Place, Place]] = []
+    for letter, place in zip(wrt, partial.axes, strict=True):
+        own = place.letter
+        is_free = own is not None and own in partial.bound and own not in substitutions
+        if letter.size == 1 and place == Place():
+            continue
+        if is_free and own is not None and own.size == letter.size:
+            substitutions[own] = Place.of(letter)
+        else:
+            relations.append((place, Place.of(letter)))
+    factors = [*partial.factors, *(equal(left, right) for left, right in relations)]
+    partial = _with_places(replace(partial, factors=tuple(factors)), substitutions)
+    partial = _without_deltas(partial)
+    whole = ex.product(list(partial.factors))
+    present = letters_of(whole)
+    for letter in partial.bound:
+        if letter not in present:
+            whole = ex.product([Number(letter.size), whole])
+    return ex.over("sum", tuple(n for n in partial.bound if n in present), whole)
+
+
+def _without_deltas(partial: Partial) -> Partial:
+    """A term without deltas of a summed letter, which takes the other's place."""
+    for factor in partial.factors:
+        if not isinstance(factor, ex.Equal):
+            continue
+        for one, two in ((factor.left, factor.right), (factor.right, factor.left)):
+            letter, target = one.letter, two.letter
+            if letter in partial.bound and target is not None and target.size == letter.size:  # pyright: ignore[reportOptionalMemberAccess]
+                rest = tuple(other for other in partial.factors if other is not factor)
+                left = replace(partial, factors=rest)
+                return _without_deltas(_with_places(left, {letter: two}))  # pyright: ignore[reportArgumentType]
+    return partial
+
+
+def like_terms(terms: Sequence[Expression]) -> Sequence[Expression]:
+    """Equal terms added up."""
+    counts: dict[Expression, float] = {}
+    for term in terms:
+        sign, own = (-1, term.body) if isinstance(term, ex.Negative) else (1, term)
+        counts[own] = counts.get(own, 0) + sign
+    return [ex.product([Number(count), own]) for own, count in counts.items() if count]

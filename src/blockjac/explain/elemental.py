@@ -1,0 +1,119 @@
+"""The formula of a step's elemental Jacobians, from its edges by elimination on formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any
+
+from blockjac.base import compat
+from blockjac.elimination.elimination_graph import Vertex
+from blockjac.explain import expressions as ex
+from blockjac.explain.contraction import Partial, body, contracted, identity
+from blockjac.explain.expressions import Expression, Letter, Place
+from blockjac.explain.folding import folded
+from blockjac.explain.local import Edges, atoms_of, edges_of, known_variables
+from blockjac.explain.names import Name
+from blockjac.explain.program import Program, Step
+from blockjac.explain.reading import Reader, fresh
+
+MOST_TERMS = 12
+"""A block of more terms than this is shown as a tensor of its own, and not by a formula."""
+
+
+@dataclass(eq=False)
+class StepJacobian:
+    """The elemental Jacobians of one step, by formulas.
+
+    Attributes:
+        step: the step.
+        edges: between its primitives.
+        reader: of its traced program.
+        terms: for each result and operand the terms that arrive, as `Partial`s over `rows`; None
+            where the block has no formula.
+        rows: letters of each result's axes.
+    """
+
+    step: Step
+    edges: Edges
+    reader: Reader
+    terms: dict[tuple[int, int], list[Partial] | None] = field(default_factory=dict)
+    rows: dict[int, list[Letter]] = field(default_factory=dict)
+
+    def read(self, position: Any, places: Sequence[Place]) -> Expression:
+        """An entry of a factor."""
+        return self.reader.entry(atoms_of(self.edges)[position], places)
+
+    def formula(self, head: int, tail: int, shape: Sequence[int]) -> ex.Formula | None:
+        """The block of a result by an operand; None if it has no formula.
+
+        Args:
+            head: number of the result.
+            tail: number of the operand.
+            shape: of the operand.
+        """
+        terms = self.terms[head, tail]
+        if terms is None:
+            return None
+        letters = [fresh(size) for size in shape]
+        places = (*map(Place.of, self.rows[head]), *map(Place.of, letters))
+        shape = (*(letter.size for letter in self.rows[head]), *shape)
+        return ex.Formula(Name("#"), places, self.folded(body(terms, letters)), shape)
+
+    def folded(self, expression: Expression) -> Expression:
+        """An expression of the step's factors, with results of the step by their names."""
+        return folded(expression, self.definitions)
+
+    @cached_property
+    def definitions(self) -> list[ex.Formula]:
+        """What the results of the step are, where that has a formula."""
+        definitions: list[ex.Formula] = []
+        for atom in compat.open_jaxpr(self.edges.closed).outvars[: len(self.edges.results)]:
+            formula = self.reader.definition(atom) if compat.is_variable(atom) else None
+            if formula is not None:
+                definitions.append(replace(formula, name=self.reader.names[atom]))
+        return definitions
+
+
+def step_jacobian(program: Program, step: Step) -> StepJacobian:
+    """The elemental Jacobians of a step by formulas; nothing is computed.
+
+    Args:
+        program: that the step is of.
+        step: with active operands and results.
+    """
+    edges = edges_of(program, step)
+    variables = known_variables(edges)
+    names = {atom: program.variables[value].name for atom, value in variables.items()}
+    jacobian = StepJacobian(step, edges, Reader(edges.closed, names))
+    for head in program.heads(step):
+        rows = [fresh(size) for size in program.variables[head].shape]
+        jacobian.rows[head] = rows
+        terms = _eliminated(jacobian, edges.outputs[head], rows)
+        for tail in program.tails(step):
+            vertex = edges.inputs.get(tail)
+            arrived = None if terms is None else terms.get(vertex, [])
+            jacobian.terms[head, tail] = arrived
+    return jacobian
+
+
+def _eliminated(
+    jacobian: StepJacobian, output: Vertex, rows: Sequence[Letter]
+) -> Mapping[Vertex, list[Partial]] | None:
+    """The terms that arrive at each input, going backwards; None where there are too many."""
+    edges = jacobian.edges
+    terms: dict[Vertex, list[Partial]] = {output: [identity(rows)]}
+    heads = {head for _, head in edges.opaque}
+    for vertex in (output, *edges.order):
+        if vertex not in terms:
+            continue
+        if vertex in heads:
+            return None
+        for tail, block in edges.entering.get(vertex, {}).items():
+            multiply = partial(contracted, block=block, read=jacobian.read)
+            products = [term for own in terms[vertex] for term in multiply(own)]
+            terms[tail] = [*terms.get(tail, []), *products]
+            if len(terms[tail]) > MOST_TERMS:
+                return None
+    return terms

@@ -1,0 +1,117 @@
+"""Quotients and products that are the entries of a named array are written by its name.
+
+The derivative of a softmax `Q = E / sum E` comes as `E[i] / sum E`, where a reader wants to see `Q[i]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+
+from blockjac.explain import expressions as ex
+from blockjac.explain.expressions import Expression, Letter, Place
+from blockjac.explain.reading import mapped
+
+Matches = dict[Letter, Place]
+
+
+def folded(expression: Expression, definitions: Sequence[ex.Formula]) -> Expression:
+    """The expression with what the definitions compute replaced by the names of these.
+
+    Args:
+        expression: to rewrite.
+        definitions: formulas of named arrays, each over letters that occur nowhere else.
+    """
+
+    def changed(part: Expression) -> Expression:
+        """A part, rewritten from the inside."""
+        part = mapped(part, changed)
+        for definition in definitions:
+            part = _replaced(part, definition)
+        return part
+
+    return changed(expression)
+
+
+def _replaced(expression: Expression, definition: ex.Formula) -> Expression:
+    """An expression that is a definition's body times something, by the definition's name."""
+    wanted = parts(definition.body)
+    if wanted is None or len(wanted[0]) + len(wanted[1]) < 2:
+        return expression
+    sign = isinstance(expression, ex.Negative)
+    own = parts(expression.body if isinstance(expression, ex.Negative) else expression)
+    if own is None:
+        return expression
+    top, bottom = own
+    for tops in permutations(range(len(top)), len(wanted[0])):
+        for bottoms in permutations(range(len(bottom)), len(wanted[1])):
+            matches: Matches = {}
+            pairs = [
+                *zip(wanted[0], (top[n] for n in tops), strict=True),
+                *zip(wanted[1], (bottom[n] for n in bottoms), strict=True),
+            ]
+            if not all(_matches(pattern, part, matches) for pattern, part in pairs):
+                continue
+            letters = [place.letter for place in definition.letters]
+            if any(letter is not None and letter not in matches for letter in letters):
+                continue
+            places = tuple(Place() if letter is None else matches[letter] for letter in letters)
+            entry = ex.Entry(definition.name, places, definition.shape)
+            rest = [part for n, part in enumerate(top) if n not in tops]
+            under = [part for n, part in enumerate(bottom) if n not in bottoms]
+            inverse = [ex.Quotient(ex.ONE, part) for part in under]
+            whole = [*([ex.Number(-1)] if sign else []), *rest, entry, *inverse]
+            return _replaced(ex.product(whole), definition)
+    return expression
+
+
+def parts(expression: Expression) -> tuple[list[Expression], list[Expression]] | None:
+    """The factors above and below the line; None for what is no product or quotient."""
+    match expression:
+        case ex.Quotient(numerator, denominator):
+            above = [] if numerator == ex.ONE else ex.flat([numerator])
+            return above, ex.flat([denominator])
+        case ex.Product(factors):
+            return list(factors), []
+        case _:
+            return None
+
+
+def _matches(pattern: Expression, expression: Expression, matches: Matches) -> bool:
+    """Whether an expression is a pattern with places for its letters, which are added."""
+    match pattern, expression:
+        case ex.Entry(name, places, _), ex.Entry(own, own_places, _):
+            return (
+                name == own
+                and len(places) == len(own_places)
+                and all(
+                    _same_place(place, at, matches)
+                    for place, at in zip(places, own_places, strict=True)
+                )
+            )
+        case ex.Number(value), ex.Number(own):
+            return value == own
+        case ex.Over(kind, letters, body), ex.Over(own_kind, own_letters, own_body):
+            if kind != own_kind or len(letters) != len(own_letters):
+                return False
+            matches.update(zip(letters, map(Place.of, own_letters), strict=True))
+            return _matches(body, own_body, matches)
+        case ex.Equal(left, right), ex.Equal(own_left, own_right):
+            return _same_place(left, own_left, matches) and _same_place(right, own_right, matches)
+        case _:
+            if type(pattern) is not type(expression):
+                return False
+            if getattr(pattern, "function", "") != getattr(expression, "function", ""):
+                return False
+            mine, its = list(ex.children(pattern)), list(ex.children(expression))
+            return len(mine) == len(its) and all(
+                _matches(part, own, matches) for part, own in zip(mine, its, strict=True)
+            )
+
+
+def _same_place(pattern: Place, place: Place, matches: Matches) -> bool:
+    """Whether a place is a pattern's, with places for its letter."""
+    letter = pattern.letter
+    if letter is None:
+        return pattern == place
+    return matches.setdefault(letter, place) == place

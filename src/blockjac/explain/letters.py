@@ -1,0 +1,111 @@
+"""Letters for the axes of formulas: one of the alphabet for each size, with primes where it repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from blockjac.explain import expressions as ex
+from blockjac.explain.expressions import Expression, Letter, Place
+
+ALPHABET = "ijklmnpqrstuvwabcdefgh"
+
+
+@dataclass
+class Alphabet:
+    """Which letter runs over axes of which size.
+
+    Attributes:
+        avoided: letters that are names of variables.
+        by_size: those in use.
+    """
+
+    avoided: frozenset[str] = frozenset()
+    by_size: dict[int, str] = field(default_factory=dict)
+
+    def letter(self, size: int) -> str:
+        """The letter of a size."""
+        if size not in self.by_size:
+            letters = [own for own in ALPHABET if own not in self.avoided]
+            round_, number = divmod(len(self.by_size), len(letters))
+            self.by_size[size] = letters[number] + (str(round_) if round_ else "")
+        return self.by_size[size]
+
+    def lettered(self, formula: ex.Formula) -> ex.Formula:
+        """The formula with letters of this alphabet, in the order in which they are read."""
+        order: dict[Letter, None] = {}
+        for place in formula.letters:
+            _collect(place, order)
+        _collect_all(formula.body, order)
+        taken: dict[str, int] = {}
+        names: dict[Letter, Letter] = {}
+        for letter in order:
+            own = self.letter(letter.size)
+            primes = taken.get(own, 0)
+            taken[own] = primes + 1
+            names[letter] = Letter(own, letter.size, primes)
+        letters = tuple(_at(place, names) for place in formula.letters)
+        return replace(formula, letters=letters, body=relettered(formula.body, names))
+
+
+def _collect(place: Place, order: dict[Letter, None]) -> None:
+    """Add the letters of a place."""
+    order.update(dict.fromkeys(letter for letter, _ in place.strides))
+    if place.lookup is not None:
+        _collect_all(place.lookup, order)
+
+
+def _collect_all(expression: Expression, order: dict[Letter, None]) -> None:
+    """Add the letters of an expression in the order in which it is read."""
+    match expression:
+        case ex.Over(_, letters, _):
+            order.update(dict.fromkeys(letters))
+        case ex.Entry(_, places, _):
+            for place in places:
+                _collect(place, order)
+            return
+        case ex.Equal(left, right):
+            _collect(left, order)
+            _collect(right, order)
+            return
+        case _:
+            pass
+    for child in ex.children(expression):
+        _collect_all(child, order)
+
+
+def _at(place: Place, names: Mapping[Letter, Letter]) -> Place:
+    """A place with letters renamed."""
+    lookup = None if place.lookup is None else relettered(place.lookup, names)
+    strides = tuple((names.get(letter, letter), stride) for letter, stride in place.strides)
+    return Place(place.offset, strides, lookup)
+
+
+def relettered(expression: Expression, names: Mapping[Letter, Letter]) -> Expression:
+    """An expression with letters renamed, summed ones too."""
+
+    def all_of(parts: Iterable[Expression]) -> tuple[Expression, ...]:
+        return tuple(relettered(part, names) for part in parts)
+
+    match expression:
+        case ex.Entry(name, places, shape):
+            return ex.Entry(name, tuple(_at(place, names) for place in places), shape)
+        case ex.Equal(left, right):
+            return ex.Equal(_at(left, names), _at(right, names))
+        case ex.Over(kind, letters, body):
+            own = tuple(names.get(letter, letter) for letter in letters)
+            return ex.Over(kind, own, relettered(body, names))
+        case ex.Product(parts):
+            return ex.Product(all_of(parts))
+        case ex.Total(parts):
+            return ex.Total(all_of(parts))
+        case ex.Negative(body):
+            return ex.Negative(relettered(body, names))
+        case ex.Quotient(numerator, denominator):
+            return ex.Quotient(*all_of((numerator, denominator)))
+        case ex.Power(base, exponent):
+            return ex.Power(*all_of((base, exponent)))
+        case ex.Applied(function, arguments):
+            return ex.Applied(function, all_of(arguments))
+        case ex.Number(_):
+            return expression

@@ -1,0 +1,130 @@
+"""The elemental Jacobians of a step, traced: the edges between its primitives, and their factors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from blockjac.base import compat
+from blockjac.base.promises import keeping_structure
+from blockjac.blocks import Block
+from blockjac.elimination.active_graph import ActiveGraph
+from blockjac.elimination.elimination_graph import Vertex
+from blockjac.elimination.linearize import linearize_to_results
+from blockjac.engine.run import structured
+from blockjac.explain.program import Program, Step
+from blockjac.graph.graph import Literal, Operand
+from blockjac.graph.trace import trace
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """The elemental Jacobians inside of a step.
+
+    Attributes:
+        operands: the values that the step reads, each once.
+        inputs: the vertices of the differentiated ones, by the value's number.
+        outputs: the vertices of the differentiated results, by the value's number.
+        order: the inner vertices, last computed first.
+        entering: blocks by head and tail; their arrays are positions among the results of `closed`.
+        opaque: edges that are maps without a block of their own, with the map's name.
+        shapes: of the vertices.
+        closed: a program from the operands to the results of the step and all factors.
+        results: the step's results, the first of those of `closed`.
+    """
+
+    operands: tuple[int, ...]
+    inputs: dict[int, Vertex]
+    outputs: dict[int, Vertex]
+    order: tuple[Vertex, ...]
+    entering: dict[Vertex, dict[Vertex, Block]]
+    opaque: dict[tuple[Vertex, Vertex], str]
+    shapes: dict[Vertex, tuple[int, ...]]
+    closed: Any
+    results: tuple[int, ...]
+
+
+def edges_of(program: Program, step: Step) -> Edges:
+    """Trace the elemental Jacobians of a step; nothing is computed.
+
+    Args:
+        program: that the step is of.
+        step: with active operands and results.
+    """
+    graph, equation = program.graph, step.equation
+    operands = tuple(
+        dict.fromkeys(atom.value for atom in equation.operands if isinstance(atom, Operand))
+    )
+    tails, heads = program.tails(step), program.heads(step)
+
+    def function(*arrays: Any) -> list[Any]:
+        """The step as a function of the values that it reads."""
+        values = dict(zip(operands, arrays, strict=True))
+        atoms = [
+            atom.value if isinstance(atom, Literal) else values[atom.value]
+            for atom in equation.operands
+        ]
+        results = compat.bind(equation.primitive, atoms, equation.params)
+        by_value = dict(zip(equation.results, results, strict=True))
+        return [by_value[head] for head in heads]
+
+    structs = [compat.struct(graph.avals[value]) for value in operands]
+    inner = structured(trace(function, structs, [operands.index(tail) for tail in tails]))
+    active = ActiveGraph.of(inner, inner.outputs)
+    pairs: list[tuple[Vertex, Vertex]] = []
+    opaque: dict[tuple[Vertex, Vertex], str] = {}
+    shapes: dict[Vertex, tuple[int, ...]] = {}
+
+    def local(*arrays: Any) -> Any:
+        """The results, and the blocks of all edges."""
+        captured = [np.asarray(array) for array in inner.captured]
+        with keeping_structure(True):
+            linear = linearize_to_results(active, arrays, captured)
+        blocks: list[Block] = []
+        for tail, leaving in linear.edges.leaving.items():
+            for head, edge in leaving.items():
+                shapes[tail], shapes[head] = tuple(edge.wrt_shape), tuple(edge.out_shape)
+                if isinstance(edge, Block):
+                    pairs.append((tail, head))
+                    blocks.append(edge)
+                else:
+                    opaque[tail, head] = edge.group.name
+        return linear.results(), blocks
+
+    closed, types = jax.make_jaxpr(local, return_shape=True)(*structs)
+    leaves, tree = jax.tree.flatten(types)
+    _, blocks = jax.tree.unflatten(tree, range(len(leaves)))
+    entering: dict[Vertex, dict[Vertex, Block]] = {}
+    for (tail, head), block in zip(pairs, blocks, strict=True):
+        entering.setdefault(head, {})[tail] = block
+    inputs = {tail: inner.inputs[operands.index(tail)] for tail in tails}
+    return Edges(
+        operands,
+        {tail: vertex for tail, vertex in inputs.items() if vertex in active.vertices},
+        {head: ("out", position) for position, head in enumerate(heads)},
+        tuple(active.reverse_order),
+        entering,
+        opaque,
+        shapes,
+        closed,
+        tuple(heads),
+    )
+
+
+def known_variables(edges: Edges) -> Mapping[Any, int]:
+    """The variables of a step's traced program that are values of the whole one."""
+    jaxpr = compat.open_jaxpr(edges.closed)
+    known: dict[Any, int] = {}
+    for atom, value in zip(jaxpr.outvars, edges.results, strict=False):
+        if compat.is_variable(atom):
+            known[atom] = value
+    return {**known, **dict(zip(jaxpr.invars, edges.operands, strict=True))}
+
+
+def atoms_of(edges: Edges) -> Sequence[Any]:
+    """What the positions in the blocks stand for: variables and literals of the traced program."""
+    return compat.open_jaxpr(edges.closed).outvars

@@ -1,0 +1,273 @@
+"""From a traced program to formulas: an entry of a variable as an expression of its letters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from blockjac.base import compat
+from blockjac.explain import expressions as ex
+from blockjac.explain.evaluate import FUNCTIONS
+from blockjac.explain.expressions import Entry, Expression, Letter, Number, Place
+from blockjac.explain.names import Name
+from blockjac.graph.primitives import CALLS
+
+LONGEST = 14
+"""An expression of more parts than this gets a name, so that what reads it stays readable."""
+
+SHORT = 3
+"""An expression of at most this many parts is repeated where it is used."""
+
+_fresh = count()
+
+
+def fresh(size: int) -> Letter:
+    """A letter that occurs nowhere else, named when a formula is complete."""
+    return Letter("#", size, next(_fresh))
+
+
+class Reader:
+    """Reads the variables of one traced program.
+
+    Attributes:
+        definitions: formulas of the variables that got names of their own; an entry whose formula
+            is None is computed by a primitive that has none.
+    """
+
+    def __init__(self, closed: Any, names: Mapping[Any, Name]) -> None:
+        """Read a program.
+
+        Args:
+            closed: the closed jaxpr.
+            names: of those variables that formulas call by name.
+        """
+        jaxpr = compat.open_jaxpr(closed)
+        self.names: dict[Any, Name] = dict(names)
+        self.producers = {variable: eqn for eqn in jaxpr.eqns for variable in eqn.outvars}
+        self.constants = dict(zip(jaxpr.constvars, compat.constants(closed), strict=True))
+        self.uses: dict[Any, int] = {}
+        for equation in jaxpr.eqns:
+            for atom in filter(compat.is_variable, equation.invars):
+                self.uses[atom] = self.uses.get(atom, 0) + 1
+        for atom in filter(compat.is_variable, jaxpr.outvars):
+            self.uses[atom] = self.uses.get(atom, 0) + 1
+        self.definitions: dict[Name, ex.Formula | None] = {}
+        self.variables: dict[Name, Any] = {}
+        self.words: dict[Name, str] = {}
+
+    def entry(self, atom: Any, places: Sequence[Place]) -> Expression:
+        """One entry of a variable or a literal.
+
+        Args:
+            atom: of the program.
+            places: one for each axis.
+        """
+        if not compat.is_variable(atom):
+            return _number(atom.val, places)
+        if atom not in self.names:
+            constant = self._constant(atom)
+            if constant is not None:
+                return constant
+            formula = self._formula(atom)
+            body = None if formula is None else formula.body
+            if body is not None and (
+                ex.size(body) <= SHORT or (self.uses.get(atom, 0) <= 1 and ex.size(body) <= LONGEST)
+            ):
+                letters = [place.letter for place in formula.letters]  # pyright: ignore[reportOptionalMemberAccess]
+                pairs = zip(letters, places, strict=True)
+                return substituted(body, {own: at for own, at in pairs if own is not None})
+            self._name(atom, formula)
+        return Entry(self.names[atom], tuple(places), tuple(atom.aval.shape))
+
+    def definition(self, atom: Any) -> ex.Formula | None:
+        """The formula of a named variable, by what computes it; None if it has none."""
+        return self._formula(atom)
+
+    def _constant(self, atom: Any) -> Expression | None:
+        """The number that all entries of a constant are; None if they differ."""
+        if atom not in self.constants:
+            return None
+        array = np.asarray(self.constants[atom])
+        if array.size and (array == array.flat[0]).all():
+            return Number(array.flat[0].item())
+        return None
+
+    def _name(self, atom: Any, formula: ex.Formula | None) -> None:
+        """Give a variable a name of its own."""
+        name = Name(f"#{len(self.definitions)}")
+        self.names[atom] = name
+        self.definitions[name] = None if formula is None else replace(formula, name=name)
+        self.variables[name] = atom
+        producer = self.producers.get(atom)
+        self.words[name] = "known" if producer is None else producer.primitive.name
+
+    def _formula(self, atom: Any) -> ex.Formula | None:
+        """The formula of a variable over fresh letters; None if what computes it has none."""
+        producer = self.producers.get(atom)
+        if producer is None:
+            return None
+        letters = [fresh(size) for size in atom.aval.shape]
+        places = [Place.of(letter) for letter in letters]
+        body = self.computed(producer, producer.outvars.index(atom), places)
+        if body is None:
+            return None
+        return ex.Formula(Name("#"), tuple(places), body, tuple(atom.aval.shape))
+
+    def computed(self, equation: Any, result: int, places: Sequence[Place]) -> Expression | None:
+        """One entry of an equation's result by its operands; None if no formula is known."""
+        name = equation.primitive.name
+        if name in CALLS:
+            return self._called(equation, result, places)
+        rule = READ.get(name)
+        if rule is not None:
+            return rule(self, equation, places)
+        function = ELEMENTWISE.get(name)
+        if function is None:
+            return None
+        return function(*(self._elementwise(atom, places) for atom in equation.invars))
+
+    def _elementwise(self, atom: Any, places: Sequence[Place]) -> Expression:
+        """The entry of an operand, which is repeated along its axes of size 1."""
+        shape = atom.aval.shape
+        pairs = zip(places, shape, strict=True) if shape else ()
+        return self.entry(atom, [Place() if size == 1 else place for place, size in pairs])
+
+    def _called(self, equation: Any, result: int, places: Sequence[Place]) -> Expression | None:
+        """One entry of a call's result: the called program read with its own operands."""
+        closed = compat.called(equation.params)
+        inner = Reader(closed, {})
+        jaxpr = compat.open_jaxpr(closed)
+        named: dict[Any, Name] = {}
+        for variable, atom in zip(jaxpr.invars, equation.invars, strict=True):
+            named[variable] = Name(f"#operand{len(named)}")
+            del atom
+        inner.names.update(named)
+        body = inner.entry(jaxpr.outvars[result], places)
+        if inner.definitions:
+            return None
+        operands = dict(zip(named.values(), equation.invars, strict=True))
+        return self._replaced(body, operands)
+
+    def _replaced(self, expression: Expression, operands: Mapping[Name, Any]) -> Expression:
+        """The expression with entries of a call's parameters replaced by those of its operands."""
+
+        def changed(part: Expression) -> Expression:
+            """An expression with its own entries replaced."""
+            if isinstance(part, Entry) and part.name in operands:
+                return self.entry(operands[part.name], part.places)
+            return mapped(part, changed)
+
+        return changed(expression)
+
+
+def mapped(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
+    """The expression with its direct parts changed; places stay as they are."""
+    match expression:
+        case ex.Product(factors):
+            return ex.product([change(factor) for factor in factors])
+        case ex.Total(terms):
+            return ex.total([change(term) for term in terms])
+        case ex.Negative(body):
+            return ex.product([Number(-1), change(body)])
+        case ex.Quotient(numerator, denominator):
+            return ex.product([change(numerator), ex.Quotient(ex.ONE, change(denominator))])
+        case ex.Power(base, exponent):
+            return ex.Power(change(base), change(exponent))
+        case ex.Applied(function, arguments):
+            return ex.Applied(function, tuple(map(change, arguments)))
+        case ex.Over(kind, letters, body):
+            return ex.over(kind, letters, change(body))
+        case _:
+            return expression
+
+
+def substituted(expression: Expression, letters: Mapping[Letter, Place]) -> Expression:
+    """The expression with places in place of letters."""
+
+    def at(place: Place) -> Place:
+        """A place with its letters replaced."""
+        lookup = place.lookup
+        result = Place(place.offset, (), None if lookup is None else substituted(lookup, letters))
+        for letter, stride in place.strides:
+            own = letters.get(letter, Place(0, ((letter, 1),)))
+            result = plus(result, own, stride)
+        return result
+
+    def changed(part: Expression) -> Expression:
+        """A part with its places replaced."""
+        match part:
+            case Entry(name, places, shape):
+                return Entry(name, tuple(map(at, places)), shape)
+            case ex.Equal(left, right):
+                return equal(at(left), at(right))
+            case _:
+                return mapped(part, changed)
+
+    return changed(expression)
+
+
+def equal(left: Place, right: Place) -> Expression:
+    """1 where two places are the same; a number where that is known."""
+    if left == right:
+        return ex.ONE
+    if not (left.strides or right.strides or left.lookup or right.lookup):
+        return ex.ZERO
+    return ex.Equal(left, right)
+
+
+def plus(place: Place, other: Place, stride: int) -> Place:
+    """`place + stride * other`."""
+    strides = dict(place.strides)
+    for letter, own in other.strides:
+        strides[letter] = strides.get(letter, 0) + stride * own
+    lookup = place.lookup
+    if other.lookup is not None:
+        scaled = ex.product([Number(stride), other.lookup])
+        lookup = scaled if lookup is None else ex.total([lookup, scaled])
+    kept = tuple((letter, own) for letter, own in strides.items() if own and letter.size != 1)
+    return Place(place.offset + stride * other.offset, kept, lookup)
+
+
+def _number(value: Any, places: Sequence[Place]) -> Expression:
+    """The entry of a literal, whose entries are all the same."""
+    del places
+    array = np.asarray(value)
+    return Number(array.flat[0].item())
+
+
+def _binary(function: str) -> Callable[..., Expression]:
+    return lambda *operands: ex.Applied(function, operands)
+
+
+def _sub(a: Expression, b: Expression) -> Expression:
+    return ex.total([a, ex.product([Number(-1), b])])
+
+
+ELEMENTWISE: dict[str, Callable[..., Expression]] = {
+    **{name: _binary(name) for name in FUNCTIONS},
+    "add": lambda a, b: ex.total([a, b]),
+    "add_any": lambda a, b: ex.total([a, b]),
+    "sub": _sub,
+    "mul": lambda a, b: ex.product([a, b]),
+    "div": lambda a, b: ex.product([a, ex.Quotient(ex.ONE, b)]),
+    "neg": lambda a: ex.product([Number(-1), a]),
+    "pow": ex.Power,
+    "square": lambda a: ex.Power(a, Number(2)),
+    "rsqrt": lambda a: ex.Quotient(ex.ONE, ex.Applied("sqrt", (a,))),
+    "one_minus_square": lambda a: _sub(ex.ONE, ex.Power(a, Number(2))),
+    "copy": lambda a: a,
+    "copy_p": lambda a: a,
+    "name": lambda a: a,
+    "stop_gradient": lambda a: a,
+    "optimization_barrier": lambda a: a,
+    "reduce_precision": lambda a: a,
+    "sharding_constraint": lambda a: a,
+}
+"""Primitives that act on entries one by one."""
+
+READ: dict[str, Callable[[Reader, Any, Sequence[Place]], Expression | None]] = {}
+"""Primitives that move entries or sum them, with how an entry of the result is read."""

@@ -1,0 +1,1 @@
+"""How formulas are written: as text, as LaTeX, as MathML."""
