@@ -16,7 +16,7 @@ from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elimination_graph import Vertex
 from blockjac.elimination.linearize import linearize_to_results
 from blockjac.engine.run import structured
-from blockjac.explain.program import Program, Step
+from blockjac.explanations.program import Program, Step
 from blockjac.graph.graph import Literal, Operand
 from blockjac.graph.trace import trace
 

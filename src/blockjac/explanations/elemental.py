@@ -9,14 +9,15 @@ from typing import Any
 
 from blockjac.base import compat
 from blockjac.elimination.elimination_graph import Vertex
-from blockjac.explain import expressions as ex
-from blockjac.explain.contraction import Partial, body, contracted, identity
-from blockjac.explain.expressions import Expression, Letter, Place
-from blockjac.explain.folding import folded
-from blockjac.explain.local import Edges, atoms_of, edges_of, known_variables
-from blockjac.explain.names import Name
-from blockjac.explain.program import Program, Step
-from blockjac.explain.reading import Reader, fresh
+from blockjac.explanations import expressions as ex
+from blockjac.explanations.contraction import Partial, body, contracted, identity
+from blockjac.explanations.expressions import Expression, Letter, Place
+from blockjac.explanations.local import Edges, atoms_of, edges_of, known_variables
+from blockjac.explanations.names import Name
+from blockjac.explanations.places import fresh
+from blockjac.explanations.program import Program, Step
+from blockjac.explanations.reading import Reader
+from blockjac.explanations.simplify import folded, pulled_out
 
 MOST_TERMS = 12
 """A block of more terms than this is shown as a tensor of its own, and not by a formula."""
@@ -63,7 +64,7 @@ class StepJacobian:
 
     def folded(self, expression: Expression) -> Expression:
         """An expression of the step's factors, with results of the step by their names."""
-        return folded(expression, self.definitions)
+        return pulled_out(folded(expression, self.definitions))
 
     @cached_property
     def definitions(self) -> list[ex.Formula]:

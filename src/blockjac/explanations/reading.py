@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 import numpy as np
 
 from blockjac.base import compat
-from blockjac.explain import expressions as ex
-from blockjac.explain.evaluate import FUNCTIONS
-from blockjac.explain.expressions import Entry, Expression, Letter, Number, Place
-from blockjac.explain.names import Name
+from blockjac.explanations import expressions as ex
+from blockjac.explanations.evaluate import FUNCTIONS
+from blockjac.explanations.expressions import Entry, Expression, Number, Place
+from blockjac.explanations.names import Name
+from blockjac.explanations.places import fresh, substituted
 from blockjac.graph.primitives import CALLS
 
 LONGEST = 14
@@ -21,13 +21,6 @@ LONGEST = 14
 
 SHORT = 3
 """An expression of at most this many parts is repeated where it is used."""
-
-_fresh = count()
-
-
-def fresh(size: int) -> Letter:
-    """A letter that occurs nowhere else, named when a formula is complete."""
-    return Letter("#", size, next(_fresh))
 
 
 class Reader:
@@ -159,77 +152,9 @@ class Reader:
             """An expression with its own entries replaced."""
             if isinstance(part, Entry) and part.name in operands:
                 return self.entry(operands[part.name], part.places)
-            return mapped(part, changed)
+            return ex.mapped(part, changed)
 
         return changed(expression)
-
-
-def mapped(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
-    """The expression with its direct parts changed; places stay as they are."""
-    match expression:
-        case ex.Product(factors):
-            return ex.product([change(factor) for factor in factors])
-        case ex.Total(terms):
-            return ex.total([change(term) for term in terms])
-        case ex.Negative(body):
-            return ex.product([Number(-1), change(body)])
-        case ex.Quotient(numerator, denominator):
-            return ex.product([change(numerator), ex.Quotient(ex.ONE, change(denominator))])
-        case ex.Power(base, exponent):
-            return ex.Power(change(base), change(exponent))
-        case ex.Applied(function, arguments):
-            return ex.Applied(function, tuple(map(change, arguments)))
-        case ex.Over(kind, letters, body):
-            return ex.over(kind, letters, change(body))
-        case _:
-            return expression
-
-
-def substituted(expression: Expression, letters: Mapping[Letter, Place]) -> Expression:
-    """The expression with places in place of letters."""
-
-    def at(place: Place) -> Place:
-        """A place with its letters replaced."""
-        lookup = place.lookup
-        result = Place(place.offset, (), None if lookup is None else substituted(lookup, letters))
-        for letter, stride in place.strides:
-            own = letters.get(letter, Place(0, ((letter, 1),)))
-            result = plus(result, own, stride)
-        return result
-
-    def changed(part: Expression) -> Expression:
-        """A part with its places replaced."""
-        match part:
-            case Entry(name, places, shape):
-                return Entry(name, tuple(map(at, places)), shape)
-            case ex.Equal(left, right):
-                return equal(at(left), at(right))
-            case _:
-                return mapped(part, changed)
-
-    return changed(expression)
-
-
-def equal(left: Place, right: Place) -> Expression:
-    """1 where two places are the same; a number where that is known."""
-    if left == right:
-        return ex.ONE
-    if not (left.strides or right.strides or left.lookup or right.lookup):
-        return ex.ZERO
-    return ex.Equal(left, right)
-
-
-def plus(place: Place, other: Place, stride: int) -> Place:
-    """`place + stride * other`."""
-    strides = dict(place.strides)
-    for letter, own in other.strides:
-        strides[letter] = strides.get(letter, 0) + stride * own
-    lookup = place.lookup
-    if other.lookup is not None:
-        scaled = ex.product([Number(stride), other.lookup])
-        lookup = scaled if lookup is None else ex.total([lookup, scaled])
-    kept = tuple((letter, own) for letter, own in strides.items() if own and letter.size != 1)
-    return Place(place.offset + stride * other.offset, kept, lookup)
 
 
 def _number(value: Any, places: Sequence[Place]) -> Expression:

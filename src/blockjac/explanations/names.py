@@ -97,6 +97,25 @@ class Name:
         return self.base + ("" if tight else "_") + joined
 
 
+@dataclass(frozen=True)
+class Derivative:
+    """The Jacobian of a function by a variable, as a name: `D_x f`.
+
+    Attributes:
+        of: the function.
+        by: the variable.
+        result: which of several results of the function; None where it has one.
+    """
+
+    of: Name
+    by: Name
+    result: Name | None = None
+
+    def __str__(self) -> str:
+        result = "" if self.result is None else f"({self.result})"
+        return f"D_{self.by} {self.of}{result}"
+
+
 def is_letter(base: str) -> bool:
     """Whether a base is written as one letter."""
     return len(base) == 1 or base in GREEK or base == "ell"

@@ -1,4 +1,4 @@
-"""Quotients and products that are the entries of a named array are written by its name.
+"""Formulas made shorter: by the names of what they contain, and with less below a sum.
 
 The derivative of a softmax `Q = E / sum E` comes as `E[i] / sum E`, where a reader wants to see `Q[i]`.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import permutations
 
-from blockjac.explain import expressions as ex
-from blockjac.explain.expressions import Expression, Letter, Place
-from blockjac.explain.reading import mapped
+from blockjac.explanations import expressions as ex
+from blockjac.explanations.expressions import Expression, Letter, Place
+from blockjac.explanations.places import letters_of
 
 Matches = dict[Letter, Place]
 
@@ -25,7 +25,7 @@ def folded(expression: Expression, definitions: Sequence[ex.Formula]) -> Express
 
     def changed(part: Expression) -> Expression:
         """A part, rewritten from the inside."""
-        part = mapped(part, changed)
+        part = ex.mapped(part, changed)
         for definition in definitions:
             part = _replaced(part, definition)
         return part
@@ -33,16 +33,39 @@ def folded(expression: Expression, definitions: Sequence[ex.Formula]) -> Express
     return changed(expression)
 
 
+def pulled_out(expression: Expression) -> Expression:
+    """The expression with factors that a sum's letters do not reach in front of the sum."""
+    match expression:
+        case ex.Over("sum", letters, body):
+            body = pulled_out(body)
+            top, bottom = parts_of_fraction(body)
+            summed = set(letters)
+            inside = [part for part in top if letters_of(part) & summed]
+            under = [part for part in bottom if letters_of(part) & summed]
+            inner = ex.product([*inside, *(ex.Quotient(ex.ONE, part) for part in under)])
+            outside = [part for part in top if not letters_of(part) & summed]
+            below = [ex.Quotient(ex.ONE, part) for part in bottom if not letters_of(part) & summed]
+            return ex.product([*outside, *below, ex.over("sum", letters, inner)])
+        case _:
+            return ex.mapped(expression, pulled_out)
+
+
+def parts_of_fraction(expression: Expression) -> tuple[list[Expression], list[Expression]]:
+    """The factors of an expression above and below the line."""
+    match expression:
+        case ex.Quotient(numerator, denominator):
+            return [] if numerator == ex.ONE else ex.flat([numerator]), ex.flat([denominator])
+        case _:
+            return ex.flat([expression]), []
+
+
 def _replaced(expression: Expression, definition: ex.Formula) -> Expression:
     """An expression that is a definition's body times something, by the definition's name."""
-    wanted = parts(definition.body)
-    if wanted is None or len(wanted[0]) + len(wanted[1]) < 2:
+    wanted = parts_of_fraction(definition.body)
+    if len(wanted[0]) + len(wanted[1]) < 2:
         return expression
     sign = isinstance(expression, ex.Negative)
-    own = parts(expression.body if isinstance(expression, ex.Negative) else expression)
-    if own is None:
-        return expression
-    top, bottom = own
+    top, bottom = parts_of_fraction(expression.body if sign else expression)
     for tops in permutations(range(len(top)), len(wanted[0])):
         for bottoms in permutations(range(len(bottom)), len(wanted[1])):
             matches: Matches = {}
@@ -63,18 +86,6 @@ def _replaced(expression: Expression, definition: ex.Formula) -> Expression:
             whole = [*([ex.Number(-1)] if sign else []), *rest, entry, *inverse]
             return _replaced(ex.product(whole), definition)
     return expression
-
-
-def parts(expression: Expression) -> tuple[list[Expression], list[Expression]] | None:
-    """The factors above and below the line; None for what is no product or quotient."""
-    match expression:
-        case ex.Quotient(numerator, denominator):
-            above = [] if numerator == ex.ONE else ex.flat([numerator])
-            return above, ex.flat([denominator])
-        case ex.Product(factors):
-            return list(factors), []
-        case _:
-            return None
 
 
 def _matches(pattern: Expression, expression: Expression, matches: Matches) -> bool:

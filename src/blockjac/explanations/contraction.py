@@ -1,9 +1,9 @@
 """The chain rule on formulas: terms of blocks contracted letter by letter, and nothing computed.
 
-A block's term is `coefficient * factors * deltas` over labels. To contract it with what arrives, each
-label takes the place that it has on the axes in between; labels that stand in no axis any more are
-summed. The result is a formula for any sizes, where the library itself would choose by cost what to
-multiply out.
+A block's term is `coefficient * factors * deltas` over labels. To contract it with what arrives,
+each label takes the place that it has on the axes in between; labels that no axis has any more are
+summed. The formula is the same for all sizes, where the library chooses by cost what to multiply
+out.
 """
 
 from __future__ import annotations
@@ -13,9 +13,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from blockjac.blocks import Block
-from blockjac.explain import expressions as ex
-from blockjac.explain.expressions import Expression, Letter, Number, Place
-from blockjac.explain.reading import equal, fresh, plus, substituted
+from blockjac.explanations import expressions as ex
+from blockjac.explanations.expressions import Expression, Letter, Number, Place
+from blockjac.explanations.places import (
+    equal,
+    fresh,
+    letters_of,
+    place_letters,
+    plus,
+    substituted,
+    within,
+)
 from blockjac.terms.index import Index, Label
 from blockjac.terms.term import Term
 
@@ -52,7 +60,9 @@ def arriving(entry: Callable[[Sequence[Place]], Expression], shape: Sequence[int
     """
     letters = [fresh(size) for size in shape]
     places = tuple(map(Place.of, letters))
-    return Partial((entry(places),), places, tuple(letter for letter in letters if letter.size != 1))
+    return Partial(
+        (entry(places),), places, tuple(letter for letter in letters if letter.size != 1)
+    )
 
 
 def contracted(partial: Partial, block: Block, read: Read) -> list[Partial]:
@@ -90,7 +100,12 @@ def _contracted(partial: Partial, term: Term, block: Block, read: Read) -> Parti
         at = _place(index, places, read)
         letter = place.letter
         within = letter is not None and index.within(letter.size)
-        if within and letter in bound and letter not in substitutions and letter not in _letters(at):
+        if (
+            within
+            and letter in bound
+            and letter not in substitutions
+            and letter not in place_letters(at)
+        ):
             substitutions[letter] = at
         else:
             factors.append(equal(place, at))
@@ -101,31 +116,7 @@ def _contracted(partial: Partial, term: Term, block: Block, read: Read) -> Parti
         factors.append(Number(term.coefficient))
     axes = [_place(index, places, read) for index in term.wrt]
     whole = Partial((*partial.factors, *factors), tuple(axes), tuple(bound))
-    return _with_places(whole, substitutions)
-
-
-def _letters(place: Place) -> set[Letter]:
-    """The letters of a place, those of a lookup too."""
-    own = {letter for letter, _ in place.strides}
-    return own if place.lookup is None else own | letters_of(place.lookup)
-
-
-def letters_of(expression: Expression) -> set[Letter]:
-    """Every letter of an expression, summed ones too."""
-    letters: set[Letter] = set()
-    match expression:
-        case ex.Entry(_, places, _):
-            for place in places:
-                letters |= _letters(place)
-        case ex.Equal(left, right):
-            letters |= _letters(left) | _letters(right)
-        case ex.Over(_, own, _):
-            letters |= set(own)
-        case _:
-            pass
-    for child in ex.children(expression):
-        letters |= letters_of(child)
-    return letters
+    return with_places(whole, substitutions)
 
 
 def _place(index: Index, places: Mapping[Label, Place], read: Read) -> Place:
@@ -138,7 +129,7 @@ def _place(index: Index, places: Mapping[Label, Place], read: Read) -> Place:
     return place
 
 
-def _with_places(partial: Partial, letters: Mapping[Letter, Place]) -> Partial:
+def with_places(partial: Partial, letters: Mapping[Letter, Place]) -> Partial:
     """A term with places for some of its bound letters."""
     if not letters:
         return partial
@@ -177,28 +168,40 @@ def _summed(partial: Partial, wrt: Sequence[Letter]) -> Expression:
         else:
             relations.append((place, Place.of(letter)))
     factors = [*partial.factors, *(equal(left, right) for left, right in relations)]
-    partial = _with_places(replace(partial, factors=tuple(factors)), substitutions)
+    partial = with_places(replace(partial, factors=tuple(factors)), substitutions)
     partial = _without_deltas(partial)
     whole = ex.product(list(partial.factors))
     present = letters_of(whole)
-    for letter in partial.bound:
-        if letter not in present:
-            whole = ex.product([Number(letter.size), whole])
-    return ex.over("sum", tuple(n for n in partial.bound if n in present), whole)
+    repeated = [Number(letter.size) for letter in partial.bound if letter not in present]
+    letters = tuple(letter for letter in partial.bound if letter in present)
+    return ex.product([*repeated, ex.over("sum", letters, whole)])
 
 
 def _without_deltas(partial: Partial) -> Partial:
-    """A term without deltas of a summed letter, which takes the other's place."""
+    """A term without relations that say where a summed letter is: it takes that place."""
     for factor in partial.factors:
         if not isinstance(factor, ex.Equal):
             continue
-        for one, two in ((factor.left, factor.right), (factor.right, factor.left)):
-            letter, target = one.letter, two.letter
-            if letter in partial.bound and target is not None and target.size == letter.size:  # pyright: ignore[reportOptionalMemberAccess]
-                rest = tuple(other for other in partial.factors if other is not factor)
-                left = replace(partial, factors=rest)
-                return _without_deltas(_with_places(left, {letter: two}))  # pyright: ignore[reportArgumentType]
+        for own, target in ((factor.left, factor.right), (factor.right, factor.left)):
+            solved = _solved(own, target, partial.bound)
+            if solved is None:
+                continue
+            letter, place = solved
+            rest = [part for part in partial.factors if part is not factor]
+            inside = within(place, letter.size)
+            factors = (*rest, *([] if inside == ex.ONE else [inside]))
+            return _without_deltas(with_places(replace(partial, factors=factors), {letter: place}))
     return partial
+
+
+def _solved(own: Place, target: Place, bound: Sequence[Letter]) -> tuple[Letter, Place] | None:
+    """The letter of a place `offset ± letter`, and where it is if the place is the target."""
+    if own.lookup is not None or len(own.strides) != 1:
+        return None
+    letter, stride = own.strides[0]
+    if abs(stride) != 1 or letter not in bound or letter in place_letters(target):
+        return None
+    return letter, plus(Place(-stride * own.offset), target, stride)
 
 
 def like_terms(terms: Sequence[Expression]) -> Sequence[Expression]:

@@ -1,12 +1,12 @@
-"""Letters for the axes of formulas: one of the alphabet for each size, with primes where it repeats."""
+"""Letters for the axes of formulas: of the alphabet by their sizes, with a prime where one repeats."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from blockjac.explain import expressions as ex
-from blockjac.explain.expressions import Expression, Letter, Place
+from blockjac.explanations import expressions as ex
+from blockjac.explanations.expressions import Expression, Letter, Place
 
 ALPHABET = "ijklmnpqrstuvwabcdefgh"
 
@@ -21,15 +21,21 @@ class Alphabet:
     """
 
     avoided: frozenset[str] = frozenset()
-    by_size: dict[int, str] = field(default_factory=dict)
+    by_size: dict[tuple[int, int], str] = field(default_factory=dict)
 
-    def letter(self, size: int) -> str:
-        """The letter of a size."""
-        if size not in self.by_size:
+    def letter(self, size: int, occurrence: int = 0) -> tuple[str, int]:
+        """The letter of a size and its primes: after `i` and `i'` come another letter and its own.
+
+        Args:
+            size: of the axis.
+            occurrence: how many letters of this size the formula has before.
+        """
+        pair, primes = divmod(occurrence, 2)
+        if (size, pair) not in self.by_size:
             letters = [own for own in ALPHABET if own not in self.avoided]
             round_, number = divmod(len(self.by_size), len(letters))
-            self.by_size[size] = letters[number] + (str(round_) if round_ else "")
-        return self.by_size[size]
+            self.by_size[size, pair] = letters[number] + (str(round_) if round_ else "")
+        return self.by_size[size, pair], primes
 
     def lettered(self, formula: ex.Formula) -> ex.Formula:
         """The formula with letters of this alphabet, in the order in which they are read."""
@@ -37,12 +43,12 @@ class Alphabet:
         for place in formula.letters:
             _collect(place, order)
         _collect_all(formula.body, order)
-        taken: dict[str, int] = {}
+        taken: dict[int, int] = {}
         names: dict[Letter, Letter] = {}
         for letter in order:
-            own = self.letter(letter.size)
-            primes = taken.get(own, 0)
-            taken[own] = primes + 1
+            occurrence = taken.get(letter.size, 0)
+            taken[letter.size] = occurrence + 1
+            own, primes = self.letter(letter.size, occurrence)
             names[letter] = Letter(own, letter.size, primes)
         letters = tuple(_at(place, names) for place in formula.letters)
         return replace(formula, letters=letters, body=relettered(formula.body, names))
@@ -68,6 +74,9 @@ def _collect_all(expression: Expression, order: dict[Letter, None]) -> None:
             _collect(left, order)
             _collect(right, order)
             return
+        case ex.Within(place, _):
+            _collect(place, order)
+            return
         case _:
             pass
     for child in ex.children(expression):
@@ -92,6 +101,8 @@ def relettered(expression: Expression, names: Mapping[Letter, Letter]) -> Expres
             return ex.Entry(name, tuple(_at(place, names) for place in places), shape)
         case ex.Equal(left, right):
             return ex.Equal(_at(left, names), _at(right, names))
+        case ex.Within(place, size):
+            return ex.Within(_at(place, names), size)
         case ex.Over(kind, letters, body):
             own = tuple(names.get(letter, letter) for letter in letters)
             return ex.Over(kind, own, relettered(body, names))

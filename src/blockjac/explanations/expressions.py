@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from blockjac.explain.names import Name
+from blockjac.explanations.names import Name
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,16 @@ class Equal:
     right: Place
 
 
+@dataclass(frozen=True)
+class Within:
+    """1 where a position lies on an axis of some size, and 0 elsewhere."""
+
+    place: Place
+    size: int
+
+
 Expression = (
-    Number | Entry | Product | Total | Negative | Quotient | Power | Applied | Over | Equal
+    Number | Entry | Product | Total | Negative | Quotient | Power | Applied | Over | Equal | Within
 )
 
 
@@ -185,7 +193,7 @@ def product(factors: list[Expression]) -> Expression:
         negative = False
     else:
         number, negative = -number, True
-    rest.sort(key=lambda factor: not isinstance(factor, Equal))
+    rest.sort(key=lambda factor: not isinstance(factor, Equal | Within))
     if number != 1 or not rest:
         rest.insert(0, Number(number))
     body: Expression = rest[0] if len(rest) == 1 else Product(tuple(rest))
@@ -224,21 +232,15 @@ def over(kind: str, letters: tuple[Letter, ...], body: Expression) -> Expression
 
 
 def children(expression: Expression) -> Iterator[Expression]:
-    """The expressions that an expression is made of."""
+    """The expressions that an expression is made of, in the order in which they are read."""
     for field in fields(expression):
         value = getattr(expression, field.name)
-        if isinstance(value, Place):
-            if value.lookup is not None:
-                yield value.lookup
-        elif isinstance(value, tuple):
-            for part in value:  # pyright: ignore[reportUnknownVariableType]
-                if isinstance(part, Place):
-                    if part.lookup is not None:
-                        yield part.lookup
-                elif not isinstance(part, Letter | int | str):
-                    yield part  # pyright: ignore[reportReturnType]
-        elif not isinstance(value, int | float | complex | str | Name):
-            yield value
+        for part in value if isinstance(value, tuple) else (value,):  # pyright: ignore[reportUnknownVariableType]
+            if isinstance(part, Place):
+                if part.lookup is not None:
+                    yield part.lookup
+            elif isinstance(part, Expression):
+                yield part
 
 
 def size(expression: Expression) -> int:
@@ -271,3 +273,24 @@ def renamed(expression: Expression, rename: Callable[[Name], Name]) -> Expressio
         expression,
         **{field.name: changed(getattr(expression, field.name)) for field in fields(expression)},
     )
+
+
+def mapped(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
+    """The expression with its direct parts changed; places stay as they are."""
+    match expression:
+        case Product(factors):
+            return product([change(factor) for factor in factors])
+        case Total(terms):
+            return total([change(term) for term in terms])
+        case Negative(body):
+            return product([Number(-1), change(body)])
+        case Quotient(numerator, denominator):
+            return product([change(numerator), Quotient(ONE, change(denominator))])
+        case Power(base, exponent):
+            return Power(change(base), change(exponent))
+        case Applied(function, arguments):
+            return Applied(function, tuple(map(change, arguments)))
+        case Over(kind, letters, body):
+            return over(kind, letters, change(body))
+        case _:
+            return expression

@@ -15,8 +15,8 @@ from blockjac.base import compat
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elemental import short_name
 from blockjac.engine.call import Call
-from blockjac.explain.names import Name, unique
-from blockjac.explain.step import MARK
+from blockjac.explanations.names import Name, unique
+from blockjac.explanations.step import MARK
 from blockjac.graph.graph import Equation, Graph, Literal, Operand
 from blockjac.graph.primitives import CALLS, OWN_RULES
 
@@ -181,15 +181,11 @@ def _variables(
         named[value] = Name.of(text), "captured"
     inputs = list(named)
     names = unique([named[value][0] for value in inputs])
-    named = {
-        value: (name, named[value][1]) for value, name in zip(inputs, names, strict=True)
-    }
+    named = {value: (name, named[value][1]) for value, name in zip(inputs, names, strict=True)}
     computed = [value for equation in graph.equations for value in equation.results]
     wanted = _wanted_names(graph, call, function)
     names = unique([wanted.get(value, Name("v")) for value in computed], taken=names)
-    named |= {
-        value: (name, "computed") for value, name in zip(computed, names, strict=True)
-    }
+    named |= {value: (name, "computed") for value, name in zip(computed, names, strict=True)}
     return {
         value: Variable(
             value, name, tuple(graph.avals[value].shape), graph.avals[value].dtype, kind
@@ -199,8 +195,7 @@ def _variables(
 
 
 def _wanted_names(graph: Graph, call: Call, function: Name) -> dict[int, Name]:
-    """Names for results: as given, else as the result of the function or the next step's parameter.
-    """
+    """Names for results: as given, else as the result of the function or the next step's parameter."""
     names: dict[int, Name] = {}
     outputs = [out for out in graph.outputs[: call.count] if isinstance(out, Operand)]
     for output in outputs:

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
 
-from blockjac.explain import expressions as ex
-from blockjac.explain.expressions import Expression, Letter, Place
-from blockjac.explain.names import Name
+from blockjac.explanations import expressions as ex
+from blockjac.explanations.expressions import Expression, Letter, Place
+from blockjac.explanations.names import Derivative, Name
 
 SUM, PRODUCT, POWER, ATOM = range(4)
 """How tightly an expression binds."""
@@ -18,11 +18,6 @@ RELATIONS = {"eq": "=", "ne": "≠", "lt": "<", "le": "≤", "gt": ">", "ge": "�
 
 class Style(ABC):
     """Writes expressions; subclasses say how each part looks."""
-
-    def formula(self, formula: ex.Formula) -> str:
-        """`name[letters] = body`."""
-        left = self.entry(formula.name, self.places(formula.letters))
-        return f"{left} {self.symbol('=')} {self.write(formula.body)}"
 
     def write(self, expression: Expression, above: int = SUM) -> str:
         """An expression, in parentheses if it binds less tightly than what is around it."""
@@ -54,7 +49,25 @@ class Style(ABC):
             case ex.Equal(left, right):
                 if left.letter is not None and right.letter is not None:
                     return ATOM, self.delta(self.letter(left.letter), self.letter(right.letter))
-                return ATOM, self.bracket(f"{self.place(left)} {self.symbol('=')} {self.place(right)}")
+                return ATOM, self.bracket(
+                    f"{self.place(left)} {self.symbol('=')} {self.place(right)}"
+                )
+            case ex.Within(place, size):
+                return ATOM, self._within(place, size)
+
+    def _within(self, place: Place, size: int) -> str:
+        """Where a place lies on an axis: the bounds that need saying."""
+        written, low, high = self.place(place), place.offset, place.offset
+        for letter, stride in place.strides:
+            reach = stride * (letter.size - 1)
+            low, high = low + min(reach, 0), high + max(reach, 0)
+        start = f"{self.digits('0')} {self.symbol('≤')} "
+        end = f" {self.symbol('<')} {self.digits(str(size))}"
+        if place.lookup is None and low >= 0:
+            start = ""
+        if place.lookup is None and high < size:
+            end = ""
+        return self.bracket(f"{start}{written}{end}")
 
     def _number(self, value: complex) -> tuple[int, str]:
         """A number; one over a whole number is written as a fraction."""
@@ -76,7 +89,11 @@ class Style(ABC):
         for term in terms[1:]:
             negative = isinstance(term, ex.Negative)
             body = term.body if isinstance(term, ex.Negative) else term
-            if isinstance(body, ex.Number) and not isinstance(body.value, complex) and body.value < 0:
+            if (
+                isinstance(body, ex.Number)
+                and not isinstance(body.value, complex)
+                and body.value < 0
+            ):
                 negative, body = not negative, ex.Number(-body.value)
             written += f" {self.symbol('-' if negative else '+')} {self.write(body, PRODUCT)}"
         return written
@@ -101,12 +118,28 @@ class Style(ABC):
             written += sign + self.digits(str(abs(place.offset)))
         return written
 
+    def called(self, name: Name | Derivative) -> str:
+        """A name, or the Jacobian that is one."""
+        return self.name(name) if isinstance(name, Name) else self.derivative(name)
+
+    @abstractmethod
+    def derivative(self, derivative: Derivative) -> str:
+        """`D_x f`."""
+
+    @abstractmethod
+    def space(self, shape: Sequence[int]) -> str:
+        """The space of tensors of a shape."""
+
+    @abstractmethod
+    def identity(self) -> str:
+        """The identity."""
+
     @abstractmethod
     def name(self, name: Name) -> str:
         """A name."""
 
     @abstractmethod
-    def entry(self, name: Name, places: Sequence[str]) -> str:
+    def entry(self, name: Name | Derivative, places: Sequence[str]) -> str:
         """An entry of an array."""
 
     @abstractmethod

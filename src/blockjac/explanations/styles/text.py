@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blockjac.explain import expressions as ex
-from blockjac.explain.expressions import Expression, Letter
-from blockjac.explain.names import GREEK, Name
-from blockjac.explain.styles.style import ATOM, POWER, PRODUCT, RELATIONS, SUM, Style
+from blockjac.explanations import expressions as ex
+from blockjac.explanations.expressions import Expression, Letter
+from blockjac.explanations.names import GREEK, Derivative, Name
+from blockjac.explanations.styles.style import ATOM, POWER, PRODUCT, RELATIONS, SUM, Style
 
 LOWERED = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -29,9 +29,22 @@ class Text(Style):
             return base + ",".join(part.translate(LOWERED) for part in parts)
         return f"{base}_{','.join(parts)}"
 
-    def entry(self, name: Name, places: Sequence[str]) -> str:
-        """`X[i,j]`."""
-        own = self.name(name)
+    def derivative(self, derivative: Derivative) -> str:
+        """`D_W₁ φ₁`; of several results, the one in parentheses."""
+        result = "" if derivative.result is None else f"({self.name(derivative.result)})"
+        return f"D_{self.name(derivative.by)} {self.name(derivative.of)}{result}"
+
+    def space(self, shape: Sequence[int]) -> str:
+        """`T_(30,20)`; numbers are real."""
+        return f"T_({','.join(map(str, shape))})" if shape else "ℝ"
+
+    def identity(self) -> str:
+        """`I`."""
+        return "I"
+
+    def entry(self, name: Name | Derivative, places: Sequence[str]) -> str:
+        """`X[i,j]`, `(D_x f)[i,j]`."""
+        own = self.name(name) if isinstance(name, Name) else f"({self.derivative(name)})"
         return f"{own}[{','.join(places)}]" if places else own
 
     def letter(self, letter: Letter) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jax.scipy import special
 
-from blockjac.explain.expressions import (
+from blockjac.explanations.expressions import (
     Applied,
     Entry,
     Equal,
@@ -24,8 +24,9 @@ from blockjac.explain.expressions import (
     Product,
     Quotient,
     Total,
+    Within,
 )
-from blockjac.explain.names import Name
+from blockjac.explanations.names import Name
 
 Arrays = Mapping[Name, np.ndarray]
 
@@ -135,6 +136,9 @@ def value(expression: Expression, arrays: Arrays) -> Values:
             return _reduced(kind, value(body, arrays), letters)
         case Equal(left, right):
             return _joined(np.equal, [_position(left, arrays), _position(right, arrays)], float)
+        case Within(place, size):
+            inside = lambda at: (at >= 0) & (at < size)  # noqa: E731
+            return _joined(inside, [_position(place, arrays)], float)
         case Total(terms):
             return _joined(lambda *parts: sum(parts), [value(term, arrays) for term in terms])
         case Negative(body):
@@ -152,9 +156,7 @@ def _power(base: Any, exponent: Any) -> Any:
     return np.power(base * 1.0 if np.any(np.asarray(exponent) < 0) else base, exponent)
 
 
-def _joined(
-    function: Callable[..., Any], parts: Sequence[Values], dtype: Any = None
-) -> Values:
+def _joined(function: Callable[..., Any], parts: Sequence[Values], dtype: Any = None) -> Values:
     """An elementwise function of values, over the letters of all."""
     letters = tuple(dict.fromkeys(letter for part in parts for letter in part.letters))
     array = np.asarray(function(*(part.along(letters) for part in parts)))

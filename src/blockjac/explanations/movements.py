@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from blockjac.explain import expressions as ex
-from blockjac.explain.expressions import Expression, Number, Place
-from blockjac.explain.reading import READ, Reader, fresh, plus
+from blockjac.explanations import expressions as ex
+from blockjac.explanations.expressions import Expression, Number, Place
+from blockjac.explanations.places import fresh, plus
+from blockjac.explanations.reading import READ, Reader
 
 Reading = Callable[[Reader, Any, Sequence[Place]], Expression | None]
 

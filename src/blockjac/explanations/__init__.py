@@ -1,0 +1,1 @@
+"""Explanations: the chain rule of a function in symbols, with indices, and as code."""

@@ -1,0 +1,195 @@
+"""Every formula with indices of an explanation: of elemental Jacobians, of q, of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import blockjac.explanations.movements  # pyright: ignore[reportUnusedImport]  # noqa: F401
+from blockjac.explanations import expressions as ex
+from blockjac.explanations.chain_rule import ChainRule, Use
+from blockjac.explanations.contraction import Partial, arriving, body, with_places
+from blockjac.explanations.elemental import StepJacobian, step_jacobian
+from blockjac.explanations.expressions import Letter, Place
+from blockjac.explanations.letters import Alphabet
+from blockjac.explanations.names import Derivative, Name
+from blockjac.explanations.places import fresh
+from blockjac.explanations.program import Program, Step
+
+HELPERS = "ABCEFGHKLMNOPSTUVWRQXYZ"
+"""Names of what formulas read beside the variables."""
+
+
+@dataclass(frozen=True)
+class Elemental:
+    """An elemental Jacobian as it is shown.
+
+    Attributes:
+        use: the step, what it reads and what it computes.
+        derivative: its name.
+        formula: its entries; None where it has no formula.
+        definitions: of helpers that the formula reads, by formulas, or by the word for what
+            computes them.
+        shape: result axes first.
+    """
+
+    use: Use
+    derivative: Derivative
+    formula: ex.Formula | None
+    definitions: tuple[tuple[Name, ex.Formula | str], ...]
+    shape: tuple[int, ...]
+
+
+class Formulas:
+    """The formulas of one program.
+
+    Attributes:
+        program: the program.
+        helpers: names given to what formulas read beside variables, by step and own name.
+    """
+
+    def __init__(self, program: Program) -> None:
+        """Prepare; formulas are made when they are asked for."""
+        self.program = program
+        names = [variable.name for variable in program.variables.values()]
+        self.taken = {str(name) for name in names}
+        letters = {name.base for name in names} | {program.function.base}
+        self.alphabet = Alphabet(frozenset(own for own in letters if len(own) == 1))
+        for variable in program.variables.values():
+            for size in variable.shape:
+                if size != 1:
+                    self.alphabet.letter(size)
+        self.helpers: dict[tuple[Step, Name], Name] = {}
+        self._steps: dict[Step, StepJacobian] = {}
+
+    def step(self, step: Step) -> StepJacobian:
+        """The elemental Jacobians of a step."""
+        if step not in self._steps:
+            self._steps[step] = step_jacobian(self.program, step)
+        return self._steps[step]
+
+    def elemental(self, use: Use, derivative: Derivative) -> Elemental:
+        """The elemental Jacobian of a use, with its helpers."""
+        jacobian = self.step(use.step)
+        tail = self.program.variables[use.tail]
+        head = self.program.variables[use.head]
+        formula = jacobian.formula(use.head, use.tail, tail.shape)
+        shape = (*head.shape, *tail.shape)
+        if formula is None:
+            return Elemental(use, derivative, None, (), shape)
+        shown = self.shown(replace(formula, name=derivative), use.step)
+        return Elemental(use, derivative, shown, self.definitions(formula.body, use.step), shape)
+
+    def shown(self, formula: ex.Formula, step: Step | None) -> ex.Formula:
+        """A formula with the letters and names that a reader sees."""
+        named = formula
+        if step is not None:
+            body_ = ex.renamed(formula.body, lambda name: self._helper(name, step))
+            named = replace(formula, body=body_)
+        return self.alphabet.lettered(named)
+
+    def _helper(self, name: Any, step: Step) -> Any:
+        """The name of a helper of a step; other names stay."""
+        if not isinstance(name, Name) or not name.base.startswith("#"):
+            return name
+        if (step, name) not in self.helpers:
+            numbers = (Name(own) for own in HELPERS)
+            free = [own for own in numbers if str(own) not in self.taken]
+            own = free[0] if free else Name("A", (str(len(self.helpers) + 1),))
+            self.taken.add(str(own))
+            self.helpers[step, name] = own
+        return self.helpers[step, name]
+
+    def definitions(
+        self, expression: ex.Expression, step: Step
+    ) -> tuple[tuple[Name, ex.Formula | str], ...]:
+        """The helpers that a formula of a step reads, those first that others read."""
+        reader = self.step(step).reader
+        found: dict[Name, ex.Formula | str] = {}
+
+        def visit(part: ex.Expression) -> None:
+            """Add what an expression reads."""
+            for entry in ex.entries(part):
+                own = entry.name
+                if not isinstance(own, Name) or own not in reader.definitions or own in found:
+                    continue
+                formula = reader.definitions[own]
+                if formula is None:
+                    found[own] = reader.words[own]
+                    continue
+                visit(formula.body)
+                found[own] = formula
+
+        visit(expression)
+        return tuple(
+            (
+                self._helper(name, step),
+                formula
+                if isinstance(formula, str)
+                else self.shown(replace(formula, name=self._helper(name, step)), step),
+            )
+            for name, formula in found.items()
+        )
+
+    def adjoint(
+        self, rule: ChainRule, number: int, name: Name | Derivative
+    ) -> tuple[ex.Formula, tuple[tuple[Name, ex.Formula | str], ...]]:
+        """The Jacobian of the result by a variable, from those by the variables after it.
+
+        Args:
+            rule: of the result.
+            number: of the variable.
+            name: what the formula calls the Jacobian.
+
+        Returns:
+            The formula, and the helpers that it reads.
+        """
+        variables, result = self.program.variables, rule.result
+        shape = variables[number].shape
+        rows = [fresh(size) for size in result.shape]
+        wrt = [fresh(size) for size in shape]
+        terms: list[ex.Expression] = []
+        definitions: dict[Name, ex.Formula | str] = {}
+        for use in rule.uses.get(number, ()):
+            partials = self._through(rule, use, rows)
+            jacobian = self.step(use.step)
+            expression = jacobian.folded(body(partials, wrt))
+            definitions |= dict(self.definitions(expression, use.step))
+            step = use.step
+            terms.append(ex.renamed(expression, lambda own, step=step: self._helper(own, step)))
+        places = (*map(Place.of, rows), *map(Place.of, wrt))
+        formula = ex.Formula(name, places, ex.total(terms), (*result.shape, *shape))
+        return self.shown(formula, None), tuple(definitions.items())
+
+    def _through(self, rule: ChainRule, use: Use, rows: Sequence[Letter]) -> list[Partial]:
+        """What arrives at a step's result, contracted with the step's Jacobian."""
+        jacobian, variables = self.step(use.step), self.program.variables
+        own = jacobian.terms[use.head, use.tail]
+        head = variables[use.head]
+        is_last = use.head == rule.result.number
+        start = tuple(map(Place.of, rows))
+        shape = (*rule.result.shape, *head.shape)
+        name = rule.adjoint(use.head)
+        if own is None:  # no formula: the Jacobian as a tensor of its own
+            tail = variables[use.tail]
+            block = rule.elemental(use)
+            letters = [fresh(size) for size in tail.shape]
+            places = tuple(map(Place.of, letters))
+            bound = tuple(letter for letter in letters if letter.size != 1)
+            if is_last:
+                entry = ex.Entry(block, (*start, *places), (*shape[: len(rows)], *tail.shape))
+                return [Partial((entry,), places, bound)]
+            middle = arriving(lambda at: ex.Entry(name, (*start, *at), shape), head.shape)
+            entry = ex.Entry(block, (*middle.axes, *places), (*head.shape, *tail.shape))
+            return [Partial((*middle.factors, entry), places, (*middle.bound, *bound))]
+        letters = jacobian.rows[use.head]
+        if is_last:
+            inner = {letter: Place.of(row) for letter, row in zip(letters, rows, strict=True)}
+            return [with_places(partial, inner) for partial in own]
+        entry = ex.Entry(name, (*start, *map(Place.of, letters)), shape)
+        bound = tuple(letter for letter in letters if letter.size != 1)
+        return [
+            Partial((entry, *partial.factors), partial.axes, (*bound, *partial.bound))
+            for partial in own
+        ]

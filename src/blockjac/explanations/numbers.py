@@ -1,0 +1,168 @@
+"""The numbers behind an explanation: its formulas evaluated at a point, to check them there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from blockjac.base import compat
+from blockjac.elimination.evaluate import evaluate
+from blockjac.engine.computations import Jacobian
+from blockjac.engine.run import run
+from blockjac.explanations import expressions as ex
+from blockjac.explanations.chain_rule import ChainRule, Use
+from blockjac.explanations.evaluate import evaluated
+from blockjac.explanations.formulas import Formulas
+from blockjac.explanations.names import Derivative, Name
+from blockjac.explanations.places import letters_of
+from blockjac.explanations.program import Program, Step
+from blockjac.graph.trace import trace
+
+MOST_ENTRIES, MOST_PRODUCTS = 4_000_000, 2_000_000_000
+"""A check that would store or multiply more numbers than this is left out, and said to be."""
+
+
+@dataclass(eq=False)
+class Numbers:
+    """The arrays of a program at a point, by the names that formulas call them.
+
+    Attributes:
+        program: the program.
+        formulas: its formulas.
+        arguments: the point.
+        arrays: those known so far.
+    """
+
+    program: Program
+    formulas: Formulas
+    arguments: Sequence[Any]
+    arrays: dict[Name | Derivative, np.ndarray] = field(default_factory=dict)
+
+    @cached_property
+    def values(self) -> list[Any]:
+        """All values of the program."""
+        point = evaluate(self.program.graph, self.arguments, self.program.graph.captured)
+        for number, variable in self.program.variables.items():
+            self.arrays[variable.name] = np.asarray(point.values[number])
+        return point.values
+
+    def adjoint(self, rule: ChainRule, number: int) -> np.ndarray | None:
+        """The Jacobian of a result by a variable, by formulas; None where that is too large.
+
+        Args:
+            rule: of the result.
+            number: of the variable.
+        """
+        _ = self.values
+        is_intermediate = number in rule.intermediates
+        name = rule.adjoint(number) if is_intermediate else rule.derivative(number)
+        if name in self.arrays:
+            return self.arrays[name]
+        for use in rule.uses.get(number, ()):
+            if use.head != rule.result.number and self.adjoint(rule, use.head) is None:
+                return None
+            if not self._has_local(use, rule.elemental(use)):
+                return None
+        formula, _ = self.formulas.adjoint(rule, number, name)
+        if not is_small(formula):
+            return None
+        self._read_helpers()
+        self.arrays[name] = evaluated(formula, self.arrays)  # pyright: ignore[reportArgumentType]
+        return self.arrays[name]
+
+    def _read_helpers(self) -> None:
+        """Compute the helpers that formulas have been given names for."""
+        for (step, own), name in self.formulas.helpers.items():
+            if name not in self.arrays:
+                jacobian = self.formulas.step(step)
+                environment = self._inside(step)
+                self.arrays[name] = np.asarray(environment[jacobian.reader.variables[own]])
+
+    def _inside(self, step: Step) -> dict[Any, Any]:
+        """All variables of a step's traced program."""
+        edges = self.formulas.step(step).edges
+        jaxpr = compat.open_jaxpr(edges.closed)
+        environment = dict(zip(jaxpr.constvars, compat.constants(edges.closed), strict=True))
+        arguments = [self.values[value] for value in edges.operands]
+        environment |= dict(zip(jaxpr.invars, arguments, strict=True))
+        for equation in jaxpr.eqns:
+            operands = [
+                environment[atom] if compat.is_variable(atom) else atom.val
+                for atom in equation.invars
+            ]
+            results = compat.bind(equation.primitive, operands, equation.params)
+            environment |= dict(zip(equation.outvars, results, strict=True))
+        return environment
+
+    def _has_local(self, use: Use, name: Derivative) -> bool:
+        """Whether an elemental Jacobian is known: by its formula, or computed here as an array."""
+        if self.formulas.step(use.step).terms[use.head, use.tail] is not None:
+            return True
+        if name not in self.arrays:
+            variables = self.program.variables
+            entries = math.prod((*variables[use.head].shape, *variables[use.tail].shape))
+            if entries > MOST_ENTRIES:
+                return False
+            self.arrays[name] = self.local(use)
+        return True
+
+    def local(self, use: Use) -> np.ndarray:
+        """An elemental Jacobian, by the library's own elimination."""
+        edges = self.formulas.step(use.step).edges
+        equation = use.step.equation
+
+        def function(*arrays: Any) -> list[Any]:
+            """The result of the step from what it reads."""
+            values = dict(zip(edges.operands, arrays, strict=True))
+            atoms = [
+                atom.value if not hasattr(atom, "vertex") else values[atom.value]  # pyright: ignore[reportArgumentType]
+                for atom in equation.operands
+            ]
+            results = compat.bind(equation.primitive, atoms, equation.params)
+            return [results[equation.results.index(use.head)]]
+
+        arguments = [self.values[value] for value in edges.operands]
+        position = edges.operands.index(use.tail)
+        graph = trace(
+            function, [jax.typeof(array) for array in map(compat.jax_array, arguments)], [position]
+        )
+        wrt = (graph.inputs[position],)
+        _, rows = run(Jacobian(1, wrt, "auto", dense=True), graph, arguments)
+        return np.asarray(rows[0][0])
+
+
+def is_small(formula: ex.Formula) -> bool:
+    """Whether a formula can be evaluated in a moment."""
+    entries = math.prod(formula.shape)
+    terms = formula.body.terms if isinstance(formula.body, ex.Total) else (formula.body,)
+    products = max(
+        (math.prod(letter.size for letter in letters_of(term)) for term in terms), default=1
+    )
+    return entries <= MOST_ENTRIES and products <= MOST_PRODUCTS
+
+
+def random_arguments(program: Program, seed: int, positive: bool = False) -> list[Any]:
+    """Arrays for the arguments of a program of which only shapes are known.
+
+    Args:
+        program: the program.
+        seed: of the generator.
+        positive: whether the numbers lie between 0.1 and 1, for functions that need it.
+    """
+    generator = np.random.default_rng(seed)
+    arrays: list[Any] = []
+    for value in program.graph.inputs:
+        aval = program.graph.avals[value]
+        if np.dtype(aval.dtype).kind not in "fc":
+            arrays.append(np.ones(aval.shape, aval.dtype))
+            continue
+        drawn = generator.normal(size=aval.shape)
+        drawn = generator.uniform(0.1, 1.0, size=aval.shape) if positive else drawn
+        arrays.append(np.asarray(drawn, aval.dtype))
+    return arrays
