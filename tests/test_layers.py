@@ -33,6 +33,7 @@ LAYERS = (
     "curvature",
     "kronecker_factors",
     "checking",
+    "explanations",
     "data",
     "nn",
     "optimize",

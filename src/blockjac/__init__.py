@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from blockjac.curvature.fisher import fisher
     from blockjac.curvature.gauss_newton import GaussNewton
     from blockjac.curvature.ggn import ggn
+    from blockjac.explanations.explanation import Explanation, explain
+    from blockjac.explanations.step import step
     from blockjac.kronecker_factors.kfac import ekfac, kfac
     from blockjac.kronecker_factors.matrix import KroneckerFactored
     from blockjac.planning import Plan, Search
@@ -56,6 +58,7 @@ __version__ = "0.2.0"
 __all__ = [
     "Block",
     "BlockMatrix",
+    "Explanation",
     "Factorization",
     "GaussNewton",
     "JacobianReport",
@@ -75,6 +78,7 @@ __all__ = [
     "divergence",
     "ekfac",
     "errors",
+    "explain",
     "factorize",
     "fisher",
     "ggn",
@@ -102,6 +106,7 @@ __all__ = [
     "sparse_hessian",
     "sparse_jacobian",
     "star",
+    "step",
     "value_and_grad",
     "value_and_jacobian",
     "value_grad_laplacian",
@@ -126,6 +131,9 @@ _HOME = {
     "clear_caches": "blockjac.base.caches",
     "clipped_grad": "blockjac.transforms.clipping",
     "divergence": "blockjac.transforms.diagonals",
+    "Explanation": "blockjac.explanations.explanation",
+    "explain": "blockjac.explanations.explanation",
+    "step": "blockjac.explanations.step",
     "factorize": "blockjac.blocks",
     "lstsq": "blockjac.blocks",
     "fisher": "blockjac.curvature.fisher",

@@ -11,7 +11,7 @@ from jax.scipy import special
 
 TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+\.?\d*(?:e[+-]?\d+)?)|(?P<name>[^\W\d][\w']*(?:_[^\W\d][\w']*)*)"
-    r"|(?P<sign>⋆|≤|≥|≠|[-+/\[\](),=<>^²³¬∧∨]))"
+    r"|(?P<sign>⋆|∞|≤|≥|≠|[-+/\[\](),=<>^²³¬∧∨]))"
 )
 
 FUNCTIONS = {
@@ -138,6 +138,8 @@ class Printed:
             return ~(self.atom() != 0)
         if token == "-":
             return -self.atom()
+        if token in ("∞", "nan"):
+            return self.number(np.inf if token == "∞" else np.nan)
         if token[0].isdigit():
             return self.number(float(token))
         head, _, below = token.partition("_")
@@ -192,10 +194,10 @@ class Printed:
     def side(self):
         start = self.at
         try:
-            return self.place()
-        except (AssertionError, KeyError):
-            self.at = start
             return self.sum()
+        except KeyError:  # a letter, which is no array: a place
+            self.at = start
+            return self.place()
 
     def reduction(self, kind, below):
         letters = [below]

@@ -84,9 +84,7 @@ def traced_call(
     own_args, own_kwargs = jax.tree.unflatten(tree, arrays)
     inputs = [sum(moves[:index]) for index in chosen]
     try:
-        graph = trace(
-            named_as(fun, traced), own_args, inputs, own_kwargs, second, keeps_calls
-        )
+        graph = trace(named_as(fun, traced), own_args, inputs, own_kwargs, second, keeps_calls)
     except UNKNOWN_VALUE_ERRORS as error:
         error.add_note(
             f"blockjac.{name} traces the function, so that Python code cannot depend on the values "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,10 +15,10 @@ class Star:
     """A contraction of Jacobians, output side first; without factors, the identity.
 
     Attributes:
-        factors: each an elemental Jacobian, the name of a shared product, or a sum in parentheses.
+        factors: each an elemental Jacobian, or the name of a shared product.
     """
 
-    factors: tuple[Derivative | Name | Paths, ...]
+    factors: tuple[Derivative | Name, ...]
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class ChainRule:
         products: dict[int, Paths] = {}
         rules: list[Rule] = []
 
-        def prefix(head: int) -> tuple[Derivative | Name | Paths, ...]:
+        def prefix(head: int) -> tuple[Derivative | Name, ...]:
             """What stands in front of the Jacobian of a step with this result."""
             if head == self.result.number:
                 return ()
@@ -168,16 +168,15 @@ class ChainRule:
         arguments = self._of_arguments(paths_of)
         return [*rules, *arguments]
 
-    def _of_arguments(self, paths_of: object) -> list[Rule]:
+    def _of_arguments(self, paths_of: Callable[[int], Paths]) -> list[Rule]:
         """The rule of each argument."""
-        assert callable(paths_of)
         rules: list[Rule] = []
         for variable in self.program.independents:
             number = variable.number
             paths = paths_of(number)
             if number == self.result.number:
-                paths = Paths((*paths.terms, Star(())))  # pyright: ignore[reportAttributeAccessIssue]
-            rules.append(Rule(None, self.derivative(number), paths))  # pyright: ignore[reportArgumentType]
+                paths = Paths((*paths.terms, Star(())))
+            rules.append(Rule(None, self.derivative(number), paths))
         return rules
 
     def _by_names(self, number: int) -> Paths:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from blockjac.blocks import Block
 from blockjac.explanations import expressions as ex
@@ -27,8 +27,17 @@ from blockjac.explanations.places import (
 from blockjac.terms.index import Index, Label
 from blockjac.terms.term import Term
 
-Read = Callable[[Any, Sequence[Place]], Expression]
-"""An entry of an array of a block, which is a position among the factors of a traced program."""
+
+class Arrays(Protocol):
+    """The arrays of a block, which are positions among the results of a traced program."""
+
+    def factor(self, position: Any, places: Sequence[Place]) -> Expression:
+        """An entry of a factor."""
+        ...
+
+    def lookup(self, position: Any, places: Sequence[Place]) -> Expression:
+        """An entry of an array of integers, short enough to stand in an index."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -65,18 +74,18 @@ def arriving(entry: Callable[[Sequence[Place]], Expression], shape: Sequence[int
     )
 
 
-def contracted(partial: Partial, block: Block, read: Read) -> list[Partial]:
+def contracted(partial: Partial, block: Block, arrays: Arrays) -> list[Partial]:
     """A term times a block: one term for each of the block's.
 
     Args:
         partial: with an axis for each output axis of the block.
         block: whose arrays are positions.
-        read: an entry of such an array.
+        arrays: of the block.
     """
-    return [_contracted(partial, term, block, read) for term in block.terms]
+    return [_contracted(partial, term, block, arrays) for term in block.terms]
 
 
-def _contracted(partial: Partial, term: Term, block: Block, read: Read) -> Partial:
+def _contracted(partial: Partial, term: Term, block: Block, arrays: Arrays) -> Partial:
     """A term times one term of a block."""
     places: dict[Label, Place] = {}
     relations: list[tuple[Place, Index]] = []
@@ -97,7 +106,7 @@ def _contracted(partial: Partial, term: Term, block: Block, read: Read) -> Parti
             bound += [letter] if label.size != 1 else []
     substitutions: dict[Letter, Place] = {}
     for place, index in relations:
-        at = _place(index, places, read)
+        at = _place(index, places, arrays)
         letter = place.letter
         within = letter is not None and index.within(letter.size)
         if (
@@ -110,19 +119,22 @@ def _contracted(partial: Partial, term: Term, block: Block, read: Read) -> Parti
         else:
             factors.append(equal(place, at))
     factors += [
-        read(factor.array, [places[label] for label in factor.labels]) for factor in term.factors
+        arrays.factor(factor.array, [places[label] for label in factor.labels])
+        for factor in term.factors
     ]
     if not isinstance(term.coefficient, int | float) or term.coefficient != 1:
         factors.append(Number(term.coefficient))
-    axes = [_place(index, places, read) for index in term.wrt]
+    axes = [_place(index, places, arrays) for index in term.wrt]
     whole = Partial((*partial.factors, *factors), tuple(axes), tuple(bound))
     return with_places(whole, substitutions)
 
 
-def _place(index: Index, places: Mapping[Label, Place], read: Read) -> Place:
+def _place(index: Index, places: Mapping[Label, Place], arrays: Arrays) -> Place:
     """An index expression with places for its labels."""
     lookup = index.lookup
-    entry = None if lookup is None else read(lookup.array, [places[n] for n in lookup.labels])
+    entry = None
+    if lookup is not None:
+        entry = arrays.lookup(lookup.array, [places[label] for label in lookup.labels])
     place = Place(index.offset, (), entry)
     for label, stride in index.strides:
         place = plus(place, places[label], stride)

@@ -76,12 +76,11 @@ def folded(items: Sequence[Line], what: str, most: int | None = MOST_SHOWN) -> t
     return (*items[:most], Line(remark=note))
 
 
-def order_items(plan: Plan, names: dict[int, str]) -> tuple[Line | Table, ...]:
+def order_items(plan: Plan) -> tuple[Line | Table, ...]:
     """The order of elimination with its costs, and what others would cost.
 
     Args:
         plan: of the Jacobian.
-        names: of the vertices, by their numbers in the plan; others are called by their number.
     """
     compared = [("order", "multiplications", "additions", "moved", "predicted")]
     for name, figures in plan.comparison.items():
@@ -94,15 +93,16 @@ def order_items(plan: Plan, names: dict[int, str]) -> tuple[Line | Table, ...]:
                 f"{figures.seconds * 1e6:,.1f} us",
             )
         )
-    steps = [("eliminated", "computed by", "multiplications", "additions")]
+    steps = [("eliminated", "computed by", "multiplications", "additions", "line")]
     for step in plan.steps[:MOST_SHOWN]:
         operations = step.multiplications + step.operator_operations
         steps.append(
             (
-                names.get(step.vertex, f"vertex {step.vertex}"),
+                str(step.vertex),
                 step.primitive,
                 f"{operations:,}",
                 f"{step.additions:,}",
+                step.source.rpartition("/")[2],
             )
         )
     items: list[Line | Table] = [Table(tuple(compared))]

@@ -42,9 +42,13 @@ class StepJacobian:
     terms: dict[tuple[int, int], list[Partial] | None] = field(default_factory=dict)
     rows: dict[int, list[Letter]] = field(default_factory=dict)
 
-    def read(self, position: Any, places: Sequence[Place]) -> Expression:
+    def factor(self, position: Any, places: Sequence[Place]) -> Expression:
         """An entry of a factor."""
         return self.reader.entry(atoms_of(self.edges)[position], places)
+
+    def lookup(self, position: Any, places: Sequence[Place]) -> Expression:
+        """An entry of an array of integers, which has a name."""
+        return self.reader.named_entry(atoms_of(self.edges)[position], places)
 
     def formula(self, head: int, tail: int, shape: Sequence[int]) -> ex.Formula | None:
         """The block of a result by an operand; None if it has no formula.
@@ -89,7 +93,7 @@ def step_jacobian(program: Program, step: Step) -> StepJacobian:
     names = {atom: program.variables[value].name for atom, value in variables.items()}
     jacobian = StepJacobian(step, edges, Reader(edges.closed, names))
     for head in program.heads(step):
-        rows = [fresh(size) for size in program.variables[head].shape]
+        rows = [fresh(size) for size in program.variables[head].axes]
         jacobian.rows[head] = rows
         terms = _eliminated(jacobian, edges.outputs[head], rows)
         for tail in program.tails(step):
@@ -112,7 +116,7 @@ def _eliminated(
         if vertex in heads:
             return None
         for tail, block in edges.entering.get(vertex, {}).items():
-            multiply = partial(contracted, block=block, read=jacobian.read)
+            multiply = partial(contracted, block=block, arrays=jacobian)
             products = [term for own in terms[vertex] for term in multiply(own)]
             terms[tail] = [*terms.get(tail, []), *products]
             if len(terms[tail]) > MOST_TERMS:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 from jax.scipy import special
 
@@ -20,15 +22,15 @@ from blockjac.explanations.expressions import (
     Number,
     Over,
     Place,
-    Power,
     Product,
     Quotient,
     Total,
     Within,
 )
-from blockjac.explanations.names import Name
+from blockjac.explanations.names import Derivative, Name
+from blockjac.explanations.traversal import children
 
-Arrays = Mapping[Name, np.ndarray]
+Arrays = Mapping[Name | Derivative, np.ndarray]
 
 
 def _by_jax(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
@@ -64,7 +66,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "log": np.log,
     "log1p": np.log1p,
     "log2": np.log2,
-    "logistic": lambda x: 1 / (1 + np.exp(-x)),
+    "logistic": _by_jax(jax.nn.sigmoid),
     "max": np.maximum,
     "min": np.minimum,
     "not": np.logical_not,
@@ -137,18 +139,30 @@ def value(expression: Expression, arrays: Arrays) -> Values:
         case Equal(left, right):
             return _joined(np.equal, [_position(left, arrays), _position(right, arrays)], float)
         case Within(place, size):
-            inside = lambda at: (at >= 0) & (at < size)  # noqa: E731
-            return _joined(inside, [_position(place, arrays)], float)
-        case Total(terms):
-            return _joined(lambda *parts: sum(parts), [value(term, arrays) for term in terms])
-        case Negative(body):
-            return _joined(lambda part: -part, [value(body, arrays)])
-        case Quotient(numerator, denominator):
-            return _joined(np.divide, [value(numerator, arrays), value(denominator, arrays)])
-        case Power(base, exponent):
-            return _joined(_power, [value(base, arrays), value(exponent, arrays)])
-        case Applied(function, arguments):
-            return _joined(FUNCTIONS[function], [value(part, arrays) for part in arguments])
+            return _joined(partial(_is_within, size), [_position(place, arrays)], float)
+        case _:
+            parts = [value(part, arrays) for part in children(expression)]
+            return _joined(_function(expression), parts)
+
+
+def _function(expression: Expression) -> Callable[..., Any]:
+    """What an expression does with the numbers of its parts."""
+    match expression:
+        case Total(_):
+            return lambda *parts: sum(parts)
+        case Negative(_):
+            return np.negative
+        case Quotient(_, _):
+            return np.divide
+        case Applied(function, _):
+            return FUNCTIONS[function]
+        case _:
+            return _power
+
+
+def _is_within(size: int, position: Any) -> Any:
+    """Whether positions lie on an axis."""
+    return (position >= 0) & (position < size)
 
 
 def _power(base: Any, exponent: Any) -> Any:

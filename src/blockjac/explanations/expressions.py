@@ -5,11 +5,10 @@ A formula gives one entry of an array as an expression of letters, each of which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
-from blockjac.explanations.names import Name
+from blockjac.explanations.names import Derivative, Name
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Entry:
         shape: of the array.
     """
 
-    name: Name
+    name: Name | Derivative
     places: tuple[Place, ...]
     shape: tuple[int, ...]
 
@@ -163,7 +162,7 @@ class Formula:
         shape: of the array.
     """
 
-    name: Name | Any
+    name: Name | Derivative
     letters: tuple[Place, ...]
     body: Expression
     shape: tuple[int, ...]
@@ -229,68 +228,3 @@ def over(kind: str, letters: tuple[Letter, ...], body: Expression) -> Expression
     if isinstance(body, Over) and body.kind == kind:
         return Over(kind, letters + body.letters, body.body)
     return Over(kind, letters, body)
-
-
-def children(expression: Expression) -> Iterator[Expression]:
-    """The expressions that an expression is made of, in the order in which they are read."""
-    for field in fields(expression):
-        value = getattr(expression, field.name)
-        for part in value if isinstance(value, tuple) else (value,):  # pyright: ignore[reportUnknownVariableType]
-            if isinstance(part, Place):
-                if part.lookup is not None:
-                    yield part.lookup
-            elif isinstance(part, Expression):
-                yield part
-
-
-def size(expression: Expression) -> int:
-    """The number of entries, numbers and operations of an expression."""
-    return 1 + sum(map(size, children(expression)))
-
-
-def entries(expression: Expression) -> Iterator[Entry]:
-    """Every entry that an expression reads."""
-    if isinstance(expression, Entry):
-        yield expression
-    for child in children(expression):
-        yield from entries(child)
-
-
-def renamed(expression: Expression, rename: Callable[[Name], Name]) -> Expression:
-    """The expression with the names of arrays replaced."""
-
-    def changed(value: Any) -> Any:
-        """A field's value with names replaced."""
-        if isinstance(value, Name):
-            return rename(value)
-        if isinstance(value, Place) and value.lookup is not None:
-            return replace(value, lookup=renamed(value.lookup, rename))
-        if isinstance(value, tuple):
-            return tuple(map(changed, value))
-        return renamed(value, rename) if isinstance(value, Expression) else value
-
-    return replace(
-        expression,
-        **{field.name: changed(getattr(expression, field.name)) for field in fields(expression)},
-    )
-
-
-def mapped(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
-    """The expression with its direct parts changed; places stay as they are."""
-    match expression:
-        case Product(factors):
-            return product([change(factor) for factor in factors])
-        case Total(terms):
-            return total([change(term) for term in terms])
-        case Negative(body):
-            return product([Number(-1), change(body)])
-        case Quotient(numerator, denominator):
-            return product([change(numerator), Quotient(ONE, change(denominator))])
-        case Power(base, exponent):
-            return Power(change(base), change(exponent))
-        case Applied(function, arguments):
-            return Applied(function, tuple(map(change, arguments)))
-        case Over(kind, letters, body):
-            return over(kind, letters, change(body))
-        case _:
-            return expression

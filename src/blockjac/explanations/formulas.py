@@ -9,13 +9,14 @@ from typing import Any
 import blockjac.explanations.movements  # pyright: ignore[reportUnusedImport]  # noqa: F401
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.chain_rule import ChainRule, Use
-from blockjac.explanations.contraction import Partial, arriving, body, with_places
+from blockjac.explanations.contraction import Partial, arriving, body, identity, with_places
 from blockjac.explanations.elemental import StepJacobian, step_jacobian
 from blockjac.explanations.expressions import Letter, Place
 from blockjac.explanations.letters import Alphabet
 from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.places import fresh
 from blockjac.explanations.program import Program, Step
+from blockjac.explanations.traversal import entries, renamed
 
 HELPERS = "ABCEFGHKLMNOPSTUVWRQXYZ"
 """Names of what formulas read beside the variables."""
@@ -74,8 +75,8 @@ class Formulas:
         jacobian = self.step(use.step)
         tail = self.program.variables[use.tail]
         head = self.program.variables[use.head]
-        formula = jacobian.formula(use.head, use.tail, tail.shape)
-        shape = (*head.shape, *tail.shape)
+        formula = jacobian.formula(use.head, use.tail, tail.axes)
+        shape = (*head.axes, *tail.axes)
         if formula is None:
             return Elemental(use, derivative, None, (), shape)
         shown = self.shown(replace(formula, name=derivative), use.step)
@@ -85,7 +86,7 @@ class Formulas:
         """A formula with the letters and names that a reader sees."""
         named = formula
         if step is not None:
-            body_ = ex.renamed(formula.body, lambda name: self._helper(name, step))
+            body_ = renamed(formula.body, lambda name: self._helper(name, step))
             named = replace(formula, body=body_)
         return self.alphabet.lettered(named)
 
@@ -110,7 +111,7 @@ class Formulas:
 
         def visit(part: ex.Expression) -> None:
             """Add what an expression reads."""
-            for entry in ex.entries(part):
+            for entry in entries(part):
                 own = entry.name
                 if not isinstance(own, Name) or own not in reader.definitions or own in found:
                     continue
@@ -146,20 +147,22 @@ class Formulas:
             The formula, and the helpers that it reads.
         """
         variables, result = self.program.variables, rule.result
-        shape = variables[number].shape
-        rows = [fresh(size) for size in result.shape]
+        shape = variables[number].axes
+        rows = [fresh(size) for size in result.axes]
         wrt = [fresh(size) for size in shape]
         terms: list[ex.Expression] = []
         definitions: dict[Name, ex.Formula | str] = {}
+        if number == rule.result.number:  # the argument itself is the result
+            terms.append(body([identity(rows)], wrt))
         for use in rule.uses.get(number, ()):
             partials = self._through(rule, use, rows)
             jacobian = self.step(use.step)
             expression = jacobian.folded(body(partials, wrt))
             definitions |= dict(self.definitions(expression, use.step))
             step = use.step
-            terms.append(ex.renamed(expression, lambda own, step=step: self._helper(own, step)))
+            terms.append(renamed(expression, lambda own, step=step: self._helper(own, step)))
         places = (*map(Place.of, rows), *map(Place.of, wrt))
-        formula = ex.Formula(name, places, ex.total(terms), (*result.shape, *shape))
+        formula = ex.Formula(name, places, ex.total(terms), (*result.axes, *shape))
         return self.shown(formula, None), tuple(definitions.items())
 
     def _through(self, rule: ChainRule, use: Use, rows: Sequence[Letter]) -> list[Partial]:
@@ -169,19 +172,19 @@ class Formulas:
         head = variables[use.head]
         is_last = use.head == rule.result.number
         start = tuple(map(Place.of, rows))
-        shape = (*rule.result.shape, *head.shape)
+        shape = (*rule.result.axes, *head.axes)
         name = rule.adjoint(use.head)
         if own is None:  # no formula: the Jacobian as a tensor of its own
             tail = variables[use.tail]
             block = rule.elemental(use)
-            letters = [fresh(size) for size in tail.shape]
+            letters = [fresh(size) for size in tail.axes]
             places = tuple(map(Place.of, letters))
             bound = tuple(letter for letter in letters if letter.size != 1)
             if is_last:
-                entry = ex.Entry(block, (*start, *places), (*shape[: len(rows)], *tail.shape))
+                entry = ex.Entry(block, (*start, *places), (*shape[: len(rows)], *tail.axes))
                 return [Partial((entry,), places, bound)]
-            middle = arriving(lambda at: ex.Entry(name, (*start, *at), shape), head.shape)
-            entry = ex.Entry(block, (*middle.axes, *places), (*head.shape, *tail.shape))
+            middle = arriving(lambda at: ex.Entry(name, (*start, *at), shape), head.axes)
+            entry = ex.Entry(block, (*middle.axes, *places), (*head.axes, *tail.axes))
             return [Partial((*middle.factors, entry), places, (*middle.bound, *bound))]
         letters = jacobian.rows[use.head]
         if is_last:

@@ -51,7 +51,7 @@ def checked(
         exact: gives results and Jacobian at a point.
     """
     sizes = [
-        math.prod((*rule.result.shape, *variable.shape))
+        math.prod((*rule.result.axes, *variable.axes))
         for rule in rules
         for variable in program.independents
     ]
@@ -91,7 +91,7 @@ def simplifications(
         if rule.result.shape:
             continue
         for number in rule.intermediates:
-            shape = program.variables[number].shape
+            shape = program.variables[number].axes
             if math.prod(shape) < 2 or len(rule.intermediates) > 10 * MOST_VARIABLES:
                 continue
             products = [point.adjoint(rule, number) for point in points]

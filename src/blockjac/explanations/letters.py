@@ -1,12 +1,13 @@
-"""Letters for the axes of formulas: of the alphabet by their sizes, with a prime where one repeats."""
+"""Letters for the axes of formulas, by their sizes; one that repeats has a prime."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.expressions import Expression, Letter, Place
+from blockjac.explanations.traversal import children, rebuilt
 
 ALPHABET = "ijklmnpqrstuvwabcdefgh"
 
@@ -79,7 +80,7 @@ def _collect_all(expression: Expression, order: dict[Letter, None]) -> None:
             return
         case _:
             pass
-    for child in ex.children(expression):
+    for child in children(expression):
         _collect_all(child, order)
 
 
@@ -92,10 +93,6 @@ def _at(place: Place, names: Mapping[Letter, Letter]) -> Place:
 
 def relettered(expression: Expression, names: Mapping[Letter, Letter]) -> Expression:
     """An expression with letters renamed, summed ones too."""
-
-    def all_of(parts: Iterable[Expression]) -> tuple[Expression, ...]:
-        return tuple(relettered(part, names) for part in parts)
-
     match expression:
         case ex.Entry(name, places, shape):
             return ex.Entry(name, tuple(_at(place, names) for place in places), shape)
@@ -106,17 +103,5 @@ def relettered(expression: Expression, names: Mapping[Letter, Letter]) -> Expres
         case ex.Over(kind, letters, body):
             own = tuple(names.get(letter, letter) for letter in letters)
             return ex.Over(kind, own, relettered(body, names))
-        case ex.Product(parts):
-            return ex.Product(all_of(parts))
-        case ex.Total(parts):
-            return ex.Total(all_of(parts))
-        case ex.Negative(body):
-            return ex.Negative(relettered(body, names))
-        case ex.Quotient(numerator, denominator):
-            return ex.Quotient(*all_of((numerator, denominator)))
-        case ex.Power(base, exponent):
-            return ex.Power(*all_of((base, exponent)))
-        case ex.Applied(function, arguments):
-            return ex.Applied(function, all_of(arguments))
-        case ex.Number(_):
-            return expression
+        case _:
+            return rebuilt(expression, lambda part: relettered(part, names))

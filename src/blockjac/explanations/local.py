@@ -1,4 +1,4 @@
-"""The elemental Jacobians of a step, traced: the edges between its primitives, and their factors."""
+"""The elemental Jacobians inside of a step, traced: edges between primitives, and factors."""
 
 from __future__ import annotations
 

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 
 from blockjac.base import compat
+from blockjac.elimination.active_graph import ActiveGraph
+from blockjac.elimination.eliminate import eliminate
 from blockjac.elimination.evaluate import evaluate
-from blockjac.engine.computations import Jacobian
-from blockjac.engine.run import run
+from blockjac.elimination.linearize import linearize_to_results
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.chain_rule import ChainRule, Use
 from blockjac.explanations.evaluate import evaluated
@@ -23,6 +24,7 @@ from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.places import letters_of
 from blockjac.explanations.program import Program, Step
 from blockjac.graph.trace import trace
+from blockjac.planning import choose_order
 
 MOST_ENTRIES, MOST_PRODUCTS = 4_000_000, 2_000_000_000
 """A check that would store or multiply more numbers than this is left out, and said to be."""
@@ -106,7 +108,7 @@ class Numbers:
             return True
         if name not in self.arrays:
             variables = self.program.variables
-            entries = math.prod((*variables[use.head].shape, *variables[use.tail].shape))
+            entries = math.prod((*variables[use.head].axes, *variables[use.tail].axes))
             if entries > MOST_ENTRIES:
                 return False
             self.arrays[name] = self.local(use)
@@ -127,14 +129,17 @@ class Numbers:
             results = compat.bind(equation.primitive, atoms, equation.params)
             return [results[equation.results.index(use.head)]]
 
-        arguments = [self.values[value] for value in edges.operands]
+        arguments = [compat.jax_array(self.values[value]) for value in edges.operands]
         position = edges.operands.index(use.tail)
-        graph = trace(
-            function, [jax.typeof(array) for array in map(compat.jax_array, arguments)], [position]
-        )
-        wrt = (graph.inputs[position],)
-        _, rows = run(Jacobian(1, wrt, "auto", dense=True), graph, arguments)
-        return np.asarray(rows[0][0])
+        graph = trace(function, list(map(jax.typeof, arguments)), [position])
+        (leaf,) = graph.independents
+        active = ActiveGraph.of(graph, graph.outputs)
+        linear = linearize_to_results(active, arguments, graph.captured)
+        eliminate(linear.edges, choose_order("auto", linear, True))
+        block = linear.block(leaf, ("out", 0))
+        variables = self.program.variables
+        shape = (*variables[use.head].axes, *variables[use.tail].axes)
+        return np.zeros(shape) if block is None else np.asarray(block.dense())
 
 
 def is_small(formula: ex.Formula) -> bool:

@@ -7,6 +7,7 @@ from itertools import count
 
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.expressions import Entry, Expression, Letter, Number, Place
+from blockjac.explanations.traversal import children, mapped
 
 _fresh = count()
 
@@ -38,7 +39,7 @@ def substituted(expression: Expression, letters: Mapping[Letter, Place]) -> Expr
             case ex.Within(place, size):
                 return within(at(place), size)
             case _:
-                return ex.mapped(part, changed)
+                return mapped(part, changed)
 
     return changed(expression)
 
@@ -100,6 +101,6 @@ def letters_of(expression: Expression) -> set[Letter]:
             letters |= set(own)
         case _:
             pass
-    for child in ex.children(expression):
+    for child in children(expression):
         letters |= letters_of(child)
     return letters

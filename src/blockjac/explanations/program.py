@@ -57,6 +57,11 @@ class Variable:
     dtype: Any
     kind: str
 
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The sizes of its axes in the chain rule, where complex arrays are pairs of real ones."""
+        return (2, *self.shape) if np.dtype(self.dtype).kind == "c" else self.shape
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -195,7 +200,7 @@ def _variables(
 
 
 def _wanted_names(graph: Graph, call: Call, function: Name) -> dict[int, Name]:
-    """Names for results: as given, else as the result of the function or the next step's parameter."""
+    """Names for results: as given, else of the function, or of the next step's parameter."""
     names: dict[int, Name] = {}
     outputs = [out for out in graph.outputs[: call.count] if isinstance(out, Operand)]
     for output in outputs:

@@ -14,6 +14,7 @@ from blockjac.explanations.evaluate import FUNCTIONS
 from blockjac.explanations.expressions import Entry, Expression, Number, Place
 from blockjac.explanations.names import Name
 from blockjac.explanations.places import fresh, substituted
+from blockjac.explanations.traversal import mapped, size
 from blockjac.graph.primitives import CALLS
 
 LONGEST = 14
@@ -68,13 +69,19 @@ class Reader:
             formula = self._formula(atom)
             body = None if formula is None else formula.body
             if body is not None and (
-                ex.size(body) <= SHORT or (self.uses.get(atom, 0) <= 1 and ex.size(body) <= LONGEST)
+                size(body) <= SHORT or (self.uses.get(atom, 0) <= 1 and size(body) <= LONGEST)
             ):
                 letters = [place.letter for place in formula.letters]  # pyright: ignore[reportOptionalMemberAccess]
                 pairs = zip(letters, places, strict=True)
                 return substituted(body, {own: at for own, at in pairs if own is not None})
             self._name(atom, formula)
         return Entry(self.names[atom], tuple(places), tuple(atom.aval.shape))
+
+    def named_entry(self, atom: Any, places: Sequence[Place]) -> Expression:
+        """One entry of a variable by its name, however short its formula is."""
+        if compat.is_variable(atom) and atom not in self.names and self._constant(atom) is None:
+            self._name(atom, self._formula(atom))
+        return self.entry(atom, places)
 
     def definition(self, atom: Any) -> ex.Formula | None:
         """The formula of a named variable, by what computes it; None if it has none."""
@@ -152,7 +159,7 @@ class Reader:
             """An expression with its own entries replaced."""
             if isinstance(part, Entry) and part.name in operands:
                 return self.entry(operands[part.name], part.places)
-            return ex.mapped(part, changed)
+            return mapped(part, changed)
 
         return changed(expression)
 

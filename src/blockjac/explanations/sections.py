@@ -92,8 +92,7 @@ def document_of(explanation: Explained, most: int | None) -> Document:
         ]
         if found:
             sections.append(Section("Found by numbers", tuple(found)))
-    names = {step.vertex: f"vertex {step.vertex}" for step in explanation.plan.steps}
-    sections.append(Section("The order", order_items(explanation.plan, names)))
+    sections.append(Section("The order", order_items(explanation.plan)))
     if not is_large:
         sections.append(Section("Checked", (Line(remark=_verdict(explanation)),)))
     return Document(title, tuple(sections))

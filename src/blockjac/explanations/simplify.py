@@ -1,6 +1,7 @@
 """Formulas made shorter: by the names of what they contain, and with less below a sum.
 
-The derivative of a softmax `Q = E / sum E` comes as `E[i] / sum E`, where a reader wants to see `Q[i]`.
+The derivative of a softmax `Q = E / sum E` comes as `E[i] / sum E`, where a reader wants to see
+`Q[i]`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from itertools import permutations
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.expressions import Expression, Letter, Place
 from blockjac.explanations.places import letters_of
+from blockjac.explanations.traversal import children, mapped
 
 Matches = dict[Letter, Place]
 
@@ -25,7 +27,7 @@ def folded(expression: Expression, definitions: Sequence[ex.Formula]) -> Express
 
     def changed(part: Expression) -> Expression:
         """A part, rewritten from the inside."""
-        part = ex.mapped(part, changed)
+        part = mapped(part, changed)
         for definition in definitions:
             part = _replaced(part, definition)
         return part
@@ -47,7 +49,7 @@ def pulled_out(expression: Expression) -> Expression:
             below = [ex.Quotient(ex.ONE, part) for part in bottom if not letters_of(part) & summed]
             return ex.product([*outside, *below, ex.over("sum", letters, inner)])
         case _:
-            return ex.mapped(expression, pulled_out)
+            return mapped(expression, pulled_out)
 
 
 def parts_of_fraction(expression: Expression) -> tuple[list[Expression], list[Expression]]:
@@ -114,7 +116,7 @@ def _matches(pattern: Expression, expression: Expression, matches: Matches) -> b
                 return False
             if getattr(pattern, "function", "") != getattr(expression, "function", ""):
                 return False
-            mine, its = list(ex.children(pattern)), list(ex.children(expression))
+            mine, its = list(children(pattern)), list(children(expression))
             return len(mine) == len(its) and all(
                 _matches(part, own, matches) for part, own in zip(mine, its, strict=True)
             )

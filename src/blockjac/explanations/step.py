@@ -7,11 +7,14 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
 import jax
+from jax.extend import source_info_util
 
 from blockjac.base import compat
 from blockjac.engine.leaves import TRACED, separated
 from blockjac.errors import InvalidOptionError
 from blockjac.graph.trace import named_as
+
+source_info_util.register_exclusion(__file__)  # the place of a step is the line that calls it
 
 P = ParamSpec("P")
 R = TypeVar("R")

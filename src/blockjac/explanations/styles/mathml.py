@@ -79,7 +79,7 @@ class MathML(Style):
 
     def digits(self, digits: str) -> str:
         """A number."""
-        return f"<mn>{escape(digits)}</mn>"
+        return f"<mn>{escape(digits.replace('inf', '∞'))}</mn>"
 
     def symbol(self, symbol: str) -> str:
         """A sign."""

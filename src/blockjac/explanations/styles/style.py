@@ -10,6 +10,9 @@ from blockjac.explanations import expressions as ex
 from blockjac.explanations.expressions import Expression, Letter, Place
 from blockjac.explanations.names import Derivative, Name
 
+MOST_ABOVE = 12
+"""A number is written as a fraction if what stands above the line is at most this."""
+
 SUM, PRODUCT, POWER, ATOM = range(4)
 """How tightly an expression binds."""
 
@@ -31,6 +34,16 @@ class Style(ABC):
                 return self._number(value)
             case ex.Entry(name, places, _):
                 return ATOM, self.entry(name, self.places(places))
+            case ex.Equal(left, right):
+                return ATOM, self._equal(left, right)
+            case ex.Within(place, size):
+                return ATOM, self._within(place, size)
+            case _:
+                return self._operation(expression)
+
+    def _operation(self, expression: Expression) -> tuple[int, str]:
+        """An operation on expressions, and how tightly it binds."""
+        match expression:
             case ex.Product(factors):
                 return PRODUCT, self.product([self.write(part, PRODUCT) for part in factors])
             case ex.Total(terms):
@@ -46,14 +59,14 @@ class Style(ABC):
             case ex.Over(kind, letters, body):
                 under = [self.letter(letter) for letter in letters]
                 return SUM, self.over(kind, under, self.write(body, PRODUCT))
-            case ex.Equal(left, right):
-                if left.letter is not None and right.letter is not None:
-                    return ATOM, self.delta(self.letter(left.letter), self.letter(right.letter))
-                return ATOM, self.bracket(
-                    f"{self.place(left)} {self.symbol('=')} {self.place(right)}"
-                )
-            case ex.Within(place, size):
-                return ATOM, self._within(place, size)
+            case _:
+                raise AssertionError(expression)
+
+    def _equal(self, left: Place, right: Place) -> str:
+        """Kronecker's delta of two letters, and Iverson's bracket of other places."""
+        if left.letter is not None and right.letter is not None:
+            return self.delta(self.letter(left.letter), self.letter(right.letter))
+        return self.bracket(f"{self.place(left)} {self.symbol('=')} {self.place(right)}")
 
     def _within(self, place: Place, size: int) -> str:
         """Where a place lies on an axis: the bounds that need saying."""
@@ -198,4 +211,5 @@ def _fraction(value: float) -> Fraction | None:
     if value != value or value in (float("inf"), float("-inf")):
         return None
     fraction = Fraction(value).limit_denominator(10**7)
-    return fraction if float(fraction) == value and abs(fraction.numerator) <= 10**4 else None
+    is_simple = fraction.denominator == 1 or abs(fraction.numerator) <= MOST_ABOVE
+    return fraction if float(fraction) == value and is_simple else None

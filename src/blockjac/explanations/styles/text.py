@@ -53,7 +53,7 @@ class Text(Style):
 
     def digits(self, digits: str) -> str:
         """A number as it is."""
-        return digits
+        return digits.replace("inf", "∞")
 
     def symbol(self, symbol: str) -> str:
         """A sign as it is, but for the minus."""
