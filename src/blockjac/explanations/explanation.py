@@ -25,8 +25,8 @@ from blockjac.explanations.html import page, sections
 from blockjac.explanations.layout import Claim, Equation
 from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.numbers import Numbers, random_arguments
-from blockjac.explanations.program import Program, program_of
-from blockjac.explanations.sections import document_of
+from blockjac.explanations.program import Program, Step, program_of
+from blockjac.explanations.sections import Parts, document_of
 from blockjac.explanations.written import (
     article,
     latex,
@@ -72,6 +72,7 @@ def explain(
     check_argnums(argnums)
 
     def explanation_of(*args: Any, **kwargs: Any) -> Explanation:
+        """Trace the function, and leave everything else until it is asked for."""
         options = argnums, args, kwargs
         with keeping_lines():
             call = traced_call("explain", fun, *options, abstract=True, keeps_calls=True)
@@ -143,6 +144,10 @@ class Explanation:
                     uses.setdefault((use.step, use.tail, use.head), (rule, use))
         ordered = sorted(uses.values(), key=lambda pair: (pair[1].head, pair[1].tail))
         return tuple(self._formulas.elemental(use, rule.elemental(use)) for rule, use in ordered)
+
+    def value(self, step: Step) -> ex.Formula | None:
+        """The formula of what a primitive step computes; None for others and where it has none."""
+        return self._formulas.value(step)
 
     @cached_property
     def formulas(self) -> Equations:
@@ -227,7 +232,17 @@ class Explanation:
         Args:
             most: how many lines of a section are shown; None for all.
         """
-        return document_of(self, most)
+        parts = Parts(
+            self.program,
+            self.value,
+            lambda: self.chain_rule,
+            lambda: self.steps,
+            lambda: self.formulas,
+            lambda: self.simplifications,
+            lambda: self.plan,
+            lambda: self.checked,
+        )
+        return document_of(parts, most)
 
     def text(self, width: int | None = None, most: int | None = MOST_SHOWN) -> str:
         """The explanation for a terminal.

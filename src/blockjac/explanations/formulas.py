@@ -82,6 +82,18 @@ class Formulas:
         shown = self.shown(replace(formula, name=derivative), use.step)
         return Elemental(use, derivative, shown, self.definitions(formula.body, use.step), shape)
 
+    def value(self, step: Step) -> ex.Formula | None:
+        """What a step of one result computes by its operands; None if it has no short formula."""
+        if step.is_named or len(step.equation.results) != 1 or not self.program.heads(step):
+            return None
+        jacobian = self.step(step)
+        if not jacobian.definitions:
+            return None
+        (formula,) = jacobian.definitions
+        if self.definitions(formula.body, step):
+            return None
+        return self.shown(formula, step)
+
     def shown(self, formula: ex.Formula, step: Step | None) -> ex.Formula:
         """A formula with the letters and names that a reader sees."""
         named = formula

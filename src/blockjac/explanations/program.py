@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -161,7 +161,8 @@ def program_of(call: Call, fun: Callable[..., Any]) -> Program:
 
 def _word(equation: Equation) -> tuple[str, bool]:
     """What a step is called, and whether the user named it."""
-    primitive, params = equation.primitive.name, equation.params
+    primitive: str = equation.primitive.name
+    params = equation.params
     name = str(params.get("name", "")) if primitive in CALLS else ""
     if name.startswith(MARK):
         return name.removeprefix(MARK).partition("=")[0], True
@@ -169,7 +170,8 @@ def _word(equation: Equation) -> tuple[str, bool]:
         name = compat.function_source(compat.called(params)).partition(" at ")[0]
     if name:
         is_jax = bool(compat.origin(compat.called(params)))
-        return ("lambda" if "lambda" in name else name.strip("_") or primitive), not is_jax
+        own = "lambda" if "lambda" in name else name.strip("_")
+        return own or primitive, not is_jax
     return WORDS.get(primitive, primitive.replace("-", "_")), False
 
 
@@ -247,8 +249,10 @@ def _is_same(own: Any, captured: Any) -> bool:
     """Whether a variable of Python is a captured array, or what JAX made of it."""
     if own is captured:
         return True
-    is_alike = isinstance(own, np.ndarray | jax.Array) and own.shape == captured.shape
-    return is_alike and not compat.is_traced((own, captured)) and np.array_equal(own, captured)
+    if not isinstance(own, np.ndarray | jax.Array) or compat.is_traced((own, captured)):
+        return False
+    mine: Any = np.asarray(cast("Any", own))
+    return mine.shape == captured.shape and np.array_equal(mine, np.asarray(captured))
 
 
 def operands_of(equation: Equation, variables: dict[int, Variable]) -> list[Variable | Literal]:
