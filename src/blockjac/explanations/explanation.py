@@ -22,8 +22,7 @@ from blockjac.explanations.equations import Equations
 from blockjac.explanations.formulas import Elemental, Formulas
 from blockjac.explanations.found import checked, simplifications
 from blockjac.explanations.html import page, sections
-from blockjac.explanations.layout import Claim, Equation
-from blockjac.explanations.names import Derivative, Name
+from blockjac.explanations.layout import Claim
 from blockjac.explanations.numbers import Numbers, random_arguments
 from blockjac.explanations.program import Program, Step, program_of
 from blockjac.explanations.sections import Parts, document_of
@@ -152,28 +151,9 @@ class Explanation:
     @cached_property
     def formulas(self) -> Equations:
         """Backpropagation with indices: each shared product, then the answer."""
-        equations: list[Equation] = []
-        for rule in self.rules:
-            for number, name in self._adjoints(rule):
-                formula, definitions = self._formulas.adjoint(rule, number, name)
-                known = {own for own in equations if isinstance(own, ex.Formula)}
-                equations += [
-                    own
-                    for _, own in definitions
-                    if isinstance(own, ex.Formula) and own not in known
-                ]
-                equations.append(formula)
-        return Equations(tuple(equations))
-
-    def _adjoints(self, rule: ChainRule) -> list[tuple[int, Name | Derivative]]:
-        """The variables whose Jacobians are shown, with the names of these."""
-        adjoints: list[tuple[int, Name | Derivative]] = [
-            (number, rule.adjoint(number)) for number in rule.intermediates
-        ]
-        return adjoints + [
-            (variable.number, rule.derivative(variable.number))
-            for variable in self.program.independents
-        ]
+        return Equations(
+            tuple(own for rule in self.rules for own in self._formulas.backpropagation(rule))
+        )
 
     @cached_property
     def _formulas(self) -> Formulas:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any, cast
 
 import jax
@@ -49,6 +50,7 @@ class Variable:
         shape: of the tensor.
         dtype: of its entries.
         kind: "argument", "captured" or "computed".
+        is_numbered: whether it has a number for a name, as results of primitives have.
     """
 
     number: int
@@ -56,6 +58,7 @@ class Variable:
     shape: tuple[int, ...]
     dtype: Any
     kind: str
+    is_numbered: bool = False
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -191,11 +194,19 @@ def _variables(
     named = {value: (name, named[value][1]) for value, name in zip(inputs, names, strict=True)}
     computed = [value for equation in graph.equations for value in equation.results]
     wanted = _wanted_names(graph, call, function)
-    names = unique([wanted.get(value, Name("v")) for value in computed], taken=names)
+    numbers = count(1)  # v_1, v_2, ... as Griewank and Walther have them
+    names = unique(
+        [wanted.get(value) or Name("v").numbered(next(numbers)) for value in computed], taken=names
+    )
     named |= {value: (name, "computed") for value, name in zip(computed, names, strict=True)}
     return {
         value: Variable(
-            value, name, tuple(graph.avals[value].shape), graph.avals[value].dtype, kind
+            value,
+            name,
+            tuple(graph.avals[value].shape),
+            graph.avals[value].dtype,
+            kind,
+            kind == "computed" and value not in wanted,
         )
         for value, (name, kind) in named.items()
     }

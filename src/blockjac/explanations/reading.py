@@ -20,7 +20,7 @@ from blockjac.graph.primitives import CALLS
 LONGEST = 14
 """An expression of more parts than this gets a name, so that what reads it stays readable."""
 
-SHORT = 3
+SHORT = 5
 """An expression of at most this many parts is repeated where it is used."""
 
 

@@ -74,7 +74,8 @@ def step(name: str, result: str = "") -> Callable[[Callable[P, R]], Callable[P, 
             body.__name__ = body.__qualname__ = MARK + name + (f"={result}" if result else "")
             own_args, own_kwargs = jax.tree.map(_traced, (args, kwargs))
             traced: Any = jax.jit(body)
-            return cast("R", rebuilt[0](traced(*own_args, **own_kwargs)))
+            results = traced(*own_args, **own_kwargs)
+            return cast("R", rebuilt[0](results))
 
         return call
 
