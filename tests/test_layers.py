@@ -33,6 +33,7 @@ LAYERS = (
     "curvature",
     "kronecker_factors",
     "checking",
+    "explain",
     "data",
     "nn",
     "optimize",

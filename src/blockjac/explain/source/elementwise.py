@@ -1,0 +1,319 @@
+"""Elementwise primitives in both targets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from blockjac.explain.source.builder import Equation, Result, Translation
+from blockjac.explain.source.expressions import (
+    Attribute,
+    Binary,
+    Display,
+    Expression,
+    Literal,
+    Ref,
+    Text,
+    Unary,
+    call,
+    literal,
+    method,
+    number,
+)
+from blockjac.explain.source.program import Value
+
+_OPERATORS = {
+    "add": "+",
+    "add_any": "+",
+    "sub": "-",
+    "mul": "*",
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "and": "&",
+    "or": "|",
+    "xor": "^",
+}
+
+_FUNCTIONS = """
+abs         np.abs              jnp.abs
+acos        np.arccos           jnp.arccos
+acosh       np.arccosh          jnp.arccosh
+asin        np.arcsin           jnp.arcsin
+asinh       np.arcsinh          jnp.arcsinh
+atan        np.arctan           jnp.arctan
+atan2       np.arctan2          jnp.arctan2
+atanh       np.arctanh          jnp.arctanh
+bessel_i0e  special.i0e         jax.scipy.special.i0e
+bessel_i1e  special.i1e         jax.scipy.special.i1e
+cbrt        np.cbrt             jnp.cbrt
+ceil        np.ceil             jnp.ceil
+clz         _leading_zeros      lax.clz
+conj        np.conj             jnp.conj
+cos         np.cos              jnp.cos
+cosh        np.cosh             jnp.cosh
+digamma     special.digamma     jax.scipy.special.digamma
+eq_to       _equal_in_order     jax.lax.eq_to
+erf         special.erf         jax.scipy.special.erf
+erf_inv     special.erfinv      jax.scipy.special.erfinv
+erfc        special.erfc        jax.scipy.special.erfc
+exp         np.exp              jnp.exp
+exp2        np.exp2             jnp.exp2
+expm1       np.expm1            jnp.expm1
+floor       np.floor            jnp.floor
+igamma      special.gammainc    jax.scipy.special.gammainc
+igammac     special.gammaincc   jax.scipy.special.gammaincc
+imag        np.imag             jnp.imag
+is_finite   np.isfinite         jnp.isfinite
+lgamma      special.gammaln     jax.scipy.special.gammaln
+log         np.log              jnp.log
+log1p       np.log1p            jnp.log1p
+log2        np.log2             jnp.log2
+logistic    special.expit       jax.nn.sigmoid
+max         np.maximum          jnp.maximum
+min         np.minimum          jnp.minimum
+nextafter   np.nextafter        jnp.nextafter
+polygamma   special.polygamma   jax.scipy.special.polygamma
+population_count  np.bitwise_count  lax.population_count
+pow         np.power            jnp.power
+real        np.real             jnp.real
+regularized_incomplete_beta  special.betainc  jax.scipy.special.betainc
+shift_left              _shift_left              lax.shift_left
+shift_right_arithmetic  _shift_right             lax.shift_right_arithmetic
+shift_right_logical     _shift_right_logical     lax.shift_right_logical
+sign        np.sign             jnp.sign
+sin         np.sin              jnp.sin
+sinh        np.sinh             jnp.sinh
+sqrt        np.sqrt             jnp.sqrt
+tan         np.tan              jnp.tan
+tanh        np.tanh             jnp.tanh
+zeta        special.zeta        jax.scipy.special.zeta
+"""
+
+
+def _operator(symbol: str) -> Translation:
+    """`x + y`, with zeros and ones that change nothing left out."""
+
+    def translate(equation: Equation) -> Result:
+        left, right = equation.operands
+        if symbol == "*":
+            for factor, operand in ((left, right), (right, left)):
+                if _is_number(factor, 1) and factor.shape == ():
+                    return operand
+        first, second = equation.loose()
+        if symbol in "+*" and isinstance(first, Literal) and symbol == "+":
+            first, second = (second, first) if not isinstance(second, Literal) else (first, second)
+        first, second, sign = _signed(symbol, first, second)
+        code = Binary(sign, first, second)
+        return equation.elementwise(code)
+
+    return translate
+
+
+def _signed(
+    symbol: str, first: Expression, second: Expression
+) -> tuple[Expression, Expression, str]:
+    """Negative literals make a sum a difference."""
+    if symbol in "+-" and isinstance(second, Literal) and second.text.startswith("-"):
+        if "np." not in second.text and second.is_loose:
+            positive = Literal(second.text[1:], second.dtype, second.is_loose)
+            return first, positive, "-" if symbol == "+" else "+"
+    return first, second, symbol
+
+
+def _is_number(value: Value, wanted: float) -> bool:
+    """Whether a value is a literal of a number."""
+    return isinstance(value.code, Literal) and bool(value.known == wanted)
+
+
+def _function(numpy_name: str, jax_name: str) -> Translation:
+    """A function of arrays that broadcasts."""
+
+    def translate(equation: Equation) -> Result:
+        name = numpy_name if equation.module == "np" else jax_name
+        return equation.elementwise(call(name, *equation.loose()))
+
+    return translate
+
+
+def neg(equation: Equation) -> Result:
+    """`-x`; twice is nothing."""
+    (value,) = equation.operands
+    if isinstance(value.code, Unary) and value.code.operator == "-" and not value.name:
+        return value.code.of.value if isinstance(value.code.of, Ref) else value.code.of
+    return equation.elementwise(Unary("-", value.ref))
+
+
+def logical_not(equation: Equation) -> Result:
+    """`~x`."""
+    return equation.elementwise(Unary("~", equation.operands[0].ref))
+
+
+def integer_pow(equation: Equation) -> Result:
+    """`x**n`."""
+    exponent = equation.params["y"]
+    if exponent == 0:
+        return equation.builder.constant(np.ones((), equation.out.dtype))
+    if exponent == 1:
+        return equation.operands[0]
+    if exponent == -1:
+        return _quotient(equation, _one(equation), equation.operands[0].ref)
+    return equation.elementwise(Binary("**", equation.operands[0].ref, number(exponent)))
+
+
+def square(equation: Equation) -> Result:
+    """`x**2`."""
+    return equation.elementwise(Binary("**", equation.operands[0].ref, number(2)))
+
+
+def power(equation: Equation) -> Result:
+    """`x**y`."""
+    base, exponent = equation.operands
+    first, second = equation.loose()
+    if exponent.dtype != base.dtype and isinstance(second, Literal):
+        second = second.loose()
+    return equation.elementwise(Binary("**", first, second))
+
+
+def _one(equation: Equation) -> Expression:
+    """The literal 1 beside an operand of the dtype."""
+    return literal(np.ones((), equation.out.dtype)).loose()
+
+
+def _quotient(equation: Equation, first: Expression, second: Expression) -> Value:
+    return equation.elementwise(Binary("/", first, second))
+
+
+def div(equation: Equation) -> Result:
+    """`x / y`; of integers, rounded towards zero."""
+    if np.issubdtype(equation.out.dtype, np.integer):
+        name = "_divide_integers" if equation.module == "np" else "lax.div"
+        if name == "lax.div":
+            return call(name, *equation.all_exact())
+        return equation.elementwise(call(name, *equation.loose()))
+    return _quotient(equation, *equation.loose())
+
+
+def rem(equation: Equation) -> Result:
+    """The remainder that has the sign of the dividend."""
+    if equation.module == "np":
+        return equation.elementwise(call("np.fmod", *equation.loose()))
+    return equation.elementwise(call("jnp.fmod", *equation.loose()))
+
+
+def rsqrt(equation: Equation) -> Result:
+    """`1 / sqrt(x)`."""
+    if equation.module == "jnp":
+        return equation.elementwise(call("lax.rsqrt", equation.operands[0].ref))
+    root = equation.elementwise(call("np.sqrt", equation.operands[0].ref))
+    return _quotient(equation, _one(equation), root.ref)
+
+
+def one_minus_square(equation: Equation) -> Result:
+    """`1 - x**2`, in the form that does not lose digits near one."""
+    x = equation.operands[0].ref
+    one = _one(equation)
+    below, above = Binary("-", one, x), Binary("+", one, x)
+    return equation.elementwise(Binary("*", below, above))
+
+
+def polynomial(equation: Equation) -> Result:
+    """The polynomial with its highest coefficient first."""
+    return equation.elementwise(call(f"{equation.module}.polyval", *equation.loose()[::-1]))
+
+
+def clamp(equation: Equation) -> Result:
+    """`clip(x, low, high)`."""
+    low, x, high = equation.loose()
+    return equation.elementwise(call(f"{equation.module}.clip", x, low, high))
+
+
+def select_n(equation: Equation) -> Result:
+    """`where(test, yes, no)`; `choose` for more than two cases."""
+    test, *cases = equation.operands
+    builder, module = equation.builder, equation.module
+    known = test.known
+    if known is not None and known.ndim == 0:
+        return cases[int(known)]
+    codes = builder.loose(cases)
+    if len(cases) == 1 or (len({id(case) for case in cases}) == 1):
+        return cases[0]
+    if test.dtype != bool:
+        exact = [equation.exact(number) for number in range(1, len(cases) + 1)]
+        index = equation.exact(0) if test.shape else test.ref
+        options = {"mode": Text('"clip"')} if module == "jnp" else {}
+        return call(f"{module}.choose", index, Display("[", tuple(exact)), **options)
+    no, yes = codes
+    mask: Expression = test.ref
+    if isinstance(test.code, Unary) and test.code.operator == "~" and not test.name:
+        mask, no, yes = test.code.of, yes, no
+    return equation.elementwise(call(f"{module}.where", mask, yes, no))
+
+
+def convert(equation: Equation) -> Result:
+    """`x.astype(dtype)`."""
+    (value,) = equation.operands
+    old, new = np.dtype(value.dtype), np.dtype(equation.out.dtype)
+    if old == new:
+        return value
+    code: Expression = value.ref
+    if old.kind == "c" and new.kind not in "cb":
+        code = Attribute(code, "real")
+    converted = method(code, "astype", equation.builder.dtype(new))
+    return equation.builder.value(converted, value.shape, new)
+
+
+def make_complex(equation: Equation) -> Result:
+    """`real + 1j * imaginary`, exact also where one of them is infinite."""
+    if equation.module == "jnp":
+        return call("lax.complex", *equation.all_exact())
+    return equation.elementwise(call("_complex", *(value.ref for value in equation.operands)))
+
+
+def round_(equation: Equation) -> Result:
+    """To the nearest whole number; of two, the even one or the one away from zero."""
+    x = equation.operands[0].ref
+    if int(equation.params["rounding_method"]) == 1:
+        return equation.elementwise(call(f"{equation.module}.round", x))
+    if equation.module == "jnp":
+        return equation.elementwise(call("lax.round", x))
+    return equation.elementwise(call("_round_away", x))
+
+
+def same(equation: Equation) -> Result:
+    """What changes nothing: copies, barriers, names and placements."""
+    return equation.operands
+
+
+ELEMENTWISE: dict[str, Translation] = {
+    **{name: _operator(symbol) for name, symbol in _OPERATORS.items()},
+    **{
+        name: _function(numpy_name, jax_name)
+        for name, numpy_name, jax_name in (
+            line.split() for line in _FUNCTIONS.strip().splitlines()
+        )
+    },
+    "neg": neg,
+    "not": logical_not,
+    "integer_pow": integer_pow,
+    "square": square,
+    "pow": power,
+    "div": div,
+    "rem": rem,
+    "rsqrt": rsqrt,
+    "one_minus_square": one_minus_square,
+    "polynomial": polynomial,
+    "clamp": clamp,
+    "select_n": select_n,
+    "convert_element_type": convert,
+    "complex": make_complex,
+    "round": round_,
+    **dict.fromkeys(
+        "copy copy_p name optimization_barrier stop_gradient device_put sharding_constraint "
+        "layout_constraint reshard pvary".split(),
+        same,
+    ),
+}
+"""Translations by primitive."""

@@ -1,0 +1,233 @@
+"""A stand-alone module with functions and their derivatives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from blockjac.base.compat import open_jaxpr
+from blockjac.errors import InvalidOptionError, SourceError
+from blockjac.explain.source import layout
+from blockjac.explain.source.builder import Builder
+from blockjac.explain.source.expressions import (
+    Attribute,
+    Call,
+    Display,
+    Expression,
+    Subscript,
+    Text,
+
+)
+from blockjac.explain.source.function import TracedFunction, leaves_of, quoted
+from blockjac.explain.source.helpers import HELPERS, needed_helpers
+from blockjac.explain.source.imports import import_lines
+from blockjac.explain.source.names import Names, mended
+from blockjac.explain.source.printer import function_lines
+from blockjac.explain.source.program import Def, Value
+from blockjac.explain.source.schedule import Schedule
+from blockjac.explain.source.targets import target_of
+
+TargetName = Literal["numpy", "jax"]
+
+
+def module_source(
+    functions: Sequence[TracedFunction], target: TargetName, docstring: str = ""
+) -> str:
+    """The source of a module with the given functions, which needs nothing of this library.
+
+    Arrays that a function has captured are written into the module if they are small; each larger
+    one is a further parameter of the function, after `*`, and the docstring says its shape.
+
+    Args:
+        functions: in the order in which they stand.
+        target: `numpy`, with SciPy where it has what NumPy lacks, or `jax`.
+        docstring: of the module.
+
+    Returns:
+        Formatted source, ending in a line break.
+
+    Raises:
+        SourceError: part of a program cannot be written; the message names it.
+        InvalidOptionError: there is no such target.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> from blockjac.explain.source import Parameter
+        >>> x = jnp.ones(3)
+        >>> traced = jax.make_jaxpr(lambda x: jnp.sum(x**2))(x)
+        >>> function = TracedFunction("f", traced, (Parameter("x", x),), "Sum of squares.", 0.0)
+        >>> print(module_source([function], "numpy").splitlines()[-1].strip())
+        return np.sum(x**2)
+    """
+    if target not in ("numpy", "jax"):
+        raise InvalidOptionError(f"target must be 'numpy' or 'jax', but is {target!r}")
+    names = Names(set(HELPERS))
+    shared: dict[int, str] = {}
+    parts = [_function(function, target, names, shared) for function in functions]
+    body = "\n\n\n".join("\n".join(lines) for lines, _ in parts)
+    classes = {name: fields for _, found in parts for name, fields in found.items()}
+    helpers = needed_helpers(body)
+    pieces = ["\n".join(HELPERS[name].strip().splitlines()) for name in helpers]
+    code = "\n\n\n".join([*pieces, body])
+    heading = layout.docstring(_about(docstring, functions, target), 0)
+    tuples = [
+        f"{name} = namedtuple({quoted(name)}, [{', '.join(map(quoted, fields))}])"
+        for name, fields in classes.items()
+    ]
+    imports = import_lines("\n".join([*tuples, code]))
+    blank = [""] if imports and not tuples else []
+    sections = [*heading, "", *imports, *([""] if imports else []), *tuples, *blank]
+    if tuples or not imports:
+        sections += [""] * (2 if tuples else 1)
+    return "\n".join([*sections, code, ""])
+
+
+def _about(docstring: str, functions: Sequence[TracedFunction], target: TargetName) -> str:
+    """The module's docstring, with what has to be said of its dtypes."""
+    text = docstring.strip() or "Functions and their derivatives."
+    if target == "jax" and any(_has_wide_types(function.closed_jaxpr) for function in functions):
+        text += (
+            "\n\nComputes in float64, which JAX has to be asked for first:\n"
+            'jax.config.update("jax_enable_x64", True)'
+        )
+    return text
+
+
+def _has_wide_types(closed: Any) -> bool:
+    """Whether a program has values of 64 bits."""
+    jaxpr = open_jaxpr(closed)
+    atoms = [*jaxpr.invars, *jaxpr.outvars, *(x for e in jaxpr.eqns for x in e.outvars)]
+    return any(
+        getattr(getattr(x.aval, "dtype", None), "name", "") in ("float64", "complex128", "int64")
+        for x in atoms
+    )
+
+
+def _function(
+    function: TracedFunction, target: TargetName, names: Names, shared: dict[int, str]
+) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """The lines of a function, and the namedtuples that it returns."""
+    builder = Builder(target_of(target))
+    jaxpr = open_jaxpr(function.closed_jaxpr)
+    parameters, leaves, told = _parameters(function, builder)
+    if len(leaves) != len(jaxpr.invars):
+        raise SourceError(
+            f"the parameters of {function.name!r} have {len(leaves)} leaves, but its program takes "
+            f"{len(jaxpr.invars)} arrays; give each parameter the tree that it was traced with"
+        )
+    for value, variable in zip(leaves, jaxpr.invars, strict=True):
+        value.shape, value.dtype = tuple(variable.aval.shape), variable.aval.dtype
+    for number, array in enumerate(getattr(function.closed_jaxpr, "consts", ())):
+        if number < len(function.constant_names) and function.constant_names[number]:
+            shared.setdefault(id(array), function.constant_names[number])
+    results = builder.run(function.closed_jaxpr, leaves)
+    exact = [
+        builder.exact(result, atom.aval.shape).ref
+        for result, atom in zip(results, jaxpr.outvars, strict=True)
+    ]
+    classes: dict[str, tuple[str, ...]] = {}
+    result = _tree(function.result, exact, function.name, classes)
+    captured: list[Value] = []
+    for identity, (array, value) in builder.captured.items():
+        value.name = shared.setdefault(identity, f"data_{len(shared) + 1}")
+        captured.append(value)
+        told.append(f"{value.name}: {_type(np.shape(array), np.asarray(array).dtype)}, captured")
+    about = function.docstring.strip() or "Computes what it was traced from."
+    if told:
+        about += "\n\nArgs:\n" + "\n".join(f"    {line}." for line in told)
+    name = Value(None, (), np.dtype(object), None, name=names.unique(function.name))
+    definition = Def(name, tuple(parameters), builder.block, result, tuple(captured), about)
+    schedule = Schedule(builder.target.module, names.taken)
+    schedule.decide(definition)
+    return function_lines(definition, schedule), classes
+
+
+def _parameters(
+    function: TracedFunction, builder: Builder
+) -> tuple[list[Value], list[Value], list[str]]:
+    """The parameters, the leaves of all of them, and a line on each."""
+    parameters: list[Value] = []
+    leaves: list[Value] = []
+    told: list[str] = []
+    for parameter in function.parameters:
+        value = builder.variable((), np.dtype(object), parameter.name)
+        value.block = None
+        value.name = mended(parameter.name)
+        parameters.append(value)
+        where = f"parameter {parameter.name!r} of {function.name!r}"
+        examples = jax.tree.leaves(parameter.tree)
+        for leaf, example in zip(leaves_of(parameter.tree, where), examples, strict=True):
+            shape = np.shape(example)
+            dtype = getattr(example, "dtype", None) or jax.numpy.result_type(example)
+            told.append(f"{value.name}{''.join(leaf.steps)}: {_type(shape, dtype)}")
+            if not leaf.steps:
+                leaves.append(value)
+                continue
+            code: Expression = value.ref
+            for step in leaf.steps:
+                code = (
+                    Attribute(code, step[1:])
+                    if step.startswith(".")
+                    else Subscript(code, (Text(step[1:-1]),))
+                )
+            leaves.append(builder.value(code, shape, dtype, leaf.last or parameter.name))
+    return parameters, leaves, told
+
+
+def _type(shape: Sequence[int], dtype: Any) -> str:
+    """A type in words: `float64 of shape (9, 5)`."""
+    name = np.dtype(dtype).name
+    return f"{name} of shape {tuple(int(size) for size in shape)}" if len(shape) else f"a {name}"
+
+
+def _tree(
+    tree: Any, results: Sequence[Expression], where: str, classes: dict[str, tuple[str, ...]]
+) -> Expression:
+    """The code of a tree of results."""
+    leaves, structure = jax.tree.flatten(tree)
+    if len(leaves) != len(results):
+        raise SourceError(
+            f"the result of {where!r} has {len(leaves)} leaves, but its program returns "
+            f"{len(results)} arrays; give the tree that it returned when it was traced"
+        )
+    marked = jax.tree.unflatten(structure, list(map(_Leaf, results)))
+    return _node(marked, where, classes, is_outermost=True)
+
+
+class _Leaf:
+    """A result in its tree."""
+
+    def __init__(self, code: Expression) -> None:
+        self.code = code
+
+
+def _node(
+    node: Any, where: str, classes: dict[str, tuple[str, ...]], is_outermost: bool = False
+) -> Expression:
+    """The code of a node of a tree of results."""
+    match node:
+        case _Leaf():
+            return node.code
+        case None:
+            return Text("None")
+        case dict():
+            parts = tuple(_node(part, where, classes) for part in node.values())
+            return Display("{", parts, tuple(map(quoted, node)))
+        case tuple() if hasattr(node, "_fields"):
+            name = mended(type(node).__name__)
+            classes[name] = tuple(node._fields)
+            return Call(name, tuple(_node(part, where, classes) for part in node))
+        case tuple() | list():
+            kind = "[" if isinstance(node, list) else "" if is_outermost and node else "("
+            return Display(kind, tuple(_node(part, where, classes) for part in node))
+        case _:
+            raise SourceError(
+                f"the result of {where!r} holds a {type(node).__name__}, which only its own class "
+                "can build; return dictionaries, lists, tuples or namedtuples"
+            )
+
+

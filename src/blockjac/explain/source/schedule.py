@@ -1,0 +1,194 @@
+"""Which values get a statement of their own, and which are written where they are used."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from blockjac.explain.source import layout
+from blockjac.explain.source.expressions import (
+    FULL,
+    NEW_AXIS,
+    Attribute,
+    Binary,
+    Call,
+    Expression,
+    Literal,
+    Ref,
+    Subscript,
+    Text,
+    Unary,
+    Writer,
+    references,
+)
+from blockjac.explain.source.names import Names, hint
+from blockjac.explain.source.program import Block, Def, Statement, Value
+
+LONGEST_INLINE = 48
+"""An expression of up to this many characters may stand inside of another."""
+
+MOST_OPERATIONS = 4
+"""And of up to this many operations."""
+
+_REDUCTIONS = {"sum", "max", "min", "prod", "all", "any", "argmax", "argmin"}
+
+
+class Schedule:
+    """Decides for a function of the module.
+
+    Attributes:
+        names: of the values that have one.
+        uses: how often each value is read.
+        writer: writes with the names decided so far.
+    """
+
+    def __init__(self, array_module: str, reserved: set[str]) -> None:
+        self.names: dict[Value, str] = {}
+        self.uses: Counter[Value] = Counter()
+        self.writer = Writer(array_module, self.names.get)
+        self._foreign: set[Value] = set()
+        self._given = Names(reserved)
+
+    def decide(self, function: Def) -> None:
+        """Decide for all values of a function, and give names."""
+        self.names[function.function] = function.function.name
+        self._count_block(function)
+        for value in list(self.uses):
+            self._keep_axes(value)
+        self.uses.clear()
+        self._foreign.clear()
+        self._count_block(function)
+        for value in (*function.parameters, *function.keyword_only):
+            self.names[value] = self._given.unique(value.name or value.hint)
+        for value in self.uses:
+            if value.name and value not in self.names:
+                self.names[value] = self._given.unique(value.name)
+        self._walk(function, 0)
+
+    def is_live(self, value: Value) -> bool:
+        """Whether a value is read at all."""
+        return self.uses[value] > 0
+
+    def _count_block(self, statement: Statement) -> None:
+        """Count what the blocks of a statement read."""
+        for block, last in statement.blocks():
+            for inner in block.statements:
+                if isinstance(inner, Statement):
+                    for expression in inner.expressions():
+                        self._count(expression, block)
+                    self._count_block(inner)
+            for expression in last:
+                self._count(expression, block)
+
+    def _count(self, expression: Expression, block: Block) -> None:
+        """Count what an expression reads in a block."""
+        pending = [(expression, block)]
+        while pending:
+            expression, block = pending.pop()
+            for value in references(expression):
+                self.uses[value] += 1
+                if value.block is not block and value.block is not None:
+                    self._foreign.add(value)
+                if self.uses[value] == 1 and value.code is not None:
+                    pending.append((value.code, value.block or block))
+
+    def _keep_axes(self, value: Value) -> None:
+        """`np.max(x, axis=1)[:, None]` is `np.max(x, axis=1, keepdims=True)`."""
+        code = value.code
+        if not isinstance(code, Subscript) or not isinstance(code.of, Ref):
+            return
+        inner = code.of.value
+        reduction = inner.code
+        if self.uses[inner] != 1 or inner.name or inner.comment or inner.block is not value.block:
+            return
+        if not isinstance(reduction, Call) or not isinstance(reduction.function, str):
+            return
+        axes = dict(reduction.options).get("axis")
+        if reduction.function.rsplit(".")[-1] not in _REDUCTIONS or axes is None:
+            return
+        places = tuple(place for place, item in enumerate(code.items) if item is NEW_AXIS)
+        full = [item for item in code.items if item is FULL]
+        if len(places) + len(full) != len(code.items) or inner.reduced != places:
+            return
+        value.code = Call(
+            reduction.function,
+            reduction.arguments,
+            (*reduction.options, ("keepdims", Text("True"))),
+        )
+
+    def _walk(self, statement: Statement, indent: int) -> None:
+        """Give names to what a statement binds and to the values of its blocks."""
+        for value in statement.binds():
+            if value not in self.names:
+                self.names[value] = self._given.unique(value.name or value.hint or "value")
+        for expression in statement.expressions():
+            self.shorten(" " * 20, expression, indent)
+        for block, last in statement.blocks():
+            for inner in block.statements:
+                if isinstance(inner, Value):
+                    if self.is_live(inner) and (inner in self.names or not self._is_inline(inner)):
+                        self._name(inner, indent + layout.STEP)
+                else:
+                    self._walk(inner, indent + layout.STEP)
+            for expression in last:
+                self.shorten("return ", expression, indent + layout.STEP)
+
+    def _name(self, value: Value, indent: int) -> None:
+        """A name for a value that gets a statement."""
+        code = self._code(value)
+        if value not in self.names:
+            self.names[value] = self._given.unique(value.hint or hint(self.writer, code))
+        self.shorten(f"{self.names[value]} = ", code, indent)
+
+    def shorten(self, before: str, code: Expression, indent: int) -> None:
+        """Give names to parts of an expression until its statement can be laid out."""
+        while True:
+            lines = layout.statement(self.writer, before, code, indent)
+            parts = [part for part in self._parts(code) if part not in self.names]
+            if (lines is not None and len(lines) <= 1) or not parts:
+                return
+            widest = max(parts, key=lambda part: len(self.writer.text(part.ref)))
+            self.names[widest] = self._given.unique(
+                widest.hint or hint(self.writer, self._code(widest))
+            )
+
+    def _code(self, value: Value) -> Expression:
+        assert value.code is not None
+        return value.code
+
+    def _parts(self, code: Expression) -> list[Value]:
+        """The values that are written inside of an expression, and could have a name."""
+        parts: list[Value] = []
+        for value in references(code):
+            if value not in self.names and not isinstance(value.code, Literal):
+                parts += [value, *self._parts(self._code(value))]
+        return parts
+
+    def _is_inline(self, value: Value) -> bool:
+        """Whether a value is written where it is used."""
+        if isinstance(value.code, Literal):
+            return True
+        if value.name or value.comment or value in self._foreign:
+            return False
+        code = self._code(value)
+        if self.uses[value] > 1:
+            return self._is_plain_view(code)
+        text = self.writer.text(code)
+        return len(text) <= LONGEST_INLINE and self._operations(code) <= MOST_OPERATIONS
+
+    def _is_plain_view(self, code: Expression) -> bool:
+        """Whether an expression is `x.T` or `x[:, None]` of a value with a name."""
+        match code:
+            case Attribute(of=Ref(value)):
+                return value in self.names
+            case Subscript(of=Ref(value)):
+                return value in self.names and all(
+                    item is FULL or item is NEW_AXIS for item in code.items
+                )
+            case _:
+                return False
+
+    def _operations(self, code: Expression) -> int:
+        """How many operations an expression is written with."""
+        code = self.writer.resolved(code)
+        own = isinstance(code, Binary | Call | Unary)
+        return own + sum(map(self._operations, code.children()))

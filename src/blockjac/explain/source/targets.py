@@ -1,0 +1,24 @@
+"""The two languages of modules, with the translations of each."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from blockjac.explain.source.builder import Target
+from blockjac.explain.source.calls import CALLS
+from blockjac.explain.source.contractions import CONTRACTIONS
+from blockjac.explain.source.elementwise import ELEMENTWISE
+from blockjac.explain.source.reductions import REDUCTIONS
+from blockjac.explain.source.shapes import SHAPES
+
+_SHARED = {**ELEMENTWISE, **SHAPES, **REDUCTIONS, **CONTRACTIONS, **CALLS}
+
+_TARGETS = {
+    "numpy": Target("numpy", "np", {**_SHARED}),
+    "jax": Target("jax", "jnp", {**_SHARED}),
+}
+
+
+def target_of(name: Literal["numpy", "jax"]) -> Target:
+    """The target of a name."""
+    return _TARGETS[name]
