@@ -45,6 +45,12 @@ Result = Expression | Value | Sequence[Value | None]
 Translation = Callable[["Equation"], Result]
 """From an equation to the expression of its result, its value, or the values of all results."""
 
+_TAKE_INTEGERS = frozenset(
+    "add sub mul div lt le gt ge eq ne convert_element_type dynamic_slice dynamic_update_slice "
+    "broadcast_in_dim select_n jit pjit cond scan while".split()
+)
+"""Primitives that the variable of a loop needs no dtype for."""
+
 NAME_TAG, COMMENT_TAG = "blockjac:name=", "blockjac:comment="
 
 
@@ -266,6 +272,7 @@ class Builder:
             code = method(source.ref, "reshape", *_sizes(shape))
         view = self.value(code, shape, value.dtype)
         self.views[view] = source
+        view.bounds = source.bounds
         return view
 
     def run(self, jaxpr: Any, inputs: Sequence[Value], needed: Sequence[bool] | None = None) -> Any:
@@ -306,6 +313,8 @@ class Builder:
         if folded is not None:
             return folded
         translation = self.target.translations.get(equation.name)
+        if equation.name not in _TAKE_INTEGERS:
+            equation.operands = list(map(self.typed, equation.operands))
         if translation is None:
             raise SourceError(
                 f"the primitive {equation.name!r} cannot be written as {self.target.name} code, "
@@ -317,6 +326,13 @@ class Builder:
             out = equation.out
             result = self.value(result, out.shape, out.dtype)
         return [result] if isinstance(result, Value) else result
+
+    def typed(self, value: Value) -> Value:
+        """An integer of Python with the dtype that it stands for."""
+        if not value.is_python:
+            return value
+        code = call(f"{self.target.module}.{np.dtype(value.dtype).name}", value.ref)
+        return self.value(code, (), value.dtype)
 
     def _folded(self, equation: Equation) -> list[Value] | None:
         """The results where all operands are small constants."""

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from blockjac.base.compat import called
+import numpy as np
+
+from blockjac.base.compat import called, origin
 from blockjac.explain.source.builder import Equation, Result, Translation
+from blockjac.explain.source.expressions import Binary
 from blockjac.explain.source.program import Value
 
 
 def inlined(equation: Equation) -> Result:
     """The body of a call."""
     return equation.builder.run(called(equation.params), _inputs(equation), equation.needed)
+
+
+_OPERATORS = {"remainder": "%", "floor_divide": "//"}
+"""Functions of `jax.numpy` whose programs are longer than what they mean."""
+
+
+def jitted(equation: Equation) -> Result:
+    """The body of a function under `jit`; an operator where that is all that it computes."""
+    name = equation.params.get("name", "")
+    body = called(equation.params)
+    if name in _OPERATORS and len(equation.operands) == 2 and origin(body).endswith(f":{name}"):
+        left, right = equation.operands
+        result = equation.elementwise(Binary(_OPERATORS[name], *equation.loose()))
+        result.is_python = all(x.is_python or x.known is not None for x in (left, right))
+        if name == "remainder" and right.known is not None and right.known.ndim == 0:
+            is_whole = np.issubdtype(result.dtype, np.integer) and right.known > 0
+            result.bounds = (0, int(right.known) - 1) if is_whole else None
+        return result
+    return inlined(equation)
 
 
 def _inputs(equation: Equation) -> list[Value]:
@@ -26,12 +48,20 @@ def custom_linear_solve(equation: Equation) -> Result:
     return equation.builder.run(jaxprs.solve, [*solve, *right], equation.needed)
 
 
+def platform_index(equation: Equation) -> Result:
+    """The number of a platform, which only a choice between platforms reads."""
+    return equation.builder.constant(np.zeros((), np.int32))
+
+
 CALLS: dict[str, Translation] = {
     **dict.fromkeys(
-        "jit pjit closed_call core_call checkpoint remat remat2 custom_jvp_call custom_vjp_call "
+        "closed_call core_call checkpoint remat remat2 custom_jvp_call custom_vjp_call "
         "custom_vjp_call_jaxpr composite".split(),
         inlined,
     ),
+    "jit": jitted,
+    "pjit": jitted,
+    "platform_index": platform_index,
     "custom_linear_solve": custom_linear_solve,
 }
 """Translations by primitive."""

@@ -102,14 +102,43 @@ def _operator(symbol: str) -> Translation:
             for factor, operand in ((left, right), (right, left)):
                 if _is_number(factor, 1) and factor.shape == ():
                     return operand
+        if left.dtype == bool and symbol in ("==", "!="):
+            return _compared_bools(equation, symbol)
+        decided = _decided(symbol, left, right)
+        if decided is not None:
+            return equation.builder.constant(np.asarray(decided))
         first, second = equation.loose()
         if symbol in "+*" and isinstance(first, Literal) and symbol == "+":
             first, second = (second, first) if not isinstance(second, Literal) else (first, second)
         first, second, sign = _signed(symbol, first, second)
-        code = Binary(sign, first, second)
-        return equation.elementwise(code)
+        result = equation.elementwise(Binary(sign, first, second))
+        if symbol == "+" and left.bounds and right.known is not None and right.known.ndim == 0:
+            low, high = left.bounds
+            result.bounds = low + int(right.known), high + int(right.known)
+        result.is_python = all(x.is_python or x.known is not None for x in (left, right))
+        return result
 
     return translate
+
+
+def _compared_bools(equation: Equation, symbol: str) -> Value:
+    """Bools are compared with True and False by themselves."""
+    left, right = equation.operands
+    for literal_operand, operand in ((left, right), (right, left)):
+        if isinstance(literal_operand.code, Literal):
+            is_same = bool(literal_operand.known) == (symbol == "==")
+            return operand if is_same else equation.elementwise(Unary("~", operand.ref))
+    return equation.elementwise(Binary(symbol, left.ref, right.ref))
+
+
+def _decided(symbol: str, left: Value, right: Value) -> bool | None:
+    """What a comparison of a bounded value with a number gives in any case; None if it depends."""
+    if left.bounds is None or right.known is None or right.known.ndim or symbol not in ("<", ">="):
+        return None
+    low, high = left.bounds
+    if low >= right.known:
+        return symbol == ">="
+    return symbol == "<" if high < right.known else None
 
 
 def _signed(
@@ -261,8 +290,15 @@ def convert(equation: Equation) -> Result:
     code: Expression = value.ref
     if old.kind == "c" and new.kind not in "cb":
         code = Attribute(code, "real")
+    if value.is_python:
+        if new.kind in "iu":
+            return value
+        return Value(code, (), new, equation.builder.block, is_python=True)
     converted = method(code, "astype", equation.builder.dtype(new))
-    return equation.builder.value(converted, value.shape, new)
+    result = equation.builder.value(converted, value.shape, new)
+    result.bounds = value.bounds if new.kind == "i" and value.bounds else None
+    result.truth = value if old == bool else None
+    return result
 
 
 def make_complex(equation: Equation) -> Result:

@@ -17,6 +17,7 @@ _BINDING = {
     "/": PRODUCT,
     "//": PRODUCT,
     "@": PRODUCT,
+    "%": PRODUCT,
     "+": SUM,
     "-": SUM,
     "<<": SHIFT,

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from blockjac.explain.source.helpers_arrays import ARRAYS
+from blockjac.explain.source.helpers_indexing import INDEXING
+from blockjac.explain.source.helpers_linalg import LINALG
+from blockjac.explain.source.helpers_windows import WINDOWS
 from blockjac.explain.source.imports import used_names
 
-HELPERS: dict[str, str] = {}
-"""The source of each, by name."""
+
+def _by_name(text: str) -> dict[str, str]:
+    """Functions by their names."""
+    parts = text.strip().split("\n\n\n")
+    return {part.split("(")[0].removeprefix("def ").strip(): part for part in parts}
+
+
+HELPERS: dict[str, str] = {
+    name: source
+    for text in (ARRAYS, INDEXING, WINDOWS, LINALG)
+    for name, source in _by_name(text).items()
+}
+"""The source of each, by name; one stands after those that it uses."""
 
 
 def needed_helpers(code: str) -> list[str]:

@@ -27,8 +27,16 @@ def function_lines(function: Def, schedule: Schedule, indent: int = 0) -> list[s
     lines = layout.parameters(f"def {schedule.names[function.function]}", names, indent)
     if function.docstring:
         lines += layout.docstring(function.docstring, indent + layout.STEP)
-    lines += _block(function.body, schedule, indent + layout.STEP)
-    return [*lines, *_laid_out(schedule, "return ", function.result, indent + layout.STEP)]
+    body = _block(function.body, schedule, indent + layout.STEP)
+    if function.docstring and body and body[0].lstrip().startswith("def "):
+        body = ["", *body]
+    last = _laid_out(schedule, "return ", function.result, indent + layout.STEP)
+    return [*lines, *_single_blanks([*body, *last])]
+
+
+def _single_blanks(lines: list[str]) -> list[str]:
+    """Lines without a second empty one in a row."""
+    return [line for n, line in enumerate(lines) if line or (n and lines[n - 1])]
 
 
 def _block(block: Block, schedule: Schedule, indent: int) -> list[str]:

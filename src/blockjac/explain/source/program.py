@@ -50,6 +50,9 @@ class Value:
         comment: the lines that stand before its statement.
         known: its entries, if they are constants.
         reduced: the axes of the operand that it sums over, if it is such a reduction.
+        bounds: between which numbers all entries are, if that is known.
+        is_python: whether it is an integer of Python, the variable of a `for` loop.
+        truth: the value of bools that it was converted from.
     """
 
     code: Expression | None
@@ -61,6 +64,9 @@ class Value:
     comment: list[str] = field(default_factory=list[str])
     known: np.ndarray[Any, Any] | None = None
     reduced: tuple[int, ...] = ()
+    bounds: tuple[int, int] | None = None
+    is_python: bool = False
+    truth: Value | None = None
 
     @property
     def ref(self) -> Ref:

@@ -165,7 +165,7 @@ class Schedule:
 
     def _is_inline(self, value: Value) -> bool:
         """Whether a value is written where it is used."""
-        if isinstance(value.code, Literal):
+        if isinstance(value.code, Literal | Ref):
             return True
         if value.name or value.comment or value in self._foreign:
             return False

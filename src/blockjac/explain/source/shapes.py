@@ -51,6 +51,7 @@ def _with_units(equation: Equation, value: Value, shape: tuple[int, ...]) -> Val
         source = value
     view = builder.value(unit_view(source.ref, source.shape, shape), shape, value.dtype)
     builder.views[view] = source
+    view.bounds = source.bounds
     return view
 
 
@@ -250,6 +251,7 @@ def iota(equation: Equation) -> Result:
         **equation.builder.dtype_option(dtype, *usual),
     )
     value = equation.builder.value(counted, (size,), dtype, "numbers")
+    value.bounds = 0, max(size - 1, 0)
     return equation.builder.reshaped(value, (size,), (size, *(1,) * (len(shape) - axis - 1)))
 
 

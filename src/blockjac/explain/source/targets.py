@@ -8,14 +8,17 @@ from blockjac.explain.source.builder import Target
 from blockjac.explain.source.calls import CALLS
 from blockjac.explain.source.contractions import CONTRACTIONS
 from blockjac.explain.source.elementwise import ELEMENTWISE
+from blockjac.explain.source.indexing import INDEXING
+from blockjac.explain.source.loops_jax import LOOPS_JAX
+from blockjac.explain.source.loops_numpy import LOOPS_NUMPY
 from blockjac.explain.source.reductions import REDUCTIONS
 from blockjac.explain.source.shapes import SHAPES
 
-_SHARED = {**ELEMENTWISE, **SHAPES, **REDUCTIONS, **CONTRACTIONS, **CALLS}
+_SHARED = {**ELEMENTWISE, **SHAPES, **REDUCTIONS, **CONTRACTIONS, **CALLS, **INDEXING}
 
 _TARGETS = {
-    "numpy": Target("numpy", "np", {**_SHARED}),
-    "jax": Target("jax", "jnp", {**_SHARED}),
+    "numpy": Target("numpy", "np", {**_SHARED, **LOOPS_NUMPY}),
+    "jax": Target("jax", "jnp", {**_SHARED, **LOOPS_JAX}),
 }
 
 
