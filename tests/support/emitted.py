@@ -37,10 +37,9 @@ def traced(name, function, arguments, parameter_names=None, constant_names=()):
     """A function for `module_source`, and the values of its captured arrays by their names."""
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
     names = parameter_names or [f"x{number}" for number in range(len(arguments))]
-    constant_names = constant_names or [f"C{number}" for number in range(len(closed.consts))]
     parameters = tuple(map(Parameter, names, arguments))
     result = TracedFunction(name, closed, parameters, f"The {name}.", shape, constant_names)
-    return result, dict(zip(constant_names, closed.consts, strict=True))
+    return result, dict(zip(constant_names, closed.consts, strict=False))
 
 
 def job(name, target, functions, arguments, jitted=False):

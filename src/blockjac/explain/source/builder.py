@@ -13,18 +13,17 @@ from blockjac.base.compat import bind, constants, is_variable, open_jaxpr
 from blockjac.errors import SourceError
 from blockjac.explain.source.expressions import (
     Call,
-    Display,
     Expression,
     Literal,
     Ref,
     Text,
-    Writer,
     call,
     integers,
     literal,
     method,
 )
 from blockjac.explain.source.program import Block, Comment, Statement, Value
+from blockjac.explain.source.tables import Tables, written
 from blockjac.explain.source.views import (
     Shape,
     joint,
@@ -38,8 +37,8 @@ from blockjac.explain.source.views import (
 FOLDED = 64
 """Constants of indices with up to this many entries are computed when the module is written."""
 
-WRITTEN = 60
-"""Constants whose entries take up to this many characters are written into the module."""
+LARGEST = 10_000
+"""An array without a name is written into the module up to this many entries."""
 
 Result = Expression | Value | Sequence[Value | None]
 Translation = Callable[["Equation"], Result]
@@ -136,13 +135,17 @@ class Builder:
         views: of which value another is a reshaped view.
         captured: arrays that are too large to be written out, by identity, with their values;
             the function takes them as further parameters.
+        names_of_constants: those that the user gave to captured arrays, by identity.
+        tables: the constants of the module.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, tables: Tables) -> None:
         self.target = target
         self.block = Block()
         self.views: dict[Value, Value] = {}
         self.captured: dict[int, tuple[Any, Value]] = {}
+        self.names_of_constants: dict[int, str] = {}
+        self.tables = tables
 
     @contextmanager
     def inside(self) -> Iterator[Block]:
@@ -173,34 +176,41 @@ class Builder:
         """A value that a statement binds."""
         return Value(None, tuple(shape), dtype, self.block, hint=hint)
 
-    def constant(self, entries: Any) -> Value:
-        """The value of a known array; a scalar is a literal."""
-        array, entries = entries, np.asarray(entries)
-        if entries.ndim == 0:
-            return Value(literal(entries), (), entries.dtype, None, known=entries)
-        code = self._written(entries) if entries.size <= FOLDED else None
-        if code is None or len(Writer(self.target.module, None).text(code)) > WRITTEN:
+    def constant(self, array: Any) -> Value:
+        """The value of a known array.
+
+        Equal entries are a literal, few ones are written out, and others are a parameter if the
+        user has named the array, else a table in the module.
+
+        Raises:
+            SourceError: the array is too large for a table, and has no name.
+        """
+        entries = np.asarray(array)
+        name = self.names_of_constants.get(id(array), "")
+        if entries.ndim == 0 or (entries.size and not name and _is_uniform(entries)):
+            entry = entries.reshape(-1)[0]
+            return Value(literal(entry), (), entries.dtype, None, known=np.asarray(entry))
+        code = written(self, entries)
+        if code is None and name:
             if id(array) not in self.captured:
-                value = Value(None, entries.shape, entries.dtype, None, hint="data")
+                value = Value(None, entries.shape, entries.dtype, None, hint=name)
                 self.captured[id(array)] = array, value
             return self.captured[id(array)][1]
-        value = self.value(code, entries.shape, entries.dtype, "constant")
-        value.known = entries
+        if code is None:
+            code = self._table(entries)
+        value = self.value(code, entries.shape, entries.dtype, name)
+        value.known = entries if entries.size <= FOLDED else None
         return value
 
-    def _written(self, entries: np.ndarray[Any, Any]) -> Expression:
-        """An array as code."""
-        module = self.target.module
-
-        def nested(part: np.ndarray[Any, Any]) -> Expression:
-            if part.ndim == 0:
-                return Text(literal(part).text.replace("np.", f"{module}."))
-            return Display("[", tuple(map(nested, part)))
-
-        options = self.dtype_option(entries.dtype)
-        if entries.size == 0:
-            return call(f"{module}.zeros", integers(entries.shape), **options)
-        return call(f"{module}.array", nested(entries), **options)
+    def _table(self, entries: np.ndarray[Any, Any]) -> Expression:
+        """The name of a table in the module."""
+        if entries.size > LARGEST:
+            raise SourceError(
+                f"the function has captured an array of {entries.size:,} numbers, of shape "
+                f"{entries.shape}, which is too large to be written into a module; make it an "
+                "argument of the function, or give it a name in `constant_names`"
+            )
+        return self.tables.reference(entries, self.target.module)
 
     def dtype_option(self, dtype: Any, *usual: str) -> dict[str, Expression]:
         """The option `dtype=`, unless it is what NumPy takes by itself."""
@@ -380,6 +390,14 @@ class Builder:
             self.add(Comment(lines))
         else:
             value.comment += lines
+
+
+def _is_uniform(entries: np.ndarray[Any, Any]) -> bool:
+    """Whether all entries are equal."""
+    first = entries.reshape(-1)[0]
+    return bool(np.all(entries == first)) and not np.any(np.signbit(entries) if (
+        entries.dtype.kind == "f" and first == 0
+    ) else False)
 
 
 def _shape(shape: Shape) -> Expression:

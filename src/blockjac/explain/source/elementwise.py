@@ -55,7 +55,6 @@ conj        np.conj             jnp.conj
 cos         np.cos              jnp.cos
 cosh        np.cosh             jnp.cosh
 digamma     special.digamma     jax.scipy.special.digamma
-eq_to       _equal_in_order     jax.lax.eq_to
 erf         special.erf         jax.scipy.special.erf
 erf_inv     special.erfinv      jax.scipy.special.erfinv
 erfc        special.erfc        jax.scipy.special.erfc

@@ -36,8 +36,9 @@ class TracedFunction:
         docstring: what it does; the shapes of its parameters are added.
         result: a tree with the structure of what it returns; the leaves, in JAX's order, are the
             results of the jaxpr, whatever stands there.
-        constant_names: names for the arrays that the jaxpr has captured, in their order; those
-            without a name, or with an empty one, get a name that says what they are.
+        constant_names: names for the arrays that the jaxpr has captured, in their order. An array
+            with a name is a parameter of the emitted function, after `*`, unless it has few
+            entries; one without a name, or with an empty one, is written into the module.
     """
 
     name: str

@@ -29,6 +29,7 @@ from blockjac.explain.source.names import Names, mended
 from blockjac.explain.source.printer import function_lines
 from blockjac.explain.source.program import Def, Value
 from blockjac.explain.source.schedule import Schedule
+from blockjac.explain.source.tables import Tables
 from blockjac.explain.source.targets import target_of
 
 TargetName = Literal["numpy", "jax"]
@@ -39,8 +40,9 @@ def module_source(
 ) -> str:
     """The source of a module with the given functions, which needs nothing of this library.
 
-    Arrays that a function has captured are written into the module if they are small; each larger
-    one is a further parameter of the function, after `*`, and the docstring says its shape.
+    Arrays that a function has captured are written into the module, unless they have a name in
+    `constant_names` and more than a few entries: then they are further parameters of the function,
+    after `*`, and its docstring says their shapes.
 
     Args:
         functions: in the order in which they stand.
@@ -65,25 +67,24 @@ def module_source(
     """
     if target not in ("numpy", "jax"):
         raise InvalidOptionError(f"target must be 'numpy' or 'jax', but is {target!r}")
-    names = Names(set(HELPERS))
-    shared: dict[int, str] = {}
-    parts = [_function(function, target, names, shared) for function in functions]
+    names, tables = Names(set(HELPERS)), Tables()
+    parts = [_function(function, target, names, tables) for function in functions]
     body = "\n\n\n".join("\n".join(lines) for lines, _ in parts)
     classes = {name: fields for _, found in parts for name, fields in found.items()}
     helpers = needed_helpers(body)
     pieces = ["\n".join(HELPERS[name].strip().splitlines()) for name in helpers]
     code = "\n\n\n".join([*pieces, body])
+    listed = "\n\n".join(tables.texts)
     heading = layout.docstring(_about(docstring, functions, target), 0)
     tuples = [
         f"{name} = namedtuple({quoted(name)}, [{', '.join(map(quoted, fields))}])"
         for name, fields in classes.items()
     ]
-    imports = import_lines("\n".join([*tuples, code]))
-    blank = [""] if imports and not tuples else []
-    sections = [*heading, "", *imports, *([""] if imports else []), *tuples, *blank]
-    if tuples or not imports:
-        sections += [""] * (2 if tuples else 1)
-    return "\n".join([*sections, code, ""])
+    imports = import_lines("\n".join([*tuples, listed, code]))
+    constants = [*tuples, *([listed] if listed else [])]
+    parts_of_head = [heading, imports, constants]
+    head = "\n\n".join("\n".join(part) for part in parts_of_head if part)
+    return f"{head}\n\n\n{code}\n"
 
 
 def _about(docstring: str, functions: Sequence[TracedFunction], target: TargetName) -> str:
@@ -108,10 +109,10 @@ def _has_wide_types(closed: Any) -> bool:
 
 
 def _function(
-    function: TracedFunction, target: TargetName, names: Names, shared: dict[int, str]
+    function: TracedFunction, target: TargetName, names: Names, tables: Tables
 ) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     """The lines of a function, and the namedtuples that it returns."""
-    builder = Builder(target_of(target))
+    builder = Builder(target_of(target), tables)
     jaxpr = open_jaxpr(function.closed_jaxpr)
     parameters, leaves, told = _parameters(function, builder)
     if len(leaves) != len(jaxpr.invars):
@@ -123,7 +124,7 @@ def _function(
         value.shape, value.dtype = tuple(variable.aval.shape), variable.aval.dtype
     for number, array in enumerate(getattr(function.closed_jaxpr, "consts", ())):
         if number < len(function.constant_names) and function.constant_names[number]:
-            shared.setdefault(id(array), function.constant_names[number])
+            builder.names_of_constants[id(array)] = function.constant_names[number]
     results = builder.run(function.closed_jaxpr, leaves)
     exact = [
         builder.exact(result, atom.aval.shape).ref
@@ -132,10 +133,9 @@ def _function(
     classes: dict[str, tuple[str, ...]] = {}
     result = _tree(function.result, exact, function.name, classes)
     captured: list[Value] = []
-    for identity, (array, value) in builder.captured.items():
-        value.name = shared.setdefault(identity, f"data_{len(shared) + 1}")
+    for array, value in builder.captured.values():
         captured.append(value)
-        told.append(f"{value.name}: {_type(np.shape(array), np.asarray(array).dtype)}, captured")
+        told.append(f"{value.hint}: {_type(np.shape(array), np.asarray(array).dtype)}, captured")
     about = function.docstring.strip() or "Computes what it was traced from."
     if told:
         about += "\n\nArgs:\n" + "\n".join(f"    {line}." for line in told)

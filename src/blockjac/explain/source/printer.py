@@ -29,7 +29,7 @@ def function_lines(function: Def, schedule: Schedule, indent: int = 0) -> list[s
         lines += layout.docstring(function.docstring, indent + layout.STEP)
     body = _block(function.body, schedule, indent + layout.STEP)
     if function.docstring and body and body[0].lstrip().startswith("def "):
-        body = ["", *body]
+        lines.append("")
     last = _laid_out(schedule, "return ", function.result, indent + layout.STEP)
     return [*lines, *_single_blanks([*body, *last])]
 
