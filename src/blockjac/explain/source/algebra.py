@@ -103,7 +103,7 @@ def qr(equation: Equation) -> Result:
 
 def with_jax(equation: Equation) -> Result:
     """Where only JAX has the function."""
-    from blockjac.explain.source.fallback import by_primitive  # noqa: PLC0415
+    from blockjac.explain.source.fallback import by_primitive
 
     return by_primitive(equation)
 

@@ -12,15 +12,19 @@ import numpy as np
 from blockjac.base.compat import bind, constants, is_variable, open_jaxpr
 from blockjac.errors import SourceError
 from blockjac.explain.source.expressions import (
+    FULL,
     Call,
     Expression,
     Literal,
     Ref,
+    Slice,
+    Subscript,
     Text,
     call,
     integers,
     literal,
     method,
+    number,
 )
 from blockjac.explain.source.program import Block, Comment, Statement, Value
 from blockjac.explain.source.tables import Tables, written
@@ -45,8 +49,28 @@ Translation = Callable[["Equation"], Result]
 """From an equation to the expression of its result, its value, or the values of all results."""
 
 _TAKE_INTEGERS = frozenset(
-    "add sub mul div lt le gt ge eq ne convert_element_type dynamic_slice dynamic_update_slice "
-    "broadcast_in_dim select_n jit pjit cond scan while".split()
+    [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "eq",
+        "ne",
+        "convert_element_type",
+        "dynamic_slice",
+        "dynamic_update_slice",
+        "broadcast_in_dim",
+        "select_n",
+        "jit",
+        "pjit",
+        "cond",
+        "scan",
+        "while",
+    ]
 )
 """Primitives that the variable of a loop needs no dtype for."""
 
@@ -215,7 +239,9 @@ class Builder:
     def dtype_option(self, dtype: Any, *usual: str) -> dict[str, Expression]:
         """The option `dtype=`, unless it is what NumPy takes by itself."""
         name = np.dtype(dtype).name
-        return {} if name in (usual or ("float64", "int64", "bool")) else {"dtype": self.dtype(dtype)}
+        return (
+            {} if name in (usual or ("float64", "int64", "bool")) else {"dtype": self.dtype(dtype)}
+        )
 
     def dtype(self, dtype: Any) -> Expression:
         """The dtype as code."""
@@ -277,7 +303,7 @@ class Builder:
         if source.shape == shape:
             return source
         if without_ones(source.shape) == without_ones(shape):
-            code = unit_view(source.ref, source.shape, shape)
+            code = indexed(source, shape)
         else:
             code = method(source.ref, "reshape", *_sizes(shape))
         view = self.value(code, shape, value.dtype)
@@ -392,12 +418,33 @@ class Builder:
             value.comment += lines
 
 
+def indexed(source: Value, shape: Shape) -> Expression:
+    """A view that drops axes of size 1: `x[1:2][0]` is `x[1]`."""
+    view = unit_view(source.ref, source.shape, shape)
+    code = source.code
+    if not isinstance(view, Subscript) or not isinstance(code, Subscript) or source.name:
+        return view
+    items = list(code.items)
+    for axis, item in enumerate(view.items):
+        if item == number(0) and axis < len(items) and isinstance(items[axis], Slice):
+            start = items[axis].children()[0] if _has_start(items[axis]) else number(0)
+            items[axis] = start
+        elif item is not FULL:
+            return view
+    is_static = all(isinstance(item, Slice) for item in code.items)
+    return Subscript(code.of, tuple(items)) if is_static else view
+
+
+def _has_start(item: Expression) -> bool:
+    return isinstance(item, Slice) and item.start is not None
+
+
 def _is_uniform(entries: np.ndarray[Any, Any]) -> bool:
     """Whether all entries are equal."""
     first = entries.reshape(-1)[0]
-    return bool(np.all(entries == first)) and not np.any(np.signbit(entries) if (
-        entries.dtype.kind == "f" and first == 0
-    ) else False)
+    return bool(np.all(entries == first)) and not np.any(
+        np.signbit(entries) if (entries.dtype.kind == "f" and first == 0) else False
+    )
 
 
 def _shape(shape: Shape) -> Expression:

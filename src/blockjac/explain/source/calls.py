@@ -55,8 +55,17 @@ def platform_index(equation: Equation) -> Result:
 
 CALLS: dict[str, Translation] = {
     **dict.fromkeys(
-        "closed_call core_call checkpoint remat remat2 custom_jvp_call custom_vjp_call "
-        "custom_vjp_call_jaxpr composite".split(),
+        [
+            "closed_call",
+            "core_call",
+            "checkpoint",
+            "remat",
+            "remat2",
+            "custom_jvp_call",
+            "custom_vjp_call",
+            "custom_vjp_call_jaxpr",
+            "composite",
+        ],
         inlined,
     ),
     "jit": jitted,

@@ -23,14 +23,16 @@ LETTERS = "ijklmnopqrstuvwxyzabcdefgh"
 
 def dot_general(equation: Equation) -> Result:
     """`x @ y`, `x.T @ y`, `x @ y.T`, or `einsum("nij,njk->nik", x, y)`."""
-    (left_axes, right_axes), (left_batch, right_batch) = equation.params["dimension_numbers"]
+    (left_axes, right_axes), (left_batch, _) = equation.params["dimension_numbers"]
     builder = equation.builder
     left = builder.exact(equation.operands[0], equation.shapes[0])
     right = builder.exact(equation.operands[1], equation.shapes[1])
     product = None
     is_plain = not left_batch and len(left_axes) == 1
     if is_plain and max(len(left.shape), len(right.shape)) <= 2 and 0 not in left.shape:
-        product = _matmul(builder_view(equation, left), right, left_axes[0], right_axes[0], equation)
+        product = _matmul(
+            builder_view(equation, left), right, left_axes[0], right_axes[0], equation
+        )
     elif _is_stack(left.shape, right.shape, equation.params["dimension_numbers"]):
         product = Binary("@", left.ref, right.ref)
     if product is None:
@@ -40,12 +42,6 @@ def dot_general(equation: Equation) -> Result:
     if out != np.result_type(left.dtype, right.dtype):
         product = method(product, "astype", builder.dtype(out))
     return product
-
-
-def builder_view(equation: Equation, value: Value) -> Value:
-    """The value itself; a place to see through views."""
-    del equation
-    return value
 
 
 def _matmul(
@@ -88,7 +84,7 @@ def _letters(equation: Equation) -> str:
     numbers = count()
     left = [LETTERS[next(numbers)] for _ in range(left_rank)]
     right = [""] * right_rank
-    for mine, theirs in (*zip(left_axes, right_axes), *zip(left_batch, right_batch)):
+    for mine, theirs in zip((*left_axes, *left_batch), (*right_axes, *right_batch), strict=True):
         right[theirs] = left[mine]
     right = [letter or LETTERS[next(numbers)] for letter in right]
     batch = [left[axis] for axis in left_batch]

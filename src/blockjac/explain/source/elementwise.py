@@ -6,17 +6,13 @@ import numpy as np
 
 from blockjac.explain.source.builder import Equation, Result, Translation
 from blockjac.explain.source.expressions import (
-    Attribute,
     Binary,
-    Display,
     Expression,
     Literal,
     Ref,
-    Text,
     Unary,
     call,
     literal,
-    method,
     number,
 )
 from blockjac.explain.source.program import Value
@@ -74,7 +70,7 @@ logistic    special.expit       jax.nn.sigmoid
 max         np.maximum          jnp.maximum
 min         np.minimum          jnp.minimum
 nextafter   np.nextafter        jnp.nextafter
-polygamma   special.polygamma   jax.scipy.special.polygamma
+polygamma   special.polygamma   lax.polygamma
 population_count  np.bitwise_count  lax.population_count
 pow         np.power            jnp.power
 real        np.real             jnp.real
@@ -97,18 +93,12 @@ def _operator(symbol: str) -> Translation:
 
     def translate(equation: Equation) -> Result:
         left, right = equation.operands
-        if symbol == "*":
-            for factor, operand in ((left, right), (right, left)):
-                if _is_number(factor, 1) and factor.shape == ():
-                    return operand
-        if left.dtype == bool and symbol in ("==", "!="):
-            return _compared_bools(equation, symbol)
-        decided = _decided(symbol, left, right)
-        if decided is not None:
-            return equation.builder.constant(np.asarray(decided))
+        shorter = _shorter(symbol, equation)
+        if shorter is not None:
+            return shorter
         first, second = equation.loose()
-        if symbol in "+*" and isinstance(first, Literal) and symbol == "+":
-            first, second = (second, first) if not isinstance(second, Literal) else (first, second)
+        if symbol == "+" and isinstance(first, Literal):
+            first, second = second, first
         first, second, sign = _signed(symbol, first, second)
         result = equation.elementwise(Binary(sign, first, second))
         if symbol == "+" and left.bounds and right.known is not None and right.known.ndim == 0:
@@ -120,34 +110,32 @@ def _operator(symbol: str) -> Translation:
     return translate
 
 
-def _compared_bools(equation: Equation, symbol: str) -> Value:
-    """Bools are compared with True and False by themselves."""
+def _shorter(symbol: str, equation: Equation) -> Value | None:
+    """The result of an operation without the operation, if there is a shorter way to write it."""
     left, right = equation.operands
-    for literal_operand, operand in ((left, right), (right, left)):
-        if isinstance(literal_operand.code, Literal):
-            is_same = bool(literal_operand.known) == (symbol == "==")
-            return operand if is_same else equation.elementwise(Unary("~", operand.ref))
-    return equation.elementwise(Binary(symbol, left.ref, right.ref))
-
-
-def _decided(symbol: str, left: Value, right: Value) -> bool | None:
-    """What a comparison of a bounded value with a number gives in any case; None if it depends."""
-    if left.bounds is None or right.known is None or right.known.ndim or symbol not in ("<", ">="):
-        return None
-    low, high = left.bounds
-    if low >= right.known:
-        return symbol == ">="
-    return symbol == "<" if high < right.known else None
+    if symbol in "+*":
+        neutral = 1 if symbol == "*" else 0
+        is_exact = symbol == "*" or np.issubdtype(left.dtype, np.integer)
+        for term, operand in ((left, right), (right, left)):
+            if is_exact and _is_number(term, neutral) and term.shape == ():
+                return operand
+    if left.dtype == bool and symbol in ("==", "!="):
+        return _compared_bools(equation, symbol)
+    identity = _identity(equation) if symbol == "==" else None
+    if identity is not None:
+        return identity
+    decided = _decided(symbol, left, right)
+    return None if decided is None else equation.builder.constant(np.asarray(decided))
 
 
 def _signed(
     symbol: str, first: Expression, second: Expression
 ) -> tuple[Expression, Expression, str]:
     """Negative literals make a sum a difference."""
-    if symbol in "+-" and isinstance(second, Literal) and second.text.startswith("-"):
-        if "np." not in second.text and second.is_loose:
-            positive = Literal(second.text[1:], second.dtype, second.is_loose)
-            return first, positive, "-" if symbol == "+" else "+"
+    is_negative = isinstance(second, Literal) and second.text.startswith("-") and second.is_loose
+    if symbol in "+-" and isinstance(second, Literal) and is_negative and "np." not in second.text:
+        positive = Literal(second.text[1:], second.dtype, second.is_loose)
+        return first, positive, "-" if symbol == "+" else "+"
     return first, second, symbol
 
 
@@ -252,54 +240,6 @@ def polynomial(equation: Equation) -> Result:
     return equation.elementwise(call(f"{equation.module}.polyval", *equation.loose()[::-1]))
 
 
-def clamp(equation: Equation) -> Result:
-    """`clip(x, low, high)`."""
-    low, x, high = equation.loose()
-    return equation.elementwise(call(f"{equation.module}.clip", x, low, high))
-
-
-def select_n(equation: Equation) -> Result:
-    """`where(test, yes, no)`; `choose` for more than two cases."""
-    test, *cases = equation.operands
-    builder, module = equation.builder, equation.module
-    known = test.known
-    if known is not None and known.ndim == 0:
-        return cases[int(known)]
-    codes = builder.loose(cases)
-    if len(cases) == 1 or (len({id(case) for case in cases}) == 1):
-        return cases[0]
-    if test.dtype != bool:
-        exact = [equation.exact(number) for number in range(1, len(cases) + 1)]
-        index = equation.exact(0) if test.shape else test.ref
-        options = {"mode": Text('"clip"')} if module == "jnp" else {}
-        return call(f"{module}.choose", index, Display("[", tuple(exact)), **options)
-    no, yes = codes
-    mask: Expression = test.ref
-    if isinstance(test.code, Unary) and test.code.operator == "~" and not test.name:
-        mask, no, yes = test.code.of, yes, no
-    return equation.elementwise(call(f"{module}.where", mask, yes, no))
-
-
-def convert(equation: Equation) -> Result:
-    """`x.astype(dtype)`."""
-    (value,) = equation.operands
-    old, new = np.dtype(value.dtype), np.dtype(equation.out.dtype)
-    if old == new:
-        return value
-    code: Expression = value.ref
-    if old.kind == "c" and new.kind not in "cb":
-        code = Attribute(code, "real")
-    if value.is_python:
-        if new.kind in "iu":
-            return value
-        return Value(code, (), new, equation.builder.block, is_python=True)
-    converted = method(code, "astype", equation.builder.dtype(new))
-    result = equation.builder.value(converted, value.shape, new)
-    result.bounds = value.bounds if new.kind == "i" and value.bounds else None
-    result.truth = value if old == bool else None
-    return result
-
-
 def make_complex(equation: Equation) -> Result:
     """`real + 1j * imaginary`, exact also where one of them is infinite."""
     if equation.module == "jnp":
@@ -326,9 +266,7 @@ ELEMENTWISE: dict[str, Translation] = {
     **{name: _operator(symbol) for name, symbol in _OPERATORS.items()},
     **{
         name: _function(numpy_name, jax_name)
-        for name, numpy_name, jax_name in (
-            line.split() for line in _FUNCTIONS.strip().splitlines()
-        )
+        for name, numpy_name, jax_name in (line.split() for line in _FUNCTIONS.strip().splitlines())
     },
     "neg": neg,
     "not": logical_not,
@@ -340,14 +278,21 @@ ELEMENTWISE: dict[str, Translation] = {
     "rsqrt": rsqrt,
     "one_minus_square": one_minus_square,
     "polynomial": polynomial,
-    "clamp": clamp,
-    "select_n": select_n,
-    "convert_element_type": convert,
     "complex": make_complex,
     "round": round_,
     **dict.fromkeys(
-        "copy copy_p name optimization_barrier stop_gradient device_put sharding_constraint "
-        "layout_constraint reshard pvary".split(),
+        [
+            "copy",
+            "copy_p",
+            "name",
+            "optimization_barrier",
+            "stop_gradient",
+            "device_put",
+            "sharding_constraint",
+            "layout_constraint",
+            "reshard",
+            "pvary",
+        ],
         same,
     ),
 }

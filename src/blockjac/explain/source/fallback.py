@@ -120,9 +120,7 @@ def by_primitive(equation: Equation) -> Result:
             f"the primitive {equation.name!r} cannot be written: NumPy, SciPy and the public "
             "functions of JAX do not compute it; leave it out of the function"
         )
-    options = {
-        key: _parameter(equation.name, key, value) for key, value in equation.params.items()
-    }
+    options = {key: _parameter(equation.name, key, value) for key, value in equation.params.items()}
     code: Expression = Call(
         f"primitives.{name}_p.bind", tuple(equation.all_exact()), tuple(options.items())
     )
@@ -176,10 +174,18 @@ FALLBACK: dict[str, Translation] = {
     "random_split": random_split,
     "random_fold_in": random_fold_in,
     **dict.fromkeys(
-        "random_gamma threefry2x32 householder_product schur hessenberg tridiagonal eq_to le_to "
-        "lt_to".split(),
+        [
+            "random_gamma",
+            "threefry2x32",
+            "householder_product",
+            "schur",
+            "hessenberg",
+            "tridiagonal",
+            "eq_to",
+            "le_to",
+            "lt_to",
+        ],
         by_primitive,
     ),
 }
 """Translations by primitive."""
-

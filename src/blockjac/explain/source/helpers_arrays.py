@@ -60,7 +60,8 @@ def _shift_right_logical(x, count):
     unsigned = x.view(x.dtype.str.replace("i", "u"))
     outside = (count < 0) | (count >= _bits(x))
     amount = np.where(outside, 0, count).astype(unsigned.dtype)
-    return np.where(outside, 0, np.right_shift(unsigned, amount)).astype(unsigned.dtype).view(x.dtype)
+    shifted = np.where(outside, 0, np.right_shift(unsigned, amount))
+    return shifted.astype(unsigned.dtype).view(x.dtype)
 
 
 def _leading_zeros(x):

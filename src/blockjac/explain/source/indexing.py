@@ -13,6 +13,7 @@ from blockjac.explain.source.expressions import (
     Attribute,
     Display,
     Expression,
+    Literal,
     Slice,
     Subscript,
     Text,
@@ -48,9 +49,13 @@ def gather(equation: Equation) -> Result:
     places = _known_places(equation, numbers.start_index_map, sizes)
     shape = equation.shapes[0]
     if places is not None and _is_plain(equation, numbers.collapsed_slice_dims, numbers, sizes):
-        items, axes = _items(numbers.start_index_map, places)
+        items, axes = _items(numbers.start_index_map, places, equation)
         if _is_in_front(axes, numbers.offset_dims, equation):
             return Subscript(equation.exact(0), items)
+    if mode in ("clip", "promise_in_bounds") and len(equation.shapes[1]) == 1:
+        entry = _entry(equation, numbers, sizes)
+        if entry is not None:
+            return entry
     if mode in ("clip", "promise_in_bounds") and equation.module == "np":
         index = _single_index(equation, numbers.start_index_map, numbers, sizes, shape)
         if index is not None:
@@ -73,6 +78,38 @@ def gather(equation: Equation) -> Result:
         offset_axes=integers(numbers.offset_dims),
         **options,
     )
+
+
+def _entry(equation: Equation, numbers: Any, sizes: Sequence[int]) -> Result | None:
+    """`x[:, i]` for a read at a single place along one axis."""
+    axes, shape = numbers.start_index_map, equation.shapes[0]
+    if len(axes) != 1 or numbers.operand_batching_dims:
+        return None
+    axis = int(axes[0])
+    whole = [size == full for size, full in zip(sizes, shape, strict=True)]
+    if sizes[axis] != 1 or not all(whole[:axis] + whole[axis + 1 :]):
+        return None
+    part = _at(equation, equation.operands[0], index_of(equation, 1), axis)
+    if part is None:
+        return None
+    return equation.builder.reshaped(part, part.shape, tuple(equation.out.shape))
+
+
+def _at(equation: Equation, x: Value, index: Value, axis: int) -> Value | None:
+    """`x[:, i]`, in JAX only for an index that it does not have to count from the end."""
+    shape = equation.shapes[0]
+    if equation.module == "np":
+        code = clipped(index, shape[axis] - 1, equation)
+    elif index.bounds is not None and index.bounds[0] >= 0:
+        code = index.ref
+    elif index.from_end is not None and index.from_end[1] == shape[axis]:
+        code = index.from_end[0].ref
+    else:
+        return None
+    whole = equation.builder.exact(x, shape)
+    left = (*shape[:axis], *shape[axis + 1 :])
+    entry = Subscript(whole.ref, (*(FULL,) * axis, code))
+    return equation.builder.value(entry, left, x.dtype)
 
 
 def _fill(equation: Equation) -> Expression:
@@ -122,13 +159,15 @@ def _is_plain(
 
 
 def _items(
-    axes: Sequence[int], places: Sequence[np.ndarray[Any, Any]]
+    axes: Sequence[int], places: Sequence[np.ndarray[Any, Any]], equation: Equation
 ) -> tuple[tuple[Expression, ...], list[int]]:
     """The items of a subscript with constant places."""
     by_axis = dict(zip(map(int, axes), places, strict=True))
     items: list[Expression] = [
         _listed(by_axis[axis]) if axis in by_axis else FULL for axis in range(max(by_axis) + 1)
     ]
+    if equation.module == "jnp":
+        items = [call("jnp.array", x) if isinstance(x, Display) else x for x in items]
     return tuple(items), sorted(by_axis)
 
 
@@ -228,7 +267,7 @@ def scatter(equation: Equation) -> Result:
     x, updates = equation.exact(0), equation.exact(2)
     plain = _is_plain(equation, numbers.inserted_window_dims, numbers, sizes)
     if places is not None and plain:
-        items, sorted_axes = _items(axes, places)
+        items, sorted_axes = _items(axes, places, equation)
         if _is_written_in_front(sorted_axes, numbers.update_window_dims, equation):
             if equation.module == "jnp":
                 return method(Subscript(Attribute(x, "at"), items), method_name, updates)
@@ -298,10 +337,13 @@ def dynamic_slice(equation: Equation) -> Result:
     if not moving:
         return equation.operands[0]
     known = all(starts[axis].known is not None for axis in moving)
-    if not known and (len(moving) > 1 or sizes[moving[0]] != 1):
-        return _general_slice(equation, starts, sizes)
-    if not known and equation.module == "jnp":
-        return _general_slice(equation, starts, sizes)
+    if not known:
+        axis = moving[0]
+        is_entry = len(moving) == 1 and sizes[axis] == 1
+        part = _at(equation, equation.operands[0], starts[axis], axis) if is_entry else None
+        if part is None:
+            return _general_slice(equation, starts, sizes)
+        return equation.builder.reshaped(part, part.shape, sizes)
     items: list[Expression] = []
     left: list[int] = []
     for axis in range(max(moving) + 1):
@@ -335,13 +377,30 @@ def _general_slice(
     x = equation.exact(0)
     if equation.module == "np":
         return call("_dynamic_slice", x, _starts(starts), integers(sizes))
-    return call("lax.dynamic_slice", x, _starts(starts), integers(sizes))
+    options = _as_they_are(starts, equation.shapes[0])
+    return call("lax.dynamic_slice", x, _starts(starts), integers(sizes), **options)
+
+
+def _as_they_are(starts: Sequence[Value], shape: Sequence[int]) -> dict[str, Expression]:
+    """That JAX should not count negative starts from the end, where there could be some."""
+    for start, size in zip(starts, shape, strict=True):
+        is_positive = start.known is not None and start.known >= 0
+        is_positive |= start.bounds is not None and start.bounds[0] >= 0
+        if not is_positive and (start.from_end is None or start.from_end[1] != size):
+            return {"allow_negative_indices": Text("False")}
+    return {}
 
 
 def _starts(starts: Sequence[Value]) -> Expression:
     """The starts as a tuple."""
+    are_known = all(start.known is not None for start in starts)
     parts = [
-        number(int(start.known)) if start.known is not None else start.ref for start in starts
+        number(int(start.known))
+        if are_known and start.known is not None
+        else start.code
+        if isinstance(start.code, Literal)
+        else start.ref
+        for start in starts
     ]
     return Display("(", tuple(parts))
 
@@ -349,8 +408,9 @@ def _starts(starts: Sequence[Value]) -> Expression:
 def dynamic_update_slice(equation: Equation) -> Result:
     """A copy with a window overwritten, whose start is kept within bounds."""
     name = "_update_slice" if equation.module == "np" else "lax.dynamic_update_slice"
-    starts = _starts(equation.operands[2:])
-    return call(name, equation.exact(0), equation.exact(1), starts)
+    starts = equation.operands[2:]
+    options = {} if equation.module == "np" else _as_they_are(starts, equation.shapes[0])
+    return call(name, equation.exact(0), equation.exact(1), _starts(starts), **options)
 
 
 def sort(equation: Equation) -> Result:
@@ -409,4 +469,3 @@ INDEXING: dict[str, Translation] = {
     "approx_top_k": top_k,
 }
 """Translations by primitive."""
-

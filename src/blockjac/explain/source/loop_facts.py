@@ -10,7 +10,9 @@ import numpy as np
 from blockjac.base.compat import argument_names, dependence, is_variable, open_jaxpr
 
 
-def used_carry(body: Any, first: int, needed: Sequence[bool], also: set[int] = frozenset()) -> list[bool]:  # pyright: ignore[reportArgumentType]
+def used_carry(
+    body: Any, first: int, needed: Sequence[bool], also: set[int] = frozenset()
+) -> list[bool]:  # pyright: ignore[reportArgumentType]
     """Which carried values a loop has to compute.
 
     Args:
@@ -35,7 +37,12 @@ def used_carry(body: Any, first: int, needed: Sequence[bool], also: set[int] = f
 def carried_inputs(body: Any, first: int, count: int, used: set[int]) -> set[int]:
     """The carried values that any of some results reads."""
     parts = [part.inputs for part in dependence(body, frozenset())]
-    return {place - first for number in used for place in parts[number] if first <= place < first + count}
+    return {
+        place - first
+        for number in used
+        for place in parts[number]
+        if first <= place < first + count
+    }
 
 
 def counts_up(body: Any, number: int, first: int) -> bool:

@@ -38,7 +38,9 @@ def parameter(builder: Builder, parts: Sequence[Value], hint: str) -> Value:
     return builder.variable((), OBJECT, hint if parts else "_")
 
 
-def variables(builder: Builder, avals: Sequence[Any], names: Sequence[str], hint: str) -> list[Value]:
+def variables(
+    builder: Builder, avals: Sequence[Any], names: Sequence[str], hint: str
+) -> list[Value]:
     """Variables of some types."""
     return [
         builder.variable(aval.shape, aval.dtype, name or hint)
@@ -48,9 +50,7 @@ def variables(builder: Builder, avals: Sequence[Any], names: Sequence[str], hint
 
 def exact(builder: Builder, values: Sequence[Value], avals: Sequence[Any]) -> list[Expression]:
     """Values in the shapes of some types."""
-    return [
-        builder.exact(value, aval.shape).ref for value, aval in zip(values, avals, strict=True)
-    ]
+    return [builder.exact(value, aval.shape).ref for value, aval in zip(values, avals, strict=True)]
 
 
 def assigned(equation: Equation, code: Expression, numbers: Sequence[int]) -> list[Value | None]:
@@ -90,15 +90,13 @@ def scan(equation: Equation) -> Result:
     names, avals = input_names(body), equation.outputs
     kept = [index for index in range(carried) if used[index]]
     stacked = [index for index in range(carried, len(used)) if used[index]]
-    carry = variables(
-        builder, [avals[n] for n in kept], [names[first + n] for n in kept], "state"
-    )
+    carry = variables(builder, [avals[n] for n in kept], [names[first + n] for n in kept], "state")
     arrays = equation.all_exact()[first + carried :]
     slices = [_Slice(x.shape[1:], v.dtype) for x, v in _typed(equation, first + carried)]
-    entries = variables(builder, slices, names[first + carried :], "x")
+    entries = variables(builder, slices, names[first + carried :], "row")
     function = builder.variable((), OBJECT, "step")
     state = parameter(builder, carry, "carry")
-    row = parameter(builder, entries, "row")
+    row = parameter(builder, entries, "rows")
     with builder.inside() as block:
         unpacked(builder, state, carry)
         unpacked(builder, row, entries)

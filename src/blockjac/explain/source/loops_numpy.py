@@ -98,11 +98,14 @@ def scan(equation: Equation) -> Result:
         entries = [entry(builder, array, place) for array in arrays]
         nothing = builder.constant(np.zeros(()))
         given = [nothing if value is None else value for value in (*inputs, *entries)]
-        results = builder.run(body, given, [flag or index in variables for index, flag in enumerate(used)])
+        results = builder.run(
+            body, given, [flag or index in variables for index, flag in enumerate(used)]
+        )
         for index in range(carried, len(used)):
             target = after[index]
             if used[index] and target is not None:
                 source = results[index]
+                target.hint = _several(source, target.hint)
                 code = source.code if isinstance(source.code, Literal) else source.ref
                 builder.add(Assign(Subscript(target.ref, (place.ref,)), code))
         step(builder, list(variables.values()), [results[index] for index in variables])
@@ -135,6 +138,12 @@ def _empty(builder: Builder, aval: Any) -> Value:
         shape = number(int(aval.shape[0]))
     builder.add(Assign(variable.ref, call("np.empty", shape, **options), (variable,)))
     return variable
+
+
+def _several(value: Value, otherwise: str) -> str:
+    """A name for the values of all steps."""
+    name = value.name or (value.hint if value.code is None else "")
+    return f"{name}s" if name and name != "state" else otherwise
 
 
 def while_(equation: Equation) -> Result:
@@ -181,9 +190,7 @@ def while_(equation: Equation) -> Result:
         builder.add(For(place, call("range", *bounds), block))
     elif found is not None:
         builder.add(While(before, found.ref, block))
-    return [
-        values[index] if equation.needed[index] else None for index in range(len(values))
-    ]
+    return [values[index] if equation.needed[index] else None for index in range(len(values))]
 
 
 def _plain(value: Value) -> Expression:
@@ -196,9 +203,7 @@ def tested(test: Any, constants: int) -> set[int]:
     jaxpr = open_jaxpr(test)
     read = {id(atom) for equation in jaxpr.eqns for atom in equation.invars}
     read |= {id(atom) for atom in jaxpr.outvars}
-    return {
-        number for number, x in enumerate(jaxpr.invars[constants:]) if id(x) in read
-    }
+    return {number for number, x in enumerate(jaxpr.invars[constants:]) if id(x) in read}
 
 
 def _counted(equation: Equation, for_test: int, for_body: int) -> tuple[int, int] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -20,7 +19,6 @@ from blockjac.explain.source.expressions import (
     Expression,
     Subscript,
     Text,
-
 )
 from blockjac.explain.source.function import TracedFunction, leaves_of, quoted
 from blockjac.explain.source.helpers import HELPERS, needed_helpers
@@ -222,12 +220,11 @@ def _node(
             classes[name] = tuple(node._fields)
             return Call(name, tuple(_node(part, where, classes) for part in node))
         case tuple() | list():
-            kind = "[" if isinstance(node, list) else "" if is_outermost and node else "("
+            is_bare = is_outermost and len(node) > 1
+            kind = "[" if isinstance(node, list) else "" if is_bare else "("
             return Display(kind, tuple(_node(part, where, classes) for part in node))
         case _:
             raise SourceError(
                 f"the result of {where!r} holds a {type(node).__name__}, which only its own class "
                 "can build; return dictionaries, lists, tuples or namedtuples"
             )
-
-

@@ -5,8 +5,12 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from blockjac.explain.source.expressions import (
+    FULL,
+    NEW_AXIS,
     Attribute,
     Binary,
     Call,
@@ -73,7 +77,11 @@ _FUNCTIONS = {
     "sort": "ordered",
     "clip": "clipped",
     "array": "constant",
+    "eye": "identity",
 }
+
+_TYPES = {"float64", "float32", "int64", "int32", "bool_", "complex128", "complex64"}
+"""Calls that give a number a dtype."""
 
 _PREFIXES = {"sum", "exp", "log", "tanh", "sqrt", "sin", "cos", "expit", "max", "min", "abs"}
 """Functions whose name joins that of their operand: `exp_u`."""
@@ -105,6 +113,17 @@ class Names:
     def __init__(self, taken: set[str]) -> None:
         self.taken = set(taken)
 
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Names given within the context are free again after it."""
+        before = set(self.taken)
+        yield
+        self.taken = before
+
+    def release(self, name: str) -> None:
+        """A name is free again."""
+        self.taken.discard(name)
+
     def unique(self, wanted: str) -> str:
         """The wanted name, mended and numbered if it is taken."""
         base = name = mended(wanted)
@@ -134,12 +153,16 @@ def hint(writer: Writer, code: Expression) -> str:
             if name in ("reshape", "astype"):
                 inner = code.function.of if isinstance(code.function, Attribute) else code
                 return hint(writer, inner) if not _named(writer, inner) else _FUNCTIONS[name]
-            return _FUNCTIONS.get(name, name.strip("_"))
+            return _FUNCTIONS.get(name, name.strip("_") if name not in _TYPES else "number")
         case Attribute():
-            return _after("transposed", writer, code.of, "transposed") if code.name == "T" else (
-                code.name
+            return (
+                _after("transposed", writer, code.of, "transposed")
+                if code.name == "T"
+                else (code.name)
             )
         case Subscript():
+            if all(item is FULL or item is NEW_AXIS for item in code.items):
+                return hint(writer, code.of)
             return _after("part", writer, code.of, "part")
         case Display():
             return "parts"

@@ -76,7 +76,7 @@ def _statement(statement: Statement, schedule: Schedule, indent: int) -> list[st
         case Comment():
             return layout.comment(statement.lines, indent)
         case Assign():
-            return _laid_out(schedule, f"{write(statement.target)} = ", statement.code, indent)
+            return _assign(statement, schedule, indent)
         case Update():
             return _update(statement, schedule, indent)
         case For():
@@ -108,7 +108,52 @@ def _update(statement: Update, schedule: Schedule, indent: int) -> list[str]:
         ]
     target = ", ".join(name for name, _ in pairs)
     code = Display("", tuple(code for _, code in pairs))
+    if indent + len(f"{target} = {schedule.writer.text(code)}") > layout.WIDTH:
+        ordered = _one_by_one(schedule, statement, [name for name, _ in pairs])
+        if ordered is not None:
+            return [
+                line
+                for name, part in ordered
+                for line in _laid_out(schedule, f"{name} = ", part, indent)
+            ]
     return _laid_out(schedule, f"{target} = ", code, indent)
+
+
+def _one_by_one(
+    schedule: Schedule, statement: Update, names: list[str]
+) -> list[tuple[str, Expression]] | None:
+    """Assignments in an order in which none overwrites what a later one reads; None if none is."""
+    pending = {
+        target: code
+        for target, code in zip(statement.targets, statement.code, strict=True)
+        if schedule.writer.text(target.ref) in names
+    }
+    read = {target: set(schedule.read_by(code)) for target, code in pending.items()}
+    ordered: list[tuple[str, Expression]] = []
+    while pending:
+        free = next(
+            (x for x in pending if not any(x in read[y] for y in pending if y is not x)), None
+        )
+        if free is None:
+            return None
+        ordered.append((schedule.writer.text(free.ref), pending.pop(free)))
+    return ordered
+
+
+def _assign(statement: Assign, schedule: Schedule, indent: int) -> list[str]:
+    """An assignment; a target that is too long has a line for each name."""
+    target = schedule.writer.text(statement.target)
+    code = schedule.writer.text(statement.code)
+    is_long = indent + len(f"{target} = {code}") > layout.WIDTH
+    if not isinstance(statement.target, Display) or not is_long:
+        return _laid_out(schedule, f"{target} = ", statement.code, indent)
+    last_line = f"{target} = {code.split('(')[0]}("
+    if indent + len(last_line) <= layout.WIDTH and "(" in code:
+        return _laid_out(schedule, f"{target} = ", statement.code, indent)
+    space, inner = " " * indent, " " * (indent + layout.STEP)
+    names = [f"{inner}{schedule.writer.text(item)}," for item in statement.target.items]
+    rest = _laid_out(schedule, ") = ", statement.code, indent)
+    return [f"{space}(", *names, *rest]
 
 
 def _body(block: Block, schedule: Schedule, indent: int) -> list[str]:

@@ -53,6 +53,8 @@ class Value:
         bounds: between which numbers all entries are, if that is known.
         is_python: whether it is an integer of Python, the variable of a `for` loop.
         truth: the value of bools that it was converted from.
+        from_end: a place and the size of the axis, if it is that place with negative ones counted
+            from the end.
     """
 
     code: Expression | None
@@ -67,6 +69,7 @@ class Value:
     bounds: tuple[int, int] | None = None
     is_python: bool = False
     truth: Value | None = None
+    from_end: tuple[Value, int] | None = None
 
     @property
     def ref(self) -> Ref:

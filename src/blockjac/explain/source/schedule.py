@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from blockjac.explain.source import layout
 from blockjac.explain.source.expressions import (
@@ -21,7 +22,8 @@ from blockjac.explain.source.expressions import (
     references,
 )
 from blockjac.explain.source.names import Names, hint
-from blockjac.explain.source.program import Block, Def, Statement, Value
+from blockjac.explain.source.program import Block, Def, For, Statement, Value
+from blockjac.explain.source.rebinding import next_value_of
 
 LONGEST_INLINE = 48
 """An expression of up to this many characters may stand inside of another."""
@@ -117,18 +119,37 @@ class Schedule:
 
     def _walk(self, statement: Statement, indent: int) -> None:
         """Give names to what a statement binds and to the values of its blocks."""
-        for value in statement.binds():
-            if value not in self.names:
-                self.names[value] = self._given.unique(value.name or value.hint or "value")
+        if isinstance(statement, Def):
+            self._bind(statement.function)
+            with self._given.scope():
+                self._walk_inside(statement, indent)
+            return
         for expression in statement.expressions():
             self.shorten(" " * 20, expression, indent)
+        self._walk_inside(statement, indent)
+        if isinstance(statement, For):
+            self._given.release(self.names[statement.variable])
+
+    def _bind(self, value: Value) -> None:
+        """A name for a value that a statement binds."""
+        if value.hint == "_":
+            self.names[value] = "_"
+        elif value not in self.names:
+            self.names[value] = self._given.unique(value.name or value.hint or "value")
+
+    def _walk_inside(self, statement: Statement, indent: int) -> None:
+        """The names that a statement binds, and those of its blocks."""
+        for value in statement.binds():
+            self._bind(value)
         for block, last in statement.blocks():
-            for inner in block.statements:
-                if isinstance(inner, Value):
-                    if self.is_live(inner) and (inner in self.names or not self._is_inline(inner)):
-                        self._name(inner, indent + layout.STEP)
-                else:
+            for place, inner in enumerate(block.statements):
+                if not isinstance(inner, Value):
                     self._walk(inner, indent + layout.STEP)
+                elif self.is_live(inner) and (inner in self.names or not self._is_inline(inner)):
+                    variable = next_value_of(block, place, self.names, self.uses)
+                    if variable is not None and inner not in self.names:
+                        self.names[inner] = self.names[variable]
+                    self._name(inner, indent + layout.STEP)
             for expression in last:
                 self.shorten("return ", expression, indent + layout.STEP)
 
@@ -150,6 +171,14 @@ class Schedule:
             self.names[widest] = self._given.unique(
                 widest.hint or hint(self.writer, self._code(widest))
             )
+
+    def read_by(self, code: Expression) -> Iterator[Value]:
+        """The named values that an expression reads, also within the parts written in place."""
+        for value in references(code):
+            if value in self.names:
+                yield value
+            elif value.code is not None:
+                yield from self.read_by(value.code)
 
     def _code(self, value: Value) -> Expression:
         assert value.code is not None

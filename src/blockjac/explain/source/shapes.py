@@ -8,7 +8,6 @@ from blockjac.explain.source.builder import Equation, Result, Translation
 from blockjac.explain.source.expressions import (
     FULL,
     Attribute,
-    Call,
     Display,
     Expression,
     Literal,

@@ -17,7 +17,17 @@ from blockjac.explain.source.reductions import REDUCTIONS
 from blockjac.explain.source.shapes import SHAPES
 from blockjac.explain.source.windows import WINDOWS
 
-_SHARED = {**ELEMENTWISE, **SHAPES, **REDUCTIONS, **CONTRACTIONS, **CALLS, **INDEXING, **WINDOWS, **ALGEBRA, **FALLBACK}
+_SHARED = {
+    **ELEMENTWISE,
+    **SHAPES,
+    **REDUCTIONS,
+    **CONTRACTIONS,
+    **CALLS,
+    **INDEXING,
+    **WINDOWS,
+    **ALGEBRA,
+    **FALLBACK,
+}
 
 _TARGETS = {
     "numpy": Target("numpy", "np", {**_SHARED, **LOOPS_NUMPY}),

@@ -91,8 +91,6 @@ def moved(actual: Shape, old: Shape, new: Shape) -> Shape | None:
     if without_ones(old) != without_ones(new):
         return None
     sizes = iter(
-        size
-        for size, full in zip(padded(actual, len(old)), old, strict=True)
-        if full != 1
+        size for size, full in zip(padded(actual, len(old)), old, strict=True) if full != 1
     )
     return stripped([1 if size == 1 else next(sizes) for size in new])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from blockjac.explain.source.expressions import (
     method,
     number,
 )
-from blockjac.explain.source.program import Def, Value
+from blockjac.explain.source.program import Assign, Def, Value
 
 OBJECT = np.dtype(object)
 
@@ -62,8 +61,7 @@ def _window_reduction(name: str, numpy_name: str, lax_name: str) -> Translation:
         fill = Text("0") if name == "sum" else extreme(equation, "-" if name == "max" else "")
         rank = len(equation.shapes[0])
         if equation.module == "jnp":
-            dtype = np.dtype(equation.out.dtype).name
-            start = call(f"jnp.{dtype}", fill)
+            start = Text("0.0") if fill == Text("0") and equation.out.dtype.kind == "f" else fill
             return _lax_window(equation, [equation.exact(0)], [start], Text(lax_name))
         windows = sliding(equation, equation.exact(0), fill)
         options: dict[str, Expression] = {"axis": integers(range(-rank, 0))}
@@ -85,7 +83,7 @@ def _lax_window(
     rank = len(params["window_dimensions"])
     options: dict[str, Expression] = {}
     for key in ("base_dilation", "window_dilation"):
-        if tuple(params[key]) != (1,) * rank:
+        if tuple(params.get(key) or (1,) * rank) != (1,) * rank:
             options[key] = integers(params[key])
     is_single = len(operands) == 1
     return call(
@@ -111,10 +109,19 @@ def joining(equation: Equation) -> Value:
         builder.variable(x.aval.shape, x.aval.dtype, name)
         for x, name in zip(opened.invars, names, strict=False)
     ]
+    count = len(inputs) // 2
+    takes_pairs = count > 1 and equation.module == "jnp"
+    parameters = inputs
+    if takes_pairs:
+        parameters = [builder.variable((), OBJECT, name) for name in ("left", "right")]
     with builder.inside() as block:
+        for whole, halves in zip(parameters, (inputs[:count], inputs[count:]), strict=False):
+            if takes_pairs:
+                target = Display("", tuple(part.ref for part in halves))
+                builder.add(Assign(target, whole.ref, tuple(halves)))
         results = builder.run(jaxpr, inputs)
         parts = [builder.exact(x, ()).ref for x in results]
-    builder.add(Def(function, tuple(inputs), block, _together(parts)))
+    builder.add(Def(function, tuple(parameters), block, _together(parts)))
     return function
 
 
@@ -173,7 +180,8 @@ def reduce_window(equation: Equation) -> Result:
             return code
     else:
         windows = [
-            sliding(equation, operand, start) for operand, start in zip(operands, starts, strict=True)
+            sliding(equation, operand, start)
+            for operand, start in zip(operands, starts, strict=True)
         ]
         axes = integers(range(rank, 2 * rank))
         code = call("_fold", function.ref, _tuple(windows), _tuple(starts), axes)
@@ -220,16 +228,11 @@ def _by_derivative(
     equation: Equation, moved: Expression, x: Expression, is_largest: bool, kind: str
 ) -> Expression:
     """In JAX, the derivative of the largest or smallest entry of windows."""
-    builder, params = equation.builder, equation.params
-    rank = len(params["window_dimensions"])
+    builder = equation.builder
     function = builder.variable((), OBJECT, "extremes")
     entry = builder.variable(equation.shapes[1], equation.out.dtype, "x")
     with builder.inside() as block:
-        start = call(
-            f"jnp.{np.dtype(equation.out.dtype).name}", extreme(equation, "-" if is_largest else "")
-        )
-        params.setdefault("base_dilation", (1,) * rank)
-        params.setdefault("window_dilation", (1,) * rank)
+        start = extreme(equation, "-" if is_largest else "")
         name = Text("lax.max" if is_largest else "lax.min")
         result = _lax_window(equation, [entry.ref], [start], name)
     builder.add(Def(function, (entry,), block, result))
