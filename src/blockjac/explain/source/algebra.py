@@ -18,23 +18,27 @@ from blockjac.explain.source.expressions import (
     method,
     number,
 )
-from blockjac.explain.source.indexing import parts_of
 from blockjac.explain.source.program import Assign, Value
+from blockjac.explain.source.sorting import parts_of
 
 OBJECT = np.dtype(object)
 TRUE, FALSE = Text("True"), Text("False")
 
 
-def unpacked(equation: Equation, code: Expression, hints: Sequence[str]) -> list[Value | None]:
-    """`q, r = code`, with `_` for what is not needed."""
+def unpacked(equation: Equation, code: Expression, hints: Sequence[str]) -> Sequence[Value]:
+    """`q, r = code`, made once."""
     builder = equation.builder
-    results = [
-        builder.variable(out.shape, out.dtype, hint) if is_needed else None
-        for out, hint, is_needed in zip(equation.outputs, hints, equation.needed, strict=True)
-    ]
-    target = Display("", tuple(Text("_") if x is None else x.ref for x in results))
-    builder.add(Assign(target, code, tuple(x for x in results if x is not None)))
-    return results
+    whole = builder.block.recalled(code)
+    if whole is None:
+        results = [
+            builder.variable(out.shape, out.dtype, hint)
+            for out, hint in zip(equation.outputs, hints, strict=True)
+        ]
+        builder.add(Assign(Display("", tuple(x.ref for x in results)), code, tuple(results)))
+        whole = builder.variable((), OBJECT, "whole")
+        whole.parts = tuple(results)
+        builder.block.memory[code] = whole
+    return list(whole.parts)
 
 
 def cholesky(equation: Equation) -> Result:
@@ -181,9 +185,7 @@ def eig(equation: Equation) -> Result:
         ]
     results = unpacked(equation, call("np.linalg.eig", equation.exact(0)), hints)
     return [
-        None
-        if value is None
-        else equation.builder.value(
+        equation.builder.value(
             _complex_type(equation, value.ref), out.shape, out.dtype, "complex_" + value.hint
         )
         for value, out in zip(results, equation.outputs, strict=True)

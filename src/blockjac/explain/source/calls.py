@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from blockjac.base.compat import called, origin
-from blockjac.explain.source.builder import Equation, Result, Translation
-from blockjac.explain.source.expressions import Binary
-from blockjac.explain.source.program import Value
+from blockjac.base.compat import called, evaluated, open_jaxpr, origin
+from blockjac.explain.source.builder import Builder, Equation, Result, Translation
+from blockjac.explain.source.expressions import Binary, Display, Expression, call
+from blockjac.explain.source.loop_facts import input_names
+from blockjac.explain.source.program import Def, Value
+from blockjac.explain.source.sorting import parts_of
 
 
 def inlined(equation: Equation) -> Result:
@@ -31,7 +35,49 @@ def jitted(equation: Equation) -> Result:
             is_whole = np.issubdtype(result.dtype, np.integer) and right.known > 0
             result.bounds = (0, int(right.known) - 1) if is_whole else None
         return result
+    if equation.builder.shared.is_repeated(body):
+        results = _shared(equation, body, name)
+        if results is not None:
+            return results
     return inlined(equation)
+
+
+def _shared(equation: Equation, body: Any, name: str) -> Result | None:
+    """A call of a function of the module; None if the body needs more than its parameters."""
+    builder = equation.builder
+    shared = builder.shared
+    if id(body) not in shared.values:
+        shared.values[id(body)] = _defined(builder, body, name)
+    function = shared.values[id(body)]
+    if function is None:
+        return None
+    code = call(function.ref, *equation.all_exact())
+    if len(equation.outputs) == 1:
+        return builder.value(code, equation.out.shape, equation.out.dtype, function.name + "_value")
+    whole = builder.value(code, (), np.dtype(object), function.name + "_values")
+    return parts_of(equation, whole)
+
+
+def _defined(builder: Builder, body: Any, name: str) -> Value | None:
+    """A function of the module for a program; None if it reads captured arrays."""
+    jaxpr = open_jaxpr(body)
+    hints = input_names(body)
+    inputs = [
+        Value(None, tuple(x.aval.shape), x.aval.dtype, None, hint=hint or "x")
+        for x, hint in zip(jaxpr.invars, hints, strict=True)
+    ]
+    before = len(builder.captured)
+    with builder.elsewhere() as block:
+        results = [
+            builder.exact(result, atom.aval.shape).ref
+            for result, atom in zip(builder.run(body, inputs), jaxpr.outvars, strict=True)
+        ]
+    if len(builder.captured) > before:
+        return None
+    function = builder.shared.named(name)
+    result = results[0] if len(results) == 1 else Display("", tuple(results))
+    builder.shared.definitions.append(Def(function, tuple(inputs), block, result))
+    return function
 
 
 def _inputs(equation: Equation) -> list[Value]:
@@ -45,7 +91,33 @@ def custom_linear_solve(equation: Equation) -> Result:
     solve = equation.operands[start : start + counts.solve]
     total = start + counts.solve + counts.transpose_solve
     right = equation.operands[total:]
+    if counts.matvec == 1 and len(right) == 1 and _is_product(jaxprs.matvec):
+        return _solved(equation, equation.exact(0), equation.exact(total))
     return equation.builder.run(jaxprs.solve, [*solve, *right], equation.needed)
+
+
+def _is_product(matvec: Any) -> bool:
+    """Whether a program is the product of a matrix and a vector, or of a matrix and rows."""
+    matrix, vector = open_jaxpr(matvec).invars
+    shape, right = matrix.aval.shape, vector.aval.shape
+    if len(shape) != 2 or len(right) not in (1, 2) or right[-1] != shape[0] or 0 in right:
+        return False
+    random = np.random.default_rng(0)
+    a = random.normal(size=shape).astype(matrix.aval.dtype)
+    x = random.normal(size=right).astype(vector.aval.dtype)
+    (product,) = evaluated(matvec, [a, x])
+    return product.shape == right and bool(np.allclose(product, x @ a.T, 1e-4, 1e-4))
+
+
+def _solved(equation: Equation, a: Expression, b: Expression) -> Result:
+    """`solve(a, b)`, where the columns of `b` are the rows of the jaxpr's value."""
+    name = f"{equation.module}.linalg.solve"
+    if len(equation.out.shape) == 1:
+        return call(name, a, b)
+    builder, shape = equation.builder, tuple(equation.out.shape)
+    columns = builder.turned(builder.value(b, shape, equation.out.dtype))
+    solution = builder.value(call(name, a, columns.ref), shape[::-1], equation.out.dtype)
+    return builder.turned(solution)
 
 
 def platform_index(equation: Equation) -> Result:

@@ -8,10 +8,8 @@ import numpy as np
 
 from blockjac.explain.source.builder import Equation, Result, Translation
 from blockjac.explain.source.expressions import (
-    Attribute,
     Binary,
     Expression,
-    Ref,
     Text,
     call,
     method,
@@ -30,9 +28,7 @@ def dot_general(equation: Equation) -> Result:
     product = None
     is_plain = not left_batch and len(left_axes) == 1
     if is_plain and max(len(left.shape), len(right.shape)) <= 2 and 0 not in left.shape:
-        product = _matmul(
-            builder_view(equation, left), right, left_axes[0], right_axes[0], equation
-        )
+        product = _matmul(left, right, left_axes[0], right_axes[0], equation)
     elif _is_stack(left.shape, right.shape, equation.params["dimension_numbers"]):
         product = Binary("@", left.ref, right.ref)
     if product is None:
@@ -48,17 +44,12 @@ def _matmul(
     left: Value, right: Value, left_axis: int, right_axis: int, equation: Equation
 ) -> Expression:
     """The product of matrices and vectors."""
-    first = _turned(left, equation) if len(left.shape) == 2 and left_axis == 0 else left.ref
-    second = _turned(right, equation) if len(right.shape) == 2 and right_axis == 1 else right.ref
-    return Binary("@", first, second)
-
-
-def _turned(value: Value, equation: Equation) -> Expression:
-    """`x.T`, or `x` of `x.T`."""
-    code = value.code
-    if isinstance(code, Attribute) and code.name == "T" and not value.name:
-        return code.of
-    return equation.builder.value(Attribute(Ref(value), "T"), value.shape[::-1], value.dtype).ref
+    builder = equation.builder
+    if len(left.shape) == 2 and left_axis == 0:
+        left = builder.turned(left)
+    if len(right.shape) == 2 and right_axis == 1:
+        right = builder.turned(right)
+    return Binary("@", left.ref, right.ref)
 
 
 def _is_stack(

@@ -16,6 +16,7 @@ from blockjac.explain.source.expressions import (
     number,
 )
 from blockjac.explain.source.program import Value
+from blockjac.explain.source.shorter import shorter
 
 _OPERATORS = {
     "add": "+",
@@ -93,9 +94,9 @@ def _operator(symbol: str) -> Translation:
 
     def translate(equation: Equation) -> Result:
         left, right = equation.operands
-        shorter = _shorter(symbol, equation)
-        if shorter is not None:
-            return shorter
+        known = shorter(symbol, equation)
+        if known is not None:
+            return known
         first, second = equation.loose()
         if symbol == "+" and isinstance(first, Literal):
             first, second = second, first
@@ -110,24 +111,6 @@ def _operator(symbol: str) -> Translation:
     return translate
 
 
-def _shorter(symbol: str, equation: Equation) -> Value | None:
-    """The result of an operation without the operation, if there is a shorter way to write it."""
-    left, right = equation.operands
-    if symbol in "+*":
-        neutral = 1 if symbol == "*" else 0
-        is_exact = symbol == "*" or np.issubdtype(left.dtype, np.integer)
-        for term, operand in ((left, right), (right, left)):
-            if is_exact and _is_number(term, neutral) and term.shape == ():
-                return operand
-    if left.dtype == bool and symbol in ("==", "!="):
-        return _compared_bools(equation, symbol)
-    identity = _identity(equation) if symbol == "==" else None
-    if identity is not None:
-        return identity
-    decided = _decided(symbol, left, right)
-    return None if decided is None else equation.builder.constant(np.asarray(decided))
-
-
 def _signed(
     symbol: str, first: Expression, second: Expression
 ) -> tuple[Expression, Expression, str]:
@@ -139,16 +122,13 @@ def _signed(
     return first, second, symbol
 
 
-def _is_number(value: Value, wanted: float) -> bool:
-    """Whether a value is a literal of a number."""
-    return isinstance(value.code, Literal) and bool(value.known == wanted)
-
-
 def _function(numpy_name: str, jax_name: str) -> Translation:
     """A function of arrays that broadcasts."""
 
     def translate(equation: Equation) -> Result:
         name = numpy_name if equation.module == "np" else jax_name
+        if name.startswith("lax."):
+            return call(name, *equation.all_exact())
         return equation.elementwise(call(name, *equation.loose()))
 
     return translate
@@ -261,6 +241,19 @@ def same(equation: Equation) -> Result:
     """What changes nothing: copies, barriers, names and placements."""
     return equation.operands
 
+
+_SAME = (
+    "copy",
+    "copy_p",
+    "name",
+    "optimization_barrier",
+    "stop_gradient",
+    "device_put",
+    "sharding_constraint",
+    "layout_constraint",
+    "reshard",
+    "pvary",
+)
 
 ELEMENTWISE: dict[str, Translation] = {
     **{name: _operator(symbol) for name, symbol in _OPERATORS.items()},

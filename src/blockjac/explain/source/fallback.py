@@ -18,8 +18,8 @@ from blockjac.explain.source.expressions import (
     integers,
     number,
 )
-from blockjac.explain.source.indexing import parts_of
 from blockjac.explain.source.program import Value
+from blockjac.explain.source.sorting import parts_of
 
 OBJECT = np.dtype(object)
 

@@ -9,8 +9,8 @@ from blockjac.explain.source.expressions import (
     Display,
     Expression,
     Subscript,
-    Writer,
 )
+from blockjac.explain.source.writer import Writer
 
 WIDTH = 100
 STEP = 4

@@ -11,7 +11,7 @@ import numpy as np
 from blockjac.base.compat import open_jaxpr
 from blockjac.errors import InvalidOptionError, SourceError
 from blockjac.explain.source import layout
-from blockjac.explain.source.builder import Builder
+from blockjac.explain.source.builder import Builder, Target
 from blockjac.explain.source.expressions import (
     Attribute,
     Call,
@@ -27,6 +27,7 @@ from blockjac.explain.source.names import Names, mended
 from blockjac.explain.source.printer import function_lines
 from blockjac.explain.source.program import Def, Value
 from blockjac.explain.source.schedule import Schedule
+from blockjac.explain.source.shared_functions import SharedFunctions
 from blockjac.explain.source.tables import Tables
 from blockjac.explain.source.targets import target_of
 
@@ -66,9 +67,12 @@ def module_source(
     if target not in ("numpy", "jax"):
         raise InvalidOptionError(f"target must be 'numpy' or 'jax', but is {target!r}")
     names, tables = Names(set(HELPERS)), Tables()
-    parts = [_function(function, target, names, tables) for function in functions]
-    body = "\n\n\n".join("\n".join(lines) for lines, _ in parts)
-    classes = {name: fields for _, found in parts for name, fields in found.items()}
+    shared = SharedFunctions(names, [function.closed_jaxpr for function in functions])
+    definitions, classes = _definitions(functions, Builders(target_of(target), tables, shared))
+    body = "\n\n\n".join(
+        "\n".join(_lines(definition, names, target_of(target)))
+        for definition in (*shared.definitions, *definitions)
+    )
     helpers = needed_helpers(body)
     pieces = ["\n".join(HELPERS[name].strip().splitlines()) for name in helpers]
     code = "\n\n\n".join([*pieces, body])
@@ -106,11 +110,40 @@ def _has_wide_types(closed: Any) -> bool:
     )
 
 
-def _function(
-    function: TracedFunction, target: TargetName, names: Names, tables: Tables
-) -> tuple[list[str], dict[str, tuple[str, ...]]]:
-    """The lines of a function, and the namedtuples that it returns."""
-    builder = Builder(target_of(target), tables)
+class Builders:
+    """Makes a builder for each function, all of which share what the module has once."""
+
+    def __init__(self, target: Target, tables: Tables, shared: SharedFunctions) -> None:
+        self.target = target
+        self.tables = tables
+        self.shared = shared
+
+    def new(self) -> Builder:
+        """A builder for another function."""
+        return Builder(self.target, self.tables, self.shared)
+
+
+Fields = dict[str, tuple[str, ...]]
+"""The fields of namedtuples by the names of their classes."""
+
+
+def _definitions(
+    functions: Sequence[TracedFunction], builders: Builders
+) -> tuple[list[Def], Fields]:
+    """All functions, and the namedtuples that they return."""
+    classes: Fields = {}
+    return [_function(function, builders.new(), classes) for function in functions], classes
+
+
+def _lines(definition: Def, names: Names, target: Target) -> list[str]:
+    """The text of a function."""
+    schedule = Schedule(target.module, names.taken)
+    schedule.decide(definition)
+    return function_lines(definition, schedule)
+
+
+def _function(function: TracedFunction, builder: Builder, classes: Fields) -> Def:
+    """The statements of a function."""
     jaxpr = open_jaxpr(function.closed_jaxpr)
     parameters, leaves, told = _parameters(function, builder)
     if len(leaves) != len(jaxpr.invars):
@@ -128,7 +161,6 @@ def _function(
         builder.exact(result, atom.aval.shape).ref
         for result, atom in zip(results, jaxpr.outvars, strict=True)
     ]
-    classes: dict[str, tuple[str, ...]] = {}
     result = _tree(function.result, exact, function.name, classes)
     captured: list[Value] = []
     for array, value in builder.captured.values():
@@ -137,11 +169,8 @@ def _function(
     about = function.docstring.strip() or "Computes what it was traced from."
     if told:
         about += "\n\nArgs:\n" + "\n".join(f"    {line}." for line in told)
-    name = Value(None, (), np.dtype(object), None, name=names.unique(function.name))
-    definition = Def(name, tuple(parameters), builder.block, result, tuple(captured), about)
-    schedule = Schedule(builder.target.module, names.taken)
-    schedule.decide(definition)
-    return function_lines(definition, schedule), classes
+    name = builder.shared.named(function.name)
+    return Def(name, tuple(parameters), builder.block, result, tuple(captured), about)
 
 
 def _parameters(

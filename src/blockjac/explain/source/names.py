@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from blockjac.explain.source.expressions import (
@@ -20,8 +20,8 @@ from blockjac.explain.source.expressions import (
     Subscript,
     Text,
     Unary,
-    Writer,
 )
+from blockjac.explain.source.writer import Writer
 
 RESERVED = frozenset(
     {"np", "jnp", "jax", "lax", "special", "linalg", "fft", "primitives", "namedtuple"}
@@ -29,6 +29,7 @@ RESERVED = frozenset(
     | set(keyword.softkwlist)
     | set(dir(builtins))
 )
+
 """Names that the module's own code needs, and that Python does."""
 
 _OPERATORS = {
@@ -114,7 +115,7 @@ class Names:
         self.taken = set(taken)
 
     @contextmanager
-    def scope(self) -> Iterator[None]:
+    def scope(self) -> Generator[None]:
         """Names given within the context are free again after it."""
         before = set(self.taken)
         yield

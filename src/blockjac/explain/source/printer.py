@@ -43,6 +43,8 @@ def _block(block: Block, schedule: Schedule, indent: int) -> list[str]:
     """The lines of the statements of a block."""
     lines: list[str] = []
     for statement in block.statements:
+        if not schedule.is_live(statement):
+            continue
         if isinstance(statement, Statement):
             part = _statement(statement, schedule, indent)
             if isinstance(statement, Def) and lines:
@@ -50,7 +52,7 @@ def _block(block: Block, schedule: Schedule, indent: int) -> list[str]:
             if isinstance(statement, Def):
                 part = [*part, ""]
             lines += part
-        elif statement in schedule.names and schedule.is_live(statement):
+        elif statement in schedule.names:
             lines += _assignment(statement, schedule, indent)
     return lines
 

@@ -53,6 +53,9 @@ class Value:
         bounds: between which numbers all entries are, if that is known.
         is_python: whether it is an integer of Python, the variable of a `for` loop.
         truth: the value of bools that it was converted from.
+        maker: the statement that binds it and does nothing else.
+        parts: the values that a call with several results binds, of the value of the call.
+        is_global: whether it is a function of the module.
         from_end: a place and the size of the axis, if it is that place with negative ones counted
             from the end.
     """
@@ -70,6 +73,9 @@ class Value:
     is_python: bool = False
     truth: Value | None = None
     from_end: tuple[Value, int] | None = None
+    maker: Statement | None = None
+    parts: tuple[Value, ...] = ()
+    is_global: bool = False
 
     @property
     def ref(self) -> Ref:
@@ -107,6 +113,10 @@ class Assign(Statement):
     target: Expression
     code: Expression
     bound: tuple[Value, ...] = ()
+
+    def __post_init__(self) -> None:
+        for value in self.bound:
+            value.maker = self
 
     def expressions(self) -> Iterator[Expression]:
         """What is assigned, and the target where that is an entry."""
@@ -205,6 +215,9 @@ class Def(Statement):
     result: Expression
     keyword_only: tuple[Value, ...] = ()
     docstring: str = ""
+
+    def __post_init__(self) -> None:
+        self.function.maker = self
 
     def binds(self) -> Iterator[Value]:
         """The function and its parameters."""

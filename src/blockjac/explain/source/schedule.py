@@ -18,12 +18,12 @@ from blockjac.explain.source.expressions import (
     Subscript,
     Text,
     Unary,
-    Writer,
     references,
 )
 from blockjac.explain.source.names import Names, hint
-from blockjac.explain.source.program import Block, Def, For, Statement, Value
+from blockjac.explain.source.program import Assign, Block, Def, For, Statement, Value
 from blockjac.explain.source.rebinding import next_value_of
+from blockjac.explain.source.writer import Writer
 
 LONGEST_INLINE = 48
 """An expression of up to this many characters may stand inside of another."""
@@ -48,6 +48,8 @@ class Schedule:
         self.uses: Counter[Value] = Counter()
         self.writer = Writer(array_module, self.names.get)
         self._foreign: set[Value] = set()
+        self._homes: dict[Value | Statement, Block] = {}
+        self._counted: set[Statement] = set()
         self._given = Names(reserved)
 
     def decide(self, function: Def) -> None:
@@ -56,30 +58,41 @@ class Schedule:
         self._count_block(function)
         for value in list(self.uses):
             self._keep_axes(value)
+            self._divide(value)
         self.uses.clear()
         self._foreign.clear()
+        self._counted.clear()
         self._count_block(function)
         for value in (*function.parameters, *function.keyword_only):
             self.names[value] = self._given.unique(value.name or value.hint)
         for value in self.uses:
-            if value.name and value not in self.names:
+            if value.is_global:
+                self.names[value] = value.name
+            elif value.name and value not in self.names:
                 self.names[value] = self._given.unique(value.name)
         self._walk(function, 0)
 
-    def is_live(self, value: Value) -> bool:
-        """Whether a value is read at all."""
-        return self.uses[value] > 0
+    def is_live(self, statement: Value | Statement) -> bool:
+        """Whether a value is read at all, or a statement binds one that is."""
+        if isinstance(statement, Value):
+            return self.uses[statement] > 0
+        return not is_lazy(statement) or statement in self._counted
 
     def _count_block(self, statement: Statement) -> None:
         """Count what the blocks of a statement read."""
         for block, last in statement.blocks():
+            self._homes.update(dict.fromkeys(block.statements, block))
             for inner in block.statements:
-                if isinstance(inner, Statement):
-                    for expression in inner.expressions():
-                        self._count(expression, block)
-                    self._count_block(inner)
+                if isinstance(inner, Statement) and not is_lazy(inner):
+                    self._count_statement(inner, block)
             for expression in last:
                 self._count(expression, block)
+
+    def _count_statement(self, statement: Statement, block: Block) -> None:
+        """Count what a statement and the blocks inside of it read."""
+        for expression in statement.expressions():
+            self._count(expression, block)
+        self._count_block(statement)
 
     def _count(self, expression: Expression, block: Block) -> None:
         """Count what an expression reads in a block."""
@@ -90,8 +103,14 @@ class Schedule:
                 self.uses[value] += 1
                 if value.block is not block and value.block is not None:
                     self._foreign.add(value)
-                if self.uses[value] == 1 and value.code is not None:
+                if self.uses[value] > 1:
+                    continue
+                if value.code is not None:
                     pending.append((value.code, value.block or block))
+                maker = value.maker
+                if maker is not None and maker in self._homes and maker not in self._counted:
+                    self._counted.add(maker)
+                    self._count_statement(maker, self._homes[maker])
 
     def _keep_axes(self, value: Value) -> None:
         """`np.max(x, axis=1)[:, None]` is `np.max(x, axis=1, keepdims=True)`."""
@@ -117,6 +136,21 @@ class Schedule:
             (*reduction.options, ("keepdims", Text("True"))),
         )
 
+    def _divide(self, value: Value) -> None:
+        """`x * (1 / y)` is `x / y`."""
+        if not isinstance(value.code, Binary) or value.code.operator != "*":
+            return
+        sides = value.code.left, value.code.right
+        for factor, inverse in (sides, sides[::-1]):
+            match inverse:
+                case Ref(Value(code=Binary("/", Literal(text="1.0"), divisor)) as quotient):
+                    is_plain = not quotient.name and not quotient.comment
+                    if is_plain and self.uses[quotient] == 1 and quotient.block is value.block:
+                        value.code = Binary("/", factor, divisor)
+                        return
+                case _:
+                    pass
+
     def _walk(self, statement: Statement, indent: int) -> None:
         """Give names to what a statement binds and to the values of its blocks."""
         if isinstance(statement, Def):
@@ -132,7 +166,7 @@ class Schedule:
 
     def _bind(self, value: Value) -> None:
         """A name for a value that a statement binds."""
-        if value.hint == "_":
+        if value.hint == "_" or (isinstance(value.maker, Assign) and not self.uses[value]):
             self.names[value] = "_"
         elif value not in self.names:
             self.names[value] = self._given.unique(value.name or value.hint or "value")
@@ -143,9 +177,11 @@ class Schedule:
             self._bind(value)
         for block, last in statement.blocks():
             for place, inner in enumerate(block.statements):
+                if not self.is_live(inner):
+                    continue
                 if not isinstance(inner, Value):
                     self._walk(inner, indent + layout.STEP)
-                elif self.is_live(inner) and (inner in self.names or not self._is_inline(inner)):
+                elif inner in self.names or not self._is_inline(inner):
                     variable = next_value_of(block, place, self.names, self.uses)
                     if variable is not None and inner not in self.names:
                         self.names[inner] = self.names[variable]
@@ -209,6 +245,8 @@ class Schedule:
         match code:
             case Attribute(of=Ref(value)):
                 return value in self.names
+            case Call(function=str(), arguments=(Text(),)):
+                return True
             case Subscript(of=Ref(value)):
                 return value in self.names and all(
                     item is FULL or item is NEW_AXIS for item in code.items
@@ -221,3 +259,8 @@ class Schedule:
         code = self.writer.resolved(code)
         own = isinstance(code, Binary | Call | Unary)
         return own + sum(map(self._operations, code.children()))
+
+
+def is_lazy(statement: Statement) -> bool:
+    """Whether a statement is left out if nothing reads what it binds."""
+    return isinstance(statement, Def) or (isinstance(statement, Assign) and bool(statement.bound))

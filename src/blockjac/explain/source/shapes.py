@@ -7,7 +7,6 @@ import numpy as np
 from blockjac.explain.source.builder import Equation, Result, Translation
 from blockjac.explain.source.expressions import (
     FULL,
-    Attribute,
     Display,
     Expression,
     Literal,
@@ -91,11 +90,9 @@ def _transposed(
     ]:
         return _with_units(equation, value, stripped(sizes))
     source = builder.value(unit_view(value.ref, value.shape, before), before, value.dtype)
-    if isinstance(source.code, Attribute) and source.code.name == "T" and order == (1, 0):
-        return source.code.of.value  # pyright: ignore[reportAttributeAccessIssue]
-    code: Expression = Attribute(source.ref, "T")
-    if len(order) != 2:
-        code = method(source.ref, "transpose", *map(number, order))
+    if len(order) == 2:
+        return builder.turned(source)
+    code = method(source.ref, "transpose", *map(number, order))
     return builder.value(code, sizes, value.dtype)
 
 

@@ -11,12 +11,12 @@ from blockjac.explain.source.expressions import (
     Display,
     Expression,
     Text,
-    Writer,
     call,
     integers,
     literal,
     number,
 )
+from blockjac.explain.source.writer import Writer
 
 WRITTEN = 60
 """Constants whose code takes up to this many characters are written where they are used."""

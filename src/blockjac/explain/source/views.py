@@ -44,7 +44,8 @@ def unit_view(of: Expression, old: Shape, new: Shape) -> Expression:
     """`of[:, None]`: the shapes differ by axes of size 1 alone.
 
     Examples:
-        >>> from blockjac.explain.source.expressions import Text, Writer
+        >>> from blockjac.explain.source.expressions import Text
+        >>> from blockjac.explain.source.writer import Writer
         >>> write = Writer("np", None).text
         >>> write(unit_view(Text("x"), (9,), (9, 1)))
         'x[:, None]'
