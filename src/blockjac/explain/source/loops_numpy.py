@@ -69,6 +69,7 @@ def scan(equation: Equation) -> Result:
     place = counter(builder, length)
     inputs: list[Value | None] = list(equation.operands[:constants])
     variables: dict[int, Value] = {}
+    counters: dict[int, int] = {}
     after: list[Value | None] = [None] * len(used)
     for index in range(carried):
         init, aval = equation.operands[constants + index], equation.outputs[index]
@@ -77,7 +78,8 @@ def scan(equation: Equation) -> Result:
         elif init.known is not None and counts_up(body, index, constants):
             start = int(init.known)
             place.hint = names[constants + index] or place.hint
-            inputs.append(shifted(builder, place, start, length))
+            counters[len(inputs)] = start
+            inputs.append(None)
             after[index] = builder.constant(np.asarray(start + length, aval.dtype))
             used[index] = False
         else:
@@ -95,6 +97,8 @@ def scan(equation: Equation) -> Result:
         if used[index]:
             after[index] = _empty(builder, equation.outputs[index])
     with builder.inside() as block:
+        for number_of_input, start in counters.items():
+            inputs[number_of_input] = shifted(builder, place, start, length)
         entries = [entry(builder, array, place) for array in arrays]
         nothing = builder.constant(np.zeros(()))
         given = [nothing if value is None else value for value in (*inputs, *entries)]

@@ -7,9 +7,12 @@ import numpy as np
 from blockjac.explain.source.builder import Equation, Result, Translation
 from blockjac.explain.source.expressions import (
     FULL,
+    Attribute,
+    Call,
     Display,
     Expression,
     Literal,
+    Ref,
     Slice,
     Subscript,
     Text,
@@ -92,6 +95,12 @@ def _transposed(
     source = builder.value(unit_view(value.ref, value.shape, before), before, value.dtype)
     if len(order) == 2:
         return builder.turned(source)
+    match source.code:
+        case Call(Attribute(Ref(inner), "transpose"), before) if not source.name:
+            first = [int(place.text) for place in before if isinstance(place, Text)]
+            return _transposed(equation, inner, inner.shape, tuple(first[axis] for axis in order))
+        case _:
+            pass
     code = method(source.ref, "transpose", *map(number, order))
     return builder.value(code, sizes, value.dtype)
 
