@@ -103,8 +103,8 @@ def _is_product(matvec: Any) -> bool:
     if len(shape) != 2 or len(right) not in (1, 2) or right[-1] != shape[0] or 0 in right:
         return False
     random = np.random.default_rng(0)
-    a = random.normal(size=shape).astype(matrix.aval.dtype)
-    x = random.normal(size=right).astype(vector.aval.dtype)
+    a: np.ndarray[Any, Any] = random.normal(size=shape).astype(matrix.aval.dtype)
+    x: np.ndarray[Any, Any] = random.normal(size=right).astype(vector.aval.dtype)
     (product,) = evaluated(matvec, [a, x])
     return product.shape == right and bool(np.allclose(product, x @ a.T, 1e-4, 1e-4))
 

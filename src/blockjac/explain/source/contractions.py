@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from itertools import count
 
-import numpy as np
-
 from blockjac.explain.source.builder import Equation, Result, Translation
 from blockjac.explain.source.expressions import (
     Binary,
     Expression,
     Text,
     call,
-    method,
 )
 from blockjac.explain.source.program import Value
 
@@ -23,8 +20,10 @@ def dot_general(equation: Equation) -> Result:
     """`x @ y`, `x.T @ y`, `x @ y.T`, or `einsum("nij,njk->nik", x, y)`."""
     (left_axes, right_axes), (left_batch, _) = equation.params["dimension_numbers"]
     builder = equation.builder
-    left = builder.exact(equation.operands[0], equation.shapes[0])
-    right = builder.exact(equation.operands[1], equation.shapes[1])
+    left, right = (
+        builder.converted(builder.exact(operand, shape), equation.out.dtype)
+        for operand, shape in zip(equation.operands, equation.shapes, strict=True)
+    )
     product = None
     is_plain = not left_batch and len(left_axes) == 1
     if is_plain and max(len(left.shape), len(right.shape)) <= 2 and 0 not in left.shape:
@@ -34,9 +33,6 @@ def dot_general(equation: Equation) -> Result:
     if product is None:
         letters = _letters(equation)
         product = call(f"{equation.module}.einsum", Text(f'"{letters}"'), left.ref, right.ref)
-    out = np.dtype(equation.out.dtype)
-    if out != np.result_type(left.dtype, right.dtype):
-        product = method(product, "astype", builder.dtype(out))
     return product
 
 
@@ -78,7 +74,7 @@ def _letters(equation: Equation) -> str:
     for mine, theirs in zip((*left_axes, *left_batch), (*right_axes, *right_batch), strict=True):
         right[theirs] = left[mine]
     right = [letter or LETTERS[next(numbers)] for letter in right]
-    batch = [left[axis] for axis in left_batch]
+    batch: list[str] = [left[axis] for axis in left_batch]
     free_left = [x for n, x in enumerate(left) if n not in (*left_axes, *left_batch)]
     free_right = [x for n, x in enumerate(right) if n not in (*right_axes, *right_batch)]
     return f"{''.join(left)},{''.join(right)}->{''.join(batch + free_left + free_right)}"

@@ -13,6 +13,7 @@ from blockjac.explain.source.expressions import (
     Unary,
     call,
     literal,
+    method,
     number,
 )
 from blockjac.explain.source.program import Value
@@ -129,7 +130,11 @@ def _function(numpy_name: str, jax_name: str) -> Translation:
         name = numpy_name if equation.module == "np" else jax_name
         if name.startswith("lax."):
             return call(name, *equation.all_exact())
-        return equation.elementwise(call(name, *equation.loose()))
+        code = call(name, *equation.loose())
+        is_wide = equation.out.dtype == np.float64
+        if name.startswith("special.") and len(equation.operands) > 1 and not is_wide:
+            code = method(code, "astype", equation.builder.dtype(equation.out.dtype))
+        return equation.elementwise(code)
 
     return translate
 
@@ -170,6 +175,8 @@ def power(equation: Equation) -> Result:
     first, second = equation.loose()
     if exponent.dtype != base.dtype and isinstance(second, Literal):
         second = second.loose()
+    elif exponent.dtype != base.dtype and equation.module == "np":
+        second = equation.builder.converted(exponent, base.dtype).ref
     return equation.elementwise(Binary("**", first, second))
 
 

@@ -29,7 +29,7 @@ def noted(equation: Equation, code: Expression, name: str) -> Value:
     builder, out = equation.builder, equation.out
     if equation.module == "jnp":
         return builder.value(code, getattr(out, "shape", ()), out.dtype)
-    is_array = not jax.dtypes.issubdtype(out.dtype, jax.dtypes.prng_key)
+    is_array = not jax.numpy.issubdtype(out.dtype, jax.dtypes.prng_key)
     if is_array:
         code = call("np.asarray", code)
     value = builder.value(code, out.shape, out.dtype)
@@ -151,11 +151,12 @@ def _parameter(primitive: str, key: str, value: Any) -> Expression:
     if isinstance(value, str):
         return Text(f'"{value}"')
     if isinstance(value, np.dtype):
-        return Text(f"jnp.{value.name}")
+        return Text(f"jnp.{np.dtype(value).name}")
     if isinstance(value, np.integer):
         return number(int(value))
-    if isinstance(value, tuple) and all(isinstance(x, int | np.integer) for x in value):
-        return integers(value)
+    entries: tuple[Any, ...] = value if isinstance(value, tuple) else ("",)
+    if all(isinstance(x, int | np.integer) for x in entries):
+        return integers(entries)
     raise SourceError(
         f"the primitive {primitive!r} cannot be written: its parameter {key}={value!r} has no "
         "form as code; leave it out of the function"

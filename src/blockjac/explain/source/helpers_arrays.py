@@ -45,13 +45,17 @@ def _bits(x):
 def _shift_left(x, count):
     """Shift the bits up; by their number or more, nothing is left."""
     outside = (count < 0) | (count >= _bits(x))
-    return np.where(outside, 0, np.left_shift(x, np.where(outside, 0, count)))
+    amount = np.where(outside, 0, count).astype(np.asarray(x).dtype)
+    return np.where(outside, 0, np.left_shift(x, amount))
 
 
 def _shift_right(x, count):
-    """Shift the bits down and keep the sign."""
+    """Shift the bits down and repeat the first one."""
+    x = np.asarray(x)
+    signed = x.view(x.dtype.str.replace("u", "i"))
     outside = (count < 0) | (count >= _bits(x))
-    return np.right_shift(x, np.where(outside, _bits(x) - 1, count))
+    amount = np.where(outside, _bits(x) - 1, count).astype(signed.dtype)
+    return np.right_shift(signed, amount).view(x.dtype)
 
 
 def _shift_right_logical(x, count):

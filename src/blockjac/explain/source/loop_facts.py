@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from blockjac.base.compat import argument_names, dependence, is_variable, open_jaxpr
 
+NONE: frozenset[int] = frozenset()
 
-def used_carry(
-    body: Any, first: int, needed: Sequence[bool], also: set[int] = frozenset()
-) -> list[bool]:  # pyright: ignore[reportArgumentType]
+
+def used_carry(body: Any, first: int, needed: Sequence[bool], also: Set[int] = NONE) -> list[bool]:
     """Which carried values a loop has to compute.
 
     Args:
@@ -32,17 +32,6 @@ def used_carry(
                 used.add(number)
                 pending.append(number)
     return [number in used for number in range(len(needed))]
-
-
-def carried_inputs(body: Any, first: int, count: int, used: set[int]) -> set[int]:
-    """The carried values that any of some results reads."""
-    parts = [part.inputs for part in dependence(body, frozenset())]
-    return {
-        place - first
-        for number in used
-        for place in parts[number]
-        if first <= place < first + count
-    }
 
 
 def counts_up(body: Any, number: int, first: int) -> bool:

@@ -20,7 +20,7 @@ from blockjac.explain.source.expressions import (
     number,
 )
 from blockjac.explain.source.loop_facts import counts_up, input_names, stays, used_carry
-from blockjac.explain.source.program import Assign, For, If, Update, Value, While
+from blockjac.explain.source.program import Assign, Block, For, If, Update, Value, While
 from blockjac.graph.expand import ordinary_branch
 
 
@@ -244,7 +244,7 @@ def cond(equation: Equation) -> Result:
     ]
     variables = [result for result in results if result is not None]
     tests, order = branch_tests(builder, index, len(branches))
-    bodies = []
+    bodies: list[Block] = []
     for number_of_branch in order:
         with builder.inside() as block:
             values = builder.run(branches[number_of_branch], operands, equation.needed)

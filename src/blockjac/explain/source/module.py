@@ -215,13 +215,14 @@ def _tree(
     tree: Any, results: Sequence[Expression], where: str, classes: dict[str, tuple[str, ...]]
 ) -> Expression:
     """The code of a tree of results."""
-    leaves, structure = jax.tree.flatten(tree)
+    leaves = jax.tree.leaves(tree)
     if len(leaves) != len(results):
         raise SourceError(
             f"the result of {where!r} has {len(leaves)} leaves, but its program returns "
             f"{len(results)} arrays; give the tree that it returned when it was traced"
         )
-    marked = jax.tree.unflatten(structure, list(map(_Leaf, results)))
+    marks = iter(map(_Leaf, results))
+    marked: Any = jax.tree.map(lambda _: next(marks), tree)
     return _node(marked, where, classes, is_outermost=True)
 
 
@@ -236,24 +237,23 @@ def _node(
     node: Any, where: str, classes: dict[str, tuple[str, ...]], is_outermost: bool = False
 ) -> Expression:
     """The code of a node of a tree of results."""
-    match node:
-        case _Leaf():
-            return node.code
-        case None:
-            return Text("None")
-        case dict():
-            parts = tuple(_node(part, where, classes) for part in node.values())
-            return Display("{", parts, tuple(map(quoted, node)))
-        case tuple() if hasattr(node, "_fields"):
-            name = mended(type(node).__name__)
-            classes[name] = tuple(node._fields)
-            return Call(name, tuple(_node(part, where, classes) for part in node))
-        case tuple() | list():
-            is_bare = is_outermost and len(node) > 1
-            kind = "[" if isinstance(node, list) else "" if is_bare else "("
-            return Display(kind, tuple(_node(part, where, classes) for part in node))
-        case _:
-            raise SourceError(
-                f"the result of {where!r} holds a {type(node).__name__}, which only its own class "
-                "can build; return dictionaries, lists, tuples or namedtuples"
-            )
+    kind = type(node).__name__
+    if isinstance(node, _Leaf):
+        return node.code
+    if node is None:
+        return Text("None")
+    if kind not in ("dict", "list", "tuple") and not hasattr(node, "_fields"):
+        raise SourceError(
+            f"the result of {where!r} holds a {kind}, which only its own class can build; "
+            "return dictionaries, lists, tuples or namedtuples"
+        )
+    entries: list[Any] = list(node.values() if kind == "dict" else node)
+    parts = tuple(_node(entry, where, classes) for entry in entries)
+    if kind == "dict":
+        return Display("{", parts, tuple(map(quoted, node)))
+    if hasattr(node, "_fields"):
+        name = mended(kind)
+        classes[name] = tuple(node._fields)
+        return Call(name, parts)
+    is_bare = is_outermost and len(parts) > 1
+    return Display("[" if kind == "list" else "" if is_bare else "(", parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
 from blockjac.explain.source.builder import Equation, Result, Translation
 from blockjac.explain.source.expressions import (
@@ -59,7 +59,7 @@ def _with_units(equation: Equation, value: Value, shape: tuple[int, ...]) -> Val
 def reshape(equation: Equation) -> Result:
     """`x.reshape(2, 3)`."""
     value, old = equation.operands[0], equation.shapes[0]
-    order = equation.params.get("dimensions")
+    order: Sequence[int] | None = equation.params.get("dimensions")
     if order is not None and tuple(order) != tuple(range(len(old))):
         value = _transposed(equation, value, old, tuple(order))
         old = tuple(old[axis] for axis in order)
@@ -247,7 +247,8 @@ def tile(equation: Equation) -> Result:
 
 def iota(equation: Equation) -> Result:
     """`arange(n)`, with its axis where it belongs."""
-    axis, shape = equation.params["dimension"], tuple(equation.out.shape)
+    axis: int = equation.params["dimension"]
+    shape: tuple[int, ...] = tuple(equation.out.shape)
     size, dtype = shape[axis], equation.out.dtype
     usual = ("int64",)
     counted = call(
@@ -266,11 +267,6 @@ def bitcast(equation: Equation) -> Result:
     if equation.module == "jnp":
         return call("lax.bitcast_convert_type", equation.exact(0), dtype)
     return method(equation.exact(0), "view", dtype)
-
-
-def number_of_bits(dtype: object) -> int:
-    """The width of a dtype."""
-    return np.dtype(dtype).itemsize * 8  # pyright: ignore[reportArgumentType]
 
 
 SHAPES: dict[str, Translation] = {

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import jax.extend.core
 import numpy as np
-from jax.extend.core import jaxprs_in_params
 
 from blockjac.base.compat import called, open_jaxpr, origin
 from blockjac.explain.source.names import Names
@@ -41,7 +41,8 @@ class SharedFunctions:
                 body = called(equation.params)
                 self._calls[id(body)] += 1
                 self._kept.append(body)
-            for inner in jaxprs_in_params(equation.params):
+            inside: Any = jax.extend.core.jaxprs_in_params(equation.params)
+            for inner in inside:
                 self._count(open_jaxpr(inner))
 
     def is_repeated(self, body: Any) -> bool:

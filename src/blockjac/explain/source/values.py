@@ -109,6 +109,12 @@ class Values:
             case _:
                 return self.value(Attribute(value.ref, "T"), value.shape[::-1], value.dtype)
 
+    def converted(self, value: Value, dtype: Any) -> Value:
+        """A value in another dtype."""
+        if np.dtype(value.dtype) == np.dtype(dtype):
+            return value
+        return self.value(method(value.ref, "astype", self.dtype(dtype)), value.shape, dtype)
+
     def add(self, statement: Statement) -> None:
         """Add a statement to the current block."""
         self.block.statements.append(statement)
