@@ -18,6 +18,7 @@ from blockjac.explain.source.expressions import (
     method,
     number,
 )
+from blockjac.explain.source.fallback import by_primitive
 from blockjac.explain.source.program import Assign, Value
 from blockjac.explain.source.sorting import parts_of
 
@@ -93,7 +94,7 @@ def qr(equation: Equation) -> Result:
     """An orthogonal and an upper triangular factor."""
     if equation.params.get("pivoting"):
         if equation.module == "np":
-            return with_jax(equation)
+            return by_primitive(equation)
         options = {"pivoting": TRUE}
         if not equation.params["full_matrices"]:
             options["full_matrices"] = FALSE
@@ -103,13 +104,6 @@ def qr(equation: Equation) -> Result:
     options = {"mode": Text('"complete"')} if equation.params["full_matrices"] else {}
     code = call(f"{equation.module}.linalg.qr", equation.exact(0), **options)
     return unpacked(equation, code, ["q", "r"])
-
-
-def with_jax(equation: Equation) -> Result:
-    """Where only JAX has the function."""
-    from blockjac.explain.source.fallback import by_primitive
-
-    return by_primitive(equation)
 
 
 def eigh(equation: Equation) -> Result:
@@ -175,7 +169,7 @@ def eig(equation: Equation) -> Result:
         return parts_of(equation, whole)
     hints = ["eigenvalues", *(["left"] if left else []), *(["right"] if right else [])]
     if left:
-        return with_jax(equation)
+        return by_primitive(equation)
     if not right:
         code = call("np.linalg.eigvals", equation.exact(0))
         return [

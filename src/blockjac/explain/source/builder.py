@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -191,7 +192,7 @@ class Builder(Values):
             return None
         if any("jaxpr" in key or "branches" in key for key in equation.params):
             return None
-        sizes = [int(np.prod(out.shape)) for out in equation.outputs]
+        sizes = [math.prod(tuple(out.shape)) for out in equation.outputs]
         is_index = all(np.dtype(out.dtype).kind in "iub" for out in equation.outputs)
         if max(sizes) > FOLDED or not (is_index or max(sizes) == 1):
             return None

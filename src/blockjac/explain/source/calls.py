@@ -99,13 +99,14 @@ def custom_linear_solve(equation: Equation) -> Result:
 def _is_product(matvec: Any) -> bool:
     """Whether a program is the product of a matrix and a vector, or of a matrix and rows."""
     matrix, vector = open_jaxpr(matvec).invars
-    shape, right = matrix.aval.shape, vector.aval.shape
+    shape: tuple[int, ...] = tuple(matrix.aval.shape)
+    right: tuple[int, ...] = tuple(vector.aval.shape)
     if len(shape) != 2 or len(right) not in (1, 2) or right[-1] != shape[0] or 0 in right:
         return False
     random = np.random.default_rng(0)
-    a: np.ndarray[Any, Any] = random.normal(size=shape).astype(matrix.aval.dtype)
-    x: np.ndarray[Any, Any] = random.normal(size=right).astype(vector.aval.dtype)
-    (product,) = evaluated(matvec, [a, x])
+    a, x = random.normal(size=shape), random.normal(size=right)
+    given = [a.astype(matrix.aval.dtype), x.astype(vector.aval.dtype)]
+    product = np.asarray(evaluated(matvec, given)[0])
     return product.shape == right and bool(np.allclose(product, x @ a.T, 1e-4, 1e-4))
 
 

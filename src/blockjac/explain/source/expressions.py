@@ -179,8 +179,8 @@ def references(expression: Expression) -> Iterator[Any]:
 
 def literal(value: Any) -> Literal:
     """The literal of a scalar, whose digits are exact in its dtype."""
-    value = np.asarray(value)[()]
-    return Literal(_digits(value), value.dtype.name)
+    array: Any = np.asarray(value)
+    return Literal(_digits(array[()]), array.dtype.name)
 
 
 def _digits(value: Any) -> str:

@@ -146,17 +146,17 @@ def _parameter(primitive: str, key: str, value: Any) -> Expression:
     Raises:
         SourceError: it is neither a number, a text nor a tuple of them.
     """
-    if value is None or isinstance(value, bool | int | float):
+    kind: str = type(value).__name__
+    if kind in ("NoneType", "bool", "int", "float"):
         return Text(repr(value))
-    if isinstance(value, str):
+    if kind == "str":
         return Text(f'"{value}"')
-    if isinstance(value, np.dtype):
-        return Text(f"jnp.{np.dtype(value).name}")
-    if isinstance(value, np.integer):
+    if hasattr(value, "kind") and hasattr(value, "itemsize"):
+        return Text(f"jnp.{value.name}")
+    if hasattr(value, "__index__"):
         return number(int(value))
-    entries: tuple[Any, ...] = value if isinstance(value, tuple) else ("",)
-    if all(isinstance(x, int | np.integer) for x in entries):
-        return integers(entries)
+    if kind == "tuple" and all(hasattr(x, "__index__") for x in value):
+        return integers(value)
     raise SourceError(
         f"the primitive {primitive!r} cannot be written: its parameter {key}={value!r} has no "
         "form as code; leave it out of the function"

@@ -68,7 +68,8 @@ def leaves_of(tree: Any, where: str) -> list[Leaf]:
     Raises:
         SourceError: a node of the tree is not one of Python's own containers.
     """
-    paths: list[Any] = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    tree_util: Any = jax.tree_util
+    paths: list[Any] = [path for path, _ in tree_util.tree_flatten_with_path(tree)[0]]
     return [Leaf(tuple(_step(key, where) for key in path)) for path in paths]
 
 

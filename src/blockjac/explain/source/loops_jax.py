@@ -25,7 +25,7 @@ def packed(parts: Sequence[Expression]) -> Expression:
 
 
 def unpacked(builder: Builder, whole: Value, parts: Sequence[Value]) -> None:
-    """Take a parameter apart, at the start of a function's body."""
+    """Unpack a parameter, at the start of a function's body."""
     if len(parts) > 1:
         target = Display("", tuple(part.ref for part in parts))
         builder.add(Assign(target, whole.ref, tuple(parts)))

@@ -53,7 +53,7 @@ def module_source(
 
     Raises:
         SourceError: part of a program cannot be written; the message names it.
-        InvalidOptionError: there is no such target.
+        InvalidOptionError: another target is asked for.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -222,7 +222,8 @@ def _tree(
             f"{len(results)} arrays; give the tree that it returned when it was traced"
         )
     marks = iter(map(_Leaf, results))
-    marked: Any = jax.tree.map(lambda _: next(marks), tree)
+    trees: Any = jax.tree
+    marked: Any = trees.unflatten(trees.structure(tree), marks)
     return _node(marked, where, classes, is_outermost=True)
 
 

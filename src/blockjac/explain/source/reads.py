@@ -135,12 +135,13 @@ def is_plain(
     axes = getattr(numbers, "start_index_map", None)
     axes = numbers.scatter_dims_to_operand_dims if axes is None else axes
     batch = numbers.operand_batching_dims
-    rest = [axis for axis in range(len(sizes)) if axis not in axes]
+    places: list[int] = list(map(int, axes))
+    rest = [axis for axis in range(len(sizes)) if axis not in places]
     return (
         not batch
-        and sorted(map(int, dropped)) == sorted(map(int, axes))
+        and sorted(map(int, dropped)) == sorted(places)
         and all(sizes[axis] == equation.shapes[0][axis] for axis in rest)
-        and all(sizes[axis] == 1 for axis in axes)
+        and all(sizes[axis] == 1 for axis in places)
     )
 
 

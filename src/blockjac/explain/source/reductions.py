@@ -25,6 +25,7 @@ def _reduction(name: str) -> Translation:
     """`sum(x, axis=1)`, over axes that the value has."""
 
     def translate(equation: Equation) -> Result:
+        """The result of one equation."""
         axes = sorted(axis % max(len(equation.shapes[0]), 1) for axis in equation.params["axes"])
         if not axes:
             return equation.operands[0]
@@ -75,6 +76,7 @@ def _argument(name: str) -> Translation:
     """`argmax(x, axis=1)`."""
 
     def translate(equation: Equation) -> Result:
+        """The result of one equation."""
         (axis,) = equation.params["axes"]
         code = call(f"{equation.module}.{name}", equation.exact(), axis=number(axis))
         dtype = np.dtype(equation.out.dtype)
@@ -89,6 +91,7 @@ def _running(numpy_name: str, jax_name: str) -> Translation:
     """`cumsum(x, axis=0)`; from the end by turning the axis around twice."""
 
     def translate(equation: Equation) -> Result:
+        """The result of one equation."""
         axis, reverse = equation.params["axis"], equation.params["reverse"]
         if equation.module == "jnp":
             options = {"axis": number(axis)}

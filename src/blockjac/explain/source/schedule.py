@@ -48,6 +48,7 @@ class Schedule:
         self.uses: Counter[Value] = Counter()
         self.writer = Writer(array_module, self.names.get)
         self._foreign: set[Value] = set()
+        self._returned: set[Value] = set()
         self._homes: dict[Value | Statement, Block] = {}
         self._counted: set[Statement] = set()
         self._given = Names(reserved)
@@ -55,6 +56,8 @@ class Schedule:
     def decide(self, function: Def) -> None:
         """Decide for all values of a function, and give names."""
         self.names[function.function] = function.function.name
+        if isinstance(function.result, Ref):
+            self._returned.add(function.result.value)
         self._count_block(function)
         for value in list(self.uses):
             self._keep_axes(value)
@@ -184,6 +187,7 @@ class Schedule:
                 elif inner in self.names or not self._is_inline(inner):
                     variable = next_value_of(block, place, self.names, self.uses)
                     if variable is not None and inner not in self.names:
+                        self._bind(variable)
                         self.names[inner] = self.names[variable]
                     self._name(inner, indent + layout.STEP)
             for expression in last:
@@ -238,6 +242,8 @@ class Schedule:
         if self.uses[value] > 1:
             return self._is_plain_view(code)
         text = self.writer.text(code)
+        if value in self._returned:
+            return len(f"    return {text}") <= layout.WIDTH
         return len(text) <= LONGEST_INLINE and self._operations(code) <= MOST_OPERATIONS
 
     def _is_plain_view(self, code: Expression) -> bool:

@@ -51,8 +51,7 @@ def _with_units(equation: Equation, value: Value, shape: tuple[int, ...]) -> Val
     if without_ones(source.shape) != without_ones(shape):
         source = value
     view = builder.value(unit_view(source.ref, source.shape, shape), shape, value.dtype)
-    builder.views[view] = source
-    view.bounds = source.bounds
+    builder.same_entries(view, source)
     return view
 
 
@@ -207,7 +206,8 @@ def stack(equation: Equation) -> Result:
 
 def split(equation: Equation) -> Result:
     """Slices, `x[:, 0:2]`, of those parts that are used."""
-    axis, start = equation.params["axis"], 0
+    start = 0
+    axis: int = equation.params["axis"]
     whole = equation.builder.exact(equation.operands[0], equation.shapes[0])
     size = equation.shapes[0][axis]
     results: list[Value | None] = []

@@ -242,9 +242,15 @@ class Values:
         else:
             code = method(source.ref, "reshape", *sizes_code(shape))
         view = self.value(code, shape, value.dtype)
+        self.same_entries(view, source)
+        return view
+
+    def same_entries(self, view: Value, source: Value) -> None:
+        """What is known of a value holds for its view."""
         self.views[view] = source
         view.bounds = source.bounds
-        return view
+        if source.known is not None and source.known.ndim:
+            view.known = source.known.reshape(view.shape)
 
     def typed(self, value: Value) -> Value:
         """An integer of Python with the dtype that it stands for."""

@@ -57,6 +57,7 @@ def _window_reduction(name: str, numpy_name: str, lax_name: str) -> Translation:
     """Reductions of each window."""
 
     def translate(equation: Equation) -> Result:
+        """The result of one equation."""
         fill = Text("0") if name == "sum" else extreme(equation, "-" if name == "max" else "")
         rank = len(equation.shapes[0])
         if equation.module == "jnp":

@@ -100,7 +100,8 @@ def _as_slice(item: Expression) -> Expression:
 def _window_sizes(equation: Equation, numbers: Any) -> list[int]:
     """How much of each axis of the operand a single update covers."""
     dropped = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
-    windows = iter(equation.shapes[2][axis] for axis in numbers.update_window_dims)
+    axes: list[int] = list(map(int, numbers.update_window_dims))
+    windows = iter(equation.shapes[2][axis] for axis in axes)
     return [1 if axis in dropped else next(windows) for axis in range(len(equation.shapes[0]))]
 
 
