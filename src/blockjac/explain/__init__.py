@@ -1,0 +1,1 @@
+"""See the chain rule of a function, and take its code home."""
