@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from blockjac.explain.source import Parameter, TracedFunction, module_source
+from blockjac.explanations.source import Parameter, TracedFunction, module_source
 
 RUNNER = Path(__file__).with_name("emitted_runner.py")
 

@@ -1,1 +1,0 @@
-"""See the chain rule of a function, and take its code home."""
