@@ -1,8 +1,8 @@
 """A function and its derivative as a module that runs without this library.
 
-The derivative is traced once more, with the names and formulas of the explanation tied to the values
-that they belong to, as equations that do nothing (`jax.ad_checkpoint.checkpoint_name`). The printer
-turns these into the names and comments of the module.
+The derivative is traced once more, with the names and formulas of the explanation tied to the
+values that they belong to, by equations that do nothing (`jax.ad_checkpoint.checkpoint_name`). The
+printer turns these into the names and comments of the module.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
+import numpy as np
+from jax import ad_checkpoint
 
 from blockjac.base import compat
 from blockjac.base.trees import flattened
@@ -31,14 +32,20 @@ from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.program import Program, Step
 from blockjac.explanations.source import Parameter, TracedFunction
 from blockjac.explanations.styles.text import TEXT
-from blockjac.graph.graph import Graph, Literal, Operand
+from blockjac.graph.graph import Equation, Graph, Literal, Operand
 from blockjac.graph.trace import trace
-from blockjac.planning import Order, choose_order
+from blockjac.planning import choose_order
 from blockjac.planning.directions import goes_forwards
 from blockjac.terms.block import rebuilt
 
 NAME, COMMENT = "blockjac:name=", "blockjac:comment="
 """What ties a name or a comment to a value of the traced program."""
+
+tied = cast("Callable[[Any, str], Any]", vars(ad_checkpoint)["checkpoint_name"])
+"""An array with a name or a comment."""
+
+LONGEST_COMMENT = 160
+"""A longer formula is left out of the comment, which gives the shape alone."""
 
 MOST_STEPS = 200
 """Of a program of more steps, formulas are left out of the comments."""
@@ -52,13 +59,15 @@ class Module:
         program: the function as named steps.
         formulas: of the program.
         rules: the chain rule of each active result.
-        order: of elimination.
+        plain: the traced function that the order is of.
+        order: of elimination, the vertices of the function as a plan numbers them.
     """
 
     program: Program
     formulas: Formulas
     rules: Sequence[ChainRule]
-    order: Order
+    plain: Callable[[], Graph]
+    order: tuple[int, ...]
 
     def functions(self, fun: Callable[..., Any], args: Any, kwargs: Any) -> list[TracedFunction]:
         """The function and its derivative.
@@ -119,18 +128,20 @@ class Module:
         wrt = [graph.inputs[position] for position in positions]
         active = ActiveGraph.of(graph, graph.outputs[: call.count])
         named = {
-            vertex: number for vertex, number in self._named(graph).items()
+            vertex: number
+            for vertex, number in self._named(graph).items()
             if vertex in active.vertices
         }
 
-        computation = Jacobian(call.count, tuple(wrt), self.order, dense=True)
+        computation = Jacobian(call.count, tuple(wrt), "auto", dense=True)
+        planned = self._order(graph, active)
 
         def rows(*arrays: Any) -> list[Any]:
             """The dense blocks."""
-            if self.order != "reverse" and goes_forwards(active):
+            if goes_forwards(active):
                 return self._answers(computation(graph, arrays, graph.captured, ())[1])
             linear = linearize_to_results(active, arrays, graph.captured)
-            order = choose_order(self.order, linear, True)
+            order = choose_order("auto", linear, True) if planned is None else planned
 
             def name(vertex: Any) -> None:
                 """Tie the name of an adjoint to what has arrived at a variable."""
@@ -141,6 +152,35 @@ class Module:
             return self._answers(computation.rows(linear))
 
         return rows
+
+    def _order(self, graph: Graph, active: ActiveGraph) -> list[int] | None:
+        """The planned order for the traced function with names, each just before what it names.
+
+        None where the equations are not those of the plan, as those of a program that inlines
+        otherwise.
+        """
+        plain = self.plain()
+        own = [equation for equation in graph.equations if not _is_tie(equation)]
+        if [e.primitive for e in plain.equations] != [e.primitive for e in own]:
+            return None
+        vertices = {
+            before: after
+            for theirs, ours in zip(plain.equations, own, strict=True)
+            for before, after in zip(theirs.results, ours.results, strict=True)
+        }
+        names: dict[int, list[int]] = {}
+        for equation in filter(_is_tie, graph.equations):
+            (operand,), (result,) = equation.operands, equation.results
+            if isinstance(operand, Operand) and result in active.vertices:
+                names.setdefault(operand.value, []).append(result)
+
+        def tied_to(vertex: int) -> list[int]:
+            """The names of a vertex, and of these, the last first."""
+            later = [own for name in names.get(vertex, ()) for own in tied_to(name)]
+            return [*later, vertex]
+
+        order = [own for vertex in self.order for own in tied_to(vertices.get(vertex, -1))]
+        return order if sorted(order) == sorted(active.reverse_order) else None
 
     def _named(self, graph: Graph) -> dict[int, int]:
         """The vertices of a traced program that are variables, with the numbers of these."""
@@ -165,8 +205,8 @@ class Module:
             if rule is None or factor is None:
                 continue
             name = rule.adjoint(number)
-            array = checkpoint_name(factor.array, COMMENT + self._comment(rule, number, name))
-            array = checkpoint_name(array, NAME + _identifier(name))
+            array = tied(factor.array, COMMENT + self._comment(rule, number, name))
+            array = tied(array, NAME + _identifier(name))
             term = replace(edge.terms[0], factors=(replace(factor, array=array),))
             block = rebuilt(edge.out_shape, edge.wrt_shape, edge.dtype, (term,))
             leaving[head] = linear.edges.entering[head][vertex] = block
@@ -191,9 +231,9 @@ class Module:
         if rule is None:
             return array
         name = rule.derivative(variable.number)
-        array = checkpoint_name(array, COMMENT + self._comment(rule, variable.number, name))
+        array = tied(array, COMMENT + self._comment(rule, variable.number, name))
         own = f"D_{_identifier(variable.name)}"
-        return checkpoint_name(array, NAME + own)
+        return tied(array, NAME + own)
 
     def _comment(self, rule: ChainRule, number: int, name: Name | Derivative) -> str:
         """The formula of an adjoint, and its shape."""
@@ -203,7 +243,14 @@ class Module:
             return head
         raw, _ = self.formulas.adjoint(rule, number, name)
         formula = " ".join(pieces(self.formulas.shown(raw, None), TEXT))
-        return f"{formula}\n{head}" if len(formula) <= 160 else head
+        return f"{formula}, shape {shape}" if len(formula) <= LONGEST_COMMENT else head
+
+
+def _is_tie(equation: Equation) -> bool:
+    """Whether an equation only ties a name or a comment to a value."""
+    return equation.primitive.name == "name" and str(equation.params["name"]).startswith(
+        "blockjac:"
+    )
 
 
 def _tagged(program: Program) -> Callable[..., list[Any]]:
@@ -233,7 +280,11 @@ def _tagged(program: Program) -> Callable[..., list[Any]]:
 def _named_value(program: Program, step: Step, value: int, result: Any) -> Any:
     """The result of a step with its name; of primitives only where a parameter names it."""
     variable = program.variables[value]
-    if variable.is_numbered or jax.dtypes.issubdtype(variable.dtype, jax.dtypes.extended):
+    if (
+        variable.is_numbered
+        or variable.name == program.function
+        or not isinstance(variable.dtype, np.dtype)  # keys of random numbers
+    ):
         return result
     if step.is_named:
         operands = [
@@ -241,8 +292,8 @@ def _named_value(program: Program, step: Step, value: int, result: Any) -> Any:
             for atom in step.equation.operands
         ]
         own = Application((variable.name,), step.name, tuple(operands), (variable.shape,))
-        result = checkpoint_name(result, COMMENT + " ".join(pieces(own, TEXT)))
-    return checkpoint_name(result, NAME + _identifier(variable.name))
+        result = tied(result, COMMENT + " ".join(pieces(own, TEXT)))
+    return tied(result, NAME + _identifier(variable.name))
 
 
 def _only_factor(block: Block) -> Any:
@@ -252,7 +303,9 @@ def _only_factor(block: Block) -> Any:
     (term,) = block.terms
     (factor,) = term.factors
     sizes = [size for size in block.shape if size != 1]
-    is_plain = all(index.is_plain(size) for index, size in zip(term.indices, block.shape, strict=True))
+    is_plain = all(
+        index.is_plain(size) for index, size in zip(term.indices, block.shape, strict=True)
+    )
     is_whole = [label.size for label in factor.labels] == sizes and len(term.labels) == len(sizes)
     labels = [index.strides[0][0] for index in term.indices if index.strides]
     is_one = term.coefficient == 1 and list(factor.labels) == labels
@@ -273,7 +326,7 @@ def _parameters(fun: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Parame
 
 def _array(leaf: Any) -> Any:
     """A leaf that the program takes; None for one that is fixed in it."""
-    return leaf if isinstance(leaf, (*TRACED, jax.ShapeDtypeStruct)) else None
+    return cast("Any", leaf) if isinstance(leaf, (*TRACED, jax.ShapeDtypeStruct)) else None
 
 
 def _identifier(name: Name) -> str:

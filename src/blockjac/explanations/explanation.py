@@ -1,4 +1,4 @@
-"""`explain`: the chain rule of a function, as text, mathematics and pages."""
+"""Explanation: the chain rule of a function, as text, mathematics, pages and code."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from blockjac.algebra.losses import keeping_lines
-from blockjac.engine.arguments import ArgNums, check_argnums, check_callable, traced_call
 from blockjac.engine.call import Call
 from blockjac.engine.computations import Jacobian
 from blockjac.engine.run import run
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.chain_rule import ChainRule, Use
+from blockjac.explanations.code import Module
 from blockjac.explanations.document import MOST_SHOWN, Document
 from blockjac.explanations.equations import Equations
 from blockjac.explanations.formulas import Elemental, Formulas
@@ -24,8 +23,10 @@ from blockjac.explanations.found import checked, simplifications
 from blockjac.explanations.html import page, sections
 from blockjac.explanations.layout import Claim
 from blockjac.explanations.numbers import Numbers, random_arguments
-from blockjac.explanations.program import Program, Step, program_of
+from blockjac.explanations.program import Program, Step
 from blockjac.explanations.sections import Parts, document_of
+from blockjac.explanations.source import TargetName, TracedFunction, module_source
+from blockjac.explanations.styles.text import TEXT
 from blockjac.explanations.written import (
     article,
     latex,
@@ -33,56 +34,7 @@ from blockjac.explanations.written import (
     terminal_width,
     text,
 )
-from blockjac.graph.trace import named_as
 from blockjac.planning import Plan
-from blockjac.transforms.plans import plan
-from blockjac.transforms.traced_once import Orders
-
-
-def explain(
-    fun: Callable[..., Any], argnums: ArgNums = 0, *, order: Orders = "auto"
-) -> Callable[..., Explanation]:
-    """The chain rule of a function: its steps, their Jacobians, and how these are contracted.
-
-    Args:
-        fun: any JAX function of real arrays and trees of them. Functions under `jax.jit` and
-            `blockjac.step` are steps; what lies between them is explained by primitives.
-        argnums: which positional arguments to differentiate.
-        order: of elimination, as in `jacobian`, for the costs that are shown.
-
-    Returns:
-        A function of the same arguments, arrays or `jax.ShapeDtypeStruct`s in their place, that
-        gives an `Explanation`. Nothing is computed but what checks a formula.
-
-    Raises:
-        TypeError: for integer and complex inputs, and for integer results.
-        ValueError: for `argnums` that do not fit the arguments.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> import blockjac
-        >>> def loss(w, X, y):
-        ...     return jnp.sum((X @ w - y) ** 2)
-        >>> explanation = blockjac.explain(loss)(jnp.ones(3), jnp.ones((5, 3)), jnp.ones(5))
-        >>> print(explanation.chain_rule)
-        D_w loss = D_v₃ sum ⋆ D_v₂ power ⋆ D_v₁ sub ⋆ D_w dot
-    """
-    check_callable(fun, "explain")
-    check_argnums(argnums)
-
-    def explanation_of(*args: Any, **kwargs: Any) -> Explanation:
-        """Trace the function, and leave everything else until it is asked for."""
-        options = argnums, args, kwargs
-        with keeping_lines():
-            call = traced_call("explain", fun, *options, abstract=True, keeps_calls=True)
-        call.check_real()
-        return Explanation(
-            program_of(call, fun),
-            lambda: plan(fun, argnums, order=order)(*args, **kwargs),
-            lambda: traced_call("explain", fun, *options, abstract=True),
-        )
-
-    return named_as(fun, explanation_of)
 
 
 @dataclass(eq=False)
@@ -108,6 +60,7 @@ class Explanation:
     program: Program
     _plan: Callable[[], Plan] = field(repr=False)
     _call: Callable[[], Call] = field(repr=False)
+    _functions: Callable[[Module], list[TracedFunction]] = field(repr=False)
 
     @cached_property
     def plan(self) -> Plan:
@@ -205,6 +158,40 @@ class Explanation:
         return simplifications(self.program, self.rules, self.numbers, self._formulas)
 
     # What is written
+
+    def code(self, target: TargetName = "numpy") -> str:
+        """A module with the function and its derivative, which runs without this library.
+
+        Its names are those of the explanation, and its comments carry the formulas and shapes.
+        Loops stay loops and branches branches. Arrays that the function captures are parameters
+        after `*`, or stand in the module where they have no name. Where NumPy and SciPy have no
+        counterpart of a primitive, and none is written into the module, the statement calls JAX
+        and says so.
+
+        Args:
+            target: "numpy" or "jax".
+
+        Returns:
+            Formatted source: `f` and `D_f`, whose results are those of `fun` and of
+            `blockjac.jacobian(fun, argnums)`.
+
+        Raises:
+            InvalidOptionError: for another target.
+            SourceError: if some primitive cannot be written; names it.
+
+        Examples:
+            >>> import jax.numpy as jnp
+            >>> import blockjac
+            >>> def energy(x):
+            ...     return jnp.sum(x**3)
+            >>> print(blockjac.explain(energy)(jnp.ones(3)).code().splitlines()[-1].strip())
+            return 3 * x**2
+        """
+        module = Module(
+            self.program, self._formulas, self.rules, lambda: self._call().graph, self.plan.order
+        )
+        title = f"The function {TEXT.name(self.program.function)} and its derivative."
+        return module_source(self._functions(module), target, title)
 
     def document(self, most: int | None = MOST_SHOWN) -> Document:
         """The sections of the whole explanation.

@@ -12,6 +12,6 @@ Names and comments stand in the traced program itself, as equations of JAX's `na
 """
 
 from blockjac.explanations.source.function import Parameter, TracedFunction
-from blockjac.explanations.source.module import module_source
+from blockjac.explanations.source.module import TargetName, module_source
 
-__all__ = ["Parameter", "TracedFunction", "module_source"]
+__all__ = ["Parameter", "TargetName", "TracedFunction", "module_source"]
