@@ -163,7 +163,7 @@ def random_arguments(program: Program, seed: int, positive: bool = False) -> lis
     generator = np.random.default_rng(seed)
     arrays: list[Any] = []
     for value in program.graph.inputs:
-        aval = program.graph.avals[value]
+        aval: Any = program.graph.avals[value]
         if not isinstance(aval.dtype, np.dtype):
             arrays.append(jax.random.split(jax.random.key(seed), aval.shape))
         elif aval.dtype.kind not in "fc":

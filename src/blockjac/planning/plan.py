@@ -6,9 +6,11 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Any, cast
 
+from blockjac.base.html import table
 from blockjac.devices import in_bytes
 from blockjac.errors import FileFormatError, Loss, PlanMismatchError
 from blockjac.planning.tables import aligned, in_a_cell
@@ -233,6 +235,14 @@ class Plan:
         told += [f"a linear system with it: {self.system}"] if self.system else []
         tables = [*aligned(self._step_rows()), "", *aligned(self._rows())]
         return "\n".join([*head, "", *tables, "", *told])
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the figures and both tables, with what is lost."""
+        head, _, rest = str(self).partition("\n\n")
+        told = rest.rpartition("\n\n")[2]
+        parts = [f"<p>{escape(line)}</p>" for line in head.splitlines()]
+        parts += [table(self._rows()), table(self._step_rows())]
+        return "\n".join([*parts, f"<pre>{escape(told)}</pre>"])
 
     def _step_rows(self) -> list[list[str]]:
         """The table of the steps."""
