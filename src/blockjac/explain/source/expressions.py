@@ -179,7 +179,7 @@ def references(expression: Expression) -> Iterator[Any]:
 
 def literal(value: Any) -> Literal:
     """The literal of a scalar, whose digits are exact in its dtype."""
-    array: Any = np.asarray(value)
+    array: np.ndarray[Any, Any] = np.array(value)
     return Literal(_digits(array[()]), array.dtype.name)
 
 
