@@ -185,8 +185,8 @@ def literal(value: Any) -> Literal:
 
 def _digits(value: Any) -> str:
     """The shortest digits that give the value back."""
-    if isinstance(value, np.bool_):
-        return str(bool(value))
+    if value.dtype == bool:
+        return "True" if value else "False"
     if np.issubdtype(value.dtype, np.integer):
         return str(int(value))
     if np.issubdtype(value.dtype, np.complexfloating):
