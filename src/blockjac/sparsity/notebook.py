@@ -76,8 +76,7 @@ def _picture(grid: list[list[Block]]) -> str:
     size = 200 / max(down, across, 1)
     box = f"width='{size:.4g}' height='{size:.4g}'"
     squares = "".join(
-        f"<rect x='{column * size:.4g}' y='{row * size:.4g}' {box}/>"
-        for row, column in marked
+        f"<rect x='{column * size:.4g}' y='{row * size:.4g}' {box}/>" for row, column in marked
     )
     width, height = across * size, down * size
     heights = accumulate(math.prod(row[0].out_shape) for row in grid[:-1])

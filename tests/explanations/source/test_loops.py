@@ -201,7 +201,7 @@ def forward(function, arguments, floats):
     return tangent
 
 
-@pytest.mark.parametrize("target", ["numpy", "jax"])
+@pytest.mark.parametrize("target", ["numpy", pytest.param("jax", marks=pytest.mark.slow)])
 def test_programs(target):
     jobs, wanted = [], []
     for name in PROGRAMS:
