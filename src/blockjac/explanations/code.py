@@ -200,7 +200,8 @@ class Module:
         for head, edge in list(leaving.items()):
             if not (isinstance(head, tuple) and head[0] == "out" and isinstance(edge, Block)):
                 continue
-            rule = self._rule(head[1])
+            position = cast("tuple[str, int]", head)[1]
+            rule = self._rule(position)
             factor = _only_factor(edge)
             if rule is None or factor is None:
                 continue

@@ -163,13 +163,14 @@ def random_arguments(program: Program, seed: int, positive: bool = False) -> lis
     generator = np.random.default_rng(seed)
     arrays: list[Any] = []
     for value in program.graph.inputs:
-        aval: Any = program.graph.avals[value]
-        if not isinstance(aval.dtype, np.dtype):
-            arrays.append(jax.random.split(jax.random.key(seed), aval.shape))
-        elif aval.dtype.kind not in "fc":
-            arrays.append(np.ones(aval.shape, aval.dtype))
+        aval = program.graph.avals[value]
+        shape: tuple[int, ...] = tuple(aval.shape)
+        kind = getattr(aval.dtype, "kind", "key")
+        if kind == "key":
+            arrays.append(jax.random.split(jax.random.key(seed), shape))
+        elif kind not in "fc":
+            arrays.append(np.ones(shape, aval.dtype))
         else:
-            shape: tuple[int, ...] = aval.shape
             near = generator.uniform(0.1, 1.0, size=shape)
             arrays.append((near if positive else generator.normal(size=shape)).astype(aval.dtype))
     return arrays

@@ -207,7 +207,7 @@ def _parameters(
 
 def _type(shape: Sequence[int], dtype: Any) -> str:
     """A type in words: `float64 of shape (9, 5)`."""
-    name = np.dtype(dtype).name
+    name = dtype.name if hasattr(dtype, "name") else str(dtype)  # keys of random numbers
     return f"{name} of shape {tuple(int(size) for size in shape)}" if len(shape) else f"a {name}"
 
 
