@@ -59,7 +59,7 @@ def notebook(grid: list[list[Block]], name: str) -> str:
 
 
 def _cut(structure: str) -> str:
-    """A structure of at most so many characters."""
+    """A structure, cut where it is too long for a cell."""
     return structure if len(structure) <= WIDEST else structure[: WIDEST - 1] + "…"
 
 
