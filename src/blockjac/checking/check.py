@@ -10,7 +10,7 @@ from blockjac.checking.compare import MAX_ENTRIES, Tolerance
 from blockjac.checking.leaves import compared, with_exchanges
 from blockjac.checking.names import Names
 from blockjac.checking.report import JacobianReport, Mistake
-from blockjac.checking.step_mistakes import with_steps
+from blockjac.checking.program_mistakes import Program, with_explanations
 from blockjac.checking.trees import entries, paired, size
 from blockjac.engine.arguments import ArgNums, check_callable, traced_call
 from blockjac.engine.call import Call
@@ -88,7 +88,7 @@ def check_jacobian(
         dense = jacobian(of, argnums, holomorphic=True) if holomorphic else None
         exact = (dense or block_jacobian(of, argnums))(*args, **kwargs)
         labels = names.leaves(call, derivative)
-        program = call if derivative == "Jacobian" else None
+        program = Program(fun, args, kwargs, call) if derivative == "Jacobian" else None
         return _report(given, exact, names.function, derivative, labels, tolerance, program)
 
     report = report_of("Hessian" if _is_hessian(given, call) else "Jacobian")
@@ -106,7 +106,7 @@ def _report(
     derivative: str,
     labels: Sequence[tuple[str, tuple[int, ...]]],
     tolerance: Tolerance,
-    program: Call | None,
+    program: Program | None,
 ) -> JacobianReport:
     """Compare a given derivative with the exact one, leaf by leaf.
 
@@ -132,7 +132,7 @@ def _report(
     ]
     leaves = with_exchanges(reports, pairs, tolerance)
     if program is not None:
-        leaves = with_steps(leaves, pairs, program, tolerance)
+        leaves = with_explanations(leaves, pairs, program, tolerance)
     return JacobianReport(function, derivative, tuple(leaves))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from blockjac.errors import WrongJacobianError
@@ -19,10 +19,14 @@ class Mistake:
     Attributes:
         name: a few words, such as `transposed`.
         hint: one line: what was given in place of what, and how to mend it.
+        factor: the number by which something was multiplied, if that is the mistake.
+        rank: the smaller, the likelier, where several mistakes would give the same.
     """
 
     name: str
     hint: str
+    factor: float | None = field(default=None, compare=False)
+    rank: int = field(default=15, compare=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,238 @@
+"""Mistakes in what one entry of a program passes back to one of its operands."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from blockjac.base import compat
+from blockjac.checking.dictionary import Dictionary
+from blockjac.checking.explanations import Candidate
+from blockjac.checking.passes import Edge
+from blockjac.checking.report import Mistake
+from blockjac.checking.tape import Entry
+from blockjac.checking.tape_rules import product_pulled, pulled
+
+Wrong = tuple[Mistake, np.ndarray, int]
+"""A mistake, the cotangent that it makes of an operand, and its rank."""
+
+
+def edge_candidates(known: Dictionary, edge: Edge) -> Iterator[Candidate]:
+    """The mistakes on one edge of the program, each as a change of the operand's cotangent.
+
+    Args:
+        known: the arrays of the program.
+        edge: an entry and one of its operands.
+    """
+    passes, tape = known.passes, known.tape
+    position, place = edge
+    entry = tape.entries[position]
+    value = entry.operands[place]
+    if any(result not in passes.exact for result in entry.results if result in tape.active):
+        return
+    outs = [passes.exact.get(v, np.zeros(tape.shape(v))) for v in entry.results]
+    right = pulled(tape, position, place, outs)
+    if not np.isfinite(right).all():
+        return
+    for mistake, wrong, rank in wrong_pulls(known, entry, place, outs[0]):
+        if wrong.shape == right.shape:
+            yield Candidate(mistake, value, wrong - right, rank=rank)
+    if _is_one_of_several(known, edge):
+        yield from _of_a_path(known, entry, value, right)
+
+
+def _is_one_of_several(known: Dictionary, edge: Edge) -> bool:
+    """Whether the operand is read elsewhere too."""
+    value = known.tape.entries[edge[0]].operands[edge[1]]
+    return len(known.passes.readers.get(value, ())) > 1
+
+
+def path_called(known: Dictionary, entry: Entry, value: int) -> str:
+    """The path from a value through an entry, in words."""
+    return f"the path from {known.name(value)} through {entry.name}{compat.at_place(entry.source)}"
+
+
+def _of_a_path(
+    known: Dictionary, entry: Entry, value: int, right: np.ndarray
+) -> Iterator[Candidate]:
+    """One of several paths from a value is left out, or counted with a factor."""
+    called = path_called(known, entry, value)
+    hint = f"the term of {called} was left out; add it"
+    yield Candidate(Mistake("missing term", hint), value, -right, rank=22)
+    hint = f"the term of {called} has the other sign"
+    yield Candidate(Mistake("sign of a term", hint), value, -2 * right, rank=23)
+    hint = f"the term of {called} was taken {{k}} times; it counts once"
+    mistake = Mistake("constant factor of a term", hint)
+    yield Candidate(mistake, value, -right, right, rank=24)
+
+
+def wrong_pulls(
+    known: Dictionary, entry: Entry, place: int, cotangent: np.ndarray
+) -> Iterator[Wrong]:
+    """What is passed back by mistake in place of the cotangent of an operand.
+
+    Args:
+        known: the arrays of the program.
+        entry: of the tape.
+        place: of the operand.
+        cotangent: of the entry's result.
+    """
+    if entry.name == "dot_general":
+        yield from _of_a_product(known, entry, place, cotangent)
+    elif entry.name in ("mul", "div"):
+        yield from _of_a_multiplication(known, entry, place, cotangent)
+    elif entry.name == "broadcast_in_dim":
+        yield from _of_a_sum(known, entry, cotangent)
+    elif entry.name == "transpose" and cotangent.ndim == 2 and len(set(cotangent.shape)) == 1:
+        hint = f"the result of {_where(entry)} is a transpose, and so is its cotangent; use .T"
+        yield Mistake("factor transposed", hint), cotangent, 26
+
+
+def _where(entry: Entry) -> str:
+    return f"{entry.name}{compat.at_place(entry.source)}"
+
+
+def _of_a_product(
+    known: Dictionary, entry: Entry, place: int, cotangent: np.ndarray
+) -> Iterator[Wrong]:
+    """Mistakes in `c @ W.T`, `X.T @ c`: another matrix, transposed, or none at all."""
+    tape = known.tape
+    partner = entry.operands[1 - place]
+    residual = tape.values[partner].astype(float)
+    operand = tape.shape(entry.operands[place])
+    called = known.name(partner)
+
+    def pull(array: np.ndarray, c: np.ndarray = cotangent) -> np.ndarray:
+        return product_pulled(tape, entry, place, c, array)
+
+    for i, j in itertools.combinations(range(residual.ndim), 2):
+        if residual.shape[i] == residual.shape[j]:
+            hint = f"{called} was taken transposed in the derivative of {_where(entry)}; use its .T"
+            yield Mistake("factor transposed", hint), pull(np.swapaxes(residual, i, j)), 21
+    for i, j in itertools.combinations(range(cotangent.ndim), 2):
+        if cotangent.shape[i] == cotangent.shape[j]:
+            hint = f"the cotangent of {_where(entry)} was taken transposed; use its .T"
+            yield (
+                Mistake("factor transposed", hint),
+                pull(residual, np.swapaxes(cotangent, i, j)),
+                27,
+            )
+    right = pull(residual)
+    for i, j in itertools.combinations(range(right.ndim), 2):
+        if right.shape[i] == right.shape[j]:
+            hint = f"the product that {_where(entry)} passes back was taken transposed; use its .T"
+            yield Mistake("factor transposed", hint), np.swapaxes(right, i, j), 27
+    if cotangent.shape == operand:
+        hint = f"{called} was left out of the derivative of {_where(entry)}; multiply by it"
+        yield Mistake("missing factor", hint), cotangent, 22
+    for array in known.like(residual.shape):
+        if not np.array_equal(array.array, residual):
+            hint = f"{array.name} was taken for {called} in the derivative of {_where(entry)}"
+            yield Mistake("wrong factor", hint), pull(array.array), 25
+    for array in known.cotangents(cotangent.shape):
+        if not np.array_equal(array.array, cotangent):
+            hint = f"{array.name} was taken for that of the result of {_where(entry)}"
+            yield Mistake("wrong factor", hint), pull(residual, array.array), 29
+
+
+def _of_a_multiplication(
+    known: Dictionary, entry: Entry, place: int, cotangent: np.ndarray
+) -> Iterator[Wrong]:
+    """Mistakes in the other factor of an entry-by-entry product, and in the divisor of a ratio."""
+    partner = entry.operands[1 - place]
+    called = known.name(partner)
+    hint = f"{called} was left out of the derivative of {_where(entry)}"
+    yield Mistake("missing factor", hint), cotangent, 24
+    if entry.name == "div":
+        return
+    factor = known.tape.values[partner]
+    for array in known.like(cotangent.shape):
+        if not np.array_equal(array.array, factor):
+            hint = f"{array.name} was taken for {called} in the derivative of {_where(entry)}"
+            yield Mistake("wrong factor", hint), cotangent * array.array, 28
+
+
+def _of_a_sum(known: Dictionary, entry: Entry, cotangent: np.ndarray) -> Iterator[Wrong]:
+    """The derivative of a broadcast is a sum: over other axes of the same sizes, by mistake."""
+    shape = known.tape.shape(entry.operands[0])
+    entries = int(np.prod(shape))
+    if entries == cotangent.size:
+        return
+    right = cotangent
+    for count in range(1, cotangent.ndim + 1):
+        for axes in itertools.combinations(range(cotangent.ndim), count):
+            summed = right.sum(axis=axes)
+            if summed.size == entries and summed.shape == tuple(n for n in shape if n != 1):
+                hint = (
+                    f"the sum in the derivative of {known.name(entry.operands[0])} was taken over "
+                    f"axis {', '.join(map(str, axes))} of {cotangent.shape}, the wrong one"
+                )
+                mistake = Mistake("summed over the wrong axis", hint)
+                yield mistake, summed.reshape(shape), 21
+
+
+def cotangent_candidates(known: Dictionary, value: int) -> Iterator[Candidate]:
+    """What is taken for the cotangent of a value as a whole.
+
+    Args:
+        known: the arrays of the program.
+        value: an active value.
+    """
+    right = known.passes.exact.get(value)
+    if right is None or not right.ndim or not np.isfinite(right).all() or not right.any():
+        return
+    called = known.name(value)
+    slopes = [*known.slopes_of(value)]
+    for array in slopes:
+        hint = f"the cotangent of {called} is multiplied by {array.name}, which is too much there"
+        yield Candidate(
+            Mistake("extra factor", hint), value, right * (array.array - 1), rank=32
+        )
+        with np.errstate(all="ignore"):
+            divided = right / array.array - right
+        if np.isfinite(divided).all():
+            hint = f"the cotangent of {called} lacks the factor {array.name}; multiply by it"
+            yield Candidate(Mistake("missing factor", hint), value, divided, rank=33)
+    for i, j in itertools.combinations(range(right.ndim), 2):
+        if right.shape[i] == right.shape[j]:
+            hint = f"the cotangent of {called} was taken transposed; use its .T"
+            turned = np.swapaxes(right, i, j)
+            yield Candidate(Mistake("factor transposed", hint), value, turned - right, rank=30)
+    arrays = [*known.like(right.shape), *known.functions_of(value)]
+    for array in arrays:
+        if not np.isfinite(array.array).all():
+            continue
+        partner = _partner(right, array.array, arrays)
+        if partner is not None:
+            hint = (
+                f"{partner} was left out of the cotangent of {called}: it was taken to be "
+                f"{array.name} times {{k}}"
+            )
+            mistake = Mistake("missing term", hint)
+            yield Candidate(mistake, value, -right, array.array, rank=31)
+    for array in known.like(right.shape):
+        product = right * array.array
+        if np.isfinite(product).all():
+            hint = f"the cotangent of {called} is multiplied by {array.name}, which is too much"
+            yield Candidate(Mistake("extra factor", hint), value, product - right, rank=36)
+
+
+def _partner(right: np.ndarray, array: np.ndarray, arrays: list) -> str | None:  # pyright: ignore
+    """The array t for which a cotangent is a multiple of `array - t`, or `array + t`; by name."""
+    flat, target = array.ravel(), right.ravel()
+    scale = np.abs(target).max()
+    for candidate in arrays:
+        if candidate.array is array:
+            continue
+        basis = np.stack([flat, candidate.array.ravel()], axis=1)
+        if not np.isfinite(basis).all():
+            continue
+        coefficients, *_ = np.linalg.lstsq(basis, target, rcond=None)
+        first, second = coefficients
+        if abs(abs(first) - abs(second)) > 1e-4 * abs(first):
+            continue
+        if np.abs(basis @ coefficients - target).max() <= 1e-5 * scale:
+            return candidate.name
+    return None
