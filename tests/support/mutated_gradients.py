@@ -17,7 +17,7 @@ import numpy as np
 
 SUM = {"missing sum"}
 FACTOR = {"constant factor", "constant factor of a term"}
-TURNED = {"transposed", "axes in another order"}
+TURNED = {"transposed", "axes in another order", "factor transposed"}
 LEFT_OUT = {"derivative left out", "missing factor"}
 DELTA = {"missing delta"}
 WRONG_AXIS = {"summed over the wrong axis"}

@@ -11,6 +11,7 @@ from blockjac.checking.leaves import compared, with_exchanges
 from blockjac.checking.names import Names
 from blockjac.checking.report import JacobianReport, Mistake
 from blockjac.checking.program_mistakes import Program, with_explanations
+from blockjac.checking.sums import Axes
 from blockjac.checking.trees import entries, paired, size
 from blockjac.engine.arguments import ArgNums, check_callable, traced_call
 from blockjac.engine.call import Call
@@ -80,6 +81,7 @@ def check_jacobian(
     given = Dfun(*args, **kwargs) if callable(Dfun) else Dfun
 
     names = Names.of(fun, call, argnums, len(args))
+    axes = axes_of(call)
     tolerance = Tolerance(rtol, atol)
 
     def report_of(derivative: str) -> JacobianReport:
@@ -89,7 +91,7 @@ def check_jacobian(
         exact = (dense or block_jacobian(of, argnums))(*args, **kwargs)
         labels = names.leaves(call, derivative)
         program = Program(fun, args, kwargs, call) if derivative == "Jacobian" else None
-        return _report(given, exact, names.function, derivative, labels, tolerance, program)
+        return _report(given, exact, names.function, derivative, labels, tolerance, program, axes)
 
     report = report_of("Hessian" if _is_hessian(given, call) else "Jacobian")
     if report.derivative == "Jacobian" and not report.right and _is_small_scalar(call):
@@ -107,6 +109,7 @@ def _report(
     labels: Sequence[tuple[str, tuple[int, ...]]],
     tolerance: Tolerance,
     program: Program | None,
+    axes: Axes,
 ) -> JacobianReport:
     """Compare a given derivative with the exact one, leaf by leaf.
 
@@ -118,6 +121,7 @@ def _report(
         labels: the name of each leaf, and the shape of what is differentiated.
         tolerance: of equal entries.
         program: the function, if mistakes are to be looked for in its steps.
+        axes: of the arguments, to name an axis by.
     """
     leaf_pairs = paired(given, exact)
     if isinstance(leaf_pairs, Mistake):
@@ -127,12 +131,12 @@ def _report(
         for (given_leaf, exact_leaf), (_, out_shape) in zip(leaf_pairs, labels, strict=True)
     ]
     reports = [
-        compared(given_leaf, exact_leaf, label, tolerance)
+        compared(given_leaf, exact_leaf, label, tolerance, axes)
         for (given_leaf, exact_leaf), (label, _) in zip(pairs, labels, strict=True)
     ]
     leaves = with_exchanges(reports, pairs, tolerance)
     if program is not None:
-        leaves = with_explanations(leaves, pairs, program, tolerance)
+        leaves = with_explanations(leaves, pairs, program, tolerance, axes)
     return JacobianReport(function, derivative, tuple(leaves))
 
 
@@ -156,3 +160,15 @@ def _is_small_scalar(call: Call) -> bool:
 
 def _as_block(exact: Any, out_ndim: int) -> Block:
     return exact if isinstance(exact, Block) else Block.from_dense(exact, out_ndim)
+
+
+def axes_of(call: Call) -> Axes:
+    """The axes of the arguments of a call, by the names that they have there."""
+    graph = call.graph
+    return Axes(
+        {
+            graph.names[value]: tuple(graph.avals[value].shape)
+            for value in graph.inputs
+            if value in graph.names
+        }
+    )

@@ -45,8 +45,9 @@ def edge_candidates(known: Dictionary, edge: Edge) -> Iterator[Candidate]:
 
 def _is_one_of_several(known: Dictionary, edge: Edge) -> bool:
     """Whether the operand is read elsewhere too."""
-    value = known.tape.entries[edge[0]].operands[edge[1]]
-    return len(known.passes.readers.get(value, ())) > 1
+    operands = known.tape.entries[edge[0]].operands
+    value = operands[edge[1]]
+    return operands.count(value) == 1 and len(known.passes.readers.get(value, ())) > 1
 
 
 def path_called(known: Dictionary, entry: Entry, value: int) -> str:
@@ -59,13 +60,9 @@ def _of_a_path(
 ) -> Iterator[Candidate]:
     """One of several paths from a value is left out, or counted with a factor."""
     called = path_called(known, entry, value)
-    hint = f"the term of {called} was left out; add it"
-    yield Candidate(Mistake("missing term", hint), value, -right, rank=22)
-    hint = f"the term of {called} has the other sign"
-    yield Candidate(Mistake("sign of a term", hint), value, -2 * right, rank=23)
     hint = f"the term of {called} was taken {{k}} times; it counts once"
     mistake = Mistake("constant factor of a term", hint)
-    yield Candidate(mistake, value, -right, right, rank=24)
+    yield Candidate(mistake, value, -right, right, rank=22)
 
 
 def wrong_pulls(
@@ -173,6 +170,14 @@ def _of_a_sum(known: Dictionary, entry: Entry, cotangent: np.ndarray) -> Iterato
                 yield mistake, summed.reshape(shape), 21
 
 
+def scaled_cotangent(known: Dictionary, value: int) -> Iterator[Candidate]:
+    """The cotangent of a value is multiplied by a number, which tells where others join it."""
+    right = known.passes.exact[value]
+    if right.any() and np.isfinite(right).all():
+        hint = f"what passes {known.name(value)} was taken {{k}} times; it counts once"
+        yield Candidate(Mistake("constant factor of a term", hint), value, -right, right, rank=21)
+
+
 def cotangent_candidates(known: Dictionary, value: int) -> Iterator[Candidate]:
     """What is taken for the cotangent of a value as a whole.
 
@@ -181,7 +186,7 @@ def cotangent_candidates(known: Dictionary, value: int) -> Iterator[Candidate]:
         value: an active value.
     """
     right = known.passes.exact.get(value)
-    if right is None or not right.ndim or not np.isfinite(right).all() or not right.any():
+    if right is None or not np.isfinite(right).all() or not right.any():
         return
     called = known.name(value)
     slopes = [*known.slopes_of(value)]

@@ -209,8 +209,9 @@ class Evidence:
             square = moving[leaf] @ moving[leaf]
             if square > 0:
                 factor = float(moving[leaf] @ rest[leaf] / square)
+                factor = self.rounded(factor) if abs(factor) > 1e-6 else 0.0
                 if not any(abs(factor - k) <= 1e-3 * abs(k) for k in factors):
-                    factors.append(self.rounded(factor))
+                    factors.append(factor)
         for factor in factors:
             change = still + factor * moving
             self._note(
@@ -234,9 +235,8 @@ class Evidence:
             target.value: self._exact(target) + below.get(target.value, 0.0)
             for target in self.targets
         }
-        name, hint = candidate.mistake.name, candidate.mistake.hint
-        mistake = Mistake(name, hint.replace("{k}", f"{factor:.6g}"))
-        is_free = candidate.free is not None and not self.is_likely(factor)
+        mistake = named_by_factor(candidate.mistake, factor)
+        is_free = candidate.free is not None and factor != 0 and not self.is_likely(factor)
         self.try_pass(mistake, predicted, candidate.rank, is_free=is_free)
 
     def try_pass(
@@ -276,7 +276,7 @@ class Evidence:
 
     def is_likely(self, factor: float) -> bool:
         """Whether a factor is of the kind that is forgotten: small, or the size of an axis."""
-        return abs(self.rounded(factor) - factor) == 0.0 and factor != 0.0
+        return float(np.abs(self._factors / factor - 1).min()) <= 1e-4 if factor else False
 
     @cached_property
     def _factors(self) -> np.ndarray:
@@ -289,6 +289,16 @@ class Evidence:
         """The likely factor next to a number, if it is close; else the number."""
         nearest = float(self._factors[np.abs(self._factors - factor).argmin()])
         return nearest if abs(nearest - factor) <= 1e-4 * abs(nearest) else factor
+
+
+def named_by_factor(mistake: Mistake, factor: float) -> Mistake:
+    """A mistake with its number written in; a factor of 0 or -1 has a name of its own."""
+    hint = mistake.hint.replace("{k}", f"{factor:.6g}")
+    if mistake.name == "constant factor of a term" and abs(factor) < 1e-6:
+        return Mistake("missing term", mistake.hint.partition(" was taken")[0] + " was left out")
+    if mistake.name == "constant factor of a term" and abs(factor + 1) < 1e-6:
+        return Mistake("sign of a term", mistake.hint.partition(" was taken")[0] + ": other sign")
+    return Mistake(mistake.name, hint)
 
 
 def chosen(explanations: Sequence[Explanation], wrong: Iterable[int]) -> dict[int, Mistake]:

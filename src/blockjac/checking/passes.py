@@ -52,6 +52,10 @@ class Passes:
             start[value] = start[value] + seed if value in start else np.asarray(seed, float)
         return self._swept(start, len(self.tape.entries), changes or {})
 
+    def swept(self, start: Arrays) -> Arrays:
+        """The cotangents of all values that result from adding some to many values at once."""
+        return self._swept(start, len(self.tape.entries), {})
+
     def below(self, value: int, change: np.ndarray, stop: int = 0) -> Arrays:
         """The change of all cotangents that a change of one cotangent leads to.
 

@@ -13,7 +13,7 @@ import numpy as np
 from blockjac.blocks import Block
 from blockjac.checking.compare import Tolerance, in_double, largest, same
 from blockjac.checking.dictionary import Dictionary
-from blockjac.checking.edge_mistakes import cotangent_candidates, edge_candidates
+from blockjac.checking.edge_mistakes import cotangent_candidates, edge_candidates, scaled_cotangent
 from blockjac.checking.explanations import (
     Candidate,
     Evidence,
@@ -24,7 +24,9 @@ from blockjac.checking.explanations import (
 from blockjac.checking.loop_mistakes import loop_passes, pairs_of_paths
 from blockjac.checking.passes import Passes
 from blockjac.checking.report import LeafReport, Mistake
+from blockjac.checking.rounding import noise
 from blockjac.checking.step_mistakes import Steps
+from blockjac.checking.sums import Axes, wrong_axis
 from blockjac.checking.tape import Tape, tape_of
 from blockjac.checking.values import PLACES
 from blockjac.engine.call import Call
@@ -79,7 +81,11 @@ class Program:
 
 
 def with_explanations(
-    reports: Sequence[LeafReport], pairs: Pairs, program: Program, tolerance: Tolerance
+    reports: Sequence[LeafReport],
+    pairs: Pairs,
+    program: Program,
+    tolerance: Tolerance,
+    axes: Axes,
 ) -> list[LeafReport]:
     """The reports, with the mistakes that explain most leaves of each result.
 
@@ -88,19 +94,29 @@ def with_explanations(
         pairs: what was given and the exact block, one per leaf.
         program: the function.
         tolerance: of equal entries.
+        axes: of the arguments, to name an axis by.
     """
     answer = list(reports)
     width = len(program.call.smooth)
-    rows = {position // width for position, report in enumerate(reports) if _is_open(report)}
+    rows = {
+        position // width
+        for position, report in enumerate(reports)
+        if _is_open(report) or _has_unknown_shape(report)
+    }
     tape = program.tape() if rows else None
     if tape is None:
         return answer
     for row in sorted(rows):
         positions = range(row * width, (row + 1) * width)
-        row_reports = [reports[position] for position in positions]
         row_pairs = [pairs[position] for position in positions]
         known = Dictionary(Passes(tape, _cotangents(tape, row)), program.names(tape))
+        row_reports = [reports[position] for position in positions]
+        if tolerance.is_default:
+            row_reports = _without_rounding(row_reports, row_pairs, known.passes)
+            for position, report in zip(positions, row_reports, strict=True):
+                answer[position] = report
         mistakes = _row_mistakes(row_reports, row_pairs, known, row, tolerance)
+        mistakes.update(_sums(row_reports, row_pairs, known, tolerance, axes))
         for leaf, mistake in mistakes.items():
             old = answer[positions[leaf]]
             answer[positions[leaf]] = replace(old, mistakes=(mistake,))
@@ -111,6 +127,45 @@ def _is_open(report: LeafReport) -> bool:
     """Whether entries differ in an array of the right shape."""
     shape = report.out_shape + report.wrt_shape
     return report.count > 0 and report.given_shape == shape
+
+
+def _without_rounding(
+    reports: Sequence[LeafReport], pairs: Pairs, passes: Passes
+) -> list[LeafReport]:
+    """The reports, where differences that are the rounding of a sum that cancels count for right."""
+    if not any(_is_open(report) and np.isfinite(report.largest) for report in reports):
+        return list(reports)
+    dtypes = [leaf.dtype for pair in pairs for leaf in pair]
+    errors = noise(passes, dtypes)
+    return [
+        replace(report, count=0, differences=(), mistakes=())
+        if _is_open(report) and not report.out_shape and report.largest <= errors[value]
+        else report
+        for report, value in zip(reports, passes.tape.wrt, strict=True)
+    ]
+
+
+def _has_unknown_shape(report: LeafReport) -> bool:
+    """Whether the derivative of a scalar has a shape that nothing explains."""
+    return not report.out_shape and any(m.name == "wrong shape" for m in report.mistakes)
+
+
+def _sums(
+    reports: Sequence[LeafReport],
+    pairs: Pairs,
+    known: Dictionary,
+    tolerance: Tolerance,
+    axes: Axes,
+) -> dict[int, Mistake]:
+    """The sums over wrong axes behind wrong shapes, by leaf."""
+    mistakes: dict[int, Mistake] = {}
+    for leaf, (report, (given, block)) in enumerate(zip(reports, pairs, strict=True)):
+        if _has_unknown_shape(report) and np.prod(given.shape) <= MAX_STORED:
+            array = in_double(given)
+            limit = tolerance.limit(given.dtype, block.dtype, largest(array))
+            mistake = wrong_axis(known.passes, array, block.shape, axes, limit)
+            mistakes.update({} if mistake is None else {leaf: mistake})
+    return mistakes
 
 
 def _cotangents(tape: Tape, row: int) -> list[np.ndarray]:
@@ -184,7 +239,8 @@ def of_leaves(reports: Sequence[LeafReport], evidence: Evidence) -> Iterator[Exp
 def _search(evidence: Evidence, known: Dictionary) -> None:
     """Try mistakes until one explains everything, the likelier kinds first."""
     steps = Steps(known.passes)
-    for search in (_in_places, _in_steps, _in_values, _in_loops, _without_targets, _in_pairs):
+    _in_places(evidence, known, steps)
+    for search in (_in_steps, _in_values, _in_loops, _without_targets, _in_pairs):
         if search is not _in_pairs or not evidence.explanations:
             search(evidence, known, steps)
         if evidence.is_settled:
@@ -198,6 +254,8 @@ def _in_places(evidence: Evidence, known: Dictionary, _: Steps) -> None:
         for place in places:
             for candidate in edge_candidates(known, (position, place)):
                 by_value.setdefault(candidate.value, []).append(candidate)
+    for value in known.passes.exact:
+        by_value.setdefault(value, []).extend(scaled_cotangent(known, value))
     for value, candidates in by_value.items():
         evidence.try_at(value, candidates)
 

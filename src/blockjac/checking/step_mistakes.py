@@ -60,9 +60,8 @@ class Steps:
         for variant in variants(c):
             if np.isfinite(variant.cotangent).all():
                 mistake = Mistake(variant.name, variant.hint.format(step=step))
-                yield Candidate(
-                    mistake, step.start, variant.cotangent - right, rank=RANKS[step.rank]
-                )
+                rank = self._rank(step) + variant.doubt
+                yield Candidate(mistake, step.start, variant.cotangent - right, rank=rank)
 
     def loops(self) -> list[list[Step]]:
         """The steps that one line of code makes several times, one after another."""
@@ -85,7 +84,11 @@ class Steps:
                 assert make is not None
                 changes.update(self._changed(step, make, number))
             hint = variant.hint.format(step=f"{group[0]}, each time")
-            yield Mistake(variant.name, hint), changes, RANKS[group[0].rank] - 1
+            yield Mistake(variant.name, hint), changes, self._rank(group[0]) + variant.doubt - 1
+
+    def _rank(self, step: Step) -> int:
+        """How likely a mistake in a step is; a row's Jacobian is known by its form."""
+        return RANKS[step.rank] if step.is_elementwise else RANKS[min(step.rank, 2)]
 
     def _changed(
         self, step: Step, make: Callable[[np.ndarray], list[Variant]], number: int

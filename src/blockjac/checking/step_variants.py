@@ -35,11 +35,13 @@ class Variant:
         name: of the mistake.
         hint: what was done in place of what; `{step}` stands for the step.
         cotangent: of u.
+        doubt: how much less likely it is than the others.
     """
 
     name: str
     hint: str
     cotangent: np.ndarray
+    doubt: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,9 @@ FORMS = (
 def elementwise_variants(local: Local) -> Iterator[Variant]:
     """What is taken for the derivative of an elementwise step, the likeliest first."""
     c, d = local.cotangent, local.diagonal
+    if not d.size or (np.ptp(d) == 0 and d.any()):
+        return  # linear: any mistake is a constant factor
     yield Variant("derivative left out", "the derivative of {step} was left out", c)
-    if np.ptp(d) == 0:
-        return  # linear: any other mistake is a constant factor
     yield Variant("derivative taken twice", "the derivative of {step} is there twice", c * d * d)
     hint = "the derivative of {step} has the other sign"
     yield Variant("sign of a derivative", hint, -c * d)
@@ -85,10 +87,10 @@ def elementwise_variants(local: Local) -> Iterator[Variant]:
                 f"the Jacobian of {{step}} is diagonal; without its delta on axis {axis} every "
                 "entry was multiplied by every derivative; multiply entry by entry"
             )
-            total = c.sum(axis, keepdims=True)
-            yield Variant("missing delta", hint, np.broadcast_to(total * d, c.shape))
-            weighed = (c * d).sum(axis, keepdims=True)
-            yield Variant("missing delta", hint, np.broadcast_to(weighed, c.shape))
+            for summed, factor in ((c, d), (c * d, 1.0)):
+                if np.ptp(summed, axis=axis).any():  # else it is a factor, the size of the axis
+                    wrong = summed.sum(axis, keepdims=True) * factor
+                    yield Variant("missing delta", hint, np.broadcast_to(wrong, c.shape), 2)
 
 
 def _other_forms(local: Local) -> Iterator[Variant]:
@@ -133,21 +135,24 @@ def row_variants(
         """The cotangent of u, if the Jacobian were this."""
         return np.moveaxis(np.einsum("ni,nij->nj", rows, changed).reshape(shape), -1, axis)
 
-    yield Variant("Jacobian left out", "the Jacobian of {step} was left out", cotangent)
+    split = _split(jacobian, p)
+    doubt = 0 if split is not None else 8
+    hint = "the Jacobian of {step} was left out"
+    yield Variant("Jacobian left out", hint, cotangent, doubt)
     diagonal = np.einsum("nii->ni", jacobian)
     hint = "of the Jacobian of {step} only the diagonal was taken"
     eye = np.eye(shape[-1])
-    yield Variant("diagonal for the Jacobian", hint, back(diagonal[:, :, None] * eye))
+    yield Variant("diagonal for the Jacobian", hint, back(diagonal[:, :, None] * eye), doubt)
     yield Variant(
         "factor transposed",
         "the Jacobian of {step} was taken transposed",
         back(np.swapaxes(jacobian, 1, 2)),
+        doubt,
     )
     hint = "the Jacobian of {step} is there twice"
-    yield Variant("derivative taken twice", hint, back(jacobian @ jacobian))
+    yield Variant("derivative taken twice", hint, back(jacobian @ jacobian), doubt)
     hint = "the value of {step} was taken for its Jacobian"
-    yield Variant("value for the derivative", hint, cotangent * end)
-    split = _split(jacobian, p)
+    yield Variant("value for the derivative", hint, cotangent * end, doubt)
     if split is not None:
         yield from _terms(*split, eye, back)
     if len(rows) > 1:
@@ -156,7 +161,7 @@ def row_variants(
         for other in range(total.ndim):
             if other != axis % total.ndim and total.shape[other] > 1:
                 summed = np.broadcast_to(total.sum(other, keepdims=True), total.shape)
-                yield Variant("missing delta", hint, summed)
+                yield Variant("missing delta", hint, summed, doubt + 2)
 
 
 def _split(jacobian: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -12,6 +12,7 @@ from blockjac.checking.compare import equal, same
 from blockjac.checking.report import Mistake
 from blockjac.checking.shapes import MAX_RANK, delta_hint, order_hint
 from blockjac.checking.structure import Seen, of_factors, of_terms, scaled, transposed
+from blockjac.checking.sums import dot_for_outer
 
 
 def recognized(seen: Seen) -> Mistake | None:
@@ -104,6 +105,11 @@ def _dot_product(seen: Seen) -> Mistake | None:
     return None
 
 
+def _number_for_outer(seen: Seen) -> Mistake | None:
+    """One number in place of an outer product."""
+    return dot_for_outer(seen.given, seen.exact, seen.limit)
+
+
 def _shifted(seen: Seen) -> Mistake | None:
     """Entries were given one position off along an axis."""
     exact = seen.exact
@@ -165,6 +171,7 @@ MISTAKES: tuple[Callable[[Seen], Mistake | None], ...] = (
     _missing_delta,
     _extra_delta,
     _dot_product,
+    _number_for_outer,
     of_terms,
     of_factors,
     _shifted,
