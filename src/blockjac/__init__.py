@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         solve,
         star,
     )
-    from blockjac.checking import JacobianReport, check_jacobian
+    from blockjac.checking import Exercise, JacobianReport, check_grad, check_jacobian, exercise
     from blockjac.curvature.fisher import fisher
     from blockjac.curvature.gauss_newton import GaussNewton
     from blockjac.curvature.ggn import ggn
@@ -56,6 +56,7 @@ __version__ = "0.2.0"
 __all__ = [
     "Block",
     "BlockMatrix",
+    "Exercise",
     "Factorization",
     "GaussNewton",
     "JacobianReport",
@@ -68,6 +69,7 @@ __all__ = [
     "blocks",
     "cache_info",
     "chain_rule",
+    "check_grad",
     "check_jacobian",
     "clear_caches",
     "clipped_grad",
@@ -75,6 +77,7 @@ __all__ = [
     "divergence",
     "ekfac",
     "errors",
+    "exercise",
     "factorize",
     "fisher",
     "ggn",
@@ -111,6 +114,7 @@ __all__ = [
 _HOME = {
     "Block": "blockjac.blocks",
     "BlockMatrix": "blockjac.blocks",
+    "Exercise": "blockjac.checking",
     "Factorization": "blockjac.blocks",
     "GaussNewton": "blockjac.curvature.gauss_newton",
     "JacobianReport": "blockjac.checking",
@@ -122,7 +126,9 @@ _HOME = {
     "block_jacobian": "blockjac.transforms.first_order",
     "cache_info": "blockjac.base.caches",
     "chain_rule": "blockjac.transforms.products",
+    "check_grad": "blockjac.checking",
     "check_jacobian": "blockjac.checking",
+    "exercise": "blockjac.checking",
     "clear_caches": "blockjac.base.caches",
     "clipped_grad": "blockjac.transforms.clipping",
     "divergence": "blockjac.transforms.diagonals",

@@ -81,7 +81,6 @@ def check_jacobian(
     given = Dfun(*args, **kwargs) if callable(Dfun) else Dfun
 
     names = Names.of(fun, call, argnums, len(args))
-    axes = axes_of(call)
     tolerance = Tolerance(rtol, atol)
 
     def report_of(derivative: str) -> JacobianReport:
@@ -91,7 +90,7 @@ def check_jacobian(
         exact = (dense or block_jacobian(of, argnums))(*args, **kwargs)
         labels = names.leaves(call, derivative)
         program = Program(fun, args, kwargs, call) if derivative == "Jacobian" else None
-        return _report(given, exact, names.function, derivative, labels, tolerance, program, axes)
+        return report_on(given, exact, names.function, derivative, labels, tolerance, program)
 
     report = report_of("Hessian" if _is_hessian(given, call) else "Jacobian")
     if report.derivative == "Jacobian" and not report.right and _is_small_scalar(call):
@@ -101,7 +100,7 @@ def check_jacobian(
     return report
 
 
-def _report(
+def report_on(
     given: Any,
     exact: Any,
     function: str,
@@ -109,7 +108,6 @@ def _report(
     labels: Sequence[tuple[str, tuple[int, ...]]],
     tolerance: Tolerance,
     program: Program | None,
-    axes: Axes,
 ) -> JacobianReport:
     """Compare a given derivative with the exact one, leaf by leaf.
 
@@ -121,8 +119,8 @@ def _report(
         labels: the name of each leaf, and the shape of what is differentiated.
         tolerance: of equal entries.
         program: the function, if mistakes are to be looked for in its steps.
-        axes: of the arguments, to name an axis by.
     """
+    axes = Axes() if program is None else program.axes
     leaf_pairs = paired(given, exact)
     if isinstance(leaf_pairs, Mistake):
         return JacobianReport(function, derivative, tree=leaf_pairs)
@@ -136,7 +134,7 @@ def _report(
     ]
     leaves = with_exchanges(reports, pairs, tolerance)
     if program is not None:
-        leaves = with_explanations(leaves, pairs, program, tolerance, axes)
+        leaves = with_explanations(leaves, pairs, program, tolerance)
     return JacobianReport(function, derivative, tuple(leaves))
 
 
@@ -161,14 +159,3 @@ def _is_small_scalar(call: Call) -> bool:
 def _as_block(exact: Any, out_ndim: int) -> Block:
     return exact if isinstance(exact, Block) else Block.from_dense(exact, out_ndim)
 
-
-def axes_of(call: Call) -> Axes:
-    """The axes of the arguments of a call, by the names that they have there."""
-    graph = call.graph
-    return Axes(
-        {
-            graph.names[value]: tuple(graph.avals[value].shape)
-            for value in graph.inputs
-            if value in graph.names
-        }
-    )

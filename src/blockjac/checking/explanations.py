@@ -24,6 +24,14 @@ DIRECTIONS = 3
 """Along how many directions a mistake is tried before it is made."""
 
 
+LEFT_OUT_RANK = 19
+"""How likely a path is left out: likelier than that it counts with any other factor."""
+
+
+ZERO_DOUBT = 4
+"""How much less likely a mistake is that explains nothing but zeros."""
+
+
 @dataclass(frozen=True, eq=False)
 class Candidate:
     """A mistake at one value: its cotangent changes by `fixed + k * free`.
@@ -237,7 +245,8 @@ class Evidence:
         }
         mistake = named_by_factor(candidate.mistake, factor)
         is_free = candidate.free is not None and factor != 0 and not self.is_likely(factor)
-        self.try_pass(mistake, predicted, candidate.rank, is_free=is_free)
+        rank = LEFT_OUT_RANK if candidate.free is not None and not factor else candidate.rank
+        self.try_pass(mistake, predicted, rank, is_free=is_free)
 
     def try_pass(
         self, mistake: Mistake, predicted: Mapping[int, Any], rank: int, *, is_free: bool = False
@@ -269,6 +278,8 @@ class Evidence:
             else:
                 contradicted += 0.5
         if explained:
+            if not any(np.any(predicted.get(self.targets[n].value, 0.0)) for n in explained):
+                rank += ZERO_DOUBT
             is_weak = is_free and entries < 3
             self.explanations.append(
                 Explanation(mistake, frozenset(explained), contradicted, is_weak, rank)

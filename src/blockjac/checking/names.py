@@ -1,4 +1,4 @@
-"""What a report calls the derivatives: by result and argument, as they stand in the user's code."""
+"""What a report calls the derivatives: `D_W loss`, by the names that the user's code has."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Names:
     def leaves(self, call: Call, derivative: str) -> list[tuple[str, tuple[int, ...]]]:
         """The name of each leaf of a derivative, with the shape of what is differentiated."""
         wrt = [leaf.shape for leaf in call.inputs]
-        if derivative == "Jacobian":
+        if derivative != "Hessian":
             return [
-                (f"d {result} / d {variable}", out.shape)
+                (f"D_{_index(variable)} {result}", out.shape)
                 for result, out in zip(self.results, call.results, strict=True)
                 for variable in self.variables
             ]
         return [
-            (f"d² {self.function} / d {row_variable} d {column_variable}", shape)
+            (f"D_{_index(column_variable)} D_{_index(row_variable)} {self.function}", shape)
             for row_variable, shape in zip(self.variables, wrt, strict=True)
             for column_variable in self.variables
         ]
@@ -59,3 +59,8 @@ class Names:
 def _paths(tree: Any) -> list[Any]:
     indexed = jax.tree.unflatten(tree, range(tree.num_leaves))
     return [path for path, _ in leaves_with_path(indexed)]
+
+
+def _index(variable: str) -> str:
+    """A variable as an index: in braces unless it is one letter, as in LaTeX."""
+    return variable if len(variable) == 1 else f"{{{variable}}}"

@@ -73,6 +73,17 @@ class Program:
         order = {value: position for position, value in enumerate(call.graph.inputs)}
         return tape_of(of_arrays, arrays, [order[value] for value in call.smooth])
 
+    @property
+    def axes(self) -> Axes:
+        """The axes of the arguments, by the names that they have in the function."""
+        graph = self.call.graph
+        shapes = {
+            graph.names[value]: tuple(graph.avals[value].shape)
+            for value in graph.inputs
+            if value in graph.names
+        }
+        return Axes(shapes)
+
     def names(self, tape: Tape) -> dict[int, str]:
         """What the user calls the values of the tape."""
         names = self.call.graph.names
@@ -85,7 +96,6 @@ def with_explanations(
     pairs: Pairs,
     program: Program,
     tolerance: Tolerance,
-    axes: Axes,
 ) -> list[LeafReport]:
     """The reports, with the mistakes that explain most leaves of each result.
 
@@ -94,7 +104,6 @@ def with_explanations(
         pairs: what was given and the exact block, one per leaf.
         program: the function.
         tolerance: of equal entries.
-        axes: of the arguments, to name an axis by.
     """
     answer = list(reports)
     width = len(program.call.smooth)
@@ -116,7 +125,7 @@ def with_explanations(
             for position, report in zip(positions, row_reports, strict=True):
                 answer[position] = report
         mistakes = _row_mistakes(row_reports, row_pairs, known, row, tolerance)
-        mistakes.update(_sums(row_reports, row_pairs, known, tolerance, axes))
+        mistakes.update(_sums(row_reports, row_pairs, known, tolerance, program.axes))
         for leaf, mistake in mistakes.items():
             old = answer[positions[leaf]]
             answer[positions[leaf]] = replace(old, mistakes=(mistake,))

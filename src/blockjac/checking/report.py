@@ -34,7 +34,7 @@ class Difference:
     """One entry that differs.
 
     Attributes:
-        leaf: of which derivative, such as `d loss / d params['W']`.
+        leaf: of which derivative, such as `D_{params['W']} loss`.
         output: index of the output's entry, `()` for a scalar.
         input: index of the input's entry.
         given: the value that was given.
@@ -59,7 +59,7 @@ class LeafReport:
     """The comparison of one output with respect to one variable.
 
     Attributes:
-        leaf: of which derivative, such as `d loss / d params['W']`.
+        leaf: of which derivative, such as `D_{params['W']} loss`.
         out_shape: shape of the output.
         wrt_shape: shape of the variable.
         given_shape: shape of what was given.
@@ -98,7 +98,7 @@ class LeafReport:
 
     def lines(self) -> list[str]:
         """What the report says of this leaf."""
-        shape = f"{self.out_shape} + {self.wrt_shape}"
+        shape = f"{self.out_shape} + {self.wrt_shape}" if self.out_shape else f"{self.wrt_shape}"
         if self.given_shape != self.out_shape + self.wrt_shape:
             shape = f"{self.given_shape}, wanted {shape}"
         lines = [f"  {self.leaf}, of shape {shape}: {self._counted()}"]
@@ -129,9 +129,10 @@ class JacobianReport:
 
     Attributes:
         function: name of the function.
-        derivative: which derivative was compared: "Jacobian" or "Hessian".
+        derivative: which derivative was compared: "Jacobian", "Hessian" or "gradient".
         leaves: one report each, by output and then by variable; empty if the trees differ.
         tree: how the given tree differs; None where it does not.
+        notes: what else was seen, such as what differences say.
 
     Examples:
         >>> import numpy as np
@@ -145,6 +146,7 @@ class JacobianReport:
     derivative: str
     leaves: tuple[LeafReport, ...] = ()
     tree: Mistake | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def right(self) -> bool:
@@ -194,14 +196,15 @@ class JacobianReport:
         subject = f"the given {self.derivative} of {self.function}"
         if self.tree is not None:
             return f"{subject} is wrong\n  {self.tree.name}: {self.tree.hint}"
+        notes = [f"  {note}" for note in self.notes]
         if self.right:
-            return f"{subject} is right: {_agreed(self.leaves)}"
+            return "\n".join([f"{subject} is right: {_agreed(self.leaves)}", *notes])
         wrong = [leaf for leaf in self.leaves if not leaf.right]
         lines = [line for leaf in wrong for line in leaf.lines()]
         right_count = len(self.leaves) - len(wrong)
         if right_count:
             lines.append(f"  the other {right_count} of {len(self.leaves)} derivatives are right")
-        return "\n".join([f"{subject} is wrong", *lines])
+        return "\n".join([f"{subject} is wrong", *lines, *notes])
 
 
 def _agreed(leaves: Sequence[LeafReport]) -> str:

@@ -74,7 +74,7 @@ def elementwise_variants(local: Local) -> Iterator[Variant]:
     yield Variant("derivative left out", "the derivative of {step} was left out", c)
     yield Variant("derivative taken twice", "the derivative of {step} is there twice", c * d * d)
     hint = "the derivative of {step} has the other sign"
-    yield Variant("sign of a derivative", hint, -c * d)
+    yield Variant("sign of a derivative", hint, -c * d, 2)
     hint = "the value of {step} was taken for its derivative"
     yield Variant("value for the derivative", hint, c * local.end)
     yield from _other_forms(local)
@@ -136,7 +136,7 @@ def row_variants(
         return np.moveaxis(np.einsum("ni,nij->nj", rows, changed).reshape(shape), -1, axis)
 
     split = _split(jacobian, p)
-    doubt = 0 if split is not None else 8
+    doubt = 0 if split is not None and split[0].any() else 8
     hint = "the Jacobian of {step} was left out"
     yield Variant("Jacobian left out", hint, cotangent, doubt)
     diagonal = np.einsum("nii->ni", jacobian)
@@ -152,7 +152,7 @@ def row_variants(
     hint = "the Jacobian of {step} is there twice"
     yield Variant("derivative taken twice", hint, back(jacobian @ jacobian), doubt)
     hint = "the value of {step} was taken for its Jacobian"
-    yield Variant("value for the derivative", hint, cotangent * end, doubt)
+    yield Variant("value for the derivative", hint, cotangent * end, doubt + 3)
     if split is not None:
         yield from _terms(*split, eye, back)
     if len(rows) > 1:

@@ -47,7 +47,8 @@ def scaled(seen: Seen) -> Mistake | None:
     if factor is None:
         return None
     if factor == 0:
-        return Mistake("all zero", "every entry that was given is 0, and not every one should be")
+        hint = "every entry that was given is 0, and not every one should be"
+        return Mistake("all zero", hint, rank=25)
     if abs(factor + 1) < 1e-6:
         return Mistake("sign", "every entry has the other sign; multiply by -1", rank=1)
     number = None if isinstance(factor, complex) else float(factor)
