@@ -31,14 +31,14 @@ NAMING: dict[str, set[str]] = {
     "sum over the wrong axis": WRONG_AXIS,
     "outer for dot": {"missing sum", "outer product for a dot product"},
     "dot for outer": {"outer product is a dot product"},
-    "wrong input": {"wrong factor"},
+    "wrong input": {"wrong factor", "extra factor"},
     "wrong cotangent": {"wrong factor", "wrong cotangent"},
     "wrong weights": {"wrong factor"},
     "forgotten target": {"missing term"},
     "swapped difference": {"sign", "sign of a term", "sign of a derivative"},
     "extra p(1-p)": {"derivative taken twice", "extra factor"},
     "weights not transposed": {"factor transposed"},
-    "weights left out": {"missing factor", "Jacobian left out"},
+    "weights left out": {"missing factor", "Jacobian left out", "wrong factor"},
     "slope left out": LEFT_OUT,
     "slope at the value": {"derivative at the value"},
     "slope twice": {"derivative taken twice", "extra factor"},
@@ -164,8 +164,9 @@ class Writer:
         wrong: dict[str, Any] = {
             "slope left out": lambda: q,
             "value for slope": lambda: q * a,
-            "missing delta": lambda: (q.sum(-1, keepdims=True)) * slope(a),
         }
+        if np.ptp(q, axis=-1).any():  # else it is a factor, the size of the axis
+            wrong["missing delta"] = lambda: q.sum(-1, keepdims=True) * slope(a)
         if name != "relu":
             other = a * (one - a) if name == "tanh" else one - a**2
             wrong |= {
@@ -264,6 +265,8 @@ class Draw:
         mistake: its name.
         piece: where it was made.
         gradient: what was written.
+        accepted: what a report may say: the names of the mistake, and that of a factor where the
+            gradient is a multiple of the right one.
     """
 
     family: str
@@ -271,6 +274,7 @@ class Draw:
     mistake: str
     piece: str
     gradient: Any
+    accepted: frozenset[str]
 
     def __str__(self) -> str:
         return f"{self.family}: {self.mistake} in {self.piece}"
@@ -289,9 +293,24 @@ def draw(seed: int, families: dict[str, Callable[..., Problem]]) -> Draw:
         name = str(rng.choice(names))
         offers = [offer for offer in writer.offers if offer[0] == name]
         offer = offers[rng.integers(len(offers))]
-        wrong = problem.write(Writer(offer))
+        try:
+            wrong = problem.write(Writer(offer))
+        except ValueError:
+            continue  # NumPy refuses the shapes itself
         if not is_same(wrong, right):
-            return Draw(family, problem, name, offer[1], wrong)
+            accepted = frozenset(NAMING[name]) | _of_multiples(wrong, right)
+            return Draw(family, problem, name, offer[1], wrong, accepted)
+
+
+def _of_multiples(wrong: Any, right: Any) -> frozenset[str]:
+    """The names of a factor, if each leaf is a multiple of the right one."""
+    for a, b in zip(jax.tree.leaves(wrong), jax.tree.leaves(right), strict=True):
+        if np.shape(a) != np.shape(b):
+            return frozenset()
+        factor = np.vdot(a, b) / np.vdot(b, b)
+        if np.abs(a - factor * b).max() > 1e-4 * np.abs(b).max():
+            return frozenset()
+    return frozenset({"constant factor", "sign", "all zero"})
 
 
 def is_same(left: Any, right: Any, rtol: float = 1e-3) -> bool:

@@ -74,6 +74,29 @@ class Dictionary:
                     )
         return known
 
+    @cached_property
+    def divisors(self) -> set[int]:
+        """The values that the program divides by, and what they are broadcast from."""
+        return self._operands("div", (1,))
+
+    @cached_property
+    def multipliers(self) -> set[int]:
+        """The values that the program multiplies by, and what they are broadcast from."""
+        return self._operands("mul", (0, 1))
+
+    def _operands(self, name: str, places: tuple[int, ...]) -> set[int]:
+        """The operands of all entries of a primitive in some places."""
+        values = {
+            entry.operands[place]
+            for entry in self.tape.entries
+            if entry.name == name
+            for place in places
+        }
+        for entry in reversed(self.tape.entries):
+            if entry.name == "broadcast_in_dim" and values.intersection(entry.results):
+                values.update(entry.operands)
+        return values
+
     def like(self, shape: tuple[int, ...]) -> list[Known]:
         """The arrays of a shape."""
         return self._by_shape.get(shape, [])

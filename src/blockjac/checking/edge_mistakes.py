@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from blockjac.base import compat
-from blockjac.checking.dictionary import Dictionary
+from blockjac.checking.dictionary import Dictionary, Known
 from blockjac.checking.explanations import Candidate
 from blockjac.checking.passes import Edge
 from blockjac.checking.report import Mistake
@@ -101,7 +101,7 @@ def _of_a_product(
     operand = tape.shape(entry.operands[place])
     called = known.name(partner)
 
-    def pull(array: np.ndarray, c: np.ndarray = cotangent) -> np.ndarray:
+    def pull(array: np.ndarray | None, c: np.ndarray = cotangent) -> np.ndarray:
         return product_pulled(tape, entry, place, c, array)
 
     for i, j in itertools.combinations(range(residual.ndim), 2):
@@ -132,6 +132,23 @@ def _of_a_product(
         if not np.array_equal(array.array, cotangent):
             hint = f"{array.name} was taken for that of the result of {_where(entry)}"
             yield Mistake("wrong factor", hint), pull(residual, array.array), 29
+    if cotangent.ndim == 2:
+        yield from _with_a_matrix(known, entry, cotangent, pull)
+
+
+def _with_a_matrix(
+    known: Dictionary, entry: Entry, cotangent: np.ndarray, pull: Callable[..., np.ndarray]
+) -> Iterator[Wrong]:
+    """A square matrix of the program is multiplied to the cotangent, which is too much."""
+    residual = None
+    for axis, product in enumerate((lambda M: M @ cotangent, lambda M: cotangent @ M)):
+        size = cotangent.shape[axis]
+        for matrix in known.like((size, size)):
+            hint = (
+                f"the cotangent of the result of {_where(entry)} is multiplied by {matrix.name}, "
+                "which is too much"
+            )
+            yield Mistake("extra factor", hint), pull(residual, product(matrix.array)), 35
 
 
 def _of_a_multiplication(
@@ -141,7 +158,7 @@ def _of_a_multiplication(
     partner = entry.operands[1 - place]
     called = known.name(partner)
     hint = f"{called} was left out of the derivative of {_where(entry)}"
-    yield Mistake("missing factor", hint), cotangent, 24
+    yield Mistake("missing factor", hint), cotangent, 22
     if entry.name == "div":
         return
     factor = known.tape.values[partner]
@@ -218,10 +235,27 @@ def cotangent_candidates(known: Dictionary, value: int) -> Iterator[Candidate]:
             mistake = Mistake("missing term", hint)
             yield Candidate(mistake, value, -right, array.array, rank=31)
     for array in known.like(right.shape):
-        product = right * array.array
-        if np.isfinite(product).all():
-            hint = f"the cotangent of {called} is multiplied by {array.name}, which is too much"
-            yield Candidate(Mistake("extra factor", hint), value, product - right, rank=36)
+        yield from _multiplied(known, value, right, array)
+
+
+def _multiplied(
+    known: Dictionary, value: int, right: np.ndarray, array: Known
+) -> Iterator[Candidate]:
+    """A cotangent is multiplied or divided by an array: too much, or what undoes a factor."""
+    called = known.name(value)
+    with np.errstate(all="ignore"):
+        changes = {"multiplied": right * array.array, "divided": right / array.array}
+    for done, change in changes.items():
+        if not np.isfinite(change).all():
+            continue
+        undone = known.divisors if done == "multiplied" else known.multipliers
+        if array.value in undone:
+            operation = "division by" if done == "multiplied" else "multiplication by"
+            hint = f"the {operation} {array.name} is missing in the cotangent of {called}"
+            yield Candidate(Mistake("missing factor", hint), value, change - right, rank=34)
+        else:
+            hint = f"the cotangent of {called} is {done} by {array.name}, which is too much"
+            yield Candidate(Mistake("extra factor", hint), value, change - right, rank=36)
 
 
 def _partner(right: np.ndarray, array: np.ndarray, arrays: list) -> str | None:  # pyright: ignore

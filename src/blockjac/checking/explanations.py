@@ -28,7 +28,13 @@ LEFT_OUT_RANK = 19
 """How likely a path is left out: likelier than that it counts with any other factor."""
 
 
-ZERO_DOUBT = 4
+FREE_DOUBT = 15
+"""How much less likely a mistake is in which a number was chosen to fit that nothing suggests."""
+
+SURE = 34
+"""Up to this rank the search ends with a mistake that explains everything."""
+
+ZERO_DOUBT = 8
 """How much less likely a mistake is that explains nothing but zeros."""
 
 
@@ -181,8 +187,12 @@ class Evidence:
     @property
     def is_settled(self) -> bool:
         """Whether everything is explained by mistakes that contradict nothing."""
-        good = [e for e in self.explanations if not e.is_weak and not e.contradicted]
-        return any(set(self.wrong) <= e.leaves for e in good)
+        good = [
+            explanation
+            for explanation in self.explanations
+            if not (explanation.is_weak or explanation.contradicted or explanation.rank > SURE)
+        ]
+        return any(set(self.wrong) <= explanation.leaves for explanation in good)
 
     # Trying
 
@@ -280,6 +290,7 @@ class Evidence:
         if explained:
             if not any(np.any(predicted.get(self.targets[n].value, 0.0)) for n in explained):
                 rank += ZERO_DOUBT
+            rank += FREE_DOUBT * is_free
             is_weak = is_free and entries < 3
             self.explanations.append(
                 Explanation(mistake, frozenset(explained), contradicted, is_weak, rank)

@@ -87,11 +87,14 @@ def _mended(
     if dot is not None:
         return dot, None
     summed = [Guess(s.mistake, s.mended, s.wanted) for s in sums(given, wanted, axes, limit)]
-    for guess in [*guesses(given, wanted, out_ndim), *summed]:
+    for guess in (*guesses(given, wanted, out_ndim), *summed):
         if guess.mended is None:
             if guess.wanted is not None and compare.same(given, guess.wanted, limit):
                 return guess.mistake, None
             continue
+        loose = limit * max(1.0, largest(given) * given.size / (largest(wanted) or 1.0) / 10)
+        if guess in summed and compare.same(guess.mended, wanted, loose):
+            return guess.mistake, wanted  # a sum that cancels is rounded more
         if compare.same(guess.mended, wanted, limit):
             return guess.mistake, guess.mended
         if first is None or (not first[1] and _explained(guess.mended, wanted, exact, limit)):

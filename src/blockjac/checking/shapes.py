@@ -22,7 +22,7 @@ TRANSPOSED = (
 AXES = "abcdefghijklmnopqrstuvwxyz"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Guess:
     """A mistake that the shape allows.
 

@@ -35,6 +35,13 @@ RANKS = (18, 19, 20, 26)
 """How likely a mistake in a step is, by the rank of the step."""
 
 
+LINEAR = frozenset({"mul", "div", "add", "sub", "neg", "copy", "convert_element_type"})
+"""Entries that are linear where all operands but one are constant."""
+
+MULTIPLE_DOUBT = 6
+"""A step that is only a multiplication by constants is rather called a factor."""
+
+
 class Steps:
     """The steps of a function at a point.
 
@@ -88,7 +95,13 @@ class Steps:
 
     def _rank(self, step: Step) -> int:
         """How likely a mistake in a step is; a row's Jacobian is known by its form."""
-        return RANKS[step.rank] if step.is_elementwise else RANKS[min(step.rank, 2)]
+        if not step.is_elementwise:
+            return RANKS[min(step.rank, 2)]
+        is_a_multiple = all(
+            entry.name in LINEAR and len(self.tape.active.intersection(entry.operands)) == 1
+            for entry in step.entries
+        )
+        return RANKS[step.rank] + MULTIPLE_DOUBT * is_a_multiple
 
     def _changed(
         self, step: Step, make: Callable[[np.ndarray], list[Variant]], number: int
