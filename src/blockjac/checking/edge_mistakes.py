@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -226,14 +227,9 @@ def cotangent_candidates(known: Dictionary, value: int) -> Iterator[Candidate]:
     for array in arrays:
         if not np.isfinite(array.array).all():
             continue
-        partner = _partner(right, array.array, arrays)
-        if partner is not None:
-            hint = (
-                f"{partner} was left out of the cotangent of {called}: it was taken to be "
-                f"{array.name} times {{k}}"
-            )
-            mistake = Mistake("missing term", hint)
-            yield Candidate(mistake, value, -right, array.array, rank=31)
+        mistake = Mistake("missing term", "")
+        settle = partial(_left_out, known, value, array, arrays)
+        yield Candidate(mistake, value, -right, array.array, rank=31, settle=settle)
     for array in known.like(right.shape):
         yield from _multiplied(known, value, right, array)
 
@@ -258,20 +254,25 @@ def _multiplied(
             yield Candidate(Mistake("extra factor", hint), value, change - right, rank=36)
 
 
-def _partner(right: np.ndarray, array: np.ndarray, arrays: list) -> str | None:  # pyright: ignore
-    """The array t for which a cotangent is a multiple of `array - t`, or `array + t`; by name."""
-    flat, target = array.ravel(), right.ravel()
-    scale = np.abs(target).max()
-    for candidate in arrays:
-        if candidate.array is array:
-            continue
-        basis = np.stack([flat, candidate.array.ravel()], axis=1)
-        if not np.isfinite(basis).all():
+def _left_out(
+    known: Dictionary, value: int, array: Known, arrays: Sequence[Known]
+) -> Mistake | None:
+    """The mistake of taking an array for a cotangent that is a multiple of `array - t`, t another."""
+    target = known.passes.exact[value].ravel()
+    flat = array.array.ravel()
+    limit = 1e-5 * np.abs(target).max()
+    for partner in arrays:
+        basis = np.stack([flat, partner.array.ravel()], axis=1)
+        if partner.array is array.array or not np.isfinite(basis).all():
             continue
         coefficients, *_ = np.linalg.lstsq(basis, target, rcond=None)
         first, second = coefficients
         if abs(abs(first) - abs(second)) > 1e-4 * abs(first):
             continue
-        if np.abs(basis @ coefficients - target).max() <= 1e-5 * scale:
-            return candidate.name
+        if np.abs(basis @ coefficients - target).max() <= limit:
+            hint = (
+                f"{partner.name} was left out of the cotangent of {known.name(value)}: it was taken "
+                f"to be {array.name} times {{k}}"
+            )
+            return Mistake("missing term", hint)
     return None

@@ -8,7 +8,7 @@ in a reverse pass, and all entries are compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -48,7 +48,8 @@ class Candidate:
         fixed: what is added to the cotangent.
         free: what is added to it times any number; None for nothing.
         rank: the smaller, the likelier.
-        factors: names by the number k; any other number is not this mistake where it is given.
+        settle: names the mistake once it is known to explain something, or refuses; None where it
+            has a name.
     """
 
     mistake: Mistake
@@ -56,6 +57,7 @@ class Candidate:
     fixed: np.ndarray
     free: np.ndarray | None = None
     rank: int = 50
+    settle: Callable[[], Mistake | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,9 @@ class Evidence:
         agreeing = [n for n in agreeing if moved[n]]
         if not agreeing:
             return
+        unnamed = candidate.mistake if candidate.settle is None else candidate.settle()
+        if unnamed is None:
+            return
         delta = candidate.fixed
         if candidate.free is not None:
             delta = delta + factor * candidate.free
@@ -253,7 +258,7 @@ class Evidence:
             target.value: self._exact(target) + below.get(target.value, 0.0)
             for target in self.targets
         }
-        mistake = named_by_factor(candidate.mistake, factor)
+        mistake = named_by_factor(unnamed, factor)
         is_free = candidate.free is not None and factor != 0 and not self.is_likely(factor)
         rank = LEFT_OUT_RANK if candidate.free is not None and not factor else candidate.rank
         self.try_pass(mistake, predicted, rank, is_free=is_free)
@@ -288,13 +293,16 @@ class Evidence:
             else:
                 contradicted += 0.5
         if explained:
-            if not any(np.any(predicted.get(self.targets[n].value, 0.0)) for n in explained):
+            if all(self._is_zero(self.targets[n], predicted) for n in explained):
                 rank += ZERO_DOUBT
             rank += FREE_DOUBT * is_free
             is_weak = is_free and entries < 3
             self.explanations.append(
                 Explanation(mistake, frozenset(explained), contradicted, is_weak, rank)
             )
+
+    def _is_zero(self, target: Target, predicted: Mapping[int, Any]) -> bool:
+        return bool(np.abs(predicted.get(target.value, 0.0)).max(initial=0.0) <= target.limit)
 
     def is_likely(self, factor: float) -> bool:
         """Whether a factor is of the kind that is forgotten: small, or the size of an axis."""

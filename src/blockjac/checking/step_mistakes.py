@@ -35,6 +35,9 @@ RANKS = (18, 19, 20, 26)
 """How likely a mistake in a step is, by the rank of the step."""
 
 
+ROW_RANKS = (18, 19, 20, 23)
+"""The same where the Jacobian has a matrix for each row: a library's function is part of a line."""
+
 LINEAR = frozenset({"mul", "div", "add", "sub", "neg", "copy", "convert_element_type"})
 """Entries that are linear where all operands but one are constant."""
 
@@ -96,7 +99,7 @@ class Steps:
     def _rank(self, step: Step) -> int:
         """How likely a mistake in a step is; a row's Jacobian is known by its form."""
         if not step.is_elementwise:
-            return RANKS[min(step.rank, 2)]
+            return ROW_RANKS[step.rank]
         is_a_multiple = all(
             entry.name in LINEAR and len(self.tape.active.intersection(entry.operands)) == 1
             for entry in step.entries
