@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,9 @@ class Names:
             arguments[positions[int(path[0].idx)] % count] + jax.tree_util.keystr(path[1:])
             for path in _paths(call.wrt_tree)
         ]
+        shortened = [_last(name) for name in variables]
+        if len(set(shortened)) == len(variables):
+            variables = shortened
         results = [function + jax.tree_util.keystr(path) for path in _paths(call.record.out_tree)]
         return Names(function, variables, results)
 
@@ -54,6 +58,12 @@ class Names:
             for row_variable, shape in zip(self.variables, wrt, strict=True)
             for column_variable in self.variables
         ]
+
+
+def _last(variable: str) -> str:
+    """The last key of a variable's path, where that is a name: `W1` of `params['W1']`."""
+    key = re.search(r"(?:\['(\w+)'\]|\.(\w+))$", variable)
+    return variable if key is None else key[1] or key[2]
 
 
 def _paths(tree: Any) -> list[Any]:

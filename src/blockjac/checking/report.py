@@ -34,7 +34,7 @@ class Difference:
     """One entry that differs.
 
     Attributes:
-        leaf: of which derivative, such as `D_{params['W']} loss`.
+        leaf: of which derivative, such as `D_W loss`.
         output: index of the output's entry, `()` for a scalar.
         input: index of the input's entry.
         given: the value that was given.
@@ -59,7 +59,7 @@ class LeafReport:
     """The comparison of one output with respect to one variable.
 
     Attributes:
-        leaf: of which derivative, such as `D_{params['W']} loss`.
+        leaf: of which derivative, such as `D_W loss`.
         out_shape: shape of the output.
         wrt_shape: shape of the variable.
         given_shape: shape of what was given.

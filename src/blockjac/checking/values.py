@@ -10,7 +10,7 @@ import numpy as np
 from blockjac.checking import deltas
 from blockjac.checking.compare import equal, same
 from blockjac.checking.report import Mistake
-from blockjac.checking.shapes import MAX_RANK, delta_hint, order_hint
+from blockjac.checking.shapes import MAX_RANK, delta_hint, order_mistake
 from blockjac.checking.structure import Seen, of_factors, of_terms, scaled, transposed
 from blockjac.checking.sums import dot_for_outer
 
@@ -51,7 +51,7 @@ def _other_order(seen: Seen) -> Mistake | None:
         return None
     for order in itertools.permutations(range(exact.ndim)):
         if seen.agrees(np.transpose(exact, order)):
-            return Mistake("axes in another order", order_hint(order, out_ndim))
+            return order_mistake(order, out_ndim)
     return None
 
 
