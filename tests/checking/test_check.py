@@ -616,9 +616,7 @@ def wide_jacobian(x):
 def test_a_large_block_is_compared_by_products():
     one, two, three = wide_jacobian(LARGE)
     report = check_jacobian(wide, one + two + three, LARGE)
-    assert str(report).endswith(
-        "D_x wide, with 25,000,000 entries, agrees in 2 random products"
-    )
+    assert str(report).endswith("D_x wide, with 25,000,000 entries, agrees in 2 random products")
 
 
 @pytest.mark.parametrize(

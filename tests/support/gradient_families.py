@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from support.gradient_families_of_sequences import SEQUENCES
 from support.mutated_gradients import ACTIVATIONS, Problem, Writer, logistic, softmax
 
@@ -217,7 +216,9 @@ def residual_network(rng: Any, dtype: Any) -> Problem:
         h = hand.added("skip", identity=q, layer=hand.back("W back 2", q2, W))
         q1 = hand.slope("slope1", h, "tanh", X @ W, T1)
         D_W = hand.added(
-            "shared", second=hand.contract("W 2", H, q2, [X]), first=hand.contract("W 1", X, q1, [H])
+            "shared",
+            second=hand.contract("W 2", H, q2, [X]),
+            first=hand.contract("W 1", X, q1, [H]),
         )
         D_X = hand.added("skip 1", identity=h, layer=hand.back("W back 1", q1, W))
         return hand.leaves(D_W, D_X)

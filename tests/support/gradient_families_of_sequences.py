@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from support.mutated_gradients import Problem, Writer, softmax
 
 
@@ -170,9 +169,7 @@ def convolution(rng: Any, dtype: Any) -> Problem:
                 "mean for sum": lambda: np.correlate(x, q, "valid") / dtype(count),
             },
         )
-        return hand.leaves(
-            hand.scaled("D_x", D_x), hand.scaled("D_w", D_w), hand.summed("b", q)
-        )
+        return hand.leaves(hand.scaled("D_x", D_x), hand.scaled("D_w", D_w), hand.summed("b", q))
 
     return Problem(fun, (x, w, b), (0, 1, 2), write)
 

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from support.mutated_gradients import Problem, Writer, logistic, softmax
 
 
@@ -133,8 +132,11 @@ def smooth_network(rng: Any, dtype: Any) -> Problem:
         q = hand.choose(
             "slope",
             G * S,
-            {"slope left out": lambda: G, "slope twice": lambda: G * S * S,
-             "value for slope": lambda: G * A},
+            {
+                "slope left out": lambda: G,
+                "slope twice": lambda: G * S * S,
+                "value for slope": lambda: G * A,
+            },
         )
         return hand.leaves(
             hand.contract("W", X, q, [A, Z]), hand.summed("b", q), vector(hand, "v", A, r)

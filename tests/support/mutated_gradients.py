@@ -186,8 +186,8 @@ class Writer:
             "softmax by its diagonal": lambda: g * P * (one - P),
             "softmax left out": lambda: g,
             "softmax without its product": lambda: g * P,
-            "missing delta": lambda: P * (
-                g.sum(-1, keepdims=True) - (g * P).sum(-1, keepdims=True)
+            "missing delta": lambda: (
+                P * (g.sum(-1, keepdims=True) - (g * P).sum(-1, keepdims=True))
             ),
             "softmax with a dot product": lambda: g * P - dots * g.sum(-1, keepdims=True),
             "sign of a term": lambda: P * (g + (g * P).sum(-1, keepdims=True)),

@@ -9,8 +9,8 @@ from blockjac.blocks import Block
 from blockjac.checking.compare import MAX_ENTRIES, Tolerance
 from blockjac.checking.leaves import compared, with_exchanges
 from blockjac.checking.names import Names
-from blockjac.checking.report import JacobianReport, Mistake
 from blockjac.checking.program_mistakes import Program, with_explanations
+from blockjac.checking.report import JacobianReport, Mistake
 from blockjac.checking.sums import Axes
 from blockjac.checking.trees import entries, paired, size
 from blockjac.engine.arguments import ArgNums, check_callable, traced_call
@@ -158,4 +158,3 @@ def _is_small_scalar(call: Call) -> bool:
 
 def _as_block(exact: Any, out_ndim: int) -> Block:
     return exact if isinstance(exact, Block) else Block.from_dense(exact, out_ndim)
-

@@ -120,7 +120,7 @@ class Dictionary:
                 yield Known(f"softmax(z) of z = {name}", _softmax(array), value)
 
     def slopes_of(self, value: int) -> Iterator[Known]:
-        """What the derivatives of usual functions make of a value, as one or the other's formula."""
+        """What the derivatives of usual functions make of a value: by their value, or argument."""
         array = self.tape.values[value]
         if array.size > MAX_ENTRIES or not np.isfinite(array).all():
             return

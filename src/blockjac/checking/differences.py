@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,7 @@ def witness(
         args, kwargs = rebuilt(moved)
         return float(np.asarray(jax.tree.leaves(program.fun(*args, **kwargs))[0]))
 
-    precision = max(float(jnp.finfo(leaf.dtype).eps) for leaf in exact)
+    precision = max(float(cast("Any", jnp.finfo(leaf.dtype)).eps) for leaf in exact)
     step = precision ** (1 / 3)
     slope = (along(step) - along(-step)) / (2 * step)
     by_given, by_exact = (

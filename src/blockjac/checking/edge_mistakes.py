@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
 from blockjac.base import compat
+from blockjac.checking.candidates import Candidate
 from blockjac.checking.dictionary import Dictionary, Known
-from blockjac.checking.explanations import Candidate
 from blockjac.checking.passes import Edge
+from blockjac.checking.product_mistakes import Wrong, place_of, swapped, wrong_products
 from blockjac.checking.report import Mistake
 from blockjac.checking.tape import Entry
-from blockjac.checking.tape_rules import product_pulled, pulled
-
-Wrong = tuple[Mistake, np.ndarray, int]
-"""A mistake, the cotangent that it makes of an operand, and its rank."""
+from blockjac.checking.tape_rules import pulled
 
 
 def edge_candidates(known: Dictionary, edge: Edge) -> Iterator[Candidate]:
@@ -78,78 +76,14 @@ def wrong_pulls(
         cotangent: of the entry's result.
     """
     if entry.name == "dot_general":
-        yield from _of_a_product(known, entry, place, cotangent)
+        yield from wrong_products(known, entry, place, cotangent)
     elif entry.name in ("mul", "div"):
         yield from _of_a_multiplication(known, entry, place, cotangent)
     elif entry.name == "broadcast_in_dim":
         yield from _of_a_sum(known, entry, cotangent)
     elif entry.name == "transpose" and cotangent.ndim == 2 and len(set(cotangent.shape)) == 1:
-        hint = f"the result of {_where(entry)} is a transpose, and so is its cotangent; use .T"
+        hint = f"the result of {place_of(entry)} is a transpose, and so is its cotangent; use .T"
         yield Mistake("factor transposed", hint), cotangent, 26
-
-
-def _where(entry: Entry) -> str:
-    return f"{entry.name}{compat.at_place(entry.source)}"
-
-
-def _of_a_product(
-    known: Dictionary, entry: Entry, place: int, cotangent: np.ndarray
-) -> Iterator[Wrong]:
-    """Mistakes in `c @ W.T`, `X.T @ c`: another matrix, transposed, or none at all."""
-    tape = known.tape
-    partner = entry.operands[1 - place]
-    residual = tape.values[partner].astype(float)
-    operand = tape.shape(entry.operands[place])
-    called = known.name(partner)
-
-    def pull(array: np.ndarray | None, c: np.ndarray = cotangent) -> np.ndarray:
-        return product_pulled(tape, entry, place, c, array)
-
-    for i, j in itertools.combinations(range(residual.ndim), 2):
-        if residual.shape[i] == residual.shape[j]:
-            hint = f"{called} was taken transposed in the derivative of {_where(entry)}; use its .T"
-            yield Mistake("factor transposed", hint), pull(np.swapaxes(residual, i, j)), 21
-    for i, j in itertools.combinations(range(cotangent.ndim), 2):
-        if cotangent.shape[i] == cotangent.shape[j]:
-            hint = f"the cotangent of {_where(entry)} was taken transposed; use its .T"
-            yield (
-                Mistake("factor transposed", hint),
-                pull(residual, np.swapaxes(cotangent, i, j)),
-                27,
-            )
-    right = pull(residual)
-    for i, j in itertools.combinations(range(right.ndim), 2):
-        if right.shape[i] == right.shape[j]:
-            hint = f"the product that {_where(entry)} passes back was taken transposed; use its .T"
-            yield Mistake("factor transposed", hint), np.swapaxes(right, i, j), 27
-    if cotangent.shape == operand:
-        hint = f"{called} was left out of the derivative of {_where(entry)}; multiply by it"
-        yield Mistake("missing factor", hint), cotangent, 22
-    for array in known.like(residual.shape):
-        if not np.array_equal(array.array, residual):
-            hint = f"{array.name} was taken for {called} in the derivative of {_where(entry)}"
-            yield Mistake("wrong factor", hint), pull(array.array), 25
-    for array in known.cotangents(cotangent.shape):
-        if not np.array_equal(array.array, cotangent):
-            hint = f"{array.name} was taken for that of the result of {_where(entry)}"
-            yield Mistake("wrong factor", hint), pull(residual, array.array), 29
-    if cotangent.ndim == 2:
-        yield from _with_a_matrix(known, entry, cotangent, pull)
-
-
-def _with_a_matrix(
-    known: Dictionary, entry: Entry, cotangent: np.ndarray, pull: Callable[..., np.ndarray]
-) -> Iterator[Wrong]:
-    """A square matrix of the program is multiplied to the cotangent, which is too much."""
-    residual = None
-    for axis, product in enumerate((lambda M: M @ cotangent, lambda M: cotangent @ M)):
-        size = cotangent.shape[axis]
-        for matrix in known.like((size, size)):
-            hint = (
-                f"the cotangent of the result of {_where(entry)} is multiplied by {matrix.name}, "
-                "which is too much"
-            )
-            yield Mistake("extra factor", hint), pull(residual, product(matrix.array)), 35
 
 
 def _of_a_multiplication(
@@ -158,14 +92,14 @@ def _of_a_multiplication(
     """Mistakes in the other factor of an entry-by-entry product, and in the divisor of a ratio."""
     partner = entry.operands[1 - place]
     called = known.name(partner)
-    hint = f"{called} was left out of the derivative of {_where(entry)}"
+    hint = f"{called} was left out of the derivative of {place_of(entry)}"
     yield Mistake("missing factor", hint), cotangent, 22
     if entry.name == "div":
         return
     factor = known.tape.values[partner]
     for array in known.like(cotangent.shape):
         if not np.array_equal(array.array, factor):
-            hint = f"{array.name} was taken for {called} in the derivative of {_where(entry)}"
+            hint = f"{array.name} was taken for {called} in the derivative of {place_of(entry)}"
             yield Mistake("wrong factor", hint), cotangent * array.array, 28
 
 
@@ -210,19 +144,15 @@ def cotangent_candidates(known: Dictionary, value: int) -> Iterator[Candidate]:
     slopes = [*known.slopes_of(value)]
     for array in slopes:
         hint = f"the cotangent of {called} is multiplied by {array.name}, which is too much there"
-        yield Candidate(
-            Mistake("extra factor", hint), value, right * (array.array - 1), rank=32
-        )
+        yield Candidate(Mistake("extra factor", hint), value, right * (array.array - 1), rank=32)
         with np.errstate(all="ignore"):
             divided = right / array.array - right
         if np.isfinite(divided).all():
             hint = f"the cotangent of {called} lacks the factor {array.name}; multiply by it"
             yield Candidate(Mistake("missing factor", hint), value, divided, rank=33)
-    for i, j in itertools.combinations(range(right.ndim), 2):
-        if right.shape[i] == right.shape[j]:
-            hint = f"the cotangent of {called} was taken transposed; use its .T"
-            turned = np.swapaxes(right, i, j)
-            yield Candidate(Mistake("factor transposed", hint), value, turned - right, rank=30)
+    for turned in swapped(right):
+        hint = f"the cotangent of {called} was taken transposed; use its .T"
+        yield Candidate(Mistake("factor transposed", hint), value, turned - right, rank=30)
     arrays = [*known.like(right.shape), *known.functions_of(value)]
     for array in arrays:
         if not np.isfinite(array.array).all():
@@ -257,7 +187,7 @@ def _multiplied(
 def _left_out(
     known: Dictionary, value: int, array: Known, arrays: Sequence[Known]
 ) -> Mistake | None:
-    """The mistake of taking an array for a cotangent that is a multiple of `array - t`, t another."""
+    """The mistake of taking an array for a cotangent that is a multiple of `array - t`."""
     target = known.passes.exact[value].ravel()
     flat = array.array.ravel()
     limit = 1e-5 * np.abs(target).max()
@@ -271,8 +201,8 @@ def _left_out(
             continue
         if np.abs(basis @ coefficients - target).max() <= limit:
             hint = (
-                f"{partner.name} was left out of the cotangent of {known.name(value)}: it was taken "
-                f"to be {array.name} times {{k}}"
+                f"{partner.name} was left out of the cotangent of {known.name(value)}: it was "
+                f"taken to be {array.name} times {{k}}"
             )
             return Mistake("missing term", hint)
     return None

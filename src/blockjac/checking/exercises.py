@@ -133,9 +133,7 @@ class Exercise:
         compare = check_grad if self.is_gradient else check_jacobian
         try:
             answer = self._aligned(given)
-            report = compare(
-                self.fun, answer, *self.args, argnums=self.argnums, kwargs=self.kwargs
-            )
+            report = compare(self.fun, answer, *self.args, argnums=self.argnums, kwargs=self.kwargs)
         except (BlockjacError, TypeError, ValueError) as error:
             return self._refused(Mistake("not an array", str(error)))
         return self._verdict(report)
@@ -197,8 +195,11 @@ class Exercise:
         if not isinstance(paired(given, exact), Mistake):
             return given
         if isinstance(given, dict):
-            by_name = {str(key): value for key, value in cast("dict[Any, Any]", given).items()}
-            names = [name.partition(" ")[0].removeprefix("D_").strip("{}") for name, _ in self.blocks]
+            given = cast("dict[Any, Any]", given)
+            by_name = {str(key): value for key, value in given.items()}
+            names = [
+                name.partition(" ")[0].removeprefix("D_").strip("{}") for name, _ in self.blocks
+            ]
             if set(by_name) == set(names) and len(leaves) == len(names):
                 return jax.tree.unflatten(tree, [by_name[name] for name in names])
         flat = flattened(given, is_leaf=is_leaf)[0]
@@ -221,7 +222,11 @@ class Exercise:
 
 def _copied(tree: Any) -> Any:
     """A tree with copies of NumPy's arrays, which an attempt may overwrite."""
-    return jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, tree)
+
+    def copy(leaf: Any) -> Any:
+        return np.array(cast("Any", leaf)) if isinstance(leaf, np.ndarray) else leaf
+
+    return jax.tree.map(copy, tree)
 
 
 def _raised(error: BaseException) -> str:

@@ -8,14 +8,15 @@ in a reverse pass, and all entries are compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from blockjac.checking.compare import largest, same
+from blockjac.checking.candidates import Candidate, Explanation, Target, named_by_factor
+from blockjac.checking.compare import same
 from blockjac.checking.passes import Passes
 from blockjac.checking.report import Mistake
 from blockjac.checking.tape import Arrays
@@ -36,74 +37,6 @@ SURE = 34
 
 ZERO_DOUBT = 8
 """How much less likely a mistake is that explains nothing but zeros."""
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A mistake at one value: its cotangent changes by `fixed + k * free`.
-
-    Attributes:
-        mistake: by name; `{k}` in the hint stands for the number k.
-        value: whose cotangent changes.
-        fixed: what is added to the cotangent.
-        free: what is added to it times any number; None for nothing.
-        rank: the smaller, the likelier.
-        settle: names the mistake once it is known to explain something, or refuses; None where it
-            has a name.
-    """
-
-    mistake: Mistake
-    value: int
-    fixed: np.ndarray
-    free: np.ndarray | None = None
-    rank: int = 50
-    settle: Callable[[], Mistake | None] | None = None
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """A mistake and the leaves that it explains.
-
-    Attributes:
-        mistake: by name.
-        leaves: those that it explains.
-        contradicted: how many other leaves would differ from what was given.
-        is_weak: whether any numbers could be explained by it.
-        rank: the smaller, the likelier.
-    """
-
-    mistake: Mistake
-    leaves: frozenset[int]
-    contradicted: float = 0
-    is_weak: bool = False
-    rank: int = 50
-
-    @property
-    def order(self) -> tuple[Any, ...]:
-        """For sorting: the best first."""
-        return self.is_weak, -len(self.leaves) + 1.5 * self.contradicted, self.rank
-
-    def within(self, leaves: Iterable[int]) -> Explanation:
-        """The same of some of the leaves."""
-        rest = self.leaves.intersection(leaves)
-        return Explanation(self.mistake, rest, self.contradicted, self.is_weak, self.rank)
-
-
-@dataclass(eq=False)
-class Target:
-    """What was given for one leaf.
-
-    Attributes:
-        value: the leaf's number in the tape.
-        given: the array, in the exact shape; None if it was of another.
-        limit: how far equal numbers may differ.
-        is_right: whether it is right.
-    """
-
-    value: int
-    given: np.ndarray | None
-    limit: float
-    is_right: bool
 
 
 @dataclass(eq=False)
@@ -173,9 +106,7 @@ class Evidence:
         )
 
     def _exact(self, target: Target) -> np.ndarray:
-        return self.passes.exact.get(
-            target.value, np.zeros(self.passes.tape.shape(target.value))
-        )
+        return self.passes.exact.get(target.value, np.zeros(self.passes.tape.shape(target.value)))
 
     def matrix(self, value: int) -> np.ndarray:
         """The tangents of a value: one row per leaf and direction."""
@@ -207,9 +138,7 @@ class Evidence:
             return
         zeros = np.zeros(matrix.shape[1])
         fixed = np.stack([candidate.fixed.ravel() for candidate in candidates])
-        free = np.stack(
-            [zeros if c.free is None else c.free.ravel() for c in candidates]
-        )
+        free = np.stack([zeros if c.free is None else c.free.ravel() for c in candidates])
         shape = (len(candidates), len(self.targets), DIRECTIONS)
         with np.errstate(all="ignore"):
             fixed_moves = (fixed @ matrix.T).reshape(shape)
@@ -242,10 +171,8 @@ class Evidence:
         self, candidate: Candidate, factor: float, agrees: np.ndarray, change: np.ndarray
     ) -> None:
         """Confirm a mistake that agrees along the directions, and keep it."""
-        agreeing = [n for n in self.wrong if agrees[n].all()]
-        moved = (change > self._allowed).any(axis=1)
-        agreeing = [n for n in agreeing if moved[n]]
-        if not agreeing:
+        moved = (change > self._allowed).any(axis=1, keepdims=True)
+        if not any(agrees[n].all() and moved[n].any() for n in self.wrong):
             return
         unnamed = candidate.mistake if candidate.settle is None else candidate.settle()
         if unnamed is None:
@@ -319,34 +246,3 @@ class Evidence:
         """The likely factor next to a number, if it is close; else the number."""
         nearest = float(self._factors[np.abs(self._factors - factor).argmin()])
         return nearest if abs(nearest - factor) <= 1e-4 * abs(nearest) else factor
-
-
-def named_by_factor(mistake: Mistake, factor: float) -> Mistake:
-    """A mistake with its number written in; a factor of 0 or -1 has a name of its own."""
-    hint = mistake.hint.replace("{k}", f"{factor:.6g}")
-    if mistake.name == "constant factor of a term" and abs(factor) < 1e-6:
-        return Mistake("missing term", mistake.hint.partition(" was taken")[0] + " was left out")
-    if mistake.name == "constant factor of a term" and abs(factor + 1) < 1e-6:
-        return Mistake("sign of a term", mistake.hint.partition(" was taken")[0] + ": other sign")
-    return Mistake(mistake.name, hint)
-
-
-def chosen(explanations: Sequence[Explanation], wrong: Iterable[int]) -> dict[int, Mistake]:
-    """A mistake for each leaf that is explained: those that explain most leaves first."""
-    mistakes: dict[int, Mistake] = {}
-    rest = set(wrong)
-    while rest:
-        candidates = [explanation.within(rest) for explanation in explanations]
-        candidates = [candidate for candidate in candidates if candidate.leaves]
-        if not candidates:
-            break
-        best = min(candidates, key=lambda candidate: candidate.order)
-        mistakes.update(dict.fromkeys(best.leaves, best.mistake))
-        rest -= best.leaves
-    return mistakes
-
-
-def limit_of(relative: float, absolute: float | None, *arrays: np.ndarray) -> float:
-    """How far two entries may differ: by the largest of all arrays."""
-    scale = max(largest(array) for array in arrays)
-    return (absolute or 0.0) + relative * (scale or 1.0)

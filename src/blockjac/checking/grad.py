@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -32,7 +32,7 @@ def check_grad(
     rtol: float | None = None,
     atol: float | None = None,
 ) -> JacobianReport:
-    """Compare a hand-written gradient of a scalar function with the exact one, and name its mistake.
+    """Compare a hand-written gradient with the exact one, and name its mistake.
 
     What was given is compared with what each of many mistakes would give: a sum over the batch left
     out or taken over another axis, a matrix transposed, a path or a term left out, another layer's
@@ -103,14 +103,15 @@ def check_grad(
 
 
 def _without_value(given: Any, exact: Any) -> tuple[Any, Any]:
-    """A function's value and its gradient, if they were given as a pair; else None and the gradient.
+    """A value and a gradient, if they were given as a pair; else None and the gradient.
 
     Two numbers by two scalar arguments are a gradient.
     """
-    is_pair = isinstance(given, tuple | list) and len(cast("Any", given)) == 2
+    is_pair = isinstance(given, tuple | list) and len(cast("Sequence[Any]", given)) == 2
+    given = cast("Any", given)
     if not is_pair or not isinstance(paired(given, exact), Mistake):
         return None, given
-    value, gradient = cast("Any", given)
+    value, gradient = given
     if not is_leaf(value) or np.shape(value) != () or isinstance(paired(gradient, exact), Mistake):
         return None, given
     return value, gradient

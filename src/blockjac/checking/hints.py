@@ -36,7 +36,9 @@ def block_hints(blocks: Blocks, exact: Sequence[Any]) -> list[str]:
         if array.size:
             place = np.unravel_index(int(np.abs(array).argmax()), array.shape)
             index = f"[{', '.join(str(int(i)) for i in place)}]" if shape else ""
-            entries.append(f"the largest entry of {name} is {array[place].item():.6g}, {name}{index}")
+            entries.append(
+                f"the largest entry of {name} is {array[place].item():.6g}, {name}{index}"
+            )
     return ["\n".join(lines) for lines in (shapes, structures, entries) if lines]
 
 
@@ -58,7 +60,9 @@ def chain_hints(program: Program, blocks: Blocks) -> tuple[list[str], list[str]]
     chains: list[str] = []
     last: list[str] = []
     for (name, shape), value in zip(blocks, tape.wrt, strict=True):
-        steps = [tape.entries[passes.makers[v]] for v in _passed(passes, value) if v in passes.makers]
+        steps = [
+            tape.entries[passes.makers[v]] for v in _passed(passes, value) if v in passes.makers
+        ]
         places = [entry.name for entry in steps if entry.primitive is not None]
         chains.append(f"{name}: every path from {known.name(value)} passes {', '.join(places)}")
         for position, place in passes.readers.get(value, ()):

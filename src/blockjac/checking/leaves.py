@@ -21,9 +21,7 @@ from blockjac.checking.sums import Axes, dot_for_outer, sums
 from blockjac.checking.values import recognized
 
 
-def compared(
-    given: Any, exact: Block, leaf: str, tolerance: Tolerance, axes: Axes
-) -> LeafReport:
+def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance, axes: Axes) -> LeafReport:
     """The report on one output and one variable.
 
     Args:

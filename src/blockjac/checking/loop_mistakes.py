@@ -43,9 +43,7 @@ def _key(known: Dictionary, entry: Entry, place: int) -> object:
     """The same for what one line makes each time."""
     shapes = tuple(known.tape.shape(value) for value in (*entry.operands, *entry.results))
     makers = [known.passes.makers.get(value) for value in entry.operands]
-    depths = tuple(
-        None if maker is None else known.tape.entries[maker].name for maker in makers
-    )
+    depths = tuple(None if maker is None else known.tape.entries[maker].name for maker in makers)
     return entry.name, compat.at_place(entry.source), shapes, place, depths[1:]
 
 
@@ -67,9 +65,9 @@ def _of_paths(known: Dictionary, group: list[Edge]) -> Iterator[Pass]:
     tape = known.tape
     entry = tape.entries[group[0][0]]
     values = [tape.entries[position].operands[place] for position, place in group]
-    if not any(len(known.passes.readers[value]) > 1 for value in values):
-        if values[0] in tape.wrt:
-            return
+    has_siblings = any(len(known.passes.readers[value]) > 1 for value in values)
+    if values[0] in tape.wrt and not has_siblings:
+        return
     where = f"{entry.name}{compat.at_place(entry.source)}"
     for name, hint, factor, rank in (
         ("missing term", "the paths through {where} were left out", 0.0, 24),
@@ -103,12 +101,12 @@ def _of_products(
     residuals = [tape.entries[p].operands[1 - place] for p, _ in group]
 
     def passes(residual_of: Callable[[int], np.ndarray]) -> dict[Edge, Change]:
-        return {
-            edge: _with_residual(known, edge, residual_of(n)) for n, edge in enumerate(group)
-        }
+        return {edge: _with_residual(known, edge, residual_of(n)) for n, edge in enumerate(group)}
 
     if len(shape) == 2 and shape[0] == shape[1]:
-        hint = f"{known.name(partner)} was taken transposed in the derivative of {where}; use its .T"
+        hint = (
+            f"{known.name(partner)} was taken transposed in the derivative of {where}; use its .T"
+        )
         yield (
             Mistake("factor transposed", hint),
             passes(lambda n: tape.values[residuals[n]].T),
@@ -116,7 +114,7 @@ def _of_products(
         )
     if tape.shape(entry.results[0]) == tape.shape(entry.operands[place]):
         hint = f"{known.name(partner)} was left out of the derivative of {where}; multiply by it"
-        left_out = {edge: (lambda c, _: c) for edge in group}
+        left_out = dict.fromkeys(group, _as_it_is)
         yield Mistake("missing factor", hint), left_out, 21
     for family in families.get(shape, []):
         if family == residuals:
@@ -145,6 +143,11 @@ def _of_products(
                 )
 
 
+def _as_it_is(cotangent: np.ndarray, _: Arrays) -> np.ndarray:
+    """The cotangent of the result, passed on unchanged."""
+    return cotangent
+
+
 def _with_residual(known: Dictionary, edge: Edge, residual: np.ndarray) -> Change:
     """The contribution of a product with another matrix."""
     entry = known.tape.entries[edge[0]]
@@ -157,9 +160,7 @@ def _with_residual(known: Dictionary, edge: Edge, residual: np.ndarray) -> Chang
 
 def pairs_of_paths(known: Dictionary) -> Iterator[Pass]:
     """Two paths that are left out together."""
-    edges = [
-        edge for value, edges in known.passes.readers.items() if len(edges) > 1 for edge in edges
-    ]
+    edges = [edge for edges in known.passes.readers.values() if len(edges) > 1 for edge in edges]
     for first, second in itertools.islice(itertools.combinations(edges, 2), MAX_PAIRS):
         names = [
             f"{known.tape.entries[p].name}{compat.at_place(known.tape.entries[p].source)}"

@@ -14,7 +14,7 @@ Edge = tuple[int, int]
 """An entry's position and the place of an operand."""
 
 Change = Callable[[np.ndarray, Arrays], np.ndarray]
-"""What is taken for the cotangent of an operand: from that of the result, and those known so far."""
+"""The cotangent of an operand, from that of the result and from those known so far."""
 
 
 class Passes:

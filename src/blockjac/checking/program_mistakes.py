@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,24 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.blocks import Block
+from blockjac.checking.candidates import Target, chosen
 from blockjac.checking.compare import Tolerance, in_double, largest, same
 from blockjac.checking.dictionary import Dictionary
-from blockjac.checking.edge_mistakes import cotangent_candidates, edge_candidates, scaled_cotangent
-from blockjac.checking.explanations import (
-    Candidate,
-    Evidence,
-    Explanation,
-    Target,
-    chosen,
-)
-from blockjac.checking.loop_mistakes import loop_passes, pairs_of_paths
+from blockjac.checking.explanations import Evidence
 from blockjac.checking.passes import Passes
 from blockjac.checking.report import LeafReport, Mistake
 from blockjac.checking.rounding import noise
-from blockjac.checking.step_mistakes import Steps
+from blockjac.checking.search import of_leaves, search_program
 from blockjac.checking.sums import Axes, wrong_axis
 from blockjac.checking.tape import Tape, tape_of
-from blockjac.checking.values import PLACES
 from blockjac.engine.call import Call
 from blockjac.engine.leaves import separated
 from blockjac.rules.complex_parts import is_complex
@@ -61,7 +54,7 @@ class Program:
         call = self.call
         if any(is_complex(array) for array in (*call.inputs, *call.results)):
             return None
-        stored = sum(int(np.prod(aval.shape)) for aval in call.graph.avals)
+        stored = sum(math.prod(aval.shape) for aval in call.graph.avals)
         if stored > MAX_STORED:
             return None
         arrays, rebuilt = separated((self.args, self.kwargs))
@@ -141,7 +134,7 @@ def _is_open(report: LeafReport) -> bool:
 def _without_rounding(
     reports: Sequence[LeafReport], pairs: Pairs, passes: Passes
 ) -> list[LeafReport]:
-    """The reports, where differences that are the rounding of a sum that cancels count for right."""
+    """The reports, where the rounding of a sum that cancels counts for right."""
     if not any(_is_open(report) and np.isfinite(report.largest) for report in reports):
         return list(reports)
     dtypes = [leaf.dtype for pair in pairs for leaf in pair]
@@ -216,7 +209,7 @@ def _row_mistakes(
     evidence = Evidence(passes, targets)
     evidence.explanations += of_leaves(reports, evidence)
     if evidence.wrong:
-        _search(evidence, known)
+        search_program(evidence, known)
     return chosen(evidence.explanations, evidence.wrong)
 
 
@@ -225,88 +218,3 @@ def _pulled(value: Any, cotangent: np.ndarray) -> np.ndarray:
     if isinstance(value, Block):
         return in_double(value.vecmat(jnp.asarray(cotangent, value.dtype)))
     return np.tensordot(cotangent, in_double(value), axes=cotangent.ndim)
-
-
-def of_leaves(reports: Sequence[LeafReport], evidence: Evidence) -> Iterator[Explanation]:
-    """What is known of each leaf by itself; one mistake where several have the same."""
-    groups: dict[tuple[str, str], list[int]] = {}
-    mistakes: dict[tuple[str, str], Mistake] = {}
-    for leaf in evidence.wrong:
-        for mistake in reports[leaf].mistakes:
-            if mistake.name not in PLACES:
-                key = mistake.name, mistake.hint.partition(";")[0]
-                groups.setdefault(key, []).append(leaf)
-                mistakes.setdefault(key, mistake)
-    for key, leaves in groups.items():
-        mistake = mistakes[key]
-        entries = sum(int(np.prod(reports[leaf].wrt_shape)) for leaf in leaves)
-        is_likely = mistake.factor is None or evidence.is_likely(mistake.factor)
-        rank = mistake.rank if is_likely else 35
-        yield Explanation(mistake, frozenset(leaves), 0, not is_likely and entries < 3, rank)
-
-
-def _search(evidence: Evidence, known: Dictionary) -> None:
-    """Try mistakes until one explains everything, the likelier kinds first."""
-    steps = Steps(known.passes)
-    _in_places(evidence, known, steps)
-    for search in (_in_steps, _in_values, _in_loops, _without_targets, _in_pairs):
-        if search is not _in_pairs or not evidence.explanations:
-            search(evidence, known, steps)
-        if evidence.is_settled:
-            return
-
-
-def _in_places(evidence: Evidence, known: Dictionary, _: Steps) -> None:
-    """On the edges of the program."""
-    by_value: dict[int, list[Candidate]] = {}
-    for position, places in enumerate(known.passes.edges):
-        for place in places:
-            for candidate in edge_candidates(known, (position, place)):
-                by_value.setdefault(candidate.value, []).append(candidate)
-    for value in known.passes.exact:
-        by_value.setdefault(value, []).extend(scaled_cotangent(known, value))
-    for value, candidates in by_value.items():
-        evidence.try_at(value, candidates)
-
-
-def _in_steps(evidence: Evidence, _: Dictionary, steps: Steps) -> None:
-    """In whole functions and lines of the user's code."""
-    for step in steps.steps:
-        evidence.try_at(step.start, list(steps.candidates(step)))
-
-
-def _in_values(evidence: Evidence, known: Dictionary, _: Steps) -> None:
-    """In the cotangents of values as a whole."""
-    for value in known.passes.exact:
-        evidence.try_at(value, list(cotangent_candidates(known, value)))
-
-
-def _in_loops(evidence: Evidence, known: Dictionary, steps: Steps) -> None:
-    """Each time a loop passes."""
-    for group in steps.loops():
-        for mistake, changes, rank in steps.changes(group):
-            evidence.try_pass(mistake, known.passes.reverse(changes), rank)
-    for mistake, changes, rank in loop_passes(known):
-        evidence.try_pass(mistake, known.passes.reverse(changes), rank)
-
-
-def _in_pairs(evidence: Evidence, known: Dictionary, _: Steps) -> None:
-    """Two paths that are left out together."""
-    for mistake, changes, rank in pairs_of_paths(known):
-        evidence.try_pass(mistake, known.passes.reverse(changes), rank)
-
-
-def _without_targets(evidence: Evidence, known: Dictionary, _: Steps) -> None:
-    """The derivative of the function without a constant that is added or subtracted."""
-    tape = known.tape
-    for entry in tape.entries:
-        active = [place for place, value in enumerate(entry.operands) if value in tape.active]
-        if entry.name not in ("add", "sub") or len(active) != 1:
-            continue
-        constant = entry.operands[1 - active[0]]
-        sign = 1.0 if entry.name == "sub" and active == [0] else -1.0
-        shift = np.broadcast_to(sign * tape.values[constant], tape.shape(entry.results[0]))
-        predicted = Passes(tape.read_at({entry.results[0]: shift}), known.passes.seeds).exact
-        name = known.name(constant)
-        hint = f"{name} was left out, as if the function did not {entry.name} it"
-        evidence.try_pass(Mistake("missing term", hint), predicted, 20)

@@ -7,7 +7,7 @@ its values and all its cotangents by the last digit, and the effect on the deriv
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +31,7 @@ def noise(passes: Passes, dtypes: list[Any]) -> dict[int, float]:
     """
     tape = passes.tape
     inexact = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.inexact)]
-    unit = max(float(jnp.finfo(dtype).eps) for dtype in inexact)
+    unit = max(float(cast("Any", jnp.finfo(dtype)).eps) for dtype in inexact)
     generator = np.random.default_rng(0)
     largest = dict.fromkeys(tape.wrt, 0.0)
     for _ in range(TRIALS):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from blockjac.checking.explanations import Candidate
+from blockjac.checking.candidates import Candidate
 from blockjac.checking.passes import Change, Edge, Passes
 from blockjac.checking.report import Mistake
 from blockjac.checking.step_variants import (
@@ -109,7 +109,7 @@ class Steps:
     def _changed(
         self, step: Step, make: Callable[[np.ndarray], list[Variant]], number: int
     ) -> dict[Edge, Change]:
-        """The edges from the start of a step: the first of them passes a variant, the rest nothing."""
+        """The edges from the start of a step: one of them passes a variant, the rest nothing."""
         edges = [edge for edge in self.passes.readers[step.start] if edge[0] in step.positions]
 
         def whole(_: np.ndarray, cotangents: Arrays) -> np.ndarray:
@@ -134,9 +134,7 @@ class Steps:
 
     def _between(self, step: Step, tangent: np.ndarray) -> np.ndarray:
         """The tangent of the end of a step that a tangent of its start leads to."""
-        moved = self.passes.forward(
-            {step.start: tangent}, step.positions[0], step.positions[-1]
-        )
+        moved = self.passes.forward({step.start: tangent}, step.positions[0], step.positions[-1])
         return moved.get(step.end, np.zeros(self.tape.shape(step.end)))
 
     def _pulled(self, step: Step, cotangent: np.ndarray) -> np.ndarray:

@@ -100,7 +100,9 @@ def _other_forms(local: Local) -> Iterator[Variant]:
             if not np.allclose(form.formula(local.end), local.diagonal, rtol=1e-4, atol=1e-6):
                 continue
             text = form.text.replace("a", "z")
-            hint = f"{text} was taken for {form.text}: the derivative of {{step}} is written by its "
+            hint = (
+                f"{text} was taken for {form.text}: the derivative of {{step}} is written by its "
+            )
             hint += "value a, but was given its argument z"
             wrong = local.cotangent * form.formula(local.start)
             yield Variant("argument for the value", hint, wrong)

@@ -27,7 +27,7 @@ class Axes:
         shapes: of the arguments, by name.
     """
 
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
     def named(self, size: int) -> str:
         """An axis in words: its size, and an argument that has an axis of this size."""
@@ -78,7 +78,7 @@ def _array(array: np.ndarray | None) -> np.ndarray:
 def _missing(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Sum]:
     """Axes were kept that should be summed over; the rest may be in another order."""
     extra = given.ndim - exact.ndim
-    if not 0 < extra or given.ndim > MAX_RANK:
+    if not extra > 0 or given.ndim > MAX_RANK:
         return
     for chosen in itertools.combinations(range(given.ndim), extra):
         rest = tuple(size for axis, size in enumerate(given.shape) if axis not in chosen)
@@ -91,8 +91,8 @@ def _missing(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Sum]:
                 f"axis {axis} ({axes.named(given.shape[axis])})" for axis in chosen
             )
             hint = (
-                f"the sum over {named} is missing: given shape {given.shape}, wanted {exact.shape}; "
-                f"sum over it, .sum({chosen[0] if extra == 1 else chosen})"
+                f"the sum over {named} is missing: given shape {given.shape}, wanted "
+                f"{exact.shape}; sum over it, .sum({chosen[0] if extra == 1 else chosen})"
             )
             if is_turned:
                 hint += f", and transpose by {tuple(map(int, np.argsort(order)))}"

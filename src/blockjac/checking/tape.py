@@ -7,7 +7,7 @@ place costs a few products of arrays and compiles nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import jax
@@ -62,6 +62,9 @@ class Tape:
         values: arrays of the values, in double precision.
         slopes: of elementwise entries, by position in `entries` and of the operand: the derivative.
         active: the values that depend on `wrt`.
+        constants: arrays of the values that the function does not compute.
+        run: from arrays to be added to values, all values and slopes.
+        compiled: pullbacks and pushforwards of entries that have no rule, by position.
     """
 
     avals: list[Any] = field(default_factory=list)
@@ -91,10 +94,9 @@ class Tape:
         Args:
             added: arrays by value.
         """
-        assert self.run is not None
         shifts = {value: added.get(value, np.zeros(self.shape(value))) for value in self.shiftable}
-        values, slopes = self.run(shifts)
-        tape = Tape(**{**vars(self), "values": {}, "slopes": {}, "compiled": {}})
+        values, slopes = cast("Callable[..., Any]", self.run)(shifts)
+        tape = replace(self, values={}, slopes={}, compiled={})
         tape.values = {value: _double(array) for value, array in values.items()}
         tape.slopes = {edge: _double(array) for edge, array in slopes.items()}
         return tape
@@ -158,9 +160,7 @@ def _record(tape: Tape, equation: Any, operands: list[int], results: tuple[int, 
         tape.active.update(inexact)
     label = str(params.get("name", name)) if is_call else name
     source = equation.source_info
-    tape.entries.append(
-        Entry(label, equation.primitive, params, tuple(operands), results, source)
-    )
+    tape.entries.append(Entry(label, equation.primitive, params, tuple(operands), results, source))
 
 
 def _broadcast(tape: Tape, operand: int, result: int, equation: Any) -> int:
@@ -212,7 +212,8 @@ def _evaluated(tape: Tape, entry: Entry, operands: list[Any]) -> tuple[list[Any]
             bound = [changed.get(n, operand) for n, operand in enumerate(operands)]
             return compat.bind(entry.primitive, bound, params)[0]
 
-        _, pull = jax.vjp(of_active, *(operands[n] for n in places))
+        primals = [operands[n] for n in places]
+        pull = cast("Callable[..., Any]", jax.vjp(of_active, *primals)[1])
         slopes = dict(zip(places, pull(jnp.ones_like(results[0])), strict=True))
     return results, slopes
 

@@ -58,7 +58,9 @@ def _sum(arrays: list[np.ndarray]) -> np.ndarray:
 
 def product_labels(tape: Tape, entry: Entry) -> tuple[list[int], list[int], list[int]]:
     """The labels of both operands and of the result of a `dot_general`, for `np.einsum`."""
-    (lhs_sum, rhs_sum), (lhs_batch, rhs_batch) = entry.params["dimension_numbers"]
+    sums, batches = entry.params["dimension_numbers"]
+    lhs_sum, rhs_sum = (tuple[int, ...](axes) for axes in sums)
+    lhs_batch, rhs_batch = (tuple[int, ...](axes) for axes in batches)
     lhs_ndim, rhs_ndim = (len(tape.shape(value)) for value in entry.operands)
     lhs = list(range(lhs_ndim))
     rhs = list(range(lhs_ndim, lhs_ndim + rhs_ndim))
@@ -153,10 +155,11 @@ def _slice_pulled(tape: Tape, entry: Entry, _: int, cotangent: np.ndarray) -> np
 
 def _span(tape: Tape, entry: Entry, place: int) -> tuple[slice, ...]:
     """Where an operand of a concatenation lies in the result."""
-    axis = entry.params["dimension"]
+    axis = int(entry.params["dimension"])
     sizes = [tape.shape(value)[axis] for value in entry.operands]
     start = sum(sizes[:place])
-    return (*[slice(None)] * axis, slice(start, start + sizes[place]))
+    before = (slice(None),) * axis
+    return (*before, slice(start, start + sizes[place]))
 
 
 def _concatenate_pulled(tape: Tape, entry: Entry, place: int, cotangent: np.ndarray) -> np.ndarray:
@@ -169,6 +172,14 @@ def _concatenate_pushed(tape: Tape, entry: Entry, place: int, tangent: np.ndarra
     return full
 
 
+def _transpose_pulled(_: Tape, entry: Entry, __: int, cotangent: np.ndarray) -> np.ndarray:
+    return np.transpose(cotangent, np.argsort(entry.params["permutation"]))
+
+
+def _reversed(_: Tape, entry: Entry, __: int, array: np.ndarray) -> np.ndarray:
+    return np.flip(array, entry.params["dimensions"])
+
+
 Rule = Callable[[Tape, Entry, int, np.ndarray], np.ndarray]
 
 PULL: dict[str, Rule] = {
@@ -178,8 +189,8 @@ PULL: dict[str, Rule] = {
     "reshape": _reshape_pulled,
     "squeeze": _reshape_pulled,
     "expand_dims": _reshape_pulled,
-    "transpose": lambda _, entry, __, c: np.transpose(c, np.argsort(entry.params["permutation"])),
-    "rev": lambda _, entry, __, c: np.flip(c, entry.params["dimensions"]),
+    "transpose": _transpose_pulled,
+    "rev": _reversed,
     "slice": _slice_pulled,
     "concatenate": _concatenate_pulled,
 }
@@ -193,7 +204,7 @@ PUSH: dict[str, Rule] = {
     "squeeze": _reshape_pushed,
     "expand_dims": _reshape_pushed,
     "transpose": lambda _, entry, __, t: np.transpose(t, entry.params["permutation"]),
-    "rev": lambda _, entry, __, t: np.flip(t, entry.params["dimensions"]),
+    "rev": _reversed,
     "slice": lambda _, entry, __, t: t[_slices(entry)],
     "concatenate": _concatenate_pushed,
 }
@@ -223,14 +234,19 @@ def _compiled(tape: Tape, entry: Entry) -> tuple[Callable[..., Any], Callable[..
         return [results[n] for n in outs]
 
     primals = [fixed[place] for place in places]
-    back = cast("Callable[..., Any]", jax.jit(lambda c: jax.vjp(of_active, *primals)[1](c)))
-    forth = cast("Callable[..., Any]", jax.jit(lambda t: jax.jvp(of_active, primals, t)[1]))
+
+    def pulled_back(cotangents: Any) -> Any:
+        return cast("Callable[..., Any]", jax.vjp(of_active, *primals)[1])(cotangents)
+
+    def pushed_forward(tangents: Any) -> Any:
+        return jax.jvp(of_active, primals, tangents)[1]
+
+    back = cast("Callable[..., Any]", jax.jit(pulled_back))
+    forth = cast("Callable[..., Any]", jax.jit(pushed_forward))
 
     def pull(cotangents: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
         typed = [jnp.asarray(cotangents[n], tape.avals[entry.results[n]].dtype) for n in outs]
-        return {
-            place: np.asarray(c, float) for place, c in zip(places, back(typed), strict=True)
-        }
+        return {place: np.asarray(c, float) for place, c in zip(places, back(typed), strict=True)}
 
     def push(tangents: Sequence[np.ndarray | None]) -> list[np.ndarray]:
         given = [tangents[place] for place in places]

@@ -78,15 +78,13 @@ def _report(
     """The report of `check_grad` if the function gives one number, else of `check_jacobian`."""
     argnums = options.argnums[0] if len(options.argnums) == 1 else options.argnums
     shapes = _called(options.function, lambda: jax.eval_shape(fun, *args))
-    leaves = cast("list[Any]", jax.tree.leaves(shapes))
+    leaves = jax.tree.leaves(shapes)
     is_scalar = [getattr(leaf, "shape", None) for leaf in leaves] == [()]
     given = _called(options.derivative, lambda: derivative(*args))
     is_gradient = is_scalar and not options.jacobian
     compare = check_grad if is_gradient else check_jacobian
     try:
-        return compare(
-            fun, given, *args, argnums=argnums, rtol=options.rtol, atol=options.atol
-        )
+        return compare(fun, given, *args, argnums=argnums, rtol=options.rtol, atol=options.atol)
     except BlockjacError as error:
         raise CommandError(str(error)) from error
 
@@ -178,4 +176,3 @@ def _stored(path: Path, key: str) -> list[Any]:
             raise
         reason = getattr(error, "strerror", None) or error
         raise CommandError(f"argument --args: cannot read {path}: {reason}") from error
-

@@ -52,7 +52,9 @@ def _module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise CommandError(f"there is no module '{name}' here or among those installed") from error
+            raise CommandError(
+                f"there is no module '{name}' here or among those installed"
+            ) from error
         raise _failed(name, error) from error
     except Exception as error:
         raise _failed(name, error) from error
