@@ -171,8 +171,9 @@ class Evidence:
         self, candidate: Candidate, factor: float, agrees: np.ndarray, change: np.ndarray
     ) -> None:
         """Confirm a mistake that agrees along the directions, and keep it."""
-        moved = (change > self._allowed).any(axis=1, keepdims=True)
-        if not any(agrees[n].all() and moved[n].any() for n in self.wrong):
+        moved = np.any(change > self._allowed, axis=1)
+        agreeing = np.all(agrees, axis=1) & moved
+        if not agreeing[self.wrong].any():
             return
         unnamed = candidate.mistake if candidate.settle is None else candidate.settle()
         if unnamed is None:

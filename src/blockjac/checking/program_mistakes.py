@@ -148,8 +148,10 @@ def _without_rounding(
 
 
 def _has_unknown_shape(report: LeafReport) -> bool:
-    """Whether the derivative of a scalar has a shape that nothing explains."""
-    return not report.out_shape and any(m.name == "wrong shape" for m in report.mistakes)
+    """Whether the derivative of a scalar has a wrong shape that its values do not explain."""
+    names = {mistake.name for mistake in report.mistakes}
+    is_doubtful = report.count > 0 and "axes of size 1" in names
+    return not report.out_shape and (is_doubtful or "wrong shape" in names)
 
 
 def _sums(
@@ -165,8 +167,10 @@ def _sums(
         if _has_unknown_shape(report) and np.prod(given.shape) <= MAX_STORED:
             array = in_double(given)
             limit = tolerance.limit(given.dtype, block.dtype, largest(array))
-            mistake = wrong_axis(known.passes, array, block.shape, axes, limit)
-            mistakes.update({} if mistake is None else {leaf: mistake})
+            guess = wrong_axis(known.passes, array, block.shape, axes, limit)
+            is_unknown = any(mistake.name == "wrong shape" for mistake in report.mistakes)
+            if guess is not None and (is_unknown or guess[1]):
+                mistakes[leaf] = guess[0]
     return mistakes
 
 

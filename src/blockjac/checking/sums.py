@@ -78,7 +78,11 @@ def _array(array: np.ndarray | None) -> np.ndarray:
 def _missing(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Sum]:
     """Axes were kept that should be summed over; the rest may be in another order."""
     extra = given.ndim - exact.ndim
-    if not extra > 0 or given.ndim > MAX_RANK:
+    if given.ndim > MAX_RANK:
+        return
+    if extra == 0:
+        yield from _missing_in_place(given, exact, axes)
+    if extra <= 0:
         return
     for chosen in itertools.combinations(range(given.ndim), extra):
         rest = tuple(size for axis, size in enumerate(given.shape) if axis not in chosen)
@@ -97,6 +101,19 @@ def _missing(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Sum]:
             if is_turned:
                 hint += f", and transpose by {tuple(map(int, np.argsort(order)))}"
             yield Sum(Mistake("missing sum", hint, rank=2 + 10 * is_turned), mended)
+
+
+def _missing_in_place(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Sum]:
+    """An axis of size 1 in the derivative, that of a row of biases, was given in full."""
+    pairs = list(zip(given.shape, exact.shape, strict=True))
+    chosen = tuple(axis for axis, (size, wanted) in enumerate(pairs) if size != wanted)
+    if chosen and all(exact.shape[axis] == 1 for axis in chosen):
+        named = " and ".join(f"axis {axis} ({axes.named(given.shape[axis])})" for axis in chosen)
+        hint = (
+            f"the sum over {named} is missing: given shape {given.shape}, wanted {exact.shape}; "
+            f"sum over it, .sum({_listed(chosen)}, keepdims=True)"
+        )
+        yield Sum(Mistake("missing sum", hint, rank=2), given.sum(axis=chosen, keepdims=True))
 
 
 def _too_many(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Sum]:
@@ -141,7 +158,7 @@ def dot_for_outer(given: np.ndarray, exact: np.ndarray, limit: float) -> Mistake
 
 def wrong_axis(
     passes: Passes, given: np.ndarray, exact_shape: Sequence[int], axes: Axes, limit: float
-) -> Mistake | None:
+) -> tuple[Mistake, bool] | None:
     """Whether a sum of some cotangent was taken over other axes than the right ones.
 
     Args:
@@ -150,6 +167,9 @@ def wrong_axis(
         exact_shape: the right one.
         axes: of the arguments.
         limit: how far equal numbers may differ.
+
+    Returns:
+        The mistake, and whether the numbers agree, too; None if not even the shapes do.
     """
     shape = tuple(size for size in given.shape if size != 1)
     unsure: Mistake | None = None
@@ -170,9 +190,9 @@ def wrong_axis(
             mistake = Mistake("summed over the wrong axis", hint)
             summed = cotangent.sum(axis=chosen).reshape(given.shape)
             if same(given, summed, limit):
-                return mistake
+                return mistake, True
             unsure = unsure or mistake
-    return unsure
+    return None if unsure is None else (unsure, False)
 
 
 def _right_axes(shape: tuple[int, ...], exact: tuple[int, ...]) -> tuple[int, ...] | None:
