@@ -157,11 +157,7 @@ def convolution(rng: Any, dtype: Any) -> Problem:
         a = np.tanh(z)
         q = hand.scaled("r", hand.residual("r", a, t), count)
         q = hand.slope("slope", q, "tanh", z, a)
-        D_x = hand.choose(
-            "x",
-            np.convolve(q, w),
-            {"flipped": None},
-        )
+        D_x = np.convolve(q, w)
         D_w = hand.choose(
             "w",
             np.correlate(x, q, "valid"),

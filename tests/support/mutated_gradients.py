@@ -29,7 +29,6 @@ NAMING: dict[str, set[str]] = {
     "transposed": TURNED,
     "missing sum": SUM,
     "sum over the wrong axis": WRONG_AXIS,
-    "outer for dot": {"missing sum", "outer product for a dot product"},
     "dot for outer": {"outer product is a dot product"},
     "wrong input": {"wrong factor", "extra factor"},
     "wrong cotangent": {"wrong factor", "wrong cotangent"},
