@@ -50,8 +50,18 @@ def _is_one_of_several(known: Dictionary, edge: Edge) -> bool:
 
 
 def path_called(known: Dictionary, entry: Entry, value: int) -> str:
-    """The path from a value through an entry, in words."""
-    return f"the path from {known.name(value)} through {entry.name}{compat.at_place(entry.source)}"
+    """The path from a value through an entry, in words, with the constants that it meets there."""
+    partners = [
+        known.name(operand)
+        for operand in entry.operands
+        if operand not in known.tape.active and known.tape.shape(operand)
+    ]
+    met = f" with {' and '.join(partners)}" if partners else ""
+    return f"the path from {known.name(value)} through {entry.name}{met}{_at(entry)}"
+
+
+def _at(entry: Entry) -> str:
+    return compat.at_place(entry.source)
 
 
 def _of_a_path(

@@ -51,6 +51,7 @@ def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance, axes: Ax
         if mended is None:
             return replace(report, mistakes=tuple(mistakes), compared=False)
         array = mended
+        report = replace(report, mended=mended)
     wrong = ~equal(array, wanted, limit)
     if wrong.any():
         value_mistake = recognized(Seen(array, wanted, exact, in_double, limit))

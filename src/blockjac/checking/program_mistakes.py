@@ -121,14 +121,15 @@ def with_explanations(
         mistakes.update(_sums(row_reports, row_pairs, known, tolerance, program.axes))
         for leaf, mistake in mistakes.items():
             old = answer[positions[leaf]]
-            answer[positions[leaf]] = replace(old, mistakes=(mistake,))
+            first = () if old.mended is None else old.mistakes[:1]
+            answer[positions[leaf]] = replace(old, mistakes=(*first, mistake))
     return answer
 
 
 def _is_open(report: LeafReport) -> bool:
-    """Whether entries differ in an array of the right shape."""
+    """Whether entries differ in an array of the right shape, or mended into it."""
     shape = report.out_shape + report.wrt_shape
-    return report.count > 0 and report.given_shape == shape
+    return report.count > 0 and (report.given_shape == shape or report.mended is not None)
 
 
 def _without_rounding(
@@ -141,10 +142,16 @@ def _without_rounding(
     errors = noise(passes, dtypes)
     return [
         replace(report, count=0, differences=(), mistakes=())
-        if _is_open(report) and not report.out_shape and report.largest <= errors[value]
+        if report.count and _is_rounding(report, errors[value])
         else report
         for report, value in zip(reports, passes.tape.wrt, strict=True)
     ]
+
+
+def _is_rounding(report: LeafReport, error: float) -> bool:
+    """Whether all that differs in the gradient by one variable is rounding."""
+    is_shaped = report.given_shape == report.wrt_shape
+    return is_shaped and not report.out_shape and report.largest <= error
 
 
 def _has_unknown_shape(report: LeafReport) -> bool:
@@ -201,7 +208,8 @@ def _row_mistakes(
     for report, (given, block), value in zip(reports, pairs, known.tape.wrt, strict=True):
         seed = passes.seeds[row]
         exact = _pulled(block, seed)
-        array = _pulled(given, seed) if _is_open(report) or report.right else None
+        shaped = given if report.mended is None else report.mended
+        array = _pulled(shaped, seed) if _is_open(report) or report.right else None
         sizes = [exact] if array is None or not np.isfinite(array).all() else [exact, array]
         limit = tolerance.limit(given.dtype, block.dtype, max(map(largest, sizes)))
         recorded = passes.exact.get(value, np.zeros(exact.shape))

@@ -70,6 +70,7 @@ class LeafReport:
         mistakes: those that were recognized.
         products: how many random products were compared in place of the entries; 0 for none.
         compared: whether values were; not where the shape is wrong beyond mending.
+        mended: what was given, in the exact shape, if it was of another; None if not.
     """
 
     leaf: str
@@ -82,6 +83,7 @@ class LeafReport:
     mistakes: tuple[Mistake, ...] = ()
     products: int = 0
     compared: bool = True
+    mended: Any = field(default=None, repr=False, compare=False)
 
     @property
     def right(self) -> bool:

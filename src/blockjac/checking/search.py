@@ -26,7 +26,8 @@ def of_leaves(reports: Sequence[LeafReport], evidence: Evidence) -> Iterator[Exp
     groups: dict[tuple[str, str], list[int]] = {}
     mistakes: dict[tuple[str, str], Mistake] = {}
     for leaf in evidence.wrong:
-        for mistake in reports[leaf].mistakes:
+        of_shape = 0 if reports[leaf].mended is None else 1
+        for mistake in reports[leaf].mistakes[of_shape:]:
             if mistake.name not in PLACES:
                 key = mistake.name, mistake.hint.partition(";")[0]
                 groups.setdefault(key, []).append(leaf)

@@ -143,6 +143,7 @@ class Steps:
         return below.get(step.start, np.zeros(self.tape.shape(step.start)))
 
     def _elementwise(self, step: Step) -> Callable[[np.ndarray], list[Variant]] | None:
+        """The variants of an elementwise step, from the cotangent of its end."""
         start, end = self.tape.values[step.start], self.tape.values[step.end]
         diagonal = self._between(step, np.ones(start.shape))
         if not np.isfinite(diagonal).all():
@@ -161,6 +162,7 @@ class Steps:
         return make
 
     def _by_rows(self, step: Step) -> Callable[[np.ndarray], list[Variant]] | None:
+        """The variants of a step that computes each row by itself."""
         end = self.tape.values[step.end]
         probe = np.random.default_rng(0).normal(size=end.shape)
         pulled = self._pulled(step, probe)

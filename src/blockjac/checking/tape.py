@@ -181,6 +181,7 @@ def _runner(tape: Tape, known: Mapping[int, Any]) -> Callable[..., Any]:
     arrays = {value: jnp.asarray(array) for value, array in known.items()}
 
     def run(shifts: Any) -> Any:
+        """Evaluate entry by entry."""
         values: dict[int, Any] = dict(arrays)
         slopes: dict[Any, Any] = {}
         for value in tape.wrt:

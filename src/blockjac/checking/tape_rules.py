@@ -1,4 +1,4 @@
-"""How tangents and cotangents pass one entry of a tape, in NumPy; by JAX where there is no rule."""
+"""How tangents and cotangents pass an entry of a tape: in NumPy, or by JAX without a rule."""
 
 from __future__ import annotations
 
@@ -249,6 +249,7 @@ def _compiled(tape: Tape, entry: Entry) -> tuple[Callable[..., Any], Callable[..
         return {place: np.asarray(c, float) for place, c in zip(places, back(typed), strict=True)}
 
     def push(tangents: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+        """The tangents of all results; None stands for zeros."""
         given = [tangents[place] for place in places]
         typed = [
             jnp.zeros_like(primal) if t is None else jnp.asarray(t, primal.dtype)
