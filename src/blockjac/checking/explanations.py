@@ -21,6 +21,9 @@ from blockjac.checking.passes import Passes
 from blockjac.checking.report import Mistake
 from blockjac.checking.tape import Arrays
 
+MAX_WORK = 2 * 10**9
+"""After this many multiplications, about a second or two, no further mistake is tried at a value."""
+
 DIRECTIONS = 3
 """Along how many directions a mistake is tried before it is made."""
 
@@ -47,12 +50,13 @@ class Evidence:
         passes: the exact reverse pass, and others.
         targets: one per leaf.
         explanations: what was found.
-        sizes: numbers that a factor may be by the wrong use of a mean or a sum.
+        work: how many multiplications were spent on directions.
     """
 
     passes: Passes
     targets: Sequence[Target]
-    explanations: list[Explanation] = field(default_factory=list)
+    explanations: list[Explanation] = field(default_factory=list[Explanation])
+    work: int = 0
 
     @cached_property
     def wrong(self) -> list[int]:
@@ -131,11 +135,12 @@ class Evidence:
 
     def try_at(self, value: int, candidates: Sequence[Candidate]) -> None:
         """Note which mistakes at a value explain what."""
-        if not candidates or not self.wrong:
+        if not candidates or not self.wrong or self.work > MAX_WORK:
             return
         matrix = self.matrix(value)
         if not matrix.any():
             return
+        self.work += len(candidates) * matrix.size
         zeros = np.zeros(matrix.shape[1])
         fixed = np.stack([candidate.fixed.ravel() for candidate in candidates])
         free = np.stack([zeros if c.free is None else c.free.ravel() for c in candidates])

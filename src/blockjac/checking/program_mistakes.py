@@ -29,6 +29,9 @@ from blockjac.rules.complex_parts import is_complex
 MAX_STORED = 2**25
 """A program whose values have more entries together is not searched."""
 
+PLAIN = 1
+"""Mistakes up to this rank need no search if all wrong leaves have the same."""
+
 Pairs = Sequence[tuple[Any, Block]]
 """What was given, an array or a Block, and the exact block, one per leaf."""
 
@@ -52,7 +55,7 @@ class Program:
     def tape(self) -> Tape | None:
         """Its values at the point; None where they are complex, or too many."""
         call = self.call
-        if any(is_complex(array) for array in (*call.inputs, *call.results)):
+        if any(is_complex(array) for array in call.graph.avals):
             return None
         stored = sum(math.prod(aval.shape) for aval in call.graph.avals)
         if stored > MAX_STORED:
@@ -105,6 +108,7 @@ def with_explanations(
         for position, report in enumerate(reports)
         if _is_open(report) or _has_unknown_shape(report)
     }
+    rows -= {row for row in rows if _is_plain(reports[row * width : (row + 1) * width])}
     tape = program.tape() if rows else None
     if tape is None:
         return answer
@@ -146,6 +150,13 @@ def _without_rounding(
         else report
         for report, value in zip(reports, passes.tape.wrt, strict=True)
     ]
+
+
+def _is_plain(reports: Sequence[LeafReport]) -> bool:
+    """Whether every wrong leaf by itself shows one and the same simple mistake, such as a sign."""
+    wrong = [report.mistakes for report in reports if not report.right]
+    names = {(m.name, m.hint) for mistakes in wrong for m in mistakes if m.rank <= PLAIN}
+    return len(names) == 1 and all(len(m) == 1 and m[0].rank <= PLAIN for m in wrong)
 
 
 def _is_rounding(report: LeafReport, error: float) -> bool:

@@ -62,6 +62,7 @@ class Tape:
         values: arrays of the values, in double precision.
         slopes: of elementwise entries, by position in `entries` and of the operand: the derivative.
         active: the values that depend on `wrt`.
+        opaque: random keys, which are not numbers, by value.
         constants: arrays of the values that the function does not compute.
         run: from arrays to be added to values, all values and slopes.
         compiled: pullbacks and pushforwards of entries that have no rule, by position.
@@ -75,6 +76,7 @@ class Tape:
     values: Arrays = field(default_factory=dict)
     slopes: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     active: set[int] = field(default_factory=set)
+    opaque: dict[int, Any] = field(default_factory=dict)
     constants: dict[int, Any] = field(default_factory=dict)
     run: Callable[..., Any] | None = None
     compiled: dict[int, Any] = field(default_factory=dict)
@@ -97,7 +99,9 @@ class Tape:
         shifts = {value: added.get(value, np.zeros(self.shape(value))) for value in self.shiftable}
         values, slopes = cast("Callable[..., Any]", self.run)(shifts)
         tape = replace(self, values={}, slopes={}, compiled={})
-        tape.values = {value: _double(array) for value, array in values.items()}
+        opaque = {value for value in values if _is_opaque(self.avals[value])}
+        tape.opaque = {value: values[value] for value in opaque}
+        tape.values = {v: _double(array) for v, array in values.items() if v not in opaque}
         tape.slopes = {edge: _double(array) for edge, array in slopes.items()}
         return tape
 
@@ -217,6 +221,11 @@ def _evaluated(tape: Tape, entry: Entry, operands: list[Any]) -> tuple[list[Any]
         pull = cast("Callable[..., Any]", jax.vjp(of_active, *primals)[1])
         slopes = dict(zip(places, pull(jnp.ones_like(results[0])), strict=True))
     return results, slopes
+
+
+def _is_opaque(aval: Any) -> bool:
+    """Whether a value has entries that are not numbers, such as random keys."""
+    return jnp.issubdtype(aval.dtype, jax.dtypes.extended)
 
 
 def _double(array: Any) -> np.ndarray:

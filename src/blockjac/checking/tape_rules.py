@@ -225,7 +225,10 @@ def _compiled(tape: Tape, entry: Entry) -> tuple[Callable[..., Any], Callable[..
     """Pullback and pushforward of an entry at its operands' values."""
     places = [place for place, value in enumerate(entry.operands) if value in tape.active]
     outs = [n for n, value in enumerate(entry.results) if value in tape.active]
-    fixed = [jnp.asarray(tape.values[v], tape.avals[v].dtype) for v in entry.operands]
+    fixed = [
+        tape.opaque[v] if v in tape.opaque else jnp.asarray(tape.values[v], tape.avals[v].dtype)
+        for v in entry.operands
+    ]
 
     def of_active(*active: Any) -> list[Any]:
         changed = dict(zip(places, active, strict=True))
