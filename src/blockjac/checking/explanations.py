@@ -22,7 +22,7 @@ from blockjac.checking.report import Mistake
 from blockjac.checking.tape import Arrays
 
 MAX_WORK = 2 * 10**9
-"""After this many multiplications, about a second or two, no further mistake is tried at a value."""
+"""After this many multiplications, a second or two, no further mistake is tried at a value."""
 
 DIRECTIONS = 3
 """Along how many directions a mistake is tried before it is made."""
