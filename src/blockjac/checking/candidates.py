@@ -86,7 +86,7 @@ def named_by_factor(mistake: Mistake, factor: float) -> Mistake:
         return Mistake("missing term", mistake.hint.partition(" was taken")[0] + " was left out")
     if mistake.name == "constant factor of a term" and abs(factor + 1) < 1e-6:
         return Mistake("sign of a term", mistake.hint.partition(" was taken")[0] + ": other sign")
-    return Mistake(mistake.name, hint)
+    return Mistake(mistake.name, hint, factor)
 
 
 def chosen(explanations: Sequence[Explanation], wrong: Iterable[int]) -> dict[int, Mistake]:

@@ -125,9 +125,27 @@ def with_explanations(
         mistakes.update(_sums(row_reports, row_pairs, known, tolerance, program.axes))
         for leaf, mistake in mistakes.items():
             old = answer[positions[leaf]]
-            first = () if old.mended is None else old.mistakes[:1]
-            answer[positions[leaf]] = replace(old, mistakes=(*first, mistake))
+            answer[positions[leaf]] = replace(old, mistakes=_joined(old, mistake))
     return answer
+
+
+def _joined(report: LeafReport, mistake: Mistake) -> tuple[Mistake, ...]:
+    """The mistake in the shape of a leaf, if it had one, and that in its values.
+
+    A term that was added to each example's gradient counts as often as there are examples once
+    these are summed: that is not a second mistake.
+    """
+    first = () if report.mended is None else report.mistakes[:1]
+    if not first or mistake.name == "summed over the wrong axis":
+        return (mistake,)
+    summed = math.prod(report.given_shape) / max(1, math.prod(report.wrt_shape))
+    is_due_to_the_sum = (
+        first[0].name == "missing sum"
+        and mistake.name == "constant factor of a term"
+        and mistake.factor is not None
+        and abs(mistake.factor - summed) <= 1e-3 * summed
+    )
+    return first if is_due_to_the_sum else (*first, mistake)
 
 
 def _is_open(report: LeafReport) -> bool:
