@@ -21,10 +21,12 @@ from blockjac.explanations.document import MOST_SHOWN, Document
 from blockjac.explanations.equations import Equations
 from blockjac.explanations.formulas import Elemental, Formulas
 from blockjac.explanations.found import checked, simplifications
-from blockjac.explanations.html import page, sections
+from blockjac.explanations.html import sections
 from blockjac.explanations.layout import Claim, Equation
 from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.numbers import Numbers, random_arguments
+from blockjac.explanations.page.page import dot_of, page_of, svg_of
+from blockjac.explanations.page.parts import Parts
 from blockjac.explanations.program import Program, program_of
 from blockjac.explanations.sections import document_of
 from blockjac.explanations.written import (
@@ -259,8 +261,26 @@ class Explanation:
         return article(body) if whole else body
 
     def html(self, most: int | None = MOST_SHOWN) -> str:
-        """The explanation as one self-contained HTML file with MathML."""
-        return page(self.document(most))
+        """The explanation as one interactive page, a self-contained HTML file with MathML.
+
+        The graph to click, the real blocks at `arguments`, and elimination played in any order.
+
+        Args:
+            most: as in `document`; of more steps, formulas are left out.
+        """
+        return page_of(self._parts, most)
+
+    def dot(self) -> str:
+        """The graph of the steps as text for Graphviz."""
+        return dot_of(self._parts)
+
+    def svg(self) -> str:
+        """The graph of the steps as a picture, light or dark as its surroundings are."""
+        return svg_of(self._parts)
+
+    @cached_property
+    def _parts(self) -> Parts:
+        return Parts(self)
 
     def _repr_html_(self) -> str:
         return sections(self.document())

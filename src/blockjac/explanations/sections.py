@@ -119,7 +119,7 @@ def _steps(program: Program) -> list[Line]:
         equation = Application(
             tuple(result.name for result in results),
             step.name,
-            tuple(_operands(program, step)),
+            tuple(operands(program, step)),
             tuple(result.shape for result in results),
         )
         source = "" if step.equation.source is None else compat.place(step.equation.source)
@@ -127,7 +127,7 @@ def _steps(program: Program) -> list[Line]:
     return lines
 
 
-def _operands(program: Program, step: Step) -> list[Name | str]:
+def operands(program: Program, step: Step) -> list[Name | str]:
     """The operands of a step; numbers as they are."""
     operands: list[Name | str] = []
     for operand in step.equation.operands:

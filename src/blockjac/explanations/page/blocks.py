@@ -1,0 +1,109 @@
+"""The Blocks of an explanation's edges at its arguments: their structure and their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from blockjac.base import compat
+from blockjac.base.promises import keeping_structure
+from blockjac.blocks import Block
+from blockjac.elimination.active_graph import ActiveGraph
+from blockjac.elimination.eliminate import eliminate
+from blockjac.elimination.linearize import linearize_to_results
+from blockjac.engine.run import structured
+from blockjac.explanations.numbers import Numbers
+from blockjac.explanations.page.step_graph import StepGraph
+from blockjac.explanations.program import Step
+from blockjac.graph.graph import Operand
+from blockjac.graph.trace import trace
+from blockjac.operators.compose import written
+
+MOST_WRITTEN = 1_000_000
+"""Entries of the dense Jacobian of a map without a Block up to which it is computed."""
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeBlock:
+    """The elemental Jacobian of an edge.
+
+    Attributes:
+        block: at the arguments; None for a map that is applied and never written down, and whose
+            dense Jacobian is too large to compute.
+        is_dense: whether the block is dense only because the map has no Block of its own.
+    """
+
+    block: Block | None
+    is_dense: bool = False
+
+
+def edge_blocks(graph: StepGraph, numbers: Numbers) -> list[EdgeBlock]:
+    """The Block of every edge, in the order of the graph's edges.
+
+    Args:
+        graph: the graph of the steps.
+        numbers: the program at a point.
+    """
+    program = graph.program
+    known: dict[tuple[int, int], EdgeBlock] = {}
+    point = [compat.jax_array(own) for own in numbers.arguments]
+    with keeping_structure(True):
+        linear = linearize_to_results(program.active, point, program.graph.captured)
+    for edge in graph.edges:
+        use = edge.use
+        pair = use.tail, use.head
+        own = linear.edges.leaving.get(use.tail, {}).get(use.head)
+        if isinstance(own, Block):
+            known[pair] = EdgeBlock(own)
+        elif pair not in known:
+            inside = _inside(graph, use.step, numbers.values)
+            for tail, head in inside:
+                known[tail, head] = inside[tail, head]
+    return [known[edge.use.tail, edge.use.head] for edge in graph.edges]
+
+
+def _inside(
+    graph: StepGraph, step: Step, values: list[Any]
+) -> Mapping[tuple[int, int], EdgeBlock]:
+    """The Blocks of a step, by what it reads and computes: eliminated between its primitives."""
+    program, equation = graph.program, step.equation
+    operands = list(
+        dict.fromkeys(atom.value for atom in equation.operands if isinstance(atom, Operand))
+    )
+    tails, heads = program.tails(step), program.heads(step)
+
+    def function(*arrays: Any) -> list[Any]:
+        """The differentiated results of the step from the values that it reads."""
+        by_value = dict(zip(operands, arrays, strict=True))
+        atoms = [
+            by_value[atom.value] if isinstance(atom, Operand) else atom.value
+            for atom in equation.operands
+        ]
+        results = compat.bind(equation.primitive, atoms, equation.params)
+        return [results[equation.results.index(head)] for head in heads]
+
+    arguments = [compat.jax_array(values[value]) for value in operands]
+    positions = [operands.index(tail) for tail in tails]
+    traced = structured(trace(function, list(map(jax.typeof, arguments)), positions))
+    active = ActiveGraph.of(traced, traced.outputs)
+    with keeping_structure(True):
+        linear = linearize_to_results(active, arguments, traced.captured)
+        eliminate(linear.edges, active.reverse_order)
+    blocks: dict[tuple[int, int], EdgeBlock] = {}
+    for tail, position in zip(tails, positions, strict=True):
+        leaving = linear.edges.leaving.get(traced.inputs[position], {})
+        for number, head in enumerate(heads):
+            shapes = program.variables[head].axes, program.variables[tail].axes
+            own = leaving.get(("out", number))
+            if own is None:
+                blocks[tail, head] = EdgeBlock(Block.zeros(*shapes))
+            elif isinstance(own, Block):
+                blocks[tail, head] = EdgeBlock(own)
+            else:
+                size = Block.zeros(*shapes).size
+                whole = written(own) if size <= MOST_WRITTEN else None
+                blocks[tail, head] = EdgeBlock(whole, is_dense=True)
+    return blocks

@@ -1,0 +1,210 @@
+"""What a page knows of an explanation: its graph, Blocks, drawing and game, each made once."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cached_property
+from typing import Any
+
+from blockjac.explanations.document import MOST_SHOWN
+from blockjac.explanations.html import math as mathml
+from blockjac.explanations.layout import Application, Equation
+from blockjac.explanations.names import Derivative, Name
+from blockjac.explanations.page.blocks import EdgeBlock, edge_blocks
+from blockjac.explanations.page.drawing import Drawing, drawing
+from blockjac.explanations.page.explained import Explained
+from blockjac.explanations.page.heat import SIDE, heat
+from blockjac.explanations.page.kinds import WORDS, kind_of
+from blockjac.explanations.page.orders import Game, game_of
+from blockjac.explanations.page.signatures import compact
+from blockjac.explanations.page.step_graph import StepGraph, step_graph
+from blockjac.explanations.sections import NO_FORMULA, operands
+from blockjac.explanations.styles.mathml import MATHML
+from blockjac.explanations.styles.text import TEXT
+
+CELLS = 300_000
+"""Letters that all pictures of Blocks take together; of many Blocks each is drawn coarser."""
+
+LEAST_SIDE = 8
+"""Cells down and across of the coarsest picture."""
+
+
+class Parts:
+    """The parts of a page.
+
+    Attributes:
+        explanation: what it explains.
+        title: of the page.
+    """
+
+    def __init__(self, explanation: Explained) -> None:
+        """Nothing is computed yet."""
+        self.explanation = explanation
+        program = explanation.program
+        self.title = f"{TEXT.name(program.function)} and its Jacobian by " + ", ".join(
+            TEXT.name(variable.name) for variable in program.independents
+        )
+
+    @cached_property
+    def graph(self) -> StepGraph:
+        """The graph of the steps."""
+        return step_graph(self.explanation.program, self.explanation.rules)
+
+    @cached_property
+    def blocks(self) -> list[EdgeBlock]:
+        """The Block of every edge."""
+        return edge_blocks(self.graph, self.explanation.numbers)
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The structure of every edge in a word."""
+        return [kind_of(own) for own in self.blocks]
+
+    @cached_property
+    def drawing(self) -> Drawing:
+        """The boxes and lines."""
+        return drawing(self.graph, self.words)
+
+    @cached_property
+    def game(self) -> Game:
+        """The elimination."""
+        return game_of(self.graph, self.blocks)
+
+    def data(self, most: int | None = MOST_SHOWN) -> str:
+        """All that the page's script reads, as JSON that may stand in a script.
+
+        Args:
+            most: of more steps than this, formulas are left out; None for all.
+        """
+        steps = len(self.explanation.program.active_steps)
+        is_large = most is not None and steps > most
+        known = {
+            "vertices": self._vertices(is_large),
+            "edges": self._edges(is_large),
+            "boxes": [box.vertices for box in self.drawing.boxes],
+            "lines": [
+                [line.edges, line.tail, line.head] for line in self.drawing.lines
+            ],
+            "kinds": WORDS,
+            "game": game_data(self.game),
+            "large": is_large,
+        }
+        text = json.dumps(known, ensure_ascii=False, separators=(",", ":"))
+        return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+    def _vertices(self, is_large: bool) -> list[dict[str, Any]]:
+        """Name, shape, formula and adjoint of each vertex."""
+        formulas: dict[Name | Derivative, list[Equation]] = {}
+        for equation in () if is_large else self.explanation.formulas.equations:
+            name = getattr(equation, "name", None)
+            if name is not None:
+                formulas.setdefault(name, []).append(equation)
+        rows: list[dict[str, Any]] = []
+        for vertex in self.graph.vertices:
+            variable, step = vertex.variable, vertex.step
+            known: dict[str, Any] = {"name": TEXT.name(variable.name), "shape": variable.shape}
+            if step is not None:
+                known["step"] = TEXT.name(step.name)
+            if vertex.is_result:
+                known["result"] = 1
+            if not is_large:
+                program = self.explanation.program
+                known["space"] = f"<math>{MATHML.space(variable.shape)}</math>"
+                if step is not None:
+                    results = [program.variables[own] for own in step.equation.results]
+                    known["formula"] = mathml(
+                        Application(
+                            tuple(own.name for own in results),
+                            step.name,
+                            tuple(operands(program, step)),
+                            tuple(own.shape for own in results),
+                        )
+                    )
+                own = [
+                    equation
+                    for rule in self.explanation.rules
+                    for name in (rule.adjoint(variable.number), rule.derivative(variable.number))
+                    for equation in formulas.get(name, ())
+                ]
+                if own:
+                    known["adjoint"] = "".join(
+                        f'<div class="equation">{mathml(own)}</div>' for own in dict.fromkeys(own)
+                    )
+            rows.append(known)
+        return rows
+
+    def _edges(self, is_large: bool) -> list[dict[str, Any]]:
+        """Structure, sizes, formula and picture of each edge."""
+        formulas: dict[tuple[int, int], str] = {}
+        for elemental in () if is_large else self.explanation.steps:
+            use = elemental.use
+            if elemental.formula is None:
+                formulas[use.tail, use.head] = NO_FORMULA.format(use.step.word)
+                continue
+            written = f'<div class="equation">{mathml(elemental.formula)}</div>'
+            for _, definition in elemental.definitions:
+                if not isinstance(definition, str):
+                    written += f'<div class="equation depth1">{mathml(definition)}</div>'
+            formulas[use.tail, use.head] = written
+        count = max(len(self.graph.edges), 1)
+        side = max(LEAST_SIDE, min(SIDE, math.isqrt(CELLS // count)))
+        pictures: dict[tuple[Any, ...], int] = {}
+        rows: list[dict[str, Any]] = []
+        for edge, own, word in zip(self.graph.edges, self.blocks, self.words, strict=True):
+            head, tail = (self.graph.vertices[end].variable for end in (edge.head, edge.tail))
+            known: dict[str, Any] = {
+                "tail": edge.tail,
+                "head": edge.head,
+                "name": TEXT.derivative(edge.derivative),
+                "kind": word,
+                "out": head.axes,
+                "wrt": tail.axes,
+            }
+            if not is_large:
+                known["math"] = f"<math>{MATHML.derivative(edge.derivative)}</math>"
+                known["formula"] = formulas.get((edge.use.tail, edge.use.head), "")
+            if own.block is not None:
+                known["stored"] = own.block.stored
+                known["structure"] = own.block.structure[:300]
+                picture = heat(own.block, side)
+                if picture is not None:
+                    cells = picture.down, picture.across, float(f"{picture.scale:.4g}"), picture.cells
+                    if cells in pictures:
+                        known["like"] = pictures[cells]
+                    else:
+                        pictures[cells] = len(rows)
+                        known["heat"] = cells
+            rows.append(known)
+        return rows
+
+
+def game_data(game: Game) -> dict[str, Any]:
+    """A game as lists; each structure once, its arrays numbered in every edge."""
+    kinds: dict[str, int] = {}
+    structures: list[Any] = []
+    edges: list[Any] = []
+    for tail, head, signature in game.edges:
+        if signature is None:
+            edges.append([tail, head, -1])
+            continue
+        written = compact(signature, game.numbering.sizes)
+        arrays: dict[int, int] = {0: 0}
+        for _, factors, indices in written[3]:
+            for factor in factors:
+                factor[0] = arrays.setdefault(factor[0], len(arrays))
+            for index in indices:
+                index[2] = arrays.setdefault(index[2], len(arrays))
+        key = json.dumps(written)
+        if key not in kinds:
+            kinds[key] = len(structures)
+            structures.append(written)
+        edges.append([tail, head, kinds[key], list(arrays)[1:]])
+    return {
+        "arrays": game.numbering.arrays,
+        "weights": game.weights,
+        "inner": game.inner,
+        "edges": edges,
+        "kinds": structures,
+        "results": list(game.results.items()),
+    }
