@@ -149,8 +149,9 @@ def _texts(graph: StepGraph, group: Sequence[int]) -> tuple[str, str, str, str]:
             vertex.step.word for vertex in map(graph.vertices.__getitem__, group) if vertex.step
         )
         note = shortened(", ".join(words), 20)
-        title = f"{len(group)} steps"
-        return title, note, f"{title} in a chain, folded: {ends}; {', '.join(words)}", "folded"
+        title = f"{len(group)} {'steps' if last.step else 'arguments'}"
+        description = f"{title}, folded: {ends}; {', '.join(list(words)[:8])}"
+        return title, note or shortened(ends, 20), description, "folded"
     name = TEXT.name(first.variable.name)
     sizes = "×".join(map(str, first.variable.shape)) or "a number"
     if first.step is None:

@@ -33,14 +33,15 @@ Choose a vertex or line to see its formula and its numbers.</p>
 <output id="status" aria-live="polite"></output>
 """
 
-TOTALS = """<div class="wide"><table id="totals"><caption class="soft">Multiplications, counted on the
-structure of the blocks: what is known to be zero, a delta or a constant is not multiplied.</caption>
+TOTALS = """<h3 id="costs">Multiplications</h3>
+<div class="wide"><table id="totals" aria-labelledby="costs">
 <thead><tr><th scope="col">order</th><th scope="col" class="number">so far</th>
 <th scope="col" class="number">in all</th><th scope="col">compared</th></tr></thead><tbody></tbody>
 </table></div>
 """
 
-ABOUT = """<p class="soft">The counts are those of eliminating whole steps, the Jacobian written out at
+ABOUT = """<p class="soft">Counted on the structure of the blocks: what is known to be zero, a delta or a
+constant is not multiplied. The counts are those of eliminating whole steps, the Jacobian written out at
 the end; the section on the order below eliminates between primitives. They follow the library's own
 rules; where places are looked up in arrays, a count can be larger than what the library needs.</p>
 """
@@ -85,7 +86,7 @@ def _graph(parts: Parts) -> str:
     graph = parts.graph
     drawn = svg(parts.drawing, parts.title, interactive=True)
     folded = len(graph.vertices) - len(graph.groups)
-    note = f", {folded:,} of them folded into chains" if folded else ""
+    note = f", drawn in {len(graph.groups):,} boxes: steps that follow one another are folded" if folded else ""
     lead = f"{len(graph.vertices):,} vertices{note}, {len(graph.edges):,} elemental Jacobians"
     return (
         f'<p class="soft">{lead}.</p>\n{CONTROLS}'

@@ -29,6 +29,9 @@ CELLS = 300_000
 LEAST_SIDE = 8
 """Cells down and across of the coarsest picture."""
 
+MOST_IN_LINE = 8
+"""A line between folded boxes shows the first of its edges alone."""
+
 
 class Parts:
     """The parts of a page.
@@ -147,11 +150,17 @@ class Parts:
                 if not isinstance(definition, str):
                     written += f'<div class="equation depth1">{mathml(definition)}</div>'
             formulas[use.tail, use.head] = written
-        count = max(len(self.graph.edges), 1)
+        shown = {n for line in self.drawing.lines for n in line.edges[:MOST_IN_LINE]}
+        count = max(len(shown), 1)
         side = max(LEAST_SIDE, min(SIDE, math.isqrt(CELLS // count)))
         pictures: dict[tuple[Any, ...], int] = {}
         rows: list[dict[str, Any]] = []
-        for edge, own, word in zip(self.graph.edges, self.blocks, self.words, strict=True):
+        for number, (edge, own, word) in enumerate(
+            zip(self.graph.edges, self.blocks, self.words, strict=True)
+        ):
+            if number not in shown:
+                rows.append({"tail": edge.tail, "head": edge.head})
+                continue
             head, tail = (self.graph.vertices[end].variable for end in (edge.head, edge.tail))
             known: dict[str, Any] = {
                 "tail": edge.tail,

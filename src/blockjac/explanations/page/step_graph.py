@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +12,10 @@ from blockjac.explanations.program import Program, Step, Variable
 
 MOST_DRAWN = 60
 """A graph of more vertices than this is drawn with its chains folded."""
+
+MOST_BOXES, BUNDLES, MOST_RESULTS = 240, 100, 20
+"""If that leaves more boxes, steps that follow one another are folded into about `BUNDLES` boxes;
+up to this many results stay by themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +76,22 @@ class StepGraph:
 
     @cached_property
     def groups(self) -> list[list[int]]:
-        """The vertices as they are drawn: each by itself, or a folded chain of several.
+        """The vertices as they are drawn: each by itself, or several that are folded.
 
         A chain is folded in a large graph alone. Each vertex inside of it is read by the next one
-        and by nothing else, which in turn reads nothing else.
+        and by nothing else, which in turn reads nothing else. In a very large graph steps that are
+        computed one after another are folded, whatever they read.
         """
-        if len(self.vertices) <= MOST_DRAWN:
-            return [[position] for position in range(len(self.vertices))]
-        return chains(len(self.vertices), [(edge.tail, edge.head) for edge in self.edges])
+        count = len(self.vertices)
+        if count <= MOST_DRAWN:
+            return [[position] for position in range(count)]
+        groups = chains(count, [(edge.tail, edge.head) for edge in self.edges])
+        if len(groups) <= MOST_BOXES:
+            return groups
+        results = [n for n, own in enumerate(self.vertices) if own.is_result]
+        alone = results if len(results) <= MOST_RESULTS else []
+        arguments = sum(own.step is None for own in self.vertices)
+        return bundles(count, arguments, set(alone), -(-count // BUNDLES))
 
 
 def step_graph(program: Program, rules: Sequence[ChainRule]) -> StepGraph:
@@ -109,6 +121,24 @@ def step_graph(program: Program, rules: Sequence[ChainRule]) -> StepGraph:
         for (head, tail), (rule, use) in sorted(uses.items(), key=lambda pair: pair[0])
     )
     return StepGraph(program, vertices, edges)
+
+
+def bundles(count: int, arguments: int, alone: Set[int], size: int) -> list[list[int]]:
+    """Vertices that follow one another in groups.
+
+    Args:
+        count: of the vertices.
+        arguments: how many of them, the first, are arguments, which are grouped by themselves.
+        alone: those that stay by themselves.
+        size: of a group at most.
+    """
+    groups: list[list[int]] = []
+    for vertex in range(count):
+        is_new = vertex == arguments or vertex in alone or vertex - 1 in alone
+        if not groups or is_new or len(groups[-1]) == size:
+            groups.append([])
+        groups[-1].append(vertex)
+    return groups
 
 
 def chains(count: int, edges: Sequence[tuple[int, int]]) -> list[list[int]]:

@@ -24,6 +24,9 @@ font-family: system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: var(--bj-t
 """
 """Colors of the drawing, light and dark."""
 
+ROOM = 56
+"""Beside an interactive drawing, in pixels, for lines that an elimination adds."""
+
 MOST_LABELS = 40
 """A drawing with more lines than this names their structure on request alone."""
 
@@ -34,28 +37,29 @@ def svg(drawing: Drawing, title: str, interactive: bool = False) -> str:
     Args:
         drawing: the boxes and lines.
         title: of the picture, for readers of screens.
-        interactive: whether boxes and lines can be chosen: then they have roles and numbers, and
-            the style comes from the page.
+        interactive: whether it is part of a page, whose script lets boxes and lines be chosen:
+            then they have numbers, there is room beside them for new lines, and the style comes
+            from the page.
     """
-    width, height = f"{drawing.width:.0f}", f"{drawing.height:.0f}"
+    room = ROOM if interactive else 0
+    width, height = f"{drawing.width + 2 * room:.0f}", f"{drawing.height:.0f}"
     description = f"{len(drawing.boxes)} boxes and {len(drawing.lines)} lines, from arguments at "
     description += "the top to results at the bottom; each line is an elemental Jacobian"
     role = 'role="group" aria-labelledby="bj-title"' if interactive else 'role="img"'
     parts = [
-        f'<svg class="bj" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'<svg class="bj" xmlns="http://www.w3.org/2000/svg" viewBox="{-room} 0 {width} {height}" '
         f'width="{width}" height="{height}" {role}>',
         f'<title id="bj-title">{escape(title)}</title><desc>{escape(description)}</desc>',
         "" if interactive else f"<style>{STYLE}</style>",
-        '<defs><marker id="bj-arrow" viewBox="0 0 8 8" refX="3" refY="4" markerWidth="7" '
-        'markerHeight="7" orient="auto"><path class="arrow" d="M0 0L8 4L0 8z"/></marker></defs>',
+        '<defs><marker id="bj-arrow" viewBox="0 0 8 8" refX="3" refY="4" markerWidth="10" '
+        'markerHeight="10" markerUnits="userSpaceOnUse" orient="auto"><path class="arrow" d="M0 0L8 4L0 8z"/></marker></defs>',
     ]
     labels: list[str] = []
     for number, line in enumerate(drawing.lines):
         whole = path(line.points)
-        hit = f'<path class="hit" d="{whole}"/>' if interactive else ""
         parts.append(
-            f"<g {_attributes('edge', number, line.description, interactive)}>"
-            f'<title>{escape(line.description)}</title>{hit}<path d="{whole}" '
+            f"<g {_attributes('edge', number, interactive)}>"
+            f'<title>{escape(line.description)}</title><path d="{whole}" '
             'marker-end="url(#bj-arrow)"/></g>'
         )
         if len(drawing.lines) <= MOST_LABELS:
@@ -67,7 +71,7 @@ def svg(drawing: Drawing, title: str, interactive: bool = False) -> str:
     for number, box in enumerate(drawing.boxes):
         left, top = box.x - box.width / 2, box.y - HEIGHT / 2
         parts.append(
-            f"<g {_attributes(f'vertex {box.kind}', number, box.description, interactive)}>"
+            f"<g {_attributes(f'vertex {box.kind}', number, interactive)}>"
             f"<title>{escape(box.description)}</title>"
             f'<rect x="{left:.0f}" y="{top:.0f}" width="{box.width:.0f}" height="{HEIGHT:.0f}" '
             f'rx="{20 if box.kind == "argument" else 6}"/>'
@@ -77,15 +81,10 @@ def svg(drawing: Drawing, title: str, interactive: bool = False) -> str:
     return "".join([*parts, *labels, "</svg>"])
 
 
-def _attributes(kind: str, number: int, description: str, interactive: bool) -> str:
+def _attributes(kind: str, number: int, interactive: bool) -> str:
     """The attributes of a box or line."""
-    if not interactive:
-        return f'class="{kind}"'
-    name = kind.partition(" ")[0]
-    return (
-        f'class="{kind}" id="{name}-{number}" role="button" tabindex="-1" '
-        f'aria-label="{escape(description)}"'
-    )
+    name = f' id="{kind.partition(" ")[0]}-{number}"' if interactive else ""
+    return f'class="{kind}"{name}'
 
 
 def _middle(points: tuple[tuple[float, float], ...], number: int) -> tuple[float, float]:

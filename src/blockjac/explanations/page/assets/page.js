@@ -15,6 +15,11 @@ const svg = document.querySelector(".pane svg");
 const boxes = DATA.boxes.map((_, n) => element("vertex-" + n));
 const lines = DATA.lines.map((_, n) => element("edge-" + n));
 const labels = new Map([...svg.querySelectorAll("[data-label]")].map(own => [+own.dataset.label, own]));
+const rects = boxes.map(box => {
+  const [x, y, width, height] = ["x", "y", "width", "height"].map(
+    name => +box.querySelector("rect").getAttribute(name));
+  return {x, y, width, height};
+});
 
 // Elimination, played on frames: what each step removes and sets.
 const ORDERS = {
@@ -55,15 +60,15 @@ function total(name) {
   if (!own || own.written === null) return null;
   return own.frames.reduce((sum, step) => sum + step.cost, own.written);
 }
-function viewAt(own, place) {
-  const view = initial()[1];
-  for (const step of own.frames.slice(0, place)) {
-    for (const key of step.removed) view.delete(key);
-    for (const [key, edge] of step.set) view.set(key, edge);
-  }
-  return view;
-}
 const START = initial()[1];
+function viewAt(own, place) {  // the edges, and which of them are not elemental
+  const view = new Map(START), computed = new Set();
+  for (const step of own.frames.slice(0, place)) {
+    for (const key of step.removed) { view.delete(key); computed.delete(key); }
+    for (const [key, edge] of step.set) { view.set(key, edge); computed.add(key); }
+  }
+  return [view, computed];
+}
 
 function eliminateNext(vertices) {
   const own = run("own");
@@ -96,7 +101,8 @@ function play() {
 }
 
 function show() {
-  const own = run(mode), place = Math.min(position, own.frames.length), view = viewAt(own, place);
+  const own = run(mode), place = Math.min(position, own.frames.length);
+  const [view, computed] = viewAt(own, place);
   const done = new Set(own.frames.slice(0, place).map(step => step.vertex));
   const last = place ? own.frames[place - 1].vertex : null;
   boxes.forEach((box, n) => {
@@ -108,15 +114,17 @@ function show() {
   for (const [key, edge] of view) {
     const [tail, head] = key.split(",").map(Number);
     const pair = boxOf.get(base(tail)) + "," + boxOf.get(base(head));
-    const isNew = START.get(key) !== edge && JSON.stringify(START.get(key)?.terms.length) === undefined;
     if (boxOf.get(base(tail)) === boxOf.get(base(head))) continue;
     if (!present.has(pair)) present.set(pair, []);
-    present.get(pair).push([key, edge, isNew]);
+    present.get(pair).push([key, edge]);
   }
   lines.forEach((line, n) => {
-    const [, tail, head] = DATA.lines[n], isHere = present.has(tail + "," + head);
+    const [, tail, head] = DATA.lines[n], shown = present.get(tail + "," + head);
+    const isHere = !!shown, isNew = isHere && shown.some(([key]) => computed.has(key));
     line.classList.toggle("gone", !isHere);
-    if (labels.has(n)) labels.get(n).classList.toggle("gone", !isHere);
+    line.classList.toggle("new", isNew);
+    line.lastChild.setAttribute("marker-end", isNew ? "url(#bj-arrow-new)" : "url(#bj-arrow)");
+    if (labels.has(n)) labels.get(n).classList.toggle("gone", !isHere || isNew);
   });
   drawNew(present);
   const slider = element("slider"), spent = own.frames.slice(0, place).map(step => step.cost);
@@ -155,18 +163,28 @@ function drawNew(present) {
   if (old) old.remove();
   const group = document.createElementNS(svg.namespaceURI, "g");
   group.setAttribute("class", "fills");
-  const rects = boxes.map(box => box.querySelector("rect").getBBox());
-  const middle = svg.viewBox.baseVal.width / 2;
+  const {x: least, width} = svg.viewBox.baseVal, middle = least + width / 2, ends = new Map();
+  for (const pair of present.keys()) if (!lineAt.has(pair)) {
+    const head = +pair.split(",")[1];
+    ends.set(head, [...(ends.get(head) || []), pair]);
+  }
+  for (const own of ends.values())
+    own.sort((p, q) => rects[+p.split(",")[0]].x - rects[+q.split(",")[0]].x);
   for (const [pair, own] of present) {
     if (lineAt.has(pair)) continue;
     const [from, to] = pair.split(",").map(Number), a = rects[from], b = rects[to];
-    const x = a.x + a.width / 2, y = a.y + a.height, u = b.x + b.width / 2, v = b.y - 5;
+    const beside = ends.get(to), port = beside.indexOf(pair) - (beside.length - 1) / 2;
+    const x = a.x + a.width / 2, y = a.y + a.height, v = b.y - 5;
+    const u = b.x + b.width / 2 + port * Math.min(16, b.width * 0.8 / beside.length);
     const far = Math.max(0, Math.round((v - y) / 104)), side = x + u < 2 * middle - 1 ? -1 : 1;
-    const bow = far ? side * (40 + 22 * far) : 0, lift = (v - y) * 0.4;
-    const d = `M${x} ${y}C${x + bow} ${y + lift} ${u + bow} ${v - lift} ${u} ${v}`;
+    const lift = (v - y) * 0.4, bow = far ? 40 + 22 * far : 0;
+    // A bend goes about three quarters of the way to its control points, and stays in the picture.
+    const edge = side < 0 ? least : least + width;
+    const reach = end => side * Math.min(bow, Math.max(0, Math.abs(edge - end) - 8) / 0.75);
+    const d = `M${x} ${y}C${x + reach(x)} ${y + lift} ${u + reach(u)} ${v - lift} ${u} ${v}`;
     const text = `Jacobian of ${nameOf(DATA.boxes[to].at(-1))} by ${nameOf(DATA.boxes[from][0])}, computed on the way`;
     const g = document.createElementNS(svg.namespaceURI, "g");
-    g.setAttribute("class", "edge fill");
+    g.setAttribute("class", "edge new");
     g.setAttribute("role", "button"); g.setAttribute("tabindex", "-1"); g.setAttribute("aria-label", text);
     g.innerHTML = `<title>${escaped(text)}</title><path class="hit" d="${d}"/><path d="${d}" marker-end="url(#bj-arrow-new)"/>`;
     g.addEventListener("click", () => { select(g); panel(newDetail(own)); });
@@ -196,7 +214,7 @@ function rows(pairs) {
 function share(stored, dense) {
   const part = dense ? 100 * stored / dense : 0;
   return `${count(stored)} numbers of ${count(dense)} dense` +
-    (stored < dense ? ` (${part >= 0.1 || !stored ? part.toFixed(part < 10 ? 1 : 0) : "< 0.1"} %)` : "");
+    (stored && stored < dense ? ` (${part >= 0.1 ? part.toFixed(part < 10 ? 1 : 0) : "< 0.1"} %)` : "");
 }
 function vertexDetail(n) {
   const own = DATA.vertices[n], parts = [html("h3", escaped(own.name))];
@@ -214,13 +232,13 @@ function boxDetail(box) {
   if (vertices.length === 1) return vertexDetail(vertices[0]);
   const list = vertices.slice(0, 40).map(v => `<li>${escaped(nameOf(v))} = ${escaped(DATA.vertices[v].step || "")}, ${shape(DATA.vertices[v].shape)}</li>`);
   if (vertices.length > 40) list.push(`<li>… and ${vertices.length - 40} more</li>`);
-  return [html("h3", `${vertices.length} steps in a chain`), html("ul", list.join(""))];
+  return [html("h3", `${vertices.length} tensors, folded`), html("ul", list.join(""))];
 }
 function edgeDetail(n) {
   const edge = DATA.edges[n], dense = product([...edge.out, ...edge.wrt]);
   const parts = [html("h3", edge.math || escaped(edge.name)), rows([
     ["maps", `${escaped(nameOf(edge.tail))}, ${shape(edge.wrt)} to ${escaped(nameOf(edge.head))}, ${shape(edge.out)}`],
-    ["structure", `${edge.kind}: ${DATA.kinds[edge.kind]}`],
+    ["structure", DATA.kinds[edge.kind]],
     ["stores", edge.stored === undefined ? "nothing: applied as a map" : share(edge.stored, dense)],
     edge.structure && edge.structure !== "0" ? ["as kept", `<code>${escaped(edge.structure)}</code>`] : null,
   ])];
@@ -240,18 +258,14 @@ function edgeDetail(n) {
   return parts;
 }
 function lineDetail(n) {
-  const own = DATA.lines[n][0], parts = own.slice(0, 8).flatMap(edgeDetail), shown = currentOf(n);
-  if (shown.length) parts.push(html("p", `<b>Changed by the elimination:</b>`), ...newDetail(shown));
+  const own = DATA.lines[n][0], parts = own.slice(0, 8).flatMap(edgeDetail);
+  const [view, computed] = viewAt(run(mode), Math.min(position, run(mode).frames.length));
+  const now = own.map(e => DATA.edges[e].tail + "," + DATA.edges[e].head)
+    .filter(key => computed.has(key)).map(key => [key, view.get(key)]);
+  if (now.length) parts.unshift(...newDetail(now), html("p", "Before the elimination it was:"));
+  if (own.length > 8) parts.push(html("p", `… and ${own.length - 8} more elemental Jacobians.`));
   return parts;
 }
-function currentOf(n) {
-  const [own] = DATA.lines[n], view = viewAt(run(mode), Math.min(position, run(mode).frames.length));
-  return own.map(e => [DATA.edges[e].tail + "," + DATA.edges[e].head])
-    .map(([key]) => [key, view.get(key)])
-    .filter(([key, edge]) => edge && START.get(key) && edge.terms.length && changed(START.get(key), edge));
-}
-const changed = (x, y) => JSON.stringify(x.terms.map(t => t.f.map(f => f.m + ":" + f.l.length))) !==
-  JSON.stringify(y.terms.map(t => t.f.map(f => f.m + ":" + f.l.length)));
 function newDetail(own) {
   return own.slice(0, 8).flatMap(([key, edge]) => {
     const [tail, head] = key.split(",").map(Number);
@@ -308,15 +322,20 @@ function next(kind, n, key) {
     const list = shown(key === "ArrowDown" ? out : into);
     return list.length ? ["edge", list[0]] : null;
   }
-  const place = box => { const r = box.querySelector("rect"); return [+r.getAttribute("y"), +r.getAttribute("x")]; };
-  const sorted = [...boxes.keys()].sort((a, b) => {
-    const [y, x] = place(boxes[a]), [v, u] = place(boxes[b]);
-    return y - v || x - u;
-  });
+  const sorted = [...boxes.keys()].sort((a, b) => rects[a].y - rects[b].y || rects[a].x - rects[b].x);
   const at = sorted.indexOf(n) + (key === "ArrowRight" ? 1 : -1);
   return sorted[at] === undefined ? null : ["vertex", sorted[at]];
 }
 function ready(target, kind, n) {
+  target.setAttribute("role", "button");
+  target.setAttribute("tabindex", "-1");
+  target.setAttribute("aria-label", target.querySelector("title").textContent);
+  if (kind === "edge") {
+    const hit = target.lastChild.cloneNode();
+    hit.removeAttribute("marker-end");
+    hit.setAttribute("class", "hit");
+    target.insertBefore(hit, target.lastChild);
+  }
   target.addEventListener("click", () => choose(kind, n));
   target.addEventListener("keydown", event => {
     if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(kind, n); }
@@ -348,7 +367,8 @@ element("slider").addEventListener("input", event => { stop(); go(+event.target.
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => paint(document));
 addEventListener("beforeprint", () => {
   const all = element("all");
-  all.replaceChildren(...DATA.edges.slice(0, 120).map((_, n) => {
+  const shown = [...DATA.edges.keys()].filter(n => DATA.edges[n].kind).slice(0, 120);
+  all.replaceChildren(...shown.map(n => {
     const article = document.createElement("article");
     article.append(...edgeDetail(n));
     return article;
