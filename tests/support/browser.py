@@ -63,7 +63,8 @@ class Socket:
         else:
             head = struct.pack("!BBQ", 0x81, 0x80 | 127, size)
         repeated = (mask * (size // 4 + 1))[:size]
-        masked = (int.from_bytes(data, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")
+        mixed = int.from_bytes(data, "big") ^ int.from_bytes(repeated, "big")
+        masked = mixed.to_bytes(size, "big")
         self.socket.sendall(head + mask + masked)
 
     def _read(self, count: int) -> bytes:
@@ -178,7 +179,8 @@ class Browser:
         """Click on an element, in the middle of its box."""
         x, y = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)}); "
-            "e.scrollIntoView({block: 'center', inline: 'center'}); const r = e.getBoundingClientRect();"
+            "e.scrollIntoView({block: 'center', inline: 'center'});"
+            "const r = e.getBoundingClientRect();"
             f"return [r.x + r.width * {share[0]}, r.y + r.height * {share[1]}]; }})()"
         )
         own = {"x": x, "y": y, "button": "left", "clickCount": 1}

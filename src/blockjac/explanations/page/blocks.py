@@ -65,9 +65,7 @@ def edge_blocks(graph: StepGraph, numbers: Numbers) -> list[EdgeBlock]:
     return [known[edge.use.tail, edge.use.head] for edge in graph.edges]
 
 
-def _inside(
-    graph: StepGraph, step: Step, values: list[Any]
-) -> Mapping[tuple[int, int], EdgeBlock]:
+def _inside(graph: StepGraph, step: Step, values: list[Any]) -> Mapping[tuple[int, int], EdgeBlock]:
     """The Blocks of a step, by what it reads and computes: eliminated between its primitives."""
     program, equation = graph.program, step.equation
     operands = list(

@@ -99,7 +99,9 @@ def drawing(graph: StepGraph, words: Sequence[str]) -> Drawing:
         if pair[0] != pair[1]:
             between.setdefault(pair, []).append(number)
     texts = [_texts(graph, group) for group in groups]
-    widths = [max(len(own[0]) * LETTER * 1.1, len(own[1]) * LETTER * 0.86) + PADDING for own in texts]
+    widths = [
+        max(len(title) * 1.1, len(note) * 0.86) * LETTER + PADDING for title, note, _, _ in texts
+    ]
     layout = layered(widths, list(between))
     middle = [MARGIN + HEIGHT / 2 + PITCH * layer for layer in layout.layer]
     boxes = tuple(
@@ -175,7 +177,7 @@ def _ports(
     pairs: Sequence[tuple[int, int]],
     inner: Sequence[Sequence[tuple[float, float]]],
 ) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """Where each line leaves its tail and enters its head: side by side, so that none cross there."""
+    """Where each line leaves its tail and enters its head: side by side, so none cross there."""
     leaving: dict[int, list[int]] = {}
     entering: dict[int, list[int]] = {}
     for number, (tail, head) in enumerate(pairs):

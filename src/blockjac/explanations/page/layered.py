@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 SWEEPS = 8
 """How often the layers are put in order, downwards and upwards in turn."""
@@ -59,7 +60,7 @@ def layered(widths: Sequence[float], edges: Sequence[tuple[int, int]]) -> Layout
         sizes += [BEND] * len(own)
         levels += list(between)
         path = [tail, *own, head]
-        links += zip(path, path[1:], strict=False)
+        links += pairwise(path)
     above, below = _neighbors(len(sizes), links)
     rows = _rows(levels, above, below)
     x = _places(sizes, rows, above, below)
@@ -105,7 +106,7 @@ def _neighbors(
 def _rows(
     levels: Sequence[int], above: Sequence[Sequence[int]], below: Sequence[Sequence[int]]
 ) -> list[list[int]]:
-    """The vertices of each layer from left to right, the order of fewest crossings of all sweeps."""
+    """The vertices of each layer from left to right: the sweep with the fewest crossings."""
     rows: list[list[int]] = [[] for _ in range(max(levels, default=-1) + 1)]
     for vertex, level in enumerate(levels):
         rows[level].append(vertex)
@@ -145,7 +146,7 @@ def _sort_row(
 def _crossings(rows: Sequence[Sequence[int]], below: Sequence[Sequence[int]]) -> int:
     """How many pairs of edges between neighboring layers cross."""
     total = 0
-    for upper, lower in zip(rows, rows[1:], strict=False):
+    for upper, lower in pairwise(rows):
         place = {vertex: number for number, vertex in enumerate(lower)}
         ends: list[int] = []
         for vertex in upper:
@@ -201,9 +202,7 @@ def _offsets(row: Sequence[int], sizes: Sequence[float]) -> list[float]:
     return offsets
 
 
-def _separated(
-    row: Sequence[int], wanted: Sequence[float], sizes: Sequence[float]
-) -> list[float]:
+def _separated(row: Sequence[int], wanted: Sequence[float], sizes: Sequence[float]) -> list[float]:
     """The places nearest to those wanted, by least squares, that keep order and distance.
 
     What is left of a place when the least distances are taken off must not fall: neighbors that

@@ -103,9 +103,7 @@ class Meeting:
         label, sign = solved
         other, stride = free
         values = [
-            own
-            for own in range(sizes[other])
-            if 0 <= sign * (stride * own + offset) < sizes[label]
+            own for own in range(sizes[other]) if 0 <= sign * (stride * own + offset) < sizes[label]
         ]
         if not values:
             return False
@@ -197,8 +195,9 @@ class Meeting:
             total[known] = total.get(known, 0) + stride * factor
         lookup, looked = own.lookup, own.looked
         if label in looked:
-            parts = [part for known in looked for part in ((known,) if known != label else index.labels)]
-            lookup, looked = lookup if is_name else self.counter.array(), unique(parts)
+            parts = [(known,) if known != label else index.labels for known in looked]
+            lookup = lookup if is_name else self.counter.array()
+            looked = unique(part for own_parts in parts for part in own_parts)
         if stride and index.lookup:
             is_alone = not lookup and stride == 1
             lookup = index.lookup if is_alone else self.counter.array()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from blockjac.devices import rates
 from blockjac.explanations.page.blocks import EdgeBlock
 from blockjac.explanations.page.costs import Costs
-from blockjac.explanations.page.signatures import Numbering, Signature
+from blockjac.explanations.page.signatures import Numbering, Signature, identity
 from blockjac.explanations.page.step_graph import StepGraph
 
 
@@ -133,8 +133,8 @@ class Elimination:
         known = left or right
         if known is None:
             raise ValueError("two identities lead to the same result")
-        identity = Numbering.identity(self.costs, known.out_shape)  # pyright: ignore[reportArgumentType]
-        return self.costs.add(left or identity, right or identity)
+        same = identity(self.costs.label, known.out_shape)
+        return self.costs.add(left or same, right or same)
 
 
 def spent(game: Game, order: Sequence[int]) -> list[int]:

@@ -17,10 +17,10 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 
 CONTROLS = """<section aria-labelledby="elimination">
 <h2 id="elimination">The graph, and its elimination</h2>
-<p class="hint">Vertices are tensors, each line is an elemental Jacobian. To eliminate a vertex is to
-contract every line that leaves it with every line that enters it; when all between arguments and
-results are eliminated, the lines left are the Jacobian. Every order gives the same, at its own cost.
-Choose a vertex or line to see its formula and its numbers.</p>
+<p class="hint">Vertices are tensors, each line is an elemental Jacobian. To eliminate a vertex is
+to contract every line that leaves it with every line that enters it; when all between arguments
+and results are eliminated, the lines left are the Jacobian. Every order gives the same, at its own
+cost. Choose a vertex or line to see its formula and its numbers.</p>
 <div class="controls" role="group" aria-label="Elimination">
 <label for="order">Order <select id="order">
 <option value="reverse">reverse (backpropagation)</option><option value="forward">forward</option>
@@ -40,10 +40,11 @@ TOTALS = """<h3 id="costs">Multiplications</h3>
 </table></div>
 """
 
-ABOUT = """<p class="soft">Counted on the structure of the blocks: what is known to be zero, a delta or a
-constant is not multiplied. The counts are those of eliminating whole steps, the Jacobian written out at
-the end; the section on the order below eliminates between primitives. They follow the library's own
-rules; where places are looked up in arrays, a count can be larger than what the library needs.</p>
+ABOUT = """<p class="soft">Counted on the structure of the blocks: what is known to be zero, a delta
+or a constant is not multiplied. The counts are those of eliminating whole steps, the Jacobian
+written out at the end; the section on the order below eliminates between primitives. They follow
+the library's own rules; where places are looked up in arrays, a count can be larger than what the
+library needs.</p>
 """
 
 
@@ -66,11 +67,8 @@ def page_of(parts: Parts, most: int | None = MOST_SHOWN, before: str = "", after
     document = parts.explanation.document(most)
     has_graph = bool(parts.graph.vertices)
     body = _graph(parts) if has_graph else "<p>The result does not depend on the arguments.</p>\n"
-    script = (
-        f"<script>\nconst DATA = {parts.data(most)};\n{asset('costs.js')}{asset('page.js')}</script>\n"
-        if has_graph
-        else ""
-    )
+    code = asset("costs.js") + asset("page.js")
+    script = f"<script>\nconst DATA = {parts.data(most)};\n{code}</script>\n" if has_graph else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
@@ -86,8 +84,9 @@ def _graph(parts: Parts) -> str:
     graph = parts.graph
     drawn = svg(parts.drawing, parts.title, interactive=True)
     folded = len(graph.vertices) - len(graph.groups)
-    note = f", drawn in {len(graph.groups):,} boxes: steps that follow one another are folded" if folded else ""
-    lead = f"{len(graph.vertices):,} vertices{note}, {len(graph.edges):,} elemental Jacobians"
+    lead = f"{len(graph.vertices):,} vertices, {len(graph.edges):,} elemental Jacobians"
+    if folded:
+        lead += f"; drawn in {len(graph.groups):,} boxes, steps that follow one another are folded"
     return (
         f'<p class="soft">{lead}.</p>\n{CONTROLS}'
         f'<div class="board">\n<div class="pane">{drawn}</div>\n'

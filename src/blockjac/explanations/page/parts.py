@@ -86,15 +86,15 @@ class Parts:
             "vertices": self._vertices(is_large),
             "edges": self._edges(is_large),
             "boxes": [box.vertices for box in self.drawing.boxes],
-            "lines": [
-                [line.edges, line.tail, line.head] for line in self.drawing.lines
-            ],
+            "lines": [[line.edges, line.tail, line.head] for line in self.drawing.lines],
             "kinds": WORDS,
             "game": game_data(self.game),
             "large": is_large,
         }
         text = json.dumps(known, ensure_ascii=False, separators=(",", ":"))
-        return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+        for letter in "<\u2028\u2029":  # what would end the script, or a line of it
+            text = text.replace(letter, f"\\u{ord(letter):04x}")
+        return text
 
     def _vertices(self, is_large: bool) -> list[dict[str, Any]]:
         """Name, shape, formula and adjoint of each vertex."""
@@ -178,7 +178,8 @@ class Parts:
                 known["structure"] = own.block.structure[:300]
                 picture = heat(own.block, side)
                 if picture is not None:
-                    cells = picture.down, picture.across, float(f"{picture.scale:.4g}"), picture.cells
+                    scale = float(f"{picture.scale:.4g}")
+                    cells = picture.down, picture.across, scale, picture.cells
                     if cells in pictures:
                         known["like"] = pictures[cells]
                     else:

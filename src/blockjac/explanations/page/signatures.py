@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -139,12 +139,6 @@ class Numbering:
         factor = Factor(self.array(object()), False, tuple(own for own in labels if own >= 0))
         return Signature(tuple(out_shape), tuple(wrt_shape), (Term(1.0, (factor,), indices),))
 
-    def identity(self, shape: Sequence[int]) -> Signature:
-        """The structure of an identity."""
-        labels = [self.label(size) if size != 1 else -1 for size in shape]
-        indices = tuple(Index(0, ((own, 1),) if own >= 0 else ()) for own in labels)
-        return Signature(tuple(shape), tuple(shape), (Term(1.0, (), indices * 2),))
-
     def _index(self, index: BlockIndex, numbers: dict[Label, int]) -> Index:
         """An index with numbered labels."""
         strides = tuple((numbers[label], stride) for label, stride in index.strides)
@@ -159,6 +153,17 @@ def _size(coefficient: Any) -> float:
     if isinstance(coefficient, int | float):
         return float(coefficient)
     return float(abs(coefficient)) if isinstance(coefficient, complex) else 2.0
+
+
+def identity(label: Callable[[int], int], shape: Sequence[int]) -> Signature:
+    """The structure of an identity.
+
+    Args:
+        label: gives a new label of a size.
+        shape: of both sides.
+    """
+    indices = tuple(Index(0, ((label(size), 1),) if size != 1 else ()) for size in shape)
+    return Signature(tuple(shape), tuple(shape), (Term(1.0, (), indices * 2),))
 
 
 def relabeled(term: Term, numbers: dict[int, int]) -> Term:

@@ -1,4 +1,4 @@
-"""The lecture's stage form of a chain: each stage hands on its parameters, and has a block matrix."""
+"""The lecture's stage form of a chain: stages hand on parameters, and have block matrices."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def stage_section(stages: Sequence[Stage]) -> str:
         "<section>\n<h2>The stages as block matrices</h2>\n"
         "<p>Each step becomes a stage that also hands on the parameters of the later ones. Its "
         "Jacobian is then a block matrix, and the Jacobian of all is the product of the matrices, "
-        f"last stage first:</p>\n<div class=\"equation\"><math><mi>M</mi>{operator('=')}{product}"
+        f'last stage first:</p>\n<div class="equation"><math><mi>M</mi>{operator("=")}{product}'
         f"</math></div>\n{items}\n</section>\n"
     )
 

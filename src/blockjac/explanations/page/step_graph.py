@@ -153,9 +153,7 @@ def chains(count: int, edges: Sequence[tuple[int, int]]) -> list[list[int]]:
     for tail, head in edges:
         leaving[tail].append(head)
         entering[head].append(tail)
-    single = [
-        len(leaving[vertex]) == 1 and len(entering[vertex]) == 1 for vertex in range(count)
-    ]
+    single = [len(leaving[vertex]) == 1 and len(entering[vertex]) == 1 for vertex in range(count)]
     group_of: dict[int, list[int]] = {}
     groups: list[list[int]] = []
     for vertex in range(count):

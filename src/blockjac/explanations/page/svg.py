@@ -7,13 +7,15 @@ from html import escape
 from blockjac.explanations.page.drawing import HEIGHT, Drawing, path
 
 STYLE = """
-.bj { --bj-line: #6b7280; --bj-fill: #f6f7f9; --bj-mark: #1f5fa8; --bj-text: #1b1f24; --bj-halo: #fff;
-font-family: system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: var(--bj-text); }
-@media (prefers-color-scheme: dark) { .bj { --bj-line: #9aa3af; --bj-fill: #22272e; --bj-mark: #7ab7ff;
---bj-text: #e8eaed; --bj-halo: #15181c; } }
+.bj { --bj-line: #6b7280; --bj-fill: #f6f7f9; --bj-mark: #1f5fa8; --bj-text: #1b1f24;
+--bj-halo: #fff; font-family: system-ui, "Segoe UI", "DejaVu Sans", sans-serif;
+color: var(--bj-text); }
+@media (prefers-color-scheme: dark) { .bj { --bj-line: #9aa3af; --bj-fill: #22272e;
+--bj-mark: #7ab7ff; --bj-text: #e8eaed; --bj-halo: #15181c; } }
 .bj text { fill: currentColor; text-anchor: middle; font-size: 14px; }
 .bj .note, .bj .label { font-size: 12px; }
-.bj .label { paint-order: stroke; stroke: var(--bj-halo); stroke-width: 4px; stroke-linejoin: round; }
+.bj .label { paint-order: stroke; stroke: var(--bj-halo); stroke-width: 4px;
+stroke-linejoin: round; }
 .bj rect { fill: var(--bj-fill); stroke: var(--bj-line); stroke-width: 1.3; }
 .bj .argument rect { stroke: var(--bj-mark); stroke-width: 1.8; }
 .bj .result rect { stroke-width: 3; }
@@ -52,7 +54,8 @@ def svg(drawing: Drawing, title: str, interactive: bool = False) -> str:
         f'<title id="bj-title">{escape(title)}</title><desc>{escape(description)}</desc>',
         "" if interactive else f"<style>{STYLE}</style>",
         '<defs><marker id="bj-arrow" viewBox="0 0 8 8" refX="3" refY="4" markerWidth="10" '
-        'markerHeight="10" markerUnits="userSpaceOnUse" orient="auto"><path class="arrow" d="M0 0L8 4L0 8z"/></marker></defs>',
+        'markerHeight="10" markerUnits="userSpaceOnUse" orient="auto">'
+        '<path class="arrow" d="M0 0L8 4L0 8z"/></marker></defs>',
     ]
     labels: list[str] = []
     for number, line in enumerate(drawing.lines):
@@ -108,9 +111,7 @@ def dot(drawing: Drawing, title: str) -> str:
         rows.append(f"  v{number} [label={label}, shape={shapes[box.kind]}{extra}];")
     for line in drawing.lines:
         tip = _quoted(line.description)
-        rows.append(
-            f"  v{line.tail} -> v{line.head} [label={_quoted(line.text)}, tooltip={tip}];"
-        )
+        rows.append(f"  v{line.tail} -> v{line.head} [label={_quoted(line.text)}, tooltip={tip}];")
     return "\n".join([*rows, "}"]) + "\n"
 
 
