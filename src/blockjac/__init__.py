@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from blockjac.curvature.fisher import fisher
     from blockjac.curvature.gauss_newton import GaussNewton
     from blockjac.curvature.ggn import ggn
-    from blockjac.explanations.explanation import Explanation, explain
+    from blockjac.explanations.explain import explain
+    from blockjac.explanations.explanation import Explanation
     from blockjac.explanations.step import step
     from blockjac.kronecker_factors.kfac import ekfac, kfac
     from blockjac.kronecker_factors.matrix import KroneckerFactored
@@ -132,7 +133,7 @@ _HOME = {
     "clipped_grad": "blockjac.transforms.clipping",
     "divergence": "blockjac.transforms.diagonals",
     "Explanation": "blockjac.explanations.explanation",
-    "explain": "blockjac.explanations.explanation",
+    "explain": "blockjac.explanations.explain",
     "step": "blockjac.explanations.step",
     "factorize": "blockjac.blocks",
     "lstsq": "blockjac.blocks",

@@ -43,6 +43,10 @@ class OutputPathError(BlockjacError, OSError):
     """A file or folder that cannot be written."""
 
 
+class SourceError(BlockjacError, ValueError):
+    """A program that cannot be written as source code; names the part that cannot, and why."""
+
+
 class FileFormatError(BlockjacError, ValueError):
     """A file name whose suffix names no format that can be written."""
 

@@ -8,7 +8,8 @@ import jax
 
 from blockjac.cli.arguments import arguments, called, function_of
 from blockjac.explanations.document import MOST_SHOWN
-from blockjac.explanations.explanation import Explanation, explain
+from blockjac.explanations.explain import explain
+from blockjac.explanations.explanation import Explanation
 from blockjac.optimize.files import check_file, write_whole
 
 

@@ -9,9 +9,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from blockjac import nn
-from blockjac.explanations.explanation import Explanation, explain
+from blockjac.explanations.explain import explain
+from blockjac.explanations.explanation import Explanation
 from blockjac.explanations.page.page import page_of
-from blockjac.explanations.page.parts import Parts
 from blockjac.explanations.step import step
 
 TITLES = {
@@ -60,7 +60,7 @@ def report_page(explanation: Explanation, folder: Path, lines: Sequence[str]) ->
     said = "".join(f"<p>{escape(line)}</p>\n" for line in lines)
     pictures = f'<div class="pictures">{figures}</div>'
     training = f"<section>\n<h2>The training</h2>\n{said}{pictures}\n</section>\n"
-    return page_of(Parts(explanation), after=training)
+    return page_of(explanation.page_parts, after=training)
 
 
 def _rank(file: Path) -> tuple[int, str]:

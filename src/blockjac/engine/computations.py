@@ -114,8 +114,17 @@ class Jacobian:
         mirrored = self.skipped
         linear.edges.skipped = mirrored | unasked
         self._eliminate(linear)
+        return self.beside_results(linear.results(), self.rows(linear))
+
+    def rows(self, linear: LinearizedGraph) -> list[list[Any]]:
+        """A row of arrays or Blocks for each result, once the intermediate vertices are eliminated.
+
+        Args:
+            linear: only edges from inputs to results are left of it.
+        """
+        graph, mirrored = linear.graph, self.skipped
         rows: list[list[Any]] = []
-        for position, output in enumerate(outputs):
+        for position, output in enumerate(graph.outputs[: self.count]):
             result = graph.aval(output)
             row: list[Any] = []
             for number, leaf in enumerate(self.wrt):
@@ -130,7 +139,7 @@ class Jacobian:
                     else compact(without_masks(block, NUMBERS_A_PLACE if self.listed else 1))
                 )
             rows.append(row)
-        return self.beside_results(linear.results(), rows)
+        return rows
 
     def beside_results(self, values: Sequence[Any], rows: Any) -> Any:
         """The auxiliary results and the answer, from all results of the graph and the rows."""

@@ -1,4 +1,4 @@
-"""`explain`: the chain rule of a function, as text, mathematics and pages."""
+"""Explanation: the chain rule of a function, as text, mathematics, pages and code."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from typing import Any
 import jax
 import numpy as np
 
-from blockjac.algebra.losses import keeping_lines
-from blockjac.engine.arguments import ArgNums, check_argnums, check_callable, traced_call
 from blockjac.engine.call import Call
 from blockjac.engine.computations import Jacobian
 from blockjac.engine.run import run
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.chain_rule import ChainRule, Use
+from blockjac.explanations.code import Module
 from blockjac.explanations.document import MOST_SHOWN, Document
 from blockjac.explanations.equations import Equations
 from blockjac.explanations.formulas import Elemental, Formulas
 from blockjac.explanations.found import checked, simplifications
 from blockjac.explanations.html import sections
-from blockjac.explanations.layout import Claim, Equation
-from blockjac.explanations.names import Derivative, Name
+from blockjac.explanations.layout import Claim
 from blockjac.explanations.numbers import Numbers, random_arguments
-from blockjac.explanations.page.page import dot_of, page_of, svg_of
-from blockjac.explanations.page.parts import Parts
-from blockjac.explanations.program import Program, program_of
-from blockjac.explanations.sections import document_of
+from blockjac.explanations.page.page import PageParts, dot_of, page_of, svg_of
+from blockjac.explanations.program import Program, Step
+from blockjac.explanations.sections import Parts, document_of
+from blockjac.explanations.source import TargetName, TracedFunction, module_source
+from blockjac.explanations.styles.text import TEXT
 from blockjac.explanations.written import (
     article,
     latex,
@@ -36,55 +35,7 @@ from blockjac.explanations.written import (
     terminal_width,
     text,
 )
-from blockjac.graph.trace import named_as
 from blockjac.planning import Plan
-from blockjac.transforms.plans import plan
-from blockjac.transforms.traced_once import Orders
-
-
-def explain(
-    fun: Callable[..., Any], argnums: ArgNums = 0, *, order: Orders = "auto"
-) -> Callable[..., Explanation]:
-    """The chain rule of a function: its steps, their Jacobians, and how these are contracted.
-
-    Args:
-        fun: any JAX function of real arrays and trees of them. Functions under `jax.jit` and
-            `blockjac.step` are steps; what lies between them is explained by primitives.
-        argnums: which positional arguments to differentiate.
-        order: of elimination, as in `jacobian`, for the costs that are shown.
-
-    Returns:
-        A function of the same arguments, arrays or `jax.ShapeDtypeStruct`s in their place, that
-        gives an `Explanation`. Nothing is computed but what checks a formula.
-
-    Raises:
-        TypeError: for integer and complex inputs, and for integer results.
-        ValueError: for `argnums` that do not fit the arguments.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> import blockjac
-        >>> def loss(w, X, y):
-        ...     return jnp.sum((X @ w - y) ** 2)
-        >>> explanation = blockjac.explain(loss)(jnp.ones(3), jnp.ones((5, 3)), jnp.ones(5))
-        >>> print(explanation.chain_rule)
-        D_w loss = D_v₃ sum ⋆ D_v₂ power ⋆ D_v₁ sub ⋆ D_w dot
-    """
-    check_callable(fun, "explain")
-    check_argnums(argnums)
-
-    def explanation_of(*args: Any, **kwargs: Any) -> Explanation:
-        options = argnums, args, kwargs
-        with keeping_lines():
-            call = traced_call("explain", fun, *options, abstract=True, keeps_calls=True)
-        call.check_real()
-        return Explanation(
-            program_of(call, fun),
-            lambda: plan(fun, argnums, order=order)(*args, **kwargs),
-            lambda: traced_call("explain", fun, *options, abstract=True),
-        )
-
-    return named_as(fun, explanation_of)
 
 
 @dataclass(eq=False)
@@ -110,6 +61,7 @@ class Explanation:
     program: Program
     _plan: Callable[[], Plan] = field(repr=False)
     _call: Callable[[], Call] = field(repr=False)
+    _functions: Callable[[Module], list[TracedFunction]] = field(repr=False)
 
     @cached_property
     def plan(self) -> Plan:
@@ -146,31 +98,16 @@ class Explanation:
         ordered = sorted(uses.values(), key=lambda pair: (pair[1].head, pair[1].tail))
         return tuple(self._formulas.elemental(use, rule.elemental(use)) for rule, use in ordered)
 
+    def value(self, step: Step) -> ex.Formula | None:
+        """The formula of what a primitive step computes; None for others and where it has none."""
+        return self._formulas.value(step)
+
     @cached_property
     def formulas(self) -> Equations:
         """Backpropagation with indices: each shared product, then the answer."""
-        equations: list[Equation] = []
-        for rule in self.rules:
-            for number, name in self._adjoints(rule):
-                formula, definitions = self._formulas.adjoint(rule, number, name)
-                known = {own for own in equations if isinstance(own, ex.Formula)}
-                equations += [
-                    own
-                    for _, own in definitions
-                    if isinstance(own, ex.Formula) and own not in known
-                ]
-                equations.append(formula)
-        return Equations(tuple(equations))
-
-    def _adjoints(self, rule: ChainRule) -> list[tuple[int, Name | Derivative]]:
-        """The variables whose Jacobians are shown, with the names of these."""
-        adjoints: list[tuple[int, Name | Derivative]] = [
-            (number, rule.adjoint(number)) for number in rule.intermediates
-        ]
-        return adjoints + [
-            (variable.number, rule.derivative(variable.number))
-            for variable in self.program.independents
-        ]
+        return Equations(
+            tuple(own for rule in self.rules for own in self._formulas.backpropagation(rule))
+        )
 
     @cached_property
     def _formulas(self) -> Formulas:
@@ -223,13 +160,57 @@ class Explanation:
 
     # What is written
 
+    def code(self, target: TargetName = "numpy") -> str:
+        """A module with the function and its derivative, which runs without this library.
+
+        Its names are those of the explanation, and its comments carry the formulas and shapes.
+        Loops stay loops and branches branches. Arrays that the function captures are parameters
+        after `*`, or stand in the module where they have no name. Where NumPy and SciPy have no
+        counterpart of a primitive, and none is written into the module, the statement calls JAX
+        and says so.
+
+        Args:
+            target: "numpy" or "jax".
+
+        Returns:
+            Formatted source: `f` and `D_f`, whose results are those of `fun` and of
+            `blockjac.jacobian(fun, argnums)`.
+
+        Raises:
+            InvalidOptionError: for another target.
+            SourceError: if some primitive cannot be written; names it.
+
+        Examples:
+            >>> import jax.numpy as jnp
+            >>> import blockjac
+            >>> def energy(x):
+            ...     return jnp.sum(x**3)
+            >>> print(blockjac.explain(energy)(jnp.ones(3)).code().splitlines()[-1].strip())
+            return 3 * x**2
+        """
+        module = Module(
+            self.program, self._formulas, self.rules, lambda: self._call().graph, self.plan.order
+        )
+        title = f"The function {TEXT.name(self.program.function)} and its derivative."
+        return module_source(self._functions(module), target, title)
+
     def document(self, most: int | None = MOST_SHOWN) -> Document:
         """The sections of the whole explanation.
 
         Args:
             most: how many lines of a section are shown; None for all.
         """
-        return document_of(self, most)
+        parts = Parts(
+            self.program,
+            self.value,
+            lambda: self.chain_rule,
+            lambda: self.steps,
+            lambda: self.formulas,
+            lambda: self.simplifications,
+            lambda: self.plan,
+            lambda: self.checked,
+        )
+        return document_of(parts, most)
 
     def text(self, width: int | None = None, most: int | None = MOST_SHOWN) -> str:
         """The explanation for a terminal.
@@ -268,19 +249,27 @@ class Explanation:
         Args:
             most: as in `document`; of more steps, formulas are left out.
         """
-        return page_of(self._parts, most)
+        return page_of(self.page_parts, most)
 
     def dot(self) -> str:
         """The graph of the steps as text for Graphviz."""
-        return dot_of(self._parts)
+        return dot_of(self.page_parts)
 
     def svg(self) -> str:
         """The graph of the steps as a picture, light or dark as its surroundings are."""
-        return svg_of(self._parts)
+        return svg_of(self.page_parts)
 
     @cached_property
-    def _parts(self) -> Parts:
-        return Parts(self)
+    def page_parts(self) -> PageParts:
+        """What the page, and the pictures of the graph, are made of."""
+        return PageParts(
+            self.program,
+            lambda: self.rules,
+            lambda: self.numbers,
+            lambda: self.steps,
+            lambda: self.formulas,
+            self.document,
+        )
 
     def _repr_html_(self) -> str:
         return sections(self.document())

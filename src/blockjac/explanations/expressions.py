@@ -168,6 +168,9 @@ class Formula:
     shape: tuple[int, ...]
 
 
+LARGEST_INVERSE = 10_000_000
+"""A factor that is one over a whole number up to this goes below the line."""
+
 ZERO, ONE = Number(0), Number(1)
 
 
@@ -192,6 +195,10 @@ def product(factors: list[Expression]) -> Expression:
         negative = False
     else:
         number, negative = -number, True
+    inverse = round(1 / number) if isinstance(number, float) and 0 < number < 1 else 0
+    if inverse > 1 and inverse <= LARGEST_INVERSE and 1 / inverse == number:
+        number = 1
+        denominators.append(Number(inverse))
     rest.sort(key=lambda factor: not isinstance(factor, Equal | Within))
     if number != 1 or not rest:
         rest.insert(0, Number(number))

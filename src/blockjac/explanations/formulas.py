@@ -16,7 +16,11 @@ from blockjac.explanations.letters import Alphabet
 from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.places import fresh
 from blockjac.explanations.program import Program, Step
-from blockjac.explanations.traversal import entries, renamed
+from blockjac.explanations.simplify import inlined
+from blockjac.explanations.traversal import entries, parts, renamed, size
+
+SHORT_ADJOINT = 10
+"""An adjoint of more parts than this is named, so that what reads it stays readable."""
 
 HELPERS = "ABCEFGHKLMNOPSTUVWRQXYZ"
 """Names of what formulas read beside the variables."""
@@ -58,9 +62,9 @@ class Formulas:
         letters = {name.base for name in names} | {program.function.base}
         self.alphabet = Alphabet(frozenset(own for own in letters if len(own) == 1))
         for variable in program.variables.values():
-            for size in variable.shape:
-                if size != 1:
-                    self.alphabet.letter(size)
+            for axis in variable.shape:
+                if axis != 1:
+                    self.alphabet.letter(axis)
         self.helpers: dict[tuple[Step, Name], Name] = {}
         self._steps: dict[Step, StepJacobian] = {}
 
@@ -81,6 +85,18 @@ class Formulas:
             return Elemental(use, derivative, None, (), shape)
         shown = self.shown(replace(formula, name=derivative), use.step)
         return Elemental(use, derivative, shown, self.definitions(formula.body, use.step), shape)
+
+    def value(self, step: Step) -> ex.Formula | None:
+        """What a step of one result computes by its operands; None if it has no short formula."""
+        if step.is_named or len(step.equation.results) != 1 or not self.program.heads(step):
+            return None
+        jacobian = self.step(step)
+        if not jacobian.definitions:
+            return None
+        (formula,) = jacobian.definitions
+        if self.definitions(formula.body, step):
+            return None
+        return self.shown(formula, step)
 
     def shown(self, formula: ex.Formula, step: Step | None) -> ex.Formula:
         """A formula with the letters and names that a reader sees."""
@@ -144,7 +160,7 @@ class Formulas:
             name: what the formula calls the Jacobian.
 
         Returns:
-            The formula, and the helpers that it reads.
+            The formula over letters that occur nowhere else, and the helpers that it reads.
         """
         variables, result = self.program.variables, rule.result
         shape = variables[number].axes
@@ -163,7 +179,44 @@ class Formulas:
             terms.append(renamed(expression, lambda own, step=step: self._helper(own, step)))
         places = (*map(Place.of, rows), *map(Place.of, wrt))
         formula = ex.Formula(name, places, ex.total(terms), (*result.axes, *shape))
-        return self.shown(formula, None), tuple(definitions.items())
+        return formula, tuple(definitions.items())
+
+    def backpropagation(self, rule: ChainRule) -> list[ex.Formula]:
+        """The formulas of all adjoints of a result, and of the helpers that they read.
+
+        What is a number or another adjoint, or belongs to the result of a primitive and is short
+        and read once, is written where it is read.
+        """
+        adjoints: list[tuple[int, Name | Derivative]] = [
+            (number, rule.adjoint(number)) for number in rule.intermediates
+        ]
+        adjoints += [
+            (variable.number, rule.derivative(variable.number))
+            for variable in self.program.independents
+        ]
+        shown: dict[ex.Formula, None] = {}
+        written: dict[Name | Derivative, ex.Formula] = {}
+        for number, name in adjoints:
+            raw, definitions = self.adjoint(rule, number, name)
+            formula = replace(raw, body=inlined(raw.body, written))
+            helpers = (own for _, own in definitions if isinstance(own, ex.Formula))
+            shown.update(dict.fromkeys(helpers))
+            is_last = number not in rule.intermediates
+            if not is_last and self._is_repeated(rule, number, formula.body):
+                written[name] = formula
+                continue
+            shown[self.shown(formula, None)] = None
+        return list(shown)
+
+    def _is_repeated(self, rule: ChainRule, number: int, own: ex.Expression) -> bool:
+        """Whether an adjoint is written where it is read."""
+        if size(own) <= 2:
+            return True
+        readers = sum(use.head == number for uses in rule.uses.values() for use in uses)
+        is_short = size(own) <= SHORT_ADJOINT and not any(
+            isinstance(part, ex.Over) for part in parts(own)
+        )
+        return self.program.variables[number].is_numbered and readers == 1 and is_short
 
     def _through(self, rule: ChainRule, use: Use, rows: Sequence[Letter]) -> list[Partial]:
         """What arrives at a step's result, contracted with the step's Jacobian."""

@@ -13,7 +13,8 @@ STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #888; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-.equation { margin: .35rem 0; overflow-x: auto; } .equation math { font-size: 1.05rem; }
+.equation { margin: .1rem 0; padding: .25rem 0; overflow: auto hidden; }
+.equation math { font-size: 1.05rem; }
 .remark { color: var(--soft); font-size: .85rem; margin-left: 1rem; }
 .depth1 { margin-left: 2rem; }
 table { border-collapse: collapse; font-size: .9rem; } .wide { overflow-x: auto; }

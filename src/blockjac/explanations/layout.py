@@ -10,6 +10,7 @@ from blockjac.explanations.chain_rule import Paths, Rule
 from blockjac.explanations.expressions import Formula
 from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.styles.style import PRODUCT, Style
+from blockjac.explanations.styles.text import TEXT
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class Claim:
 
     name: Name | Derivative
     body: ex.Expression
+
+    def __str__(self) -> str:
+        return " ".join(pieces(self, TEXT))
 
 
 Equation = Space | Application | Claim | Rule | Formula

@@ -11,6 +11,7 @@ import numpy as np
 
 from blockjac.base import compat
 from blockjac.base.promises import keeping_structure
+from blockjac.base.trees import flattened
 from blockjac.blocks import Block
 from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elimination_graph import Vertex
@@ -96,7 +97,7 @@ def edges_of(program: Program, step: Step) -> Edges:
         return linear.results(), blocks
 
     closed, types = jax.make_jaxpr(local, return_shape=True)(*structs)
-    leaves, tree = jax.tree.flatten(types)
+    leaves, tree = flattened(types)
     _, blocks = jax.tree.unflatten(tree, range(len(leaves)))
     entering: dict[Vertex, dict[Vertex, Block]] = {}
     for (tail, head), block in zip(pairs, blocks, strict=True):

@@ -30,8 +30,8 @@ def reads(*names: str) -> Callable[[Reading], Reading]:
 def broadcast(reader: Reader, equation: Any, places: Sequence[Place]) -> Expression:
     """`out[l] = x[those of l that are x's axes]`, 0 along axes of size 1."""
     (operand, *_) = equation.invars
-    axes = equation.params["broadcast_dimensions"]
-    at = [
+    axes: Sequence[int] = equation.params["broadcast_dimensions"]
+    at: list[Place] = [
         Place() if size == 1 else places[axis]
         for axis, size in zip(axes, operand.aval.shape, strict=True)
     ]
@@ -88,7 +88,9 @@ def _reduction(kind: str) -> Reading:
     def read(reader: Reader, equation: Any, places: Sequence[Place]) -> Expression:
         """`out[l] = the sum over k of x[l, k]`."""
         (operand,), axes = equation.invars, equation.params["axes"]
-        rest, letters, at = iter(places), [], []
+        rest = iter(places)
+        letters: list[ex.Letter] = []
+        at: list[Place] = []
         for axis, size in enumerate(operand.aval.shape):
             if axis in axes:
                 letter = fresh(size)

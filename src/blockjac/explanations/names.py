@@ -49,7 +49,7 @@ ENGLISH = {letter: name for name, letter in GREEK.items()}
 
 @dataclass(frozen=True)
 class Name:
-    """A name in a formula: a base and what stands below it.
+    """A name in a formula: a base and its subscripts.
 
     Attributes:
         base: a letter, a word, or the English name of a Greek letter.

@@ -75,7 +75,7 @@ class Numbers:
         if not is_small(formula):
             return None
         self._read_helpers()
-        self.arrays[name] = evaluated(formula, self.arrays)  # pyright: ignore[reportArgumentType]
+        self.arrays[name] = evaluated(formula, self.arrays)
         return self.arrays[name]
 
     def _read_helpers(self) -> None:
@@ -123,7 +123,7 @@ class Numbers:
             """The result of the step from what it reads."""
             values = dict(zip(edges.operands, arrays, strict=True))
             atoms = [
-                atom.value if not hasattr(atom, "vertex") else values[atom.value]  # pyright: ignore[reportArgumentType]
+                atom.value if not hasattr(atom, "vertex") else values[atom.value]
                 for atom in equation.operands
             ]
             results = compat.bind(equation.primitive, atoms, equation.params)
@@ -167,7 +167,7 @@ def random_arguments(program: Program, seed: int, positive: bool = False) -> lis
         if np.dtype(aval.dtype).kind not in "fc":
             arrays.append(np.ones(aval.shape, aval.dtype))
             continue
-        drawn = generator.normal(size=aval.shape)
-        drawn = generator.uniform(0.1, 1.0, size=aval.shape) if positive else drawn
-        arrays.append(np.asarray(drawn, aval.dtype))
+        shape: tuple[int, ...] = aval.shape
+        near = generator.uniform(0.1, 1.0, size=shape)
+        arrays.append((near if positive else generator.normal(size=shape)).astype(aval.dtype))
     return arrays

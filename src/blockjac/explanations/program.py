@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import count
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -49,6 +50,7 @@ class Variable:
         shape: of the tensor.
         dtype: of its entries.
         kind: "argument", "captured" or "computed".
+        is_numbered: whether it has a number for a name, as results of primitives have.
     """
 
     number: int
@@ -56,6 +58,7 @@ class Variable:
     shape: tuple[int, ...]
     dtype: Any
     kind: str
+    is_numbered: bool = False
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -161,7 +164,8 @@ def program_of(call: Call, fun: Callable[..., Any]) -> Program:
 
 def _word(equation: Equation) -> tuple[str, bool]:
     """What a step is called, and whether the user named it."""
-    primitive, params = equation.primitive.name, equation.params
+    primitive: str = equation.primitive.name
+    params = equation.params
     name = str(params.get("name", "")) if primitive in CALLS else ""
     if name.startswith(MARK):
         return name.removeprefix(MARK).partition("=")[0], True
@@ -169,7 +173,8 @@ def _word(equation: Equation) -> tuple[str, bool]:
         name = compat.function_source(compat.called(params)).partition(" at ")[0]
     if name:
         is_jax = bool(compat.origin(compat.called(params)))
-        return ("lambda" if "lambda" in name else name.strip("_") or primitive), not is_jax
+        own = "lambda" if "lambda" in name else name.strip("_")
+        return own or primitive, not is_jax
     return WORDS.get(primitive, primitive.replace("-", "_")), False
 
 
@@ -189,11 +194,19 @@ def _variables(
     named = {value: (name, named[value][1]) for value, name in zip(inputs, names, strict=True)}
     computed = [value for equation in graph.equations for value in equation.results]
     wanted = _wanted_names(graph, call, function)
-    names = unique([wanted.get(value, Name("v")) for value in computed], taken=names)
+    numbers = count(1)  # v_1, v_2, ... as Griewank and Walther have them
+    names = unique(
+        [wanted.get(value) or Name("v").numbered(next(numbers)) for value in computed], taken=names
+    )
     named |= {value: (name, "computed") for value, name in zip(computed, names, strict=True)}
     return {
         value: Variable(
-            value, name, tuple(graph.avals[value].shape), graph.avals[value].dtype, kind
+            value,
+            name,
+            tuple(graph.avals[value].shape),
+            graph.avals[value].dtype,
+            kind,
+            kind == "computed" and value not in wanted,
         )
         for value, (name, kind) in named.items()
     }
@@ -247,8 +260,10 @@ def _is_same(own: Any, captured: Any) -> bool:
     """Whether a variable of Python is a captured array, or what JAX made of it."""
     if own is captured:
         return True
-    is_alike = isinstance(own, np.ndarray | jax.Array) and own.shape == captured.shape
-    return is_alike and not compat.is_traced((own, captured)) and np.array_equal(own, captured)
+    if not isinstance(own, np.ndarray | jax.Array) or compat.is_traced((own, captured)):
+        return False
+    mine: Any = np.asarray(cast("Any", own))
+    return mine.shape == captured.shape and np.array_equal(mine, np.asarray(captured))
 
 
 def operands_of(equation: Equation, variables: dict[int, Variable]) -> list[Variable | Literal]:

@@ -20,7 +20,7 @@ from blockjac.graph.primitives import CALLS
 LONGEST = 14
 """An expression of more parts than this gets a name, so that what reads it stays readable."""
 
-SHORT = 3
+SHORT = 5
 """An expression of at most this many parts is repeated where it is used."""
 
 
@@ -152,7 +152,7 @@ class Reader:
         operands = dict(zip(named.values(), equation.invars, strict=True))
         return self._replaced(body, operands)
 
-    def _replaced(self, expression: Expression, operands: Mapping[Name, Any]) -> Expression:
+    def _replaced(self, expression: Expression, operands: Mapping[Any, Any]) -> Expression:
         """The expression with entries of a call's parameters replaced by those of its operands."""
 
         def changed(part: Expression) -> Expression:
@@ -164,11 +164,55 @@ class Reader:
         return changed(expression)
 
 
+COPIES = (
+    "copy",
+    "copy_p",
+    "name",
+    "stop_gradient",
+    "optimization_barrier",
+    "reduce_precision",
+    "sharding_constraint",
+)
+"""Primitives whose result is their operand."""
+
+
 def _number(value: Any, places: Sequence[Place]) -> Expression:
     """The entry of a literal, whose entries are all the same."""
     del places
     array = np.asarray(value)
     return Number(array.flat[0].item())
+
+
+def _sum(a: Expression, b: Expression) -> Expression:
+    return ex.total([a, b])
+
+
+def _product(a: Expression, b: Expression) -> Expression:
+    return ex.product([a, b])
+
+
+def _quotient(a: Expression, b: Expression) -> Expression:
+    return ex.product([a, ex.Quotient(ex.ONE, b)])
+
+
+def _negative(a: Expression) -> Expression:
+    return ex.product([Number(-1), a])
+
+
+def _square(a: Expression) -> Expression:
+    return ex.Power(a, Number(2))
+
+
+def _inverse_root(a: Expression) -> Expression:
+    return ex.Quotient(ex.ONE, ex.Applied("sqrt", (a,)))
+
+
+def _one_minus_square(a: Expression) -> Expression:
+    return _sub(ex.ONE, _square(a))
+
+
+def _same(a: Expression) -> Expression:
+    return a
 
 
 def _binary(function: str) -> Callable[..., Expression]:
@@ -181,23 +225,17 @@ def _sub(a: Expression, b: Expression) -> Expression:
 
 ELEMENTWISE: dict[str, Callable[..., Expression]] = {
     **{name: _binary(name) for name in FUNCTIONS},
-    "add": lambda a, b: ex.total([a, b]),
-    "add_any": lambda a, b: ex.total([a, b]),
+    "add": _sum,
+    "add_any": _sum,
     "sub": _sub,
-    "mul": lambda a, b: ex.product([a, b]),
-    "div": lambda a, b: ex.product([a, ex.Quotient(ex.ONE, b)]),
-    "neg": lambda a: ex.product([Number(-1), a]),
+    "mul": _product,
+    "div": _quotient,
+    "neg": _negative,
     "pow": ex.Power,
-    "square": lambda a: ex.Power(a, Number(2)),
-    "rsqrt": lambda a: ex.Quotient(ex.ONE, ex.Applied("sqrt", (a,))),
-    "one_minus_square": lambda a: _sub(ex.ONE, ex.Power(a, Number(2))),
-    "copy": lambda a: a,
-    "copy_p": lambda a: a,
-    "name": lambda a: a,
-    "stop_gradient": lambda a: a,
-    "optimization_barrier": lambda a: a,
-    "reduce_precision": lambda a: a,
-    "sharding_constraint": lambda a: a,
+    "square": _square,
+    "rsqrt": _inverse_root,
+    "one_minus_square": _one_minus_square,
+    **dict.fromkeys(COPIES, _same),
 }
 """Primitives that act on entries one by one."""
 

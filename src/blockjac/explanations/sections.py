@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from blockjac.base import compat
-from blockjac.explanations.document import Document, Line, Section, folded, order_items
+from blockjac.explanations.document import Document, Line, Section, Table, folded, order_items
 from blockjac.explanations.equations import Equations
+from blockjac.explanations.expressions import Formula
 from blockjac.explanations.formulas import Elemental
 from blockjac.explanations.layout import Application, Claim, Space
 from blockjac.explanations.names import Name
@@ -20,61 +21,47 @@ from blockjac.planning import Plan
 NO_FORMULA = "no formula is known: {}, whose Jacobian is computed as a linear map"
 
 
-class Explained(Protocol):
-    """What a document is made of: the parts of an explanation, each made when it is asked for."""
+@dataclass(frozen=True)
+class Parts:
+    """What a document is made of; each part is computed when it is asked for.
 
-    @property
-    def program(self) -> Program:
-        """The function as named steps."""
-        ...
+    Attributes:
+        program: the function as named steps.
+        value: what a primitive step computes, by a formula.
+        chain_rule: in symbols.
+        steps: the elemental Jacobians.
+        formulas: backpropagation with indices.
+        simplifications: found by numbers.
+        plan: the order.
+        checked: whether the formulas are right.
+    """
 
-    @property
-    def chain_rule(self) -> Equations:
-        """In symbols."""
-        ...
-
-    @property
-    def formulas(self) -> Equations:
-        """With indices."""
-        ...
-
-    @property
-    def steps(self) -> tuple[Elemental, ...]:
-        """The elemental Jacobians."""
-        ...
-
-    @property
-    def simplifications(self) -> tuple[Claim, ...]:
-        """Found by numbers."""
-        ...
-
-    @property
-    def plan(self) -> Plan:
-        """The order."""
-        ...
-
-    @property
-    def checked(self) -> bool | None:
-        """Whether the formulas are right."""
-        ...
+    program: Program
+    value: Callable[[Step], Formula | None]
+    chain_rule: Callable[[], Equations]
+    steps: Callable[[], tuple[Elemental, ...]]
+    formulas: Callable[[], Equations]
+    simplifications: Callable[[], tuple[Claim, ...]]
+    plan: Callable[[], Plan]
+    checked: Callable[[], bool | None]
 
 
-def document_of(explanation: Explained, most: int | None) -> Document:
+def document_of(parts: Parts, most: int | None) -> Document:
     """The sections of an explanation.
 
     Args:
-        explanation: what to write.
+        parts: what to write.
         most: how many lines a section has at most; None for all.
     """
-    program = explanation.program
+    program = parts.program
     title = f"{TEXT.name(program.function)} and its Jacobian by " + ", ".join(
         TEXT.name(variable.name) for variable in program.independents
     )
     sections = [
         Section("Spaces", folded(_spaces(program), "spaces", most)),
-        Section("Steps", folded(_steps(program), "steps", most)),
+        Section("Steps", _folded_steps(parts, most)),
     ]
-    rules = [Line(equation) for equation in explanation.chain_rule.equations]
+    rules = [Line(equation) for equation in parts.chain_rule().equations]
     sections.append(Section("The chain rule", folded(rules, "equations", most)))
     is_large = most is not None and len(program.active_steps) > most
     if is_large:
@@ -84,17 +71,17 @@ def document_of(explanation: Explained, most: int | None) -> Document:
         )
         sections.append(Section("Elemental Jacobians", (Line(remark=note),)))
     else:
-        sections.append(Section("Elemental Jacobians", tuple(_elementals(explanation))))
-        sections.append(Section("Backpropagation with indices", tuple(_formulas(explanation))))
+        sections.append(Section("Elemental Jacobians", tuple(_elementals(parts))))
+        sections.append(Section("Backpropagation with indices", tuple(_formulas(parts))))
         found = [
             Line(claim, "holds at these arguments and two near them; checked there, not proved")
-            for claim in explanation.simplifications
+            for claim in parts.simplifications()
         ]
         if found:
             sections.append(Section("Found by numbers", tuple(found)))
-    sections.append(Section("The order", order_items(explanation.plan)))
+    sections.append(Section("The order", order_items(parts.plan())))
     if not is_large:
-        sections.append(Section("Checked", (Line(remark=_verdict(explanation)),)))
+        sections.append(Section("Checked", (Line(remark=_verdict(parts)),)))
     return Document(title, tuple(sections))
 
 
@@ -111,10 +98,18 @@ def _spaces(program: Program) -> list[Line]:
     return lines
 
 
-def _steps(program: Program) -> list[Line]:
-    """What each step computes, with the line of the program."""
+def _folded_steps(parts: Parts, most: int | None) -> tuple[Line | Table, ...]:
+    """What each step computes, with its name and the line of the program."""
+    program = parts.program
+    shown = program.steps if most is None else program.steps[: most + 1]
     lines: list[Line] = []
-    for step in program.steps:
+    for step in shown:
+        formula = parts.value(step)
+        source = "" if step.equation.source is None else compat.place(step.equation.source)
+        line = source.rpartition("/")[2]
+        if formula is not None:
+            lines.append(Line(formula, f"{TEXT.name(step.name)}, {line}"))
+            continue
         results = [program.variables[value] for value in step.equation.results]
         equation = Application(
             tuple(result.name for result in results),
@@ -122,9 +117,11 @@ def _steps(program: Program) -> list[Line]:
             tuple(operands(program, step)),
             tuple(result.shape for result in results),
         )
-        source = "" if step.equation.source is None else compat.place(step.equation.source)
-        lines.append(Line(equation, source.rpartition("/")[2]))
-    return lines
+        lines.append(Line(equation, line))
+    if most is None or len(program.steps) <= most:
+        return tuple(lines)
+    left = len(program.steps) - most
+    return (*lines[:most], Line(remark=f"… and {left:,} more steps, folded; most=None shows all"))
 
 
 def operands(program: Program, step: Step) -> list[Name | str]:
@@ -139,10 +136,10 @@ def operands(program: Program, step: Step) -> list[Name | str]:
     return operands
 
 
-def _elementals(explanation: Explained) -> list[Line]:
+def _elementals(parts: Parts) -> list[Line]:
     """The elemental Jacobians with the formulas of their entries."""
     lines: list[Line] = []
-    for elemental in explanation.steps:
+    for elemental in parts.steps():
         entries = math.prod(elemental.shape)
         if elemental.formula is None:
             word = elemental.use.step.word
@@ -165,14 +162,14 @@ def _sizes(shape: Sequence[int]) -> str:
     return f"{math.prod(shape):,} entries"
 
 
-def _formulas(explanation: Explained) -> list[Line]:
+def _formulas(parts: Parts) -> list[Line]:
     """Backpropagation with indices."""
-    return [Line(equation) for equation in explanation.formulas.equations]
+    return [Line(equation) for equation in parts.formulas().equations]
 
 
-def _verdict(explanation: Explained) -> str:
+def _verdict(parts: Parts) -> str:
     """What was checked, in words."""
-    match explanation.checked:
+    match parts.checked():
         case True:
             return (
                 "every formula was evaluated, and gives the Jacobian that the library computes "

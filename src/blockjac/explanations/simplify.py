@@ -6,12 +6,13 @@ The derivative of a softmax `Q = E / sum E` comes as `E[i] / sum E`, where a rea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.expressions import Expression, Letter, Place
-from blockjac.explanations.places import letters_of
+from blockjac.explanations.names import Derivative, Name
+from blockjac.explanations.places import letters_of, substituted
 from blockjac.explanations.traversal import children, mapped
 
 Matches = dict[Letter, Place]
@@ -59,6 +60,21 @@ def parts_of_fraction(expression: Expression) -> tuple[list[Expression], list[Ex
             return [] if numerator == ex.ONE else ex.flat([numerator]), ex.flat([denominator])
         case _:
             return ex.flat([expression]), []
+
+
+def inlined(expression: Expression, formulas: Mapping[Name | Derivative, ex.Formula]) -> Expression:
+    """The expression with entries of some arrays replaced by their formulas, which sum nothing."""
+
+    def changed(part: Expression) -> Expression:
+        """A part with its own entries replaced."""
+        if isinstance(part, ex.Entry) and part.name in formulas:
+            formula = formulas[part.name]
+            pairs = zip(formula.letters, part.places, strict=True)
+            places = {own.letter: at for own, at in pairs if own.letter is not None}
+            return substituted(formula.body, places)
+        return mapped(part, changed)
+
+    return changed(expression)
 
 
 def _replaced(expression: Expression, definition: ex.Formula) -> Expression:

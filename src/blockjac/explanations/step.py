@@ -46,7 +46,7 @@ def step(name: str, result: str = "") -> Callable[[Callable[P, R]], Callable[P, 
         >>> print(blockjac.explain(lambda w, x: jnp.sin(affine(x, w)))(2.0, 3.0).chain_rule)
         D_w f = D_v₁ sin ⋆ D_w φ
     """
-    if not isinstance(name, str) or not name.strip():
+    if not str(name).strip() or type(name) is not str:
         raise InvalidOptionError(
             f"a step needs a name that formulas can call it by, such as 'phi_1'; got {name!r}"
         )
@@ -60,19 +60,21 @@ def step(name: str, result: str = "") -> Callable[[Callable[P, R]], Callable[P, 
             arrays, with_arrays = separated((args, kwargs))
             if not compat.is_traced(arrays):
                 return function(*args, **kwargs)
+            whole: Callable[..., Any] = function
             rebuilt: list[Callable[[Sequence[Any]], Any]] = []
 
             def body(*args: Any, **kwargs: Any) -> list[Any]:
                 """The arrays that the function gives; everything else it returns is set aside."""
                 own_args, own_kwargs = with_arrays(jax.tree.leaves((args, kwargs)))
-                results, with_results = separated(function(*own_args, **own_kwargs))
+                results, with_results = separated(whole(*own_args, **own_kwargs))
                 rebuilt.append(with_results)
                 return results
 
             body = named_as(function, body)
             body.__name__ = body.__qualname__ = MARK + name + (f"={result}" if result else "")
             own_args, own_kwargs = jax.tree.map(_traced, (args, kwargs))
-            results = jax.jit(body)(*own_args, **own_kwargs)
+            traced: Any = jax.jit(body)
+            results = traced(*own_args, **own_kwargs)
             return cast("R", rebuilt[0](results))
 
         return call
@@ -86,4 +88,4 @@ MARK = "blockjac step "
 
 def _traced(leaf: Any) -> Any:
     """A leaf that is traced; None, which is a tree without leaves, in place of any other."""
-    return leaf if isinstance(leaf, TRACED) else None
+    return cast("Any", leaf) if isinstance(leaf, TRACED) else None

@@ -39,6 +39,13 @@ def children(expression: Expression) -> Iterator[Expression]:
                 yield part
 
 
+def parts(expression: Expression) -> Iterator[Expression]:
+    """An expression and all that it is made of."""
+    yield expression
+    for child in children(expression):
+        yield from parts(child)
+
+
 def size(expression: Expression) -> int:
     """The number of entries, numbers and operations of an expression."""
     return 1 + sum(map(size, children(expression)))
@@ -46,10 +53,7 @@ def size(expression: Expression) -> int:
 
 def entries(expression: Expression) -> Iterator[Entry]:
     """Every entry that an expression reads."""
-    if isinstance(expression, Entry):
-        yield expression
-    for child in children(expression):
-        yield from entries(child)
+    yield from (part for part in parts(expression) if isinstance(part, Entry))
 
 
 def rebuilt(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:

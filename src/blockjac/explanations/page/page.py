@@ -8,7 +8,7 @@ from importlib import resources
 
 from blockjac.explanations.document import MOST_SHOWN
 from blockjac.explanations.html import sections
-from blockjac.explanations.page.parts import Parts
+from blockjac.explanations.page.parts import PageParts
 from blockjac.explanations.page.stages import stage_section, stages_of
 from blockjac.explanations.page.svg import STYLE, dot, svg
 
@@ -54,17 +54,18 @@ def asset(name: str) -> str:
     return resources.files("blockjac.explanations.page").joinpath("assets", name).read_text("utf-8")
 
 
-def page_of(parts: Parts, most: int | None = MOST_SHOWN, before: str = "", after: str = "") -> str:
+def page_of(
+    parts: PageParts, most: int | None = MOST_SHOWN, after: str = ""
+) -> str:
     """The whole file.
 
     Args:
         parts: of the explanation.
         most: how many lines a section has, and how many steps are shown with formulas; None for
             all.
-        before: HTML put before the graph.
         after: HTML put before the sections.
     """
-    document = parts.explanation.document(most)
+    document = parts.document(most)
     has_graph = bool(parts.graph.vertices)
     body = _graph(parts) if has_graph else "<p>The result does not depend on the arguments.</p>\n"
     code = asset("costs.js") + asset("page.js")
@@ -74,12 +75,12 @@ def page_of(parts: Parts, most: int | None = MOST_SHOWN, before: str = "", after
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(parts.title)}</title>\n<style>{STYLE}{asset('page.css')}</style>\n</head>\n"
-        f"<body>\n<main>\n<h1>{escape(parts.title)}</h1>\n{before}{body}{after}"
+        f"<body>\n<main>\n<h1>{escape(parts.title)}</h1>\n{body}{after}"
         f"{stage_section(stages_of(parts.graph))}{sections(document)}</main>\n{script}</body>\n</html>\n"
     )
 
 
-def _graph(parts: Parts) -> str:
+def _graph(parts: PageParts) -> str:
     """The graph with its controls and the panel beside it."""
     graph = parts.graph
     drawn = svg(parts.drawing, parts.title, interactive=True)
@@ -96,11 +97,11 @@ def _graph(parts: Parts) -> str:
     )
 
 
-def dot_of(parts: Parts) -> str:
+def dot_of(parts: PageParts) -> str:
     """The graph for Graphviz."""
     return dot(parts.drawing, parts.title)
 
 
-def svg_of(parts: Parts) -> str:
+def svg_of(parts: PageParts) -> str:
     """The graph as a picture of its own."""
     return svg(parts.drawing, parts.title)

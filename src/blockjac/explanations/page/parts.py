@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from blockjac.explanations.document import MOST_SHOWN
+from blockjac.explanations.chain_rule import ChainRule
+from blockjac.explanations.document import MOST_SHOWN, Document
+from blockjac.explanations.equations import Equations
+from blockjac.explanations.formulas import Elemental
 from blockjac.explanations.html import math as mathml
 from blockjac.explanations.layout import Application, Equation
 from blockjac.explanations.names import Derivative, Name
+from blockjac.explanations.numbers import Numbers
 from blockjac.explanations.page.blocks import EdgeBlock, edge_blocks
 from blockjac.explanations.page.drawing import Drawing, drawing
-from blockjac.explanations.page.explained import Explained
 from blockjac.explanations.page.heat import SIDE, heat
 from blockjac.explanations.page.kinds import WORDS, kind_of
 from blockjac.explanations.page.orders import Game, game_of
 from blockjac.explanations.page.signatures import compact
 from blockjac.explanations.page.step_graph import StepGraph, step_graph
+from blockjac.explanations.program import Program
 from blockjac.explanations.sections import NO_FORMULA, operands
 from blockjac.explanations.styles.mathml import MATHML
 from blockjac.explanations.styles.text import TEXT
@@ -33,31 +39,43 @@ MOST_IN_LINE = 8
 """A line between folded boxes shows the first of its edges alone."""
 
 
-class Parts:
-    """The parts of a page.
+@dataclass(eq=False)
+class PageParts:
+    """The parts of a page, each computed once, when it is asked for.
 
     Attributes:
-        explanation: what it explains.
-        title: of the page.
+        program: the function as named steps.
+        rules: the chain rule of each result.
+        numbers: the arrays at a point.
+        steps: the elemental Jacobians.
+        formulas: backpropagation with indices.
+        document: the sections, of at most that many lines each.
     """
 
-    def __init__(self, explanation: Explained) -> None:
-        """Nothing is computed yet."""
-        self.explanation = explanation
-        program = explanation.program
-        self.title = f"{TEXT.name(program.function)} and its Jacobian by " + ", ".join(
+    program: Program
+    rules: Callable[[], tuple[ChainRule, ...]]
+    numbers: Callable[[], Numbers]
+    steps: Callable[[], tuple[Elemental, ...]]
+    formulas: Callable[[], Equations]
+    document: Callable[[int | None], Document]
+
+    @property
+    def title(self) -> str:
+        """What the page is of."""
+        program = self.program
+        return f"{TEXT.name(program.function)} and its Jacobian by " + ", ".join(
             TEXT.name(variable.name) for variable in program.independents
         )
 
     @cached_property
     def graph(self) -> StepGraph:
         """The graph of the steps."""
-        return step_graph(self.explanation.program, self.explanation.rules)
+        return step_graph(self.program, self.rules())
 
     @cached_property
     def blocks(self) -> list[EdgeBlock]:
         """The Block of every edge."""
-        return edge_blocks(self.graph, self.explanation.numbers)
+        return edge_blocks(self.graph, self.numbers())
 
     @cached_property
     def words(self) -> list[str]:
@@ -80,7 +98,7 @@ class Parts:
         Args:
             most: of more steps than this, formulas are left out; None for all.
         """
-        steps = len(self.explanation.program.active_steps)
+        steps = len(self.program.active_steps)
         is_large = most is not None and steps > most
         known = {
             "vertices": self._vertices(is_large),
@@ -99,7 +117,7 @@ class Parts:
     def _vertices(self, is_large: bool) -> list[dict[str, Any]]:
         """Name, shape, formula and adjoint of each vertex."""
         formulas: dict[Name | Derivative, list[Equation]] = {}
-        for equation in () if is_large else self.explanation.formulas.equations:
+        for equation in () if is_large else self.formulas().equations:
             name = getattr(equation, "name", None)
             if name is not None:
                 formulas.setdefault(name, []).append(equation)
@@ -112,7 +130,7 @@ class Parts:
             if vertex.is_result:
                 known["result"] = 1
             if not is_large:
-                program = self.explanation.program
+                program = self.program
                 known["space"] = f"<math>{MATHML.space(variable.shape)}</math>"
                 if step is not None:
                     results = [program.variables[own] for own in step.equation.results]
@@ -126,7 +144,7 @@ class Parts:
                     )
                 own = [
                     equation
-                    for rule in self.explanation.rules
+                    for rule in self.rules()
                     for name in (rule.adjoint(variable.number), rule.derivative(variable.number))
                     for equation in formulas.get(name, ())
                 ]
@@ -140,7 +158,7 @@ class Parts:
     def _edges(self, is_large: bool) -> list[dict[str, Any]]:
         """Structure, sizes, formula and picture of each edge."""
         formulas: dict[tuple[int, int], str] = {}
-        for elemental in () if is_large else self.explanation.steps:
+        for elemental in () if is_large else self.steps():
             use = elemental.use
             if elemental.formula is None:
                 formulas[use.tail, use.head] = NO_FORMULA.format(use.step.word)

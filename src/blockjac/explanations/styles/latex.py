@@ -18,6 +18,9 @@ SYMBOLS = {
     "×": r"\times",
 }
 
+LOWERED = "₀₁₂₃₄₅₆₇₈₉"
+"""Digits as subscripts, as titles have them."""
+
 KNOWN = frozenset({"exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "min", "max"})
 """Functions that LaTeX has a command for."""
 
@@ -51,6 +54,8 @@ def _character(character: str) -> str:
         return SPECIAL[character]
     if character.isascii() or unicodedata.name(character, "").startswith("LATIN "):
         return character
+    if character in LOWERED:
+        return rf"\textsubscript{{{LOWERED.index(character)}}}"
     if character in ENGLISH:
         return rf"\ensuremath{{\{ENGLISH[character]}}}"
     return f"U+{ord(character):04X}"
@@ -89,7 +94,7 @@ class Latex(Style):
     def space(self, shape: Sequence[int]) -> str:
         r"""`\mathcal{T}_{(30,20)}`; numbers are real."""
         sizes = ",".join(map(str, shape))
-        return rf"\mathcal{{T}}_{{({sizes})}}" if shape else r"\mathcal{R}"
+        return rf"\mathcal{{T}}_{{({sizes})}}" if shape else r"\mathbb{R}"
 
     def identity(self) -> str:
         """`I`."""

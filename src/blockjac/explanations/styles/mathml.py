@@ -69,7 +69,7 @@ class MathML(Style):
         if not places:
             return own
         if not isinstance(name, Name) or name.below:
-            own = self.parentheses(own)
+            own = row('<mo stretchy="false">(</mo>', own, '<mo stretchy="false">)</mo>')
         return f"<msub>{own}{row(operator(',').join(places))}</msub>"
 
     def letter(self, letter: Letter) -> str:

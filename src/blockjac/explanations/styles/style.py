@@ -11,7 +11,7 @@ from blockjac.explanations.expressions import Expression, Letter, Place
 from blockjac.explanations.names import Derivative, Name
 
 MOST_ABOVE = 12
-"""A number is written as a fraction if what stands above the line is at most this."""
+"""A number is written as a fraction if its numerator is at most this."""
 
 SUM, PRODUCT, POWER, ATOM = range(4)
 """How tightly an expression binds."""

@@ -1,0 +1,17 @@
+"""Traced programs as readable Python source: a module that runs without this library.
+
+`module_source(functions, target, docstring)` writes a module; a `TracedFunction` says what each
+function computes, by its jaxpr, and how its arguments and results are put together.
+
+Names and comments stand in the traced program itself, as equations of JAX's `name` primitive
+(`jax.ad_checkpoint.checkpoint_name(x, tag)`):
+
+- `blockjac:name=Z2`: the value is called `Z2`; the first name of a value counts, and those of
+  parameters stay;
+- `blockjac:comment=...`: lines of comment before the statement that computes the value.
+"""
+
+from blockjac.explanations.source.function import Parameter, TracedFunction
+from blockjac.explanations.source.module import TargetName, module_source
+
+__all__ = ["Parameter", "TargetName", "TracedFunction", "module_source"]
