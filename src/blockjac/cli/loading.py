@@ -18,7 +18,7 @@ def loaded(word: str) -> Any:
             the name may have dots.
 
     Raises:
-        CommandError: if there is no such module or name, or the module does not import.
+        CommandError: if the module or the name does not exist, or the module does not import.
 
     Examples:
         >>> loaded("math:sqrt")(4.0)

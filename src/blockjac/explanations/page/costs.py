@@ -3,7 +3,8 @@
 It follows the library's own contraction of terms: indices that meet are equations between labels,
 labels that no axis has are summed, small factors are absorbed first, like factors are merged, and
 like terms are added. Where two indices meet that cannot be solved for a label, one axis is written
-out, so that there the count may be too large; lists of places are not modeled.
+out, and lists of places are not modeled: where places are looked up, a count can differ a little
+from the planner's. Everywhere else both are equal, which the tests compare.
 """
 
 from __future__ import annotations

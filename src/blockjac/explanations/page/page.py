@@ -43,8 +43,8 @@ TOTALS = """<h3 id="costs">Multiplications</h3>
 ABOUT = """<p class="soft">Counted on the structure of the blocks: what is known to be zero, a delta
 or a constant is not multiplied. The counts are those of eliminating whole steps, the Jacobian
 written out at the end; the section on the order below eliminates between primitives. They follow
-the library's own rules; where places are looked up in arrays, a count can be larger than what the
-library needs.</p>
+the library's own rules; where places are looked up in arrays, they can differ a little from what
+the library needs.</p>
 """
 
 

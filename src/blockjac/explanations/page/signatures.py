@@ -141,11 +141,12 @@ class Numbering:
 
     def _index(self, index: BlockIndex, numbers: dict[Label, int]) -> Index:
         """An index with numbered labels."""
-        strides = tuple((numbers[label], stride) for label, stride in index.strides)
+        strides = tuple((numbers[label], int(stride)) for label, stride in index.strides)
+        offset = int(index.offset)  # parameters of some primitives are integers of NumPy
         if index.lookup is None:
-            return Index(index.offset, strides)
+            return Index(offset, strides)
         looked = tuple(numbers[label] for label in index.lookup.labels)
-        return Index(index.offset, strides, self.array(index.lookup.array), looked)
+        return Index(offset, strides, self.array(index.lookup.array), looked)
 
 
 def _size(coefficient: Any) -> float:

@@ -20,10 +20,9 @@ class Stage:
 
     Attributes:
         name: of the step.
-        reads: names of what comes in: the state, if it depends on an argument, and parameters.
-        gives: names of what goes out.
-        blocks: for each that goes out and each that comes in, a Jacobian, True for the identity,
-            or None for zero.
+        reads: names of its inputs: the state, if it depends on an argument, and parameters.
+        gives: names of its outputs.
+        blocks: for each output and each input a Jacobian, True for the identity, or None for zero.
     """
 
     name: Name

@@ -72,7 +72,7 @@ function viewAt(own, place) {  // the edges, and which of them are not elemental
 
 function eliminateNext(vertices) {
   const own = run("own");
-  if (own.written !== null) return;
+  if (position > own.frames.length) return;
   const done = new Set(own.frames.slice(0, position).map(step => step.vertex));
   const next = vertices.filter(vertex => inner.has(vertex) && !done.has(vertex)).reverse();
   if (!next.length) return;
@@ -80,6 +80,7 @@ function eliminateNext(vertices) {
     const kept = own.frames.slice(0, position).map(step => step.vertex);
     own.elimination = initial()[0];
     own.frames = kept.map(vertex => frame(own.elimination, vertex));
+    own.written = null;
   }
   for (const vertex of next) own.frames.push(frame(own.elimination, vertex));
   position = own.frames.length;
