@@ -73,12 +73,11 @@ def test_vertices_and_lines_are_chosen_by_mouse(chromium, files):
     assert "computed by φ₁" in chosen(chromium)
     assert "The Jacobian by Z₁" in chosen(chromium)
     assert chromium.run("element('vertex-4').getAttribute('aria-pressed')") == "true"
-    chromium.click("[data-label='2']")  # a label lets the mouse through, or names its line
-    chromium.run(
-        "lines[2].querySelector('.hit').dispatchEvent(new MouseEvent('click', {bubbles: true}))"
-    )
+    chromium.click("[data-label='2']")  # the line below its label
+    assert chromium.run("element('edge-2').getAttribute('aria-pressed')") == "true"
+    assert chromium.run("element('vertex-4').getAttribute('aria-pressed')") == "false"
     text = chosen(chromium)
-    assert "20 numbers of 400 dense (5.0 %)" in text
+    assert "20 numbers of 400 dense (5.0\u00a0%)" in text
     assert "20 rows (X₂) by 20 columns (Z₁)" in text
     assert chromium.run("document.querySelector('#panel math') !== null")
     quiet(chromium, path)  # reading a canvas back, as below, is warned of
@@ -167,6 +166,11 @@ def test_an_elimination_is_played_with_its_running_cost(order, chromium, files):
     # What is left are the four blocks of the Jacobian, each a line that was added.
     assert chromium.run("document.querySelectorAll('.fills .edge').length") == 4
     assert chromium.run("lines.filter(l => !l.classList.contains('gone')).length") == 0
+    chromium.run("boxes[0].focus()")
+    chromium.press("ArrowDown", 40)
+    chromium.press("Enter", 13)
+    assert "Jacobian of lecture by W₁" in chosen(chromium)
+    assert "12 of 12" in chosen(chromium).replace("numbers ", "").replace(" dense", "")
     chromium.click("#next")
     assert f"{sum(costs):,} in all" in status(chromium)
     assert chromium.run("element('next').disabled")

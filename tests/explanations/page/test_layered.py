@@ -1,10 +1,15 @@
 """Layouts: no box on another, edges downwards, few crossings, quick for large graphs."""
 
+import itertools
 import random
 
+import numpy as np
 import pytest
+from support.explained_functions import explained
 
+from blockjac.explanations.page.drawing import HEIGHT
 from blockjac.explanations.page.layered import GAP, layered
+from blockjac.explanations.page.lines import LABEL_HEIGHT, LABEL_LETTER, along, label_places
 from blockjac.explanations.page.step_graph import bundles, chains
 
 
@@ -90,3 +95,36 @@ def test_folded_graphs_have_no_circle(seed):
     assert [50] in groups
     assert [199] in groups
     assert [0, 1, 2] in groups
+
+
+@pytest.mark.parametrize("name", ["lecture", "residual network", "attention", "layer norm"])
+def test_labels_stand_on_their_lines_and_on_nothing_else(name):
+    drawn = explained(name).page_parts.drawing
+    places = label_places(drawn)
+    half = [len(line.text) * LABEL_LETTER / 2 for line in drawn.lines]
+    for number, (x, y) in enumerate(places):
+        for other in range(number):
+            u, v = places[other]
+            assert abs(x - u) >= half[number] + half[other] or abs(y - v) >= LABEL_HEIGHT
+        for box in drawn.boxes:
+            is_beside = abs(x - box.x) >= half[number] + box.width / 2
+            assert is_beside or abs(y - box.y) >= (LABEL_HEIGHT + HEIGHT) / 2
+        points = drawn.lines[number].points
+        assert (
+            min(
+                np.hypot(along(*part, share)[0] - x, along(*part, share)[1] - y)
+                for part in itertools.pairwise(points)
+                for share in np.linspace(0, 1, 201)
+            )
+            < 1
+        )
+
+
+def test_points_along_a_line_are_those_of_the_bezier_curve_that_is_drawn():
+    start, end = np.array([3.0, 10.0]), np.array([40.0, 90.0])
+    controls = np.array([start, [start[0], 50.0], [end[0], 50.0], end])
+    for share in np.linspace(0, 1, 7):
+        points = controls
+        while len(points) > 1:  # de Casteljau
+            points = (1 - share) * points[:-1] + share * points[1:]
+        np.testing.assert_allclose(along(tuple(start), tuple(end), share), points[0], atol=1e-12)

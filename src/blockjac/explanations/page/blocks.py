@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -18,9 +18,11 @@ from blockjac.engine.run import structured
 from blockjac.explanations.numbers import Numbers
 from blockjac.explanations.page.step_graph import StepGraph
 from blockjac.explanations.program import Step
+from blockjac.explanations.styles.text import TEXT
 from blockjac.graph.graph import Operand
 from blockjac.graph.trace import trace
 from blockjac.operators.compose import written
+from blockjac.terms.block import rebuilt
 
 MOST_WRITTEN = 1_000_000
 """Entries of the dense Jacobian of a map without a Block up to which it is computed."""
@@ -90,6 +92,10 @@ def _inside(graph: StepGraph, step: Step, values: list[Any]) -> Mapping[tuple[in
     with keeping_structure(True):
         linear = linearize_to_results(active, arguments, traced.captured)
         eliminate(linear.edges, active.reverse_order)
+    names = {
+        f"arrays.{position}": TEXT.name(program.variables[value].name)
+        for position, value in enumerate(operands)
+    }
     blocks: dict[tuple[int, int], EdgeBlock] = {}
     for tail, position in zip(tails, positions, strict=True):
         leaving = linear.edges.leaving.get(traced.inputs[position], {})
@@ -99,9 +105,23 @@ def _inside(graph: StepGraph, step: Step, values: list[Any]) -> Mapping[tuple[in
             if own is None:
                 blocks[tail, head] = EdgeBlock(Block.zeros(*shapes))
             elif isinstance(own, Block):
-                blocks[tail, head] = EdgeBlock(own)
+                blocks[tail, head] = EdgeBlock(_named(own, names))
             else:
                 size = Block.zeros(*shapes).size
                 whole = written(own) if size <= MOST_WRITTEN else None
                 blocks[tail, head] = EdgeBlock(whole, is_dense=True)
     return blocks
+
+
+def _named(block: Block, names: Mapping[str, str]) -> Block:
+    """A Block whose factors are called as the program calls their arrays."""
+    terms = [
+        replace(
+            term,
+            factors=tuple(
+                replace(factor, name=names.get(factor.name, factor.name)) for factor in term.factors
+            ),
+        )
+        for term in block.terms
+    ]
+    return rebuilt(block.out_shape, block.wrt_shape, block.dtype, terms)

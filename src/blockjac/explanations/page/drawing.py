@@ -201,16 +201,3 @@ def _ports(
 def _port(place: int, count: int, width: float) -> float:
     """How far from the middle of a box a line ends."""
     return (place - (count - 1) / 2) * min(26.0, 0.8 * width / count)
-
-
-def path(points: Sequence[tuple[float, float]]) -> str:
-    """A smooth line through points, as the path of an SVG."""
-    (x, y), *rest = points
-    written = [f"M{x:.0f} {y:.0f}"]
-    for end_x, end_y in rest:
-        half = (end_y - y) / 2
-        written.append(
-            f"C{x:.0f} {y + half:.0f} {end_x:.0f} {end_y - half:.0f} {end_x:.0f} {end_y:.0f}"
-        )
-        x, y = end_x, end_y
-    return "".join(written)

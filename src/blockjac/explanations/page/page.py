@@ -54,9 +54,7 @@ def asset(name: str) -> str:
     return resources.files("blockjac.explanations.page").joinpath("assets", name).read_text("utf-8")
 
 
-def page_of(
-    parts: PageParts, most: int | None = MOST_SHOWN, after: str = ""
-) -> str:
+def page_of(parts: PageParts, most: int | None = MOST_SHOWN, after: str = "") -> str:
     """The whole file.
 
     Args:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from blockjac.explanations.page.drawing import HEIGHT, Drawing, path
+from blockjac.explanations.page.drawing import HEIGHT, Drawing
+from blockjac.explanations.page.lines import label_places, path
 
 STYLE = """
 .bj { --bj-line: #6b7280; --bj-fill: #f6f7f9; --bj-mark: #1f5fa8; --bj-text: #1b1f24;
@@ -15,7 +16,7 @@ color: var(--bj-text); }
 .bj text { fill: currentColor; text-anchor: middle; font-size: 14px; }
 .bj .note, .bj .label { font-size: 12px; }
 .bj .label { paint-order: stroke; stroke: var(--bj-halo); stroke-width: 4px;
-stroke-linejoin: round; }
+stroke-linejoin: round; pointer-events: none; }
 .bj rect { fill: var(--bj-fill); stroke: var(--bj-line); stroke-width: 1.3; }
 .bj .argument rect { stroke: var(--bj-mark); stroke-width: 1.8; }
 .bj .result rect { stroke-width: 3; }
@@ -57,20 +58,18 @@ def svg(drawing: Drawing, title: str, interactive: bool = False) -> str:
         'markerHeight="10" markerUnits="userSpaceOnUse" orient="auto">'
         '<path class="arrow" d="M0 0L8 4L0 8z"/></marker></defs>',
     ]
-    labels: list[str] = []
     for number, line in enumerate(drawing.lines):
-        whole = path(line.points)
         parts.append(
             f"<g {_attributes('edge', number, interactive)}>"
-            f'<title>{escape(line.description)}</title><path d="{whole}" '
+            f'<title>{escape(line.description)}</title><path d="{path(line.points)}" '
             'marker-end="url(#bj-arrow)"/></g>'
         )
-        if len(drawing.lines) <= MOST_LABELS:
-            x, y = _middle(line.points, number)
-            labels.append(
-                f'<text class="label" aria-hidden="true" data-label="{number}" x="{x:.0f}" '
-                f'y="{y:.0f}">{escape(line.text)}</text>'
-            )
+    places = label_places(drawing) if len(drawing.lines) <= MOST_LABELS else []
+    labels = [
+        f'<text class="label" aria-hidden="true" data-label="{number}" x="{x:.0f}" '
+        f'y="{y + 4:.0f}">{escape(line.text)}</text>'
+        for number, (line, (x, y)) in enumerate(zip(drawing.lines, places, strict=False))
+    ]
     for number, box in enumerate(drawing.boxes):
         left, top = box.x - box.width / 2, box.y - HEIGHT / 2
         parts.append(
@@ -88,14 +87,6 @@ def _attributes(kind: str, number: int, interactive: bool) -> str:
     """The attributes of a box or line."""
     name = f' id="{kind.partition(" ")[0]}-{number}"' if interactive else ""
     return f'class="{kind}"{name}'
-
-
-def _middle(points: tuple[tuple[float, float], ...], number: int) -> tuple[float, float]:
-    """Where a line's label stands: between its last two points, not all at the same height."""
-    (x, y), (end_x, end_y) = points[-2:]
-    share = 0.5 + 0.16 * (number % 3 - 1)
-    ease = share * share * (3 - 2 * share)
-    return x + ease * (end_x - x), y + share * (end_y - y) + 4
 
 
 def dot(drawing: Drawing, title: str) -> str:

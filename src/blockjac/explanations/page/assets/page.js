@@ -186,12 +186,10 @@ function drawNew(present) {
     const text = `Jacobian of ${nameOf(DATA.boxes[to].at(-1))} by ${nameOf(DATA.boxes[from][0])}, computed on the way`;
     const g = document.createElementNS(svg.namespaceURI, "g");
     g.setAttribute("class", "edge new");
-    g.setAttribute("role", "button"); g.setAttribute("tabindex", "-1"); g.setAttribute("aria-label", text);
+    g.dataset.tail = from; g.dataset.head = to;
+    named(g, text);
     g.innerHTML = `<title>${escaped(text)}</title><path class="hit" d="${d}"/><path d="${d}" marker-end="url(#bj-arrow-new)"/>`;
     g.addEventListener("click", () => { select(g); panel(newDetail(own)); });
-    g.addEventListener("keydown", event => {
-      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); g.dispatchEvent(new Event("click")); }
-    });
     group.append(g);
   }
   svg.insertBefore(group, boxes[0] || null);
@@ -204,8 +202,7 @@ function select(target) {
   chosen = target;
   target.classList.add("selected");
   target.setAttribute("aria-pressed", "true");
-  for (const other of [...boxes, ...lines]) other.setAttribute("tabindex", "-1");
-  target.setAttribute("tabindex", "0");
+  reachable(target);
 }
 function panel(parts) { const own = element("panel"); own.replaceChildren(...parts); own.scrollTop = 0; paint(own); }
 function html(tag, content) { const own = document.createElement(tag); own.innerHTML = content; return own; }
@@ -215,7 +212,7 @@ function rows(pairs) {
 function share(stored, dense) {
   const part = dense ? 100 * stored / dense : 0;
   return `${count(stored)} numbers of ${count(dense)} dense` +
-    (stored && stored < dense ? ` (${part >= 0.1 ? part.toFixed(part < 10 ? 1 : 0) : "< 0.1"} %)` : "");
+    (stored && stored < dense ? ` (${part >= 0.1 ? part.toFixed(part < 10 ? 1 : 0) : "< 0.1"}\u00a0%)` : "");
 }
 function vertexDetail(n) {
   const own = DATA.vertices[n], parts = [html("h3", escaped(own.name))];
@@ -307,30 +304,38 @@ function choose(kind, n) {
   select(target);
   panel(kind === "vertex" ? boxDetail(n) : lineDetail(n));
 }
-function next(kind, n, key) {
-  const out = DATA.lines.flatMap(([, tail], k) => tail === n ? [k] : []);
-  const into = DATA.lines.flatMap(([, , head], k) => head === n ? [k] : []);
-  const shown = list => list.filter(k => !lines[k].classList.contains("gone"));
-  if (kind === "edge") {
-    const [, tail, head] = DATA.lines[n];
-    if (key === "ArrowDown") return ["vertex", head];
-    if (key === "ArrowUp") return ["vertex", tail];
-    const beside = shown(DATA.lines.flatMap(([, t, h], k) => t === tail || h === head ? [k] : []));
-    const at = beside.indexOf(n) + (key === "ArrowRight" ? 1 : -1);
-    return ["edge", beside[(at + beside.length) % beside.length]];
-  }
-  if (key === "ArrowDown" || key === "ArrowUp") {
-    const list = shown(key === "ArrowDown" ? out : into);
-    return list.length ? ["edge", list[0]] : null;
-  }
-  const sorted = [...boxes.keys()].sort((a, b) => rects[a].y - rects[b].y || rects[a].x - rects[b].x);
-  const at = sorted.indexOf(n) + (key === "ArrowRight" ? 1 : -1);
-  return sorted[at] === undefined ? null : ["vertex", sorted[at]];
+function links() {  // the lines that are shown, with the boxes at their ends
+  const elemental = lines.map((own, n) => ({own, tail: DATA.lines[n][1], head: DATA.lines[n][2]}));
+  const computed = [...svg.querySelectorAll(".fills .edge")].map(own => (
+    {own, tail: +own.dataset.tail, head: +own.dataset.head}));
+  return [...elemental.filter(({own}) => !own.classList.contains("gone")), ...computed];
 }
-function ready(target, kind, n) {
+function next(target, key) {
+  const all = links(), link = all.find(({own}) => own === target);
+  const step = key === "ArrowRight" ? 1 : -1;
+  if (link) {
+    if (key === "ArrowDown") return boxes[link.head];
+    if (key === "ArrowUp") return boxes[link.tail];
+    const beside = all.filter(({tail, head}) => tail === link.tail || head === link.head);
+    return beside[(beside.indexOf(link) + step + beside.length) % beside.length].own;
+  }
+  const n = boxes.indexOf(target);
+  if (key === "ArrowDown") return all.find(({tail}) => tail === n)?.own;
+  if (key === "ArrowUp") return all.find(({head}) => head === n)?.own;
+  const sorted = [...boxes.keys()].sort((a, b) => rects[a].y - rects[b].y || rects[a].x - rects[b].x);
+  return boxes[sorted[sorted.indexOf(n) + step]];
+}
+function reachable(target) {  // the one that Tab comes to
+  for (const own of svg.querySelectorAll("[tabindex='0']")) own.setAttribute("tabindex", "-1");
+  target.setAttribute("tabindex", "0");
+}
+function named(target, text) {
   target.setAttribute("role", "button");
   target.setAttribute("tabindex", "-1");
-  target.setAttribute("aria-label", target.querySelector("title").textContent);
+  target.setAttribute("aria-label", text);
+}
+function ready(target, kind, n) {
+  named(target, target.querySelector("title").textContent);
   if (kind === "edge") {
     const hit = target.lastChild.cloneNode();
     hit.removeAttribute("marker-end");
@@ -338,18 +343,15 @@ function ready(target, kind, n) {
     target.insertBefore(hit, target.lastChild);
   }
   target.addEventListener("click", () => choose(kind, n));
-  target.addEventListener("keydown", event => {
-    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(kind, n); }
-    if (!event.key.startsWith("Arrow")) return;
-    event.preventDefault();
-    const to = next(kind, n, event.key);
-    if (!to || to[1] === undefined) return;
-    const other = (to[0] === "vertex" ? boxes : lines)[to[1]];
-    for (const own of [...boxes, ...lines]) own.setAttribute("tabindex", "-1");
-    other.setAttribute("tabindex", "0");
-    other.focus();
-  });
 }
+svg.addEventListener("keydown", event => {
+  const target = event.target.closest(".vertex, .edge"), {key} = event;
+  if (!target || !(key === "Enter" || key === " " || key.startsWith("Arrow"))) return;
+  event.preventDefault();
+  if (!key.startsWith("Arrow")) return target.dispatchEvent(new MouseEvent("click"));
+  const other = next(target, key);
+  if (other) { reachable(other); other.focus(); }
+});
 boxes.forEach((box, n) => ready(box, "vertex", n));
 lines.forEach((line, n) => ready(line, "edge", n));
 if (boxes.length) boxes[0].setAttribute("tabindex", "0");
