@@ -220,6 +220,32 @@ def test_playing_goes_to_the_end_by_itself(chromium, files):
     quiet(chromium, path)
 
 
+@pytest.mark.parametrize("order", ["forward", "reverse"])
+def test_lines_that_an_elimination_adds_stay_in_the_picture_and_off_the_boxes(
+    order, chromium, files
+):
+    path = files("lecture")
+    chromium.open(path)
+    chromium.run(
+        f"element('order').value = '{order}'; element('order').dispatchEvent(new Event('change'))"
+    )
+    for _ in range(4):
+        chromium.click("#next")
+        outside, crossing = chromium.run(
+            "(() => { const view = svg.viewBox.baseVal; let outside = 0, crossing = 0;"
+            "for (const g of svg.querySelectorAll('.fills .edge')) { const p = g.lastChild;"
+            "for (let t = 0; t <= 1; t += .02) {"
+            "const q = p.getPointAtLength(t * p.getTotalLength());"
+            "outside += q.x < view.x || q.x > view.x + view.width;"
+            "crossing += rects.some((r, n) => n !== +g.dataset.tail && n !== +g.dataset.head &&"
+            "!boxes[n].classList.contains('gone') && q.x > r.x && q.x < r.x + r.width &&"
+            "q.y > r.y && q.y < r.y + r.height); } } return [outside, crossing]; })()"
+        )
+        assert outside == 0
+        assert crossing == 0
+    quiet(chromium, path)
+
+
 @pytest.mark.parametrize("width", [1200, 400])
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("name", ["lecture", "residual network"])

@@ -9,6 +9,7 @@ from support.explained_functions import FUNCTIONS, explained
 import blockjac
 from blockjac.blocks import Block
 from blockjac.explanations.page.heat import CODES, LEVELS, heat
+from blockjac.explanations.page.orders import spent
 
 
 def decoded(picture):
@@ -79,3 +80,25 @@ def test_a_diagonal_of_millions_of_entries_is_drawn_from_its_stored_numbers():
 def test_what_is_too_large_is_left_out():
     assert heat(Block.from_dense(np.broadcast_to(1.0, (3000, 3000)), 1)) is None
     assert heat(Block.zeros((0,), (3,))) is None
+
+
+def test_a_program_too_large_to_run_has_structure_and_no_picture(monkeypatch):
+    small = explained("lecture").page_parts
+    monkeypatch.setattr("blockjac.explanations.page.blocks.MOST_COMPUTED", 10)
+    large = explained("lecture").page_parts
+    assert [own.block.structure for own in large.blocks] == [
+        own.block.structure for own in small.blocks
+    ]
+    assert [own.block.stored for own in large.blocks] == [own.block.stored for own in small.blocks]
+    order = large.game.inner
+    assert spent(large.game, order) == spent(small.game, order)
+    assert [heat(own.block) is None for own in large.blocks] == [
+        bool(own.block.stored) for own in large.blocks
+    ]
+
+
+def test_shapes_far_beyond_memory_have_a_graph():
+    shape = jax.ShapeDtypeStruct((2_000_000, 1_000_000), jnp.float32)
+    explanation = blockjac.explain(lambda W: jnp.sum(jnp.tanh(W) ** 2))(shape)
+    assert "diagonal" in explanation.svg()
+    assert "2000000×1000000" in explanation.dot()

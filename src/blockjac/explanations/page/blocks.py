@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,9 @@ from blockjac.graph.trace import trace
 from blockjac.operators.compose import written
 from blockjac.terms.block import rebuilt
 
+MOST_COMPUTED = 50_000_000
+"""Numbers in the variables of a program up to which it is run, for the numbers in its Blocks."""
+
 MOST_WRITTEN = 1_000_000
 """Entries of the dense Jacobian of a map without a Block up to which it is computed."""
 
@@ -42,32 +46,51 @@ class EdgeBlock:
     is_dense: bool = False
 
 
-def edge_blocks(graph: StepGraph, numbers: Numbers) -> list[EdgeBlock]:
+def edge_blocks(graph: StepGraph, numbers: Callable[[], Numbers]) -> list[EdgeBlock]:
     """The Block of every edge, in the order of the graph's edges.
+
+    Where the program is too large to run, Blocks hold shapes in place of arrays.
 
     Args:
         graph: the graph of the steps.
         numbers: the program at a point.
     """
     program = graph.program
+    variables = program.variables.values()
+    if sum(math.prod(variable.shape) for variable in variables) <= MOST_COMPUTED:
+        return _at(graph, [compat.jax_array(own) for own in numbers().arguments])
+    structs = [compat.struct(program.graph.avals[value]) for value in program.graph.inputs]
+    flags: list[bool] = []
+
+    def structure(arguments: Sequence[Any]) -> list[Block | None]:
+        """The Blocks of traced arguments; nothing is computed."""
+        known = _at(graph, arguments)
+        flags[:] = [own.is_dense for own in known]
+        return [own.block for own in known]
+
+    blocks = jax.eval_shape(structure, structs)
+    return [EdgeBlock(*own) for own in zip(blocks, flags, strict=True)]
+
+
+def _at(graph: StepGraph, arguments: Sequence[Any]) -> list[EdgeBlock]:
+    """The Block of every edge at arguments."""
+    program = graph.program
     known: dict[tuple[int, int], EdgeBlock] = {}
-    point = [compat.jax_array(own) for own in numbers.arguments]
     with keeping_structure(True):
-        linear = linearize_to_results(program.active, point, program.graph.captured)
+        linear = linearize_to_results(program.active, arguments, program.graph.captured)
     for edge in graph.edges:
-        use = edge.use
-        pair = use.tail, use.head
-        own = linear.edges.leaving.get(use.tail, {}).get(use.head)
+        pair = edge.use.tail, edge.use.head
+        own = linear.edges.leaving.get(pair[0], {}).get(pair[1])
         if isinstance(own, Block):
             known[pair] = EdgeBlock(own)
         elif pair not in known:
-            inside = _inside(graph, use.step, numbers.values)
-            for tail, head in inside:
-                known[tail, head] = inside[tail, head]
+            known.update(_inside(graph, edge.use.step, linear.point.values))
     return [known[edge.use.tail, edge.use.head] for edge in graph.edges]
 
 
-def _inside(graph: StepGraph, step: Step, values: list[Any]) -> Mapping[tuple[int, int], EdgeBlock]:
+def _inside(
+    graph: StepGraph, step: Step, values: Sequence[Any]
+) -> Mapping[tuple[int, int], EdgeBlock]:
     """The Blocks of a step, by what it reads and computes: eliminated between its primitives."""
     program, equation = graph.program, step.equation
     operands = list(

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from blockjac.blocks import Block
@@ -50,12 +51,14 @@ def heat(block: Block, side: int = SIDE) -> Heat | None:
     """The picture of a Block; its dense Jacobian is never written. None where it is too large.
 
     Args:
-        block: with arrays of numbers.
+        block: with arrays of numbers; of one with shapes in their place there is none.
         side: the most cells down and across.
     """
     rows, columns = math.prod(block.out_shape), math.prod(block.wrt_shape)
     places = sum(math.prod(label.size for label in term.labels) for term in block.terms)
-    if places > MOST_PLACES or not rows or not columns:
+    arrays = [factor.array for term in block.terms for factor in term.factors]
+    is_computed = not any(isinstance(array, jax.ShapeDtypeStruct) for array in arrays)
+    if places > MOST_PLACES or not rows or not columns or not is_computed:
         return None
     down, across = min(rows, side), min(columns, side)
     parts = [_entries(term, block) for term in block.terms]

@@ -75,7 +75,7 @@ class PageParts:
     @cached_property
     def blocks(self) -> list[EdgeBlock]:
         """The Block of every edge."""
-        return edge_blocks(self.graph, self.numbers())
+        return edge_blocks(self.graph, self.numbers)
 
     @cached_property
     def words(self) -> list[str]:

@@ -159,12 +159,37 @@ function table(sofar) {
       `<td><span class="bar" aria-hidden="true"><span style="width:${100 * bar / largest}%"></span></span></td></tr>`;
   }).join("");
 }
+function route([x, y], [u, v], standing) {  // a curve that runs through few boxes, and is not bent much
+  const {x: least, width} = svg.viewBox.baseVal, far = Math.max(0, Math.round((v - y) / 104));
+  const lift = (v - y) * 0.4, wide = 40 + 22 * far;
+  // A bend goes about three quarters of the way to its control points, and stays in the picture.
+  const reach = (end, bow) => bow < 0
+    ? -Math.min(-bow, Math.max(0, end - least - 8) / 0.75)
+    : Math.min(bow, Math.max(0, least + width - end - 8) / 0.75);
+  let best = "", fewest = Infinity;
+  for (const share of far ? [0, -0.5, 0.5, -1, 1, -1.6, 1.6] : [0]) {
+    const c = x + reach(x, share * wide), e = u + reach(u, share * wide);
+    let hits = 0;
+    for (let t = 0.04; t < 0.97; t += 0.04) {
+      const r = 1 - t, weights = [r * r * r, 3 * r * r * t, 3 * r * t * t, t * t * t];
+      const mix = (...own) => own.reduce((sum, value, n) => sum + value * weights[n], 0);
+      const px = mix(x, c, e, u), py = mix(y, y + lift, v - lift, v);
+      for (const n of standing) {
+        const {x: a, y: b, width: w, height: h} = rects[n];
+        if (px > a - 5 && px < a + w + 5 && py > b - 3 && py < b + h + 3) hits++;
+      }
+    }
+    if (hits < fewest) { fewest = hits; best = `M${x} ${y}C${c} ${y + lift} ${e} ${v - lift} ${u} ${v}`; }
+    if (!hits) break;
+  }
+  return best;
+}
 function drawNew(present) {
   const old = svg.querySelector(".fills");
   if (old) old.remove();
   const group = document.createElementNS(svg.namespaceURI, "g");
   group.setAttribute("class", "fills");
-  const {x: least, width} = svg.viewBox.baseVal, middle = least + width / 2, ends = new Map();
+  const standing = [...boxes.keys()].filter(n => !boxes[n].classList.contains("gone")), ends = new Map();
   for (const pair of present.keys()) if (!lineAt.has(pair)) {
     const head = +pair.split(",")[1];
     ends.set(head, [...(ends.get(head) || []), pair]);
@@ -177,12 +202,7 @@ function drawNew(present) {
     const beside = ends.get(to), port = beside.indexOf(pair) - (beside.length - 1) / 2;
     const x = a.x + a.width / 2, y = a.y + a.height, v = b.y - 5;
     const u = b.x + b.width / 2 + port * Math.min(16, b.width * 0.8 / beside.length);
-    const far = Math.max(0, Math.round((v - y) / 104)), side = x + u < 2 * middle - 1 ? -1 : 1;
-    const lift = (v - y) * 0.4, bow = far ? 40 + 22 * far : 0;
-    // A bend goes about three quarters of the way to its control points, and stays in the picture.
-    const edge = side < 0 ? least : least + width;
-    const reach = end => side * Math.min(bow, Math.max(0, Math.abs(edge - end) - 8) / 0.75);
-    const d = `M${x} ${y}C${x + reach(x)} ${y + lift} ${u + reach(u)} ${v - lift} ${u} ${v}`;
+    const d = route([x, y], [u, v], standing.filter(n => n !== from && n !== to));
     const text = `Jacobian of ${nameOf(DATA.boxes[to].at(-1))} by ${nameOf(DATA.boxes[from][0])}, computed on the way`;
     const g = document.createElementNS(svg.namespaceURI, "g");
     g.setAttribute("class", "edge new");
