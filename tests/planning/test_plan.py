@@ -330,3 +330,18 @@ def test_only_square_jacobians_have_systems():
         blockjac.plan(lambda u: u[1:], solve="gen")(jnp.ones(3))
     with pytest.raises(ValueError, match="assume must be 'gen', 'sym' or 'pos', but is 'spd'"):
         blockjac.plan(jnp.sin, solve="spd")
+
+
+def test_picture_has_a_bar_for_each_order_and_the_sum_of_the_steps(tmp_path):
+    plan = blockjac.plan(lambda x, W: jnp.tanh(x @ W))(jnp.ones((3, 2)), jnp.ones((2, 4)))
+    figure = plan.plot()
+    left, right = figure.axes
+    assert len(left.patches) == len(plan.comparison)
+    assert max(right.lines[0].get_ydata()) == sum(
+        step.multiplications + step.operator_operations for step in plan.steps
+    )
+    import matplotlib.pyplot as plt
+
+    assert not plt.get_fignums()
+    figure.savefig(tmp_path / "plan.png")
+    assert (tmp_path / "plan.png").stat().st_size > 1000

@@ -22,6 +22,7 @@ from blockjac.blocks.contraction import star
 from blockjac.blocks.factorization import factorize, solve
 from blockjac.blocks.least_squares import leverage, lstsq
 from blockjac.exports.sparse_arrays import to_bcoo, to_bcsr, to_scipy, to_scipy_operator
+from blockjac.sparsity.notebook import notebook
 from blockjac.sparsity.pattern import nnz, pattern
 from blockjac.terms.block import Block, rebuilt
 from blockjac.terms.matrix_interface import MatrixInterface
@@ -35,6 +36,7 @@ __all__ = [
     "leverage",
     "lstsq",
     "nnz",
+    "notebook",
     "pattern",
     "scaled",
     "solve",

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import jax
-import numpy as np
-from jax import ad_checkpoint
 
 from blockjac.base import compat
 from blockjac.base.trees import flattened
@@ -27,22 +25,17 @@ from blockjac.engine.computations import Jacobian
 from blockjac.engine.leaves import TRACED
 from blockjac.explanations.chain_rule import ChainRule
 from blockjac.explanations.formulas import Formulas
-from blockjac.explanations.layout import Application, pieces
+from blockjac.explanations.layout import pieces
 from blockjac.explanations.names import Derivative, Name
-from blockjac.explanations.program import Program, Step
+from blockjac.explanations.program import Program
 from blockjac.explanations.source import Parameter, TracedFunction
 from blockjac.explanations.styles.text import TEXT
-from blockjac.graph.graph import Equation, Graph, Literal, Operand
+from blockjac.explanations.ties import COMMENT, NAME, identifier, is_tie, tagged, tied
+from blockjac.graph.graph import Graph, Operand
 from blockjac.graph.trace import trace
 from blockjac.planning import choose_order
 from blockjac.planning.directions import goes_forwards
 from blockjac.terms.block import rebuilt
-
-NAME, COMMENT = "blockjac:name=", "blockjac:comment="
-"""What ties a name or a comment to a value of the traced program."""
-
-tied = cast("Callable[[Any, str], Any]", vars(ad_checkpoint)["checkpoint_name"])
-"""An array with a name or a comment."""
 
 LONGEST_COMMENT = 160
 """A longer formula is left out of the comment, which gives the shape alone."""
@@ -80,12 +73,12 @@ class Module:
         call, program = self.program.call, self.program
         structs = [compat.struct(program.graph.avals[value]) for value in program.graph.inputs]
         parameters = _parameters(fun, args, kwargs)
-        tagged = _tagged(program)
-        name = _identifier(program.function)
-        value = jax.make_jaxpr(tagged)(*structs)
+        own_values = tagged(program)
+        name = identifier(program.function)
+        value = jax.make_jaxpr(own_values)(*structs)
         leaves = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in call.results]
         results = jax.tree.unflatten(call.record.out_tree, leaves)
-        derivative = jax.make_jaxpr(self._derivative(tagged, structs))(*structs)
+        derivative = jax.make_jaxpr(self._derivative(own_values, structs))(*structs)
         rows = [[object() for _ in call.smooth] for _ in call.results]
         by = ", ".join(TEXT.name(variable.name) for variable in program.independents)
         title = f"The Jacobian of {name} by {by}, output axes first."
@@ -110,7 +103,7 @@ class Module:
         """What the captured arrays of a traced program are called; "" where that is not known."""
         graph, names = self.program.graph, {}
         for value, array in zip(graph.constants, graph.captured, strict=True):
-            names[id(array)] = _identifier(self.program.variables[value].name)
+            names[id(array)] = identifier(self.program.variables[value].name)
         return [names.get(id(array), "") for array in compat.constants(closed)]
 
     def _derivative(
@@ -160,7 +153,7 @@ class Module:
         otherwise.
         """
         plain = self.plain()
-        own = [equation for equation in graph.equations if not _is_tie(equation)]
+        own = [equation for equation in graph.equations if not is_tie(equation)]
         if [e.primitive for e in plain.equations] != [e.primitive for e in own]:
             return None
         vertices = {
@@ -169,7 +162,7 @@ class Module:
             for before, after in zip(theirs.results, ours.results, strict=True)
         }
         names: dict[int, list[int]] = {}
-        for equation in filter(_is_tie, graph.equations):
+        for equation in filter(is_tie, graph.equations):
             (operand,), (result,) = equation.operands, equation.results
             if isinstance(operand, Operand) and result in active.vertices:
                 names.setdefault(operand.value, []).append(result)
@@ -185,7 +178,7 @@ class Module:
     def _named(self, graph: Graph) -> dict[int, int]:
         """The vertices of a traced program that are variables, with the numbers of these."""
         numbers = {
-            NAME + _identifier(variable.name): number
+            NAME + identifier(variable.name): number
             for number, variable in self.program.variables.items()
         }
         return {
@@ -200,13 +193,14 @@ class Module:
         for head, edge in list(leaving.items()):
             if not (isinstance(head, tuple) and head[0] == "out" and isinstance(edge, Block)):
                 continue
-            rule = self._rule(head[1])
+            position = cast("tuple[str, int]", head)[1]
+            rule = self._rule(position)
             factor = _only_factor(edge)
             if rule is None or factor is None:
                 continue
             name = rule.adjoint(number)
             array = tied(factor.array, COMMENT + self._comment(rule, number, name))
-            array = tied(array, NAME + _identifier(name))
+            array = tied(array, NAME + identifier(name))
             term = replace(edge.terms[0], factors=(replace(factor, array=array),))
             block = rebuilt(edge.out_shape, edge.wrt_shape, edge.dtype, (term,))
             leaving[head] = linear.edges.entering[head][vertex] = block
@@ -232,7 +226,7 @@ class Module:
             return array
         name = rule.derivative(variable.number)
         array = tied(array, COMMENT + self._comment(rule, variable.number, name))
-        own = f"D_{_identifier(variable.name)}"
+        own = f"D_{identifier(variable.name)}"
         return tied(array, NAME + own)
 
     def _comment(self, rule: ChainRule, number: int, name: Name | Derivative) -> str:
@@ -244,56 +238,6 @@ class Module:
         raw, _ = self.formulas.adjoint(rule, number, name)
         formula = " ".join(pieces(self.formulas.shown(raw, None), TEXT))
         return f"{formula}, shape {shape}" if len(formula) <= LONGEST_COMMENT else head
-
-
-def _is_tie(equation: Equation) -> bool:
-    """Whether an equation only ties a name or a comment to a value."""
-    return equation.primitive.name == "name" and str(equation.params["name"]).startswith(
-        "blockjac:"
-    )
-
-
-def _tagged(program: Program) -> Callable[..., list[Any]]:
-    """The function of its leaves, with names and comments tied to the results of its steps."""
-    graph = program.graph
-
-    def function(*arrays: Any) -> list[Any]:
-        """The results, by the steps one after the other."""
-        values = dict(zip(graph.inputs, arrays, strict=True))
-        values |= dict(zip(graph.constants, graph.captured, strict=True))
-        for step in program.steps:
-            atoms = [
-                atom.value if isinstance(atom, Literal) else values[atom.value]
-                for atom in step.equation.operands
-            ]
-            results = compat.bind(step.equation.primitive, atoms, step.equation.params)
-            for value, result in zip(step.equation.results, results, strict=True):
-                values[value] = _named_value(program, step, value, result)
-        return [
-            values[output.value] if isinstance(output, Operand) else output.array
-            for output in graph.outputs[: program.call.count]
-        ]
-
-    return function
-
-
-def _named_value(program: Program, step: Step, value: int, result: Any) -> Any:
-    """The result of a step with its name; of primitives only where a parameter names it."""
-    variable = program.variables[value]
-    if (
-        variable.is_numbered
-        or variable.name == program.function
-        or not isinstance(variable.dtype, np.dtype)  # keys of random numbers
-    ):
-        return result
-    if step.is_named:
-        operands = [
-            "..." if isinstance(atom, Literal) else program.variables[atom.value].name
-            for atom in step.equation.operands
-        ]
-        own = Application((variable.name,), step.name, tuple(operands), (variable.shape,))
-        result = tied(result, COMMENT + " ".join(pieces(own, TEXT)))
-    return tied(result, NAME + _identifier(variable.name))
 
 
 def _only_factor(block: Block) -> Any:
@@ -327,8 +271,3 @@ def _parameters(fun: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Parame
 def _array(leaf: Any) -> Any:
     """A leaf that the program takes; None for one that is fixed in it."""
     return cast("Any", leaf) if isinstance(leaf, (*TRACED, jax.ShapeDtypeStruct)) else None
-
-
-def _identifier(name: Name) -> str:
-    """A name as Python has it."""
-    return re.sub(r"\W", "_", str(name))

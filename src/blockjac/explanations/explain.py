@@ -9,9 +9,11 @@ from jax.extend import source_info_util
 
 from blockjac.algebra.losses import keeping_lines
 from blockjac.engine.arguments import ArgNums, check_argnums, check_callable, traced_call
+from blockjac.errors import DenseTooLargeError
 from blockjac.explanations.explanation import Explanation
 from blockjac.explanations.program import program_of
 from blockjac.graph.trace import named_as
+from blockjac.planning import Plan
 from blockjac.transforms.plans import plan
 from blockjac.transforms.traced_once import Orders
 
@@ -57,9 +59,19 @@ def explain(
         call.check_real()
         return Explanation(
             program_of(call, fun),
-            lambda: plan(fun, argnums, order=order)(*args, **kwargs),
+            lambda: _planned(fun, argnums, order, args, kwargs),
             lambda: traced_call("explain", fun, *options, abstract=True),
             lambda module: module.functions(fun, args, kwargs),
         )
 
     return named_as(fun, explanation_of)
+
+
+def _planned(
+    fun: Callable[..., Any], argnums: ArgNums, order: Orders, args: Any, kwargs: dict[str, Any]
+) -> Plan:
+    """The plan of the dense Jacobian; of its blocks where that is too large to write out."""
+    try:
+        return plan(fun, argnums, order=order)(*args, **kwargs)
+    except DenseTooLargeError:
+        return plan(fun, argnums, order=order, dense=False)(*args, **kwargs)

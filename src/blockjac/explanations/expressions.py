@@ -175,37 +175,53 @@ ZERO, ONE = Number(0), Number(1)
 
 
 def product(factors: list[Expression]) -> Expression:
-    """A product, with numbers and signs in front and ones left out."""
+    """A product, with numbers and signs in front, ones left out, and one line of a fraction."""
     number: Any = 1
-    rest: list[Expression] = []
-    denominators: list[Expression] = []
-    for factor in flat(factors):
-        while isinstance(factor, Negative):
-            number, factor = -number, factor.body
-        if isinstance(factor, Number):
-            number = number * factor.value
-        elif isinstance(factor, Quotient):
-            denominators.append(factor.denominator)
-            rest += [] if factor.numerator == ONE else flat([factor.numerator])
-        else:
-            rest.append(factor)
+    above: list[Expression] = []
+    below: list[Expression] = []
+    waiting = [(factor, above) for factor in reversed(factors)]
+    while waiting:
+        factor, side = waiting.pop()
+        match factor:
+            case Negative(body):
+                number = -number
+                waiting.append((body, side))
+            case Product(parts):
+                waiting += [(part, side) for part in reversed(parts)]
+            case Quotient(top, bottom):
+                waiting += [(bottom, below if side is above else above), (top, side)]
+            case Number(value):
+                number = number * value if side is above else _divided(number, value)
+            case _:
+                side.append(factor)
     if number == 0:
         return ZERO
-    if isinstance(number, complex) or number > 0 or not isinstance(number, int | float):
-        negative = False
-    else:
-        number, negative = -number, True
+    is_negative = isinstance(number, int | float) and number < 0
+    body = _fraction(-number if is_negative else number, above, below)
+    return Negative(body) if is_negative else body
+
+
+def _divided(number: Any, value: Any) -> Any:
+    """A quotient of numbers, whole where it can be; inf and nan as in floating point."""
+    if value == 0:
+        return number * float("inf")
+    quotient = number / value
+    is_whole = isinstance(quotient, float) and quotient.is_integer() and abs(quotient) < 2**53
+    return int(quotient) if is_whole else quotient
+
+
+def _fraction(number: Any, above: list[Expression], below: list[Expression]) -> Expression:
+    """A positive number times factors above and below the line."""
     inverse = round(1 / number) if isinstance(number, float) and 0 < number < 1 else 0
-    if inverse > 1 and inverse <= LARGEST_INVERSE and 1 / inverse == number:
-        number = 1
-        denominators.append(Number(inverse))
-    rest.sort(key=lambda factor: not isinstance(factor, Equal | Within))
-    if number != 1 or not rest:
-        rest.insert(0, Number(number))
-    body: Expression = rest[0] if len(rest) == 1 else Product(tuple(rest))
-    if denominators:
-        body = Quotient(body, product(denominators))
-    return Negative(body) if negative else body
+    if 1 < inverse <= LARGEST_INVERSE and 1 / inverse == number:
+        number, below = 1, [Number(inverse), *below]
+    above = sorted(above, key=lambda factor: not isinstance(factor, Equal | Within))
+    if number != 1 or not above:
+        above = [Number(number), *above]
+    body: Expression = above[0] if len(above) == 1 else Product(tuple(above))
+    if not below:
+        return body
+    return Quotient(body, below[0] if len(below) == 1 else Product(tuple(below)))
 
 
 def flat(factors: list[Expression]) -> list[Expression]:

@@ -14,8 +14,10 @@ from blockjac.explanations import expressions as ex
 from blockjac.explanations.chain_rule import ChainRule
 from blockjac.explanations.formulas import Formulas
 from blockjac.explanations.layout import Claim
+from blockjac.explanations.names import Derivative
 from blockjac.explanations.numbers import MOST_ENTRIES, Numbers
 from blockjac.explanations.program import Program, Variable
+from blockjac.explanations.traversal import entries
 
 NEAR = 0.05
 """How far from the arguments a simplification must hold too, in parts of their size."""
@@ -94,6 +96,8 @@ def simplifications(
             shape = program.variables[number].axes
             if math.prod(shape) < 2 or len(rule.intermediates) > 10 * MOST_VARIABLES:
                 continue
+            if _is_plain(rule, number, formulas):
+                continue
             products = [point.adjoint(rule, number) for point in points]
             if any(product is None or not np.any(product) for product in products):
                 continue
@@ -108,6 +112,15 @@ def simplifications(
                     claims.append(Claim(rule.adjoint(number), _scaled(body, multiple)))
                     break
     return tuple(claims)
+
+
+def _is_plain(rule: ChainRule, number: int, formulas: Formulas) -> bool:
+    """Whether the formula of a product reads variables alone, so that nothing is to be found."""
+    formula, _ = formulas.adjoint(rule, number, rule.adjoint(number))
+    return not any(
+        isinstance(entry.name, Derivative) or entry.name.base == "q"
+        for entry in entries(formula.body)
+    )
 
 
 def _near(numbers: Numbers, formulas: Formulas, seed: int) -> Numbers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from blockjac.base.html import table
 from blockjac.explanations.document import Document, Line, Table
 from blockjac.explanations.layout import Equation, pieces
 from blockjac.explanations.styles.mathml import MATHML
@@ -62,26 +63,6 @@ def _item(item: Line | Table) -> str:
 def math(equation: Equation) -> str:
     """An equation in MathML."""
     return f"<math>{''.join(pieces(equation, MATHML))}</math>"
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """A table; numbers stand at the right."""
-    head, *body = rows
-    heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    lines = [
-        "".join(
-            f'<td class="number">{escape(cell)}</td>'
-            if cell[:1].isdigit()
-            else f"<td>{escape(cell)}</td>"
-            for cell in row
-        )
-        for row in body
-    ]
-    written = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    return (
-        f'<div class="wide"><table>\n<thead><tr>{heads}</tr></thead>\n'
-        f"<tbody>\n{written}\n</tbody>\n</table></div>"
-    )
 
 
 def equations(own: Sequence[Equation]) -> str:

@@ -164,10 +164,13 @@ def random_arguments(program: Program, seed: int, positive: bool = False) -> lis
     arrays: list[Any] = []
     for value in program.graph.inputs:
         aval = program.graph.avals[value]
-        if np.dtype(aval.dtype).kind not in "fc":
-            arrays.append(np.ones(aval.shape, aval.dtype))
-            continue
-        shape: tuple[int, ...] = aval.shape
-        near = generator.uniform(0.1, 1.0, size=shape)
-        arrays.append((near if positive else generator.normal(size=shape)).astype(aval.dtype))
+        shape: tuple[int, ...] = tuple(aval.shape)
+        kind = getattr(aval.dtype, "kind", "key")
+        if kind == "key":
+            arrays.append(jax.random.split(jax.random.key(seed), shape))
+        elif kind not in "fc":
+            arrays.append(np.ones(shape, aval.dtype))
+        else:
+            near = generator.uniform(0.1, 1.0, size=shape)
+            arrays.append((near if positive else generator.normal(size=shape)).astype(aval.dtype))
     return arrays

@@ -17,9 +17,9 @@ from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elemental import short_name
 from blockjac.engine.call import Call
 from blockjac.explanations.names import Name, unique
-from blockjac.explanations.step import MARK
 from blockjac.graph.graph import Equation, Graph, Literal, Operand
 from blockjac.graph.primitives import CALLS, OWN_RULES
+from blockjac.graph.trace import STEP
 
 WORDS = {
     "dot_general": "dot",
@@ -167,8 +167,8 @@ def _word(equation: Equation) -> tuple[str, bool]:
     primitive: str = equation.primitive.name
     params = equation.params
     name = str(params.get("name", "")) if primitive in CALLS else ""
-    if name.startswith(MARK):
-        return name.removeprefix(MARK).partition("=")[0], True
+    if name.startswith(STEP):
+        return name.removeprefix(STEP).partition("=")[0], True
     if primitive in OWN_RULES:
         name = compat.function_source(compat.called(params)).partition(" at ")[0]
     if name:
@@ -224,7 +224,7 @@ def _wanted_names(graph: Graph, call: Call, function: Name) -> dict[int, Name]:
                 names.setdefault(operand.value, Name.of(parameter))
     for equation in graph.equations:
         mark = str(equation.params.get("name", ""))
-        _, _, result = mark.partition("=") if mark.startswith(MARK) else ("", "", "")
+        _, _, result = mark.partition("=") if mark.startswith(STEP) else ("", "", "")
         for number, value in enumerate(equation.results):
             if result:
                 name = Name.of(result)

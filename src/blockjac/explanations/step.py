@@ -12,7 +12,7 @@ from jax.extend import source_info_util
 from blockjac.base import compat
 from blockjac.engine.leaves import TRACED, separated
 from blockjac.errors import InvalidOptionError
-from blockjac.graph.trace import named_as
+from blockjac.graph.trace import STEP, named_as
 
 source_info_util.register_exclusion(__file__)  # the place of a step is the line that calls it
 
@@ -71,7 +71,7 @@ def step(name: str, result: str = "") -> Callable[[Callable[P, R]], Callable[P, 
                 return results
 
             body = named_as(function, body)
-            body.__name__ = body.__qualname__ = MARK + name + (f"={result}" if result else "")
+            body.__name__ = body.__qualname__ = STEP + name + (f"={result}" if result else "")
             own_args, own_kwargs = jax.tree.map(_traced, (args, kwargs))
             traced: Any = jax.jit(body)
             results = traced(*own_args, **own_kwargs)
@@ -80,10 +80,6 @@ def step(name: str, result: str = "") -> Callable[[Callable[P, R]], Callable[P, 
         return call
 
     return named
-
-
-MARK = "blockjac step "
-"""What the names of steps begin with in a traced program."""
 
 
 def _traced(leaf: Any) -> Any:

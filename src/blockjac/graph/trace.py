@@ -14,7 +14,7 @@ import jax
 from blockjac.base import compat
 from blockjac.base.tracing import tracing
 from blockjac.errors import NoDerivativeError
-from blockjac.graph.graph import Graph, Operand
+from blockjac.graph.graph import Equation, Graph, Operand
 from blockjac.graph.inline import Inliner
 from blockjac.graph.linearity import RECOMPUTED, is_inexact
 from blockjac.graph.primitives import CALLS
@@ -39,7 +39,8 @@ def trace(
         second: whether the graph is for second derivatives: it then notes functions with a rule of
             their own, and what is computed again on the way back is inlined, since nothing goes
             back.
-        keeps_calls: whether calls stay equations, unless the whole function is one.
+        keeps_calls: whether calls stay equations; a call that is the whole function stays only if
+            it is a step.
 
     Returns:
         The graph; its inputs are the leaves in order, named as in the function's signature.
@@ -60,7 +61,7 @@ def trace(
     calls = RECOMPUTED if second else frozenset[str]()
     inliner = Inliner(graph, calls=calls, notes_rules=second, keeps_calls=keeps_calls)
     graph.outputs = tuple(inliner.inline(jaxpr, constants, operands))
-    while keeps_calls and len(graph.equations) == 1 and graph.equations[0].primitive.name in CALLS:
+    while keeps_calls and len(graph.equations) == 1 and _is_unnamed_call(graph.equations[0]):
         (call,) = graph.equations
         graph.equations.clear()
         opened = inliner.inline_closed(compat.called(call.params), call.operands)
@@ -70,6 +71,16 @@ def trace(
             for output in graph.outputs
         )
     return graph
+
+
+STEP = "blockjac step "
+"""What the names of calls begin with that a user has named as steps."""
+
+
+def _is_unnamed_call(equation: Equation) -> bool:
+    """Whether an equation is a call that the user has not named as a step."""
+    is_step = str(equation.params.get("name", "")).startswith(STEP)
+    return equation.primitive.name in CALLS and not is_step
 
 
 def graph_of(

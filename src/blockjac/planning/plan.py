@@ -6,73 +6,22 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from blockjac.base.html import table
 from blockjac.devices import in_bytes
 from blockjac.errors import FileFormatError, Loss, PlanMismatchError
+from blockjac.planning.figures import Figures as Figures
+from blockjac.planning.figures import Step as Step
+from blockjac.planning.pictures import draw_plan
 from blockjac.planning.tables import aligned, in_a_cell
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FORMAT = "blockjac plan 1"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One elimination of a plan.
-
-    Attributes:
-        vertex: the number of the value that is eliminated.
-        primitive: what computes it.
-        source: file, line and function of the user's code.
-        entering: structures of the edges that come in.
-        leaving: structures of the edges that go out.
-        multiplications: that passing it takes.
-        additions: likewise.
-        edge_products: likewise, by the literature's count.
-        operator_operations: likewise, of maps that are applied and not written down.
-        bytes: that are read and written.
-    """
-
-    vertex: int
-    primitive: str
-    source: str
-    entering: tuple[str, ...]
-    leaving: tuple[str, ...]
-    multiplications: int
-    additions: int
-    edge_products: int
-    operator_operations: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What one way to the answer costs, writing it out included.
-
-    Attributes:
-        multiplications: scalar products of numbers.
-        additions: scalar sums.
-        edge_products: the literature's count of products of edges.
-        operator_operations: scalar operations of maps that are applied and not written down, by the
-            formula that each declares.
-        bytes: that are read and written.
-        seconds: the predicted time; rough, to compare orders by.
-        peak_bytes: arguments, results and what is stored on the way, together at most; None where
-            it was not asked for.
-    """
-
-    multiplications: int
-    additions: int
-    edge_products: int
-    operator_operations: int
-    bytes: int
-    seconds: float
-    peak_bytes: int | None = None
-
-    @property
-    def flops(self) -> int:
-        """All scalar operations."""
-        return self.multiplications + self.additions + self.operator_operations
 
 
 @dataclass(frozen=True)
@@ -233,6 +182,34 @@ class Plan:
         told += [f"a linear system with it: {self.system}"] if self.system else []
         tables = [*aligned(self._step_rows()), "", *aligned(self._rows())]
         return "\n".join([*head, "", *tables, "", *told])
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the figures and both tables, with what is lost."""
+        head, _, rest = str(self).partition("\n\n")
+        told = rest.rpartition("\n\n")[2]
+        parts = [f"<p>{escape(line)}</p>" for line in head.splitlines()]
+        parts += [table(self._rows()), table(self._step_rows())]
+        return "\n".join([*parts, f"<pre>{escape(told)}</pre>"])
+
+    def plot(self) -> Figure:
+        """Draw what each order costs, and how the cost of this one adds up.
+
+        Returns:
+            A figure of matplotlib; `plan.plot().savefig("plan.png")` keeps it.
+
+        Raises:
+            MissingExtraError: without matplotlib (`pip install 'blockjac[app]'`).
+        """
+        costs = {
+            name: figures.multiplications + figures.operator_operations
+            for name, figures in self.comparison.items()
+        }
+        steps = [
+            (f"{step.vertex} {step.primitive}", step.multiplications + step.operator_operations)
+            for step in self.steps
+        ]
+        by = ", ".join(self.inputs)
+        return draw_plan(f"{self.function} with respect to {by}", costs, steps)
 
     def _step_rows(self) -> list[list[str]]:
         """The table of the steps."""

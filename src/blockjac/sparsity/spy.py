@@ -58,6 +58,18 @@ def _places(pattern: Any, down: int, across: int) -> tuple[np.ndarray, np.ndarra
     return _scaled(pattern.rows, rows, down), _scaled(pattern.columns, columns, across)
 
 
+def cells_of(pattern: Any, most: int) -> tuple[int, int, list[tuple[int, int]]]:
+    """The cells of a picture: how many down and across, and those with entries.
+
+    Args:
+        pattern: the positions.
+        most: cells per side.
+    """
+    down, across = _cells(pattern.shape, most, most)
+    rows, columns = _places(pattern, down, across)
+    return down, across, sorted(set(zip(rows.tolist(), columns.tolist(), strict=True)))
+
+
 def _scaled(positions: np.ndarray, size: int, cells: int) -> np.ndarray:
     """The cells of positions on an axis."""
     if cells >= size:

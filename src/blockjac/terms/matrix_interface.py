@@ -6,6 +6,7 @@ import abc
 import math
 from collections.abc import Callable
 from functools import partial
+from html import escape
 from typing import Any
 
 import jax
@@ -145,6 +146,12 @@ class MatrixInterface(SystemInterface):
         trees = getattr(self, "out_tree", None), getattr(self, "wrt_tree", None)
         leaves = (_named(tree, sizes) for tree, sizes in zip(trees, (outputs, inputs), strict=True))
         return self.pattern().spy(ax, tuple(leaves))
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: shapes, structure, what is stored, and where the entries are."""
+        if self.batch_shape or not self.is_multiplied:
+            return f"<pre>{escape(repr(self))}</pre>"
+        return operations().notebook(self.grid, type(self).__name__)
 
     def to_scipy(self, format: str = "csr") -> Any:
         """The matrix as a sparse array of SciPy; not under `jit`.

@@ -39,6 +39,10 @@ class Operations(Protocol):
     def pattern(self, grid: Any, /) -> Any:
         """The sparsity pattern of a grid."""
 
+    def notebook(self, grid: Any, name: str, /) -> str:
+        """A grid as HTML."""
+        ...
+
     def to_scipy(self, grid: Any, format: str, /) -> Any:
         """A grid as a sparse array of SciPy."""
 

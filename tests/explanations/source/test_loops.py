@@ -182,7 +182,7 @@ def functions_of(name):
         functions["gradient"] = jax.grad(number_of(function), floats)
         functions["ours"] = blockjac.value_and_grad(number_of(function), floats)
         functions["jacobian"] = blockjac.jacobian(function, floats)
-    return functions, arguments
+    return functions
 
 
 def forward(function, arguments, floats):
@@ -203,9 +203,20 @@ def forward(function, arguments, floats):
 
 @pytest.mark.parametrize("target", ["numpy", "jax"])
 def test_programs(target):
+    check(target, lambda name: {"function": PROGRAMS[name][0]})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["numpy", "jax"])
+def test_derivatives(target):
+    check(target, functions_of)
+
+
+def check(target, functions_of):
+    """Print all programs, run them in one process, and compare."""
     jobs, wanted = [], []
     for name in PROGRAMS:
-        functions, arguments = functions_of(name)
+        functions, arguments = functions_of(name), PROGRAMS[name][1]
         jobs.append(job(name, target, functions, arguments, jitted=target == "jax"))
         wanted.append([jax.jit(function)(*arguments) for function in functions.values()])
     wrong = []

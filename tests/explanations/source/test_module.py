@@ -314,6 +314,19 @@ def test_numbers_are_exact(value, dtype, target):
     assert np.asarray(result)[0].tobytes() == number.tobytes()
 
 
+def test_parameters_that_clash_are_renamed_and_told():
+    closed = jax.make_jaxpr(lambda a, b: a + 2 * b)(1.0, 2.0)
+    pair = (Parameter("f", 1.0), Parameter("sum", 1.0))
+    source = module_source([TracedFunction("f", closed, pair, "Adds.", 0)], "numpy")
+    assert "def f(f_2, sum_):" in source
+    assert "        f_2: a float64.\n        sum_: a float64.\n" in source
+    assert body(source) == "    return f_2 + 2 * sum_"
+
+
+def test_a_module_is_the_same_each_time():
+    assert lecture("numpy") == lecture("numpy")
+
+
 def ruff(*arguments):
     """What ruff says; empty if nothing."""
     command = [sys.executable, "-m", "ruff", *arguments]

@@ -173,7 +173,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("target", ["numpy", "jax"])
+@pytest.mark.parametrize("target", ["numpy", pytest.param("jax", marks=pytest.mark.slow)])
 def test_calls(target):
     jobs, wanted = [], []
     for name, (function, arguments) in CALLS.items():

@@ -15,7 +15,8 @@ def check(seeds, target):
         function, x = random_function(seed)
         functions = {"function": function, "jacobian": blockjac.jacobian(function)}
         jobs.append(job(f"seed {seed}", target, functions, (x,), jitted=target == "jax"))
-        wanted.append([jax.jit(function)(x), jax.jit(jax.jacfwd(function))(x)])
+        # Not under jit, where JAX without optimizations has nan for the abs of a complex number.
+        wanted.append([function(x), jax.jacfwd(function)(x)])
     wrong = []
     for each, results, right in zip(jobs, run(jobs), wanted, strict=True):
         text = differences(results, right, 1e-11)
@@ -25,7 +26,7 @@ def check(seeds, target):
 
 @pytest.mark.parametrize("target", ["numpy", "jax"])
 def test_few_programs(target):
-    check(range(6), target)
+    check(range(4), target)
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import pytest
 from support.agreement import differentiated
 from support.cases import CASES
 from support.emitted import differences, job, run
-from support.sampling import sampled
 
 import blockjac
 
@@ -54,9 +53,9 @@ def check(names, target):
     assert not wrong, "\n\n".join(wrong)
 
 
-@pytest.mark.parametrize("target", ["numpy", "jax"])
+@pytest.mark.parametrize("target", ["numpy", pytest.param("jax", marks=pytest.mark.slow)])
 def test_some_rows(target):
-    check(sampled(CASES, 12), target)
+    check(list(CASES)[::26], target)
 
 
 @pytest.mark.slow
@@ -69,7 +68,6 @@ def test_rows(start, target):
 CALL_JAX = {
     "igamma",
     "igammac",
-    "igamma-second",
     "random_gamma",
     "random_gamma-log",
     "reduce_precision",

@@ -9,6 +9,13 @@ Names and comments stand in the traced program itself, as equations of JAX's `na
 - `blockjac:name=Z2`: the value is called `Z2`; the first name of a value counts, and those of
   parameters stay;
 - `blockjac:comment=...`: lines of comment before the statement that computes the value.
+
+How a jaxpr becomes text: the `Builder` runs through its equations, and the translation of each
+primitive (`targets.py` lists their files) adds an expression as a `Value` to a `Block`, or a loop
+as a statement. The `Schedule` decides which values are written in place and names the others;
+`printer.py` and `layout.py` write the lines as ruff and black would. Broadcasts that NumPy does by
+itself are not written: a value may have fewer axes than in the jaxpr, and `Builder.exact` adds
+them where they matter.
 """
 
 from blockjac.explanations.source.function import Parameter, TracedFunction

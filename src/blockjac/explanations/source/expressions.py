@@ -179,14 +179,14 @@ def references(expression: Expression) -> Iterator[Any]:
 
 def literal(value: Any) -> Literal:
     """The literal of a scalar, whose digits are exact in its dtype."""
-    array: Any = np.asarray(value)
+    array: np.ndarray[Any, Any] = np.array(value)
     return Literal(_digits(array[()]), array.dtype.name)
 
 
 def _digits(value: Any) -> str:
     """The shortest digits that give the value back."""
-    if isinstance(value, np.bool_):
-        return str(bool(value))
+    if value.dtype == bool:
+        return "True" if value else "False"
     if np.issubdtype(value.dtype, np.integer):
         return str(int(value))
     if np.issubdtype(value.dtype, np.complexfloating):

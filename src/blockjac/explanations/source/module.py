@@ -165,21 +165,19 @@ def _function(function: TracedFunction, builder: Builder, classes: Fields) -> De
     captured: list[Value] = []
     for array, value in builder.captured.values():
         captured.append(value)
-        told.append(f"{value.hint}: {_type(np.shape(array), np.asarray(array).dtype)}, captured")
+        told.append((value, "", f"{_type(np.shape(array), np.asarray(array).dtype)}, captured"))
     about = function.docstring.strip() or "Computes what it was traced from."
-    if told:
-        about += "\n\nArgs:\n" + "\n".join(f"    {line}." for line in told)
     name = builder.shared.named(function.name)
-    return Def(name, tuple(parameters), builder.block, result, tuple(captured), about)
+    return Def(name, tuple(parameters), builder.block, result, tuple(captured), about, tuple(told))
 
 
 def _parameters(
     function: TracedFunction, builder: Builder
-) -> tuple[list[Value], list[Value], list[str]]:
-    """The parameters, the leaves of all of them, and a line on each."""
+) -> tuple[list[Value], list[Value], list[tuple[Value, str, str]]]:
+    """The parameters, the leaves of all of them, and what is said of each."""
     parameters: list[Value] = []
     leaves: list[Value] = []
-    told: list[str] = []
+    told: list[tuple[Value, str, str]] = []
     for parameter in function.parameters:
         value = builder.variable((), np.dtype(object), parameter.name)
         value.block = None
@@ -190,7 +188,7 @@ def _parameters(
         for leaf, example in zip(leaves_of(parameter.tree, where), examples, strict=True):
             shape = np.shape(example)
             dtype = getattr(example, "dtype", None) or jax.numpy.result_type(example)
-            told.append(f"{value.name}{''.join(leaf.steps)}: {_type(shape, dtype)}")
+            told.append((value, "".join(leaf.steps), _type(shape, dtype)))
             if not leaf.steps:
                 leaves.append(value)
                 continue
@@ -207,7 +205,7 @@ def _parameters(
 
 def _type(shape: Sequence[int], dtype: Any) -> str:
     """A type in words: `float64 of shape (9, 5)`."""
-    name = np.dtype(dtype).name
+    name = dtype.name if hasattr(dtype, "name") else str(dtype)  # keys of random numbers
     return f"{name} of shape {tuple(int(size) for size in shape)}" if len(shape) else f"a {name}"
 
 

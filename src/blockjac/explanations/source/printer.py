@@ -26,7 +26,11 @@ def function_lines(function: Def, schedule: Schedule, indent: int = 0) -> list[s
         names += ["*", *(schedule.names[value] for value in function.keyword_only)]
     lines = layout.parameters(f"def {schedule.names[function.function]}", names, indent)
     if function.docstring:
-        lines += layout.docstring(function.docstring, indent + layout.STEP)
+        told = [
+            f"    {schedule.names[value]}{path}: {kind}." for value, path, kind in function.told
+        ]
+        text = "\n".join([function.docstring, *(["", "Args:", *told] if told else [])])
+        lines += layout.docstring(text, indent + layout.STEP)
     body = _block(function.body, schedule, indent + layout.STEP)
     if function.docstring and body and body[0].lstrip().startswith("def "):
         lines.append("")

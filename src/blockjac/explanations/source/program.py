@@ -207,6 +207,7 @@ class Def(Statement):
         body: its statements.
         result: what it returns.
         docstring: its lines, empty for none.
+        told: what the docstring says of each parameter: the value, the path of a leaf, its type.
     """
 
     function: Value
@@ -215,6 +216,7 @@ class Def(Statement):
     result: Expression
     keyword_only: tuple[Value, ...] = ()
     docstring: str = ""
+    told: tuple[tuple[Value, str, str], ...] = ()
 
     def __post_init__(self) -> None:
         self.function.maker = self

@@ -20,6 +20,7 @@ from blockjac.explanations.source.expressions import (
     number,
 )
 from blockjac.explanations.source.program import Value
+from blockjac.explanations.source.writer import Writer
 
 
 def mode_name(mode: Any) -> str:
@@ -150,12 +151,27 @@ def items_at(
 ) -> tuple[tuple[Expression, ...], list[int]]:
     """The items of a subscript with constant places."""
     by_axis = dict(zip(map(int, axes), places, strict=True))
-    items: list[Expression] = [
-        _listed(by_axis[axis]) if axis in by_axis else FULL for axis in range(max(by_axis) + 1)
+    items = [
+        _places_code(by_axis[axis], equation) if axis in by_axis else FULL
+        for axis in range(max(by_axis) + 1)
     ]
-    if equation.module == "jnp":
-        items = [call("jnp.array", x) if isinstance(x, Display) else x for x in items]
     return tuple(items), sorted(by_axis)
+
+
+LONGEST_LIST = 40
+"""Places of up to this many characters are written in the subscript."""
+
+
+def _places_code(places: np.ndarray[Any, Any], equation: Equation) -> Expression:
+    """Constant places in a subscript; many are a value of their own, in JAX any are."""
+    code = _listed(places)
+    if places.ndim == 0:
+        return code
+    is_short = len(Writer("np", None).text(code)) <= LONGEST_LIST
+    if is_short and equation.module == "np":
+        return code
+    value = equation.builder.constant(places)
+    return equation.builder.exact(value, places.shape).ref
 
 
 def _listed(places: np.ndarray[Any, Any]) -> Expression:

@@ -74,7 +74,8 @@ class Latex(Style):
         elif is_letter(base) and base.isascii():
             own = base
         else:
-            own = rf"\mathrm{{{escaped(base)}}}"
+            font = "mathrm" if base.isascii() else "text"  # accents are of text alone
+            own = rf"\{font}{{{escaped(base)}}}"
         if not name.below:
             return own
         below = [self._below(part) for part in name.below]

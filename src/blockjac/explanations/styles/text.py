@@ -44,8 +44,10 @@ class Text(Style):
 
     def entry(self, name: Name | Derivative, places: Sequence[str]) -> str:
         """`X[i,j]`, `(D_x f)[i,j]`."""
+        if not places:
+            return self.called(name)
         own = self.name(name) if isinstance(name, Name) else f"({self.derivative(name)})"
-        return f"{own}[{','.join(places)}]" if places else own
+        return f"{own}[{','.join(places)}]"
 
     def letter(self, letter: Letter) -> str:
         """`i'`."""
