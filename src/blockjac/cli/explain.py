@@ -30,7 +30,7 @@ def run_explain(options: argparse.Namespace) -> int:
         >>> from blockjac.cli.parser import parse_arguments
         >>> words = ["explain", "jax.numpy:sin", "--args", "f64[3]", "--text"]
         >>> run_explain(parse_arguments(words))
-        f and its Jacobian by x
+        sin and its Jacobian by x
         ...
         0
     """

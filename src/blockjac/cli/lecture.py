@@ -125,6 +125,7 @@ def accuracy_on(params: nn.NetworkParams, examples: Examples) -> float:
         A number from 0 to 100.
 
     Examples:
+        >>> import numpy as np
         >>> params = nn.initial_params(1, 1, 2, sigma=0.0)
         >>> accuracy_on(params, Examples(np.ones((2, 1)), np.array([0, 1])))
         50.0
