@@ -41,6 +41,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "cannot be used.",
     )
     _add_explain_options(explain)
+    check = commands.add_parser(
+        "check",
+        help="compare a derivative that was written by hand with the exact one",
+        description="Compare a gradient or Jacobian that was written by hand with the exact one, "
+        "and name its mistake. The exit status is 0 if it is right, 1 if it is wrong, and 2 if the "
+        "functions or the arguments cannot be used.",
+    )
+    _add_check_options(check)
     options = parser.parse_args(arguments)
     if options.command == "lecture":
         _settle_line_search_steps(lecture, options)
@@ -104,28 +112,7 @@ def _add_explain_options(explain: argparse.ArgumentParser) -> None:
     explain.add_argument(
         "function", metavar="MODULE:F", help="the function: module:name, or file.py:name"
     )
-    explain.add_argument(
-        "--args",
-        nargs="+",
-        required=True,
-        metavar="ARG",
-        help="the arguments: f64[400,30] for a random array, a number, data.npz or data.npz:X for "
-        "stored arrays, module:make_args for a function that gives them",
-    )
-    explain.add_argument(
-        "--argnums",
-        type=_whole_numbers,
-        default=(0,),
-        metavar="N,N,...",
-        help="the arguments to differentiate by, from 0 (default: 0)",
-    )
-    explain.add_argument(
-        "--seed",
-        type=_whole_number(0, 2**32 - 1),
-        default=0,
-        metavar="N",
-        help="seed of random arrays (default: %(default)s)",
-    )
+    _add_argument_options(explain)
     formats = explain.add_mutually_exclusive_group()
     formats.add_argument(
         "--html", type=Path, metavar="FILE", help="write an interactive page to this file"
@@ -137,6 +124,52 @@ def _add_explain_options(explain: argparse.ArgumentParser) -> None:
     explain.set_defaults(format="text")
     explain.add_argument(
         "--all", action="store_true", help="leave nothing out, however many steps there are"
+    )
+
+
+def _add_check_options(check: argparse.ArgumentParser) -> None:
+    """Describe the options of `blockjac check`."""
+    check.add_argument(
+        "function", metavar="MODULE:F", help="the function: module:name, or file.py:name"
+    )
+    check.add_argument(
+        "derivative",
+        metavar="MODULE:DF",
+        help="its derivative, a function of the same arguments",
+    )
+    _add_argument_options(check)
+    check.add_argument("--rtol", type=float, metavar="X", help="relative tolerance")
+    check.add_argument("--atol", type=float, metavar="X", help="absolute tolerance")
+    check.add_argument(
+        "--jacobian",
+        action="store_true",
+        help="compare a Jacobian or Hessian, even if the function gives one number",
+    )
+
+
+def _add_argument_options(command: argparse.ArgumentParser) -> None:
+    """Describe the options for the arguments of a function."""
+    command.add_argument(
+        "--args",
+        nargs="+",
+        required=True,
+        metavar="ARG",
+        help="the arguments: f64[400,30] for a random array, a number, data.npz or data.npz:X for "
+        "stored arrays, module:make_args for a function that gives them",
+    )
+    command.add_argument(
+        "--argnums",
+        type=_whole_numbers,
+        default=(0,),
+        metavar="N,N,...",
+        help="the arguments to differentiate by, from 0 (default: 0)",
+    )
+    command.add_argument(
+        "--seed",
+        type=_whole_number(0, 2**32 - 1),
+        default=0,
+        metavar="N",
+        help="seed of random arrays (default: %(default)s)",
     )
 
 

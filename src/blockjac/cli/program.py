@@ -19,8 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after the program's name; those of this process if left out.
 
     Returns:
-        The exit status: 0, or 1 after an error, 2 for words that cannot be used, 130 after Ctrl-C,
-        141 when the reader of the output has gone away.
+        The exit status: 0, or 1 after an error or for a wrong derivative, 2 for words that cannot
+        be used, 130 after Ctrl-C, 141 when the reader of the output has gone away.
 
     Examples:
         >>> main(["--version"])
@@ -57,6 +57,10 @@ def _run(options: argparse.Namespace) -> int:
         from blockjac.cli.explain import run_explain
 
         return run_explain(options)
+    if options.command == "check":
+        from blockjac.cli.check import run_check
+
+        return run_check(options)
     from blockjac.cli.lecture import run_lecture
 
     run_lecture(options)
