@@ -124,7 +124,7 @@ def _folded_steps(parts: Parts, most: int | None) -> tuple[Line | Table, ...]:
         equation = Application(
             tuple(result.name for result in results),
             step.name,
-            tuple(_operands(program, step)),
+            tuple(operands(program, step)),
             tuple(result.shape for result in results),
         )
         lines.append(Line(equation, line))
@@ -134,7 +134,7 @@ def _folded_steps(parts: Parts, most: int | None) -> tuple[Line | Table, ...]:
     return (*lines[:most], Line(remark=f"… and {left:,} more steps, folded; most=None shows all"))
 
 
-def _operands(program: Program, step: Step) -> list[Name | str]:
+def operands(program: Program, step: Step) -> list[Name | str]:
     """The operands of a step; numbers as they are."""
     operands: list[Name | str] = []
     for operand in step.equation.operands:
