@@ -23,7 +23,7 @@ from blockjac.explanations.found import checked, simplifications
 from blockjac.explanations.html import sections
 from blockjac.explanations.layout import Claim
 from blockjac.explanations.loops import Loop, loops_of
-from blockjac.explanations.numbers import Numbers, random_arguments
+from blockjac.explanations.numbers import Numbers, can_be_run, random_arguments
 from blockjac.explanations.page.page import PageParts, dot_of, page_of, svg_of
 from blockjac.explanations.program import Program, Step
 from blockjac.explanations.sections import Parts, document_of
@@ -151,6 +151,8 @@ class Explanation:
         Every formula is evaluated from the ones before it, and the last ones are compared with the
         Jacobian that the library computes without them.
         """
+        if not can_be_run(self.program):
+            return None
         return checked(self.program, self.rules, self.numbers, self._exact)
 
     @cached_property
@@ -159,6 +161,8 @@ class Explanation:
 
         Each holds at `arguments` and at two points near them, and is not proved.
         """
+        if not can_be_run(self.program):
+            return ()
         return simplifications(self.program, self.rules, self.numbers, self._formulas)
 
     # What is written

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from blockjac.base import compat
+from blockjac.errors import DenseTooLargeError
 from blockjac.explanations.chain_rule import ChainRule
 from blockjac.explanations.document import Document, Line, Section, Table, folded, order_items
 from blockjac.explanations.equations import Equations
@@ -89,10 +90,18 @@ def document_of(parts: Parts, most: int | None) -> Document:
         ]
         if found:
             sections.append(Section("Found by numbers", tuple(found)))
-    sections.append(Section("The order", order_items(parts.plan())))
+    sections.append(Section("The order", _order(parts)))
     if not is_large:
         sections.append(Section("Checked", (Line(remark=_verdict(parts)),)))
     return Document(title, tuple(sections))
+
+
+def _order(parts: Parts) -> tuple[Line | Table, ...]:
+    """The order with its costs; why there is none where even blocks are too large."""
+    try:
+        return order_items(parts.plan())
+    except DenseTooLargeError as error:
+        return (Line(remark=f"no order is planned: {error}"),)
 
 
 def _spaces(program: Program) -> list[Line]:
@@ -219,4 +228,4 @@ def _verdict(parts: Parts) -> str:
         case False:
             return "NOT RIGHT: the formulas do not give the Jacobian here; please report this"
         case None:
-            return "not checked: the Jacobian is too large to write out"
+            return "not checked: the program or its Jacobian is too large to compute here"

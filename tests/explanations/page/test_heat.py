@@ -84,7 +84,7 @@ def test_what_is_too_large_is_left_out():
 
 def test_a_program_too_large_to_run_has_structure_and_no_picture(monkeypatch):
     small = explained("lecture").page_parts
-    monkeypatch.setattr("blockjac.explanations.page.blocks.MOST_COMPUTED", 10)
+    monkeypatch.setattr("blockjac.explanations.numbers.MOST_VALUES", 10)
     large = explained("lecture").page_parts
     assert [own.block.structure for own in large.blocks] == [
         own.block.structure for own in small.blocks

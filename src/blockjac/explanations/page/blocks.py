@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,7 @@ from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.eliminate import eliminate
 from blockjac.elimination.linearize import linearize_to_results
 from blockjac.engine.run import structured
-from blockjac.explanations.numbers import Numbers
+from blockjac.explanations.numbers import Numbers, can_be_run
 from blockjac.explanations.page.step_graph import StepGraph
 from blockjac.explanations.program import Step
 from blockjac.explanations.styles.text import TEXT
@@ -24,9 +23,6 @@ from blockjac.graph.graph import Operand
 from blockjac.graph.trace import trace
 from blockjac.operators.compose import written
 from blockjac.terms.block import rebuilt
-
-MOST_COMPUTED = 50_000_000
-"""Numbers in the variables of a program up to which it is run, for the numbers in its Blocks."""
 
 MOST_WRITTEN = 1_000_000
 """Entries of the dense Jacobian of a map without a Block up to which it is computed."""
@@ -56,8 +52,7 @@ def edge_blocks(graph: StepGraph, numbers: Callable[[], Numbers]) -> list[EdgeBl
         numbers: the program at a point.
     """
     program = graph.program
-    variables = program.variables.values()
-    if sum(math.prod(variable.shape) for variable in variables) <= MOST_COMPUTED:
+    if can_be_run(program):
         return _at(graph, [compat.jax_array(own) for own in numbers().arguments])
     structs = [compat.struct(program.graph.avals[value]) for value in program.graph.inputs]
     flags: list[bool] = []
