@@ -65,7 +65,7 @@ print("heavy:", sorted({{"jax", "numpy", "sklearn", "matplotlib", "rich"}} & set
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["lecture", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["lecture", "--help"], ["check", "--help"]])
 def test_help_needs_no_heavy_import(arguments):
     printed = run_python(HELP.format(arguments=arguments))
     assert "usage: " in printed

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         solve,
         star,
     )
-    from blockjac.checking import JacobianReport, check_jacobian
+    from blockjac.checking import Exercise, JacobianReport, check_grad, check_jacobian, exercise
     from blockjac.curvature.fisher import fisher
     from blockjac.curvature.gauss_newton import GaussNewton
     from blockjac.curvature.ggn import ggn
@@ -59,6 +59,7 @@ __version__ = "0.2.0"
 __all__ = [
     "Block",
     "BlockMatrix",
+    "Exercise",
     "Explanation",
     "Factorization",
     "GaussNewton",
@@ -72,6 +73,7 @@ __all__ = [
     "blocks",
     "cache_info",
     "chain_rule",
+    "check_grad",
     "check_jacobian",
     "clear_caches",
     "clipped_grad",
@@ -79,6 +81,7 @@ __all__ = [
     "divergence",
     "ekfac",
     "errors",
+    "exercise",
     "explain",
     "factorize",
     "fisher",
@@ -117,6 +120,7 @@ __all__ = [
 _HOME = {
     "Block": "blockjac.blocks",
     "BlockMatrix": "blockjac.blocks",
+    "Exercise": "blockjac.checking",
     "Factorization": "blockjac.blocks",
     "GaussNewton": "blockjac.curvature.gauss_newton",
     "JacobianReport": "blockjac.checking",
@@ -128,7 +132,9 @@ _HOME = {
     "block_jacobian": "blockjac.transforms.first_order",
     "cache_info": "blockjac.base.caches",
     "chain_rule": "blockjac.transforms.products",
+    "check_grad": "blockjac.checking",
     "check_jacobian": "blockjac.checking",
+    "exercise": "blockjac.checking",
     "clear_caches": "blockjac.base.caches",
     "clipped_grad": "blockjac.transforms.clipping",
     "divergence": "blockjac.transforms.diagonals",

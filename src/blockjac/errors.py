@@ -23,6 +23,10 @@ class InvalidOptionError(BlockjacError, ValueError):
     """A bad option, and the base of all errors of one; names it, its value and the range."""
 
 
+class CommandError(InvalidOptionError):
+    """A word of the command line that cannot be used: names it, and says what is wanted."""
+
+
 class ParameterTypeError(BlockjacError, TypeError):
     """A parameter that is not a real number and so cannot be trained."""
 

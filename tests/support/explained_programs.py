@@ -86,6 +86,7 @@ CASES = {
     "Kalman filter": (kalman, (0, 1), jnp.eye(2) + 0.1 * normal(2, 2), jnp.eye(2), normal(3)),
     "layer norm": (layer_norm, (0, 1, 2), normal(2, 4), normal(4), normal(4)),
     "several results": (several, 0, normal(5)),
+    "results of shared values": (lambda x: (jnp.sin(x) * x, jnp.sin(x) ** 2), 0, normal(3)),
     "top k": (two_results, 0, normal(5)),
     "stencil": (lambda x: (x[1:] - x[:-1]) ** 2, 0, normal(6)),
     "strided": (lambda x: x[::2] * x[1::2], 0, normal(6)),

@@ -9,8 +9,9 @@ from blockjac.blocks import Block
 from blockjac.checking.compare import MAX_ENTRIES, Tolerance
 from blockjac.checking.leaves import compared, with_exchanges
 from blockjac.checking.names import Names
+from blockjac.checking.program_mistakes import Program, with_explanations
 from blockjac.checking.report import JacobianReport, Mistake
-from blockjac.checking.step_mistakes import with_steps
+from blockjac.checking.sums import Axes
 from blockjac.checking.trees import entries, paired, size
 from blockjac.engine.arguments import ArgNums, check_callable, traced_call
 from blockjac.engine.call import Call
@@ -88,8 +89,8 @@ def check_jacobian(
         dense = jacobian(of, argnums, holomorphic=True) if holomorphic else None
         exact = (dense or block_jacobian(of, argnums))(*args, **kwargs)
         labels = names.leaves(call, derivative)
-        program = call if derivative == "Jacobian" else None
-        return _report(given, exact, names.function, derivative, labels, tolerance, program)
+        program = Program(fun, args, kwargs, call) if derivative == "Jacobian" else None
+        return report_on(given, exact, names.function, derivative, labels, tolerance, program)
 
     report = report_of("Hessian" if _is_hessian(given, call) else "Jacobian")
     if report.derivative == "Jacobian" and not report.right and _is_small_scalar(call):
@@ -99,14 +100,14 @@ def check_jacobian(
     return report
 
 
-def _report(
+def report_on(
     given: Any,
     exact: Any,
     function: str,
     derivative: str,
     labels: Sequence[tuple[str, tuple[int, ...]]],
     tolerance: Tolerance,
-    program: Call | None,
+    program: Program | None,
 ) -> JacobianReport:
     """Compare a given derivative with the exact one, leaf by leaf.
 
@@ -119,6 +120,7 @@ def _report(
         tolerance: of equal entries.
         program: the function, if mistakes are to be looked for in its steps.
     """
+    axes = Axes() if program is None else program.axes
     leaf_pairs = paired(given, exact)
     if isinstance(leaf_pairs, Mistake):
         return JacobianReport(function, derivative, tree=leaf_pairs)
@@ -127,12 +129,12 @@ def _report(
         for (given_leaf, exact_leaf), (_, out_shape) in zip(leaf_pairs, labels, strict=True)
     ]
     reports = [
-        compared(given_leaf, exact_leaf, label, tolerance)
+        compared(given_leaf, exact_leaf, label, tolerance, axes)
         for (given_leaf, exact_leaf), (label, _) in zip(pairs, labels, strict=True)
     ]
     leaves = with_exchanges(reports, pairs, tolerance)
     if program is not None:
-        leaves = with_steps(leaves, pairs, program, tolerance)
+        leaves = with_explanations(leaves, pairs, program, tolerance)
     return JacobianReport(function, derivative, tuple(leaves))
 
 

@@ -37,6 +37,11 @@ class Tolerance:
     rtol: float | None = None
     atol: float | None = None
 
+    @property
+    def is_default(self) -> bool:
+        """Whether the user left the tolerance to us."""
+        return self.rtol is None and self.atol is None
+
     def relative(self, given: Any, exact: Any) -> float:
         """The relative tolerance for two dtypes."""
         if self.rtol is not None:

@@ -15,12 +15,13 @@ from blockjac.checking import compare
 from blockjac.checking.compare import Tolerance, differences, distance, equal, in_double, largest
 from blockjac.checking.large import by_products
 from blockjac.checking.report import LeafReport, Mistake
-from blockjac.checking.shapes import guesses, plain_shape
+from blockjac.checking.shapes import Guess, guesses, plain_shape
 from blockjac.checking.structure import Seen
+from blockjac.checking.sums import Axes, dot_for_outer, sums
 from blockjac.checking.values import recognized
 
 
-def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance) -> LeafReport:
+def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance, axes: Axes) -> LeafReport:
     """The report on one output and one variable.
 
     Args:
@@ -28,11 +29,12 @@ def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance) -> LeafR
         exact: the exact block.
         leaf: what to call it.
         tolerance: of equal entries.
+        axes: of the arguments, to name an axis by.
     """
     report = LeafReport(leaf, exact.out_shape, exact.wrt_shape, tuple(given.shape))
     if exact.size > compare.MAX_ENTRIES:
         return by_products(given, exact, report, tolerance)
-    if math.prod(given.shape) > exact.size:
+    if math.prod(given.shape) > max(exact.size, compare.MAX_ENTRIES):
         mistake = plain_shape(report.given_shape, exact.out_shape, exact.wrt_shape)
         return replace(report, mistakes=(mistake,), compared=False)
     array, wanted = in_double(given), in_double(exact)
@@ -44,11 +46,12 @@ def compared(given: Any, exact: Block, leaf: str, tolerance: Tolerance) -> LeafR
         mistakes += _split(given, exact)
     limit = tolerance.limit(given.dtype, exact.dtype, largest(wanted))
     if array.shape != wanted.shape:
-        mistake, mended = _mended(array, wanted, exact, limit)
+        mistake, mended = _mended(array, wanted, exact, axes, limit)
         mistakes.append(mistake)
         if mended is None:
             return replace(report, mistakes=tuple(mistakes), compared=False)
         array = mended
+        report = replace(report, mended=mended)
     wrong = ~equal(array, wanted, limit)
     if wrong.any():
         value_mistake = recognized(Seen(array, wanted, exact, in_double, limit))
@@ -74,16 +77,23 @@ def _split(given: Block, exact: Block) -> list[Mistake]:
 
 
 def _mended(
-    given: np.ndarray, wanted: np.ndarray, exact: Block, limit: float
+    given: np.ndarray, wanted: np.ndarray, exact: Block, axes: Axes, limit: float
 ) -> tuple[Mistake, np.ndarray | None]:
     """The mistake behind a wrong shape, and what was given in the exact one, if that tells more."""
     out_ndim = len(exact.out_shape)
     first = None
-    for guess in guesses(given, wanted, out_ndim):
+    dot = dot_for_outer(given, wanted, limit)
+    if dot is not None:
+        return dot, None
+    summed = [Guess(s.mistake, s.mended, s.wanted) for s in sums(given, wanted, axes, limit)]
+    for guess in (*guesses(given, wanted, out_ndim), *summed):
         if guess.mended is None:
             if guess.wanted is not None and compare.same(given, guess.wanted, limit):
                 return guess.mistake, None
             continue
+        loose = limit * max(1.0, largest(given) * given.size / (largest(wanted) or 1.0) / 10)
+        if guess in summed and compare.same(guess.mended, wanted, loose):
+            return guess.mistake, wanted  # a sum that cancels is rounded more
         if compare.same(guess.mended, wanted, limit):
             return guess.mistake, guess.mended
         if first is None or (not first[1] and _explained(guess.mended, wanted, exact, limit)):
@@ -114,7 +124,17 @@ def with_exchanges(
             pairs[partner][0], pairs[position][1], tolerance
         ):
             hint = f"what was given is {reports[partner].leaf}; exchange the two"
-            answer[position] = replace(answer[position], mistakes=(Mistake("exchanged", hint),))
+            mistake = Mistake("exchanged", hint, rank=3)
+            answer[position] = replace(answer[position], mistakes=(mistake,))
+    for position in wrong:
+        if any(mistake.name == "exchanged" for mistake in answer[position].mistakes):
+            continue
+        for partner, report in enumerate(reports):
+            if partner != position and _agree(pairs[position][0], pairs[partner][1], tolerance):
+                hint = f"what was given is {report.leaf}"
+                mistake = Mistake("derivative of another variable", hint, rank=3)
+                answer[position] = replace(answer[position], mistakes=(mistake,))
+                break
     return answer
 
 

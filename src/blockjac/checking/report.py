@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from blockjac.errors import WrongJacobianError
@@ -19,10 +19,14 @@ class Mistake:
     Attributes:
         name: a few words, such as `transposed`.
         hint: one line: what was given in place of what, and how to mend it.
+        factor: the number by which something was multiplied, if that is the mistake.
+        rank: the smaller, the likelier, where several mistakes would give the same.
     """
 
     name: str
     hint: str
+    factor: float | None = field(default=None, compare=False)
+    rank: int = field(default=15, compare=False)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Difference:
     """One entry that differs.
 
     Attributes:
-        leaf: of which derivative, such as `d loss / d params['W']`.
+        leaf: of which derivative, such as `D_W loss`.
         output: index of the output's entry, `()` for a scalar.
         input: index of the input's entry.
         given: the value that was given.
@@ -55,7 +59,7 @@ class LeafReport:
     """The comparison of one output with respect to one variable.
 
     Attributes:
-        leaf: of which derivative, such as `d loss / d params['W']`.
+        leaf: of which derivative, such as `D_W loss`.
         out_shape: shape of the output.
         wrt_shape: shape of the variable.
         given_shape: shape of what was given.
@@ -66,6 +70,7 @@ class LeafReport:
         mistakes: those that were recognized.
         products: how many random products were compared in place of the entries; 0 for none.
         compared: whether values were; not where the shape is wrong beyond mending.
+        mended: what was given, in the exact shape, if it was of another; None if not.
     """
 
     leaf: str
@@ -78,6 +83,7 @@ class LeafReport:
     mistakes: tuple[Mistake, ...] = ()
     products: int = 0
     compared: bool = True
+    mended: Any = field(default=None, repr=False, compare=False)
 
     @property
     def right(self) -> bool:
@@ -94,7 +100,7 @@ class LeafReport:
 
     def lines(self) -> list[str]:
         """What the report says of this leaf."""
-        shape = f"{self.out_shape} + {self.wrt_shape}"
+        shape = f"{self.out_shape} + {self.wrt_shape}" if self.out_shape else f"{self.wrt_shape}"
         if self.given_shape != self.out_shape + self.wrt_shape:
             shape = f"{self.given_shape}, wanted {shape}"
         lines = [f"  {self.leaf}, of shape {shape}: {self._counted()}"]
@@ -125,9 +131,10 @@ class JacobianReport:
 
     Attributes:
         function: name of the function.
-        derivative: which derivative was compared: "Jacobian" or "Hessian".
+        derivative: which derivative was compared: "Jacobian", "Hessian" or "gradient".
         leaves: one report each, by output and then by variable; empty if the trees differ.
         tree: how the given tree differs; None where it does not.
+        notes: what else was seen, such as what differences say.
 
     Examples:
         >>> import numpy as np
@@ -141,6 +148,7 @@ class JacobianReport:
     derivative: str
     leaves: tuple[LeafReport, ...] = ()
     tree: Mistake | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def right(self) -> bool:
@@ -190,14 +198,15 @@ class JacobianReport:
         subject = f"the given {self.derivative} of {self.function}"
         if self.tree is not None:
             return f"{subject} is wrong\n  {self.tree.name}: {self.tree.hint}"
+        notes = [f"  {note}" for note in self.notes]
         if self.right:
-            return f"{subject} is right: {_agreed(self.leaves)}"
+            return "\n".join([f"{subject} is right: {_agreed(self.leaves)}", *notes])
         wrong = [leaf for leaf in self.leaves if not leaf.right]
         lines = [line for leaf in wrong for line in leaf.lines()]
         right_count = len(self.leaves) - len(wrong)
         if right_count:
             lines.append(f"  the other {right_count} of {len(self.leaves)} derivatives are right")
-        return "\n".join([f"{subject} is wrong", *lines])
+        return "\n".join([f"{subject} is wrong", *lines, *notes])
 
 
 def _agreed(leaves: Sequence[LeafReport]) -> str:

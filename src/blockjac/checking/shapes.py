@@ -22,7 +22,7 @@ TRANSPOSED = (
 AXES = "abcdefghijklmnopqrstuvwxyz"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Guess:
     """A mistake that the shape allows.
 
@@ -75,7 +75,7 @@ def _other_order(given: np.ndarray, exact: np.ndarray, out_ndim: int) -> Iterato
     yield from _permuted(given, exact, wrt_first, Mistake("transposed", TRANSPOSED))
     if exact.ndim <= MAX_RANK and sorted(given.shape) == sorted(exact.shape):
         for order in itertools.permutations(range(exact.ndim)):
-            mistake = Mistake("axes in another order", order_hint(order, out_ndim))
+            mistake = order_mistake(order, out_ndim)
             if order != wrt_first:
                 yield from _permuted(given, exact, order, mistake)
 
@@ -85,6 +85,13 @@ def _permuted(
 ) -> Iterator[Guess]:
     if tuple(exact.shape[axis] for axis in order) == given.shape:
         yield Guess(mistake, np.transpose(given, np.argsort(order)))
+
+
+def order_mistake(order: tuple[int, ...], out_ndim: int) -> Mistake:
+    """The mistake of giving the axes in another order; of a matrix of a gradient, its transpose."""
+    if order == (1, 0) and out_ndim == 0:
+        return Mistake("transposed", "the transpose of the gradient was given; use .T", rank=3)
+    return Mistake("axes in another order", order_hint(order, out_ndim), rank=4)
 
 
 def order_hint(order: tuple[int, ...], out_ndim: int) -> str:

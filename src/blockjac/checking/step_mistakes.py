@@ -1,255 +1,202 @@
 """Mistakes within one step of the chain rule, each made in the exact derivative.
 
 A step is a part of the program, from a value u to a value v of the same shape, that everything on
-the way to v passes. With cotangents y of the results and r = y ⋆ D_v f, the derivative in which the
-step has another Jacobian C is
-
-    y ⋆ D_w f + (r ⋆ C - r ⋆ D_u v) ⋆ D_w u,
-
-one gradient for each C. Where that is what was given, the step and its C are the mistake.
+the way to v passes. Its Jacobian is taken for another one, once or wherever a loop repeats it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from blockjac.blocks import Block
-from blockjac.checking.compare import Tolerance, in_double, largest, same
-from blockjac.checking.report import LeafReport, Mistake
-from blockjac.checking.step_variants import Local, variants_of
+from blockjac.checking.candidates import Candidate
+from blockjac.checking.passes import Change, Edge, Passes
+from blockjac.checking.report import Mistake
+from blockjac.checking.step_variants import (
+    Local,
+    Variant,
+    elementwise_variants,
+    row_variants,
+)
 from blockjac.checking.steps import Step, steps_of
-from blockjac.checking.values import PLACES
-from blockjac.engine.call import Call
-from blockjac.graph.demanded import computed
-from blockjac.graph.graph import Graph, Operand, values_of
-from blockjac.rules.complex_parts import is_complex
-from blockjac.transforms.diagonals import jacobian_diagonal
-from blockjac.transforms.first_order import grad
+from blockjac.checking.tape import Arrays
 
 MAX_STEPS = 200
 """How many steps are tried, the likeliest first."""
 
-Arrays = Mapping[int, Any]
-"""Arrays by the value of the graph that they belong to."""
+MAX_ROW = 64
+"""Up to this length of a row the Jacobian of a step is written out."""
+
+MAX_JACOBIAN = 2**20
+"""Up to this many entries."""
+
+RANKS = (18, 19, 20, 26)
+"""How likely a mistake in a step is, by the rank of the step."""
+
+
+ROW_RANKS = (18, 19, 20, 23)
+"""The same where the Jacobian has a matrix for each row: a library's function is part of a line."""
+
+LINEAR = frozenset({"mul", "div", "add", "sub", "neg", "copy", "convert_element_type"})
+"""Entries that are linear where all operands but one are constant."""
+
+MULTIPLE_DOUBT = 6
+"""A step that is only a multiplication by constants is rather called a factor."""
 
 
 class Steps:
-    """The steps of a function at a point, and its derivative with a mistake in one of them.
+    """The steps of a function at a point.
 
     Args:
-        call: the traced function, all of whose results and differentiated inputs are real.
+        passes: the exact reverse pass.
     """
 
-    def __init__(self, call: Call) -> None:
-        self.graph: Graph = call.graph
-        self.inputs: dict[int, Any] = dict(zip(call.graph.inputs, call.arguments, strict=True))
-        self.wrt = call.smooth
-        self.results = call.graph.outputs[: call.count]
-        self.steps = tuple(steps_of(self.graph, self.wrt, values_of(self.results)))[:MAX_STEPS]
+    def __init__(self, passes: Passes) -> None:
+        self.passes = passes
+        self.tape = passes.tape
+        self.steps = steps_of(passes)[:MAX_STEPS]
+        self._points: dict[int, Callable[[np.ndarray], list[Variant]] | None] = {}
 
-    @cached_property
-    def _watched(self) -> tuple[int, ...]:
-        """The values whose cotangents are needed."""
-        ends = [value for step in self.steps for value in (step.start, step.end)]
-        return tuple(dict.fromkeys((*self.wrt, *ends)))
-
-    @cached_property
-    def _values(self) -> Arrays:
-        """The watched values at the point."""
-        atoms = [Operand(value, None) for value in self._watched]
-
-        def run(inputs: Any) -> list[Any]:
-            return computed(self.graph, atoms, inputs)
-
-        jitted = cast("Callable[..., list[Any]]", jax.jit(run))
-        return dict(zip(self._watched, jitted(self.inputs), strict=True))
-
-    @cached_property
-    def _pull(self) -> Callable[[Sequence[Any], Arrays], Arrays]:
-        """From cotangents of the results and of watched values, those of all watched values."""
-
-        def weighed(shifts: Any, cotangents: Any, inner: Any) -> Any:
-            moved = {value: self.inputs[value] + shifts[value] for value in self.wrt}
-            atoms = [*self.results, *(Operand(value, None) for value in self._watched)]
-            arrays = computed(self.graph, atoms, {**self.inputs, **moved}, added=shifts)
-            weights = [*cotangents, *(inner[value] for value in self._watched)]
-            return sum(jnp.sum(w * a) for w, a in zip(weights, arrays, strict=True))
-
-        shifts = {value: jnp.zeros_like(self._values[value]) for value in self._watched}
-
-        def pull(cotangents: Any, inner: Any) -> Any:
-            return grad(weighed)(shifts, cotangents, inner)
-
-        return jax.jit(pull)
-
-    @cached_property
-    def _no_cotangents(self) -> Arrays:
-        """A zero for each watched value."""
-        return {value: jnp.zeros_like(array) for value, array in self._values.items()}
-
-    def exact(self, cotangents: Sequence[np.ndarray]) -> Arrays:
-        """The derivative y ⋆ D_v f without a mistake, by watched value, inputs among them.
-
-        Args:
-            cotangents: y, one per result.
-        """
-        return self._pull(cotangents, self._no_cotangents)
-
-    def variants(self, exact: Arrays) -> Iterator[tuple[Mistake, Arrays]]:
-        """Each mistake with the derivative that it leads to: y ⋆ D_w f by differentiated input.
-
-        Args:
-            exact: the derivative without a mistake.
-        """
-        silent = [jnp.zeros(self.graph.aval(result).shape) for result in self.results]
-        for step, local in zip(self.steps, self._locals(exact), strict=True):
-            for variant in variants_of(local):
-                with np.errstate(invalid="ignore"):
-                    changed = np.asarray(exact[step.end]) * variant.diagonal - local.pulled
-                inner = {**self._no_cotangents, step.start: jnp.asarray(changed)}
-                change = self._pull(silent, inner)
+    def candidates(self, step: Step) -> Iterator[Candidate]:
+        """The mistakes in one step, as changes of the cotangent of its start."""
+        variants = self.variants(step)
+        if variants is None:
+            return
+        c = self.passes.exact[step.end]
+        if not np.isfinite(c).all():
+            return
+        right = self._pulled(step, c)
+        for variant in variants(c):
+            if np.isfinite(variant.cotangent).all():
                 mistake = Mistake(variant.name, variant.hint.format(step=step))
-                yield mistake, {w: np.asarray(exact[w] + change[w]) for w in self.wrt}
+                rank = self._rank(step) + variant.doubt
+                yield Candidate(mistake, step.start, variant.cotangent - right, rank=rank)
 
-    def cotangents(self, row: int) -> list[np.ndarray]:
-        """Random cotangents of one result, 1 if it is a scalar, and zeros for all other results."""
-        generator = np.random.default_rng(row)
-        shapes = [self.graph.aval(result).shape for result in self.results]
-        return [
-            np.zeros(shape)
-            if position != row
-            else np.ones(shape)
-            if shape == ()
-            else generator.normal(size=shape)
-            for position, shape in enumerate(shapes)
-        ]
+    def loops(self) -> list[list[Step]]:
+        """The steps that one line of code makes several times, one after another."""
+        groups: dict[object, list[Step]] = {}
+        for step in self.steps:
+            groups.setdefault(step.key, []).append(step)
+        return [group for group in groups.values() if len(group) > 1]
 
-    def _locals(self, exact: Arrays) -> list[Local]:
-        """Each step's own numbers, from one program.
+    def changes(self, group: Sequence[Step]) -> Iterator[tuple[Mistake, dict[Edge, Change], int]]:
+        """The mistakes that are made in each step of a loop, as changes of the reverse pass."""
+        makers = [self.variants(step) for step in group]
+        if any(make is None for make in makers) or not group[0].is_elementwise:
+            return
+        first = makers[0]
+        assert first is not None
+        variants = first(self.passes.exact[group[0].end])
+        for number, variant in enumerate(variants):
+            changes: dict[Edge, Change] = {}
+            for step, make in zip(group, makers, strict=True):
+                assert make is not None
+                changes.update(self._changed(step, make, number))
+            hint = variant.hint.format(step=f"{group[0]}, each time")
+            yield Mistake(variant.name, hint), changes, self._rank(group[0]) + variant.doubt - 1
 
-        Args:
-            exact: r = y ⋆ D_v f, by watched value.
-        """
-        generator = np.random.default_rng(0)
-        starts = [self._values[step.start] for step in self.steps]
-        probes = [jnp.asarray(generator.normal(size=u.shape), u.dtype) for u in starts]
+    def _rank(self, step: Step) -> int:
+        """How likely a mistake in a step is; a row's Jacobian is known by its form."""
+        if not step.is_elementwise:
+            return ROW_RANKS[step.rank]
+        is_a_multiple = all(
+            entry.name in LINEAR and len(self.tape.active.intersection(entry.operands)) == 1
+            for entry in step.entries
+        )
+        return RANKS[step.rank] + MULTIPLE_DOUBT * is_a_multiple
 
-        def numbers(step: Step, arrays: Any, cotangent: Any, probe: Any) -> Any:
-            """The diagonals at start and end, r ⋆ D_u v, and the same of the probe."""
-            fixed = {value: array for value, array in self.inputs.items() if value != step.start}
-            start, end = arrays[step.start], arrays[step.end]
+    def _changed(
+        self, step: Step, make: Callable[[np.ndarray], list[Variant]], number: int
+    ) -> dict[Edge, Change]:
+        """The edges from the start of a step: one of them passes a variant, the rest nothing."""
+        edges = [edge for edge in self.passes.readers[step.start] if edge[0] in step.positions]
 
-            def run(array: Any) -> Any:
-                inputs = {**fixed, step.start: array}
-                return computed(self.graph, [Operand(step.end, None)], inputs)[0]
+        def whole(_: np.ndarray, cotangents: Arrays) -> np.ndarray:
+            variants = make(cotangents[step.end])
+            return variants[min(number, len(variants) - 1)].cotangent
 
-            def pull(cotangent: Any) -> Any:
-                def weighed(array: Any) -> Any:
-                    return jnp.sum(cotangent * run(array))
+        def nothing(c: np.ndarray, _: Arrays) -> np.ndarray:
+            return np.zeros_like(c)
 
-                return grad(weighed)(start)
+        edges.sort()
+        return {edges[-1]: whole, **dict.fromkeys(edges[:-1], nothing)}
 
-            diagonals = jacobian_diagonal(run)(start), jacobian_diagonal(run)(end)
-            return *diagonals, pull(cotangent), pull(probe)
+    def variants(self, step: Step) -> Callable[[np.ndarray], list[Variant]] | None:
+        """From the cotangent of a step's end, what is taken for that of its start."""
+        key = id(step)
+        if key not in self._points:
+            made = self._elementwise(step) if step.is_elementwise else self._by_rows(step)
+            self._points[key] = made
+        return self._points[key]
 
-        def numbers_of_all(arrays: Any, cotangents: Any, probes: Any) -> Any:
-            return [
-                numbers(step, arrays, cotangents[step.end], probe)
-                for step, probe in zip(self.steps, probes, strict=True)
-            ]
+    # One step's numbers
 
-        answer: list[Local] = []
-        jitted = cast("Callable[..., list[Any]]", jax.jit(numbers_of_all))
-        all_numbers = jitted(self._values, dict(exact), probes)
-        for step, probe, numbers_of_step in zip(self.steps, probes, all_numbers, strict=True):
-            ends = self._values[step.start], self._values[step.end]
-            arrays: list[Any] = [np.asarray(array) for array in (*ends, *numbers_of_step)]
-            start, end, diagonal, at_end, pulled, probed = arrays
-            machine = cast("Any", jnp.finfo(diagonal.dtype))
-            wanted: Any = np.asarray(probe) * diagonal
-            limit = float(machine.eps) ** 0.5 * (largest(wanted) or 1.0)
-            is_elementwise = same(probed, wanted, limit)
-            answer.append(Local(start, end, diagonal, at_end, is_elementwise, pulled))
-        return answer
+    def _between(self, step: Step, tangent: np.ndarray) -> np.ndarray:
+        """The tangent of the end of a step that a tangent of its start leads to."""
+        moved = self.passes.forward({step.start: tangent}, step.positions[0], step.positions[-1])
+        return moved.get(step.end, np.zeros(self.tape.shape(step.end)))
 
+    def _pulled(self, step: Step, cotangent: np.ndarray) -> np.ndarray:
+        """The cotangent of the start of a step that is due to that of its end."""
+        below = self.passes.below(step.end, cotangent, stop=step.positions[0])
+        return below.get(step.start, np.zeros(self.tape.shape(step.start)))
 
-def with_steps(
-    reports: Sequence[LeafReport],
-    pairs: Sequence[tuple[Any, Block]],
-    call: Call,
-    tolerance: Tolerance,
-) -> list[LeafReport]:
-    """The reports, with the mistake named where it lies within one step of the chain rule.
+    def _elementwise(self, step: Step) -> Callable[[np.ndarray], list[Variant]] | None:
+        """The variants of an elementwise step, from the cotangent of its end."""
+        start, end = self.tape.values[step.start], self.tape.values[step.end]
+        diagonal = self._between(step, np.ones(start.shape))
+        if not np.isfinite(diagonal).all():
+            return None
+        at_end = None
+        if step.rank < 3 and start.size and np.ptp(diagonal):
+            tape = self.tape.read_at({step.start: end - start})
+            moved = Passes(tape, self.passes.seeds).forward(
+                {step.start: np.ones(start.shape)}, step.positions[0], step.positions[-1]
+            )
+            at_end = moved[step.end]
 
-    Args:
-        reports: one per leaf: results outside, differentiated inputs inside.
-        pairs: what was given and the exact block, one per leaf.
-        call: the traced function.
-        tolerance: of equal entries.
-    """
-    answer = list(reports)
-    width = len(call.smooth)
-    unnamed = [position for position, report in enumerate(reports) if _is_unnamed(report)]
-    if not unnamed or any(is_complex(array) for array in (*call.inputs, *call.results)):
-        return answer
-    steps = Steps(call)
-    for row in dict.fromkeys(position // width for position in unnamed):
-        leaves = [position for position in unnamed if position // width == row]
-        mistakes = _mistakes(leaves, [pairs[leaf] for leaf in leaves], steps, row, tolerance)
-        for leaf, mistake in mistakes.items():
-            answer[leaf] = replace(answer[leaf], mistakes=(mistake,))
-    return answer
+        def make(cotangent: np.ndarray) -> list[Variant]:
+            return list(elementwise_variants(Local(start, end, diagonal, at_end, cotangent)))
 
+        return make
 
-def _is_unnamed(report: LeafReport) -> bool:
-    """Whether entries differ, and nothing but where they lie is known."""
-    return report.count > 0 and all(mistake.name in PLACES for mistake in report.mistakes)
+    def _by_rows(self, step: Step) -> Callable[[np.ndarray], list[Variant]] | None:
+        """The variants of a step that computes each row by itself."""
+        end = self.tape.values[step.end]
+        probe = np.random.default_rng(0).normal(size=end.shape)
+        pulled = self._pulled(step, probe)
+        for axis in range(end.ndim - 1, -1, -1):
+            size = end.shape[axis]
+            if not 1 < size <= MAX_ROW or end.size * size > MAX_JACOBIAN:
+                continue
+            jacobian = self._jacobian(step, axis)
+            rows = np.moveaxis(probe, axis, -1).reshape(-1, size)
+            again = np.einsum("ni,nij->nj", rows, jacobian)
+            expected = np.moveaxis(pulled, axis, -1).reshape(-1, size)
+            if np.allclose(again, expected, rtol=1e-5, atol=1e-6 * (np.abs(expected).max() or 1)):
 
+                def make(
+                    cotangent: np.ndarray, jacobian: np.ndarray = jacobian, axis: int = axis
+                ) -> list[Variant]:
+                    return list(row_variants(jacobian, cotangent, end, axis))
 
-def _mistakes(
-    leaves: Sequence[int],
-    pairs: Sequence[tuple[Any, Block]],
-    steps: Steps,
-    row: int,
-    tolerance: Tolerance,
-) -> dict[int, Mistake]:
-    """The mistakes of one result by leaf: for each the first variant that equals what was given."""
-    cotangents = steps.cotangents(row)
-    inputs = [steps.wrt[leaf % len(steps.wrt)] for leaf in leaves]
-    given = [_pulled(value, cotangents[row]) for value, _ in pairs]
-    exact = [_pulled(block, cotangents[row]) for _, block in pairs]
-    limits = [
-        tolerance.limit(value.dtype, block.dtype, largest(wanted))
-        for (value, block), wanted in zip(pairs, exact, strict=True)
-    ]
-    pulled = steps.exact(cotangents)
-    if not all(
-        same(np.asarray(pulled[w], wanted.dtype), wanted, limit)
-        for w, wanted, limit in zip(inputs, exact, limits, strict=True)
-    ):
-        return {}  # a rule of the user's own disagrees with the program that it belongs to
-    mistakes: dict[int, Mistake] = {}
-    for mistake, variant in steps.variants(pulled):
-        explained = [
-            leaf
-            for leaf, w, array, limit in zip(leaves, inputs, given, limits, strict=True)
-            if leaf not in mistakes and same(array, np.asarray(variant[w], array.dtype), limit)
-        ]
-        mistakes.update(dict.fromkeys(explained, mistake))
-        if len(mistakes) == len(leaves):
-            break
-    return mistakes
+                return make
+        return self._by_diagonal(step)
 
+    def _by_diagonal(self, step: Step) -> Callable[[np.ndarray], list[Variant]]:
+        """Of a Jacobian that is not known row by row, that it was left out."""
+        hint = "the Jacobian of {step} was left out"
+        return lambda cotangent: [Variant("Jacobian left out", hint, cotangent)]
 
-def _pulled(value: Any, cotangent: np.ndarray) -> np.ndarray:
-    """The product y ⋆ A of an array or Block."""
-    if isinstance(value, Block):
-        return in_double(value.vecmat(jnp.asarray(cotangent, value.dtype)))
-    return np.tensordot(cotangent, in_double(value), axes=cotangent.ndim)
+    def _jacobian(self, step: Step, axis: int) -> np.ndarray:
+        """The Jacobian of each row, of shape (rows, i, j), if the rows are independent."""
+        shape = self.tape.shape(step.start)
+        size = shape[axis]
+        columns: list[np.ndarray] = []
+        for j in range(size):
+            tangent = np.zeros(shape)
+            np.moveaxis(tangent, axis, -1)[..., j] = 1
+            moved = np.moveaxis(self._between(step, tangent), axis, -1)
+            columns.append(moved.reshape(-1, size))
+        return np.stack(columns, axis=-1)

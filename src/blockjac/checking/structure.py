@@ -47,10 +47,12 @@ def scaled(seen: Seen) -> Mistake | None:
     if factor is None:
         return None
     if factor == 0:
-        return Mistake("all zero", "every entry that was given is 0, and not every one should be")
+        hint = "every entry that was given is 0, and not every one should be"
+        return Mistake("all zero", hint, rank=25)
     if abs(factor + 1) < 1e-6:
-        return Mistake("sign", "every entry has the other sign; multiply by -1")
-    return Mistake("constant factor", _factor_hint(factor, seen.block))
+        return Mistake("sign", "every entry has the other sign; multiply by -1", rank=1)
+    number = None if isinstance(factor, complex) else float(factor)
+    return Mistake("constant factor", _factor_hint(factor, seen.block), number, rank=2)
 
 
 def _factor_hint(factor: complex, block: Block) -> str:

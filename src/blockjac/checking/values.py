@@ -10,8 +10,9 @@ import numpy as np
 from blockjac.checking import deltas
 from blockjac.checking.compare import equal, same
 from blockjac.checking.report import Mistake
-from blockjac.checking.shapes import MAX_RANK, delta_hint, order_hint
+from blockjac.checking.shapes import MAX_RANK, delta_hint, order_mistake
 from blockjac.checking.structure import Seen, of_factors, of_terms, scaled, transposed
+from blockjac.checking.sums import dot_for_outer
 
 
 def recognized(seen: Seen) -> Mistake | None:
@@ -50,7 +51,7 @@ def _other_order(seen: Seen) -> Mistake | None:
         return None
     for order in itertools.permutations(range(exact.ndim)):
         if seen.agrees(np.transpose(exact, order)):
-            return Mistake("axes in another order", order_hint(order, out_ndim))
+            return order_mistake(order, out_ndim)
     return None
 
 
@@ -102,6 +103,11 @@ def _dot_product(seen: Seen) -> Mistake | None:
             )
             return Mistake("outer product is a dot product", hint)
     return None
+
+
+def _number_for_outer(seen: Seen) -> Mistake | None:
+    """One number in place of an outer product."""
+    return dot_for_outer(seen.given, seen.exact, seen.limit)
 
 
 def _shifted(seen: Seen) -> Mistake | None:
@@ -165,6 +171,7 @@ MISTAKES: tuple[Callable[[Seen], Mistake | None], ...] = (
     _missing_delta,
     _extra_delta,
     _dot_product,
+    _number_for_outer,
     of_terms,
     of_factors,
     _shifted,

@@ -32,6 +32,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "breast cancer data, by gradient descent with backtracking, and test it on the others.",
     )
     _add_lecture_options(lecture)
+    check = commands.add_parser(
+        "check",
+        help="compare a derivative that was written by hand with the exact one",
+        description="Compare a gradient or Jacobian that was written by hand with the exact one, "
+        "and name its mistake. The exit status is 0 if it is right, 1 if it is wrong, and 2 if the "
+        "functions or the arguments cannot be used.",
+    )
+    _add_check_options(check)
     options = parser.parse_args(arguments)
     if options.command == "lecture":
         _settle_line_search_steps(lecture, options)
@@ -81,6 +89,47 @@ def _add_lecture_options(lecture: argparse.ArgumentParser) -> None:
     )
     lecture.add_argument(
         "--json", type=Path, metavar="FILE", help="write options, steps and results to this file"
+    )
+
+
+def _add_check_options(check: argparse.ArgumentParser) -> None:
+    """Describe the options of `blockjac check`."""
+    check.add_argument(
+        "function", metavar="MODULE:F", help="the function: module:name, or file.py:name"
+    )
+    check.add_argument(
+        "derivative",
+        metavar="MODULE:DF",
+        help="its derivative, a function of the same arguments",
+    )
+    check.add_argument(
+        "--args",
+        nargs="+",
+        required=True,
+        metavar="ARG",
+        help="the arguments: f64[400,30] for a random array, a number, data.npz or data.npz:X for "
+        "stored arrays, module:make_args for a function that gives them",
+    )
+    check.add_argument(
+        "--argnums",
+        type=_whole_numbers,
+        default=(0,),
+        metavar="N,N,...",
+        help="the arguments to differentiate by, from 0 (default: 0)",
+    )
+    check.add_argument(
+        "--seed",
+        type=_whole_number(0, 2**32 - 1),
+        default=0,
+        metavar="N",
+        help="seed of random arrays (default: %(default)s)",
+    )
+    check.add_argument("--rtol", type=float, metavar="X", help="relative tolerance")
+    check.add_argument("--atol", type=float, metavar="X", help="absolute tolerance")
+    check.add_argument(
+        "--jacobian",
+        action="store_true",
+        help="compare a Jacobian or Hessian, even if the function gives one number",
     )
 
 

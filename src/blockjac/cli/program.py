@@ -1,13 +1,14 @@
 """Running a command, and ending as a well-behaved program does."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 
 from blockjac.cli.parser import parse_arguments
-from blockjac.errors import BlockjacError
+from blockjac.errors import BlockjacError, CommandError
 
-FAILED, INTERRUPTED, PIPE_CLOSED = 1, 128 + 2, 128 + 13
+FAILED, MISUSED, INTERRUPTED, PIPE_CLOSED = 1, 2, 128 + 2, 128 + 13
 """Exit statuses; those of signals are the shell's, 128 and the signal's number."""
 
 
@@ -18,8 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after the program's name; those of this process if left out.
 
     Returns:
-        The exit status: 0, or 1 after an error, 130 after Ctrl-C, 141 when the reader of the output
-        has gone away.
+        The exit status: 0, or 1 after an error or for a wrong derivative, 2 for words that cannot
+        be used, 130 after Ctrl-C, 141 when the reader of the output has gone away.
 
     Examples:
         >>> main(["--version"])
@@ -28,10 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         options = parse_arguments(arguments)
-        from blockjac.cli.lecture import run_lecture
-
-        run_lecture(options)
+        status = _run(options)
         sys.stdout.flush()
+        return status
+    except CommandError as error:
+        print(f"blockjac: {error}", file=sys.stderr)
+        return MISUSED
     except BlockjacError as error:
         print(f"blockjac: {error}", file=sys.stderr)
         return FAILED
@@ -46,4 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"blockjac: cannot write the output: {error.strerror}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Do what a command asks for, and return the exit status."""
+    if options.command == "check":
+        from blockjac.cli.check import run_check
+
+        return run_check(options)
+    from blockjac.cli.lecture import run_lecture
+
+    run_lecture(options)
     return 0

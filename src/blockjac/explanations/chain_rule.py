@@ -116,8 +116,13 @@ class ChainRule:
         return Derivative(use.step.name, self.program.variables[use.tail].name, result)
 
     def adjoint(self, variable: int) -> Name:
-        """The name of the Jacobian by an intermediate: `q` below which the variable stands."""
-        return Name("q", (self.program.variables[variable].name,))
+        """The name of the Jacobian by an intermediate: `q` with the variable as its subscript.
+
+        Where there are several results, that of which it is the Jacobian comes first.
+        """
+        own = self.program.variables[variable].name
+        several = len(self.program.results) > 1
+        return Name("q", (self.result.name, own) if several else (own,))
 
     def backpropagation(self) -> list[Rule]:
         """The Jacobian by every intermediate, each from those after it, and then by the arguments.

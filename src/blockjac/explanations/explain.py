@@ -61,6 +61,7 @@ def explain(
             program_of(call, fun),
             lambda: _planned(fun, argnums, order, args, kwargs),
             lambda: traced_call("explain", fun, *options, abstract=True),
+            lambda loop: explain(loop.function, loop.differentiated)(*loop.shapes),
             lambda module: module.functions(fun, args, kwargs),
         )
 

@@ -22,6 +22,7 @@ from blockjac.explanations.formulas import Elemental, Formulas
 from blockjac.explanations.found import checked, simplifications
 from blockjac.explanations.html import page, sections
 from blockjac.explanations.layout import Claim
+from blockjac.explanations.loops import Loop, loops_of
 from blockjac.explanations.numbers import Numbers, random_arguments
 from blockjac.explanations.program import Program, Step
 from blockjac.explanations.sections import Parts, document_of
@@ -60,6 +61,7 @@ class Explanation:
     program: Program
     _plan: Callable[[], Plan] = field(repr=False)
     _call: Callable[[], Call] = field(repr=False)
+    _explain: Callable[[Loop], Explanation] = field(repr=False)
     _functions: Callable[[Module], list[TracedFunction]] = field(repr=False)
 
     @cached_property
@@ -200,17 +202,24 @@ class Explanation:
         Args:
             most: how many lines of a section are shown; None for all.
         """
-        parts = Parts(
-            self.program,
-            self.value,
-            lambda: self.chain_rule,
-            lambda: self.steps,
-            lambda: self.formulas,
-            lambda: self.simplifications,
-            lambda: self.plan,
-            lambda: self.checked,
+        return document_of(self._parts, most)
+
+    @property
+    def _parts(self) -> Parts:
+        """What the document is made of."""
+        return Parts(
+            program=self.program,
+            value=self.value,
+            chain_rule=lambda: self.chain_rule,
+            steps=lambda: self.steps,
+            formulas=lambda: self.formulas,
+            simplifications=lambda: self.simplifications,
+            plan=lambda: self.plan,
+            rules=lambda: self.rules,
+            checked=lambda: self.checked,
+            loops=lambda: loops_of(self.program),
+            explain=lambda loop: self._explain(loop)._parts,
         )
-        return document_of(parts, most)
 
     def text(self, width: int | None = None, most: int | None = MOST_SHOWN) -> str:
         """The explanation for a terminal.

@@ -16,7 +16,7 @@ from blockjac.explanations.letters import Alphabet
 from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.places import fresh
 from blockjac.explanations.program import Program, Step
-from blockjac.explanations.simplify import inlined
+from blockjac.explanations.simplify import inlined, pulled_out
 from blockjac.explanations.traversal import entries, parts, renamed, size
 
 SHORT_ADJOINT = 10
@@ -198,7 +198,7 @@ class Formulas:
         written: dict[Name | Derivative, ex.Formula] = {}
         for number, name in adjoints:
             raw, definitions = self.adjoint(rule, number, name)
-            formula = replace(raw, body=inlined(raw.body, written))
+            formula = replace(raw, body=pulled_out(inlined(raw.body, written)))
             helpers = (own for _, own in definitions if isinstance(own, ex.Formula))
             shown.update(dict.fromkeys(helpers))
             is_last = number not in rule.intermediates

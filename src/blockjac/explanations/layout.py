@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.chain_rule import Paths, Rule
-from blockjac.explanations.expressions import Formula
+from blockjac.explanations.expressions import Formula, Letter
 from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.styles.style import PRODUCT, Style
 from blockjac.explanations.styles.text import TEXT
@@ -49,7 +49,22 @@ class Claim:
         return " ".join(pieces(self, TEXT))
 
 
-Equation = Space | Application | Claim | Rule | Formula
+@dataclass(frozen=True)
+class Accumulation:
+    """A Jacobian that the steps of a loop add up: `D_W scan = sum_t q_(t+1) ⋆ D_W f`.
+
+    Attributes:
+        derivative: the Jacobian.
+        letter: what numbers the steps.
+        paths: what one step adds.
+    """
+
+    derivative: Derivative
+    letter: str
+    paths: Paths
+
+
+Equation = Space | Application | Claim | Rule | Formula | Accumulation
 
 
 def pieces(equation: Equation, style: Style) -> list[str]:
@@ -65,6 +80,11 @@ def pieces(equation: Equation, style: Style) -> list[str]:
         case Rule(name, derivative, paths):
             left = [*([style.name(name)] if name else []), style.derivative(derivative)]
             return [f" {equals} ".join([*left, ""]).rstrip(), *_paths(paths, style)]
+        case Accumulation(derivative, letter, paths):
+            body = " ".join(_paths(paths, style))
+            inside = style.parentheses(body) if len(paths.terms) > 1 else body
+            step = style.letter(Letter(letter, 0))
+            return [f"{style.derivative(derivative)} {equals}", style.over("sum", [step], inside)]
         case Formula(name, letters, body, _):
             left = style.entry(name, style.places(letters))
             return [f"{left} {equals}", *_terms(body, style)]

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from blockjac.base import compat
+from blockjac.explanations.chain_rule import ChainRule
 from blockjac.explanations.document import Document, Line, Section, Table, folded, order_items
 from blockjac.explanations.equations import Equations
 from blockjac.explanations.expressions import Formula
 from blockjac.explanations.formulas import Elemental
 from blockjac.explanations.layout import Application, Claim, Space
+from blockjac.explanations.loops import BODY, Loop
 from blockjac.explanations.names import Name
 from blockjac.explanations.program import Program, Step
 from blockjac.explanations.styles.text import TEXT
@@ -33,7 +35,10 @@ class Parts:
         formulas: backpropagation with indices.
         simplifications: found by numbers.
         plan: the order.
+        rules: the chain rule of each result.
         checked: whether the formulas are right.
+        loops: the loops that are differentiated.
+        explain: the parts of the explanation of a loop's body.
     """
 
     program: Program
@@ -43,7 +48,10 @@ class Parts:
     formulas: Callable[[], Equations]
     simplifications: Callable[[], tuple[Claim, ...]]
     plan: Callable[[], Plan]
+    rules: Callable[[], Sequence[ChainRule]]
     checked: Callable[[], bool | None]
+    loops: Callable[[], Sequence[Loop]]
+    explain: Callable[[Loop], Parts]
 
 
 def document_of(parts: Parts, most: int | None) -> Document:
@@ -73,6 +81,8 @@ def document_of(parts: Parts, most: int | None) -> Document:
     else:
         sections.append(Section("Elemental Jacobians", tuple(_elementals(parts))))
         sections.append(Section("Backpropagation with indices", tuple(_formulas(parts))))
+        for loop in parts.loops():
+            sections.append(_loop_section(loop, parts.explain(loop), most))
         found = [
             Line(claim, "holds at these arguments and two near them; checked there, not proved")
             for claim in parts.simplifications()
@@ -165,6 +175,37 @@ def _sizes(shape: Sequence[int]) -> str:
 def _formulas(parts: Parts) -> list[Line]:
     """Backpropagation with indices."""
     return [Line(equation) for equation in parts.formulas().equations]
+
+
+def _loop_section(loop: Loop, body: Parts, most: int | None) -> Section:
+    """One step of a loop, and how Jacobians go back through all of them."""
+    results = body.program.results
+    numbers = dict(
+        zip(loop.differentiated, (own.number for own in body.program.independents), strict=True)
+    )
+    reached = {
+        (rule.result.number, number)
+        for rule in body.rules()
+        for number in numbers.values()
+        if rule.uses.get(number) or rule.result.number == number
+    }
+
+    def is_active(result: int, argument: int) -> bool:
+        """Whether a result of the body depends on an argument."""
+        own = results[result]
+        return own is not None and (own.number, numbers.get(argument)) in reached
+
+    application = Application(
+        (*loop.carried, *loop.given),
+        BODY,
+        loop.arguments,
+        tuple(variable.shape if variable else () for variable in results),
+    )
+    lines = [Line(application, "carried on, then the results of the step")]
+    lines += [Line(equation, "back through the steps") for equation in loop.equations(is_active)]
+    lines += [Line(equation) for equation in body.chain_rule().equations]
+    lines += [Line(equation) for equation in body.formulas().equations]
+    return Section(loop.title(), folded(lines, "equations", most))
 
 
 def _verdict(parts: Parts) -> str:

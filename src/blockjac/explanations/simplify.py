@@ -40,7 +40,7 @@ def pulled_out(expression: Expression) -> Expression:
     """The expression with factors that a sum's letters do not reach in front of the sum."""
     match expression:
         case ex.Over("sum", letters, body):
-            body = pulled_out(body)
+            letters, body = without_deltas(letters, pulled_out(body))
             top, bottom = parts_of_fraction(body)
             summed = set(letters)
             inside = [part for part in top if letters_of(part) & summed]
@@ -51,6 +51,29 @@ def pulled_out(expression: Expression) -> Expression:
             return ex.product([*outside, *below, ex.over("sum", letters, inner)])
         case _:
             return mapped(expression, pulled_out)
+
+
+def without_deltas(
+    letters: tuple[Letter, ...], body: Expression
+) -> tuple[tuple[Letter, ...], Expression]:
+    """A sum without deltas of its letters, which take the other's place.
+
+    Args:
+        letters: that are summed.
+        body: what is summed.
+    """
+    top, bottom = parts_of_fraction(body)
+    for factor in top:
+        if not isinstance(factor, ex.Equal):
+            continue
+        for own, other in ((factor.left, factor.right), (factor.right, factor.left)):
+            letter, target = own.letter, other.letter
+            if letter in letters and target is not None and target.size == own.strides[0][0].size:
+                rest = [part for part in top if part is not factor]
+                whole = ex.product([*rest, *(ex.Quotient(ex.ONE, part) for part in bottom)])
+                left = tuple(name for name in letters if name != letter)
+                return without_deltas(left, substituted(whole, {own.strides[0][0]: other}))
+    return letters, body
 
 
 def parts_of_fraction(expression: Expression) -> tuple[list[Expression], list[Expression]]:

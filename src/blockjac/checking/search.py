@@ -1,0 +1,107 @@
+"""The search for mistakes: what is known of each leaf, then the program, place by place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from blockjac.checking.candidates import Candidate, Explanation
+from blockjac.checking.dictionary import Dictionary
+from blockjac.checking.edge_mistakes import (
+    cotangent_candidates,
+    edge_candidates,
+    scaled_cotangent,
+)
+from blockjac.checking.explanations import Evidence
+from blockjac.checking.loop_mistakes import loop_passes, pairs_of_paths
+from blockjac.checking.passes import Passes
+from blockjac.checking.report import LeafReport, Mistake
+from blockjac.checking.step_mistakes import Steps
+from blockjac.checking.values import PLACES
+
+
+def of_leaves(reports: Sequence[LeafReport], evidence: Evidence) -> Iterator[Explanation]:
+    """What is known of each leaf by itself; one mistake where several have the same."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    mistakes: dict[tuple[str, str], Mistake] = {}
+    for leaf in evidence.wrong:
+        of_shape = 0 if reports[leaf].mended is None else 1
+        for mistake in reports[leaf].mistakes[of_shape:]:
+            if mistake.name not in PLACES:
+                key = mistake.name, mistake.hint.partition(";")[0]
+                groups.setdefault(key, []).append(leaf)
+                mistakes.setdefault(key, mistake)
+    for key, leaves in groups.items():
+        mistake = mistakes[key]
+        entries = sum(int(np.prod(reports[leaf].wrt_shape)) for leaf in leaves)
+        is_likely = mistake.factor is None or evidence.is_likely(mistake.factor)
+        rank = mistake.rank if is_likely else 35
+        yield Explanation(mistake, frozenset(leaves), 0, not is_likely and entries < 3, rank)
+
+
+def search_program(evidence: Evidence, known: Dictionary) -> None:
+    """Try mistakes until one explains everything, the likelier kinds first."""
+    steps = Steps(known.passes)
+    _in_places(evidence, known, steps)
+    for search in (_in_steps, _in_values, _in_loops, _without_targets, _in_pairs):
+        if search is not _in_pairs or not evidence.explanations:
+            search(evidence, known, steps)
+        if evidence.is_settled:
+            return
+
+
+def _in_places(evidence: Evidence, known: Dictionary, _: Steps) -> None:
+    """On the edges of the program."""
+    by_value: dict[int, list[Candidate]] = {}
+    for position, places in enumerate(known.passes.edges):
+        for place in places:
+            for candidate in edge_candidates(known, (position, place)):
+                by_value.setdefault(candidate.value, []).append(candidate)
+    for value in known.passes.exact:
+        by_value.setdefault(value, []).extend(scaled_cotangent(known, value))
+    for value, candidates in by_value.items():
+        evidence.try_at(value, candidates)
+
+
+def _in_steps(evidence: Evidence, _: Dictionary, steps: Steps) -> None:
+    """In whole functions and lines of the user's code."""
+    for step in steps.steps:
+        evidence.try_at(step.start, list(steps.candidates(step)))
+
+
+def _in_values(evidence: Evidence, known: Dictionary, _: Steps) -> None:
+    """In the cotangents of values as a whole."""
+    for value in known.passes.exact:
+        evidence.try_at(value, list(cotangent_candidates(known, value)))
+
+
+def _in_loops(evidence: Evidence, known: Dictionary, steps: Steps) -> None:
+    """Each time a loop passes."""
+    for group in steps.loops():
+        for mistake, changes, rank in steps.changes(group):
+            evidence.try_pass(mistake, known.passes.reverse(changes), rank)
+    for mistake, changes, rank in loop_passes(known):
+        evidence.try_pass(mistake, known.passes.reverse(changes), rank)
+
+
+def _in_pairs(evidence: Evidence, known: Dictionary, _: Steps) -> None:
+    """Two paths that are left out together."""
+    for mistake, changes, rank in pairs_of_paths(known):
+        evidence.try_pass(mistake, known.passes.reverse(changes), rank)
+
+
+def _without_targets(evidence: Evidence, known: Dictionary, _: Steps) -> None:
+    """The derivative of the function without a constant that is added or subtracted."""
+    tape = known.tape
+    for entry in tape.entries:
+        active = [place for place, value in enumerate(entry.operands) if value in tape.active]
+        if entry.name not in ("add", "sub") or len(active) != 1:
+            continue
+        constant = entry.operands[1 - active[0]]
+        sign = 1.0 if entry.name == "sub" and active == [0] else -1.0
+        shift = np.broadcast_to(sign * tape.values[constant], tape.shape(entry.results[0]))
+        predicted = Passes(tape.read_at({entry.results[0]: shift}), known.passes.seeds).exact
+        name = known.name(constant)
+        hint = f"{name} was left out, as if the function did not {entry.name} it"
+        evidence.try_pass(Mistake("missing term", hint), predicted, 20)
