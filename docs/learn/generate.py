@@ -36,6 +36,11 @@ SECTIONS = (
 )
 """The parts of an explanation that pages show; the other parts say what needs no question."""
 
+LINE = re.compile(r"(, )?\w+\.py:\d+:\d+ \(\w+\)")
+"""Where a step stands in the source."""
+
+EMPTY = '<span class="remark"></span>'
+
 RTOL, ATOL = 1e-9, 1e-12
 SEEDS = (0, 1)
 
@@ -142,25 +147,19 @@ def spaces(question: Question) -> str:
 
 
 def section(explanation: blockjac.Explanation, title: str) -> list[str]:
-    """A section of an explanation, without the lines of source that its steps come from."""
-    for part in explanation.markdown().split("\n## ")[1:]:
-        head, _, body = part.partition("\n")
-        if head == title:
-            body = re.sub(r"^[\w.]+\.py:\d+.*\n", "", body, flags=re.M)
-            body = re.sub(r"\n{3,}", "\n\n", body).strip()
-            body = without_unnamed(body) if title == FOUND else body
-            return [f"## {title}", body] if body else []
-    return []
-
-
-def without_unnamed(body: str) -> str:
-    """What was found by numbers, less what is about results of primitives: it says little."""
-    claims = re.split(r"\n\n(?=\$\$)", body)
-    return "\n\n".join(claim for claim in claims if "v_{" not in claim)
+    """A section of an explanation, with MathML and without the lines of source it comes from."""
+    pattern = rf"<section>\n<h2>{title}</h2>\n(.*?)\n</section>"
+    match = re.search(pattern, explanation._repr_html_(), re.S)
+    if match is None:
+        return []
+    lines = [LINE.sub("", line).replace(EMPTY, "") for line in match[1].splitlines()]
+    if title == FOUND:  # a claim about the result of a primitive tells a reader little
+        lines = [line for line in lines if "<msub><mi>v</mi>" not in line]
+    return [f"## {title}", "\n".join(lines)] if lines else []
 
 
 def pictures(question: Question) -> Sequence[str]:
-    """Each block as a notebook shows it: its structure, what it stores, and where its entries are."""
+    """Each block as a notebook shows it: its structure, what it stores, where its entries are."""
     arguments = question.draw(SEEDS[0])
     blocks = blockjac.block_jacobian(question.function, question.by)(*arguments)
     names = list(inspect.signature(question.function).parameters)

@@ -97,9 +97,7 @@ GROUP = Group(
             activation,
             (Argument((3, 4)),),
             (0,),
-            lambda X: (
-                np.einsum("ik,jl,ij->ijkl", np.eye(3), np.eye(4), 1 / np.cosh(X) ** 2),
-            ),
+            lambda X: (np.einsum("ik,jl,ij->ijkl", np.eye(3), np.eye(4), 1 / np.cosh(X) ** 2),),
         ),
         Question(
             "What is the Jacobian of softmax by its logits?",
