@@ -43,6 +43,7 @@ LAYERS = (
 
 LATE = {
     ("blocks/operations.py", "exports.lineax_operator"): "needs lineax, an extra",
+    ("cli/program.py", "cli.explain"): "what a command does is imported when it is asked for",
     ("cli/program.py", "cli.check"): "what a command does is imported when it is asked for",
     ("cli/program.py", "cli.lecture"): "what a command does is imported when it is asked for",
     ("rules/__init__.py", "checking.rules"): "a public name, resolved on first use",

@@ -3,17 +3,19 @@
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import jax
-import numpy as np
 
 from blockjac import __version__, nn
 from blockjac.cli.progress import Reporter
+from blockjac.cli.report import explained_network, report_page
+from blockjac.cli.training import TRAINING_ROWS, Training, percent
 from blockjac.data import Examples, Split, one_hot, split, wisconsin
 from blockjac.optimize import (
     DescentResult,
@@ -26,36 +28,6 @@ from blockjac.optimize import (
 from blockjac.optimize.files import check_file, write_whole
 from blockjac.optimize.pictures import check_picture
 from blockjac.optimize.plots import LineProfile
-
-TRAINING_ROWS = 400
-
-
-@dataclass
-class Training:
-    """A training while it runs: what was printed, and the parameters before chosen steps."""
-
-    options: argparse.Namespace
-    reporter: Reporter
-    before: dict[int, nn.NetworkParams]
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def take(self, part: DescentResult) -> None:
-        """Print the steps since the last pause, and keep what the pictures need."""
-        trace, first = jax.device_get(part.trace), len(self.rows)
-        for index in np.flatnonzero(trace.status == Status.FOUND):
-            self.rows.append(
-                {
-                    "step": len(self.rows),
-                    "loss": float(trace.loss[index]),
-                    "gradient_norm": float(trace.gradient_norm[index]),
-                    "step_size": float(trace.step[index]),
-                    "trials": int(trace.trials[index]),
-                    "training_accuracy_percent": percent(trace.metrics[index], TRAINING_ROWS),
-                }
-            )
-        if len(self.rows) in self.options.line_search_steps:
-            self.before[len(self.rows)] = part.params
-        self.reporter.lines([line(row) for row in self.rows[first:]])
 
 
 def run_lecture(options: argparse.Namespace) -> None:
@@ -76,6 +48,8 @@ def run_lecture(options: argparse.Namespace) -> None:
     """
     if options.json:
         check_file(options.json)
+    if options.report:
+        check_file(options.report)
     if options.plots:
         check_picture(picture(options, "loss"))
     with jax.enable_x64(True), Reporter(options.steps) as reporter:
@@ -85,6 +59,9 @@ def run_lecture(options: argparse.Namespace) -> None:
         if options.plots:
             reporter.doing("drawing")
             draw(training, result, parts.train, accuracy)
+        if options.report:
+            reporter.doing("explaining")
+            write_report(training, result, parts.train, accuracy)
         if options.json:
             write_whole(options.json, report(training, result, accuracy))
     print(f"Final test accuracy: {accuracy:.1f} percent")
@@ -137,23 +114,6 @@ def train(
     return training, result
 
 
-def percent(mistakes: Any, rows: int) -> float:
-    """The share of rows that are classified correctly.
-
-    Args:
-        mistakes: How many are.
-        rows: How many there are, at least 1.
-
-    Returns:
-        A number from 0 to 100.
-
-    Examples:
-        >>> percent(1, 4)
-        75.0
-    """
-    return 100 * (1 - int(mistakes) / rows)
-
-
 def accuracy_on(params: nn.NetworkParams, examples: Examples) -> float:
     """The share of examples that the network puts into their class, in percent.
 
@@ -165,33 +125,13 @@ def accuracy_on(params: nn.NetworkParams, examples: Examples) -> float:
         A number from 0 to 100.
 
     Examples:
+        >>> import numpy as np
         >>> params = nn.initial_params(1, 1, 2, sigma=0.0)
         >>> accuracy_on(params, Examples(np.ones((2, 1)), np.array([0, 1])))
         50.0
     """
     X, labels = examples
     return percent(jax.jit(nn.mistakes)(params, X, labels), len(labels))
-
-
-def line(row: dict[str, Any]) -> str:
-    """A step as the lecture prints it.
-
-    Args:
-        row: The step's numbers by name.
-
-    Returns:
-        The line, without its end.
-
-    Examples:
-        >>> numbers = {"loss": 0.5, "gradient_norm": 2.0, "training_accuracy_percent": 92.25}
-        >>> line({"step": 3, **numbers}).partition(", Gradient")[0]
-        'Step: 3, Avg Cross Entropy: 0.500000'
-    """
-    return (
-        f"Step: {row['step']}, Avg Cross Entropy: {row['loss']:.6f}, "
-        f"Gradient Norm: {row['gradient_norm']:.6f}, "
-        f"Training Accuracy: {row['training_accuracy_percent']:.1f} percent"
-    )
 
 
 def picture(options: argparse.Namespace, name: str) -> Path:
@@ -263,6 +203,35 @@ def draw(training: Training, result: DescentResult, examples: Examples, accuracy
                 profile(params, X, Y),
                 title=f"Line search of step {step}",
             )
+
+
+def write_report(
+    training: Training, result: DescentResult, examples: Examples, accuracy: float
+) -> None:
+    """Write the page of the trained network.
+
+    Args:
+        training: What was printed, and the parameters before the chosen steps.
+        result: The result of the descent.
+        examples: What was trained on.
+        accuracy: The test accuracy in percent.
+
+    Raises:
+        OutputPathError: If it cannot be written.
+    """
+    options = training.options
+    X, Y = examples.X, one_hot(examples.labels, result.params.W2.shape[1])
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = argparse.Namespace(**{**vars(options), "plots": Path(folder), "plot_format": "png"})
+        draw(replace(training, options=drawn), result, examples, accuracy)
+        lines = [
+            f"{len(training.rows)} steps of descent brought the mean cross-entropy from "
+            f"{float(result.initial_loss):.4g} to {float(result.loss):.4g} on {len(X)} rows; "
+            f"{accuracy:.1f} percent of the rows for testing are put into their class. The "
+            "formulas, pictures and numbers of this page are of the trained network."
+        ]
+        page = report_page(explained_network(result.params, X, Y), Path(folder), lines)
+    write_whole(options.report, page.encode())
 
 
 def report(training: Training, result: DescentResult, accuracy: float) -> bytes:

@@ -32,6 +32,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "breast cancer data, by gradient descent with backtracking, and test it on the others.",
     )
     _add_lecture_options(lecture)
+    explain = commands.add_parser(
+        "explain",
+        help="the chain rule of a function: formulas, costs, an interactive page",
+        description="Explain the derivative of a function: its steps, their Jacobians with "
+        "indices, the order of elimination and its cost; as text, or in the format that is asked "
+        "for. The exit status is 0, 1 after an error, and 2 if the function or the arguments "
+        "cannot be used.",
+    )
+    _add_explain_options(explain)
     check = commands.add_parser(
         "check",
         help="compare a derivative that was written by hand with the exact one",
@@ -88,7 +97,33 @@ def _add_lecture_options(lecture: argparse.ArgumentParser) -> None:
         help="steps whose line search is drawn (default: the first, the middle and the last)",
     )
     lecture.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="explain the trained network in this HTML file, with the pictures of the training",
+    )
+    lecture.add_argument(
         "--json", type=Path, metavar="FILE", help="write options, steps and results to this file"
+    )
+
+
+def _add_explain_options(explain: argparse.ArgumentParser) -> None:
+    """Describe the options of `blockjac explain`."""
+    explain.add_argument(
+        "function", metavar="MODULE:F", help="the function: module:name, or file.py:name"
+    )
+    _add_argument_options(explain)
+    formats = explain.add_mutually_exclusive_group()
+    formats.add_argument(
+        "--html", type=Path, metavar="FILE", help="write an interactive page to this file"
+    )
+    for name in ("latex", "markdown", "text", "dot", "svg"):
+        formats.add_argument(
+            f"--{name}", action="store_const", const=name, dest="format", help=f"print {name}"
+        )
+    explain.set_defaults(format="text")
+    explain.add_argument(
+        "--all", action="store_true", help="leave nothing out, however many steps there are"
     )
 
 
@@ -102,28 +137,7 @@ def _add_check_options(check: argparse.ArgumentParser) -> None:
         metavar="MODULE:DF",
         help="its derivative, a function of the same arguments",
     )
-    check.add_argument(
-        "--args",
-        nargs="+",
-        required=True,
-        metavar="ARG",
-        help="the arguments: f64[400,30] for a random array, a number, data.npz or data.npz:X for "
-        "stored arrays, module:make_args for a function that gives them",
-    )
-    check.add_argument(
-        "--argnums",
-        type=_whole_numbers,
-        default=(0,),
-        metavar="N,N,...",
-        help="the arguments to differentiate by, from 0 (default: 0)",
-    )
-    check.add_argument(
-        "--seed",
-        type=_whole_number(0, 2**32 - 1),
-        default=0,
-        metavar="N",
-        help="seed of random arrays (default: %(default)s)",
-    )
+    _add_argument_options(check)
     check.add_argument("--rtol", type=float, metavar="X", help="relative tolerance")
     check.add_argument("--atol", type=float, metavar="X", help="absolute tolerance")
     check.add_argument(
@@ -133,15 +147,43 @@ def _add_check_options(check: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_argument_options(command: argparse.ArgumentParser) -> None:
+    """Describe the options for the arguments of a function."""
+    command.add_argument(
+        "--args",
+        nargs="+",
+        required=True,
+        metavar="ARG",
+        help="the arguments: f64[400,30] for a random array, a number, data.npz or data.npz:X for "
+        "stored arrays, module:make_args for a function that gives them",
+    )
+    command.add_argument(
+        "--argnums",
+        type=_whole_numbers,
+        default=(0,),
+        metavar="N,N,...",
+        help="the arguments to differentiate by, from 0 (default: 0)",
+    )
+    command.add_argument(
+        "--seed",
+        type=_whole_number(0, 2**32 - 1),
+        default=0,
+        metavar="N",
+        help="seed of random arrays (default: %(default)s)",
+    )
+
+
 def _settle_line_search_steps(
     lecture: argparse.ArgumentParser, options: argparse.Namespace
 ) -> None:
     """Choose the line searches to draw, or refuse those that will not happen."""
     chosen, steps = options.line_search_steps, options.steps
     if chosen is None:
-        chosen = (0, steps // 2, steps - 1) if options.plots else ()
-    elif not options.plots:
-        lecture.error("argument --line-search-steps: needs --plots DIR, the folder to draw into")
+        chosen = (0, steps // 2, steps - 1) if options.plots or options.report else ()
+    elif not options.plots and not options.report:
+        lecture.error(
+            "argument --line-search-steps: needs --plots DIR, the folder to draw into, or --report"
+        )
     elif max(chosen) >= steps:
         lecture.error(
             f"argument --line-search-steps: there is no step {max(chosen)}; "

@@ -53,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Do what a command asks for, and return the exit status."""
+    if options.command == "explain":
+        from blockjac.cli.explain import run_explain
+
+        return run_explain(options)
     if options.command == "check":
         from blockjac.cli.check import run_check
 

@@ -20,10 +20,11 @@ from blockjac.explanations.document import MOST_SHOWN, Document
 from blockjac.explanations.equations import Equations
 from blockjac.explanations.formulas import Elemental, Formulas
 from blockjac.explanations.found import checked, simplifications
-from blockjac.explanations.html import page, sections
+from blockjac.explanations.html import sections
 from blockjac.explanations.layout import Claim
 from blockjac.explanations.loops import Loop, loops_of
-from blockjac.explanations.numbers import Numbers, random_arguments
+from blockjac.explanations.numbers import Numbers, can_be_run, random_arguments
+from blockjac.explanations.page.page import PageParts, dot_of, page_of, svg_of
 from blockjac.explanations.program import Program, Step
 from blockjac.explanations.sections import Parts, document_of
 from blockjac.explanations.source import TargetName, TracedFunction, module_source
@@ -150,6 +151,8 @@ class Explanation:
         Every formula is evaluated from the ones before it, and the last ones are compared with the
         Jacobian that the library computes without them.
         """
+        if not can_be_run(self.program):
+            return None
         return checked(self.program, self.rules, self.numbers, self._exact)
 
     @cached_property
@@ -158,6 +161,8 @@ class Explanation:
 
         Each holds at `arguments` and at two points near them, and is not proved.
         """
+        if not can_be_run(self.program):
+            return ()
         return simplifications(self.program, self.rules, self.numbers, self._formulas)
 
     # What is written
@@ -251,8 +256,34 @@ class Explanation:
         return article(body) if whole else body
 
     def html(self, most: int | None = MOST_SHOWN) -> str:
-        """The explanation as one self-contained HTML file with MathML."""
-        return page(self.document(most))
+        """The explanation as one interactive page, a self-contained HTML file with MathML.
+
+        The graph to click, the real blocks at `arguments`, and elimination played in any order.
+
+        Args:
+            most: as in `document`; of more steps, formulas are left out.
+        """
+        return page_of(self.page_parts, most)
+
+    def dot(self) -> str:
+        """The graph of the steps as text for Graphviz."""
+        return dot_of(self.page_parts)
+
+    def svg(self) -> str:
+        """The graph of the steps as a picture, light or dark as its surroundings are."""
+        return svg_of(self.page_parts)
+
+    @cached_property
+    def page_parts(self) -> PageParts:
+        """What the page, and the pictures of the graph, are made of."""
+        return PageParts(
+            self.program,
+            lambda: self.rules,
+            lambda: self.numbers,
+            lambda: self.steps,
+            lambda: self.formulas,
+            self.document,
+        )
 
     def _repr_html_(self) -> str:
         return sections(self.document())

@@ -26,6 +26,9 @@ from blockjac.explanations.program import Program, Step
 from blockjac.graph.trace import trace
 from blockjac.planning import choose_order
 
+MOST_VALUES = 30_000_000
+"""A program whose values have more entries than this in all is explained, and not run."""
+
 MOST_ENTRIES, MOST_PRODUCTS = 4_000_000, 2_000_000_000
 """A check that would store or multiply more numbers than this is left out, and said to be."""
 
@@ -150,6 +153,11 @@ def is_small(formula: ex.Formula) -> bool:
         (math.prod(letter.size for letter in letters_of(term)) for term in terms), default=1
     )
     return entries <= MOST_ENTRIES and products <= MOST_PRODUCTS
+
+
+def can_be_run(program: Program) -> bool:
+    """Whether a program is small enough to be run for a check: by the entries of all its values."""
+    return sum(math.prod(own.shape) for own in program.variables.values()) <= MOST_VALUES
 
 
 def random_arguments(program: Program, seed: int, positive: bool = False) -> list[Any]:

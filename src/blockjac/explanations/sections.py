@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from blockjac.base import compat
+from blockjac.errors import DenseTooLargeError
 from blockjac.explanations.chain_rule import ChainRule
 from blockjac.explanations.document import Document, Line, Section, Table, folded, order_items
 from blockjac.explanations.equations import Equations
@@ -89,10 +90,18 @@ def document_of(parts: Parts, most: int | None) -> Document:
         ]
         if found:
             sections.append(Section("Found by numbers", tuple(found)))
-    sections.append(Section("The order", order_items(parts.plan())))
+    sections.append(Section("The order", _order(parts)))
     if not is_large:
         sections.append(Section("Checked", (Line(remark=_verdict(parts)),)))
     return Document(title, tuple(sections))
+
+
+def _order(parts: Parts) -> tuple[Line | Table, ...]:
+    """The order with its costs; why there is none where even blocks are too large."""
+    try:
+        return order_items(parts.plan())
+    except DenseTooLargeError as error:
+        return (Line(remark=f"no order is planned: {error}"),)
 
 
 def _spaces(program: Program) -> list[Line]:
@@ -124,7 +133,7 @@ def _folded_steps(parts: Parts, most: int | None) -> tuple[Line | Table, ...]:
         equation = Application(
             tuple(result.name for result in results),
             step.name,
-            tuple(_operands(program, step)),
+            tuple(operands(program, step)),
             tuple(result.shape for result in results),
         )
         lines.append(Line(equation, line))
@@ -134,7 +143,7 @@ def _folded_steps(parts: Parts, most: int | None) -> tuple[Line | Table, ...]:
     return (*lines[:most], Line(remark=f"… and {left:,} more steps, folded; most=None shows all"))
 
 
-def _operands(program: Program, step: Step) -> list[Name | str]:
+def operands(program: Program, step: Step) -> list[Name | str]:
     """The operands of a step; numbers as they are."""
     operands: list[Name | str] = []
     for operand in step.equation.operands:
@@ -219,4 +228,4 @@ def _verdict(parts: Parts) -> str:
         case False:
             return "NOT RIGHT: the formulas do not give the Jacobian here; please report this"
         case None:
-            return "not checked: the Jacobian is too large to write out"
+            return "not checked: the program or its Jacobian is too large to compute here"

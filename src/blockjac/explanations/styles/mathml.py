@@ -116,7 +116,7 @@ class MathML(Style):
             return ATOM, self.bracket(written[0] + operator(RELATIONS[function]) + written[1])
         if function == "where":
             mask, first, second = written
-            cells = [f"<mtd>{first}</mtd><mtd><mtext>if </mtext>{mask}</mtd>"]
+            cells = [f"<mtd>{first}</mtd><mtd><mtext>if&#160;</mtext>{mask}</mtd>"]
             cells.append(f"<mtd>{second}</mtd><mtd><mtext>otherwise</mtext></mtd>")
             table = "".join(f"<mtr>{cell}</mtr>" for cell in cells)
             return ATOM, row(operator("{"), f"<mtable>{table}</mtable>")
