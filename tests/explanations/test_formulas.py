@@ -4,70 +4,22 @@ import jax
 import numpy as np
 import pytest
 from support.explained_programs import CASES, lecture, normal
-from support.printed_formulas import Printed
+from support.printed_jacobian import jacobian_as_printed
 from support.random_functions import random_function
 
 import blockjac
-from blockjac.explanations.expressions import Formula
-from blockjac.explanations.layout import pieces
-from blockjac.explanations.places import letters_of, place_letters
 from blockjac.explanations.styles.text import TEXT
 
 
-def sizes_of(formula):
-    letters = set(letters_of(formula.body))
-    for place in formula.letters:
-        letters |= place_letters(place)
-    return {TEXT.letter(letter): letter.size for letter in letters}
-
-
 def check(function, argnums, *arguments):
-    """Evaluate all that is printed, from the variables of the program on, and compare the end."""
+    """Evaluate all that is printed, and compare the end with JAX."""
     explanation = blockjac.explain(function, argnums)(*arguments)
-    assert explanation.checked is True
-    names = {TEXT.called(name): array for name, array in explanation.numbers.arrays.items()}
-    known = {
-        TEXT.name(variable.name): names[TEXT.name(variable.name)]
-        for variable in explanation.program.variables.values()
-    }
-    computed = {name: array for name, array in names.items() if name not in known}
-    for equation in explanation.formulas.equations:
-        assert isinstance(equation, Formula)
-        printed = " ".join(pieces(equation, TEXT))
-        # Beside the formulas a reader has what is said to have none: by name, from the library.
-        formula = Printed(
-            printed, {**_without_formulas(explanation, computed), **known}, sizes_of(equation)
-        )
-        name = TEXT.called(equation.name)
-        known[name] = formula.evaluate(equation.shape)
+    printed = jacobian_as_printed(explanation)
     positions = [argnums] if isinstance(argnums, int) else argnums
     exact = jax.tree.leaves(jax.jacrev(function, tuple(positions))(*arguments))
-    results = [
-        TEXT.called(rule.derivative(variable.number))
-        for rule in explanation.rules
-        for variable in explanation.program.independents
-    ]
-    assert len(results) == len(exact)
-    for name, array in zip(results, exact, strict=True):
-        np.testing.assert_allclose(known[name], array, rtol=1e-9, atol=1e-12, err_msg=name)
+    for (name, array), wanted in zip(printed, exact, strict=True):
+        np.testing.assert_allclose(array, wanted, rtol=1e-9, atol=1e-12, err_msg=name)
     return explanation
-
-
-def _without_formulas(explanation, computed):
-    """The arrays that the explanation says have no formula."""
-    opaque = {
-        TEXT.called(elemental.derivative): f"({TEXT.called(elemental.derivative)})"
-        for elemental in explanation.steps
-        if elemental.formula is None
-    }
-    words = {
-        TEXT.name(name)
-        for elemental in explanation.steps
-        for name, definition in elemental.definitions
-        if isinstance(definition, str)
-    }
-    arrays = {opaque[name]: array for name, array in computed.items() if name in opaque}
-    return arrays | {name: array for name, array in computed.items() if name in words}
 
 
 def test_gradients_of_the_lectures_network_are_its_formulas():

@@ -157,14 +157,12 @@ class Printed:
         return self.entry(token)
 
     def parenthesis(self):
-        if self.peek() == "D_" or self.peek().startswith("D_"):
-            start = self.at
-            while self.take() != ")":
-                pass
-            if self.peek() == "(":  # the result of a step with several
-                self.at = start
-            name = "(" + " ".join(self.tokens[start : self.at - 1]) + ")"
-            return self.entry(name)
+        if self.peek().startswith("D_"):  # what has a name and no formula
+            start, depth = self.at, 1
+            while depth:  # the result of a step with several is in parentheses of its own
+                depth += {"(": 1, ")": -1}.get(self.take(), 0)
+            written = "".join(self.tokens[start : self.at - 1])
+            return self.entry(next(n for n in self.arrays if n.replace(" ", "") == f"({written})"))
         value = self.sum()
         if self.peek() == "if":
             self.take()
