@@ -21,6 +21,7 @@ from blockjac.explanations.places import (
     letters_of,
     place_letters,
     plus,
+    solved,
     substituted,
     within,
 )
@@ -195,25 +196,15 @@ def _without_deltas(partial: Partial) -> Partial:
         if not isinstance(factor, ex.Equal):
             continue
         for own, target in ((factor.left, factor.right), (factor.right, factor.left)):
-            solved = _solved(own, target, partial.bound)
-            if solved is None:
+            solution = solved(own, target, partial.bound)
+            if solution is None:
                 continue
-            letter, place = solved
+            letter, place = solution
             rest = [part for part in partial.factors if part is not factor]
             inside = within(place, letter.size)
             factors = (*rest, *([] if inside == ex.ONE else [inside]))
             return _without_deltas(with_places(replace(partial, factors=factors), {letter: place}))
     return partial
-
-
-def _solved(own: Place, target: Place, bound: Sequence[Letter]) -> tuple[Letter, Place] | None:
-    """The letter of a place `offset ± letter`, and where it is if the place is the target."""
-    if own.lookup is not None or len(own.strides) != 1:
-        return None
-    letter, stride = own.strides[0]
-    if abs(stride) != 1 or letter not in bound or letter in place_letters(target):
-        return None
-    return letter, plus(Place(-stride * own.offset), target, stride)
 
 
 def like_terms(terms: Sequence[Expression]) -> Sequence[Expression]:

@@ -22,6 +22,10 @@ from blockjac.graph.graph import Literal, Operand
 from blockjac.graph.trace import trace
 
 
+WRITTEN = frozenset({"conv_general_dilated"})
+"""Primitives that are applied as maps because that is faster, and have a formula."""
+
+
 @dataclass(frozen=True, eq=False)
 class Edges:
     """The elemental Jacobians inside of a step.
@@ -89,9 +93,10 @@ def edges_of(program: Program, step: Step) -> Edges:
         for tail, leaving in linear.edges.leaving.items():
             for head, edge in leaving.items():
                 shapes[tail], shapes[head] = tuple(edge.wrt_shape), tuple(edge.out_shape)
-                if isinstance(edge, Block):
+                primitive = linear.edges.equations[head] if head in linear.edges.equations else None
+                if isinstance(edge, Block) or _has_block(primitive):
                     pairs.append((tail, head))
-                    blocks.append(edge)
+                    blocks.append(edge if isinstance(edge, Block) else edge.block())
                 else:
                     opaque[tail, head] = edge.group.name
         return linear.results(), blocks
@@ -114,6 +119,11 @@ def edges_of(program: Program, step: Step) -> Edges:
         closed,
         tuple(heads),
     )
+
+
+def _has_block(equation: Any) -> bool:
+    """Whether an equation that is applied as a map has a Block in few terms as well."""
+    return equation is not None and equation.primitive.name in WRITTEN
 
 
 def known_variables(edges: Edges) -> Mapping[Any, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import count
 
 from blockjac.explanations import expressions as ex
@@ -104,3 +104,15 @@ def letters_of(expression: Expression) -> set[Letter]:
     for child in children(expression):
         letters |= letters_of(child)
     return letters
+
+
+def solved(own: Place, target: Place, bound: Collection[Letter]) -> tuple[Letter, Place] | None:
+    """A summed letter of a place, and where it is if the place is the target."""
+    if own.lookup is not None:
+        return None
+    for letter, stride in own.strides:
+        if abs(stride) != 1 or letter not in bound or letter in place_letters(target):
+            continue
+        rest = tuple(pair for pair in own.strides if pair[0] != letter)
+        return letter, plus(plus(Place(), target, stride), Place(own.offset, rest), -stride)
+    return None

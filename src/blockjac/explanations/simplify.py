@@ -12,7 +12,7 @@ from itertools import permutations
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.expressions import Expression, Letter, Place
 from blockjac.explanations.names import Derivative, Name
-from blockjac.explanations.places import letters_of, substituted
+from blockjac.explanations.places import letters_of, solved, substituted, within
 from blockjac.explanations.traversal import children, mapped
 
 Matches = dict[Letter, Place]
@@ -67,12 +67,15 @@ def without_deltas(
         if not isinstance(factor, ex.Equal):
             continue
         for own, other in ((factor.left, factor.right), (factor.right, factor.left)):
-            letter, target = own.letter, other.letter
-            if letter in letters and target is not None and target.size == own.strides[0][0].size:
-                rest = [part for part in top if part is not factor]
-                whole = ex.product([*rest, *(ex.Quotient(ex.ONE, part) for part in bottom)])
-                left = tuple(name for name in letters if name != letter)
-                return without_deltas(left, substituted(whole, {own.strides[0][0]: other}))
+            solution = solved(own, other, letters)
+            if solution is None:
+                continue
+            letter, place = solution
+            rest = [part for part in top if part is not factor]
+            rest.append(within(place, letter.size))
+            whole = ex.product([*rest, *(ex.Quotient(ex.ONE, part) for part in bottom)])
+            left = tuple(name for name in letters if name != letter)
+            return without_deltas(left, substituted(whole, {letter: place}))
     return letters, body
 
 
