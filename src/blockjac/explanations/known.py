@@ -162,13 +162,15 @@ def _determinant(block: Block) -> Partial:
 
 def inverse_of(matrix: Any) -> np.ndarray:
     """The inverse; infinite or nan of a singular matrix, as it is in the program."""
-    return np.asarray(jnp.linalg.inv(compat.jax_array(matrix)))
+    inverse: Any = jnp.linalg.inv(compat.jax_array(matrix))
+    return np.asarray(inverse)
 
 
 def adjugate_of(matrix: Any) -> np.ndarray:
     """The transposed cofactors, of singular matrices too: those of the three factors of an SVD."""
-    left, values, right = np.linalg.svd(np.asarray(matrix))
-    others = [np.prod(np.delete(values, position)) for position in range(len(values))]
+    array: np.ndarray = np.asarray(matrix)
+    left, values, right = np.linalg.svd(array)
+    others = [float(np.prod(np.delete(values, place))) for place in range(len(values))]
     sign = np.linalg.det(left) * np.linalg.det(right)
     return np.asarray(sign * (right.T * np.asarray(others)) @ left.T)
 
