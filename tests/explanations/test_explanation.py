@@ -131,6 +131,18 @@ def test_markdown_and_notebooks():
     assert explanation.chain_rule._repr_html_().count("<math>") == len(explanation.chain_rule) == 4
 
 
+def test_picture_has_a_box_for_each_tensor_and_an_arrow_for_each_jacobian(tmp_path):
+    figure = explained_lecture().plot()
+    (axes,) = figure.axes
+    assert len(axes.patches) == 9
+    words = {text.get_text() for text in axes.texts}
+    assert {"W₁", "Z₁ = φ₁", "5×4", "δ·dense"} <= words
+    figure.savefig(tmp_path / "graph.png")
+    import matplotlib.pyplot as plt
+
+    assert not plt.get_fignums()
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(tmp_path):
     def odd(params):

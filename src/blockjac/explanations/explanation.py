@@ -18,29 +18,22 @@ from blockjac.explanations.chain_rule import ChainRule, Use
 from blockjac.explanations.code import Module
 from blockjac.explanations.document import MOST_SHOWN, Document
 from blockjac.explanations.equations import Equations
+from blockjac.explanations.forms import Forms
 from blockjac.explanations.formulas import Elemental, Formulas
 from blockjac.explanations.found import checked, simplifications
-from blockjac.explanations.html import sections
 from blockjac.explanations.layout import Claim
 from blockjac.explanations.loops import Loop, loops_of
 from blockjac.explanations.numbers import Numbers, can_be_run, random_arguments
-from blockjac.explanations.page.page import PageParts, dot_of, page_of, svg_of
+from blockjac.explanations.page.page import PageParts
 from blockjac.explanations.program import Program, Step
 from blockjac.explanations.sections import Parts, document_of
 from blockjac.explanations.source import TargetName, TracedFunction, module_source
 from blockjac.explanations.styles.text import TEXT
-from blockjac.explanations.written import (
-    article,
-    latex,
-    markdown,
-    terminal_width,
-    text,
-)
 from blockjac.planning import Plan
 
 
 @dataclass(eq=False)
-class Explanation:
+class Explanation(Forms):
     """The chain rule of a function at given shapes.
 
     Print it, or take a part: the chain rule in symbols, backpropagation step by step, formulas with
@@ -64,6 +57,8 @@ class Explanation:
     _call: Callable[[], Call] = field(repr=False)
     _explain: Callable[[Loop], Explanation] = field(repr=False)
     _functions: Callable[[Module], list[TracedFunction]] = field(repr=False)
+
+    __repr__ = Forms.__repr__  # a prompt shows the text, not the fields
 
     @cached_property
     def plan(self) -> Plan:
@@ -226,53 +221,6 @@ class Explanation:
             explain=lambda loop: self._explain(loop)._parts,
         )
 
-    def text(self, width: int | None = None, most: int | None = MOST_SHOWN) -> str:
-        """The explanation for a terminal.
-
-        Args:
-            width: of a line, in characters; by default the terminal's.
-            most: as in `document`.
-        """
-        return text(self.document(most), width or terminal_width())
-
-    def __str__(self) -> str:
-        return self.text()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def markdown(self, most: int | None = MOST_SHOWN) -> str:
-        """The explanation as Markdown, with formulas in LaTeX between dollars."""
-        return markdown(self.document(most))
-
-    def latex(self, most: int | None = MOST_SHOWN, whole: bool = False) -> str:
-        r"""The explanation as LaTeX, for an article with `amsmath` and `amssymb`.
-
-        Args:
-            most: as in `document`.
-            whole: whether to give a whole file rather than the body of one.
-        """
-        body = latex(self.document(most))
-        return article(body) if whole else body
-
-    def html(self, most: int | None = MOST_SHOWN) -> str:
-        """The explanation as one interactive page, a self-contained HTML file with MathML.
-
-        The graph to click, the real blocks at `arguments`, and elimination played in any order.
-
-        Args:
-            most: as in `document`; of more steps, formulas are left out.
-        """
-        return page_of(self.page_parts, most)
-
-    def dot(self) -> str:
-        """The graph of the steps as text for Graphviz."""
-        return dot_of(self.page_parts)
-
-    def svg(self) -> str:
-        """The graph of the steps as a picture, light or dark as its surroundings are."""
-        return svg_of(self.page_parts)
-
     @cached_property
     def page_parts(self) -> PageParts:
         """What the page, and the pictures of the graph, are made of."""
@@ -285,15 +233,6 @@ class Explanation:
             self.document,
         )
 
-    def _repr_html_(self) -> str:
-        return sections(self.document())
-
-    def _repr_latex_(self) -> str:
-        return self.latex()
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {
-            "text/plain": str(self),
-            "text/html": self._repr_html_(),
-            "text/markdown": self.markdown(),
-        }
+    def graph_parts(self) -> PageParts:
+        """What the page, and the pictures of the graph, are made of."""
+        return self.page_parts
