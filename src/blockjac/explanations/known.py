@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -162,8 +162,8 @@ def _determinant(block: Block) -> Partial:
 
 def inverse_of(matrix: Any) -> np.ndarray:
     """The inverse; infinite or nan of a singular matrix, as it is in the program."""
-    inverse: Any = jnp.linalg.inv(compat.jax_array(matrix))
-    return np.asarray(inverse)
+    invert = cast("Callable[[Any], Any]", jnp.linalg.inv)
+    return np.asarray(invert(compat.jax_array(matrix)))
 
 
 def adjugate_of(matrix: Any) -> np.ndarray:
