@@ -12,12 +12,14 @@ from blockjac.elimination.elimination_graph import Vertex
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.contraction import Partial, body, contracted, identity
 from blockjac.explanations.expressions import Expression, Letter, Place
+from blockjac.explanations.known import Compute, known_terms
 from blockjac.explanations.local import Edges, atoms_of, edges_of, known_variables
 from blockjac.explanations.names import Name
 from blockjac.explanations.places import fresh
-from blockjac.explanations.program import Program, Step
+from blockjac.explanations.program import Program, Step, Variable
 from blockjac.explanations.reading import Reader
 from blockjac.explanations.simplify import folded, pulled_out
+from blockjac.explanations.styles.text import TEXT
 
 MOST_TERMS = 12
 """A block of more terms than this is shown as a tensor of its own, and not by a formula."""
@@ -34,6 +36,8 @@ class StepJacobian:
         terms: for each result and operand the terms that arrive, as `Partial`s over `rows`; None
             where the block has no formula.
         rows: letters of each result's axes.
+        computed: for arrays that formulas of linear algebra read, the variable that each is
+            computed from, and how.
     """
 
     step: Step
@@ -41,6 +45,17 @@ class StepJacobian:
     reader: Reader
     terms: dict[tuple[int, int], list[Partial] | None] = field(default_factory=dict)
     rows: dict[int, list[Letter]] = field(default_factory=dict)
+    computed: dict[Name, tuple[int, Compute]] = field(default_factory=dict)
+
+    def helper(self, word: str, variable: Variable, compute: Compute) -> Name:
+        """The name of an array that is computed from a variable, the same for every block."""
+        call = f"{word}({TEXT.name(variable.name)})"
+        for name in self.computed:
+            if self.reader.words[name] == call:
+                return name
+        name = self.reader.new_name(None, call)
+        self.computed[name] = variable.number, compute
+        return name
 
     def factor(self, position: Any, places: Sequence[Place]) -> Expression:
         """An entry of a factor."""
@@ -95,11 +110,13 @@ def step_jacobian(program: Program, step: Step) -> StepJacobian:
     for head in program.heads(step):
         rows = [fresh(size) for size in program.variables[head].axes]
         jacobian.rows[head] = rows
-        terms = _eliminated(jacobian, edges.outputs[head], rows)
-        for tail in program.tails(step):
-            vertex = edges.inputs.get(tail)
-            arrived = None if terms is None else terms.get(vertex, [])
-            jacobian.terms[head, tail] = arrived
+        terms: Mapping[Vertex, list[Partial]] | None = None
+        for number, tail in enumerate(program.tails(step)):
+            known = known_terms(program, step, head, tail, rows, jacobian.helper)
+            if known is None and number == 0:
+                terms = _eliminated(jacobian, edges.outputs[head], rows)
+            arrived = None if terms is None else terms.get(edges.inputs.get(tail), [])
+            jacobian.terms[head, tail] = arrived if known is None else known
     return jacobian
 
 

@@ -21,7 +21,6 @@ from blockjac.explanations.program import Program, Step
 from blockjac.graph.graph import Literal, Operand
 from blockjac.graph.trace import trace
 
-
 WRITTEN = frozenset({"conv_general_dilated"})
 """Primitives that are applied as maps because that is faster, and have a formula."""
 
@@ -93,8 +92,8 @@ def edges_of(program: Program, step: Step) -> Edges:
         for tail, leaving in linear.edges.leaving.items():
             for head, edge in leaving.items():
                 shapes[tail], shapes[head] = tuple(edge.wrt_shape), tuple(edge.out_shape)
-                primitive = linear.edges.equations[head] if head in linear.edges.equations else None
-                if isinstance(edge, Block) or _has_block(primitive):
+                is_written = _has_block(linear.edges.equations.get(head))
+                if isinstance(edge, Block) or is_written:
                     pairs.append((tail, head))
                     blocks.append(edge if isinstance(edge, Block) else edge.block())
                 else:

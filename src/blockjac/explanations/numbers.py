@@ -57,6 +57,14 @@ class Numbers:
             self.arrays[variable.name] = np.asarray(point.values[number])
         return point.values
 
+    @property
+    def largest(self) -> float:
+        """The largest finite number of all arrays known so far."""
+        real = [own for own in self.arrays.values() if own.dtype.kind in "fc"]
+        return float(
+            max((np.max(np.abs(own[np.isfinite(own)]), initial=0) for own in real), default=0)
+        )
+
     def adjoint(self, rule: ChainRule, number: int) -> np.ndarray | None:
         """The Jacobian of a result by a variable, by formulas; None where that is too large.
 
@@ -84,8 +92,13 @@ class Numbers:
     def _read_helpers(self) -> None:
         """Compute the helpers that formulas have been given names for."""
         for (step, own), name in self.formulas.helpers.items():
-            if name not in self.arrays:
-                jacobian = self.formulas.step(step)
+            if name in self.arrays:
+                continue
+            jacobian = self.formulas.step(step)
+            if own in jacobian.computed:
+                value, compute = jacobian.computed[own]
+                self.arrays[name] = compute(self.values[value])
+            else:
                 environment = self._inside(step)
                 self.arrays[name] = np.asarray(environment[jacobian.reader.variables[own]])
 

@@ -13,7 +13,7 @@ from blockjac.explanations import expressions as ex
 from blockjac.explanations.evaluate import FUNCTIONS
 from blockjac.explanations.expressions import Entry, Expression, Number, Place
 from blockjac.explanations.names import Name
-from blockjac.explanations.places import fresh, substituted
+from blockjac.explanations.places import equal, fresh, substituted
 from blockjac.explanations.traversal import mapped, size
 from blockjac.graph.primitives import CALLS
 
@@ -63,7 +63,7 @@ class Reader:
         if not compat.is_variable(atom):
             return _number(atom.val, places)
         if atom not in self.names:
-            constant = self._constant(atom)
+            constant = self._constant(atom, places)
             if constant is not None:
                 return constant
             formula = self._formula(atom)
@@ -87,23 +87,35 @@ class Reader:
         """The formula of a named variable, by what computes it; None if it has none."""
         return self._formula(atom)
 
-    def _constant(self, atom: Any) -> Expression | None:
-        """The number that all entries of a constant are; None if they differ."""
+    def _constant(self, atom: Any, places: Sequence[Place] = ()) -> Expression | None:
+        """An entry of a constant: its number if all are the same, a delta if it is an identity."""
         if atom not in self.constants:
             return None
         array = np.asarray(self.constants[atom])
         if array.size and (array == array.flat[0]).all():
             return Number(array.flat[0].item())
+        if len(places) == 2 and (array == np.eye(*array.shape)).all():
+            return equal(*places)
         return None
 
     def _name(self, atom: Any, formula: ex.Formula | None) -> None:
         """Give a variable a name of its own."""
-        name = Name(f"#{len(self.definitions)}")
-        self.names[atom] = name
-        self.definitions[name] = None if formula is None else replace(formula, name=name)
-        self.variables[name] = atom
         producer = self.producers.get(atom)
-        self.words[name] = "known" if producer is None else producer.primitive.name
+        word = "known" if producer is None else producer.primitive.name
+        self.names[atom] = name = self.new_name(formula, word)
+        self.variables[name] = atom
+
+    def new_name(self, formula: ex.Formula | None, word: str) -> Name:
+        """A name for an array that formulas read.
+
+        Args:
+            formula: of its entries; None if it has none.
+            word: for what computes it.
+        """
+        name = Name(f"#{len(self.definitions)}")
+        self.definitions[name] = None if formula is None else replace(formula, name=name)
+        self.words[name] = word
+        return name
 
     def _formula(self, atom: Any) -> ex.Formula | None:
         """The formula of a variable over fresh letters; None if what computes it has none."""

@@ -6,10 +6,12 @@ The function is traced by `jax.make_jaxpr`, and its calls and derivative rules a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from blockjac.base import compat
 from blockjac.base.tracing import tracing
@@ -40,7 +42,7 @@ def trace(
             their own, and what is computed again on the way back is inlined, since nothing goes
             back.
         keeps_calls: whether calls stay equations; a call that is the whole function stays only if
-            it is a step.
+            it is a step, or linear algebra that has a formula.
 
     Returns:
         The graph; its inputs are the leaves in order, named as in the function's signature.
@@ -77,10 +79,39 @@ STEP = "blockjac step "
 """What the names of calls begin with that a user has named as steps."""
 
 
+LINEAR_ALGEBRA = frozenset({"inv", "solve", "slogdet", "det"})
+"""Functions of `jax.numpy.linalg` that explanations have a formula for."""
+
+
+def linear_algebra(equation: Equation) -> str:
+    """Which of `LINEAR_ALGEBRA` an equation calls; empty for any other.
+
+    What JAX derives from a function, such as its transpose, has the function's name: the program is
+    compared with that of the function itself.
+    """
+    if equation.primitive.name not in CALLS:
+        return ""
+    closed = compat.called(equation.params)
+    file, _, name = compat.origin(closed).rpartition(":")
+    if not file.endswith("/numpy/linalg.py") or name not in LINEAR_ALGEBRA:
+        return ""
+    structs = [compat.struct(variable.aval) for variable in compat.open_jaxpr(closed).invars]
+    if len(structs) != (2 if name == "solve" else 1):
+        return ""
+    call, *others = compat.open_jaxpr(jax.make_jaxpr(getattr(jnp.linalg, name))(*structs)).eqns
+    is_same = not others and _program_text(compat.called(call.params)) == _program_text(closed)
+    return name if is_same else ""
+
+
+def _program_text(closed: Any) -> str:
+    """A program as it is printed, without the addresses of its functions."""
+    return re.sub(r"0x[0-9a-f]+", "", str(closed))
+
+
 def _is_unnamed_call(equation: Equation) -> bool:
-    """Whether an equation is a call that the user has not named as a step."""
+    """Whether an equation is a call that has neither a name of the user's nor a formula."""
     is_step = str(equation.params.get("name", "")).startswith(STEP)
-    return equation.primitive.name in CALLS and not is_step
+    return equation.primitive.name in CALLS and not is_step and not linear_algebra(equation)
 
 
 def graph_of(
