@@ -40,6 +40,7 @@ def test_printed_formulas_give_the_jacobian(name):
     check(*CASES[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_printed_formulas_of_random_programs_give_the_jacobian(seed):
     function, x = random_function(seed)

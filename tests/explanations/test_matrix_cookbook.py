@@ -23,6 +23,7 @@ def test_jacobian_is_the_books(name):
         np.testing.assert_allclose(own, wanted, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENTRIES)
 def test_printed_formulas_are_the_books(name):
     entry = ENTRIES[name]

@@ -56,6 +56,7 @@ def test_block_is_the_textbooks_at_random_arguments(name):
         assert_textbook(jacobian, question, arguments)
 
 
+@pytest.mark.slow
 @every_question
 def test_printed_formulas_are_the_textbooks(name):
     question = QUESTIONS[name]
@@ -65,6 +66,7 @@ def test_printed_formulas_are_the_textbooks(name):
     assert_textbook(printed, question, arguments)
 
 
+@pytest.mark.slow
 def test_modules_give_the_textbooks_answers_without_the_library():
     jobs = []
     for question in QUESTIONS.values():
