@@ -231,6 +231,17 @@ def test_step_without_a_name_is_refused(name):
         blockjac.step(name)
 
 
+def test_inside_of_a_step():
+    network = explained_lecture()
+    softmax = network.inside("psi_2")
+    assert softmax.checked is True
+    assert "exp" in str(softmax.chain_rule)
+    layer = network.inside("phi2")
+    assert str(layer.chain_rule).splitlines()[0] == "D_X φ₂ = D_v₁ add ⋆ D_X dot"
+    with pytest.raises(InvalidOptionError, match=r"no step called 'relu' has .*: ell, phi1, phi2"):
+        network.inside("relu")
+
+
 # Odd programs
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from blockjac.engine.call import Call
 from blockjac.engine.computations import Jacobian, Values
 from blockjac.engine.run import run
+from blockjac.errors import InvalidOptionError
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.chain_rule import ChainRule, Use
 from blockjac.explanations.code import Module
@@ -22,7 +23,7 @@ from blockjac.explanations.forms import Forms
 from blockjac.explanations.formulas import Elemental, Formulas
 from blockjac.explanations.found import checked, simplifications
 from blockjac.explanations.layout import Claim
-from blockjac.explanations.loops import Loop, loops_of
+from blockjac.explanations.loops import Inside, inside_of, loops_of
 from blockjac.explanations.numbers import Numbers, can_be_run, random_arguments
 from blockjac.explanations.page.page import PageParts
 from blockjac.explanations.program import Program, Step
@@ -55,7 +56,7 @@ class Explanation(Forms):
     program: Program
     _plan: Callable[[], Plan] = field(repr=False)
     _call: Callable[[], Call] = field(repr=False)
-    _explain: Callable[[Loop], Explanation] = field(repr=False)
+    _explain: Callable[[Inside], Explanation] = field(repr=False)
     _functions: Callable[[Module], list[TracedFunction]] = field(repr=False)
 
     __repr__ = Forms.__repr__  # a prompt shows the text, not the fields
@@ -98,6 +99,38 @@ class Explanation(Forms):
     def value(self, step: Step) -> ex.Formula | None:
         """The formula of what a primitive step computes; None for others and where it has none."""
         return self._formulas.value(step)
+
+    def inside(self, name: str) -> Explanation:
+        """The explanation of a step as a function of its own.
+
+        Args:
+            name: of the step, as `blockjac.step`, or the function under `jax.jit`, has it; a step
+                that occurs several times has a number behind it, as in formulas.
+
+        Raises:
+            InvalidOptionError: if no step of this name has anything inside; lists those that have.
+
+        Examples:
+            >>> import jax.numpy as jnp
+            >>> import blockjac
+            >>> square = blockjac.step("square")(lambda u: u * u)
+            >>> explanation = blockjac.explain(lambda x: jnp.sum(square(x)))(jnp.ones(3))
+            >>> print(explanation.inside("square").formulas)
+            (D_u square)[i,i'] = 2 δ[i,i'] u[i]
+        """
+        steps = {
+            own: inside
+            for step in self.program.active_steps
+            for inside in [inside_of(self.program, step)]
+            for own in (step.word, str(step.name))
+            if inside is not None
+        }
+        if name not in steps:
+            known = ", ".join(sorted(steps)) or "none: all are primitives"
+            raise InvalidOptionError(
+                f"no step called {name!r} has steps inside; those that have: {known}"
+            )
+        return self._explain(steps[name])
 
     @cached_property
     def formulas(self) -> Equations:
@@ -187,8 +220,8 @@ class Explanation(Forms):
             >>> import blockjac
             >>> def energy(x):
             ...     return jnp.sum(x**3)
-            >>> print(blockjac.explain(energy)(jnp.ones(3)).code().splitlines()[-1].strip())
-            return 3 * x**2
+            >>> print(blockjac.explain(energy)(jnp.ones(3)).code().splitlines()[-2].strip())
+            D_x = 3 * x**2
         """
         module = Module(
             self.program, self._formulas, self.rules, lambda: self._call().graph, self.plan.order

@@ -151,12 +151,12 @@ def _near(numbers: Numbers, formulas: Formulas, seed: int) -> Numbers:
 
 
 def _alike(program: Program, number: int) -> list[Variable]:
-    """The variables of the shape of another, those nearest to it first."""
+    """The named variables of the shape of another, those nearest to it first."""
     shape = program.variables[number].shape
     alike = [
         own
         for own in program.variables.values()
-        if own.shape == shape and np.dtype(own.dtype).kind == "f"
+        if own.shape == shape and not own.is_numbered and getattr(own.dtype, "kind", "") == "f"
     ]
     return sorted(alike, key=lambda own: abs(own.number - number))[:MOST_VARIABLES]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,25 @@ BODY = Name("f")
 
 
 @dataclass(frozen=True, eq=False)
-class Loop:
+class Inside:
+    """What a step runs, as a function to explain.
+
+    Attributes:
+        function: of the values that the step reads.
+        shapes: of these.
+    """
+
+    function: Callable[..., Any]
+    shapes: tuple[Any, ...]
+
+    @property
+    def differentiated(self) -> tuple[int, ...]:
+        """The positions of the arguments that are floats."""
+        return tuple(n for n, shape in enumerate(self.shapes) if is_inexact(shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Loop(Inside):
     """A loop of a program, and its body as a function.
 
     Attributes:
@@ -38,8 +57,6 @@ class Loop:
     """
 
     step: Step
-    function: Callable[..., Any]
-    shapes: tuple[Any, ...]
     read: tuple[Name, ...]
     carried: tuple[Name, ...]
     taken: tuple[Name, ...]
@@ -51,11 +68,6 @@ class Loop:
     def arguments(self) -> tuple[Name, ...]:
         """The names of the body's arguments."""
         return (*self.read, *self.carried, *self.taken)
-
-    @property
-    def differentiated(self) -> tuple[int, ...]:
-        """The positions of the arguments that are floats."""
-        return tuple(n for n, shape in enumerate(self.shapes) if is_inexact(shape))
 
     def title(self) -> str:
         """What a section on the loop is called."""
@@ -125,9 +137,9 @@ def _loop(program: Program, step: Step) -> Loop:
     shapes = tuple(compat.struct(variable.aval) for variable in jaxpr.invars)
     function = _named(closed, [str(name) for name in names])
     return Loop(
-        step,
         function,
         shapes,
+        step,
         tuple(names[:constants]),
         tuple(names[constants : constants + carries]),
         tuple(names[constants + carries :]),
@@ -135,6 +147,28 @@ def _loop(program: Program, step: Step) -> Loop:
         int(params["length"]),
         bool(params["reverse"]),
     )
+
+
+def inside_of(program: Program, step: Step) -> Inside | None:
+    """What a step runs, as a function of its operands; None for a primitive.
+
+    Args:
+        program: that the step is of.
+        step: a call.
+    """
+    closed = step.inside
+    if closed is None:
+        return None
+    jaxpr = compat.open_jaxpr(closed)
+    hints = list(compat.argument_names(closed)) or [""] * len(jaxpr.invars)
+    names: list[Name] = []
+    for hint, operand in zip(hints, step.equation.operands, strict=True):
+        is_variable = isinstance(operand, Operand)
+        known = program.variables[operand.value].name if is_variable else Name("c")
+        names.append(Name.of(short_name(hint).replace(".", "_")) if hint else known)
+    function = _named(closed, [str(name) for name in unique(names)])
+    function.__name__ = re.sub(r"\W", "_", step.word)
+    return Inside(function, tuple(compat.struct(variable.aval) for variable in jaxpr.invars))
 
 
 def _named(closed: Any, names: Sequence[str]) -> Callable[..., Any]:
