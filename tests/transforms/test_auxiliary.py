@@ -152,7 +152,7 @@ def test_the_answer_is_the_same_and_aux_is_what_was_returned(name, jitted):
 def test_every_transform_takes_it_second():
     """A transform that gets no `has_aux` fails here, and so does one that puts it elsewhere."""
     of_matrices = {"chain_rule", "factorize", "lstsq", "solve", "star"}
-    checks = {"check_grad", "check_jacobian", "exercise"}
+    checks = {"check_grad", "check_jacobian", "exercise", "explain"}
     without = {"cache_info", "clear_caches", *checks, *of_matrices}
     for name in blockjac.__all__:
         function = getattr(blockjac, name)

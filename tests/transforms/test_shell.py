@@ -36,7 +36,7 @@ PUBLIC = [
     for name in blockjac.__all__
     if inspect.isfunction(getattr(blockjac, name))
     and "argnums" in inspect.signature(getattr(blockjac, name)).parameters
-    and name not in {"check_grad", "check_jacobian", "exercise"}
+    and name not in {"check_grad", "check_jacobian", "exercise", "explain"}
 ]
 
 AS_IN_JAX = {"holomorphic", "allow_int"}
