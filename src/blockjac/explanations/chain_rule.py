@@ -96,15 +96,6 @@ class ChainRule:
             reverse=True,
         )
 
-    @cached_property
-    def shared(self) -> set[int]:
-        """The intermediates whose Jacobian several blocks, or several paths, start with."""
-        counts: dict[int, int] = {}
-        for uses in self.uses.values():
-            for use in uses:
-                counts[use.head] = counts.get(use.head, 0) + 1
-        return {number for number in self.intermediates if counts.get(number, 0) > 1}
-
     def derivative(self, variable: int) -> Derivative:
         """The Jacobian of the result by a variable."""
         return Derivative(self.function, self.program.variables[variable].name)
@@ -123,6 +114,15 @@ class ChainRule:
         own = self.program.variables[variable].name
         several = len(self.program.results) > 1
         return Name("q", (self.result.name, own) if several else (own,))
+
+    def name(self, variable: int) -> Name | Derivative:
+        """What the Jacobian by a variable is called: `q` if it is an intermediate."""
+        is_shared = variable in self._intermediates
+        return self.adjoint(variable) if is_shared else self.derivative(variable)
+
+    @cached_property
+    def _intermediates(self) -> frozenset[int]:
+        return frozenset(self.intermediates)
 
     def backpropagation(self) -> list[Rule]:
         """The Jacobian by every intermediate, each from those after it, and then by the arguments.

@@ -26,7 +26,6 @@ from blockjac.engine.leaves import TRACED
 from blockjac.explanations.chain_rule import ChainRule
 from blockjac.explanations.formulas import Formulas
 from blockjac.explanations.layout import pieces
-from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.program import Program
 from blockjac.explanations.source import Parameter, TracedFunction
 from blockjac.explanations.styles.text import TEXT
@@ -198,9 +197,8 @@ class Module:
             factor = _only_factor(edge)
             if rule is None or factor is None:
                 continue
-            name = rule.adjoint(number)
-            array = tied(factor.array, COMMENT + self._comment(rule, number, name))
-            array = tied(array, NAME + identifier(name))
+            array = tied(factor.array, COMMENT + self._comment(rule, number))
+            array = tied(array, NAME + identifier(rule.adjoint(number)))
             term = replace(edge.terms[0], factors=(replace(factor, array=array),))
             block = rebuilt(edge.out_shape, edge.wrt_shape, edge.dtype, (term,))
             leaving[head] = linear.edges.entering[head][vertex] = block
@@ -224,18 +222,16 @@ class Module:
         variable = self.program.independents[column]
         if rule is None:
             return array
-        name = rule.derivative(variable.number)
-        array = tied(array, COMMENT + self._comment(rule, variable.number, name))
-        own = f"D_{identifier(variable.name)}"
-        return tied(array, NAME + own)
+        array = tied(array, COMMENT + self._comment(rule, variable.number))
+        return tied(array, f"{NAME}D_{identifier(variable.name)}")
 
-    def _comment(self, rule: ChainRule, number: int, name: Name | Derivative) -> str:
+    def _comment(self, rule: ChainRule, number: int) -> str:
         """The formula of an adjoint, and its shape."""
         shape = (*rule.result.axes, *self.program.variables[number].axes)
-        head = f"{TEXT.called(name)}, shape {shape}"
+        head = f"{TEXT.called(rule.name(number))}, shape {shape}"
         if len(self.program.active_steps) > MOST_STEPS:
             return head
-        raw, _ = self.formulas.adjoint(rule, number, name)
+        raw, _ = self.formulas.adjoint(rule, number)
         formula = " ".join(pieces(self.formulas.shown(raw, None), TEXT))
         return f"{formula}, shape {shape}" if len(formula) <= LONGEST_COMMENT else head
 

@@ -126,11 +126,10 @@ def _eliminated(
     """The terms that arrive at each input, going backwards; None where there are too many."""
     edges = jacobian.edges
     terms: dict[Vertex, list[Partial]] = {output: [identity(rows)]}
-    heads = {head for _, head in edges.opaque}
     for vertex in (output, *edges.order):
         if vertex not in terms:
             continue
-        if vertex in heads:
+        if vertex in edges.opaque:
             return None
         for tail, block in edges.entering.get(vertex, {}).items():
             multiply = partial(contracted, block=block, arrays=jacobian)

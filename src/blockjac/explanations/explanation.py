@@ -62,6 +62,11 @@ class Explanation(Forms):
     __repr__ = Forms.__repr__  # a prompt shows the text, not the fields
 
     @cached_property
+    def _inlined(self) -> Call:
+        """The call traced with its own calls inlined, as derivatives are computed."""
+        return self._call()
+
+    @cached_property
     def plan(self) -> Plan:
         """The order of elimination, with its costs beside those of other orders."""
         return self._plan()
@@ -148,7 +153,7 @@ class Explanation(Forms):
     @cached_property
     def arguments(self) -> list[Any]:
         """The point at which formulas are checked: as given, or random where shapes were given."""
-        call = self._call()
+        call = self._inlined
         if not any(isinstance(own, jax.ShapeDtypeStruct) for own in call.arguments):
             return list(call.arguments)
         for positive in (False, True):
@@ -160,7 +165,7 @@ class Explanation(Forms):
 
     def _exact(self, arguments: Sequence[Any]) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
         """The results and the Jacobian at a point, by the library's own elimination."""
-        call = self._call()
+        call = self._inlined
         computation = Jacobian(call.count, call.smooth, "auto", dense=True, values=True)
         _, (values, rows) = run(computation, call.graph, arguments)
         return [np.asarray(own) for own in values], [
@@ -224,7 +229,7 @@ class Explanation(Forms):
             D_x = 3 * x**2
         """
         module = Module(
-            self.program, self._formulas, self.rules, lambda: self._call().graph, self.plan.order
+            self.program, self._formulas, self.rules, lambda: self._inlined.graph, self.plan.order
         )
         title = f"The function {TEXT.name(self.program.function)} and its derivative."
         return module_source(self._functions(module), target, title)

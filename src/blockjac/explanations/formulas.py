@@ -46,6 +46,10 @@ class Elemental:
     shape: tuple[int, ...]
 
 
+Adjoint = tuple[ex.Formula, tuple[tuple[Name, ex.Formula | str], ...]]
+"""The formula of a Jacobian by a variable, and the helpers that it reads."""
+
+
 class Formulas:
     """The formulas of one program.
 
@@ -67,6 +71,7 @@ class Formulas:
                     self.alphabet.letter(axis)
         self.helpers: dict[tuple[Step, Name], Name] = {}
         self._steps: dict[Step, StepJacobian] = {}
+        self._adjoints: dict[tuple[int, int], Adjoint] = {}
 
     def step(self, step: Step) -> StepJacobian:
         """The elemental Jacobians of a step."""
@@ -149,19 +154,23 @@ class Formulas:
             for name, formula in found.items()
         )
 
-    def adjoint(
-        self, rule: ChainRule, number: int, name: Name | Derivative
-    ) -> tuple[ex.Formula, tuple[tuple[Name, ex.Formula | str], ...]]:
+    def adjoint(self, rule: ChainRule, number: int) -> Adjoint:
         """The Jacobian of the result by a variable, from those by the variables after it.
 
         Args:
             rule: of the result.
             number: of the variable.
-            name: what the formula calls the Jacobian.
 
         Returns:
             The formula over letters that occur nowhere else, and the helpers that it reads.
         """
+        key = rule.result.number, number
+        if key not in self._adjoints:
+            self._adjoints[key] = self._adjoint(rule, number)
+        return self._adjoints[key]
+
+    def _adjoint(self, rule: ChainRule, number: int) -> Adjoint:
+        """The formula of an adjoint and its helpers, worked out."""
         variables, result = self.program.variables, rule.result
         shape = variables[number].axes
         rows = [fresh(size) for size in result.axes]
@@ -178,7 +187,8 @@ class Formulas:
             step = use.step
             terms.append(renamed(expression, lambda own, step=step: self._helper(own, step)))
         places = (*map(Place.of, rows), *map(Place.of, wrt))
-        formula = ex.Formula(name, places, ex.total(terms), (*result.axes, *shape))
+        whole = (*result.axes, *shape)
+        formula = ex.Formula(rule.name(number), places, ex.total(terms), whole)
         return formula, tuple(definitions.items())
 
     def backpropagation(self, rule: ChainRule) -> list[ex.Formula]:
@@ -187,23 +197,16 @@ class Formulas:
         What is a number or another adjoint, or belongs to the result of a primitive and is short
         and read once, is written where it is read.
         """
-        adjoints: list[tuple[int, Name | Derivative]] = [
-            (number, rule.adjoint(number)) for number in rule.intermediates
-        ]
-        adjoints += [
-            (variable.number, rule.derivative(variable.number))
-            for variable in self.program.independents
-        ]
+        arguments = [variable.number for variable in self.program.independents]
         shown: dict[ex.Formula, None] = {}
         written: dict[Name | Derivative, ex.Formula] = {}
-        for number, name in adjoints:
-            raw, definitions = self.adjoint(rule, number, name)
+        for number in (*rule.intermediates, *arguments):
+            raw, definitions = self.adjoint(rule, number)
             formula = replace(raw, body=pulled_out(inlined(raw.body, written)))
             helpers = (own for _, own in definitions if isinstance(own, ex.Formula))
             shown.update(dict.fromkeys(helpers))
-            is_last = number not in rule.intermediates
-            if not is_last and self._is_repeated(rule, number, formula.body):
-                written[name] = formula
+            if number not in arguments and self._is_repeated(rule, number, formula.body):
+                written[formula.name] = formula
                 continue
             shown[self.shown(formula, None)] = None
         return list(shown)

@@ -129,7 +129,7 @@ def simplifications(
 
 def _is_plain(rule: ChainRule, number: int, formulas: Formulas) -> bool:
     """Whether the formula of a product reads variables alone, so that nothing is to be found."""
-    formula, _ = formulas.adjoint(rule, number, rule.adjoint(number))
+    formula, _ = formulas.adjoint(rule, number)
     return not any(
         isinstance(entry.name, Derivative) or entry.name.base == "q"
         for entry in entries(formula.body)

@@ -18,7 +18,6 @@ from blockjac.elimination.elimination_graph import Vertex
 from blockjac.elimination.linearize import linearize_to_results
 from blockjac.engine.run import structured
 from blockjac.explanations.program import Program, Step
-from blockjac.graph.graph import Literal, Operand
 from blockjac.graph.trace import trace
 
 WRITTEN = frozenset({"conv_general_dilated"})
@@ -35,8 +34,7 @@ class Edges:
         outputs: the vertices of the differentiated results, by the value's number.
         order: the inner vertices, last computed first.
         entering: blocks by head and tail; their arrays are positions among the results of `closed`.
-        opaque: edges that are maps without a block of their own, with the map's name.
-        shapes: of the vertices.
+        opaque: vertices that an edge without a block of its own leads to.
         closed: a program from the operands to the results of the step and all factors.
         results: the step's results, the first of those of `closed`.
     """
@@ -46,8 +44,7 @@ class Edges:
     outputs: dict[int, Vertex]
     order: tuple[Vertex, ...]
     entering: dict[Vertex, dict[Vertex, Block]]
-    opaque: dict[tuple[Vertex, Vertex], str]
-    shapes: dict[Vertex, tuple[int, ...]]
+    opaque: frozenset[Vertex]
     closed: Any
     results: tuple[int, ...]
 
@@ -59,29 +56,13 @@ def edges_of(program: Program, step: Step) -> Edges:
         program: that the step is of.
         step: with active operands and results.
     """
-    graph, equation = program.graph, step.equation
-    operands = tuple(
-        dict.fromkeys(atom.value for atom in equation.operands if isinstance(atom, Operand))
-    )
-    tails, heads = program.tails(step), program.heads(step)
-
-    def function(*arrays: Any) -> list[Any]:
-        """The step as a function of the values that it reads."""
-        values = dict(zip(operands, arrays, strict=True))
-        atoms = [
-            atom.value if isinstance(atom, Literal) else values[atom.value]
-            for atom in equation.operands
-        ]
-        results = compat.bind(equation.primitive, atoms, equation.params)
-        by_value = dict(zip(equation.results, results, strict=True))
-        return [by_value[head] for head in heads]
-
-    structs = [compat.struct(graph.avals[value]) for value in operands]
+    operands, tails, heads = step.operands, program.tails(step), program.heads(step)
+    function = step.function(heads)
+    structs = [compat.struct(program.graph.avals[value]) for value in operands]
     inner = structured(trace(function, structs, [operands.index(tail) for tail in tails]))
     active = ActiveGraph.of(inner, inner.outputs)
     pairs: list[tuple[Vertex, Vertex]] = []
-    opaque: dict[tuple[Vertex, Vertex], str] = {}
-    shapes: dict[Vertex, tuple[int, ...]] = {}
+    opaque: set[Vertex] = set()
 
     def local(*arrays: Any) -> Any:
         """The results, and the blocks of all edges."""
@@ -91,13 +72,12 @@ def edges_of(program: Program, step: Step) -> Edges:
         blocks: list[Block] = []
         for tail, leaving in linear.edges.leaving.items():
             for head, edge in leaving.items():
-                shapes[tail], shapes[head] = tuple(edge.wrt_shape), tuple(edge.out_shape)
                 is_written = _has_block(linear.edges.equations.get(head))
                 if isinstance(edge, Block) or is_written:
                     pairs.append((tail, head))
                     blocks.append(edge if isinstance(edge, Block) else edge.block())
                 else:
-                    opaque[tail, head] = edge.group.name
+                    opaque.add(head)
         return linear.results(), blocks
 
     closed, types = jax.make_jaxpr(local, return_shape=True)(*structs)
@@ -113,8 +93,7 @@ def edges_of(program: Program, step: Step) -> Edges:
         {head: ("out", position) for position, head in enumerate(heads)},
         tuple(active.reverse_order),
         entering,
-        opaque,
-        shapes,
+        frozenset(opaque),
         closed,
         tuple(heads),
     )

@@ -79,11 +79,6 @@ class Name:
             return Name(first, (*path, last))
         return Name(own or "_", tuple(path))
 
-    @property
-    def is_letter(self) -> bool:
-        """Whether the base is one letter, Greek ones included, as opposed to a word."""
-        return is_letter(self.base)
-
     def numbered(self, number: int) -> Name:
         """The same name with a number below."""
         return Name(self.base, (*self.below, str(number)))

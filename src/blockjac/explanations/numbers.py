@@ -48,6 +48,7 @@ class Numbers:
     formulas: Formulas
     arguments: Sequence[Any]
     arrays: dict[Name | Derivative, np.ndarray] = field(default_factory=dict)
+    _inside_steps: dict[Step, dict[Any, Any]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def values(self) -> list[Any]:
@@ -73,8 +74,7 @@ class Numbers:
             number: of the variable.
         """
         _ = self.values
-        is_intermediate = number in rule.intermediates
-        name = rule.adjoint(number) if is_intermediate else rule.derivative(number)
+        name = rule.name(number)
         if name in self.arrays:
             return self.arrays[name]
         for use in rule.uses.get(number, ()):
@@ -82,7 +82,7 @@ class Numbers:
                 return None
             if not self._has_local(use, rule.elemental(use)):
                 return None
-        formula, _ = self.formulas.adjoint(rule, number, name)
+        formula, _ = self.formulas.adjoint(rule, number)
         if not is_small(formula):
             return None
         self._read_helpers()
@@ -103,7 +103,9 @@ class Numbers:
                 self.arrays[name] = np.asarray(environment[jacobian.reader.variables[own]])
 
     def _inside(self, step: Step) -> dict[Any, Any]:
-        """All variables of a step's traced program."""
+        """All variables of a step's traced program, computed once."""
+        if step in self._inside_steps:
+            return self._inside_steps[step]
         edges = self.formulas.step(step).edges
         jaxpr = compat.open_jaxpr(edges.closed)
         environment = dict(zip(jaxpr.constvars, compat.constants(edges.closed), strict=True))
@@ -116,6 +118,7 @@ class Numbers:
             ]
             results = compat.bind(equation.primitive, operands, equation.params)
             environment |= dict(zip(equation.outvars, results, strict=True))
+        self._inside_steps[step] = environment
         return environment
 
     def _has_local(self, use: Use, name: Derivative) -> bool:
@@ -132,21 +135,10 @@ class Numbers:
 
     def local(self, use: Use) -> np.ndarray:
         """An elemental Jacobian, by the library's own elimination."""
-        edges = self.formulas.step(use.step).edges
-        equation = use.step.equation
-
-        def function(*arrays: Any) -> list[Any]:
-            """The result of the step from what it reads."""
-            values = dict(zip(edges.operands, arrays, strict=True))
-            atoms = [
-                atom.value if not hasattr(atom, "vertex") else values[atom.value]
-                for atom in equation.operands
-            ]
-            results = compat.bind(equation.primitive, atoms, equation.params)
-            return [results[equation.results.index(use.head)]]
-
-        arguments = [compat.jax_array(self.values[value]) for value in edges.operands]
-        position = edges.operands.index(use.tail)
+        operands = use.step.operands
+        function = use.step.function([use.head])
+        arguments = [compat.jax_array(self.values[value]) for value in operands]
+        position = operands.index(use.tail)
         graph = trace(function, list(map(jax.typeof, arguments)), [position])
         (leaf,) = graph.independents
         active = ActiveGraph.of(graph, graph.outputs)

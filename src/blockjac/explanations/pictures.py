@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from blockjac.errors import MissingExtraError
+from blockjac.base.figures import new_figure
 from blockjac.explanations.page.drawing import HEIGHT, Drawing
 
 if TYPE_CHECKING:
@@ -32,16 +32,10 @@ def draw_graph(drawing: Drawing, title: str) -> Figure:
     Raises:
         MissingExtraError: without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.patches import FancyBboxPatch
-    except ImportError as error:
-        raise MissingExtraError(
-            "plot() draws with matplotlib, which is not installed: pip install 'blockjac[app]'; "
-            "svg() needs nothing"
-        ) from error
     size = max(drawing.width / INCH, 3.0), max(drawing.height / INCH, 1.5) + 0.5
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(*size, "svg()")
+    from matplotlib.patches import FancyBboxPatch
+
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=11)
     axes.set_xlim(0, drawing.width)

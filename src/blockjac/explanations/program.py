@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -17,7 +17,7 @@ from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elemental import short_name
 from blockjac.engine.call import Call
 from blockjac.explanations.names import Name, unique
-from blockjac.graph.graph import Equation, Graph, Literal, Operand
+from blockjac.graph.graph import Equation, Graph, Operand, values_of
 from blockjac.graph.primitives import CALLS, OWN_RULES
 from blockjac.graph.trace import STEP
 
@@ -81,6 +81,35 @@ class Step:
     equation: Equation
     word: str
     is_named: bool
+
+    @property
+    def operands(self) -> tuple[int, ...]:
+        """The values that it reads, each once."""
+        return tuple(dict.fromkeys(values_of(self.equation.operands)))
+
+    def results(self, values: Mapping[int, Any]) -> dict[int, Any]:
+        """What it computes, by number of the value.
+
+        Args:
+            values: arrays by number, at least of `operands`.
+        """
+        equation = self.equation
+        atoms = [
+            values[atom.value] if isinstance(atom, Operand) else atom.value
+            for atom in equation.operands
+        ]
+        results = compat.bind(equation.primitive, atoms, equation.params)
+        return dict(zip(equation.results, results, strict=True))
+
+    def function(self, heads: Sequence[int]) -> Callable[..., list[Any]]:
+        """The step as a function of arrays for `operands` that gives some of its results."""
+
+        def results(*arrays: Any) -> list[Any]:
+            """The chosen results."""
+            computed = self.results(dict(zip(self.operands, arrays, strict=True)))
+            return [computed[head] for head in heads]
+
+        return results
 
     @property
     def inside(self) -> Any:
@@ -264,11 +293,3 @@ def _is_same(own: Any, captured: Any) -> bool:
         return False
     mine: Any = np.asarray(cast("Any", own))
     return mine.shape == captured.shape and np.array_equal(mine, np.asarray(captured))
-
-
-def operands_of(equation: Equation, variables: dict[int, Variable]) -> list[Variable | Literal]:
-    """What a step is applied to."""
-    return [
-        operand if isinstance(operand, Literal) else variables[operand.value]
-        for operand in equation.operands
-    ]

@@ -153,6 +153,8 @@ def _matches(pattern: Expression, expression: Expression, matches: Matches) -> b
             return _matches(body, own_body, matches)
         case ex.Equal(left, right), ex.Equal(own_left, own_right):
             return _same_place(left, own_left, matches) and _same_place(right, own_right, matches)
+        case ex.Within(place, size), ex.Within(own_place, own_size):
+            return size == own_size and _same_place(place, own_place, matches)
         case _:
             if type(pattern) is not type(expression):
                 return False

@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 from jax import ad_checkpoint
 
-from blockjac.base import compat
 from blockjac.explanations.layout import Application, pieces
 from blockjac.explanations.names import Name
 from blockjac.explanations.program import Program, Step
@@ -39,12 +38,7 @@ def tagged(program: Program) -> Callable[..., list[Any]]:
         values = dict(zip(graph.inputs, arrays, strict=True))
         values |= dict(zip(graph.constants, graph.captured, strict=True))
         for step in program.steps:
-            atoms = [
-                atom.value if isinstance(atom, Literal) else values[atom.value]
-                for atom in step.equation.operands
-            ]
-            results = compat.bind(step.equation.primitive, atoms, step.equation.params)
-            for value, result in zip(step.equation.results, results, strict=True):
+            for value, result in step.results(values).items():
                 values[value] = _named_value(program, step, value, result)
         return [
             values[output.value] if isinstance(output, Operand) else output.array

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from blockjac.errors import MissingExtraError
+from blockjac.base.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,14 +30,7 @@ def draw_plan(title: str, costs: Mapping[str, int], steps: Sequence[tuple[str, i
     Raises:
         MissingExtraError: without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "plot() draws with matplotlib, which is not installed: pip install 'blockjac[app]'; "
-            "print(plan) needs nothing"
-        ) from error
-    figure = Figure(figsize=(10, 1.6 + 0.35 * max(len(costs), 4)), layout="constrained")
+    figure = new_figure(10, 1.6 + 0.35 * max(len(costs), 4), "print(plan)")
     figure.suptitle(title, fontsize=11)
     left, right = figure.subplots(1, 2)
     names = list(costs)[::-1]

@@ -19,7 +19,6 @@ from blockjac.explanations.numbers import Numbers, can_be_run
 from blockjac.explanations.page.step_graph import StepGraph
 from blockjac.explanations.program import Step
 from blockjac.explanations.styles.text import TEXT
-from blockjac.graph.graph import Operand
 from blockjac.graph.trace import trace
 from blockjac.operators.compose import written
 from blockjac.terms.block import rebuilt
@@ -87,25 +86,11 @@ def _inside(
     graph: StepGraph, step: Step, values: Sequence[Any]
 ) -> Mapping[tuple[int, int], EdgeBlock]:
     """The Blocks of a step, by what it reads and computes: eliminated between its primitives."""
-    program, equation = graph.program, step.equation
-    operands = list(
-        dict.fromkeys(atom.value for atom in equation.operands if isinstance(atom, Operand))
-    )
+    program, operands = graph.program, step.operands
     tails, heads = program.tails(step), program.heads(step)
-
-    def function(*arrays: Any) -> list[Any]:
-        """The differentiated results of the step from the values that it reads."""
-        by_value = dict(zip(operands, arrays, strict=True))
-        atoms = [
-            by_value[atom.value] if isinstance(atom, Operand) else atom.value
-            for atom in equation.operands
-        ]
-        results = compat.bind(equation.primitive, atoms, equation.params)
-        return [results[equation.results.index(head)] for head in heads]
-
     arguments = [compat.jax_array(values[value]) for value in operands]
     positions = [operands.index(tail) for tail in tails]
-    traced = structured(trace(function, list(map(jax.typeof, arguments)), positions))
+    traced = structured(trace(step.function(heads), list(map(jax.typeof, arguments)), positions))
     active = ActiveGraph.of(traced, traced.outputs)
     with keeping_structure(True):
         linear = linearize_to_results(active, arguments, traced.captured)

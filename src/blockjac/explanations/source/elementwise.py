@@ -228,20 +228,6 @@ ELEMENTWISE: dict[str, Translation] = {
     "polynomial": polynomial,
     "complex": make_complex,
     "round": round_,
-    **dict.fromkeys(
-        [
-            "copy",
-            "copy_p",
-            "name",
-            "optimization_barrier",
-            "stop_gradient",
-            "device_put",
-            "sharding_constraint",
-            "layout_constraint",
-            "reshard",
-            "pvary",
-        ],
-        same,
-    ),
+    **dict.fromkeys(_SAME, same),
 }
 """Translations by primitive."""

@@ -8,8 +8,22 @@ from typing import Any
 import numpy as np
 
 from blockjac.base.compat import argument_names, dependence, is_variable, open_jaxpr
+from blockjac.graph.expand import ordinary_branch
 
 NONE: frozenset[int] = frozenset()
+
+
+def settled_branch(params: dict[str, Any], index: Any) -> Any:
+    """The branch that runs whatever the data are; None where these decide.
+
+    Args:
+        params: of the `cond`.
+        index: its first operand's number, if it is known; else None.
+    """
+    branches = params["branches"]
+    if index is None:
+        return ordinary_branch(params)
+    return ordinary_branch(params) or branches[min(max(int(index), 0), len(branches) - 1)]
 
 
 def used_carry(body: Any, first: int, needed: Sequence[bool], also: Set[int] = NONE) -> list[bool]:

@@ -10,10 +10,9 @@ import numpy as np
 from blockjac.base.compat import scan_counts
 from blockjac.explanations.source.builder import Builder, Equation, Result, Translation
 from blockjac.explanations.source.expressions import Display, Expression, Text, call, number
-from blockjac.explanations.source.loop_facts import input_names, stays, used_carry
+from blockjac.explanations.source.loop_facts import input_names, settled_branch, stays, used_carry
 from blockjac.explanations.source.loops_numpy import branch_tests, tested
 from blockjac.explanations.source.program import Assign, Def, Value
-from blockjac.graph.expand import ordinary_branch
 
 OBJECT = np.dtype(object)
 NOTHING = Text("_")
@@ -205,13 +204,10 @@ def cond(equation: Equation) -> Result:
     """`lax.cond` of two functions without parameters, or `lax.switch` of several."""
     builder = equation.builder
     branches = equation.params["branches"]
-    only = ordinary_branch(equation.params)
-    if only is not None:
-        return builder.run(only, equation.operands[1:], equation.needed)
     index, *operands = equation.operands
-    if index.known is not None:
-        chosen = min(max(int(index.known), 0), len(branches) - 1)
-        return builder.run(branches[chosen], operands, equation.needed)
+    only = settled_branch(equation.params, index.known)
+    if only is not None:
+        return builder.run(only, operands, equation.needed)
     numbers = [number for number, is_needed in enumerate(equation.needed) if is_needed]
     avals = [equation.outputs[number] for number in numbers]
     tests, order = branch_tests(builder, index, len(branches))

@@ -19,9 +19,14 @@ from blockjac.explanations.source.expressions import (
     integers,
     number,
 )
-from blockjac.explanations.source.loop_facts import counts_up, input_names, stays, used_carry
+from blockjac.explanations.source.loop_facts import (
+    counts_up,
+    input_names,
+    settled_branch,
+    stays,
+    used_carry,
+)
 from blockjac.explanations.source.program import Assign, Block, For, If, Update, Value, While
-from blockjac.graph.expand import ordinary_branch
 
 
 def started(builder: Builder, init: Value, aval: Any, hint: str) -> Value:
@@ -231,13 +236,10 @@ def cond(equation: Equation) -> Result:
     """`if`, `elif`, `else`."""
     builder = equation.builder
     branches = equation.params["branches"]
-    only = ordinary_branch(equation.params)
-    if only is not None:
-        return builder.run(only, equation.operands[1:], equation.needed)
     index, *operands = equation.operands
-    if index.known is not None:
-        chosen = min(max(int(index.known), 0), len(branches) - 1)
-        return builder.run(branches[chosen], operands, equation.needed)
+    only = settled_branch(equation.params, index.known)
+    if only is not None:
+        return builder.run(only, operands, equation.needed)
     results = [
         builder.variable(out.shape, out.dtype, "result") if is_needed else None
         for out, is_needed in zip(equation.outputs, equation.needed, strict=True)

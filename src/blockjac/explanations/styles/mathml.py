@@ -144,14 +144,3 @@ class MathML(Style):
 
 
 MATHML = MathML()
-"""Writes MathML; `display` makes a whole equation of it."""
-
-
-def display(body: str) -> str:
-    """An equation of its own."""
-    return f'<math display="block">{body}</math>'
-
-
-def inline(body: str) -> str:
-    """A formula within a line."""
-    return f"<math>{body}</math>"

@@ -1,0 +1,31 @@
+"""Figures of matplotlib, which is an extra and imported when something is drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blockjac.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def new_figure(width: float, height: float, instead: str) -> Figure:
+    """An empty figure, which pyplot knows nothing of.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        instead: what shows the same without matplotlib, for the message.
+
+    Raises:
+        MissingExtraError: without matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(
+            "plot() draws with matplotlib, which is not installed: pip install 'blockjac[app]'; "
+            f"{instead} needs nothing"
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained")
