@@ -220,3 +220,15 @@ def test_wrong_use():
         check_grad(loss, "words", W, B, X, T)
     with pytest.raises(DifferentiationTypeError, match="check_grad requires real"):
         check_grad(lambda n: n**2.0, 2.0, 3)
+
+
+def test_infinite_values_beside_a_gradient_are_compared_as_other_entries_are():
+    def log(x):
+        return jnp.sum(jnp.log(x))
+
+    x = np.array([0.0, 1.0])
+    gradient = np.array([np.inf, 1.0])
+    assert check_grad(log, (-np.inf, gradient), x).right
+    report = check_grad(log, (3.0, gradient), x)
+    assert "wrong value" in report.mistakes
+    assert report.largest == np.inf

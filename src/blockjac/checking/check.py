@@ -140,7 +140,7 @@ def report_on(
 
 def _is_hessian(given: Any, call: Call) -> bool:
     """Whether a Hessian of a scalar function was given, by the number of entries."""
-    if [result.shape for result in call.results] != [()]:
+    if not call.has_one_number:
         return False
     shapes = entries(given)
     wrt = size([leaf.shape for leaf in call.inputs])
@@ -152,8 +152,7 @@ def _is_hessian(given: Any, call: Call) -> bool:
 def _is_small_scalar(call: Call) -> bool:
     """Whether a function is scalar, of one variable, with a Hessian that may be written out."""
     shapes = [leaf.shape for leaf in call.inputs]
-    scalar = [result.shape for result in call.results] == [()]
-    return scalar and len(shapes) == 1 and size(shapes) ** 2 <= MAX_ENTRIES
+    return call.has_one_number and len(shapes) == 1 and size(shapes) ** 2 <= MAX_ENTRIES
 
 
 def _as_block(exact: Any, out_ndim: int) -> Block:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import jax
@@ -90,7 +91,7 @@ class Exercise:
     @property
     def is_gradient(self) -> bool:
         """Whether the function gives one number, and its gradient is asked for."""
-        return [result.shape for result in self._call.results] == [()]
+        return self._call.has_one_number
 
     @property
     def blocks(self) -> list[tuple[str, tuple[int, ...]]]:
@@ -172,25 +173,28 @@ class Exercise:
     def _program(self) -> Program:
         return Program(self.fun, self.args, self.kwargs, self._call)
 
+    @cached_property
+    def _tree(self) -> Any:
+        """The derivative in its tree."""
+        return block_jacobian(self.fun, self.argnums)(*self.args, **self.kwargs)
+
     @property
     def _exact(self) -> list[Any]:
         """The blocks of the derivative."""
-        exact = block_jacobian(self.fun, self.argnums)(*self.args, **self.kwargs)
-        return flattened(exact, is_leaf=is_leaf)[0]
+        return flattened(self._tree, is_leaf=is_leaf)[0]
 
-    @property
+    @cached_property
     def _hints(self) -> list[str]:
         """All hints, in order."""
-        exact = self._exact
+        blocks = block_hints(self.blocks, self._exact)
         if not self.is_gradient:
-            return block_hints(self.blocks, exact)
-        shapes, number = block_hints(self.blocks, exact)[0], block_hints(self.blocks, exact)[-1]
+            return blocks
         chains, last = chain_hints(self._program, self.blocks)
-        return [shapes, *("\n".join(lines) for lines in (chains, last) if lines), number]
+        return [blocks[0], *("\n".join(lines) for lines in (chains, last) if lines), blocks[-1]]
 
     def _aligned(self, given: Any) -> Any:
         """What was given in the tree of the derivative, if its leaves or names say how."""
-        exact = block_jacobian(self.fun, self.argnums)(*self.args, **self.kwargs)
+        exact = self._tree
         leaves, tree = flattened(exact, is_leaf=is_leaf)
         if not isinstance(paired(given, exact), Mistake):
             return given

@@ -9,9 +9,8 @@ from typing import Any, cast
 import numpy as np
 
 from blockjac.base.trees import flattened
-from blockjac.blocks import BlockMatrix
 from blockjac.checking.check import report_on
-from blockjac.checking.compare import Tolerance
+from blockjac.checking.compare import Tolerance, distance, equal, in_double, largest
 from blockjac.checking.differences import witness
 from blockjac.checking.names import Names
 from blockjac.checking.program_mistakes import Program
@@ -80,7 +79,7 @@ def check_grad(
     kwargs = kwargs or {}
     call = traced_call("check_grad", fun, argnums, args, kwargs)
     call.check_results()
-    if [result.shape for result in call.results] != [()]:
+    if not call.has_one_number:
         shapes = ", ".join(str(result.shape) for result in call.results) or "nothing"
         raise NonScalarLossError(
             f"check_grad compares the gradient of one number, but {call.graph_name} gives results "
@@ -97,7 +96,7 @@ def check_grad(
         report = _with_value(report, value, fun(*args, **kwargs), tolerance)
     if any(_is_unnamed(leaf) for leaf in report.leaves):
         arrays = [np.asarray(leaf) for leaf in flattened(exact)[0]]
-        note = witness(program, [_array(leaf) for leaf in _leaves(given, exact)], arrays)
+        note = witness(program, [in_double(leaf) for leaf in _leaves(given, exact)], arrays)
         report = replace(report, notes=(*report.notes, note) if note else report.notes)
     return report
 
@@ -121,15 +120,16 @@ def _with_value(
     report: JacobianReport, value: Any, exact: Any, tolerance: Tolerance
 ) -> JacobianReport:
     """The report with a line on the value, if that is wrong."""
-    number, wanted = np.asarray(value), np.asarray(exact)
-    limit = tolerance.limit(number.dtype, wanted.dtype, float(np.abs(wanted)))
-    if abs(number - wanted) <= limit or (np.isnan(number) and np.isnan(wanted)):
+    number, wanted = in_double(value), in_double(exact)
+    dtypes = np.asarray(value).dtype, np.asarray(exact).dtype
+    wrong = ~equal(number, wanted, tolerance.limit(*dtypes, largest(wanted)))
+    if not wrong:
         return report
     mistake = Mistake("wrong value", "the function's own value, in front of the gradient, is wrong")
     name = report.function
     difference = Difference(name, (), (), number.item(), wanted.item())
-    largest = float(abs(number - wanted))
-    leaf = LeafReport(name, (), (), (), (difference,), 1, largest, (mistake,))
+    apart = distance(number[None], wanted[None], wrong[None])
+    leaf = LeafReport(name, (), (), (), (difference,), 1, apart, (mistake,))
     return replace(report, leaves=(leaf, *report.leaves))
 
 
@@ -139,11 +139,5 @@ def _is_unnamed(leaf: LeafReport) -> bool:
 
 def _leaves(given: Any, exact: Any) -> list[Any]:
     """What was given, leaf by leaf."""
-    if isinstance(given, BlockMatrix):
-        given = given.tree()
     pairs = paired(given, exact)
     return [] if isinstance(pairs, Mistake) else [leaf for leaf, _ in pairs]
-
-
-def _array(leaf: Any) -> np.ndarray:
-    return np.asarray(leaf.dense() if hasattr(leaf, "dense") else leaf)

@@ -15,7 +15,7 @@ from blockjac.checking import compare
 from blockjac.checking.compare import Tolerance, differences, distance, equal, in_double, largest
 from blockjac.checking.large import by_products
 from blockjac.checking.report import LeafReport, Mistake
-from blockjac.checking.shapes import Guess, guesses, plain_shape
+from blockjac.checking.shapes import guesses, plain_shape
 from blockjac.checking.structure import Seen
 from blockjac.checking.sums import Axes, dot_for_outer, sums
 from blockjac.checking.values import recognized
@@ -85,7 +85,7 @@ def _mended(
     dot = dot_for_outer(given, wanted, limit)
     if dot is not None:
         return dot, None
-    summed = [Guess(s.mistake, s.mended, s.wanted) for s in sums(given, wanted, axes, limit)]
+    summed = list(sums(given, wanted, axes, limit))
     for guess in (*guesses(given, wanted, out_ndim), *summed):
         if guess.mended is None:
             if guess.wanted is not None and compare.same(given, guess.wanted, limit):

@@ -22,9 +22,6 @@ from blockjac.checking.step_variants import (
 from blockjac.checking.steps import Step, steps_of
 from blockjac.checking.tape import Arrays
 
-MAX_STEPS = 200
-"""How many steps are tried, the likeliest first."""
-
 MAX_ROW = 64
 """Up to this length of a row the Jacobian of a step is written out."""
 
@@ -55,7 +52,7 @@ class Steps:
     def __init__(self, passes: Passes) -> None:
         self.passes = passes
         self.tape = passes.tape
-        self.steps = steps_of(passes)[:MAX_STEPS]
+        self.steps = steps_of(passes)
         self._points: dict[int, Callable[[np.ndarray], list[Variant]] | None] = {}
 
     def candidates(self, step: Step) -> Iterator[Candidate]:

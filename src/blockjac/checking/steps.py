@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from blockjac.base import compat
@@ -10,6 +12,10 @@ from blockjac.checking.tape import Entry, Tape
 
 SHOWN_PRIMITIVES = 5
 """A step of more primitives than this is called by its first and last one."""
+
+
+MAX_STEPS = 200
+"""How many steps are tried, the likeliest first."""
 
 
 @dataclass(frozen=True)
@@ -77,18 +83,21 @@ def steps_of(passes: Passes) -> list[Step]:
             above[value] = behind
             order.append(value)
     boundaries = _Boundaries(passes)
-    steps: list[Step] = []
-    for end in order:
-        if end not in passes.exact:
-            continue
-        for bit, start in enumerate(order):
-            if start == end or not passed[end] >> bit & 1 or not _are_alike(tape, start, end):
+
+    def steps() -> Iterator[Step]:
+        """All steps; of a loop that was unrolled there are too many to hold together."""
+        for end in order:
+            if end not in passes.exact:
                 continue
-            positions = tuple(sorted(above[end] - above[start]))
-            entries = tuple(tape.entries[p] for p in positions)
-            rank = boundaries.rank(start, end, entries)
-            steps.append(Step(start, end, positions, entries, rank))
-    return sorted(steps, key=lambda step: (step.rank, len(step.entries)))
+            for bit, start in enumerate(order):
+                if start == end or not passed[end] >> bit & 1 or not _are_alike(tape, start, end):
+                    continue
+                positions = tuple(sorted(above[end] - above[start]))
+                entries = tuple(tape.entries[position] for position in positions)
+                rank = boundaries.rank(start, end, entries)
+                yield Step(start, end, positions, entries, rank)
+
+    return heapq.nsmallest(MAX_STEPS, steps(), key=lambda step: (step.rank, len(step.entries)))
 
 
 class _Boundaries:

@@ -11,6 +11,7 @@ import numpy as np
 
 from blockjac.checking.compare import same
 from blockjac.checking.report import Mistake
+from blockjac.checking.shapes import Guess
 
 if TYPE_CHECKING:
     from blockjac.checking.passes import Passes
@@ -42,22 +43,7 @@ class Axes:
         return f"of size {size}, as {' and '.join(owners[:2])}"
 
 
-@dataclass(frozen=True)
-class Sum:
-    """A mistake in what was summed.
-
-    Attributes:
-        mistake: by name.
-        mended: the given array in the exact shape; None if entries are lost.
-        wanted: the exact derivative with this mistake; None if that is not known.
-    """
-
-    mistake: Mistake
-    mended: np.ndarray | None = None
-    wanted: np.ndarray | None = None
-
-
-def sums(given: np.ndarray, exact: np.ndarray, axes: Axes, limit: float) -> Iterator[Sum]:
+def sums(given: np.ndarray, exact: np.ndarray, axes: Axes, limit: float) -> Iterator[Guess]:
     """The sums that are missing in a given array, or too many, those first that are sure.
 
     Args:
@@ -67,15 +53,16 @@ def sums(given: np.ndarray, exact: np.ndarray, axes: Axes, limit: float) -> Iter
         limit: how far equal numbers may differ.
     """
     missing = list(_missing(given, exact, axes))
-    yield from sorted(missing, key=lambda s: not same(_array(s.mended), exact, limit * given.size))
+    yield from sorted(missing, key=lambda own: not _is_mended(own, exact, limit * given.size))
     yield from _too_many(given, exact, axes)
 
 
-def _array(array: np.ndarray | None) -> np.ndarray:
-    return np.zeros(0) if array is None else array
+def _is_mended(guess: Guess, exact: np.ndarray, limit: float) -> bool:
+    """Whether what was given is right once it is mended."""
+    return guess.mended is not None and same(guess.mended, exact, limit)
 
 
-def _missing(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Sum]:
+def _missing(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Guess]:
     """Axes were kept that should be summed over; the rest may be in another order."""
     extra = given.ndim - exact.ndim
     if given.ndim > MAX_RANK:
@@ -100,10 +87,10 @@ def _missing(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Sum]:
             )
             if is_turned:
                 hint += f", and transpose by {tuple(map(int, np.argsort(order)))}"
-            yield Sum(Mistake("missing sum", hint, rank=2 + 10 * is_turned), mended)
+            yield Guess(Mistake("missing sum", hint, rank=2 + 10 * is_turned), mended)
 
 
-def _missing_in_place(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Sum]:
+def _missing_in_place(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Guess]:
     """An axis of size 1 in the derivative, that of a row of biases, was given in full."""
     pairs = list(zip(given.shape, exact.shape, strict=True))
     chosen = tuple(axis for axis, (size, wanted) in enumerate(pairs) if size != wanted)
@@ -113,10 +100,10 @@ def _missing_in_place(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Itera
             f"the sum over {named} is missing: given shape {given.shape}, wanted {exact.shape}; "
             f"sum over it, .sum({_listed(chosen)}, keepdims=True)"
         )
-        yield Sum(Mistake("missing sum", hint, rank=2), given.sum(axis=chosen, keepdims=True))
+        yield Guess(Mistake("missing sum", hint, rank=2), given.sum(axis=chosen, keepdims=True))
 
 
-def _too_many(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Sum]:
+def _too_many(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Guess]:
     """Axes of the derivative were summed over, or left out."""
     lost = exact.ndim - given.ndim
     if not 0 < lost <= exact.ndim or exact.ndim > MAX_RANK or not given.ndim:
@@ -131,7 +118,7 @@ def _too_many(given: np.ndarray, exact: np.ndarray, axes: Axes) -> Iterator[Sum]
                 f"the derivative was summed over {named}, which it keeps: given shape "
                 f"{given.shape}, wanted {exact.shape}"
             )
-            yield Sum(Mistake("extra sum", hint), None, exact.sum(axis=chosen))
+            yield Guess(Mistake("extra sum", hint), None, exact.sum(axis=chosen))
 
 
 def dot_for_outer(given: np.ndarray, exact: np.ndarray, limit: float) -> Mistake | None:

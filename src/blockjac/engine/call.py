@@ -63,6 +63,11 @@ class Call:
         return len(self.results)
 
     @property
+    def has_one_number(self) -> bool:
+        """Whether the function gives one number, in whatever tree."""
+        return [result.shape for result in self.results] == [()]
+
+    @property
     def inputs(self) -> list[Any]:
         """Abstract values of the differentiated leaves."""
         return [self.graph.avals[value] for value in self.wrt]

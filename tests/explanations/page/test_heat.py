@@ -97,6 +97,15 @@ def test_a_program_too_large_to_run_has_structure_and_no_picture(monkeypatch):
     ]
 
 
+def test_places_looked_up_in_a_program_too_large_to_run_have_no_picture(monkeypatch):
+    monkeypatch.setattr("blockjac.explanations.numbers.MOST_VALUES", 10)
+    explanation = blockjac.explain(lambda x, i: x[i])(jnp.arange(20.0), jnp.arange(5))
+    pictures = [heat(own.block) for own in explanation.page_parts.blocks]
+    assert pictures
+    assert not any(pictures)
+    assert "<svg" in explanation.html()
+
+
 def test_shapes_far_beyond_memory_have_a_graph():
     shape = jax.ShapeDtypeStruct((2_000_000, 1_000_000), jnp.float32)
     explanation = blockjac.explain(lambda W: jnp.sum(jnp.tanh(W) ** 2))(shape)

@@ -9,8 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from blockjac.algebra.entries import Piece, places
 from blockjac.blocks import Block
-from blockjac.terms.index import Index, Label
+from blockjac.terms.block import arrays_of
+from blockjac.terms.index import Label
 from blockjac.terms.term import Term
 
 SIDE = 48
@@ -55,10 +57,9 @@ def heat(block: Block, side: int = SIDE) -> Heat | None:
         side: the most cells down and across.
     """
     rows, columns = math.prod(block.out_shape), math.prod(block.wrt_shape)
-    places = sum(math.prod(label.size for label in term.labels) for term in block.terms)
-    arrays = [factor.array for term in block.terms for factor in term.factors]
-    is_computed = not any(isinstance(array, jax.ShapeDtypeStruct) for array in arrays)
-    if places > MOST_PLACES or not rows or not columns or not is_computed:
+    count = sum(math.prod(label.size for label in term.labels) for term in block.terms)
+    is_computed = not any(isinstance(own, jax.ShapeDtypeStruct) for own in arrays_of(block))
+    if count > MOST_PLACES or not rows or not columns or not is_computed:
         return None
     down, across = min(rows, side), min(columns, side)
     parts = [_entries(term, block) for term in block.terms]
@@ -89,29 +90,15 @@ def _entries(term: Term, block: Block) -> tuple[np.ndarray, np.ndarray]:
     values = np.broadcast_to(np.asarray(_real(term.coefficient), float), shape)
     for factor in term.factors:
         values = values * _over(np.asarray(factor.array), factor.labels, labels)
-    position = np.zeros(shape, np.int64)
-    is_inside = np.ones(shape, bool)
-    for index, size in zip(term.indices, block.shape, strict=True):
-        own = np.broadcast_to(_values(index, labels), shape)
-        is_inside &= (own >= 0) & (own < size)
-        position = position * size + own
-    return position[is_inside], np.asarray(values, float)[is_inside]
+    where = places(Piece(term, block, 0, 0))
+    at = where.rows * math.prod(block.wrt_shape) + where.columns
+    values = np.asarray(values, float).reshape(-1)
+    return (at, values) if where.inside is None else (at[where.inside], values[where.inside])
 
 
 def _real(number: Any) -> Any:
     """A coefficient as a real number."""
     return np.real(np.asarray(number))
-
-
-def _values(index: Index, labels: list[Label]) -> np.ndarray:
-    """The positions on an axis for all values of the labels, broadcastable."""
-    rank = len(labels)
-    total = np.full((1,) * rank, index.offset, np.int64)
-    for label, stride in index.strides:
-        total = total + stride * _over(np.arange(label.size), (label,), labels)
-    if index.lookup is not None:
-        total = total + _over(np.asarray(index.lookup.array), index.lookup.labels, labels)
-    return total
 
 
 def _over(array: np.ndarray, own: tuple[Label, ...], labels: list[Label]) -> np.ndarray:
