@@ -46,6 +46,7 @@ LATE = {
     ("cli/program.py", "cli.explain"): "what a command does is imported when it is asked for",
     ("cli/program.py", "cli.check"): "what a command does is imported when it is asked for",
     ("cli/program.py", "cli.lecture"): "what a command does is imported when it is asked for",
+    ("cli/lecture.py", "cli.report"): "explanations are imported for a report alone",
     ("rules/__init__.py", "checking.rules"): "a public name, resolved on first use",
 }
 """Imports inside of a function, each with its reason."""

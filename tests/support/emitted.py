@@ -1,5 +1,6 @@
 """Emitted modules, run in a fresh process without blockjac and compared with JAX."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -63,13 +64,22 @@ def host(leaf):
 
 
 def run(jobs):
-    """The results of jobs: for each, one for each call, or the text of an error."""
+    """The results of jobs: for each, one for each call, or the text of an error.
+
+    They are compiled as a reader's program would be: without optimizations XLA may round a value
+    otherwise than the same value in another loop, and the place of a maximum is then lost, in
+    `jax.jacfwd` too.
+    """
+    as_used = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
     with tempfile.TemporaryDirectory(prefix="blockjac-emitted-") as folder:
         given, results = Path(folder, "given"), Path(folder, "results")
         plain = [(x.source, x.name, x.calls, x.jitted) for x in jobs]
         given.write_bytes(pickle.dumps((bool(jax.config.jax_enable_x64), plain)))
         subprocess.run(
-            [sys.executable, "-I", str(RUNNER), str(given), str(results)], check=True, cwd=folder
+            [sys.executable, "-I", str(RUNNER), str(given), str(results)],
+            check=True,
+            cwd=folder,
+            env=as_used,
         )
         return pickle.loads(results.read_bytes())
 

@@ -14,7 +14,6 @@ import jax
 
 from blockjac import __version__, nn
 from blockjac.cli.progress import Reporter
-from blockjac.cli.report import explained_network, report_page
 from blockjac.cli.training import TRAINING_ROWS, Training, percent
 from blockjac.data import Examples, Split, one_hot, split, wisconsin
 from blockjac.optimize import (
@@ -219,6 +218,8 @@ def write_report(
     Raises:
         OutputPathError: If it cannot be written.
     """
+    from blockjac.cli.report import explained_network, report_page
+
     options = training.options
     X, Y = examples.X, one_hot(examples.labels, result.params.W2.shape[1])
     with tempfile.TemporaryDirectory() as folder:

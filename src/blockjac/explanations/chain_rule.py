@@ -192,3 +192,13 @@ class ChainRule:
             prefix: Sequence[Name] = () if is_last else (self.adjoint(use.head),)
             terms.append(Star((*prefix, self.elemental(use))))
         return Paths(tuple(terms))
+
+
+def uses_of(rules: Sequence[ChainRule]) -> list[tuple[ChainRule, Use]]:
+    """Every use that some result depends on, once, by head and tail; with a rule that has it."""
+    uses: dict[tuple[int, int], tuple[ChainRule, Use]] = {}
+    for rule in rules:
+        for own in rule.uses.values():
+            for use in own:
+                uses.setdefault((use.head, use.tail), (rule, use))
+    return [uses[pair] for pair in sorted(uses)]

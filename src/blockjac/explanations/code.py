@@ -27,9 +27,9 @@ from blockjac.explanations.chain_rule import ChainRule
 from blockjac.explanations.formulas import Formulas
 from blockjac.explanations.layout import pieces
 from blockjac.explanations.program import Program
-from blockjac.explanations.source import Parameter, TracedFunction
+from blockjac.explanations.source import COMMENT_TAG, NAME_TAG, Parameter, TracedFunction
 from blockjac.explanations.styles.text import TEXT
-from blockjac.explanations.ties import COMMENT, NAME, identifier, is_tie, tagged, tied
+from blockjac.explanations.ties import identifier, is_tie, tagged, tied
 from blockjac.graph.graph import Graph, Operand
 from blockjac.graph.trace import trace
 from blockjac.planning import choose_order
@@ -177,7 +177,7 @@ class Module:
     def _named(self, graph: Graph) -> dict[int, int]:
         """The vertices of a traced program that are variables, with the numbers of these."""
         numbers = {
-            NAME + identifier(variable.name): number
+            NAME_TAG + identifier(variable.name): number
             for number, variable in self.program.variables.items()
         }
         return {
@@ -197,8 +197,8 @@ class Module:
             factor = _only_factor(edge)
             if rule is None or factor is None:
                 continue
-            array = tied(factor.array, COMMENT + self._comment(rule, number))
-            array = tied(array, NAME + identifier(rule.adjoint(number)))
+            array = tied(factor.array, COMMENT_TAG + self._comment(rule, number))
+            array = tied(array, NAME_TAG + identifier(rule.adjoint(number)))
             term = replace(edge.terms[0], factors=(replace(factor, array=array),))
             block = rebuilt(edge.out_shape, edge.wrt_shape, edge.dtype, (term,))
             leaving[head] = linear.edges.entering[head][vertex] = block
@@ -222,8 +222,8 @@ class Module:
         variable = self.program.independents[column]
         if rule is None:
             return array
-        array = tied(array, COMMENT + self._comment(rule, variable.number))
-        return tied(array, f"{NAME}D_{identifier(variable.name)}")
+        array = tied(array, COMMENT_TAG + self._comment(rule, variable.number))
+        return tied(array, f"{NAME_TAG}D_{identifier(variable.name)}")
 
     def _comment(self, rule: ChainRule, number: int) -> str:
         """The formula of an adjoint, and its shape."""

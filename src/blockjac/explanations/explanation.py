@@ -15,7 +15,7 @@ from blockjac.engine.computations import Jacobian, Values
 from blockjac.engine.run import run
 from blockjac.errors import InvalidOptionError
 from blockjac.explanations import expressions as ex
-from blockjac.explanations.chain_rule import ChainRule, Use
+from blockjac.explanations.chain_rule import ChainRule, uses_of
 from blockjac.explanations.code import Module
 from blockjac.explanations.document import MOST_SHOWN, Document
 from blockjac.explanations.equations import Equations
@@ -93,13 +93,9 @@ class Explanation(Forms):
     @cached_property
     def steps(self) -> tuple[Elemental, ...]:
         """The elemental Jacobian of every step by everything that it reads."""
-        uses: dict[tuple[Any, int, int], tuple[ChainRule, Use]] = {}
-        for rule in self.rules:
-            for own in rule.uses.values():
-                for use in own:
-                    uses.setdefault((use.step, use.tail, use.head), (rule, use))
-        ordered = sorted(uses.values(), key=lambda pair: (pair[1].head, pair[1].tail))
-        return tuple(self._formulas.elemental(use, rule.elemental(use)) for rule, use in ordered)
+        return tuple(
+            self._formulas.elemental(use, rule.elemental(use)) for rule, use in uses_of(self.rules)
+        )
 
     def value(self, step: Step) -> ex.Formula | None:
         """The formula of what a primitive step computes; None for others and where it has none."""
@@ -259,9 +255,8 @@ class Explanation(Forms):
             explain=lambda loop: self._explain(loop)._parts,
         )
 
-    @cached_property
-    def page_parts(self) -> PageParts:
-        """What the page, and the pictures of the graph, are made of."""
+    def _page_parts(self) -> PageParts:
+        """The parts that a page is made of, each when it is asked for."""
         return PageParts(
             self.program,
             lambda: self.rules,
@@ -270,7 +265,3 @@ class Explanation(Forms):
             lambda: self.formulas,
             self.document,
         )
-
-    def graph_parts(self) -> PageParts:
-        """What the page, and the pictures of the graph, are made of."""
-        return self.page_parts

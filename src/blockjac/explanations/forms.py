@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from blockjac.explanations.document import MOST_SHOWN, Document
@@ -29,8 +30,13 @@ class Forms(abc.ABC):
         """The sections of the whole explanation."""
 
     @abc.abstractmethod
-    def graph_parts(self) -> PageParts:
+    def _page_parts(self) -> PageParts:
+        """The parts that a page is made of, each when it is asked for."""
+
+    @cached_property
+    def page_parts(self) -> PageParts:
         """What the page, and the pictures of the graph, are made of."""
+        return self._page_parts()
 
     def text(self, width: int | None = None, most: int | None = MOST_SHOWN) -> str:
         """The explanation for a terminal.
@@ -69,15 +75,15 @@ class Forms(abc.ABC):
         Args:
             most: as in `document`; of more steps, formulas are left out.
         """
-        return page_of(self.graph_parts(), most)
+        return page_of(self.page_parts, most)
 
     def dot(self) -> str:
         """The graph of the steps as text for Graphviz."""
-        return dot_of(self.graph_parts())
+        return dot_of(self.page_parts)
 
     def svg(self) -> str:
         """The graph of the steps as a picture, light or dark as its surroundings are."""
-        return svg_of(self.graph_parts())
+        return svg_of(self.page_parts)
 
     def plot(self) -> Figure:
         """Draw the graph of the steps with matplotlib.
@@ -88,7 +94,7 @@ class Forms(abc.ABC):
         Raises:
             MissingExtraError: without matplotlib (`pip install 'blockjac[app]'`).
         """
-        return draw_graph(self.graph_parts().drawing, self.graph_parts().title)
+        return draw_graph(self.page_parts.drawing, self.page_parts.title)
 
     def _repr_html_(self) -> str:
         return sections(self.document())

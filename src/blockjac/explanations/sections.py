@@ -63,16 +63,13 @@ def document_of(parts: Parts, most: int | None) -> Document:
         most: how many lines a section has at most; None for all.
     """
     program = parts.program
-    title = f"{TEXT.name(program.function)} and its Jacobian by " + ", ".join(
-        TEXT.name(variable.name) for variable in program.independents
-    )
     sections = [
         Section("Spaces", folded(_spaces(program), "spaces", most)),
         Section("Steps", _folded_steps(parts, most)),
     ]
     rules = [Line(equation) for equation in parts.chain_rule().equations]
     sections.append(Section("The chain rule", folded(rules, "equations", most)))
-    is_large = most is not None and len(program.active_steps) > most
+    is_large = has_more_steps(program, most)
     if is_large:
         note = (
             f"{len(program.active_steps):,} steps: their elemental Jacobians and formulas are left "
@@ -93,7 +90,7 @@ def document_of(parts: Parts, most: int | None) -> Document:
     sections.append(Section("The order", _order(parts)))
     if not is_large:
         sections.append(Section("Checked", (Line(remark=_verdict(parts)),)))
-    return Document(title, tuple(sections))
+    return Document(title_of(program), tuple(sections))
 
 
 def _order(parts: Parts) -> tuple[Line | Table, ...]:
@@ -102,6 +99,17 @@ def _order(parts: Parts) -> tuple[Line | Table, ...]:
         return order_items(parts.plan())
     except DenseTooLargeError as error:
         return (Line(remark=f"no order is planned: {error}"),)
+
+
+def title_of(program: Program) -> str:
+    """What an explanation is of."""
+    by = ", ".join(TEXT.name(variable.name) for variable in program.independents)
+    return f"{TEXT.name(program.function)} and its Jacobian by {by}"
+
+
+def has_more_steps(program: Program, most: int | None) -> bool:
+    """Whether a program has more steps than are shown with their formulas; None shows all."""
+    return most is not None and len(program.active_steps) > most
 
 
 def _spaces(program: Program) -> list[Line]:
@@ -129,21 +137,25 @@ def _folded_steps(parts: Parts, most: int | None) -> tuple[Line | Table, ...]:
         if formula is not None:
             lines.append(Line(formula, f"{TEXT.name(step.name)}, {line}"))
             continue
-        results = [program.variables[value] for value in step.equation.results]
-        equation = Application(
-            tuple(result.name for result in results),
-            step.name,
-            tuple(operands(program, step)),
-            tuple(result.shape for result in results),
-        )
-        lines.append(Line(equation, line))
+        lines.append(Line(application_of(program, step), line))
     if most is None or len(program.steps) <= most:
         return tuple(lines)
     left = len(program.steps) - most
     return (*lines[:most], Line(remark=f"… and {left:,} more steps, folded; most=None shows all"))
 
 
-def operands(program: Program, step: Step) -> list[Name | str]:
+def application_of(program: Program, step: Step) -> Application:
+    """What a step computes, as an equation."""
+    results = [program.variables[value] for value in step.equation.results]
+    return Application(
+        tuple(result.name for result in results),
+        step.name,
+        tuple(_operands(program, step)),
+        tuple(result.shape for result in results),
+    )
+
+
+def _operands(program: Program, step: Step) -> list[Name | str]:
     """The operands of a step; numbers as they are."""
     operands: list[Name | str] = []
     for operand in step.equation.operands:

@@ -12,11 +12,9 @@ from jax import ad_checkpoint
 from blockjac.explanations.layout import Application, pieces
 from blockjac.explanations.names import Name
 from blockjac.explanations.program import Program, Step
+from blockjac.explanations.source import COMMENT_TAG, NAME_TAG, TAG
 from blockjac.explanations.styles.text import TEXT
 from blockjac.graph.graph import Equation, Literal, Operand
-
-NAME, COMMENT = "blockjac:name=", "blockjac:comment="
-"""What ties a name or a comment to a value of the traced program."""
 
 tied = cast("Callable[[Any, str], Any]", vars(ad_checkpoint)["checkpoint_name"])
 """An array with a name or a comment."""
@@ -24,9 +22,7 @@ tied = cast("Callable[[Any, str], Any]", vars(ad_checkpoint)["checkpoint_name"])
 
 def is_tie(equation: Equation) -> bool:
     """Whether an equation only ties a name or a comment to a value."""
-    return equation.primitive.name == "name" and str(equation.params["name"]).startswith(
-        "blockjac:"
-    )
+    return equation.primitive.name == "name" and str(equation.params["name"]).startswith(TAG)
 
 
 def tagged(program: Program) -> Callable[..., list[Any]]:
@@ -63,8 +59,8 @@ def _named_value(program: Program, step: Step, value: int, result: Any) -> Any:
             for atom in step.equation.operands
         ]
         own = Application((variable.name,), step.name, tuple(operands), (variable.shape,))
-        result = tied(result, COMMENT + " ".join(pieces(own, TEXT)))
-    return tied(result, NAME + identifier(variable.name))
+        result = tied(result, COMMENT_TAG + " ".join(pieces(own, TEXT)))
+    return tied(result, NAME_TAG + identifier(variable.name))
 
 
 def identifier(name: Name) -> str:

@@ -14,7 +14,7 @@ from blockjac.explanations.document import MOST_SHOWN, Document
 from blockjac.explanations.equations import Equations
 from blockjac.explanations.formulas import Elemental
 from blockjac.explanations.html import math as mathml
-from blockjac.explanations.layout import Application, Equation
+from blockjac.explanations.layout import Equation
 from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.numbers import Numbers
 from blockjac.explanations.page.blocks import EdgeBlock, edge_blocks
@@ -25,7 +25,7 @@ from blockjac.explanations.page.orders import Game, game_of
 from blockjac.explanations.page.signatures import compact
 from blockjac.explanations.page.step_graph import StepGraph, step_graph
 from blockjac.explanations.program import Program
-from blockjac.explanations.sections import NO_FORMULA, operands
+from blockjac.explanations.sections import NO_FORMULA, application_of, has_more_steps, title_of
 from blockjac.explanations.styles.mathml import MATHML
 from blockjac.explanations.styles.text import TEXT
 
@@ -62,10 +62,7 @@ class PageParts:
     @property
     def title(self) -> str:
         """What the page is of."""
-        program = self.program
-        return f"{TEXT.name(program.function)} and its Jacobian by " + ", ".join(
-            TEXT.name(variable.name) for variable in program.independents
-        )
+        return title_of(self.program)
 
     @cached_property
     def graph(self) -> StepGraph:
@@ -98,8 +95,7 @@ class PageParts:
         Args:
             most: of more steps than this, formulas are left out; None for all.
         """
-        steps = len(self.program.active_steps)
-        is_large = most is not None and steps > most
+        is_large = has_more_steps(self.program, most)
         known = {
             "vertices": self._vertices(is_large),
             "edges": self._edges(is_large),
@@ -130,18 +126,9 @@ class PageParts:
             if vertex.is_result:
                 known["result"] = 1
             if not is_large:
-                program = self.program
                 known["space"] = f"<math>{MATHML.space(variable.shape)}</math>"
                 if step is not None:
-                    results = [program.variables[own] for own in step.equation.results]
-                    known["formula"] = mathml(
-                        Application(
-                            tuple(own.name for own in results),
-                            step.name,
-                            tuple(operands(program, step)),
-                            tuple(own.shape for own in results),
-                        )
-                    )
+                    known["formula"] = mathml(application_of(self.program, step))
                 own = [
                     equation
                     for rule in self.rules()

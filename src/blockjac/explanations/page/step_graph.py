@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
-from blockjac.explanations.chain_rule import ChainRule, Use
+from blockjac.explanations.chain_rule import ChainRule, Use, uses_of
 from blockjac.explanations.names import Derivative
 from blockjac.explanations.program import Program, Step, Variable
 
@@ -101,24 +101,23 @@ def step_graph(program: Program, rules: Sequence[ChainRule]) -> StepGraph:
         program: the program.
         rules: the chain rule of each result.
     """
-    uses: dict[tuple[int, int], tuple[ChainRule, Use]] = {}
-    for rule in rules:
-        for own in rule.uses.values():
-            for use in own:
-                uses.setdefault((use.head, use.tail), (rule, use))
+    uses = uses_of(rules)
     independents = [variable.number for variable in program.independents]
     results = {rule.result.number for rule in rules}
-    numbers = {*independents, *results, *(number for pair in uses for number in pair)}
+    numbers = {
+        *independents,
+        *results,
+        *(number for _, use in uses for number in (use.head, use.tail)),
+    }
     ordered = [*independents, *sorted(numbers.difference(independents))]
-    steps = {head: use.step for (head, _), (_, use) in uses.items()}
+    steps = {use.head: use.step for _, use in uses}
     vertices = tuple(
         Vertex(program.variables[number], steps.get(number), number in results)
         for number in ordered
     )
     position = {number: place for place, number in enumerate(ordered)}
     edges = tuple(
-        Edge(position[tail], position[head], use, rule.elemental(use))
-        for (head, tail), (rule, use) in sorted(uses.items(), key=lambda pair: pair[0])
+        Edge(position[use.tail], position[use.head], use, rule.elemental(use)) for rule, use in uses
     )
     return StepGraph(program, vertices, edges)
 

@@ -18,7 +18,16 @@ itself are not written: a value may have fewer axes than in the jaxpr, and `Buil
 them where they matter.
 """
 
+from blockjac.explanations.source.builder import COMMENT_TAG, NAME_TAG, TAG
 from blockjac.explanations.source.function import Parameter, TracedFunction
 from blockjac.explanations.source.module import TargetName, module_source
 
-__all__ = ["Parameter", "TargetName", "TracedFunction", "module_source"]
+__all__ = [
+    "COMMENT_TAG",
+    "NAME_TAG",
+    "TAG",
+    "Parameter",
+    "TargetName",
+    "TracedFunction",
+    "module_source",
+]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from blockjac.explanations.source.builder import Equation, Result, Translation
 from blockjac.explanations.source.expressions import (
     Attribute,
@@ -19,10 +17,9 @@ from blockjac.explanations.source.expressions import (
     number,
 )
 from blockjac.explanations.source.fallback import by_primitive
-from blockjac.explanations.source.program import Assign, Value
+from blockjac.explanations.source.program import OBJECT, Assign, Value
 from blockjac.explanations.source.sorting import parts_of
 
-OBJECT = np.dtype(object)
 TRUE, FALSE = Text("True"), Text("False")
 
 

@@ -57,7 +57,9 @@ _TAKE_INTEGERS = frozenset(
 )
 """Primitives that the variable of a loop needs no dtype for."""
 
-NAME_TAG, COMMENT_TAG = "blockjac:name=", "blockjac:comment="
+TAG = "blockjac:"
+NAME_TAG, COMMENT_TAG = f"{TAG}name=", f"{TAG}comment="
+"""What ties a name or a comment to a value of the traced program."""
 
 
 @dataclass(frozen=True)

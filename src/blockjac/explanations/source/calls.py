@@ -10,7 +10,7 @@ from blockjac.base.compat import called, evaluated, open_jaxpr, origin
 from blockjac.explanations.source.builder import Builder, Equation, Result, Translation
 from blockjac.explanations.source.expressions import Binary, Display, Expression, call
 from blockjac.explanations.source.loop_facts import input_names
-from blockjac.explanations.source.program import Def, Value
+from blockjac.explanations.source.program import OBJECT, Def, Value
 from blockjac.explanations.source.sorting import parts_of
 
 
@@ -54,7 +54,7 @@ def _shared(equation: Equation, body: Any, name: str) -> Result | None:
     code = call(function.ref, *equation.all_exact())
     if len(equation.outputs) == 1:
         return builder.value(code, equation.out.shape, equation.out.dtype, function.name + "_value")
-    whole = builder.value(code, (), np.dtype(object), function.name + "_values")
+    whole = builder.value(code, (), OBJECT, function.name + "_values")
     return parts_of(equation, whole)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.extend.core.primitives as public
-import numpy as np
 
 from blockjac.errors import SourceError
 from blockjac.explanations.source.builder import Equation, Result, Translation
@@ -18,10 +17,8 @@ from blockjac.explanations.source.expressions import (
     integers,
     number,
 )
-from blockjac.explanations.source.program import Value
+from blockjac.explanations.source.program import OBJECT, Value
 from blockjac.explanations.source.sorting import parts_of
-
-OBJECT = np.dtype(object)
 
 
 def noted(equation: Equation, code: Expression, name: str) -> Value:

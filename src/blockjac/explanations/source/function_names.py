@@ -50,12 +50,9 @@ log         np.log              jnp.log
 log1p       np.log1p            jnp.log1p
 log2        np.log2             jnp.log2
 logistic    special.expit       jax.nn.sigmoid
-max         np.maximum          jnp.maximum
-min         np.minimum          jnp.minimum
 nextafter   np.nextafter        jnp.nextafter
 polygamma   special.polygamma   lax.polygamma
 population_count  np.bitwise_count  lax.population_count
-pow         np.power            jnp.power
 real        np.real             jnp.real
 regularized_incomplete_beta  special.betainc  jax.scipy.special.betainc
 shift_left              _shift_left              lax.shift_left

@@ -20,10 +20,10 @@ def settled_branch(params: dict[str, Any], index: Any) -> Any:
         params: of the `cond`.
         index: its first operand's number, if it is known; else None.
     """
-    branches = params["branches"]
-    if index is None:
-        return ordinary_branch(params)
-    return ordinary_branch(params) or branches[min(max(int(index), 0), len(branches) - 1)]
+    only, branches = ordinary_branch(params), params["branches"]
+    if only is not None or index is None:
+        return only
+    return branches[min(max(int(index), 0), len(branches) - 1)]
 
 
 def used_carry(body: Any, first: int, needed: Sequence[bool], also: Set[int] = NONE) -> list[bool]:

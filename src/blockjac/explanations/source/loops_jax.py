@@ -12,9 +12,8 @@ from blockjac.explanations.source.builder import Builder, Equation, Result, Tran
 from blockjac.explanations.source.expressions import Display, Expression, Text, call, number
 from blockjac.explanations.source.loop_facts import input_names, settled_branch, stays, used_carry
 from blockjac.explanations.source.loops_numpy import branch_tests, tested
-from blockjac.explanations.source.program import Assign, Def, Value
+from blockjac.explanations.source.program import OBJECT, Assign, Def, Value
 
-OBJECT = np.dtype(object)
 NOTHING = Text("_")
 
 

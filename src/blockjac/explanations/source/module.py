@@ -25,7 +25,7 @@ from blockjac.explanations.source.helpers import HELPERS, needed_helpers
 from blockjac.explanations.source.imports import import_lines
 from blockjac.explanations.source.names import Names, mended
 from blockjac.explanations.source.printer import function_lines
-from blockjac.explanations.source.program import Def, Value
+from blockjac.explanations.source.program import OBJECT, Def, Value
 from blockjac.explanations.source.schedule import Schedule
 from blockjac.explanations.source.shared_functions import SharedFunctions
 from blockjac.explanations.source.tables import Tables
@@ -179,7 +179,7 @@ def _parameters(
     leaves: list[Value] = []
     told: list[tuple[Value, str, str]] = []
     for parameter in function.parameters:
-        value = builder.variable((), np.dtype(object), parameter.name)
+        value = builder.variable((), OBJECT, parameter.name)
         value.block = None
         value.name = mended(parameter.name)
         parameters.append(value)

@@ -10,6 +10,9 @@ import numpy as np
 
 from blockjac.explanations.source.expressions import Expression, Ref
 
+OBJECT = np.dtype(object)
+"""The type of what is not an array: a function, a tuple of results."""
+
 
 class Block:
     """The statements of a function, of a loop's body or of a branch, in order.

@@ -38,10 +38,8 @@ def _reduction(name: str) -> Translation:
         dtype = np.dtype(equation.out.dtype)
         if name in ("sum", "prod") and dtype.kind in "iu" and dtype.name != "int64":
             options["dtype"] = equation.builder.dtype(dtype)
-        initial = 0 in [value.shape[axis] for axis in own] and name in ("max", "min")
-        if initial:
-            extreme = _extreme(equation, name)
-            options["initial"] = extreme
+        if 0 in [value.shape[axis] for axis in own] and name in ("max", "min"):
+            options["initial"] = extreme(equation, name == "max")
         code = call(f"{equation.module}.{name}", value.ref, **options)
         left = [size for axis, size in enumerate(value.shape) if axis not in own]
         result = equation.builder.value(code, left, equation.out.dtype)
@@ -51,14 +49,13 @@ def _reduction(name: str) -> Translation:
     return translate
 
 
-def _extreme(equation: Equation, name: str) -> Expression:
-    """What a maximum or minimum of nothing is."""
+def extreme(equation: Equation, is_largest: bool) -> Expression:
+    """What a maximum or minimum of nothing is: the number that loses against all others."""
     dtype = np.dtype(equation.out.dtype)
-    sign = "-" if name == "max" else ""
     if dtype.kind == "f":
-        return Text(f"{sign}{equation.module}.inf")
+        return Text(f"{'-' if is_largest else ''}{equation.module}.inf")
     limits = np.iinfo(dtype)
-    return Text(str(limits.min if name == "max" else limits.max))
+    return Text(str(limits.min if is_largest else limits.max))
 
 
 def _with_axes(equation: Equation, axes: list[int]) -> Value:

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax.extend.core
-import numpy as np
 
 from blockjac.base.compat import called, open_jaxpr, origin
 from blockjac.explanations.source.names import Names
-from blockjac.explanations.source.program import Def, Value
+from blockjac.explanations.source.program import OBJECT, Def, Value
 
 JITTED = ("jit", "pjit")
 
@@ -41,6 +40,8 @@ class SharedFunctions:
                 body = called(equation.params)
                 self._calls[id(body)] += 1
                 self._kept.append(body)
+                if self._calls[id(body)] > 2:
+                    continue  # all that it calls has been counted twice, which is all that is asked
             inside: Any = jax.extend.core.jaxprs_in_params(equation.params)
             for inner in inside:
                 self._count(open_jaxpr(inner))
@@ -54,4 +55,4 @@ class SharedFunctions:
     def named(self, name: str) -> Value:
         """A value for a new function of the module."""
         unique = self.names.unique(name)
-        return Value(None, (), np.dtype(object), None, name=unique, is_global=True)
+        return Value(None, (), OBJECT, None, name=unique, is_global=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from blockjac.explanations.source.builder import Equation, Result, Translation
 from blockjac.explanations.source.expressions import (
     Display,
@@ -11,7 +9,7 @@ from blockjac.explanations.source.expressions import (
     call,
     number,
 )
-from blockjac.explanations.source.program import Value
+from blockjac.explanations.source.program import OBJECT, Value
 
 
 def sort(equation: Equation) -> Result:
@@ -25,7 +23,7 @@ def sort(equation: Equation) -> Result:
     if module == "jnp":
         options = {"dimension": number(axis), "num_keys": number(keys)}
     code = call("_sort" if module == "np" else "lax.sort", operands, **options)
-    whole = builder.value(code, (), np.dtype(object), "ordered")
+    whole = builder.value(code, (), OBJECT, "ordered")
     return parts_of(equation, whole)
 
 
@@ -56,7 +54,7 @@ def top_k(equation: Equation) -> Result:
         code = call(name, equation.exact(0), k, **options)
     else:
         code = call("_top_k" if is_largest else "_bottom_k", equation.exact(0), k, **options)
-    whole = equation.builder.value(code, (), np.dtype(object), "largest")
+    whole = equation.builder.value(code, (), OBJECT, "largest")
     return parts_of(equation, whole)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from blockjac.base.compat import open_jaxpr
 from blockjac.explanations.source.builder import Equation, Result, Translation
 from blockjac.explanations.source.expressions import (
@@ -17,9 +15,9 @@ from blockjac.explanations.source.expressions import (
     integers,
     number,
 )
-from blockjac.explanations.source.program import Assign, Def, Value
-
-OBJECT = np.dtype(object)
+from blockjac.explanations.source.program import OBJECT, Assign, Def, Value
+from blockjac.explanations.source.reductions import extreme
+from blockjac.explanations.source.sorting import parts_of
 
 
 def pairs(rows: Sequence[Sequence[int]]) -> Expression:
@@ -44,21 +42,12 @@ def sliding(equation: Equation, x: Expression, fill: Expression) -> Expression:
     )
 
 
-def extreme(equation: Equation, sign: str) -> Expression:
-    """The number that loses against all others."""
-    dtype = np.dtype(equation.out.dtype)
-    if dtype.kind == "f":
-        return Text(f"{sign}{equation.module}.inf")
-    limits = np.iinfo(dtype)
-    return Text(str(limits.min if sign else limits.max))
-
-
 def _window_reduction(name: str, numpy_name: str, lax_name: str) -> Translation:
     """Reductions of each window."""
 
     def translate(equation: Equation) -> Result:
         """The result of one equation."""
-        fill = Text("0") if name == "sum" else extreme(equation, "-" if name == "max" else "")
+        fill = Text("0") if name == "sum" else extreme(equation, name == "max")
         rank = len(equation.shapes[0])
         if equation.module == "jnp":
             start = Text("0.0") if fill == Text("0") and equation.out.dtype.kind == "f" else fill
@@ -144,7 +133,7 @@ def reduce(equation: Equation) -> Result:
         if count == 1:
             return code
     whole = builder.value(code, (), OBJECT, "reduced")
-    return _entries(equation, whole)
+    return parts_of(equation, whole)
 
 
 def _one(parts: Sequence[Expression]) -> Expression:
@@ -153,18 +142,6 @@ def _one(parts: Sequence[Expression]) -> Expression:
 
 def _tuple(parts: Sequence[Expression]) -> Expression:
     return Display("(", tuple(parts))
-
-
-def _entries(equation: Equation, whole: Value) -> list[Value | None]:
-    """The entries of a tuple of results."""
-    return [
-        equation.builder.value(Subscript(whole.ref, (number(place),)), out.shape, out.dtype)
-        if is_needed
-        else None
-        for place, (out, is_needed) in enumerate(
-            zip(equation.outputs, equation.needed, strict=True)
-        )
-    ]
 
 
 def reduce_window(equation: Equation) -> Result:
@@ -186,7 +163,7 @@ def reduce_window(equation: Equation) -> Result:
         axes = integers(range(rank, 2 * rank))
         code = call("_fold", function.ref, _tuple(windows), _tuple(starts), axes)
     whole = equation.builder.value(code, (), OBJECT, "reduced")
-    return _entries(equation, whole)
+    return parts_of(equation, whole)
 
 
 def select_and_gather_add(equation: Equation) -> Result:
@@ -195,7 +172,7 @@ def select_and_gather_add(equation: Equation) -> Result:
     is_largest = equation.params["select_prim"].name == "ge"
     if equation.module == "jnp":
         return _by_derivative(equation, tangents, x, is_largest, "jvp")
-    fill = extreme(equation, "-" if is_largest else "")
+    fill = extreme(equation, is_largest)
     argument = Text("np.argmax" if is_largest else "np.argmin")
     return call(
         "_pick",
@@ -216,7 +193,7 @@ def select_and_scatter_add(equation: Equation) -> Result:
         "_add_at_extremes",
         source,
         x,
-        extreme(equation, "-" if is_largest else ""),
+        extreme(equation, is_largest),
         Text("np.argmax" if is_largest else "np.argmin"),
         integers(params["window_dimensions"]),
         integers(params["window_strides"]),
@@ -232,7 +209,7 @@ def _by_derivative(
     function = builder.variable((), OBJECT, "extremes")
     entry = builder.variable(equation.shapes[1], equation.out.dtype, "x")
     with builder.inside() as block:
-        start = extreme(equation, "-" if is_largest else "")
+        start = extreme(equation, is_largest)
         name = Text("lax.max" if is_largest else "lax.min")
         result = _lax_window(equation, [entry.ref], [start], name)
     builder.add(Def(function, (entry,), block, result))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from blockjac.explanations.source.builder import Equation, Result, Translation
 from blockjac.explanations.source.expressions import (
     FULL,
@@ -25,6 +22,7 @@ from blockjac.explanations.source.reads import (
     known_places,
     mode_name,
 )
+from blockjac.rules.gather_scatter import window_sizes
 
 UPDATES = {
     "scatter": ("set", "", "scatter"),
@@ -41,15 +39,14 @@ def scatter(equation: Equation) -> Result:
     """`x.at[rows].add(updates)`, in NumPy by a helper."""
     numbers = equation.params["dimension_numbers"]
     method_name, ufunc, lax_name = UPDATES[equation.name]
-    shape = equation.shapes[0]
     axes = numbers.scatter_dims_to_operand_dims
-    sizes = _window_sizes(equation, numbers)
+    sizes = window_sizes(equation.shapes[0], equation.shapes[2], numbers)
     places = known_places(equation, axes, sizes)
     x, updates = equation.exact(0), equation.exact(2)
     plain = is_plain(equation, numbers.inserted_window_dims, numbers, sizes)
     if places is not None and plain:
         items, sorted_axes = items_at(axes, places, equation)
-        if _is_written_in_front(sorted_axes, numbers.update_window_dims, equation):
+        if is_in_front(sorted_axes, numbers.update_window_dims, equation):
             if equation.module == "jnp":
                 return method(Subscript(Attribute(x, "at"), items), method_name, updates)
             index = items[0] if len(items) == 1 else Display("(", tuple(map(_as_slice, items)))
@@ -68,7 +65,6 @@ def scatter(equation: Equation) -> Result:
             dimension_numbers("lax.ScatterDimensionNumbers", numbers, names),
             mode=Text(f'"{_scatter_mode(mode)}"'),
         )
-    del shape
     options: dict[str, Expression] = {}
     if mode == "clip":
         options["clip"] = Text("True")
@@ -95,19 +91,6 @@ def _scatter_mode(mode: str) -> str:
 def _as_slice(item: Expression) -> Expression:
     """A whole axis outside of a subscript."""
     return call("slice", Text("None")) if item is FULL else item
-
-
-def _window_sizes(equation: Equation, numbers: Any) -> list[int]:
-    """How much of each axis of the operand a single update covers."""
-    dropped = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
-    axes: list[int] = list(map(int, numbers.update_window_dims))
-    windows = iter(equation.shapes[2][axis] for axis in axes)
-    return [1 if axis in dropped else next(windows) for axis in range(len(equation.shapes[0]))]
-
-
-def _is_written_in_front(axes: Sequence[int], windows: Sequence[int], equation: Equation) -> bool:
-    """Whether the updates have their axes where a subscript with lists has them."""
-    return is_in_front(axes, windows, equation)
 
 
 WRITES: dict[str, Translation] = dict.fromkeys(UPDATES, scatter)
