@@ -306,8 +306,20 @@ def bench(arguments: list[str]) -> int:
 
 
 def docs(arguments: list[str]) -> int:
-    """Build the documentation's pages into site."""
+    """Build the documentation's pages into site; --deploy 1.2 commits them as that version's.
+
+    The versions lie beside each other on the branch gh-pages, where the newest is called latest.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--deploy", metavar="VERSION")
+    options, arguments = parser.parse_known_args(arguments)
     python = environment({"docs"})
+    if options.deploy is not None:
+        os.environ["PATH"] = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])
+        mike = [str(python.parent / "mike")]  # which looks for mkdocs on the path
+        where = ["--config-file", "mkdocs-versions.yml"]
+        deploy = [*mike, "deploy", *where, *arguments, "--update-aliases", options.deploy, "latest"]
+        return run(deploy) or run([*mike, "set-default", *where, *arguments, "latest"])
     code = run([str(python), "-m", "mkdocs", "build", *arguments])
     if code == 0:
         print(f"open {ROOT / 'site' / 'index.html'}")

@@ -320,6 +320,26 @@ def test_lint_checks_both_and_fails_with_either(dev, machine, monkeypatch):
     assert dev.main(["lint"]) == -9
 
 
+def test_the_pages_of_a_version_are_committed_and_made_the_latest(dev, machine, monkeypatch):
+    monkeypatch.setenv("PATH", "elsewhere")
+    assert dev.main(["docs", "--deploy", "1.2", "--push"]) == 0
+    deploy, default = (command[1:] for command in machine.commands[-2:])
+    where = ["--config-file", "mkdocs-versions.yml", "--push"]
+    assert deploy == ["deploy", *where, "--update-aliases", "1.2", "latest"]
+    assert default == ["set-default", *where, "latest"]
+    assert os.environ["PATH"].split(os.pathsep)[1:] == ["elsewhere"]
+    assert (ROOT / "mkdocs-versions.yml").exists()
+
+
+def test_pages_that_cannot_be_committed_are_not_made_the_latest(dev, machine, monkeypatch):
+    dev.environment({"docs"})
+    monkeypatch.setattr(
+        dev, "run", lambda command: machine.run(command) or int("deploy" in command)
+    )
+    assert dev.main(["docs", "--deploy", "1.2"]) == 1
+    assert "deploy" in machine.commands[-1]
+
+
 def test_bench_runs_one_script_or_all(dev, machine, tmp_path, capsys):
     (tmp_path / "benchmarks").mkdir()
     for name in ("harness", "one", "two"):
