@@ -42,6 +42,7 @@ LAYERS = (
 """From the bottom to the top: a module imports its own layer and those before it."""
 
 LATE = {
+    ("base/figures.py", "base.notebook_figure"): "needs matplotlib, an extra",
     ("blocks/operations.py", "exports.lineax_operator"): "needs lineax, an extra",
     ("cli/program.py", "cli.explain"): "what a command does is imported when it is asked for",
     ("cli/program.py", "cli.check"): "what a command does is imported when it is asked for",

@@ -1,5 +1,6 @@
 """Pictures of patterns: each dot stands where an entry is."""
 
+import subprocess
 import sys
 
 import jax
@@ -77,7 +78,7 @@ def shades(ax):
 
 def test_spy_draws_the_places():
     block = blockjac.block_jacobian(lambda x: (x[1:] - x[:-1]) ** 2)(jnp.ones(5))
-    ax = block.spy()
+    (ax,) = block.spy().axes
     np.testing.assert_array_equal(shades(ax) > 0, np.asarray(block.dense() != 0) | _stencil(4, 5))
     assert "8 entries in 4 × 5 (40.00%)" in ax.get_title()
     (image,) = ax.get_images()
@@ -94,7 +95,7 @@ def test_spy_shades_cells_of_many_places():
     corner = BlockMatrix(
         [[Block.identity(size), None], [None, Block.from_dense(jnp.ones((10, 10)), 1)]]
     )
-    found = shades(corner.spy())
+    found = shades(*corner.spy().axes)
     assert max(found.shape) <= 250
     assert (np.diagonal(found) > 0.3).all()
     assert found[-1, -1] == found.max() == 1.0
@@ -111,7 +112,7 @@ def test_spy_separates_and_names_the_leaves_of_a_grid():
     tree = blockjac.block_jacobian(fun)(params, jnp.ones((4, 3)))
     rows = [[tree[out]["W"], tree[out]["b"]] for out in ("affine", "norm")]
     out_tree = jax.tree.structure({"affine": 0, "norm": 0})
-    ax = BlockMatrix(rows, out_tree, jax.tree.structure(params)).spy()
+    (ax,) = BlockMatrix(rows, out_tree, jax.tree.structure(params)).spy().axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["['W']", "['b']"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["['affine']", "['norm']"]
     np.testing.assert_array_equal(ax.get_xticks(), [2.5, 6.5])
@@ -120,7 +121,8 @@ def test_spy_separates_and_names_the_leaves_of_a_grid():
 
 
 def test_spy_of_a_block_has_no_lines():
-    assert not Block.identity((2, 3)).spy().get_lines()
+    (ax,) = Block.identity((2, 3)).spy().axes
+    assert not ax.get_lines()
 
 
 def test_spy_into_given_axes_and_of_nothing():
@@ -134,8 +136,26 @@ def test_spy_into_given_axes_and_of_nothing():
     assert figure.axes == [left, right]
 
 
+def test_pyplot_knows_nothing_of_a_new_figure():
+    from matplotlib import pyplot
+
+    pyplot.close("all")
+    figure = Block.identity(3).spy()
+    assert not pyplot.get_fignums()
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert figure.figure is figure  # .figure.savefig was the way when spy() gave the axes
+
+
+def test_spy_imports_no_pyplot():
+    code = "import sys, blockjac; blockjac.Block.identity(3).spy(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "matplotlib.figure" in done.stdout.split()
+    assert "matplotlib.pyplot" not in done.stdout.split()
+
+
 def test_without_matplotlib(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    monkeypatch.delitem(sys.modules, "blockjac.base.notebook_figure", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"blockjac\[app\]"):
         Block.identity(3).spy()

@@ -10,22 +10,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def new_figure(width: float, height: float, instead: str) -> Figure:
+def new_figure(width: float, height: float, method: str, instead: str) -> Figure:
     """An empty figure, which pyplot knows nothing of.
 
     Args:
         width: in inches.
         height: in inches.
+        method: what draws, for the message: `"plot()"`.
         instead: what shows the same without matplotlib, for the message.
 
     Raises:
         MissingExtraError: without matplotlib.
     """
     try:
-        from matplotlib.figure import Figure
+        from blockjac.base.notebook_figure import NotebookFigure
     except ImportError as error:
         raise MissingExtraError(
-            "plot() draws with matplotlib, which is not installed: pip install 'blockjac[app]'; "
+            f"{method} draws with matplotlib, which is not installed: pip install 'blockjac[app]'; "
             f"{instead} needs nothing"
         ) from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return NotebookFigure(figsize=(width, height), layout="constrained")

@@ -33,7 +33,7 @@ def draw_graph(drawing: Drawing, title: str) -> Figure:
         MissingExtraError: without matplotlib.
     """
     size = max(drawing.width / INCH, 3.0), max(drawing.height / INCH, 1.5) + 0.5
-    figure = new_figure(*size, "svg()")
+    figure = new_figure(*size, "plot()", "svg()")
     from matplotlib.patches import FancyBboxPatch
 
     axes = figure.add_subplot()

@@ -30,7 +30,7 @@ def draw_plan(title: str, costs: Mapping[str, int], steps: Sequence[tuple[str, i
     Raises:
         MissingExtraError: without matplotlib.
     """
-    figure = new_figure(10, 1.6 + 0.35 * max(len(costs), 4), "print(plan)")
+    figure = new_figure(10, 1.6 + 0.35 * max(len(costs), 4), "plot()", "print(plan)")
     figure.suptitle(title, fontsize=11)
     left, right = figure.subplots(1, 2)
     names = list(costs)[::-1]

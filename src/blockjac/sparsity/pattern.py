@@ -26,7 +26,7 @@ from blockjac.algebra.entries import (
 )
 from blockjac.errors import BlockTypeError
 from blockjac.sparsity.scipy_formats import assembled
-from blockjac.sparsity.spy import Leaves, draw, in_braille, mark
+from blockjac.sparsity.spy import Leaves, draw, in_braille, mark, new_axes
 from blockjac.terms.block import Block, delta_pairs, rebuilt
 from blockjac.terms.term import Term
 
@@ -84,13 +84,17 @@ class Pattern:
         """Draw the pattern with matplotlib; see `Block.spy`.
 
         Args:
-            ax: the matplotlib axes to draw into; by default the axes of a new figure.
+            ax: the matplotlib axes to draw into; by default those of a new figure.
             leaves: names and sizes of the outputs and of the inputs, to draw lines between.
+
+        Returns:
+            The new figure; the axes where `ax` is given.
         """
-        ax = draw(self, ax)
-        for leaves_of_side, axis in zip(leaves, (ax.yaxis, ax.xaxis), strict=True):
+        axes = new_axes(self.shape) if ax is None else ax
+        draw(self, axes)
+        for leaves_of_side, axis in zip(leaves, (axes.yaxis, axes.xaxis), strict=True):
             mark(leaves_of_side, axis)
-        return ax
+        return axes.figure if ax is None else ax
 
     def __str__(self) -> str:
         size = self.shape[0] * self.shape[1]

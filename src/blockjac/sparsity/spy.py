@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from blockjac.errors import MissingExtraError
+from blockjac.base.figures import new_figure
 
 BRAILLE = 0x2800
 """The empty braille character, a cell of 4 x 2 dots; each dot sets one bit."""
@@ -77,31 +77,26 @@ def _scaled(positions: np.ndarray, size: int, cells: int) -> np.ndarray:
     return np.minimum((positions * (cells / size)).astype(np.int64), cells - 1)
 
 
-def draw(pattern: Any, ax: Any = None) -> Any:
-    """Draw a pattern with matplotlib: rows downwards, columns to the right.
-
-    Args:
-        pattern: the positions.
-        ax: the matplotlib axes to draw into; by default the axes of a new figure.
-
-    Returns:
-        The axes.
+def new_axes(shape: tuple[int, int]) -> Any:
+    """The axes of a new figure for a pattern of this shape.
 
     Raises:
         MissingExtraError: without matplotlib.
     """
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise MissingExtraError(
-            "spy() draws with matplotlib, which is not installed: pip install 'blockjac[app]'; "
-            "print(block.pattern()) needs nothing"
-        ) from error
-    if ax is None:
-        rows, columns = (max(size, 1) for size in pattern.shape)
-        longer = 5.0 / max(rows, columns)
-        size = max(1.6, columns * longer) + 1.2, max(1.6, rows * longer) + 1.2
-        _, ax = plt.subplots(figsize=size, layout="constrained")
+    rows, columns = (max(size, 1) for size in shape)
+    longer = 5.0 / max(rows, columns)
+    width, height = (max(1.6, size * longer) + 1.2 for size in (columns, rows))
+    figure = new_figure(width, height, "spy()", "print(block.pattern())")
+    return figure.add_subplot()
+
+
+def draw(pattern: Any, ax: Any) -> None:
+    """Draw a pattern with matplotlib: rows downwards, columns to the right.
+
+    Args:
+        pattern: the positions.
+        ax: the matplotlib axes to draw into.
+    """
     rows, columns = pattern.shape
     down, across = _cells(pattern.shape, PIXELS, PIXELS)
     cells = np.zeros((down, across))
@@ -117,7 +112,6 @@ def draw(pattern: Any, ax: Any = None) -> Any:
     ax.set_ylabel("output")
     share = pattern.nnz / max(rows * columns, 1)
     ax.set_title(f"{pattern.nnz:,} entries in {rows:,} × {columns:,} ({share:.2%})", fontsize=10)
-    return ax
 
 
 def mark(leaves: Sequence[tuple[str, int]], axis: Any) -> None:

@@ -132,10 +132,11 @@ class MatrixInterface(SystemInterface):
         Between the blocks of a `BlockMatrix` there are lines, and its leaves are named.
 
         Args:
-            ax: the matplotlib axes to draw into; by default the axes of a new figure.
+            ax: the matplotlib axes to draw into; by default those of a new figure.
 
         Returns:
-            The axes; `block.spy().figure.savefig("pattern.png")` keeps the picture.
+            The new figure, of which pyplot knows nothing: notebooks show it, and
+            `block.spy().savefig("pattern.png")` keeps it. The axes where `ax` is given.
 
         Raises:
             MissingExtraError: without matplotlib (`pip install 'blockjac[app]'`).
