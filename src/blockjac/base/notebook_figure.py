@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 class NotebookFigure(Figure):
     """A figure of matplotlib that shows itself where it is the last line of a notebook's cell.
 
-    Notebooks are told by pyplot how figures are shown, and pyplot is not imported here: it keeps
+    It is pyplot that tells notebooks how to show figures, and pyplot is not imported here: it keeps
     every figure that it makes, and chooses a window system for the whole process.
     """
 
