@@ -14,7 +14,7 @@ from blockjac.algebra import arrays
 from blockjac.algebra.arrays import is_known_mask
 from blockjac.algebra.backend import backend
 from blockjac.algebra.index_arrays import index_values
-from blockjac.algebra.listed_places import each_once, full_axes, joint_places
+from blockjac.algebra.listed_places import each_once, full_axes, joint_places, least_numbers
 from blockjac.terms.block import Block, delta_pairs
 from blockjac.terms.index import Index, Label, Lookup
 from blockjac.terms.known_indices import index_along, is_known, known_entries, known_values
@@ -99,8 +99,14 @@ def parts_to_list(block: Block) -> list[list[Term]]:
     return groups
 
 
-def listing(block: Block) -> Listing | None:
-    """How the terms of a block become one list; None if its places are not known, or too many."""
+def listing(block: Block, most: float = math.inf) -> Listing | None:
+    """How the terms of a block become one list; None if its places are not known, or too many.
+
+    Args:
+        block: a sum of terms.
+        most: how many numbers the list may take, lookups included. A longer one may be given
+            nevertheless where it takes as long to see that.
+    """
     if not is_listable(block):
         return None
     target = _target(block)
@@ -112,6 +118,9 @@ def listing(block: Block) -> Listing | None:
     flat = np.concatenate(
         [_flat(term, labels, rest, sizes) for term, labels in zip(block.terms, own, strict=True)]
     )
+    kept = arrays.unique([kept_label for kept_label in target if kept_label is not None])
+    if most < math.inf and least_numbers(flat, sizes) * arrays.numel(kept) > most:
+        return None
     inside = flat >= 0
     places, inverse = each_once(flat[inside], math.prod(sizes))
     if not len(places):
@@ -123,7 +132,8 @@ def listing(block: Block) -> Listing | None:
     is_permutation = bool(inside.all()) and len(places) == len(flat) and not full
     if full:
         outer_sizes = [sizes[axis] for axis in outer]
-        lines, line = np.unique(joint_places(coordinates, sizes, outer), return_inverse=True)
+        across = joint_places(coordinates, sizes, outer)
+        lines, line = each_once(across, math.prod(outer_sizes))
         inner_sizes = [sizes[axis] for axis in full]
         within = joint_places(coordinates, sizes, full)
         width = math.prod(inner_sizes)
@@ -142,7 +152,6 @@ def listing(block: Block) -> Listing | None:
     index_on = {rest[axis]: Index.of(digit) for axis, digit in zip(full, inner, strict=True)}
     for axis, values in values_on.items():
         index_on[rest[axis]] = index_along(values, label)
-    kept = arrays.unique([kept_label for kept_label in target if kept_label is not None])
     indices = tuple(
         index_on[axis] if kept_label is None else Index.of(kept_label)
         for axis, kept_label in enumerate(target)

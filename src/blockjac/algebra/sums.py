@@ -154,7 +154,7 @@ def _far_fewer(block: Block, entries: float) -> Listing | None:
     """The list of a block's places if a dense array of `entries` would be far larger; else None."""
     if entries <= FEW_ENTRIES:
         return None
-    places = listing(block)
+    places = listing(block, most=entries / FEWER)
     if places is None or FEWER * places.numbers * arrays.numel(places.kept) > entries:
         return None
     return places
