@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import pytest
 from support import browser
 from support.explained_functions import FUNCTIONS, explained, many_steps
+from support.page_model.elimination import cheapest, spent
 
 import blockjac
-from blockjac.explanations.page.orders import cheapest, spent
 
 pytestmark = [
     pytest.mark.skipif(browser.program() is None, reason="Chromium is not installed"),

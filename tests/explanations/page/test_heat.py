@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.explained_functions import FUNCTIONS, explained
+from support.page_model.elimination import spent
 
 import blockjac
 from blockjac.blocks import Block
 from blockjac.explanations.page.heat import CODES, LEVELS, heat
-from blockjac.explanations.page.orders import spent
 
 
 def decoded(picture):

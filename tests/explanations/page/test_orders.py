@@ -5,12 +5,12 @@ import random
 import jax
 import pytest
 from support.explained_functions import FUNCTIONS, explained
+from support.page_model.elimination import cheapest, spent
 from support.random_functions import random_function
 
 import blockjac
 from blockjac.blocks import Block
 from blockjac.elimination.elimination_graph import EliminationGraph
-from blockjac.explanations.page.orders import cheapest, spent
 from blockjac.planning.price import price
 
 

@@ -19,9 +19,9 @@ from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.numbers import Numbers
 from blockjac.explanations.page.blocks import EdgeBlock, edge_blocks
 from blockjac.explanations.page.drawing import Drawing, drawing
+from blockjac.explanations.page.game import Game, game_of
 from blockjac.explanations.page.heat import SIDE, heat
 from blockjac.explanations.page.kinds import WORDS, kind_of
-from blockjac.explanations.page.orders import Game, game_of
 from blockjac.explanations.page.signatures import compact
 from blockjac.explanations.page.step_graph import StepGraph, step_graph
 from blockjac.explanations.program import Program

@@ -1,8 +1,8 @@
-"""The structure of a Block as plain numbers, for a model of cost that a page evaluates too."""
+"""The structure of a Block as plain numbers, for the model of cost that the page evaluates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -154,17 +154,6 @@ def _size(coefficient: Any) -> float:
     if isinstance(coefficient, int | float):
         return float(coefficient)
     return float(abs(coefficient)) if isinstance(coefficient, complex) else 2.0
-
-
-def identity(label: Callable[[int], int], shape: Sequence[int]) -> Signature:
-    """The structure of an identity.
-
-    Args:
-        label: gives a new label of a size.
-        shape: of both sides.
-    """
-    indices = tuple(Index(0, ((label(size), 1),) if size != 1 else ()) for size in shape)
-    return Signature(tuple(shape), tuple(shape), (Term(1.0, (), indices * 2),))
 
 
 def relabeled(term: Term, numbers: dict[int, int]) -> Term:

@@ -1,5 +1,6 @@
 "use strict";
-// The model of cost of page/costs.py, page/meetings.py and page/orders.py, function by function.
+// A model of what an elimination multiplies, on structure alone. tests/support/page_model has the same
+// function by function, which the tests compare with the planner's count.
 // A term is {c: coefficient, f: factors, i: indices}, a factor {a: array, m: is a mask, l: labels},
 // an index {o: offset, s: [[label, stride]], k: array of a lookup or 0, q: labels of the lookup}.
 

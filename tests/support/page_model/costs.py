@@ -12,7 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from blockjac.explanations.page.meetings import Meeting
+from support.page_model.meetings import Meeting
+from support.page_model.sums import Sums
+
 from blockjac.explanations.page.signatures import (
     Factor,
     Index,
@@ -22,7 +24,6 @@ from blockjac.explanations.page.signatures import (
     relabeled,
     unique,
 )
-from blockjac.explanations.page.sums import Sums
 
 FEW = 5
 """Up to this many factors, every order of contracting them is tried."""

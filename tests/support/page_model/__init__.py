@@ -1,0 +1,1 @@
+"""What the page's `costs.js` computes, in Python, for tests against the planner and the browser."""
