@@ -2,20 +2,18 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
+from support.explained_programs import (
+    DATA,
+    LABELS,
+    attention,
+    convolution,
+    layer_norm,
+    normal,
+    several,
+)
 
 import blockjac
 from blockjac import nn
-
-rng = np.random.default_rng(0)
-
-
-def normal(*shape):
-    return jnp.asarray(rng.normal(size=shape))
-
-
-DATA, LABELS = normal(5, 3), jnp.eye(2)[jnp.array([0, 1, 1, 0, 1])]
 
 
 def lecture(W1, b1, W2, b2):
@@ -30,26 +28,6 @@ def residual(x, W, V):
     for _ in range(3):
         h = h + jnp.tanh(h @ W) @ V
     return jnp.sum(h**2)
-
-
-def attention(X, Q, K, V):
-    scores = (X @ Q) @ (X @ K).T / 2.0
-    return jax.nn.softmax(scores) @ (X @ V)
-
-
-def convolution(x, kernel):
-    y = lax.conv_general_dilated(x, kernel, (1,), "SAME")
-    return jnp.sum(jnp.tanh(y) ** 2)
-
-
-def layer_norm(x, gamma, beta):
-    centered = x - jnp.mean(x, axis=-1, keepdims=True)
-    return centered / jnp.sqrt(jnp.var(x, axis=-1, keepdims=True) + 1e-5) * gamma + beta
-
-
-def several(x):
-    top, rest = x[0] * x[1], x[2:]
-    return {"a": jnp.sin(rest) * top, "b": jnp.sum(x**3)}
 
 
 def result_is_read_again(x, y):
