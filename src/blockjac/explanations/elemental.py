@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -10,16 +10,22 @@ from typing import Any
 from blockjac.base import compat
 from blockjac.elimination.elimination_graph import Vertex
 from blockjac.explanations import expressions as ex
+from blockjac.explanations.closed_forms.operated import Operated
 from blockjac.explanations.contraction import Partial, body, contracted, identity
 from blockjac.explanations.expressions import Expression, Letter, Place
 from blockjac.explanations.known import Compute, known_terms
-from blockjac.explanations.local import Edges, atoms_of, edges_of, known_variables
+from blockjac.explanations.local import (
+    Edges,
+    atoms_of,
+    computed_atoms,
+    edges_of,
+    known_variables,
+)
 from blockjac.explanations.names import Name
 from blockjac.explanations.places import fresh
 from blockjac.explanations.program import Program, Step, Variable
 from blockjac.explanations.reading import Reader
 from blockjac.explanations.simplify import folded, pulled_out
-from blockjac.explanations.styles.text import TEXT
 
 MOST_TERMS = 12
 """A block of more terms than this is shown as a tensor of its own, and not by a formula."""
@@ -49,11 +55,11 @@ class StepJacobian:
 
     def helper(self, word: str, variable: Variable, compute: Compute) -> Name:
         """The name of an array that is computed from a variable, the same for every block."""
-        call = f"{word}({TEXT.name(variable.name)})"
+        call = f"{word}({{}})", (variable.name,)
         for name in self.computed:
             if self.reader.words[name] == call:
                 return name
-        name = self.reader.new_name(None, call)
+        name = self.reader.new_name(None, *call)
         self.computed[name] = variable.number, compute
         return name
 
@@ -106,7 +112,7 @@ def step_jacobian(program: Program, step: Step) -> StepJacobian:
     edges = edges_of(program, step)
     variables = known_variables(edges)
     names = {atom: program.variables[value].name for atom, value in variables.items()}
-    jacobian = StepJacobian(step, edges, Reader(edges.closed, names))
+    jacobian = StepJacobian(step, edges, Reader(edges.closed, names, computed_atoms(edges)))
     for head in program.heads(step):
         rows = [fresh(size) for size in program.variables[head].axes]
         jacobian.rows[head] = rows
@@ -131,10 +137,26 @@ def _eliminated(
             continue
         if vertex in edges.opaque:
             return None
-        for tail, block in edges.entering.get(vertex, {}).items():
-            multiply = partial(contracted, block=block, arrays=jacobian)
-            products = [term for own in terms[vertex] for term in multiply(own)]
+        multiply: dict[Vertex, Callable[[Partial], list[Partial]]] = {
+            tail: partial(contracted, block=block, arrays=jacobian)
+            for tail, block in edges.entering.get(vertex, {}).items()
+        }
+        for tail, operated in edges.operated.get(vertex, {}).items():
+            multiply[tail] = partial(_operated, operated, vertex, tail, jacobian)
+        for tail, by_tail in multiply.items():
+            products = [term for own in terms[vertex] for term in by_tail(own)]
             terms[tail] = [*terms.get(tail, []), *products]
             if len(terms[tail]) > MOST_TERMS:
                 return None
     return terms
+
+
+def _operated(
+    operated: Operated, head: Vertex, tail: Vertex, jacobian: StepJacobian, term: Partial
+) -> list[Partial]:
+    """A term times a block in closed form."""
+    blocks = operated.terms(head, tail, term.axes, jacobian)
+    return [
+        Partial((*term.factors, *own.factors), own.axes, (*term.bound, *own.bound))
+        for own in blocks
+    ]

@@ -12,6 +12,7 @@ import numpy as np
 from jax.scipy import special
 
 from blockjac.explanations.expressions import (
+    Angle,
     Applied,
     Entry,
     Equal,
@@ -19,6 +20,7 @@ from blockjac.explanations.expressions import (
     Formula,
     Letter,
     Negative,
+    NotBefore,
     Number,
     Over,
     Place,
@@ -140,6 +142,11 @@ def value(expression: Expression, arrays: Arrays) -> Values:
             return _joined(np.equal, [_position(left, arrays), _position(right, arrays)], float)
         case Within(place, size):
             return _joined(partial(_is_within, size), [_position(place, arrays)], float)
+        case NotBefore(left, right):
+            sides = [_position(left, arrays), _position(right, arrays)]
+            return _joined(np.greater_equal, sides, float)
+        case Angle(turns):
+            return _joined(_angle, [_turn(*turn, arrays) for turn in turns])
         case _:
             parts = [value(part, arrays) for part in children(expression)]
             return _joined(_function(expression), parts)
@@ -158,6 +165,17 @@ def _function(expression: Expression) -> Callable[..., Any]:
             return FUNCTIONS[function]
         case _:
             return _power
+
+
+def _turn(left: Place, right: Place, size: int, arrays: Arrays) -> Values:
+    """A fraction of a turn; whole turns are left out, so that the rest is exact."""
+    positions = [_position(left, arrays), _position(right, arrays)]
+    return _joined(lambda first, second: np.mod(first * second, size) / size, positions)
+
+
+def _angle(*turns: Any) -> Any:
+    """The angle of a sum of turns."""
+    return 2 * np.pi * np.asarray(sum(turns))
 
 
 def _is_within(size: int, position: Any) -> Any:

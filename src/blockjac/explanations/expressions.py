@@ -146,8 +146,39 @@ class Within:
     size: int
 
 
+@dataclass(frozen=True)
+class NotBefore:
+    """1 where a position is another or comes after it, and 0 elsewhere: `[i >= j]`."""
+
+    left: Place
+    right: Place
+
+
+@dataclass(frozen=True)
+class Angle:
+    """`2 pi` times a sum of fractions of a turn, such as `i j / 8`.
+
+    Attributes:
+        turns: for each two positions and a number: their product is divided by it.
+    """
+
+    turns: tuple[tuple[Place, Place, int], ...]
+
+
 Expression = (
-    Number | Entry | Product | Total | Negative | Quotient | Power | Applied | Over | Equal | Within
+    Number
+    | Entry
+    | Product
+    | Total
+    | Negative
+    | Quotient
+    | Power
+    | Applied
+    | Over
+    | Equal
+    | Within
+    | NotBefore
+    | Angle
 )
 
 
@@ -215,7 +246,7 @@ def _fraction(number: Any, above: list[Expression], below: list[Expression]) -> 
     inverse = round(1 / number) if isinstance(number, float) and 0 < number < 1 else 0
     if 1 < inverse <= LARGEST_INVERSE and 1 / inverse == number:
         number, below = 1, [Number(inverse), *below]
-    above = sorted(above, key=lambda factor: not isinstance(factor, Equal | Within))
+    above = sorted(above, key=lambda factor: not isinstance(factor, Equal | Within | NotBefore))
     if number != 1 or not above:
         above = [Number(number), *above]
     body: Expression = above[0] if len(above) == 1 else Product(tuple(above))

@@ -17,6 +17,7 @@ from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.places import fresh
 from blockjac.explanations.program import Program, Step
 from blockjac.explanations.simplify import inlined, pulled_out
+from blockjac.explanations.styles.text import TEXT
 from blockjac.explanations.traversal import entries, parts, renamed, size
 
 SHORT_ADJOINT = 10
@@ -130,20 +131,18 @@ class Formulas:
         reader = self.step(step).reader
         found: dict[Name, ex.Formula | str] = {}
 
-        def visit(part: ex.Expression) -> None:
-            """Add what an expression reads."""
-            for entry in entries(part):
-                own = entry.name
-                if not isinstance(own, Name) or own not in reader.definitions or own in found:
-                    continue
-                formula = reader.definitions[own]
-                if formula is None:
-                    found[own] = reader.words[own]
-                    continue
-                visit(formula.body)
-                found[own] = formula
+        def visit(own: Name | Derivative) -> None:
+            """Add an array, and before it what it is computed from."""
+            if not isinstance(own, Name) or own not in reader.definitions or own in found:
+                return
+            formula, (word, of) = reader.definitions[own], reader.words[own]
+            for name in of if formula is None else (part.name for part in entries(formula.body)):
+                visit(name)
+            names = [TEXT.name(self._helper(name, step)) for name in of]
+            found[own] = word.format(*names) if formula is None else formula
 
-        visit(expression)
+        for entry in entries(expression):
+            visit(entry.name)
         return tuple(
             (
                 self._helper(name, step),

@@ -75,6 +75,15 @@ def _collect_all(expression: Expression, order: dict[Letter, None]) -> None:
             _collect(left, order)
             _collect(right, order)
             return
+        case ex.NotBefore(left, right):
+            _collect(left, order)
+            _collect(right, order)
+            return
+        case ex.Angle(turns):
+            for left, right, _ in turns:
+                _collect(left, order)
+                _collect(right, order)
+            return
         case ex.Within(place, _):
             _collect(place, order)
             return
@@ -100,6 +109,10 @@ def relettered(expression: Expression, names: Mapping[Letter, Letter]) -> Expres
             return ex.Equal(_at(left, names), _at(right, names))
         case ex.Within(place, size):
             return ex.Within(_at(place, names), size)
+        case ex.NotBefore(left, right):
+            return ex.NotBefore(_at(left, names), _at(right, names))
+        case ex.Angle(turns):
+            return ex.Angle(tuple((_at(a, names), _at(b, names), size) for a, b, size in turns))
         case ex.Over(kind, letters, body):
             own = tuple(names.get(letter, letter) for letter in letters)
             return ex.Over(kind, own, relettered(body, names))

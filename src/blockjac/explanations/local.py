@@ -17,7 +17,9 @@ from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elimination_graph import Vertex
 from blockjac.elimination.linearize import linearize_to_results
 from blockjac.engine.run import structured
+from blockjac.explanations.closed_forms.operated import Operated
 from blockjac.explanations.program import Program, Step
+from blockjac.graph.graph import Equation
 from blockjac.graph.trace import trace
 
 WRITTEN = frozenset({"conv_general_dilated"})
@@ -34,7 +36,8 @@ class Edges:
         outputs: the vertices of the differentiated results, by the value's number.
         order: the inner vertices, last computed first.
         entering: blocks by head and tail; their arrays are positions among the results of `closed`.
-        opaque: vertices that an edge without a block of its own leads to.
+        operated: equations of edges without a block that have a closed form, likewise.
+        opaque: vertices that an edge with neither leads to.
         closed: a program from the operands to the results of the step and all factors.
         results: the step's results, the first of those of `closed`.
     """
@@ -44,6 +47,7 @@ class Edges:
     outputs: dict[int, Vertex]
     order: tuple[Vertex, ...]
     entering: dict[Vertex, dict[Vertex, Block]]
+    operated: dict[Vertex, dict[Vertex, Operated]]
     opaque: frozenset[Vertex]
     closed: Any
     results: tuple[int, ...]
@@ -62,10 +66,12 @@ def edges_of(program: Program, step: Step) -> Edges:
     inner = structured(trace(function, structs, [operands.index(tail) for tail in tails]))
     active = ActiveGraph.of(inner, inner.outputs)
     pairs: list[tuple[Vertex, Vertex]] = []
+    forms: dict[Equation | None, Operated | None] = {}
+    operated: dict[Vertex, dict[Vertex, Operated]] = {}
     opaque: set[Vertex] = set()
 
     def local(*arrays: Any) -> Any:
-        """The results, and the blocks of all edges."""
+        """The results, the blocks of all edges, and what those in closed form read."""
         captured = [np.asarray(array) for array in inner.captured]
         with keeping_structure(True):
             linear = linearize_to_results(active, arrays, captured)
@@ -76,13 +82,24 @@ def edges_of(program: Program, step: Step) -> Edges:
                 if isinstance(edge, Block) or is_written:
                     pairs.append((tail, head))
                     blocks.append(edge if isinstance(edge, Block) else edge.block())
-                else:
+                    continue
+                equation = linear.edges.equations.get(head)
+                if equation not in forms:
+                    forms[equation] = Operated.of(equation, linear.point.values)
+                own = forms[equation]
+                if own is None:
                     opaque.add(head)
-        return linear.results(), blocks
+                else:
+                    operated.setdefault(head, {})[tail] = own
+        helpers = [own.helpers for own in forms.values() if own is not None]
+        return linear.results(), blocks, helpers
 
     closed, types = jax.make_jaxpr(local, return_shape=True)(*structs)
     leaves, tree = flattened(types)
-    _, blocks = jax.tree.unflatten(tree, range(len(leaves)))
+    _, blocks, helpers = jax.tree.unflatten(tree, range(len(leaves)))
+    traced = [own for own in forms.values() if own is not None]
+    for own, positions in zip(traced, helpers, strict=True):
+        own.helpers.update(positions)
     entering: dict[Vertex, dict[Vertex, Block]] = {}
     for (tail, head), block in zip(pairs, blocks, strict=True):
         entering.setdefault(head, {})[tail] = block
@@ -93,6 +110,7 @@ def edges_of(program: Program, step: Step) -> Edges:
         {head: ("out", position) for position, head in enumerate(heads)},
         tuple(active.reverse_order),
         entering,
+        operated,
         frozenset(opaque),
         closed,
         tuple(heads),
@@ -117,3 +135,15 @@ def known_variables(edges: Edges) -> Mapping[Any, int]:
 def atoms_of(edges: Edges) -> Sequence[Any]:
     """What the positions in the blocks stand for: variables and literals of the traced program."""
     return compat.open_jaxpr(edges.closed).outvars
+
+
+def computed_atoms(edges: Edges) -> Mapping[Any, tuple[str, Sequence[Any]]]:
+    """The arrays that closed forms compute: words for that, and the variables it is done from."""
+    atoms = atoms_of(edges)
+    return {
+        atoms[helper.array]: (helper.word, [atoms[source] for source in helper.sources])
+        for by_tail in edges.operated.values()
+        for operated in by_tail.values()
+        for helper in operated.helpers.values()
+        if helper.word and compat.is_variable(atoms[helper.array])
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 
 from blockjac.explanations import expressions as ex
@@ -38,6 +38,10 @@ def substituted(expression: Expression, letters: Mapping[Letter, Place]) -> Expr
                 return equal(at(left), at(right))
             case ex.Within(place, size):
                 return within(at(place), size)
+            case ex.NotBefore(left, right):
+                return not_before(at(left), at(right))
+            case ex.Angle(turns):
+                return angle([(at(left), at(right), size) for left, right, size in turns])
             case _:
                 return mapped(part, changed)
 
@@ -53,17 +57,38 @@ def equal(left: Place, right: Place) -> Expression:
     return ex.Equal(left, right)
 
 
+def bounds(place: Place) -> tuple[int, int] | None:
+    """The first and the last position that a place may be; None where it is looked up."""
+    if place.lookup is not None:
+        return None
+    reaches = [stride * (letter.size - 1) for letter, stride in place.strides]
+    low = place.offset + sum(reach for reach in reaches if reach < 0)
+    return low, place.offset + sum(reach for reach in reaches if reach > 0)
+
+
+def not_before(left: Place, right: Place) -> Expression:
+    """1 where a place is another or comes after it; a number where that is known."""
+    gap = bounds(plus(left, right, -1))
+    if gap is not None and gap[0] >= 0:
+        return ex.ONE
+    if gap is not None and gap[1] < 0:
+        return ex.ZERO
+    return ex.NotBefore(left, right)
+
+
+def angle(turns: Sequence[tuple[Place, Place, int]]) -> Expression:
+    """`2 pi` times a sum of fractions of a turn; 0 where nothing turns."""
+    moving = [turn for turn in turns if Place() not in turn[:2]]
+    return ex.Angle(tuple(moving)) if moving else ex.ZERO
+
+
 def within(place: Place, size: int) -> Expression:
     """1 where a place lies on an axis; a number where that is known."""
-    if place.lookup is None:
-        low = high = place.offset
-        for letter, stride in place.strides:
-            reach = stride * (letter.size - 1)
-            low, high = low + min(reach, 0), high + max(reach, 0)
-        if low >= 0 and high < size:
-            return ex.ONE
-        if high < 0 or low >= size:
-            return ex.ZERO
+    ends = bounds(place)
+    if ends is not None and ends[0] >= 0 and ends[1] < size:
+        return ex.ONE
+    if ends is not None and (ends[1] < 0 or ends[0] >= size):
+        return ex.ZERO
     return ex.Within(place, size)
 
 
@@ -93,8 +118,11 @@ def letters_of(expression: Expression) -> set[Letter]:
         case ex.Entry(_, places, _):
             for place in places:
                 letters |= place_letters(place)
-        case ex.Equal(left, right):
+        case ex.Equal(left, right) | ex.NotBefore(left, right):
             letters |= place_letters(left) | place_letters(right)
+        case ex.Angle(turns):
+            for left, right, _ in turns:
+                letters |= place_letters(left) | place_letters(right)
         case ex.Within(place, _):
             letters |= place_letters(place)
         case ex.Over(_, own, _):

@@ -13,7 +13,7 @@ from blockjac.explanations import expressions as ex
 from blockjac.explanations.evaluate import FUNCTIONS
 from blockjac.explanations.expressions import Entry, Expression, Number, Place
 from blockjac.explanations.names import Name
-from blockjac.explanations.places import equal, fresh, substituted
+from blockjac.explanations.places import equal, fresh, not_before, plus, substituted
 from blockjac.explanations.traversal import mapped, size
 from blockjac.graph.primitives import CALLS
 
@@ -32,12 +32,19 @@ class Reader:
             is None is computed by a primitive that has none.
     """
 
-    def __init__(self, closed: Any, names: Mapping[Any, Name]) -> None:
+    def __init__(
+        self,
+        closed: Any,
+        names: Mapping[Any, Name],
+        computed: Mapping[Any, tuple[str, Sequence[Any]]] | None = None,
+    ) -> None:
         """Read a program.
 
         Args:
             closed: the closed jaxpr.
             names: of those variables that formulas call by name.
+            computed: variables that formulas call by names of their own: what computes each, with
+                `{}` for the variables that follow.
         """
         jaxpr = compat.open_jaxpr(closed)
         self.names: dict[Any, Name] = dict(names)
@@ -51,7 +58,8 @@ class Reader:
             self.uses[atom] = self.uses.get(atom, 0) + 1
         self.definitions: dict[Name, ex.Formula | None] = {}
         self.variables: dict[Name, Any] = {}
-        self.words: dict[Name, str] = {}
+        self.words: dict[Name, tuple[str, tuple[Name, ...]]] = {}
+        self.computed_by = dict(computed or {})
 
     def entry(self, atom: Any, places: Sequence[Place]) -> Expression:
         """One entry of a variable or a literal.
@@ -94,33 +102,44 @@ class Reader:
         array = np.asarray(self.constants[atom])
         if array.size and (array == array.flat[0]).all():
             return Number(array.flat[0].item())
-        if len(places) == 2 and (array == np.eye(*array.shape)).all():
-            return equal(*places)
-        return None
+        return _pattern(array, places) if len(places) == 2 else None
 
     def _name(self, atom: Any, formula: ex.Formula | None) -> None:
         """Give a variable a name of its own."""
-        producer = self.producers.get(atom)
-        word = "known" if producer is None else producer.primitive.name
-        self.names[atom] = name = self.new_name(formula, word)
+        if atom in self.computed_by:
+            word, sources = self.computed_by[atom]
+            of = [self._named(source) for source in sources]
+        else:
+            producer, of = self.producers.get(atom), []
+            word = "known" if producer is None else producer.primitive.name
+        self.names[atom] = name = self.new_name(formula, word, of)
         self.variables[name] = atom
 
-    def new_name(self, formula: ex.Formula | None, word: str) -> Name:
+    def _named(self, atom: Any) -> Name:
+        """The name of a variable or a literal that words call by name."""
+        if not compat.is_variable(atom):
+            return Name("…")
+        if atom not in self.names:
+            self._name(atom, self._formula(atom))
+        return self.names[atom]
+
+    def new_name(self, formula: ex.Formula | None, word: str, of: Sequence[Name] = ()) -> Name:
         """A name for an array that formulas read.
 
         Args:
             formula: of its entries; None if it has none.
-            word: for what computes it.
+            word: for what computes it, with `{}` for each of the next.
+            of: names of what it is computed from.
         """
         name = Name(f"#{len(self.definitions)}")
         self.definitions[name] = None if formula is None else replace(formula, name=name)
-        self.words[name] = word
+        self.words[name] = word, tuple(of)
         return name
 
     def _formula(self, atom: Any) -> ex.Formula | None:
         """The formula of a variable over fresh letters; None if what computes it has none."""
         producer = self.producers.get(atom)
-        if producer is None:
+        if producer is None or atom in self.computed_by:
             return None
         letters = [fresh(size) for size in atom.aval.shape]
         places = [Place.of(letter) for letter in letters]
@@ -174,6 +193,19 @@ class Reader:
             return mapped(part, changed)
 
         return changed(expression)
+
+
+def _pattern(array: np.ndarray, places: Sequence[Place]) -> Expression | None:
+    """An entry of an identity, or of ones on and below or above some diagonal."""
+    row, column = places
+    if (array == np.eye(*array.shape)).all():
+        return equal(row, column)
+    for offset in (0, 1, -1):
+        if (array == np.tri(*array.shape, -offset)).all():
+            return not_before(row, plus(column, Place(offset), 1))
+        if (array == np.tri(*array.shape[::-1], -offset).T).all():
+            return not_before(column, plus(row, Place(offset), 1))
+    return None
 
 
 COPIES = (

@@ -153,6 +153,10 @@ def _matches(pattern: Expression, expression: Expression, matches: Matches) -> b
             return _matches(body, own_body, matches)
         case ex.Equal(left, right), ex.Equal(own_left, own_right):
             return _same_place(left, own_left, matches) and _same_place(right, own_right, matches)
+        case ex.NotBefore(left, right), ex.NotBefore(own_left, own_right):
+            return _same_place(left, own_left, matches) and _same_place(right, own_right, matches)
+        case ex.Angle(_), ex.Angle(_):
+            return pattern == expression
         case ex.Within(place, size), ex.Within(own_place, own_size):
             return size == own_size and _same_place(place, own_place, matches)
         case _:

@@ -13,6 +13,7 @@ from blockjac.explanations.expressions import (
     Equal,
     Expression,
     Negative,
+    NotBefore,
     Number,
     Over,
     Place,
@@ -85,6 +86,8 @@ def renamed(expression: Expression, rename: Callable[[Any], Any]) -> Expression:
                 return Equal(at(left), at(right))
             case Within(place, size):
                 return Within(at(place), size)
+            case NotBefore(left, right):
+                return NotBefore(at(left), at(right))
             case _:
                 return rebuilt(part, change)
 

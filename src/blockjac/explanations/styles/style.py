@@ -38,6 +38,11 @@ class Style(ABC):
                 return ATOM, self._equal(left, right)
             case ex.Within(place, size):
                 return ATOM, self._within(place, size)
+            case ex.NotBefore(left, right):
+                sides = f"{self.place(left)} {self.symbol('≥')} {self.place(right)}"
+                return ATOM, self.bracket(sides)
+            case ex.Angle(turns):
+                return self._angle(turns)
             case _:
                 return self._operation(expression)
 
@@ -67,6 +72,22 @@ class Style(ABC):
         if left.letter is not None and right.letter is not None:
             return self.delta(self.letter(left.letter), self.letter(right.letter))
         return self.bracket(f"{self.place(left)} {self.symbol('=')} {self.place(right)}")
+
+    def _angle(self, turns: Sequence[tuple[Place, Place, int]]) -> tuple[int, str]:
+        """`2 π (i j / 8 + k / 4)`."""
+        written: list[str] = []
+        for left, right, size in turns:
+            factors: list[str] = []
+            for place in (left, right):
+                if place != Place(1):
+                    is_sum = len(place.strides) + bool(place.offset) > 1
+                    own = self.place(place)
+                    factors.append(self.parentheses(own) if is_sum else own)
+            written.append(self.ratio(self.product(factors), self.digits(str(size))))
+        circle = [self.digits("2"), self.name(Name("pi"))]
+        plus = f" {self.symbol('+')} "
+        whole = written[0] if len(written) == 1 else self.parentheses(plus.join(written))
+        return PRODUCT, self.product([*circle, whole])
 
     def _within(self, place: Place, size: int) -> str:
         """Where a place lies on an axis: the bounds that need saying."""
