@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Protocol
 
 from blockjac.blocks import Block
@@ -209,8 +210,36 @@ def _without_deltas(partial: Partial) -> Partial:
 
 def like_terms(terms: Sequence[Expression]) -> Sequence[Expression]:
     """Equal terms added up."""
-    counts: dict[Expression, float] = {}
+    counts: dict[Expression, Fraction] = {}
+    shown: dict[Expression, Expression] = {}
     for term in terms:
         sign, own = (-1, term.body) if isinstance(term, ex.Negative) else (1, term)
-        counts[own] = counts.get(own, 0) + sign
-    return [ex.product([Number(count), own]) for own, count in counts.items() if count]
+        number, rest = _coefficient(own)
+        key = _sorted(rest)
+        shown.setdefault(key, rest)
+        counts[key] = counts.get(key, Fraction(0)) + sign * number
+    return [
+        ex.product(
+            [Number(count.numerator), shown[own], ex.Quotient(ex.ONE, Number(count.denominator))]
+        )
+        for own, count in counts.items()
+        if count
+    ]
+
+
+def _coefficient(expression: Expression) -> tuple[Fraction, Expression]:
+    """One over the whole number below the line, and the rest."""
+    match expression:
+        case ex.Quotient(above, Number(int(below))) if below:
+            return Fraction(1, below), above
+        case _:
+            return Fraction(1), expression
+
+
+def _sorted(expression: Expression) -> Expression:
+    """A product with its factors in an order of their own."""
+    match expression:
+        case ex.Product(factors):
+            return ex.Product(tuple(sorted(factors, key=repr)))
+        case _:
+            return expression

@@ -55,7 +55,7 @@ class StepJacobian:
 
     def helper(self, word: str, variable: Variable, compute: Compute) -> Name:
         """The name of an array that is computed from a variable, the same for every block."""
-        call = f"{word}({{}})", (variable.name,)
+        call = word, (variable.name,)
         for name in self.computed:
             if self.reader.words[name] == call:
                 return name

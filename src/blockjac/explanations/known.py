@@ -1,11 +1,13 @@
 """Formulas of linear algebra: Jacobians of what JAX composes of factorizations.
 
-With `Y` the result, `B` an inverse or an adjugate, and the result's axes first:
+With `Y` the result, `B` an inverse or an adjugate, and the result's axes first; of stacks of
+matrices each is its own:
 
     inv(A)          -Y[i,k] Y[l,j]
     solve(A, b)     -B[i,k] Y[l,j] by A, B[i,k] delta[j,l] by b
     slogdet(A)[1]   B[l,k]
     det(A)          B[l,k], with the adjugate, which is `det(A) inv(A)` where A has an inverse
+    cholesky(A)     sum_m Y[i,m] phi[m,j] B[m,k] B[j,l], the mean of it and of its transpose by A
 
 The elimination of a step's own primitives would go through its pivots and triangles, and ends in a
 map without a formula. What is printed is evaluated and compared as every other formula is.
@@ -15,59 +17,84 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base import compat
+from blockjac.explanations.closed_forms.form import Factor, Request
+from blockjac.explanations.closed_forms.operated import split
+from blockjac.explanations.closed_forms.triangular import half_of_diagonal
 from blockjac.explanations.contraction import Partial
 from blockjac.explanations.expressions import Entry, Expression, Letter, Number, Place
 from blockjac.explanations.names import Name
-from blockjac.explanations.places import fresh
 from blockjac.explanations.program import Program, Step, Variable
 from blockjac.graph.graph import Operand
 from blockjac.graph.trace import linear_algebra
 
 Compute = Callable[[Any], np.ndarray]
 
+Helper = Callable[[str, Variable, Compute], Name]
+"""Gives a name to an array, from the words for what computes it from a variable."""
+
 
 @dataclass(frozen=True)
-class Block:
-    """A block that is asked for.
+class Call:
+    """A call of a function of linear algebra.
 
     Attributes:
-        matrix: the step's first operand, one square matrix.
-        right: the second one; None if there is none, or a number.
-        result: the step's result.
-        is_last: whether it is the last one of the step.
-        rows: letters of the result's axes.
-        helper: gives a name to an array, from the word for what computes it from the matrix.
+        operands: variables; None where an operand is a constant.
+        result: the result whose Jacobian is asked for.
+        axes: how many of the result's last axes are of a matrix or a vector, and not of the stack.
+        helper: gives names to what is computed.
     """
 
-    matrix: Variable
-    right: Variable | None
+    operands: Sequence[Variable | None]
     result: Variable
-    is_last: bool
-    rows: Sequence[Letter]
-    helper: Callable[[str, Variable, Compute], Name]
+    axes: int
+    helper: Helper
 
-    def entry(self, *letters: Letter) -> Expression:
-        """An entry of the result."""
-        return Entry(self.result.name, tuple(map(Place.of, letters)), self.result.shape)
+    def batch(self, variable: Variable, axes: int, rows: Sequence[Place]) -> tuple[Place, ...]:
+        """Places on the axes of a variable's stack, of which some are repeated in the result's."""
+        own = variable.shape[: len(variable.shape) - axes]
+        whole = rows[: len(rows) - self.axes]
+        last = whole[len(whole) - len(own) :]
+        return tuple(Place() if size == 1 else place for size, place in zip(own, last, strict=True))
 
-    def helped(self, word: str, compute: Compute) -> Callable[[Letter, Letter], Expression]:
-        """Entries of an array that is computed from the matrix."""
-        name = self.helper(word, self.matrix, compute)
-        return lambda i, j: Entry(name, (Place.of(i), Place.of(j)), self.matrix.shape)
+    def factors(self, rows: Sequence[Place]) -> dict[str, Factor]:
+        """The arrays that rules have entries of."""
+        (matrix, *_) = self.operands
+        assert matrix is not None
+        of_matrix = self.batch(matrix, 2, rows)
+        of_result = tuple(rows[: len(rows) - self.axes])
+        return {
+            "inverse": self._computed("inv({})", matrix, inverse_of, of_matrix),
+            "adjugate": self._computed("adjugate({})", matrix, adjugate_of, of_matrix),
+            "Y": self._computed("", self.result, np.asarray, of_result),
+            "inverse of Y": self._computed("inv({})", self.result, inverse_of, of_result),
+        }
 
-    def by_matrix(self, factors: Callable[[Letter, Letter], Sequence[Expression]]) -> Partial:
-        """A term with the two axes of the matrix, of whose letters `factors` are."""
-        size = self.matrix.shape[0]
-        first, second = fresh(size), fresh(size)
-        bound = (first, second) if size != 1 else ()
-        places = (Place.of(first), Place.of(second))
-        return Partial(tuple(factors(first, second)), places, bound)
+    def _computed(
+        self, word: str, variable: Variable, compute: Compute, batch: tuple[Place, ...]
+    ) -> Factor:
+        """An array that is computed from a variable, or without a word the variable itself."""
+        is_complex = _kind(variable) == "c"
+        first = 2 if is_complex else 0
+
+        def entry(*places: Place) -> Expression:
+            """An entry; the array gets its name when it is read."""
+            name = variable.name
+            if is_complex:
+                words = f"[Re, -Im; Im, Re] of {word or '{}'}"
+                name = self.helper(words, variable, lambda array: turned(compute(array)))
+            elif word:
+                name = self.helper(word, variable, compute)
+            whole = (*places[:first], *batch, *places[first:])
+            return Entry(name, whole, (*[2] * first, *variable.shape))
+
+        return Factor(entry, is_complex)
 
 
 def known_terms(
@@ -76,7 +103,7 @@ def known_terms(
     head: int,
     tail: int,
     rows: Sequence[Letter],
-    helper: Callable[[str, Variable, Compute], Name],
+    helper: Helper,
 ) -> list[Partial] | None:
     """The block of a result by an operand where linear algebra has a formula for it, else None.
 
@@ -86,78 +113,106 @@ def known_terms(
         head: number of the result.
         tail: number of the operand.
         rows: letters of the result's axes.
-        helper: gives a name to an array, from the word for what computes it from a variable.
+        helper: gives a name to an array, from the words for what computes it from a variable.
     """
-    rules = RULES.get(linear_algebra(step.equation))
+    name = linear_algebra(step.equation)
+    rules = RULES.get(name)
     if rules is None:
         return None
     operands = [
         program.variables[own.value] if isinstance(own, Operand) else None
         for own in step.equation.operands
     ]
-    matrix, right = (*operands, None)[:2]
-    if matrix is None or not _is_real_matrix(matrix):
+    result, number = program.variables[head], step.equation.results.index(head)
+    if operands[0] is None or not _has_formula(name, operands, number):
         return None
-    result, is_last = program.variables[head], head == step.equation.results[-1]
-    block = Block(matrix, right, result, is_last, rows, helper)
-    terms = [
-        rule(block)
-        for rule, own in zip(rules, operands, strict=True)
-        if own is not None and own.number == tail
-    ]
-    complete = [term for term in terms if term is not None]
-    return complete if len(complete) == len(terms) else None
+    right = operands[-1]
+    is_vector = name == "solve" and right is not None and len(right.shape) == 1
+    axes = {"solve": 1 if is_vector else 2, "inv": 2, "cholesky": 2}.get(name, 0)
+    if name == "solve" and right is None:
+        axes = min(len(result.shape), 2)
+    call = Call(operands, result, axes, helper)
+    phase, places = split(tuple(map(Place.of, rows)), result)
+    terms: list[Partial] = []
+    for position, (rule, own) in enumerate(zip(rules, operands, strict=True)):
+        if own is None or own.number != tail:
+            continue
+        batch = call.batch(own, axes if position == 1 else 2, places)
+        request = Request(
+            step.equation,
+            number,
+            position,
+            own.shape,
+            _kind(own) == "c",
+            phase,
+            places[len(places) - axes :],
+            batch,
+            call.factors(places),
+        )
+        terms += rule(request)
+    return terms
 
 
-def _is_real_matrix(variable: Variable) -> bool:
-    """Whether a variable is one real matrix, rather than a stack of them."""
-    return len(variable.shape) == 2 and np.dtype(variable.dtype).kind == "f"
+def _kind(variable: Variable) -> str:
+    """Whether a variable is real, "f", or complex, "c"."""
+    return np.dtype(variable.dtype).kind
 
 
-def _inverse(block: Block) -> Partial:
+def _has_formula(name: str, operands: Sequence[Variable | None], number: int) -> bool:
+    """Whether a block has a formula here; those of others are left to their primitives.
+
+    Args:
+        name: of the function.
+        operands: of its call.
+        number: of the result; of the determinant's sign there is none.
+    """
+    kinds = {_kind(own) for own in operands if own is not None}
+    is_right = number == 1 if name == "slogdet" else number == 0
+    return is_right and kinds <= ({"f"} if name == "cholesky" else {"f", "c"})
+
+
+def _inverse(request: Request) -> list[Partial]:
     """`-Y[i,k] Y[l,j]`."""
-    i, j = block.rows
-    return block.by_matrix(lambda k, m: (Number(-1), block.entry(i, k), block.entry(m, j)))
+    i, j = request.rows
+    term = request.chain()
+    k, m = (term.letter(size) for size in request.shape[-2:])
+    return [term.times(Number(-1)).entry("Y", i, k).entry("Y", m, j).by(k, m)]
 
 
-def _is_one_system(block: Block) -> bool:
-    """Whether a solution is a vector or a matrix of the shape of the right-hand side."""
-    shape = block.result.shape
-    return block.right is not None and block.right.shape == shape and len(shape) <= 2
+def _solution_by_matrix(request: Request) -> list[Partial]:
+    """`-B[i,k] Y[l,j]`."""
+    i, *rest = request.rows
+    term = request.chain()
+    k, m = (term.letter(size) for size in request.shape[-2:])
+    return [term.times(Number(-1)).entry("inverse", i, k).entry("Y", m, *rest).by(k, m)]
 
 
-def _solution_by_matrix(block: Block) -> Partial | None:
-    """`-B[i,k] Y[l,j]`; None for stacks of systems."""
-    if not _is_one_system(block):
-        return None
-    inverse = block.helped("inv", inverse_of)
-    i, *rest = block.rows
-    return block.by_matrix(lambda k, m: (Number(-1), inverse(i, k), block.entry(m, *rest)))
+def _solution_by_right(request: Request) -> list[Partial]:
+    """`B[i,k]`, and a delta of the columns."""
+    i, *rest = request.rows
+    term = request.chain()
+    k = term.letter(request.shape[len(request.shape) - len(request.rows)])
+    return [term.entry("inverse", i, k).by(k, *rest)]
 
 
-def _solution_by_right(block: Block) -> Partial | None:
-    """`B[i,k]`, and a delta of the columns; None for stacks of systems."""
-    if not _is_one_system(block):
-        return None
-    inverse = block.helped("inv", inverse_of)
-    i, *rest = block.rows
-    k = fresh(i.size)
-    places = (Place.of(k), *map(Place.of, rest))
-    return Partial((inverse(i, k),), places, (k,) if i.size != 1 else ())
+def _by_cofactors(name: str, request: Request) -> list[Partial]:
+    """`B[l,k]`, of the inverse or of the adjugate."""
+    term = request.chain()
+    k, m = (term.letter(size) for size in request.shape[-2:])
+    return [term.entry(name, m, k).by(k, m)]
 
 
-def _log_determinant(block: Block) -> Partial | None:
-    """`B[l,k]`; the sign, which comes first, is left to its own primitives."""
-    if not block.is_last:
-        return None
-    inverse = block.helped("inv", inverse_of)
-    return block.by_matrix(lambda k, m: (inverse(m, k),))
-
-
-def _determinant(block: Block) -> Partial:
-    """`B[l,k]`, of the adjugate."""
-    adjugate = block.helped("adjugate", adjugate_of)
-    return block.by_matrix(lambda k, m: (adjugate(m, k),))
+def _cholesky(request: Request) -> list[Partial]:
+    """`sum_m Y[i,m] phi[m,j] B[m,k] B[j,l]`, and the same of the transposed matrix."""
+    i, j = request.rows
+    terms: list[Partial] = []
+    for is_transposed in (False, True):
+        term = request.chain()
+        m, k, n = (term.letter(request.shape[-1]) for _ in range(3))
+        term.times(Number(0.5)).entry("Y", i, m).times(*half_of_diagonal(m, j))
+        term.entry("inverse of Y", m, k).entry("inverse of Y", j, n)
+        terms.append(term.by(*((n, k) if is_transposed else (k, n))))
+    return terms
 
 
 def inverse_of(matrix: Any) -> np.ndarray:
@@ -170,15 +225,26 @@ def adjugate_of(matrix: Any) -> np.ndarray:
     """The transposed cofactors, of singular matrices too: those of the three factors of an SVD."""
     array: np.ndarray = np.asarray(matrix)
     left, values, right = np.linalg.svd(array)
-    others = [float(np.prod(np.delete(values, place))) for place in range(len(values))]
+    count = values.shape[-1]
+    others = [np.prod(np.delete(values, place, axis=-1), axis=-1) for place in range(count)]
     sign = np.linalg.det(left) * np.linalg.det(right)
-    return np.asarray(sign * (right.T * np.asarray(others)) @ left.T)
+    first, last = (np.conj(np.swapaxes(own, -1, -2)) for own in (right, left))
+    middle = np.stack(others, axis=-1)[..., None, :]
+    return np.asarray(sign[..., None, None] * ((first * middle) @ last))
 
 
-RULES: dict[str, tuple[Callable[[Block], Partial | None], ...]] = {
+def turned(array: np.ndarray) -> np.ndarray:
+    """Complex numbers as matrices of two rows and columns, on axes in front."""
+    return np.stack(
+        [np.stack([array.real, -array.imag]), np.stack([array.imag, array.real])],
+    )
+
+
+RULES: dict[str, tuple[Callable[[Request], list[Partial]], ...]] = {
     "inv": (_inverse,),
     "solve": (_solution_by_matrix, _solution_by_right),
-    "slogdet": (_log_determinant,),
-    "det": (_determinant,),
+    "slogdet": (partial(_by_cofactors, "inverse"),),
+    "det": (partial(_by_cofactors, "adjugate"),),
+    "cholesky": (_cholesky,),
 }
 """A rule for each operand, by the names of `jax.numpy.linalg`."""

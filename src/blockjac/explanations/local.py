@@ -61,10 +61,12 @@ def edges_of(program: Program, step: Step) -> Edges:
         step: with active operands and results.
     """
     operands, tails, heads = step.operands, program.tails(step), program.heads(step)
-    function = step.function(heads)
+    others = [own for own in step.equation.results if own not in heads]
+    results = [*heads, *others]  # formulas may read results that nothing else does
+    function = step.function(results)
     structs = [compat.struct(program.graph.avals[value]) for value in operands]
     inner = structured(trace(function, structs, [operands.index(tail) for tail in tails]))
-    active = ActiveGraph.of(inner, inner.outputs)
+    active = ActiveGraph.of(inner, inner.outputs[: len(heads)])
     pairs: list[tuple[Vertex, Vertex]] = []
     forms: dict[Equation | None, Operated | None] = {}
     operated: dict[Vertex, dict[Vertex, Operated]] = {}
@@ -113,7 +115,7 @@ def edges_of(program: Program, step: Step) -> Edges:
         operated,
         frozenset(opaque),
         closed,
-        tuple(heads),
+        tuple(results),
     )
 
 

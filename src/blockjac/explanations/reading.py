@@ -109,6 +109,10 @@ class Reader:
         if atom in self.computed_by:
             word, sources = self.computed_by[atom]
             of = [self._named(source) for source in sources]
+            same = [name for name, own in self.words.items() if word and own == (word, tuple(of))]
+            if same:  # the same array computed twice
+                self.names[atom] = same[0]
+                return
         else:
             producer, of = self.producers.get(atom), []
             word = "known" if producer is None else producer.primitive.name
@@ -200,6 +204,8 @@ def _pattern(array: np.ndarray, places: Sequence[Place]) -> Expression | None:
     row, column = places
     if (array == np.eye(*array.shape)).all():
         return equal(row, column)
+    if (array == 1 - np.eye(*array.shape)).all():
+        return ex.total([ex.ONE, ex.product([Number(-1), equal(row, column)])])
     for offset in (0, 1, -1):
         if (array == np.tri(*array.shape, -offset)).all():
             return not_before(row, plus(column, Place(offset), 1))

@@ -79,7 +79,7 @@ STEP = "blockjac step "
 """What the names of calls begin with that a user has named as steps."""
 
 
-LINEAR_ALGEBRA = frozenset({"inv", "solve", "slogdet", "det"})
+LINEAR_ALGEBRA = frozenset({"inv", "solve", "slogdet", "det", "cholesky"})
 """Functions of `jax.numpy.linalg` that explanations have a formula for."""
 
 

@@ -18,7 +18,7 @@ from jax import lax
 
 from blockjac.explanations.contraction import Partial
 from blockjac.explanations.expressions import Expression, Letter, Place
-from blockjac.explanations.places import fresh
+from blockjac.explanations.places import equal, fresh
 from blockjac.graph.graph import Equation
 
 
@@ -65,11 +65,12 @@ class Factor:
     """An array that terms of a closed form have entries of.
 
     Attributes:
-        entry: an entry, by places; those of a complex array have two places in front.
+        entry: an entry, by the places on its axes but for those of the stack; those of a complex
+            array have two places in front.
         is_complex: whether it is one.
     """
 
-    entry: Callable[[Sequence[Place]], Expression]
+    entry: Callable[..., Expression]
     is_complex: bool
 
 
@@ -85,6 +86,7 @@ class Request:
         is_complex: whether the operand is complex.
         phase: the place on the axis of real and imaginary parts of the result; 0 if it is real.
         rows: the places on its other axes.
+        batch: the places on the first axes of the operand, if it is a stack of what the form is of.
         factors: the arrays of the closed form.
     """
 
@@ -95,16 +97,12 @@ class Request:
     is_complex: bool
     phase: Place
     rows: tuple[Place, ...]
+    batch: tuple[Place, ...]
     factors: Mapping[str, Factor]
 
     def chain(self) -> Chain:
         """A term to which factors are added."""
         return Chain(self)
-
-    @property
-    def batch(self) -> tuple[Place, ...]:
-        """The places on the axes before those of the matrix that the result is, or is of."""
-        return self.rows[: len(self.shape) - 2]
 
 
 @dataclass
@@ -141,19 +139,21 @@ class Chain:
     def entry(self, name: str, *places: Place) -> Chain:
         """The term with an entry of an array as a factor, batch axes left out."""
         factor = self.request.factors[name]
-        whole = (*self.request.batch, *places)
         if factor.is_complex:
             after = self.letter(2)
-            self.factors.append(factor.entry((self.at, after, *whole)))
+            self.factors.append(factor.entry(self.at, after, *places))
             self.at = after
         else:
-            self.factors.append(factor.entry(whole))
+            self.factors.append(factor.entry(*places))
         return self
 
     def by(self, *places: Place) -> Partial:
         """The complete term, by an entry of the operand; batch axes left out."""
-        whole = (*self.request.batch, *places)
-        axes = (self.at, *whole) if self.request.is_complex else whole
+        axes = (*self.request.batch, *places)
+        if self.request.is_complex:
+            axes = (self.at, *axes)
+        elif self.at != Place():
+            self.times(equal(self.at, Place()))
         return Partial(tuple(self.factors), axes, tuple(self.bound))
 
 

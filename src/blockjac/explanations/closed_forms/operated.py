@@ -21,7 +21,7 @@ from blockjac.explanations.closed_forms.form import (
     Request,
 )
 from blockjac.explanations.contraction import Arrays, Partial
-from blockjac.explanations.expressions import Place
+from blockjac.explanations.expressions import Expression, Place
 from blockjac.graph.graph import Equation, Operand
 
 
@@ -75,29 +75,41 @@ class Operated:
             axes: places on the axes of the result.
             arrays: gives entries of the helpers.
         """
-        result = self.equation.results.index(head)
-        is_complex = np.dtype(self.outs[result].dtype).kind == "c"
-        factors = {
-            name: Factor(partial(arrays.factor, helper.array), helper.is_complex)
-            for name, helper in self.helpers.items()
-        }
-        phase, rows = (axes[0], axes[1:]) if is_complex else (Place(), axes)
+        number = self.equation.results.index(head)
+        phase, rows = split(axes, self.outs[number])
         terms: list[Partial] = []
-        for number, operand in enumerate(self.equation.operands):
-            if isinstance(operand, Operand) and operand.vertex == tail:
-                own = self.inputs[number]
-                is_complex = np.dtype(own.dtype).kind == "c"
-                shape = tuple(own.shape)
-                terms += self.form.terms(
-                    Request(
-                        self.equation,
-                        result,
-                        number,
-                        shape,
-                        is_complex,
-                        phase,
-                        tuple(rows),
-                        factors,
-                    )
+        for position, operand in enumerate(self.equation.operands):
+            if not isinstance(operand, Operand) or operand.vertex != tail:
+                continue
+            own = self.inputs[position]
+            batch = rows[: len(own.shape) - 2]
+            factors = {
+                name: Factor(partial(_entry, helper, arrays, batch), helper.is_complex)
+                for name, helper in self.helpers.items()
+            }
+            shape, is_complex = tuple(own.shape), np.dtype(own.dtype).kind == "c"
+            terms += self.form.terms(
+                Request(
+                    self.equation, number, position, shape, is_complex, phase, rows, batch, factors
                 )
+            )
         return terms
+
+
+def split(axes: Sequence[Place], own: Any) -> tuple[Place, tuple[Place, ...]]:
+    """The place on the axis of real and imaginary parts, 0 if there is none, and the others.
+
+    Args:
+        axes: places on the axes that a variable has in the chain rule.
+        own: the variable, or what has its dtype.
+    """
+    is_complex = np.dtype(own.dtype).kind == "c"
+    return (axes[0], tuple(axes[1:])) if is_complex else (Place(), tuple(axes))
+
+
+def _entry(helper: Helper, arrays: Arrays, batch: Sequence[Place], *places: Place) -> Expression:
+    """An entry of a helper; what a formula computes has a name, as textbooks give it."""
+    first = 2 if helper.is_complex else 0
+    whole = (*places[:first], *batch, *places[first:])
+    is_formula = not helper.word and not helper.sources
+    return (arrays.lookup if is_formula else arrays.factor)(helper.array, whole)

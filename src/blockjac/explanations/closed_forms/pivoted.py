@@ -118,7 +118,7 @@ def _lu(request: Request) -> list[Partial]:
         term.entry("inverse of L", row, r).entry("inverse of U", m, column)
         if not is_lower:
             term.entry("U", n, j)
-        permuted = request.factors["permutation"].entry((*request.batch, r))
+        permuted = request.factors["permutation"].entry(r)
         terms.append(term.by(Place(0, (), permuted), m))
     return terms
 

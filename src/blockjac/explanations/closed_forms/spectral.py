@@ -156,7 +156,7 @@ def _beyond(request: Request, size: int) -> list[Partial]:
         else:
             term.times(equal(i, own))
         term.entry(*(("Vt", j, m) if is_left else ("U", k, j)))
-        value = request.factors["s"].entry((*request.batch, j))
+        value = request.factors["s"].entry(j)
         terms.append(term.times(ex.Quotient(ex.ONE, value)).by(k, m))
     return terms
 
