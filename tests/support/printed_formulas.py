@@ -211,6 +211,12 @@ class Printed:
         return REDUCTIONS[kind](np.broadcast_to(body, sizes), axis=axes, keepdims=True)
 
     def entry(self, name):
+        if name in self.sizes:  # a letter as a number, as angles have it
+            own = [1] * len(self.letters)
+            own[self.letters.index(name)] = self.sizes[name]
+            return np.arange(self.sizes[name]).reshape(own)
+        if name == "π" and name not in self.arrays:
+            return self.number(np.pi)
         array = np.asarray(self.arrays[name])
         if self.peek() != "[" or array.ndim == 0:
             return self.number(array)

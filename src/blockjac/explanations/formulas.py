@@ -100,7 +100,7 @@ class Formulas:
         if not jacobian.definitions:
             return None
         (formula,) = jacobian.definitions
-        if self.definitions(formula.body, step):
+        if any(entry.name in jacobian.reader.definitions for entry in entries(formula.body)):
             return None
         return self.shown(formula, step)
 

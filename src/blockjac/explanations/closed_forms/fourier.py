@@ -24,7 +24,7 @@ def _no_arrays(equation: Equation, inputs: Sequence[Any], outs: Sequence[Any]) -
 
 
 def _transform(request: Request) -> list[Partial]:
-    """`exp(-2 pi i j k / n)` on pairs of real and imaginary parts, `c` of the result, `d` before:
+    """`exp(-2 pi i j k / n)` on pairs of real and imaginary parts, `c` after it and `d` before.
 
     forward   cos(2 pi (j k / n + (c - d) / 4))
     inverse   cos(2 pi (j k / n + (d - c) / 4)) / n

@@ -43,7 +43,7 @@ def _qr_arrays(equation: Equation, inputs: Sequence[Any], outs: Sequence[Any]) -
 
 
 def _qr(request: Request) -> list[Partial]:
-    """With `C = Q^T dA R^-1`, of which the part below the diagonal turns `Q`:
+    """With `C = Q^T dA R^-1`, of which the part below the diagonal turns `Q`.
 
     dR = (triu(C) + tril(C, -1)^T) R
     dQ = dA R^-1 - Q (triu(C) + tril(C, -1)^T)

@@ -14,8 +14,8 @@ from blockjac.explanations.closed_forms.form import (
     ClosedForm,
     Helper,
     Request,
-    identity_like,
     conjugated,
+    identity_like,
     is_real,
     of_program,
 )
@@ -100,7 +100,7 @@ def _svd_arrays(
 
 
 def _svd(request: Request) -> list[Partial]:
-    """`ds_i = Re u_i^H dA v_i`; the vectors of real matrices, with `C = U^T dA V`:
+    """Of values `ds_i = Re u_i^H dA v_i`; of the vectors of real matrices, with `C = U^T dA V`.
 
     dU = U (F * (C S + S C^T)) + (1 - U U^T) dA V S^-1
     dV = V (F * (S C + C^T S)) + (1 - V V^T) dA^T U S^-1,  F[i,j] = 1 / (s_j^2 - s_i^2)
