@@ -223,9 +223,9 @@ def log_determinants(draw):
 
 def triangular(draw):
     wide = widened(draw)
-    options = {
-        name: draw.choose(False, True) for name in ("left_side", "lower", "transpose_a")
-    } | {name: draw.choose(False, False, True) for name in ("conjugate_a", "unit_diagonal")}
+    options = {name: draw.choose(False, True) for name in ("left_side", "lower", "transpose_a")} | {
+        name: draw.choose(False, False, True) for name in ("conjugate_a", "unit_diagonal")
+    }
     columns = draw.choose(1, 2, 3)
     shape = (draw.size, columns) if options["left_side"] else (columns, draw.size)
 

@@ -37,6 +37,9 @@ FUNCTIONS = {
     "erfc": lambda x: np.asarray(special.erfc(x)),
     "lgamma": lambda x: np.asarray(special.gammaln(x)),
     "digamma": lambda x: np.asarray(special.digamma(x)),
+    "conj": np.conj,
+    "real": np.real,
+    "imag": np.imag,
 }
 
 REDUCTIONS = {"Σ": np.sum, "Π": np.prod, "max": np.max, "min": np.min}
@@ -215,6 +218,9 @@ class Printed:
             own = [1] * len(self.letters)
             own[self.letters.index(name)] = self.sizes[name]
             return np.arange(self.sizes[name]).reshape(own)
+        while name not in self.arrays and f"{name}," in " ".join(self.arrays):
+            self.take(",")  # a name with two others below, `q_f,x`
+            name += f",{self.take()}"
         if name == "π" and name not in self.arrays:
             return self.number(np.pi)
         array = np.asarray(self.arrays[name])

@@ -151,8 +151,8 @@ def _near(numbers: Numbers, formulas: Formulas, seed: int) -> Numbers:
 
 
 def _alike(program: Program, number: int) -> list[Variable]:
-    """The named variables of the shape of another, those nearest to it first."""
-    shape = program.variables[number].shape
+    """The named variables with the axes of another, those nearest to it first."""
+    shape = program.variables[number].axes
     alike = [
         own
         for own in program.variables.values()

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base import compat
-from blockjac.explanations.closed_forms.form import Factor, Request
+from blockjac.explanations.closed_forms.form import IN_PAIRS, Factor, Request
 from blockjac.explanations.closed_forms.operated import split
 from blockjac.explanations.closed_forms.triangular import half_of_diagonal
 from blockjac.explanations.contraction import Partial
@@ -87,7 +87,7 @@ class Call:
             """An entry; the array gets its name when it is read."""
             name = variable.name
             if is_complex:
-                words = f"[Re, -Im; Im, Re] of {word or '{}'}"
+                words = IN_PAIRS.format(word or "{}")
                 name = self.helper(words, variable, lambda array: turned(compute(array)))
             elif word:
                 name = self.helper(word, variable, compute)

@@ -17,10 +17,14 @@ from blockjac.elimination.active_graph import ActiveGraph
 from blockjac.elimination.elimination_graph import Vertex
 from blockjac.elimination.linearize import linearize_to_results
 from blockjac.engine.run import structured
+from blockjac.explanations.closed_forms.described import described
+from blockjac.explanations.closed_forms.form import Helper
 from blockjac.explanations.closed_forms.operated import Operated
 from blockjac.explanations.program import Program, Step
 from blockjac.graph.graph import Equation
 from blockjac.graph.trace import trace
+from blockjac.operators.operator import Operator
+from blockjac.rules.complex_numbers import Holomorphic
 
 WRITTEN = frozenset({"conv_general_dilated"})
 """Primitives that are applied as maps because that is faster, and have a formula."""
@@ -37,6 +41,7 @@ class Edges:
         order: the inner vertices, last computed first.
         entering: blocks by head and tail; their arrays are positions among the results of `closed`.
         operated: equations of edges without a block that have a closed form, likewise.
+        helpers: arrays that are described by words, by their positions.
         opaque: vertices that an edge with neither leads to.
         closed: a program from the operands to the results of the step and all factors.
         results: the step's results, the first of those of `closed`.
@@ -48,6 +53,7 @@ class Edges:
     order: tuple[Vertex, ...]
     entering: dict[Vertex, dict[Vertex, Block]]
     operated: dict[Vertex, dict[Vertex, Operated]]
+    helpers: tuple[Helper, ...]
     opaque: frozenset[Vertex]
     closed: Any
     results: tuple[int, ...]
@@ -78,14 +84,15 @@ def edges_of(program: Program, step: Step) -> Edges:
         with keeping_structure(True):
             linear = linearize_to_results(active, arrays, captured)
         blocks: list[Block] = []
+        helpers: list[Helper] = []
         for tail, leaving in linear.edges.leaving.items():
             for head, edge in leaving.items():
-                is_written = _has_block(linear.edges.equations.get(head))
-                if isinstance(edge, Block) or is_written:
+                equation = linear.edges.equations.get(head)
+                if isinstance(edge, Block) or _has_block(edge, equation):
                     pairs.append((tail, head))
                     blocks.append(edge if isinstance(edge, Block) else edge.block())
+                    helpers += described(edge, blocks[-1], equation, linear.point.values)
                     continue
-                equation = linear.edges.equations.get(head)
                 if equation not in forms:
                     forms[equation] = Operated.of(equation, linear.point.values)
                 own = forms[equation]
@@ -93,15 +100,16 @@ def edges_of(program: Program, step: Step) -> Edges:
                     opaque.add(head)
                 else:
                     operated.setdefault(head, {})[tail] = own
-        helpers = [own.helpers for own in forms.values() if own is not None]
-        return linear.results(), blocks, helpers
+        of_forms = [own.helpers for own in forms.values() if own is not None]
+        return linear.results(), blocks, helpers, of_forms
 
     closed, types = jax.make_jaxpr(local, return_shape=True)(*structs)
     leaves, tree = flattened(types)
-    _, blocks, helpers = jax.tree.unflatten(tree, range(len(leaves)))
+    _, blocks, helpers, of_forms = jax.tree.unflatten(tree, range(len(leaves)))
     traced = [own for own in forms.values() if own is not None]
-    for own, positions in zip(traced, helpers, strict=True):
+    for own, positions in zip(traced, of_forms, strict=True):
         own.helpers.update(positions)
+        helpers += positions.values()
     entering: dict[Vertex, dict[Vertex, Block]] = {}
     for (tail, head), block in zip(pairs, blocks, strict=True):
         entering.setdefault(head, {})[tail] = block
@@ -113,15 +121,17 @@ def edges_of(program: Program, step: Step) -> Edges:
         tuple(active.reverse_order),
         entering,
         operated,
+        tuple(helpers),
         frozenset(opaque),
         closed,
         tuple(results),
     )
 
 
-def _has_block(equation: Any) -> bool:
-    """Whether an equation that is applied as a map has a Block in few terms as well."""
-    return equation is not None and equation.primitive.name in WRITTEN
+def _has_block(edge: Operator, equation: Equation | None) -> bool:
+    """Whether a Jacobian that is applied as a map has a Block in few terms as well."""
+    is_written = equation is not None and equation.primitive.name in WRITTEN
+    return is_written or isinstance(edge.group, Holomorphic)
 
 
 def known_variables(edges: Edges) -> Mapping[Any, int]:
@@ -144,8 +154,6 @@ def computed_atoms(edges: Edges) -> Mapping[Any, tuple[str, Sequence[Any]]]:
     atoms = atoms_of(edges)
     return {
         atoms[helper.array]: (helper.word, [atoms[source] for source in helper.sources])
-        for by_tail in edges.operated.values()
-        for operated in by_tail.values()
-        for helper in operated.helpers.values()
+        for helper in edges.helpers
         if helper.word and compat.is_variable(atoms[helper.array])
     }

@@ -102,6 +102,8 @@ class Reader:
         array = np.asarray(self.constants[atom])
         if array.size and (array == array.flat[0]).all():
             return Number(array.flat[0].item())
+        if places and array.tolist() == [1, -1]:
+            return ex.total([ex.ONE, ex.product([Number(-2), equal(places[0], Place(1))])])
         return _pattern(array, places) if len(places) == 2 else None
 
     def _name(self, atom: Any, formula: ex.Formula | None) -> None:

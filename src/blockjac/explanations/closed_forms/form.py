@@ -21,6 +21,9 @@ from blockjac.explanations.expressions import Expression, Letter, Place
 from blockjac.explanations.places import equal, fresh
 from blockjac.graph.graph import Equation
 
+IN_PAIRS = "[Re, -Im; Im, Re] of {}"
+"""What complex numbers are where others are pairs of real ones."""
+
 
 @partial(
     jax.tree_util.register_dataclass,
@@ -49,7 +52,7 @@ class Helper:
         """The same for the chain rule: complex numbers as matrices of two rows and columns."""
         if not np.issubdtype(self.array.dtype, np.complexfloating):
             return self
-        word = f"[Re, -Im; Im, Re] of {self.word or '{}'}"
+        word = IN_PAIRS.format(self.word or "{}")
         sources = self.sources if self.word else (self.array,)
         return Helper(turns(self.array), word, sources, True)
 

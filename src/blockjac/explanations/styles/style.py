@@ -106,6 +106,8 @@ class Style(ABC):
     def _number(self, value: complex) -> tuple[int, str]:
         """A number; one over a whole number is written as a fraction."""
         if isinstance(value, complex):
+            if not value.imag:
+                return self._number(value.real)
             return ATOM, self.digits(f"({value.real:g}{value.imag:+g}i)")
         if isinstance(value, bool):
             return ATOM, self.digits(str(int(value)))
