@@ -8,6 +8,7 @@ out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 from blockjac.blocks import Block
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.expressions import Expression, Letter, Number, Place
+from blockjac.explanations.letters import relettered
 from blockjac.explanations.places import (
     equal,
     fresh,
@@ -232,14 +234,35 @@ def _coefficient(expression: Expression) -> tuple[Fraction, Expression]:
     match expression:
         case ex.Quotient(above, Number(int(below))) if below:
             return Fraction(1, below), above
+        case ex.Over("sum", letters, ex.Quotient(above, Number(int(below)))) if below:
+            return Fraction(1, below), ex.over("sum", letters, above)
         case _:
             return Fraction(1), expression
 
 
 def _sorted(expression: Expression) -> Expression:
-    """A product with its factors in an order of their own."""
+    """A product or a sum of products with its factors in an order of their own.
+
+    Letters that are summed are renamed by where they occur, so that sums that differ in these alone
+    are equal.
+    """
     match expression:
         case ex.Product(factors):
             return ex.Product(tuple(sorted(factors, key=repr)))
+        case ex.Over(kind, letters, body):
+            erased = {letter: Letter("*", letter.size) for letter in letters}
+            factors = sorted(ex.flat([body]), key=lambda part: repr(relettered(part, erased)))
+            read = re.findall(r"Letter\(.*?\)", repr(factors))
+            order = sorted(letters, key=lambda letter: _first(repr(letter), read))
+            names = {letter: Letter("*", letter.size, n) for n, letter in enumerate(order)}
+            renamed = [relettered(part, names) for part in factors]
+            return ex.Over(
+                kind, tuple(names.values()), ex.Product(tuple(sorted(renamed, key=repr)))
+            )
         case _:
             return expression
+
+
+def _first(text: str, texts: Sequence[str]) -> int:
+    """Where a text occurs first; after all others if it does not."""
+    return texts.index(text) if text in texts else len(texts)

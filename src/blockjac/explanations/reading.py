@@ -10,10 +10,11 @@ import numpy as np
 
 from blockjac.base import compat
 from blockjac.explanations import expressions as ex
+from blockjac.explanations.aliases import aliases, pattern
 from blockjac.explanations.evaluate import FUNCTIONS
 from blockjac.explanations.expressions import Entry, Expression, Number, Place
 from blockjac.explanations.names import Name
-from blockjac.explanations.places import equal, fresh, not_before, plus, substituted
+from blockjac.explanations.places import equal, fresh, substituted
 from blockjac.explanations.traversal import mapped, size
 from blockjac.graph.primitives import CALLS
 
@@ -60,6 +61,9 @@ class Reader:
         self.variables: dict[Name, Any] = {}
         self.words: dict[Name, tuple[str, tuple[Name, ...]]] = {}
         self.computed_by = dict(computed or {})
+        self.aliases = dict(
+            pair for variable in names for pair in aliases(variable, self.producers, names)
+        )
 
     def entry(self, atom: Any, places: Sequence[Place]) -> Expression:
         """One entry of a variable or a literal.
@@ -70,6 +74,9 @@ class Reader:
         """
         if not compat.is_variable(atom):
             return _number(atom.val, places)
+        if atom not in self.names and atom in self.aliases:
+            named, moved = self.aliases[atom]
+            return self.entry(named, moved(places))
         if atom not in self.names:
             constant = self._constant(atom, places)
             if constant is not None:
@@ -104,7 +111,7 @@ class Reader:
             return Number(array.flat[0].item())
         if places and array.tolist() == [1, -1]:
             return ex.total([ex.ONE, ex.product([Number(-2), equal(places[0], Place(1))])])
-        return _pattern(array, places) if len(places) == 2 else None
+        return pattern(array, places) if len(places) == 2 else None
 
     def _name(self, atom: Any, formula: ex.Formula | None) -> None:
         """Give a variable a name of its own."""
@@ -199,21 +206,6 @@ class Reader:
             return mapped(part, changed)
 
         return changed(expression)
-
-
-def _pattern(array: np.ndarray, places: Sequence[Place]) -> Expression | None:
-    """An entry of an identity, or of ones on and below or above some diagonal."""
-    row, column = places
-    if (array == np.eye(*array.shape)).all():
-        return equal(row, column)
-    if (array == 1 - np.eye(*array.shape)).all():
-        return ex.total([ex.ONE, ex.product([Number(-1), equal(row, column)])])
-    for offset in (0, 1, -1):
-        if (array == np.tri(*array.shape, -offset)).all():
-            return not_before(row, plus(column, Place(offset), 1))
-        if (array == np.tri(*array.shape[::-1], -offset).T).all():
-            return not_before(column, plus(row, Place(offset), 1))
-    return None
 
 
 COPIES = (

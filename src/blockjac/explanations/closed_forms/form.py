@@ -169,11 +169,13 @@ class ClosedForm:
             equation that has no closed form.
         terms: of a block.
         is_closed: whether an equation has a closed form.
+        results: words for each result that has no name in a program, with `{}` for the operands.
     """
 
     arrays: Callable[[Equation, Sequence[Any], Sequence[Any]], dict[str, Helper]]
     terms: Callable[[Request], list[Partial]]
     is_closed: Callable[[Equation, Sequence[Any]], bool] = lambda equation, inputs: True
+    results: tuple[str, ...] = ()
 
 
 CLOSED_FORMS: dict[str, ClosedForm] = {}

@@ -61,6 +61,8 @@ class Operated:
         helpers = {
             name: helper.in_pairs for name, helper in form.arrays(equation, inputs, outs).items()
         }
+        for out, word in zip(outs, form.results, strict=False):
+            helpers[word] = Helper(out, word, tuple(inputs[: word.count("{}")]))
         types = [[compat.struct(jax.typeof(own)) for own in part] for part in (inputs, outs)]
         return Operated(equation, form, *types, helpers)
 

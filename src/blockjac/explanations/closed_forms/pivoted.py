@@ -79,7 +79,7 @@ def _is_thin(equation: Equation, inputs: Sequence[Any]) -> bool:
     return is_real(matrix) and rows >= columns and not is_whole and not params.get("pivoting")
 
 
-CLOSED_FORMS["qr"] = ClosedForm(_qr_arrays, _qr, _is_thin)
+CLOSED_FORMS["qr"] = ClosedForm(_qr_arrays, _qr, _is_thin, ("Q of qr({})", "R of qr({})"))
 
 
 # P A = L U
@@ -130,4 +130,9 @@ def _is_square(equation: Equation, inputs: Sequence[Any]) -> bool:
     return is_real(matrix) and matrix.shape[-1] == matrix.shape[-2]
 
 
-CLOSED_FORMS["lu"] = ClosedForm(_lu_arrays, _lu, _is_square)
+CLOSED_FORMS["lu"] = ClosedForm(
+    _lu_arrays,
+    _lu,
+    _is_square,
+    ("both triangles of lu({})", "the pivots of lu({})", "the permutation of lu({})"),
+)

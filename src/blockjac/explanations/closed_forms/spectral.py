@@ -67,7 +67,9 @@ def _is_whole(equation: Equation, inputs: Sequence[Any]) -> bool:
     return equation.params.get("subset_by_index") is None
 
 
-CLOSED_FORMS["eigh"] = ClosedForm(_eigh_arrays, _eigh, _is_whole)
+CLOSED_FORMS["eigh"] = ClosedForm(
+    _eigh_arrays, _eigh, _is_whole, ("the vectors of eigh({})", "the values of eigh({})")
+)
 
 
 # Singular values
@@ -83,8 +85,8 @@ def _svd_arrays(
         params = {**equation.params, "compute_uv": True, "full_matrices": False}
         _, left, right = compat.bind(equation.primitive, [matrix], params)
         vectors = (
-            Helper(left, "U of the thin svd of {}", (matrix,)),
-            Helper(right, "Vᵀ of the thin svd of {}", (matrix,)),
+            Helper(left, "U of svd({})", (matrix,)),
+            Helper(right, "Vᵀ of svd({})", (matrix,)),
         )
     else:
         vectors = of_program(left), of_program(right)
@@ -174,4 +176,6 @@ def _has_vectors(equation: Equation, inputs: Sequence[Any]) -> bool:
     )
 
 
-CLOSED_FORMS["svd"] = ClosedForm(_svd_arrays, _svd, _has_vectors)
+CLOSED_FORMS["svd"] = ClosedForm(
+    _svd_arrays, _svd, _has_vectors, ("s of svd({})", "U of svd({})", "Vᵀ of svd({})")
+)

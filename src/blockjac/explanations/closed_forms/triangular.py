@@ -109,4 +109,6 @@ def _solve(request: Request) -> list[Partial]:
     return [term.by(*axes)]
 
 
-CLOSED_FORMS["triangular_solve"] = ClosedForm(_solve_arrays, _solve)
+CLOSED_FORMS["triangular_solve"] = ClosedForm(
+    _solve_arrays, _solve, results=("triangular_solve({}, {})",)
+)
