@@ -79,16 +79,33 @@ def test_solution_of_a_system():
     explained(lambda A: jnp.sum(solve(A, A.T) ** 2), 0, matrix(6))
 
 
-def test_stacks_of_matrices_have_no_formula_and_say_so():
+def test_stacks_of_matrices_are_matrices_one_by_one():
     stack = jnp.stack([matrix(7), matrix(8)])
-    for function, arguments in (
-        (lambda A: inv(A), (stack,)),
-        (lambda A, b: solve(A, b), (stack, jnp.ones((2, 3, 1)))),
-    ):
-        _, text = explained(function, 0, *arguments)
-        assert "no formula is known" in text
+    formulas, _ = explained(lambda A: inv(A), 0, stack)
+    assert formulas == ["(D_A f)[i,j,j',i',k,k'] = -δ[i,i'] f[i,j,k] f[i,k',j']"]
+    formulas, _ = explained(lambda A: slogdet(A)[1], 0, stack)
+    assert formulas == ["(D_A f)[i,i',j,j'] = δ[i,i'] B[i,j',j]"]
+    explained(lambda A, b: solve(A, b), (0, 1), stack, jnp.ones((2, 3, 1)))
     explained(lambda A: jnp.sum(det(jnp.tile(A, (2, 1, 1)))), 0, matrix(9, 4))
     explained(lambda A: jnp.sum(slogdet(jnp.tile(A, (2, 1, 1)))[1]), 0, matrix(9, 2))
+
+
+def test_stacks_are_repeated_where_the_other_side_has_more():
+    stack = jnp.stack([matrix(7), matrix(8)])
+    formulas, _ = explained(lambda A, b: solve(A, b), (0, 1), stack, jnp.ones(3))
+    assert formulas[1] == "(D_b f)[i,j,j'] = B[i,j,j']"
+    explained(lambda A, b: solve(A, b), (0, 1), stack[:1], jnp.ones((2, 3, 2)))
+    explained(lambda A, b: solve(A, b), (0, 1), stack, jnp.ones((4, 2, 3, 1)))
+    explained(lambda A, b: solve(A, b), (0, 1), stack, jnp.ones((1, 3, 2)))
+
+
+def test_cholesky_factor():
+    formulas, text = explained(lambda A: jnp.linalg.cholesky(A), 0, matrix(9) @ matrix(9).T)
+    assert [" ".join("".join(formulas).split())] == [
+        "(D_A f)[i,i',j,j'] = B[i',j'] (Σ_k [k ≥ i'] f[i,k] B[k,j] / (1 + δ[k,i'])) / 2 "
+        "+ B[i',j] (Σ_k' [k' ≥ i'] f[i,k'] B[k',j'] / (1 + δ[k',i'])) / 2"
+    ]
+    assert "where B is computed by inv(f)" in text
 
 
 def test_what_is_derived_from_a_function_is_not_taken_for_it():

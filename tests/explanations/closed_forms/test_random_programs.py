@@ -3,7 +3,14 @@
 import jax
 import numpy as np
 import pytest
-from support.linear_algebra_programs import FAMILIES, jacobians, program
+from support.linear_algebra_programs import (
+    FAMILIES,
+    eigenvalue_sum,
+    jacobians,
+    log_determinants,
+    power_spectrum,
+    program,
+)
 from support.printed_jacobian import jacobian_as_printed
 
 import blockjac
@@ -49,13 +56,13 @@ def check(function, arguments):
     return explanation
 
 
-@every_family
+@pytest.mark.parametrize("family", [eigenvalue_sum, log_determinants, power_spectrum])
 def test_printed_formulas_give_the_jacobian(family):
     check(*program(family, 0))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 9))
+@pytest.mark.parametrize("seed", range(8))
 @every_family
 def test_printed_formulas_of_more_programs_give_the_jacobian(family, seed):
     check(*program(family, seed))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Any
 
 from blockjac.explanations.chain_rule import ChainRule
@@ -151,8 +152,11 @@ class PageParts:
                 formulas[use.tail, use.head] = NO_FORMULA.format(use.step.word)
                 continue
             written = f'<div class="equation">{mathml(elemental.formula)}</div>'
-            for _, definition in elemental.definitions:
-                if not isinstance(definition, str):
+            for name, definition in elemental.definitions:
+                if isinstance(definition, str):
+                    words = escape(f"where {TEXT.name(name)} is computed by {definition}")
+                    written += f'<div class="depth1">{words}</div>'
+                else:
                     written += f'<div class="equation depth1">{mathml(definition)}</div>'
             formulas[use.tail, use.head] = written
         shown = {n for line in self.drawing.lines for n in line.edges[:MOST_IN_LINE]}

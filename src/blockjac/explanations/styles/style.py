@@ -83,7 +83,8 @@ class Style(ABC):
                     is_sum = len(place.strides) + bool(place.offset) > 1
                     own = self.place(place)
                     factors.append(self.parentheses(own) if is_sum else own)
-            written.append(self.ratio(self.product(factors), self.digits(str(size))))
+            above = self.product(factors or [self.digits("1")])
+            written.append(self.ratio(above, self.digits(str(size))))
         circle = [self.digits("2"), self.name(Name("pi"))]
         plus = f" {self.symbol('+')} "
         whole = written[0] if len(written) == 1 else self.parentheses(plus.join(written))
