@@ -74,13 +74,14 @@ def pattern(array: np.ndarray, places: Sequence[Place]) -> Expression | None:
         places: of the entry.
     """
     row, column = places
+    rows, columns = array.shape
     if (array == np.eye(*array.shape)).all():
         return equal(row, column)
     if (array == 1 - np.eye(*array.shape)).all():
         return ex.total([ex.ONE, ex.product([Number(-1), equal(row, column)])])
     for offset in (0, 1, -1):
-        if (array == np.tri(*array.shape, -offset)).all():
+        if (array == np.tri(rows, columns, -offset)).all():
             return not_before(row, plus(column, Place(offset), 1))
-        if (array == np.tri(*array.shape[::-1], -offset).T).all():
+        if (array == np.tri(columns, rows, -offset).T).all():
             return not_before(column, plus(row, Place(offset), 1))
     return None

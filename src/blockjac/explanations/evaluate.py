@@ -170,7 +170,12 @@ def _function(expression: Expression) -> Callable[..., Any]:
 def _turn(left: Place, right: Place, size: int, arrays: Arrays) -> Values:
     """A fraction of a turn; whole turns are left out, so that the rest is exact."""
     positions = [_position(left, arrays), _position(right, arrays)]
-    return _joined(lambda first, second: np.mod(first * second, size) / size, positions)
+    return _joined(partial(_part_of_turn, size), positions)
+
+
+def _part_of_turn(size: int, first: Any, second: Any) -> Any:
+    """A product over a number, but for its whole part."""
+    return np.mod(first * second, size) / size
 
 
 def _angle(*turns: Any) -> Any:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base import compat
-from blockjac.explanations.closed_forms.form import IN_PAIRS, Factor, Request
+from blockjac.explanations.closed_forms.form import IN_PAIRS, Factor, Request, turns
 from blockjac.explanations.closed_forms.operated import split
 from blockjac.explanations.closed_forms.triangular import half_of_diagonal
 from blockjac.explanations.contraction import Partial
@@ -88,7 +88,7 @@ class Call:
             name = variable.name
             if is_complex:
                 words = IN_PAIRS.format(word or "{}")
-                name = self.helper(words, variable, lambda array: turned(compute(array)))
+                name = self.helper(words, variable, lambda array: np.asarray(turns(compute(array))))
             elif word:
                 name = self.helper(word, variable, compute)
             whole = (*places[:first], *batch, *places[first:])
@@ -231,13 +231,6 @@ def adjugate_of(matrix: Any) -> np.ndarray:
     first, last = (np.conj(np.swapaxes(own, -1, -2)) for own in (right, left))
     middle = np.stack(others, axis=-1)[..., None, :]
     return np.asarray(sign[..., None, None] * ((first * middle) @ last))
-
-
-def turned(array: np.ndarray) -> np.ndarray:
-    """Complex numbers as matrices of two rows and columns, on axes in front."""
-    return np.stack(
-        [np.stack([array.real, -array.imag]), np.stack([array.imag, array.real])],
-    )
 
 
 RULES: dict[str, tuple[Callable[[Request], list[Partial]], ...]] = {

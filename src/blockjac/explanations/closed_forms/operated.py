@@ -63,8 +63,10 @@ class Operated:
         }
         for out, word in zip(outs, form.results, strict=False):
             helpers[word] = Helper(out, word, tuple(inputs[: word.count("{}")]))
-        types = [[compat.struct(jax.typeof(own)) for own in part] for part in (inputs, outs)]
-        return Operated(equation, form, *types, helpers)
+        before, after = [
+            [compat.struct(jax.typeof(own)) for own in part] for part in (inputs, outs)
+        ]
+        return Operated(equation, form, before, after, helpers)
 
     def terms(
         self, head: Vertex, tail: Vertex, axes: Sequence[Place], arrays: Arrays
