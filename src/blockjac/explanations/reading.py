@@ -99,8 +99,14 @@ class Reader:
         return self.entry(atom, places)
 
     def definition(self, atom: Any) -> ex.Formula | None:
-        """The formula of a named variable, by what computes it; None if it has none."""
-        return self._formula(atom)
+        """The formula of a named variable, by what computes it; None if it has none.
+
+        It has none either where only the moving of entries can be read: `x[i] = x[i]`.
+        """
+        formula = self._formula(atom)
+        if formula is None or not isinstance(formula.body, Entry):
+            return formula
+        return None if formula.body.name == self.names.get(atom) else formula
 
     def _constant(self, atom: Any, places: Sequence[Place] = ()) -> Expression | None:
         """An entry of a constant: its number if all are the same, a delta if it is an identity."""

@@ -1,5 +1,6 @@
 """Formulas of single factorizations, triangular systems and transforms are those of textbooks."""
 
+import re
 import shutil
 import subprocess
 
@@ -139,3 +140,14 @@ def test_latex_and_page(tmp_path):
     page = explanation.html()
     assert "mi>π" in page
     assert "is computed by inv(" in page
+
+
+def test_no_step_is_explained_by_itself():
+    def likelihood(S, r):
+        L = jnp.linalg.cholesky(S)
+        z = jax.scipy.linalg.solve_triangular(L, r, lower=True)
+        return 0.5 * z @ z + jnp.sum(jnp.log(jnp.diagonal(L)))
+
+    text = str(blockjac.explain(likelihood, (0, 1))(jnp.eye(3) + 1.0, jnp.ones(3)))
+    assert "v₂ = solve_triangular(v₁, r) ∈ T_(3)" in text
+    assert not re.search(r"^  (\S+) = \1 ", text, re.MULTILINE)
