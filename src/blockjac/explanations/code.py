@@ -260,7 +260,7 @@ def _parameters(fun: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Parame
     for name, tree in zip(names, trees, strict=True):
         kept = jax.tree.map(_array, tree)
         if flattened(kept)[0]:
-            parameters.append(Parameter(re.sub(r"\W", "_", name), kept))
+            parameters.append(Parameter(re.sub(r"\W+", "_", name).strip("_"), kept))
     return tuple(parameters)
 
 

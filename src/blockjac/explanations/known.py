@@ -111,7 +111,7 @@ def known_terms(
 
 def _is_real_matrix(variable: Variable) -> bool:
     """Whether a variable is one real matrix, rather than a stack of them."""
-    return len(variable.shape) == 2 and np.dtype(variable.dtype).kind == "f"
+    return len(variable.shape) == 2 and jnp.issubdtype(variable.dtype, jnp.floating)
 
 
 def _inverse(block: Block) -> Partial:

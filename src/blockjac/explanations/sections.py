@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
+
 from blockjac.base import compat
 from blockjac.errors import DenseTooLargeError
 from blockjac.explanations.chain_rule import ChainRule
@@ -16,6 +19,7 @@ from blockjac.explanations.formulas import Elemental
 from blockjac.explanations.layout import Application, Claim, Space
 from blockjac.explanations.loops import BODY, Loop
 from blockjac.explanations.names import Name
+from blockjac.explanations.own_rules import steps_without_a_jacobian
 from blockjac.explanations.program import Program, Step
 from blockjac.explanations.styles.text import TEXT
 from blockjac.graph.graph import Literal
@@ -121,16 +125,19 @@ def _spaces(program: Program) -> list[Line]:
             continue
         is_fixed = variable.number not in independents
         remark = "captured" if variable.kind == "captured" else "fixed" if is_fixed else ""
+        if jnp.issubdtype(variable.dtype, jax.dtypes.prng_key):
+            keys = "a random key" if not variable.shape else f"random keys of shape {variable.shape}"
+            lines.append(Line(remark=f"{TEXT.name(variable.name)}: {keys}, {remark}"))
+            continue
         lines.append(Line(Space(variable.name, variable.shape), remark))
     return lines
 
 
-def _folded_steps(parts: Parts, most: int | None) -> tuple[Line | Table, ...]:
+def _folded_steps(parts: Parts, most: int | None) -> tuple[Line, ...]:
     """What each step computes, with its name and the line of the program."""
     program = parts.program
-    shown = program.steps if most is None else program.steps[: most + 1]
     lines: list[Line] = []
-    for step in shown:
+    for step in program.steps[:most]:
         formula = parts.value(step)
         source = "" if step.equation.source is None else compat.place(step.equation.source)
         line = source.rpartition("/")[2]
@@ -141,7 +148,7 @@ def _folded_steps(parts: Parts, most: int | None) -> tuple[Line | Table, ...]:
     if most is None or len(program.steps) <= most:
         return tuple(lines)
     left = len(program.steps) - most
-    return (*lines[:most], Line(remark=f"… and {left:,} more steps, folded; most=None shows all"))
+    return (*lines, Line(remark=f"… and {left:,} more steps, folded; most=None shows all"))
 
 
 def application_of(program: Program, step: Step) -> Application:
@@ -171,11 +178,10 @@ def _elementals(parts: Parts) -> list[Line]:
     """The elemental Jacobians with the formulas of their entries."""
     lines: list[Line] = []
     for elemental in parts.steps():
-        entries = math.prod(elemental.shape)
         if elemental.formula is None:
             word = elemental.use.step.word
             name = TEXT.called(elemental.derivative)
-            remark = f"{name}, {entries:,} entries: {NO_FORMULA.format(word)}"
+            remark = f"{name}, {_sizes(elemental.shape)}: {NO_FORMULA.format(word)}"
             lines.append(Line(remark=remark))
             continue
         lines.append(Line(elemental.formula, _sizes(elemental.shape)))
@@ -190,7 +196,8 @@ def _elementals(parts: Parts) -> list[Line]:
 
 def _sizes(shape: Sequence[int]) -> str:
     """How many entries a block has."""
-    return f"{math.prod(shape):,} entries"
+    entries = math.prod(shape)
+    return f"{entries:,} entries" if entries != 1 else "1 entry"
 
 
 def _formulas(parts: Parts) -> list[Line]:
@@ -222,11 +229,12 @@ def _loop_section(loop: Loop, body: Parts, most: int | None) -> Section:
         loop.arguments,
         tuple(variable.shape if variable else () for variable in results),
     )
-    lines = [Line(application, "carried on, then the results of the step")]
-    lines += [Line(equation, "back through the steps") for equation in loop.equations(is_active)]
+    head = Line(application, "carried on, then the results of the step, where")
+    lines = [Line(equation, "back through the steps") for equation in loop.equations(is_active)]
     lines += [Line(equation) for equation in body.chain_rule().equations]
     lines += [Line(equation) for equation in body.formulas().equations]
-    return Section(loop.title(), folded(lines, "equations", most))
+    steps = _folded_steps(body, most)
+    return Section(loop.title(), (head, *steps, *folded(lines, "equations", most)))
 
 
 def _verdict(parts: Parts) -> str:
@@ -238,6 +246,13 @@ def _verdict(parts: Parts) -> str:
                 "without them"
             )
         case False:
-            return "NOT RIGHT: the formulas do not give the Jacobian here; please report this"
+            rules = ", ".join(own.word for own in steps_without_a_jacobian(parts.program))
+            if not rules:
+                return "NOT RIGHT: the formulas do not give the Jacobian here; please report this"
+            return (
+                f"NOT the chain rule: the backward rule that {rules} has of its own is not seen to "
+                "be linear in the cotangents, so that what reverse mode computes, and the library, "
+                "is no product of Jacobians, and the formulas do not give it"
+            )
         case None:
             return "not checked: the program or its Jacobian is too large to compute here"
