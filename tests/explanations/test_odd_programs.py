@@ -8,6 +8,7 @@ from jax import lax
 from support.explained_programs import normal
 
 import blockjac
+from blockjac.errors import InvalidOptionError
 
 
 def pendulum(angle, length):
@@ -24,7 +25,7 @@ def test_a_loop_that_counts_is_explained():
     explanation = blockjac.explain(pendulum, (0, 1))(0.5, 1.2)
     text = explanation.text(width=120)
     assert "Inside of scan: one of 5 steps" in text
-    assert "i, state₀, state₁ = f(length, i, s₀, s₁)" in text
+    assert "i, state₀, state₁ = f(length, i, state₀, state₁)" in text
     assert "q_state₁,t+1 ⋆ D_state₀ f₃" in text  # the new speed by the old angle
     assert explanation.checked is True
     exact = jax.jacfwd(pendulum, (0, 1))(0.5, 1.2)
@@ -136,7 +137,7 @@ def test_a_linear_backward_rule_is_a_step_as_any_other():
 def test_sentences_are_as_wide_as_the_terminal():
     explanation = blockjac.explain(lambda x: jnp.linalg.cholesky(x @ x.T))(normal(3, 3))
     for line in explanation.text(width=60).split("The order")[0].splitlines():
-        assert len(line) <= 60 or ".py:" in line  # a place in a file stays whole
+        assert len(line) <= 60 or " " not in line.strip()  # a long word stays whole
     assert "1 entry" in str(blockjac.explain(jnp.sin)(0.5))
 
 
@@ -146,3 +147,37 @@ def test_a_loop_says_what_one_step_computes():
     section = section.partition("Inside of scan")[2].partition("The order")[0]
     assert "v₂ = sin(state₀)" in section
     assert "f₂ = state₁ - v₃" in section
+
+
+def test_a_function_that_prints(capsys):
+    def loud(x):
+        jax.debug.print("{}", x)
+        return jnp.sum(x**2)
+
+    x = normal(3)
+    explanation = blockjac.explain(loud)(x)
+    assert explanation.checked is True
+    assert "2 v" not in str(explanation.formulas)
+    assert str(explanation.formulas) == "(D_x loud)[i] = 2 x[i]"
+    assert blockjac.plan(loud)(x).steps
+    assert "D_x = " in explanation.code()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("result", [None, (), 3.0])
+def test_what_is_not_computed_from_the_arguments_is_said_to_be(result):
+    text = blockjac.explain(lambda x: result)(normal(3)).text(width=120)
+    assert "no result is computed from the arguments: every derivative is 0" in text
+    assert "there is nothing to check" in text
+
+
+def test_widths_and_numbers_of_lines_that_make_no_sense():
+    explanation = blockjac.explain(jnp.sin)(0.5)
+    for width in (0, -5, "a"):
+        with pytest.raises(InvalidOptionError, match=r"width=.*; wanted the characters of a line"):
+            explanation.text(width=width)
+    for most in (-1, "a"):
+        with pytest.raises(InvalidOptionError, match="most=.*; wanted how many lines of a section"):
+            explanation.text(most=most)
+    with pytest.raises(TypeError, match=r"Expected a callable value for blockjac.step\('a'\), got"):
+        blockjac.step("a")(3)

@@ -44,9 +44,7 @@ CANCELED = 1e-4
 """Below this part of what it is computed from, a Jacobian may be left over from a cancellation."""
 
 
-def is_close(
-    given: np.ndarray, exact: np.ndarray, relative: float, least: float = 0.0
-) -> bool:
+def is_close(given: np.ndarray, exact: np.ndarray, relative: float, least: float = 0.0) -> bool:
     """Whether arrays agree but for rounding; what is not finite is so in both, inf or nan.
 
     Args:
@@ -174,9 +172,7 @@ def _alike(program: Program, number: int) -> list[Variable]:
     alike = [
         own
         for own in program.variables.values()
-        if own.shape == shape
-        and not own.is_numbered
-        and jnp.issubdtype(own.dtype, jnp.floating)
+        if own.shape == shape and not own.is_numbered and jnp.issubdtype(own.dtype, jnp.floating)
     ]
     return sorted(alike, key=lambda own: abs(own.number - number))[:MOST_VARIABLES]
 

@@ -171,9 +171,7 @@ def inside_of(program: Program, step: Step) -> Inside | None:
     return Inside(function, tuple(compat.struct(variable.aval) for variable in jaxpr.invars))
 
 
-def _named(
-    closed: Any, names: Sequence[str], only_inexact: bool = False
-) -> Callable[..., Any]:
+def _named(closed: Any, names: Sequence[str], only_inexact: bool = False) -> Callable[..., Any]:
     """The body as a function whose parameters have these names.
 
     Args:

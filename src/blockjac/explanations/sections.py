@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from blockjac.base import compat
-from blockjac.errors import DenseTooLargeError
+from blockjac.errors import DenseTooLargeError, InvalidOptionError
 from blockjac.explanations.chain_rule import ChainRule
 from blockjac.explanations.document import Document, Line, Section, Table, folded, order_items
 from blockjac.explanations.equations import Equations
@@ -65,13 +65,24 @@ def document_of(parts: Parts, most: int | None) -> Document:
     Args:
         parts: what to write.
         most: how many lines a section has at most; None for all.
+
+    Raises:
+        InvalidOptionError: for a negative number of lines.
     """
+    if most is not None and (type(most) is not int or most < 0):
+        raise InvalidOptionError(
+            f"most={most!r}; wanted how many lines of a section are shown, 0 or more, or None for "
+            "all"
+        )
     program = parts.program
     sections = [
         Section("Spaces", folded(_spaces(program), "spaces", most)),
         Section("Steps", _folded_steps(parts, most)),
     ]
     rules = [Line(equation) for equation in parts.chain_rule().equations]
+    if not parts.rules():
+        none = "no result is computed from the arguments: every derivative is 0"
+        rules = [Line(remark=none)]
     sections.append(Section("The chain rule", folded(rules, "equations", most)))
     is_large = has_more_steps(program, most)
     if is_large:
@@ -126,7 +137,9 @@ def _spaces(program: Program) -> list[Line]:
         is_fixed = variable.number not in independents
         remark = "captured" if variable.kind == "captured" else "fixed" if is_fixed else ""
         if jnp.issubdtype(variable.dtype, jax.dtypes.prng_key):
-            keys = "a random key" if not variable.shape else f"random keys of shape {variable.shape}"
+            keys = (
+                "a random key" if not variable.shape else f"random keys of shape {variable.shape}"
+            )
             lines.append(Line(remark=f"{TEXT.name(variable.name)}: {keys}, {remark}"))
             continue
         lines.append(Line(Space(variable.name, variable.shape), remark))
@@ -239,6 +252,8 @@ def _loop_section(loop: Loop, body: Parts, most: int | None) -> Section:
 
 def _verdict(parts: Parts) -> str:
     """What was checked, in words."""
+    if not parts.rules():
+        return "there is nothing to check: no result is computed from the arguments"
     match parts.checked():
         case True:
             return (
