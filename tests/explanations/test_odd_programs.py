@@ -177,7 +177,7 @@ def test_widths_and_numbers_of_lines_that_make_no_sense():
         with pytest.raises(InvalidOptionError, match=r"width=.*; wanted the characters of a line"):
             explanation.text(width=width)
     for most in (-1, "a"):
-        with pytest.raises(InvalidOptionError, match="most=.*; wanted how many lines of a section"):
+        with pytest.raises(InvalidOptionError, match=r"most=.*; wanted how many lines of a"):
             explanation.text(most=most)
     with pytest.raises(TypeError, match=r"Expected a callable value for blockjac.step\('a'\), got"):
         blockjac.step("a")(3)
