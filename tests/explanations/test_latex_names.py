@@ -15,7 +15,7 @@ NAMES = ("🙂_2^3\\alpha#", "a b-c", "<b>&amp;</b>\"'", "∂_1 & 50% {x}", "~x|
 @pytest.mark.parametrize(
     ("name", "written"),
     [
-        ("a b-c", r"\text{a b-c}"),
+        ("a b-c.d", r"\text{a b-c.d}"),
         ("x^2~", r"\text{x\textasciicircum{}2\textasciitilde{}}"),
         ("<b>", r"\mathrm{\ensuremath{<}b\ensuremath{>}}"),
         ("relu", r"\mathrm{relu}"),
