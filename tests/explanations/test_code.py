@@ -127,3 +127,16 @@ def test_shapes_suffice():
 def test_unknown_target_is_refused():
     with pytest.raises(InvalidOptionError, match="target must be 'numpy' or 'jax', but is 'torch'"):
         blockjac.explain(jnp.sin)(np.ones(3)).code("torch")
+
+
+def test_arguments_that_are_left_at_their_defaults():
+    def norm(x, scale, eps=1e-6):
+        return x * jax.lax.rsqrt(jnp.mean(x**2, -1, keepdims=True) + eps) * scale
+
+    def rest(x, power=2.0, *more, shift=1.0):
+        return x**power + sum(more) + shift
+
+    jobs = [module("norm", target, norm, (0, 1), (normal(3, 4), normal(4))) for target in TARGETS]
+    jobs += [module("rest", "numpy", rest, 0, (normal(3),))]
+    jobs += [module("more", "numpy", rest, (0, 2), (normal(3), 2.0, normal(3)))]
+    check(jobs)

@@ -90,12 +90,15 @@ def named_by_factor(mistake: Mistake, factor: float) -> Mistake:
 
 
 def chosen(explanations: Sequence[Explanation], wrong: Iterable[int]) -> dict[int, Mistake]:
-    """A mistake for each leaf that is explained: those that explain most leaves first."""
+    """A mistake for each leaf that is explained: those that explain most leaves first.
+
+    What could explain any number, as a factor between two single ones does, is no name for it.
+    """
     mistakes: dict[int, Mistake] = {}
     rest = set(wrong)
     while rest:
         candidates = [explanation.within(rest) for explanation in explanations]
-        candidates = [candidate for candidate in candidates if candidate.leaves]
+        candidates = [own for own in candidates if own.leaves and not own.is_weak]
         if not candidates:
             break
         best = min(candidates, key=lambda candidate: candidate.order)

@@ -91,9 +91,33 @@ def wrong_pulls(
         yield from _of_a_multiplication(known, entry, place, cotangent)
     elif entry.name == "broadcast_in_dim":
         yield from _of_a_sum(known, entry, cotangent)
+    elif entry.name == "gather" and place == 0:
+        yield from _of_a_lookup(known, entry, cotangent)
     elif entry.name == "transpose" and cotangent.ndim == 2 and len(set(cotangent.shape)) == 1:
         hint = f"the result of {place_of(entry)} is a transpose, and so is its cotangent; use .T"
         yield Mistake("factor transposed", hint), cotangent, 26
+
+
+def _of_a_lookup(known: Dictionary, entry: Entry, cotangent: np.ndarray) -> Iterator[Wrong]:
+    """Where one place is looked up several times, the last cotangent is kept, and not the sum."""
+    table, indices = entry.operands[:2]
+    shape = known.tape.shape(table)
+    size = int(np.prod(shape))
+    numbered = np.arange(size).reshape(shape)
+    (read,) = compat.bind(entry.primitive, [numbered, known.tape.values[indices]], entry.params)
+    places = np.asarray(read).ravel()
+    inside = (places >= 0) & (places < size)
+    places, values = places[inside], cotangent.ravel()[inside]
+    if len(np.unique(places)) == len(places):
+        return
+    kept = np.zeros(size)
+    kept[places] = values
+    hint = (
+        f"some places of {known.name(table)} are looked up several times{_at(entry)}; of what "
+        "comes back to such a place only the last was kept: d[i] = q and d[i] += q overwrite, "
+        "np.add.at(d, i, q) adds up"
+    )
+    yield Mistake("missing sum", hint), kept.reshape(shape), 22
 
 
 def _of_a_multiplication(
@@ -104,6 +128,9 @@ def _of_a_multiplication(
     called = known.name(partner)
     hint = f"{called} was left out of the derivative of {place_of(entry)}"
     yield Mistake("missing factor", hint), cotangent, 22
+    if partner not in known.tape.active:  # -y, of which the sign was kept
+        hint = f"{called} was left out of the derivative of {place_of(entry)}, but for a sign"
+        yield Mistake("missing factor", hint), -cotangent, 27
     if entry.name == "div":
         return
     factor = known.tape.values[partner]
@@ -199,9 +226,12 @@ def _left_out(
 ) -> Mistake | None:
     """The mistake of taking an array for a cotangent that is a multiple of `array - t`."""
     target = known.passes.exact[value].ravel()
+    if target.size > 1 and np.ptp(target) == 0:
+        return None  # of a sum: nothing is subtracted in it
     flat = array.array.ravel()
     limit = 1e-5 * np.abs(target).max()
-    for partner in arrays:
+    one = Known("1", np.ones(array.array.shape), value)
+    for partner in (*arrays, one):
         basis = np.stack([flat, partner.array.ravel()], axis=1)
         if partner.array is array.array or not np.isfinite(basis).all():
             continue

@@ -72,7 +72,7 @@ class Evidence:
         """The sizes of axes, and of arrays."""
         shapes = {tuple(aval.shape) for aval in self.passes.tape.avals}
         axes = {size for shape in shapes for size in shape}
-        return sorted(axes | {int(np.prod(shape)) for shape in shapes} - {0})
+        return sorted((axes | {int(np.prod(shape)) for shape in shapes}) - {0})
 
     @cached_property
     def _directions(self) -> list[list[np.ndarray]]:
@@ -160,8 +160,9 @@ class Evidence:
             return
         factors: list[float] = []
         for leaf in self.wrong:
-            square = moving[leaf] @ moving[leaf]
-            if square > 0:
+            with np.errstate(over="ignore"):
+                square = moving[leaf] @ moving[leaf]
+            if 0 < square < np.inf:
                 factor = float(moving[leaf] @ rest[leaf] / square)
                 factor = self.rounded(factor) if abs(factor) > 1e-6 else 0.0
                 if not any(abs(factor - k) <= 1e-3 * abs(k) for k in factors):
@@ -245,7 +246,7 @@ class Evidence:
     def _factors(self) -> np.ndarray:
         small = [1, 2, 3, 4]
         sizes = [*small, *self.sizes, *np.sqrt(self.sizes), *(2 * np.array(self.sizes))]
-        positive = [factor for size in sizes for factor in (size, 1 / size) if size]
+        positive = [factor for size in sizes for factor in (size, 1 / size)]
         return np.array(sorted({*positive, *(-factor for factor in positive)}), float)
 
     def rounded(self, factor: float) -> float:

@@ -101,7 +101,13 @@ def _without_targets(evidence: Evidence, known: Dictionary, _: Steps) -> None:
         constant = entry.operands[1 - active[0]]
         sign = 1.0 if entry.name == "sub" and active == [0] else -1.0
         shift = np.broadcast_to(sign * tape.values[constant], tape.shape(entry.results[0]))
-        predicted = Passes(tape.read_at({entry.results[0]: shift}), known.passes.seeds).exact
         name = known.name(constant)
-        hint = f"{name} was left out, as if the function did not {entry.name} it"
-        evidence.try_pass(Mistake("missing term", hint), predicted, 20)
+        left_out = f"{name} was left out, as if the function did not {entry.name} it"
+        turned = f"{name} was taken with the other sign, in the {entry.name} of the function"
+        for count, mistake in (
+            (1, Mistake("missing term", left_out)),
+            (2, Mistake("sign of a term", turned)),
+        ):
+            tape_there = tape.read_at({entry.results[0]: count * shift})
+            predicted = Passes(tape_there, known.passes.seeds).exact
+            evidence.try_pass(mistake, predicted, 20)

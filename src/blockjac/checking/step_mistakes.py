@@ -7,9 +7,11 @@ the way to v passes. Its Jacobian is taken for another one, once or wherever a l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 
+from blockjac.base import compat
 from blockjac.checking.candidates import Candidate
 from blockjac.checking.passes import Change, Edge, Passes
 from blockjac.checking.report import Mistake
@@ -38,6 +40,12 @@ ROW_RANKS = (18, 19, 20, 23)
 LINEAR = frozenset({"mul", "div", "add", "sub", "neg", "copy", "convert_element_type"})
 """Entries that are linear where all operands but one are constant."""
 
+OTHERS_RANK = 29
+"""How likely another step's derivative is taken."""
+
+MOST_OTHERS = 24
+"""Of how many steps the derivatives are tried in place of others."""
+
 MULTIPLE_DOUBT = 6
 """A step that is only a multiplication by constants is rather called a factor."""
 
@@ -54,6 +62,7 @@ class Steps:
         self.tape = passes.tape
         self.steps = steps_of(passes)
         self._points: dict[int, Callable[[np.ndarray], list[Variant]] | None] = {}
+        self._called: dict[tuple[int, int], str] = {}
 
     def candidates(self, step: Step) -> Iterator[Candidate]:
         """The mistakes in one step, as changes of the cotangent of its start."""
@@ -69,6 +78,34 @@ class Steps:
                 mistake = Mistake(variant.name, variant.hint.format(step=step))
                 rank = self._rank(step) + variant.doubt
                 yield Candidate(mistake, step.start, variant.cotangent - right, rank=rank)
+        if step.is_elementwise:
+            yield from self._of_another(step, c, right)
+
+    def _of_another(self, step: Step, c: np.ndarray, right: np.ndarray) -> Iterator[Candidate]:
+        """The derivative of another step, such as another layer's, in place of this one's."""
+        own = self._slopes.get(step.start, {}).get(step.end)
+        if own is None:
+            return
+        for start, ends in self._slopes.items():
+            for end, other in ends.items():
+                if (start, end) != (step.start, step.end) and other.shape == own.shape:
+                    called = self._called[start, end]
+                    hint = f"the derivative of {called} was taken for that of {step}"
+                    mistake = Mistake("wrong factor", hint)
+                    yield Candidate(mistake, step.start, c * other - right, rank=OTHERS_RANK)
+
+    @cached_property
+    def _slopes(self) -> dict[int, dict[int, np.ndarray]]:
+        """The derivatives of functions, lines and entries that are not linear, by start and end."""
+        slopes: dict[int, dict[int, np.ndarray]] = {}
+        for step in self.steps:
+            is_named = step.rank < 3 and bool(compat.at_place(step.entries[-1].source))
+            if is_named and step.is_elementwise and len(self._called) < MOST_OTHERS:
+                slope = self._between(step, np.ones(self.tape.shape(step.start)))
+                if np.isfinite(slope).all() and slope.size and np.ptp(slope):
+                    slopes.setdefault(step.start, {})[step.end] = slope
+                    self._called[step.start, step.end] = str(step)
+        return slopes
 
     def loops(self) -> list[list[Step]]:
         """The steps that one line of code makes several times, one after another."""

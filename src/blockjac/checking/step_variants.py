@@ -66,6 +66,20 @@ FORMS = (
 )
 
 
+SLOPES = (
+    Form("logistic'(z)", lambda z: _logistic(z) * (1 - _logistic(z)), "the logistic function"),
+    Form("1 - tanh(z)**2", lambda z: 1 - np.tanh(z) ** 2, "tanh"),
+    Form("z > 0", lambda z: (z > 0).astype(float), "relu"),
+    Form("logistic(z)", lambda z: _logistic(z), "softplus"),
+    Form("exp(z)", np.exp, "exp"),
+)
+"""Derivatives of usual functions by their argument."""
+
+
+def _logistic(z: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-z))
+
+
 def elementwise_variants(local: Local) -> Iterator[Variant]:
     """What is taken for the derivative of an elementwise step, the likeliest first."""
     c, d = local.cotangent, local.diagonal
@@ -112,6 +126,13 @@ def _other_forms(local: Local) -> Iterator[Variant]:
                     hint += f"{partner.function}, but that of {{step}} is {form.text}"
                     wrong = local.cotangent * partner.formula(local.end)
                     yield Variant("derivative of another function", hint, wrong)
+        for form in SLOPES:
+            slope = form.formula(local.start)
+            if not np.allclose(slope, local.diagonal, rtol=1e-4, atol=1e-6):
+                hint = f"{form.text} of its argument z was taken for the derivative of {{step}}; "
+                hint += f"it is that of {form.function}"
+                wrong = local.cotangent * slope
+                yield Variant("derivative of another function", hint, wrong, 2)
 
 
 # Steps whose Jacobians are matrices, one for each row

@@ -52,7 +52,23 @@ def scaled(seen: Seen) -> Mistake | None:
     if abs(factor + 1) < 1e-6:
         return Mistake("sign", "every entry has the other sign; multiply by -1", rank=1)
     number = None if isinstance(factor, complex) else float(factor)
+    if seen.exact.size == 1 and not _is_simple(number):
+        return None  # any two numbers have some quotient
     return Mistake("constant factor", _factor_hint(factor, seen.block), number, rank=2)
+
+
+def _is_simple(factor: float | None) -> bool:
+    """Whether a factor, or one over it, is a whole number of moderate size, as it is forgotten."""
+    if factor is None:
+        return False
+    return any(
+        abs(number - round(number)) <= 1e-5 * abs(number) and abs(number) <= MOST_FORGOTTEN
+        for number in (factor, 1 / factor)
+    )
+
+
+MOST_FORGOTTEN = 10_000
+"""Up to this number a factor between two single numbers is taken for a mistake's."""
 
 
 def _factor_hint(factor: complex, block: Block) -> str:

@@ -77,7 +77,7 @@ def as_leaf(given: Any) -> Any:
     if isinstance(cast("object", given), NUMBERS):
         if not is_array(given) or getattr(given, "dtype", None) == jax.dtypes.float0:
             raise DifferentiationTypeError(
-                f"check_jacobian compares arrays of numbers, but found {given!r} of type "
+                f"a derivative is compared as arrays of numbers, but found {given!r} of type "
                 f"{type(given)} in the given derivative"
             )
         return given if hasattr(given, "dtype") else np.asarray(given)
@@ -89,8 +89,8 @@ def as_leaf(given: Any) -> Any:
         return array if is_array(array) else None
     if not isinstance(given, tuple | list | dict) and tree_structure(given) == LEAF:
         raise DifferentiationTypeError(
-            f"check_jacobian compares arrays, Blocks and trees of these, but found {given!r} of "
-            f"type {type(given)} in the given derivative"
+            f"a derivative is compared as arrays, Blocks and trees of these, but found {given!r} "
+            f"of type {type(given)} in the given derivative"
         )
     return None
 

@@ -137,7 +137,7 @@ def _where(seen: Seen) -> Mistake | None:
     out_ndim = len(out_shape)
     wrong = ~equal(seen.given, seen.exact, seen.limit)
     indices = np.argwhere(wrong)
-    if len(indices) == 1:
+    if len(indices) == 1 and wrong.size > 1:
         return Mistake("one entry", "all the others are right")
     if out_shape == wrt_shape and wrong.size > 1:
         matrix = wrong.reshape(int(np.sqrt(wrong.size)), -1)

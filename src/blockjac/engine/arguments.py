@@ -260,4 +260,7 @@ def parameter_names(fun: Callable[..., Any], count: int) -> list[str]:
         parameters = []
     kinds = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
     names = [parameter.name for parameter in parameters if parameter.kind in kinds]
-    return [*names, *(f"argument {position}" for position in range(len(names), count))]
+    rest = next((own.name for own in parameters if own.kind is own.VAR_POSITIONAL), "")
+    others = range(count - len(names))
+    numbered = [f"{rest}[{n}]" if rest else f"argument {len(names) + n}" for n in others]
+    return [*names, *numbered]

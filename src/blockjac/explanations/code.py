@@ -254,13 +254,13 @@ def _only_factor(block: Block) -> Any:
 
 def _parameters(fun: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Parameter, ...]:
     """The parameters with arrays in them, in the order of their leaves."""
-    names = [*parameter_names(fun, len(args)), *kwargs]
+    names = [*parameter_names(fun, len(args))[: len(args)], *kwargs]  # the others have defaults
     trees = [*args, *kwargs.values()]
     parameters: list[Parameter] = []
     for name, tree in zip(names, trees, strict=True):
         kept = jax.tree.map(_array, tree)
         if flattened(kept)[0]:
-            parameters.append(Parameter(re.sub(r"\W", "_", name), kept))
+            parameters.append(Parameter(re.sub(r"\W+", "_", name).strip("_"), kept))
     return tuple(parameters)
 
 

@@ -9,8 +9,10 @@ from jax.extend import source_info_util
 
 from blockjac.algebra.losses import keeping_lines
 from blockjac.engine.arguments import ArgNums, check_argnums, check_callable, traced_call
+from blockjac.engine.call import Call
 from blockjac.errors import DenseTooLargeError
 from blockjac.explanations.explanation import Explanation
+from blockjac.explanations.loops import Inside
 from blockjac.explanations.program import program_of
 from blockjac.graph.trace import named_as
 from blockjac.planning import Plan
@@ -53,19 +55,42 @@ def explain(
 
     def explanation_of(*args: Any, **kwargs: Any) -> Explanation:
         """Trace the function, and leave everything else until it is asked for."""
-        options = argnums, args, kwargs
         with keeping_lines():
-            call = traced_call("explain", fun, *options, abstract=True, keeps_calls=True)
+            call = _traced(fun, argnums, args, kwargs, keeps_calls=True)
         call.check_real()
-        return Explanation(
-            program_of(call, fun),
-            lambda: _planned(fun, argnums, order, args, kwargs),
-            lambda: traced_call("explain", fun, *options, abstract=True),
-            lambda loop: explain(loop.function, loop.differentiated)(*loop.shapes),
-            lambda module: module.functions(fun, args, kwargs),
-        )
+        return _explanation(call, fun, argnums, order, args, kwargs)
 
     return named_as(fun, explanation_of)
+
+
+def _traced(
+    fun: Callable[..., Any], argnums: ArgNums, args: Any, kwargs: Any, keeps_calls: bool = False
+) -> Call:
+    """The call of the function, of shapes too."""
+    return traced_call(
+        "explain", fun, argnums, args, kwargs, abstract=True, keeps_calls=keeps_calls
+    )
+
+
+def _explanation(
+    call: Call, fun: Callable[..., Any], argnums: ArgNums, order: Orders, args: Any, kwargs: Any
+) -> Explanation:
+    """The explanation of a traced function."""
+    return Explanation(
+        program_of(call, fun),
+        lambda: _planned(fun, argnums, order, args, kwargs),
+        lambda: _traced(fun, argnums, args, kwargs),
+        _inside,
+        lambda module: module.functions(fun, args, kwargs),
+    )
+
+
+def _inside(inside: Inside) -> Explanation:
+    """The explanation of what a step runs; a result may be an integer, such as a loop's counter."""
+    options = inside.function, inside.differentiated
+    with keeping_lines():
+        call = _traced(*options, inside.shapes, {}, keeps_calls=True)
+    return _explanation(call, *options, "auto", inside.shapes, {})
 
 
 def _planned(

@@ -24,12 +24,13 @@ from blockjac.explanations.formulas import Elemental, Formulas
 from blockjac.explanations.found import checked, simplifications
 from blockjac.explanations.layout import Claim
 from blockjac.explanations.loops import Inside, inside_of, loops_of
-from blockjac.explanations.numbers import Numbers, can_be_run, random_arguments
+from blockjac.explanations.numbers import Numbers, can_be_run, on_host, random_arguments
 from blockjac.explanations.page.page import PageParts
 from blockjac.explanations.program import Program, Step
 from blockjac.explanations.sections import Parts, document_of
 from blockjac.explanations.source import TargetName, TracedFunction, module_source
 from blockjac.explanations.styles.text import TEXT
+from blockjac.graph.linearity import is_inexact
 from blockjac.planning import Plan
 
 
@@ -77,7 +78,7 @@ class Explanation(Forms):
         return tuple(
             ChainRule(self.program, result)
             for result in dict.fromkeys(self.program.results)
-            if result is not None and np.dtype(result.dtype).kind in "fc"
+            if result is not None and is_inexact(result)
         )
 
     @property
@@ -164,9 +165,7 @@ class Explanation(Forms):
         call = self._inlined
         computation = Jacobian(call.count, call.smooth, "auto", dense=True, values=True)
         _, (values, rows) = run(computation, call.graph, arguments)
-        return [np.asarray(own) for own in values], [
-            [np.asarray(own) for own in row] for row in rows
-        ]
+        return list(map(on_host, values)), [list(map(on_host, row)) for row in rows]
 
     @cached_property
     def numbers(self) -> Numbers:

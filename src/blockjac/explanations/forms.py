@@ -6,6 +6,7 @@ import abc
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from blockjac.errors import InvalidOptionError
 from blockjac.explanations.document import MOST_SHOWN, Document
 from blockjac.explanations.html import sections
 from blockjac.explanations.page.page import PageParts, dot_of, page_of, svg_of
@@ -44,7 +45,15 @@ class Forms(abc.ABC):
         Args:
             width: of a line, in characters; by default the terminal's.
             most: as in `document`.
+
+        Raises:
+            InvalidOptionError: for a width that is no positive whole number.
         """
+        if width is not None and (type(width) is not int or width < 1):
+            raise InvalidOptionError(
+                f"width={width!r}; wanted the characters of a line, 1 or more, or None for the "
+                "terminal's"
+            )
         return text(self.document(most), width or terminal_width())
 
     def __str__(self) -> str:

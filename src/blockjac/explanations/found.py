@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base import compat
@@ -26,28 +27,37 @@ MOST_VARIABLES = 12
 """Of more variables of one shape, those nearest to the product in the program are tried."""
 
 
-def tolerance(dtype: Any) -> float:
-    """The relative error that formulas of this precision may have."""
-    return 1e-9 if np.dtype(dtype).itemsize >= 8 else 1e-3
+def tolerance(program: Program) -> float:
+    """The relative error that formulas may have: by the coarsest precision in the program."""
+    dtypes = {own.dtype for own in program.variables.values()}
+    coarse = [jnp.finfo(own).eps for own in dtypes if jnp.issubdtype(own, jnp.inexact)]
+    unit = float(max(coarse, default=0.0))
+    if unit > SINGLE:
+        return 16 * unit
+    return 1e-3 if unit == SINGLE else 1e-9
+
+
+SINGLE = float(np.finfo(np.float32).eps)
 
 
 CANCELED = 1e-4
 """Below this part of what it is computed from, a Jacobian may be left over from a cancellation."""
 
 
-def is_close(given: np.ndarray, exact: np.ndarray, least: float = 0.0) -> bool:
+def is_close(given: np.ndarray, exact: np.ndarray, relative: float, least: float = 0.0) -> bool:
     """Whether arrays agree but for rounding; what is not finite is so in both, inf or nan.
 
     Args:
         given: an array.
         exact: what it should be.
+        relative: the error allowed, of the largest number.
         least: the size that rounding errors are relative to where `exact` is smaller.
     """
     finite = np.isfinite(exact)
     if (np.isfinite(given) != finite).any():
         return False
     scale = np.max(np.abs(exact[finite]), initial=least)
-    bound = tolerance(exact.dtype) * (scale or 1.0)
+    bound = relative * (scale or 1.0)
     return bool(np.allclose(given[finite], exact[finite], rtol=0, atol=bound))
 
 
@@ -78,13 +88,14 @@ def checked(
         for position, variable in reversed(list(enumerate(program.results)))
         if variable is not None
     }
+    relative = tolerance(program)
     for rule in rules:
         row = rows[positions[rule.result.number]]
         for variable, block in zip(program.independents, row, strict=True):
             given = numbers.adjoint(rule, variable.number)
             if given is None:
                 return None
-            if not is_close(given, block, CANCELED * numbers.largest):
+            if not is_close(given, block, relative, CANCELED * numbers.largest):
                 return False
     return True
 
@@ -101,6 +112,7 @@ def simplifications(
         formulas: of the program.
     """
     claims: list[Claim] = []
+    relative = tolerance(program)
     points = [numbers, *(_near(numbers, formulas, seed) for seed in (1, 2))]
     for rule in rules:
         if rule.result.shape:
@@ -121,7 +133,10 @@ def simplifications(
                 if multiple is None:
                     continue
                 pairs = zip(products, values, strict=True)
-                if all(is_close(multiple * value, product) for product, value in pairs):  # pyright: ignore[reportArgumentType]
+                if all(
+                    is_close(multiple * value, product, relative)  # pyright: ignore[reportArgumentType]
+                    for product, value in pairs
+                ):
                     claims.append(Claim(rule.adjoint(number), _scaled(body, multiple)))
                     break
     return tuple(claims)
@@ -141,12 +156,13 @@ def _near(numbers: Numbers, formulas: Formulas, seed: int) -> Numbers:
     generator = np.random.default_rng(seed)
     arguments: list[Any] = []
     for own in numbers.arguments:
+        if not jnp.issubdtype(own.dtype, jnp.floating):
+            arguments.append(own)  # an index, a mask or a random key
+            continue
         array = np.asarray(own)
-        if array.dtype.kind == "f":
-            size = np.max(np.abs(array), initial=0.0) or 1.0
-            moved = array + NEAR * size * generator.normal(size=array.shape)
-            array = moved.astype(array.dtype)
-        arguments.append(compat.jax_array(array))
+        size = np.max(np.abs(array), initial=0.0) or 1.0
+        moved = array + NEAR * size * generator.normal(size=array.shape)
+        arguments.append(compat.jax_array(moved.astype(array.dtype)))
     return Numbers(numbers.program, formulas, arguments)
 
 
@@ -156,7 +172,7 @@ def _alike(program: Program, number: int) -> list[Variable]:
     alike = [
         own
         for own in program.variables.values()
-        if own.shape == shape and not own.is_numbered and getattr(own.dtype, "kind", "") == "f"
+        if own.shape == shape and not own.is_numbered and jnp.issubdtype(own.dtype, jnp.floating)
     ]
     return sorted(alike, key=lambda own: abs(own.number - number))[:MOST_VARIABLES]
 

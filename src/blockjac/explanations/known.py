@@ -154,8 +154,10 @@ def known_terms(
 
 
 def _kind(variable: Variable) -> str:
-    """Whether a variable is real, "f", or complex, "c"."""
-    return np.dtype(variable.dtype).kind
+    """Whether a variable is real, "f", or complex, "c", of half precision too; else ""."""
+    if jnp.issubdtype(variable.dtype, jnp.complexfloating):
+        return "c"
+    return "f" if jnp.issubdtype(variable.dtype, jnp.floating) else ""
 
 
 def _has_formula(name: str, operands: Sequence[Variable | None], number: int) -> bool:

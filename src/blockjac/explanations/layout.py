@@ -91,7 +91,7 @@ def pieces(equation: Equation, style: Style) -> list[str]:
 
 
 def _application(application: Application, style: Style) -> str:
-    """`Z = φ(X, W) ∈ T_(400,20)`."""
+    """`Z = φ(X, W) ∈ T_(400,20)`; the call alone of what gives nothing, such as a print."""
     comma = style.symbol(",") + " "
     results = comma.join(map(style.name, application.results))
     operands = [
@@ -99,6 +99,8 @@ def _application(application: Application, style: Style) -> str:
         for operand in application.operands
     ]
     call = style.name(application.function) + style.parentheses(comma.join(operands))
+    if not application.results:
+        return call
     spaces = f" {style.symbol('×')} ".join(map(style.space, application.shapes))
     return f"{results} {style.symbol('=')} {call} {style.symbol('∈')} {spaces}"
 

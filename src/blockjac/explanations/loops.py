@@ -166,17 +166,25 @@ def inside_of(program: Program, step: Step) -> Inside | None:
         is_variable = isinstance(operand, Operand)
         known = program.variables[operand.value].name if is_variable else Name("c")
         names.append(Name.of(short_name(hint).replace(".", "_")) if hint else known)
-    function = _named(closed, [str(name) for name in unique(names)])
+    function = _named(closed, [str(name) for name in unique(names)], only_inexact=True)
     function.__name__ = re.sub(r"\W", "_", step.word)
     return Inside(function, tuple(compat.struct(variable.aval) for variable in jaxpr.invars))
 
 
-def _named(closed: Any, names: Sequence[str]) -> Callable[..., Any]:
-    """The body as a function whose parameters have these names."""
+def _named(closed: Any, names: Sequence[str], only_inexact: bool = False) -> Callable[..., Any]:
+    """The body as a function whose parameters have these names.
+
+    Args:
+        closed: the body.
+        names: of its parameters.
+        only_inexact: whether results without a derivative, such as indices, are left out.
+    """
 
     def f(*arguments: Any) -> Any:
         """The body."""
         results = compat.evaluated(closed, arguments)
+        if only_inexact:
+            results = list(filter(is_inexact, results))
         return results[0] if len(results) == 1 else tuple(results)
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD

@@ -67,7 +67,12 @@ class Name:
 
     @staticmethod
     def of(text: str) -> Name:
-        """The name that an identifier, or the path of a leaf such as `layers.0.W`, stands for."""
+        """The name that an identifier, or the path of a leaf such as `layers.0.W`, stands for.
+
+        What is neither, such as `50% of x.y`, is a name as it is.
+        """
+        if not re.fullmatch(r"\w+(\.\w+)*", text):
+            return Name(text or "_")
         *path, own = text.split(".")
         if own.isdigit() and path:
             own, path = path[-1], [*path[:-1], own]

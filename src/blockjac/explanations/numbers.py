@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base import compat
@@ -55,7 +56,7 @@ class Numbers:
         """All values of the program."""
         point = evaluate(self.program.graph, self.arguments, self.program.graph.captured)
         for number, variable in self.program.variables.items():
-            self.arrays[variable.name] = np.asarray(point.values[number])
+            self.arrays[variable.name] = on_host(point.values[number])
         return point.values
 
     @property
@@ -100,7 +101,7 @@ class Numbers:
                 self.arrays[name] = compute(self.values[value])
             else:
                 environment = self._inside(step)
-                self.arrays[name] = np.asarray(environment[jacobian.reader.variables[own]])
+                self.arrays[name] = on_host(environment[jacobian.reader.variables[own]])
 
     def _inside(self, step: Step) -> dict[Any, Any]:
         """All variables of a step's traced program, computed once."""
@@ -147,7 +148,19 @@ class Numbers:
         block = linear.block(leaf, ("out", 0))
         variables = self.program.variables
         shape = (*variables[use.head].axes, *variables[use.tail].axes)
-        return np.zeros(shape) if block is None else np.asarray(block.dense())
+        return np.zeros(shape) if block is None else on_host(block.dense())
+
+
+def on_host(array: Any) -> np.ndarray:
+    """An array as formulas are evaluated with it: of half precision in single, of keys their data.
+
+    NumPy contracts no arrays of bfloat16, and no keys.
+    """
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return np.asarray(jax.random.key_data(array))
+    host = np.asarray(array)
+    is_half = jnp.issubdtype(host.dtype, jnp.floating) and host.dtype.itemsize < 4
+    return host.astype(np.float32) if is_half else host
 
 
 def is_small(formula: ex.Formula) -> bool:
@@ -178,10 +191,9 @@ def random_arguments(program: Program, seed: int, positive: bool = False) -> lis
     for value in program.graph.inputs:
         aval = program.graph.avals[value]
         shape: tuple[int, ...] = tuple(aval.shape)
-        kind = getattr(aval.dtype, "kind", "key")
-        if kind == "key":
+        if jnp.issubdtype(aval.dtype, jax.dtypes.prng_key):
             arrays.append(jax.random.split(jax.random.key(seed), shape))
-        elif kind not in "fc":
+        elif not jnp.issubdtype(aval.dtype, jnp.inexact):
             arrays.append(np.ones(shape, aval.dtype))
         else:
             near = generator.uniform(0.1, 1.0, size=shape)

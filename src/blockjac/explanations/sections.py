@@ -6,8 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
+
 from blockjac.base import compat
-from blockjac.errors import DenseTooLargeError
+from blockjac.errors import DenseTooLargeError, InvalidOptionError
 from blockjac.explanations.chain_rule import ChainRule
 from blockjac.explanations.document import Document, Line, Section, Table, folded, order_items
 from blockjac.explanations.equations import Equations
@@ -16,6 +19,7 @@ from blockjac.explanations.formulas import Elemental
 from blockjac.explanations.layout import Application, Claim, Space
 from blockjac.explanations.loops import BODY, Loop
 from blockjac.explanations.names import Name
+from blockjac.explanations.own_rules import steps_without_a_jacobian
 from blockjac.explanations.program import Program, Step
 from blockjac.explanations.styles.text import TEXT
 from blockjac.graph.graph import Literal
@@ -61,13 +65,24 @@ def document_of(parts: Parts, most: int | None) -> Document:
     Args:
         parts: what to write.
         most: how many lines a section has at most; None for all.
+
+    Raises:
+        InvalidOptionError: for a negative number of lines.
     """
+    if most is not None and (type(most) is not int or most < 0):
+        raise InvalidOptionError(
+            f"most={most!r}; wanted how many lines of a section are shown, 0 or more, or None for "
+            "all"
+        )
     program = parts.program
     sections = [
         Section("Spaces", folded(_spaces(program), "spaces", most)),
         Section("Steps", _folded_steps(parts, most)),
     ]
     rules = [Line(equation) for equation in parts.chain_rule().equations]
+    if not parts.rules():
+        none = "no result is computed from the arguments: every derivative is 0"
+        rules = [Line(remark=none)]
     sections.append(Section("The chain rule", folded(rules, "equations", most)))
     is_large = has_more_steps(program, most)
     if is_large:
@@ -121,16 +136,21 @@ def _spaces(program: Program) -> list[Line]:
             continue
         is_fixed = variable.number not in independents
         remark = "captured" if variable.kind == "captured" else "fixed" if is_fixed else ""
+        if jnp.issubdtype(variable.dtype, jax.dtypes.prng_key):
+            keys = (
+                "a random key" if not variable.shape else f"random keys of shape {variable.shape}"
+            )
+            lines.append(Line(remark=f"{TEXT.name(variable.name)}: {keys}, {remark}"))
+            continue
         lines.append(Line(Space(variable.name, variable.shape), remark))
     return lines
 
 
-def _folded_steps(parts: Parts, most: int | None) -> tuple[Line | Table, ...]:
+def _folded_steps(parts: Parts, most: int | None) -> tuple[Line, ...]:
     """What each step computes, with its name and the line of the program."""
     program = parts.program
-    shown = program.steps if most is None else program.steps[: most + 1]
     lines: list[Line] = []
-    for step in shown:
+    for step in program.steps[:most]:
         formula = parts.value(step)
         source = "" if step.equation.source is None else compat.place(step.equation.source)
         line = source.rpartition("/")[2]
@@ -141,7 +161,7 @@ def _folded_steps(parts: Parts, most: int | None) -> tuple[Line | Table, ...]:
     if most is None or len(program.steps) <= most:
         return tuple(lines)
     left = len(program.steps) - most
-    return (*lines[:most], Line(remark=f"… and {left:,} more steps, folded; most=None shows all"))
+    return (*lines, Line(remark=f"… and {left:,} more steps, folded; most=None shows all"))
 
 
 def application_of(program: Program, step: Step) -> Application:
@@ -171,11 +191,10 @@ def _elementals(parts: Parts) -> list[Line]:
     """The elemental Jacobians with the formulas of their entries."""
     lines: list[Line] = []
     for elemental in parts.steps():
-        entries = math.prod(elemental.shape)
         if elemental.formula is None:
             word = elemental.use.step.word
             name = TEXT.called(elemental.derivative)
-            remark = f"{name}, {entries:,} entries: {NO_FORMULA.format(word)}"
+            remark = f"{name}, {_sizes(elemental.shape)}: {NO_FORMULA.format(word)}"
             lines.append(Line(remark=remark))
             continue
         lines.append(Line(elemental.formula, _sizes(elemental.shape)))
@@ -190,7 +209,8 @@ def _elementals(parts: Parts) -> list[Line]:
 
 def _sizes(shape: Sequence[int]) -> str:
     """How many entries a block has."""
-    return f"{math.prod(shape):,} entries"
+    entries = math.prod(shape)
+    return f"{entries:,} entries" if entries != 1 else "1 entry"
 
 
 def _formulas(parts: Parts) -> list[Line]:
@@ -222,15 +242,18 @@ def _loop_section(loop: Loop, body: Parts, most: int | None) -> Section:
         loop.arguments,
         tuple(variable.shape if variable else () for variable in results),
     )
-    lines = [Line(application, "carried on, then the results of the step")]
-    lines += [Line(equation, "back through the steps") for equation in loop.equations(is_active)]
+    head = Line(application, "carried on, then the results of the step, where")
+    lines = [Line(equation, "back through the steps") for equation in loop.equations(is_active)]
     lines += [Line(equation) for equation in body.chain_rule().equations]
     lines += [Line(equation) for equation in body.formulas().equations]
-    return Section(loop.title(), folded(lines, "equations", most))
+    steps = _folded_steps(body, most)
+    return Section(loop.title(), (head, *steps, *folded(lines, "equations", most)))
 
 
 def _verdict(parts: Parts) -> str:
     """What was checked, in words."""
+    if not parts.rules():
+        return "there is nothing to check: no result is computed from the arguments"
     match parts.checked():
         case True:
             return (
@@ -238,6 +261,13 @@ def _verdict(parts: Parts) -> str:
                 "without them"
             )
         case False:
-            return "NOT RIGHT: the formulas do not give the Jacobian here; please report this"
+            rules = ", ".join(own.word for own in steps_without_a_jacobian(parts.program))
+            if not rules:
+                return "NOT RIGHT: the formulas do not give the Jacobian here; please report this"
+            return (
+                f"NOT the chain rule: the backward rule that {rules} has of its own is not seen to "
+                "be linear in the cotangents, so that what reverse mode computes, and the library, "
+                "is no product of Jacobians, and the formulas do not give it"
+            )
         case None:
             return "not checked: the program or its Jacobian is too large to compute here"

@@ -10,6 +10,7 @@ import jax
 from jax.extend import source_info_util
 
 from blockjac.base import compat
+from blockjac.engine.arguments import check_callable
 from blockjac.engine.leaves import TRACED, separated
 from blockjac.errors import InvalidOptionError
 from blockjac.graph.trace import STEP, named_as
@@ -53,6 +54,7 @@ def step(name: str, result: str = "") -> Callable[[Callable[P, R]], Callable[P, 
 
     def named(function: Callable[P, R]) -> Callable[P, R]:
         """The function as a step."""
+        check_callable(function, f"step({name!r})")
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:

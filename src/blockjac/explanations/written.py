@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 from collections.abc import Sequence
 
 from blockjac.explanations.document import Document, Line, Table
@@ -42,14 +43,26 @@ def _text_line(line: Line, width: int) -> list[str]:
     """An equation and its remark, which stands below where the line has no room for it."""
     indent = "  " * (line.depth + 1)
     if line.equation is None:
-        return [indent + line.remark]
+        return _sentence(line.remark, width, indent)
     written = equation_text(line.equation, width - len(indent))
     rows = [indent + row for row in written]
     if not line.remark:
         return rows
     if len(rows) == 1 and len(rows[0]) + 4 + len(line.remark) <= width:
         return [f"{rows[0]}    {line.remark}"]
-    return [*rows, f"{indent}    {line.remark}"]
+    return [*rows, *_sentence(line.remark, width, indent + "    ")]
+
+
+def _sentence(words: str, width: int, indent: str) -> list[str]:
+    """A sentence in lines, each indented; a word that is longer than a line stays whole."""
+    return textwrap.wrap(
+        words,
+        max(width, len(indent) + 20),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def equation_text(equation: Equation, width: int) -> list[str]:

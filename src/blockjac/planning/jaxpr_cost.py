@@ -54,6 +54,8 @@ def _of_equation(equation: Any) -> Cost:
         inner = [operations(jaxpr) for jaxpr in core.jaxprs_in_params(equation.params)]
         if inner:
             return _of_call(name, equation.params, inner)
+    if not equation.outvars:
+        return Cost()  # it prints, or calls back
     out = equation.outvars[0].aval
     if not hasattr(out, "dtype") or not jnp.issubdtype(out.dtype, jnp.inexact):
         return Cost()

@@ -39,8 +39,15 @@ SPECIAL = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\ensuremath{<}",  # the fonts of a plain article have other glyphs in these places
+    ">": r"\ensuremath{>}",
+    "|": r"\ensuremath{|}",
 }
 """Characters that mean something to LaTeX, and how they are written."""
+
+
+OF_TEXT = frozenset("\\~^ -")
+"""Characters that LaTeX writes in text alone, as it does accents, or otherwise in mathematics."""
 
 
 def escaped(text: str) -> str:
@@ -74,7 +81,8 @@ class Latex(Style):
         elif is_letter(base) and base.isascii():
             own = base
         else:
-            font = "mathrm" if base.isascii() else "text"  # accents are of text alone
+            is_plain = base.isascii() and not OF_TEXT.intersection(base)
+            font = "mathrm" if is_plain else "text"
             own = rf"\{font}{{{escaped(base)}}}"
         if not name.below:
             return own
