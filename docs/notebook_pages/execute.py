@@ -28,6 +28,9 @@ AS_JAX_STARTS = ("JAX_ENABLE_X64", "JAX_DISABLE_MOST_OPTIMIZATIONS")
 FIGURES = ["--InlineBackend.figure_formats=png", "--InlineBackend.figure_formats=svg"]
 """Pages take the SVG, and notebooks that a reader has not run yet can only show the PNG."""
 
+HANDLE = re.compile(r"\[?<matplotlib\.|Text\(")
+"""How objects of matplotlib begin, which readers have no use for."""
+
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -64,31 +67,52 @@ def executed(source: Path, folder: Path = KEPT) -> Any:
 def execute(source: Path) -> Any:
     """Run all cells in a new kernel of this interpreter, in an empty folder."""
     import jupytext
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
     notebook = jupytext.read(source)
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    # Kernels that are installed on the machine may belong to another interpreter.
-    own = KernelSpecManager(kernel_dirs=[])
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
-            km=AsyncKernelManager(kernel_spec_manager=own),
+            kernel_manager_class=_kernels(),
             timeout=TIMEOUT,
             extra_arguments=FIGURES,
             resources={"metadata": {"path": folder}},
             record_timing=False,
         )
         environment = {key: own for key, own in os.environ.items() if key not in AS_JAX_STARTS}
-        environment |= {"IPYTHONDIR": str(Path(folder, ".ipython")), "PYTHONWARNINGS": "default"}
+        environment["IPYTHONDIR"] = str(Path(folder, ".ipython"))
         try:
             client.execute(env=environment)
         except CellExecutionError as error:
             raise NotebookError(described(source, notebook, error)) from error
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [own for own in cell.outputs if not is_handle(own)]
     return notebook
+
+
+def is_handle(output: Any) -> bool:
+    """Whether an output only says which object of matplotlib the last line gave."""
+    data = output.get("data", {})
+    return list(data) == ["text/plain"] and HANDLE.match(data["text/plain"]) is not None
+
+
+def _kernels() -> type[Any]:
+    """What starts a kernel of this interpreter, whatever kernels are installed on the machine."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Kernels(AsyncKernelManager):
+        """Kernels that no other user can talk to, where the system has local sockets."""
+
+        def __init__(self, **options: Any) -> None:
+            transport = "tcp" if os.name == "nt" else "ipc"
+            specs = KernelSpecManager(kernel_dirs=[])
+            super().__init__(kernel_spec_manager=specs, transport=transport, **options)
+
+    return Kernels
 
 
 def described(source: Path, notebook: Any, error: Any) -> str:

@@ -3,11 +3,12 @@
 #
 # What does backpropagation compute in a transformer? The papers give the block,
 # the frameworks its gradient, and hardly anybody writes down what happens in
-# between. Here we let `explain` do it, for a pre-norm block with causal attention:
-# the chain rule in symbols, the Jacobian of each part with indices, where its zeros
-# are, in which order the parts are multiplied, and a NumPy program
-# of the result that needs neither JAX nor this library. Every formula below
-# was evaluated and compared with the Jacobian before it was printed as checked.
+# between. Here we let `explain` do it, for a pre-norm block with causal
+# attention: the chain rule in symbols, the Jacobian of each part with indices,
+# where its zeros are, in which order the parts are multiplied, and a NumPy
+# program of the result that needs neither JAX nor this library. Every formula
+# below was evaluated and compared with the Jacobian before it was printed as
+# checked.
 #
 # ## The block, in named steps
 #
@@ -40,13 +41,18 @@ def normalize(X, gamma):
 @step("sigma", result="S")
 def compare(Z, W_Q, W_K):
     """The scores of all pairs of tokens."""
-    return (Z @ W_Q) @ (Z @ W_K).T / jnp.sqrt(width)
+    return (Z @ W_Q) @ (Z @ W_K).T / np.sqrt(width)
+
+
+@step("softmax")
+def softmax(M):
+    return jax.nn.softmax(M, axis=1)
 
 
 @step("alpha", result="A")
 def attend(S):
-    """How much each token attends to those before it."""
-    return jax.nn.softmax(jnp.where(causal, S, -jnp.inf), axis=1)
+    """How much each token attends to itself and those before it."""
+    return softmax(jnp.where(causal, S, -jnp.inf))
 
 
 @step("mu")
@@ -91,40 +97,41 @@ assert explanation.checked
 # %% [markdown]
 # ## The chain rule in symbols
 #
-# $D_x f$ is the Jacobian of $f$ by $x$, and $\star$ contracts two of them over the
-# axes of the variable in between. A sum means that there are several paths.
+# $D_x f$ is the Jacobian of $f$ by $x$, and $\star$ contracts two of them over
+# the axes of the variable in between. A sum means that there are several paths.
 
 # %%
 explanation.chain_rule
 
 # %% [markdown]
-# Read the line for $X$ from right to left. The input reaches the output along the
-# residual stream, and through everything else. The Jacobian of the first
-# residual is shared by all parameters of the attention;
-# `backpropagation` gives such products a name and computes them once. This is all
-# there is to the algorithm:
+# Read the line for $X$: a change of the input reaches the output along the
+# residual stream, and through everything else. What arrives at the attention is
+# the same product for $W_Q$, $W_K$, $W_V$ and $W_O$. `backpropagation` gives a
+# name to every product that starts at the output and computes it once, which is
+# all there is to that algorithm:
 
 # %%
 explanation.backpropagation
 
-# %% alt="The graph of the block: eight steps from X and the weights to the result."
-figure = explanation.plot()
+# %% alt="The graph of the block: nine variables go through eight named steps to the result."
+explanation.plot()
 
 # %% [markdown]
 # ## Attention, opened
 #
-# `inside` explains a step as a function of its own. In the attention, what matters
-# is the softmax under the mask. Its Jacobian has a Kronecker delta over the
-# tokens, because each row is normalized separately, and then a diagonal minus an outer
-# product:
+# `inside` explains a step as a function of its own. The attention weights are a
+# softmax under a mask, and their Jacobian by the scores is that of a softmax
+# for each token, a diagonal minus an outer product, times the mask $c$:
 
 # %%
-inside = explanation.inside("alpha")
-inside.formulas
+attention_weights = explanation.inside("alpha")
+attention_weights.formulas
 
 # %% [markdown]
-# The scores are bilinear. By the queries' weights, the score of tokens $i$
-# and $i'$ is the input of $i$ times the key of $i'$:
+# The first delta, $\delta_{ij}$, says that the weights of token $i$ depend on
+# the scores of the same token only. The scores themselves are bilinear. Their
+# Jacobian by $W_Q$ multiplies the input of one token with the key of the other,
+# where $v_3$ is $(Z W_K)^\top$:
 
 # %%
 explanation.inside("sigma").formulas
@@ -132,9 +139,9 @@ explanation.inside("sigma").formulas
 # %% [markdown]
 # ## Where the zeros are
 #
-# The elemental Jacobians are never written out. `block_jacobian` of a step
-# shows what is stored instead. For the output weights it is a delta and the
-# mixed values:
+# No elemental Jacobian has to be written out. `block_jacobian` shows what is
+# stored instead. For the output weights it is a delta and the mixed values
+# $A Z W_V$:
 
 # %%
 X, gamma_1, W_Q, W_K, W_V, W_O, gamma_2, W_1, W_2 = arguments
@@ -143,81 +150,91 @@ A = attend(compare(Z, W_Q, W_K))
 blockjac.block_jacobian(mix, 3)(A, Z, W_V, W_O)
 
 # %% [markdown]
-# Here are the parts that $D_X$ is made of, as matrices of 24 x 24: rows are the
-# outputs, token by token, columns the inputs.
+# Now the parts that $D_X$ is made of, as matrices of 24 x 24: a row for each
+# number of the output, token by token, and a column for each number of the
+# input. Zeros are left white.
 
 # %% alt="Heat maps: the norm and feed-forward Jacobians are block diagonal, the others triangular."
 Y = residual(X, mix(A, Z, W_V, W_O))
 
 
-def attention_of(Z):
+def whole_attention(Z):
     return mix(attend(compare(Z, W_Q, W_K)), Z, W_V, W_O)
+
+
+def whole_feed_forward(X):
+    return feed_forward(normalize(X, gamma_2), W_1, W_2)
 
 
 parts = {
     "norm": blockjac.block_jacobian(normalize)(X, gamma_1),
-    "attention": blockjac.block_jacobian(attention_of)(Z),
-    "feed-forward": blockjac.block_jacobian(feed_forward)(normalize(Y, gamma_2), W_1, W_2),
+    "attention": blockjac.block_jacobian(whole_attention)(Z),
+    "norm and feed-forward": blockjac.block_jacobian(whole_feed_forward)(Y),
     "the whole block": blockjac.block_jacobian(block)(*arguments),
 }
-size = tokens * width
-figure, axes = plt.subplots(2, 2, figsize=(6, 6), layout="constrained")
+figure, axes = plt.subplots(2, 2, figsize=(6, 5.4), layout="constrained")
 for axis, (name, part) in zip(axes.flat, parts.items(), strict=True):
-    matrix = np.asarray(part.dense()).reshape(size, size)
+    matrix = np.asarray(part.dense()).reshape(tokens * width, tokens * width)
     largest = abs(matrix).max()
-    shown = np.where(matrix == 0, np.nan, matrix)  # zeros have no color
+    shown = np.where(matrix == 0, np.nan, matrix)
     image = axis.imshow(shown, cmap="RdBu", vmin=-largest, vmax=largest)
-    ticks = np.arange(tokens) * width - 0.5
-    axis.set(xticks=ticks, yticks=ticks, xticklabels=range(tokens), yticklabels=range(tokens))
-    axis.set(title=name, xlabel="token of the input", ylabel="token of the output")
-    figure.colorbar(image, ax=axis, shrink=0.7)
-    print(f"{name:16} stores {part.stored:3} of {part.size} numbers")
+    middles = np.arange(tokens) * width + (width - 1) / 2
+    axis.set_xticks(middles, range(tokens))
+    axis.set_yticks(middles, range(tokens))
+    axis.set(title=name, xlabel="input token", ylabel="output token")
+    figure.colorbar(image, ax=axis, shrink=0.8)
+    axis.label_outer()
+    print(f"{name:22} stores {part.stored:3} of {part.size} numbers")
 
 # %% [markdown]
-# Norm and feed-forward treat each token by itself, so their blocks have a
-# delta over tokens and appear as 4 x 4 squares on the diagonal. Attention is the only
-# part that mixes tokens, and the mask lets it look backwards only. Causality of the
-# whole block is a statement about its Jacobian, and we can check it with JAX:
+# Norm and feed-forward treat each token by itself, so their Jacobians have a
+# delta over the tokens and are squares on the diagonal. Attention is the only
+# part that mixes tokens, and the mask lets it look back only. The sum of both
+# paths has hardly any zeros to save, and is stored whole. That the block as a
+# whole is causal is a statement about its Jacobian, which JAX can confirm, as
+# it can all the other numbers:
 
 # %%
 by_jax = jax.jacrev(block, everything)(*arguments)
 D_X = np.asarray(by_jax[0])
 later = ~np.asarray(causal)
 assert np.all(D_X.transpose(0, 2, 1, 3)[later] == 0)
+
 ours = blockjac.jacobian(block, everything)(*arguments)
-print(max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(ours, by_jax, strict=True)))
-assert all(np.allclose(a, b, rtol=1e-10, atol=1e-12) for a, b in zip(ours, by_jax, strict=True))
+for own, wanted in zip(ours, by_jax, strict=True):
+    np.testing.assert_allclose(own, wanted, rtol=1e-10, atol=1e-12)
 
 # %% [markdown]
 # ## The order of the products
 #
-# The products of the chain rule may be formed in any order with the same result and
-# very different costs. The plan compares those that it knows, counted on
-# the structure and not on dense matrices; the last two are what `jax.jacrev` and
-# `jax.jacfwd` do.
+# The products of the chain rule may be formed in any order: the result is the
+# same and the cost is not. The plan compares the orders that it knows, with
+# every product counted on the structure. The two that are called dense are what
+# `jax.jacrev` and `jax.jacfwd` do. First the whole block:
 
-# %%
-explanation.plan
-
-# %% alt="Bars: multiplications of this plan, reverse, greedy, forward and the two dense ways."
-figure = explanation.plan.plot()
+# %% alt="Bars of multiplications: reverse and this plan need the fewest, dense forward ten times as many. Below, the vertices of the plan with theirs."
+explanation.plan.plot()
 
 # %% [markdown]
-# For the full Jacobian of a block with as many outputs as inputs going backwards is
-# the best choice, but for the attention alone, or for a wider output, it need not be.
-# With a scalar loss at the end, backwards always wins.
-#
+# Then the attention weights alone. A plan shows itself with all its steps, in
+# the order in which the vertices of the program are eliminated:
+
+# %%
+attention_weights.plan
+
+# %% [markdown]
 # ## Take the code home
 #
-# `code("numpy")` writes the derivative as a module. Names and comments
-# are those of the formulas above, so that the program can be read beside them.
+# `code("numpy")` writes function and derivative as a module. Its names and
+# comments are those of the formulas, so that the two can be read side by side.
+# Here are its beginning and its end:
 
 # %%
 source = explanation.code("numpy")
 begin = source.index("def D_block")
 lines = source[begin:].splitlines()
 first = next(i for i, line in enumerate(lines) if "Z₁ = " in line)
-print("\n".join([*lines[first : first + 24], "    ...", *lines[-12:]]))
+print("\n".join([*lines[first : first + 21], "    ...", *lines[-9:]]))
 
 # %% [markdown]
 # It runs with NumPy alone, and gives what `jax.jacrev` gives:
@@ -230,30 +247,23 @@ results = module.D_block(*map(np.asarray, arguments))
 for own, wanted in zip(results, by_jax, strict=True):
     np.testing.assert_allclose(own, wanted, rtol=1e-10, atol=1e-12)
 differences = [abs(a - b).max() for a, b in zip(results, by_jax, strict=True)]
-print(f"{len(source.splitlines())} lines, largest difference {max(differences):.1e}")
+print(
+    f"{len(source.splitlines())} lines, largest difference {max(differences):.1e}"
+)
 
 # %% [markdown]
 # ## With a loss
 #
-# In training the block is followed by a loss. We put a softmax over a vocabulary
-# and the cross-entropy with the next tokens behind it, and ask which simplifications
-# there are. They are found by their numbers at random points, which is evidence and not
-# a proof:
+# In training a loss follows: logits by a matrix $W_U$, a softmax over the
+# vocabulary, and the cross-entropy with the tokens to come. Where products turn
+# out simpler than their formulas, `explain` says so. It finds that by comparing
+# numbers at the arguments and at points near them, which is evidence and not a
+# proof:
 
 # %%
 vocabulary = 5
 W_U = random(width, vocabulary)
-Y_next = jax.nn.one_hot(rng.integers(vocabulary, size=tokens), vocabulary)
-
-
-@step("pi", result="P")
-def predict(X, W_U):
-    return jax.nn.softmax(X @ W_U, axis=1)
-
-
-@step("ell")
-def cross_entropy(P, Y_next):
-    return -jnp.mean(jnp.sum(Y_next * jnp.log(P), axis=1))
+Y = jax.nn.one_hot(rng.integers(vocabulary, size=tokens), vocabulary)
 
 
 @step("beta")
@@ -261,19 +271,42 @@ def whole_block(X):
     return block(X, *arguments[1:])
 
 
+@step("tau", result="L")
+def logits(H, W_U):
+    return H @ W_U
+
+
+@step("pi", result="P")
+def probabilities(L):
+    return jax.nn.softmax(L, axis=1)
+
+
+@step("ell")
+def cross_entropy(P, Y):
+    return -jnp.mean(jnp.sum(Y * jnp.log(P), axis=1))
+
+
 def loss(X, W_U):
-    return cross_entropy(predict(whole_block(X), W_U), Y_next)
+    return cross_entropy(probabilities(logits(whole_block(X), W_U)), Y)
 
 
 trained = blockjac.explain(loss, (0, 1))(X, W_U)
-trained.chain_rule
-
-# %%
-trained.inside("pi").formulas
+for claim in trained.simplifications:
+    print(claim)
+assert any("(P - Y) / 6" in str(claim) for claim in trained.simplifications)
 
 # %% [markdown]
-# Related: [See the chain rule of a function](../how-to/explain-a-derivative.md) on the other
-# renderings, among them an interactive page with the graph and the
-# elimination; [thirty questions about derivatives](../learn/index.md) on the parts;
-# [Backpropagation is a contraction
-# order](../explanation/backpropagation-is-a-contraction-order.md) on why orders differ.
+# This is what enters the block from behind: predicted minus actual, divided by
+# the number of tokens. From there on it is the chain rule of the block, as
+# above:
+
+# %%
+trained.backpropagation
+
+# %% [markdown]
+# Related: [See the chain rule of a function](../how-to/explain-a-derivative.md)
+# on the other renderings, among them an interactive page with the graph and the
+# elimination; [thirty questions about derivatives](../learn/index.md) on the
+# parts; [Backpropagation is a contraction
+# order](../explanation/backpropagation-is-a-contraction-order.md) on why orders
+# differ.
