@@ -116,7 +116,8 @@ def test_page_shows_html_rather_than_text_and_in_order():
 
 
 SVG = (
-    '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="432pt" height="216pt" viewBox="0 0 432 216">'
+    '<?xml version="1.0"?>\n<!DOCTYPE svg>\n'
+    '<svg width="432pt" height="216pt" viewBox="0 0 432 216">'
     '<metadata>https://matplotlib.org/</metadata><defs><path id="a"/></defs>'
     '<use href="#a" style="fill: #ffffff"/><g clip-path="url(#a)" style="stroke: #000000"/></svg>'
 )

@@ -23,7 +23,7 @@ TIMEOUT = 600
 """Seconds for a cell; a notebook should take about a minute in all."""
 
 AS_JAX_STARTS = ("JAX_ENABLE_X64", "JAX_DISABLE_MOST_OPTIMIZATIONS")
-"""Variables that notebooks do without: they show what a reader gets."""
+"""Settings of JAX that notebooks do without: they show what a reader gets."""
 
 FIGURES = ["--InlineBackend.figure_formats=png", "--InlineBackend.figure_formats=svg"]
 """Pages take the SVG, and notebooks that a reader has not run yet can only show the PNG."""
@@ -75,13 +75,14 @@ def execute(source: Path) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
-            kernel_manager_class=_kernels(),
+            kernel_manager_class=_kernels(folder),
             timeout=TIMEOUT,
             extra_arguments=FIGURES,
             resources={"metadata": {"path": folder}},
             record_timing=False,
         )
-        environment = {key: own for key, own in os.environ.items() if key not in AS_JAX_STARTS}
+        unset = (*AS_JAX_STARTS, "MPLBACKEND")
+        environment = {key: own for key, own in os.environ.items() if key not in unset}
         environment["IPYTHONDIR"] = str(Path(folder, ".ipython"))
         try:
             client.execute(env=environment)
@@ -99,18 +100,22 @@ def is_handle(output: Any) -> bool:
     return list(data) == ["text/plain"] and HANDLE.match(data["text/plain"]) is not None
 
 
-def _kernels() -> type[Any]:
-    """What starts a kernel of this interpreter, whatever kernels are installed on the machine."""
+def _kernels(folder: str) -> type[Any]:
+    """What starts a kernel of this interpreter, whatever kernels are installed on the machine.
+
+    Args:
+        folder: for the kernel's sockets, which no other user can reach.
+    """
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
 
     class Kernels(AsyncKernelManager):
-        """Kernels that no other user can talk to, where the system has local sockets."""
+        """Starts kernels."""
 
         def __init__(self, **options: Any) -> None:
-            transport = "tcp" if os.name == "nt" else "ipc"
-            specs = KernelSpecManager(kernel_dirs=[])
-            super().__init__(kernel_spec_manager=specs, transport=transport, **options)
+            if os.name != "nt":
+                options |= {"transport": "ipc", "ip": str(Path(folder, "socket"))}
+            super().__init__(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), **options)
 
     return Kernels
 
