@@ -28,7 +28,7 @@ AS_JAX_STARTS = ("JAX_ENABLE_X64", "JAX_DISABLE_MOST_OPTIMIZATIONS")
 FIGURES = ["--InlineBackend.figure_formats=png", "--InlineBackend.figure_formats=svg"]
 """Pages take the SVG, and notebooks that a reader has not run yet can only show the PNG."""
 
-HANDLE = re.compile(r"\[?<matplotlib\.|Text\(")
+HANDLE = re.compile(r"\[?<matplotlib\.|<Axes|Text\(")
 """How objects of matplotlib begin, which readers have no use for."""
 
 COLORS = re.compile(r"\x1b\[[0-9;]*m")

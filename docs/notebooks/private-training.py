@@ -207,9 +207,7 @@ def delta_by_definition(epsilon, mu):
     def difference(t):
         return stats.norm.pdf(t, mu) - np.exp(epsilon) * stats.norm.pdf(t)
 
-    equal = (
-        epsilon / mu + mu / 2
-    )  # here p = exp(epsilon) q, beyond it p is larger
+    equal = epsilon / mu + mu / 2  # beyond this p > exp(epsilon) q
     return integrate.quad(difference, equal, equal + 40, epsabs=1e-14)[0]
 
 

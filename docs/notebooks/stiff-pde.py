@@ -66,8 +66,8 @@ J
 # cells, because with 1,024 all diagonals merge into one line.
 
 # %% alt="A sparse 24 by 24 pattern: a tridiagonal block for each chemical, joined by diagonals."
-figure = blockjac.block_jacobian(rate)(start[:, :12]).spy()
-figure.set_size_inches(4, 4)
+_, axes = plt.subplots(figsize=(4, 4), layout="constrained")
+blockjac.block_jacobian(rate)(start[:, :12]).spy(axes)
 
 # %% [markdown]
 # A product with a random direction should agree with JAX's own derivative:
