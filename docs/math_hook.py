@@ -17,6 +17,8 @@ def on_page_content(page_html: str, **_: Any) -> str:
 
 
 def mathml(formula: re.Match[str]) -> str:
-    """One formula, on its own line where it was marked with two dollars."""
-    display = "block" if formula["tag"] == "div" else "inline"
-    return convert(html.unescape(formula["latex"]), display=display)
+    """One formula, on its own line, which scrolls, where it was marked with two dollars."""
+    latex = html.unescape(formula["latex"])
+    if formula["tag"] == "div":
+        return f'<div class="equation">{convert(latex, display="block")}</div>'
+    return convert(latex, display="inline")

@@ -119,6 +119,27 @@ def test_loops_stay_loops_and_branches_branches():
     assert "else:" in source
 
 
+def test_comments_read_what_the_explanation_names():
+    """The Jacobian by the sum and by one of its terms are one array, with one name."""
+
+    @blockjac.step("psi", result="y")
+    def hidden(w, x):
+        return jnp.tanh(x @ w)
+
+    @blockjac.step("rho", result="z")
+    def residual(x, y):
+        return x + y
+
+    def loss(w, x):
+        return jnp.sum(jnp.sin(residual(x, hidden(w, x))) ** 2)
+
+    explanation = blockjac.explain(loss, (0, 1))(normal(4, 4), normal(3, 4))
+    comment = next(line for line in explanation.code().splitlines() if "(D_w loss)" in line)
+    formula = next(line for line in str(explanation.formulas).splitlines() if "(D_w" in line)
+    assert formula in comment
+    assert "q_z" in formula
+
+
 def test_shapes_suffice():
     shape = jax.ShapeDtypeStruct((3,), jnp.float64)
     assert "def D_f(x):" in blockjac.explain(lambda x: jnp.sin(x))(shape).code()

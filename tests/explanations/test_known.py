@@ -145,3 +145,15 @@ def test_identities_that_a_formula_reads_are_deltas():
     formulas, text = explained(lambda A, B: jnp.trace(A @ B), 0, matrix(11), matrix(12))
     assert formulas == ["(D_A f)[i,i'] = B[i',i]"]
     assert "computed by known" not in text
+
+
+def test_constants_that_a_formula_reads_are_called_constants():
+    sees = jnp.array([[True, False, True], [True, True, False], [True, False, False]])
+
+    @blockjac.step("alpha")
+    def shares(S):
+        return jax.nn.softmax(jnp.where(sees, S, -jnp.inf))
+
+    _, text = explained(shares, 0, matrix(17))
+    assert "is a constant of the program" in text
+    assert "is computed by" not in text

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
 import jax
@@ -24,8 +25,10 @@ from blockjac.engine.arguments import parameter_names
 from blockjac.engine.computations import Jacobian
 from blockjac.engine.leaves import TRACED
 from blockjac.explanations.chain_rule import ChainRule
+from blockjac.explanations.expressions import Formula
 from blockjac.explanations.formulas import Formulas
 from blockjac.explanations.layout import pieces
+from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.program import Program
 from blockjac.explanations.source import COMMENT_TAG, NAME_TAG, Parameter, TracedFunction
 from blockjac.explanations.styles.text import TEXT
@@ -225,14 +228,25 @@ class Module:
         array = tied(array, COMMENT_TAG + self._comment(rule, variable.number))
         return tied(array, f"{NAME_TAG}D_{identifier(variable.name)}")
 
+    @cached_property
+    def _shown(self) -> dict[Name | Derivative, Formula]:
+        """The formulas that the explanation shows, by what they define."""
+        return {
+            formula.name: formula
+            for rule in self.rules
+            for formula in self.formulas.backpropagation(rule)
+        }
+
     def _comment(self, rule: ChainRule, number: int) -> str:
         """The formula of an adjoint, and its shape."""
         shape = (*rule.result.axes, *self.program.variables[number].axes)
         head = f"{TEXT.called(rule.name(number))}, shape {shape}"
         if len(self.program.active_steps) > MOST_STEPS:
             return head
-        raw, _ = self.formulas.adjoint(rule, number)
-        formula = " ".join(pieces(self.formulas.shown(raw, None), TEXT))
+        shown = self._shown.get(rule.name(number))
+        if shown is None:  # it is written where it is read
+            shown = self.formulas.shown(self.formulas.adjoint(rule, number)[0], None)
+        formula = " ".join(pieces(shown, TEXT))
         return f"{formula}, shape {shape}" if len(formula) <= LONGEST_COMMENT else head
 
 

@@ -24,6 +24,9 @@ LONGEST = 14
 SHORT = 5
 """An expression of at most this many parts is repeated where it is used."""
 
+CONSTANT = "constants alone"
+"""What computes an array of the program that no equation does, such as a mask."""
+
 
 class Reader:
     """Reads the variables of one traced program.
@@ -130,7 +133,7 @@ class Reader:
                 return
         else:
             producer, of = self.producers.get(atom), []
-            word = "known" if producer is None else producer.primitive.name
+            word = CONSTANT if producer is None else producer.primitive.name
         self.names[atom] = name = self.new_name(formula, word, of)
         self.variables[name] = atom
 

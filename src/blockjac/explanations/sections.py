@@ -21,6 +21,7 @@ from blockjac.explanations.loops import BODY, Loop
 from blockjac.explanations.names import Name
 from blockjac.explanations.own_rules import steps_without_a_jacobian
 from blockjac.explanations.program import Program, Step
+from blockjac.explanations.reading import CONSTANT
 from blockjac.explanations.styles.text import TEXT
 from blockjac.graph.graph import Literal
 from blockjac.planning import Plan
@@ -201,10 +202,15 @@ def _elementals(parts: Parts) -> list[Line]:
         lines += [
             Line(definition, "where", depth=1)
             if not isinstance(definition, str)
-            else Line(remark=f"where {TEXT.name(name)} is computed by {definition}", depth=1)
+            else Line(remark=f"where {TEXT.name(name)} is {_origin(definition)}", depth=1)
             for name, definition in elemental.definitions
         ]
     return lines
+
+
+def _origin(word: str) -> str:
+    """Where an array without a formula comes from."""
+    return "a constant of the program" if word == CONSTANT else f"computed by {word}"
 
 
 def _sizes(shape: Sequence[int]) -> str:

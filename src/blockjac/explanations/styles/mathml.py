@@ -11,6 +11,9 @@ from blockjac.explanations.styles.style import ATOM, POWER, PRODUCT, RELATIONS, 
 
 SIGNS = {"sum": "∑", "prod": "∏", "max": "max", "min": "min"}
 
+THIN = '<mspace width="0.17em"/>'
+"""A thin space."""
+
 LOGIC = {"and": "∧", "or": "∨", "xor": "⊕"}
 
 
@@ -46,8 +49,10 @@ class MathML(Style):
         return parts[0] if len(parts) == 1 else row(operator(",").join(parts))
 
     def derivative(self, derivative: Derivative) -> str:
-        """`D_x f`."""
-        own = f"<msub><mi>D</mi>{self.name(derivative.by)}</msub>{self.name(derivative.of)}"
+        """`D_x f`, with a thin space before a word."""
+        base = derivative.of.base
+        gap = THIN if len(base) > 1 and base not in GREEK and base != "ell" else ""
+        own = f"<msub><mi>D</mi>{self.name(derivative.by)}</msub>{gap}{self.name(derivative.of)}"
         if derivative.result is not None:
             own += self.parentheses(self.name(derivative.result))
         return row(own)
@@ -95,7 +100,7 @@ class MathML(Style):
 
     def product(self, factors: Sequence[str]) -> str:
         """Factors with a thin space between them."""
-        return row('<mspace width="0.17em"/>'.join(factors))
+        return row(THIN.join(factors))
 
     def ratio(self, top: str, bottom: str) -> str:
         """A fraction."""
