@@ -92,7 +92,7 @@ def named_by_factor(mistake: Mistake, factor: float) -> Mistake:
 def chosen(explanations: Sequence[Explanation], wrong: Iterable[int]) -> dict[int, Mistake]:
     """A mistake for each leaf that is explained: those that explain most leaves first.
 
-    What could explain any number, as a factor between two single ones does, is no name for it.
+    What could explain any number, as a factor between two single ones does, does not name it.
     """
     mistakes: dict[int, Mistake] = {}
     rest = set(wrong)

@@ -47,7 +47,7 @@ class Forms(abc.ABC):
             most: as in `document`.
 
         Raises:
-            InvalidOptionError: for a width that is no positive whole number.
+            InvalidOptionError: unless the width is a positive whole number.
         """
         if width is not None and (type(width) is not int or width < 1):
             raise InvalidOptionError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,8 +30,10 @@ MOST_VARIABLES = 12
 def tolerance(program: Program) -> float:
     """The relative error that formulas may have: by the coarsest precision in the program."""
     dtypes = {own.dtype for own in program.variables.values()}
-    coarse = [jnp.finfo(own).eps for own in dtypes if jnp.issubdtype(own, jnp.inexact)]
-    unit = float(max(coarse, default=0.0))
+    coarse = [
+        float(cast("Any", jnp.finfo(own)).eps) for own in dtypes if jnp.issubdtype(own, jnp.inexact)
+    ]
+    unit = max(coarse, default=0.0)
     if unit > SINGLE:
         return 16 * unit
     return 1e-3 if unit == SINGLE else 1e-9

@@ -64,7 +64,7 @@ def _is_linear(program: Program, step: Step) -> bool:
                 whole[position] = array
             return function(*whole)
 
-        _, pull = jax.vjp(of_floats, *(operands[position] for position in floats))
+        pull: Any = jax.vjp(of_floats, *(operands[position] for position in floats))[1]
         return list(pull(cotangents))
 
     heads = [compat.struct(program.graph.avals[value]) for value in program.heads(step)]
