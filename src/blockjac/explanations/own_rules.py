@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import jax
 
@@ -64,7 +64,8 @@ def _is_linear(program: Program, step: Step) -> bool:
                 whole[position] = array
             return function(*whole)
 
-        pull: Any = jax.vjp(of_floats, *(operands[position] for position in floats))[1]
+        primals = [operands[position] for position in floats]
+        pull = cast("Callable[..., Any]", jax.vjp(of_floats, *primals)[1])
         return list(pull(cotangents))
 
     heads = [compat.struct(program.graph.avals[value]) for value in program.heads(step)]
