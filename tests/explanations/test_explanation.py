@@ -309,7 +309,8 @@ def test_empty_arrays_and_random_keys():
 
 
 def test_operator_without_a_formula_is_named():
-    explanation = blockjac.explain(lambda A: jnp.linalg.eigvals(A).real)(jnp.diag(jnp.arange(1.0, 3)))
+    matrix = jnp.diag(jnp.arange(1.0, 3))
+    explanation = blockjac.explain(lambda A: jnp.linalg.eigvals(A).real)(matrix)
     assert "no formula is known: " in str(explanation)
     assert explanation.checked is True
 
