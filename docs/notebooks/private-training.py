@@ -24,9 +24,7 @@ from sklearn.datasets import load_digits
 import blockjac
 
 images, labels = load_digits(return_X_y=True)
-images = (images / 16).astype(
-    np.float32
-)  # the known range, not statistics of data
+images = (images / 16).astype(np.float32)  # pixels are known to go up to 16
 mixed = np.random.default_rng(0).permutation(len(labels))
 train, test = mixed[:1437], mixed[1437:]
 X, y = jnp.asarray(images[train]), jnp.asarray(labels[train])
