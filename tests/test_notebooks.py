@@ -177,6 +177,16 @@ def test_failing_cell_is_shown_with_its_message(notebook, tmp_path):
 
 
 @pytest.mark.slow
+def test_cell_whose_process_ends_is_named(notebook, tmp_path):
+    with pytest.raises(execute.NotebookError) as caught:
+        notebook("x = 1\n\n# %%\nimport os\nos._exit(1)\n\n# %%\nx = 2")
+    message = str(caught.value)
+    assert message.startswith("small.py: nothing came back from cell 3: DeadKernelError: ")
+    assert message.endswith("import os\nos._exit(1)")
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.slow
 def test_results_are_kept_until_the_source_changes(notebook, tmp_path, monkeypatch):
     first = notebook("import time\nprint(time.time_ns())")
     assert notebook("import time\nprint(time.time_ns())") == first

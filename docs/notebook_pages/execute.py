@@ -35,7 +35,7 @@ COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class NotebookError(Exception):
-    """A cell failed; says which, and how."""
+    """A cell failed, or nothing came back from it; says which, and how."""
 
 
 def sources() -> list[Path]:
@@ -72,6 +72,7 @@ def execute(source: Path) -> Any:
 
     notebook = jupytext.read(source)
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    running: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
@@ -80,6 +81,7 @@ def execute(source: Path) -> Any:
             extra_arguments=FIGURES,
             resources={"metadata": {"path": folder}},
             record_timing=False,
+            on_cell_execute=lambda cell, cell_index: running.append(cell_index),
         )
         unset = (*AS_JAX_STARTS, "MPLBACKEND")
         environment = {key: own for key, own in os.environ.items() if key not in unset}
@@ -88,6 +90,10 @@ def execute(source: Path) -> Any:
             client.execute(env=environment)
         except CellExecutionError as error:
             raise NotebookError(described(source, notebook, error)) from error
+        except Exception as error:  # a kernel that ends, or takes too long
+            number = running[-1] if running else 0
+            message = interrupted(source, number + 1, notebook.cells[number], error)
+            raise NotebookError(message) from error
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [own for own in cell.outputs if not is_handle(own)]
@@ -132,6 +138,20 @@ def described(source: Path, notebook: Any, error: Any) -> str:
     return (
         f"{source.name}: cell {number} failed with {error.ename}: {error.evalue}\n\n"
         f"{cell.source}\n\n{traceback}"
+    )
+
+
+def interrupted(source: Path, number: int, cell: Any, error: BaseException) -> str:
+    """Which cell ran when its process ended, for want of memory say, or took too long."""
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DeadKernelError | CellTimeoutError):
+        cause = cause.__context__
+    cause = cause or error
+    return (
+        f"{source.name}: nothing came back from cell {number}: "
+        f"{type(cause).__name__}: {cause}\n\n{cell.source}"
     )
 
 
