@@ -177,6 +177,14 @@ def test_failing_cell_is_shown_with_its_message(notebook, tmp_path):
 
 
 @pytest.mark.slow
+def test_outputs_name_no_temporary_file(notebook):
+    result = notebook("print((lambda: 1).__code__.co_filename)\n(lambda: 1).__code__.co_filename")
+    printed, value = result.cells[1].outputs
+    assert printed.text == "cell\n"
+    assert value.data["text/plain"] == "'cell'"
+
+
+@pytest.mark.slow
 def test_cell_whose_process_ends_is_named(notebook, tmp_path):
     with pytest.raises(execute.NotebookError) as caught:
         notebook("x = 1\n\n# %%\nimport os\nos._exit(1)\n\n# %%\nx = 2")

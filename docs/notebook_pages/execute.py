@@ -31,6 +31,9 @@ FIGURES = ["--InlineBackend.figure_formats=png", "--InlineBackend.figure_formats
 HANDLE = re.compile(r"\[?<matplotlib\.|<Axes|Text\(")
 """How objects of matplotlib begin, which readers have no use for."""
 
+FILE = re.compile(r"[^\s<>\"']*ipykernel_\d+[\\/]\d+\.py")
+"""What IPython calls the file of a cell: it is another one at every run."""
+
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -96,7 +99,7 @@ def execute(source: Path) -> Any:
             raise NotebookError(message) from error
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [own for own in cell.outputs if not is_handle(own)]
+            cell.outputs = [without_files(own) for own in cell.outputs if not is_handle(own)]
     return notebook
 
 
@@ -104,6 +107,16 @@ def is_handle(output: Any) -> bool:
     """Whether an output only says which object of matplotlib the last line gave."""
     data = output.get("data", {})
     return list(data) == ["text/plain"] and HANDLE.match(data["text/plain"]) is not None
+
+
+def without_files(output: Any) -> Any:
+    """An output whose places in the source do not name the temporary file of a cell."""
+    if "text" in output:
+        output.text = FILE.sub("cell", output.text)
+    for kind, text in output.get("data", {}).items():
+        if kind.startswith("text/"):
+            output.data[kind] = FILE.sub("cell", text)
+    return output
 
 
 def _kernels(folder: str) -> type[Any]:

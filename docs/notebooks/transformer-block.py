@@ -152,7 +152,7 @@ blockjac.block_jacobian(mix, 3)(A, Z, W_V, W_O)
 # %% [markdown]
 # Now the parts that $D_X$ is made of, as matrices of 24 x 24: a row for each
 # number of the output, token by token, and a column for each number of the
-# input. Zeros are left white.
+# input. Zeros are not drawn.
 
 # %% alt="Heat maps: the norm and feed-forward Jacobians are block diagonal, the others triangular."
 Y = residual(X, mix(A, Z, W_V, W_O))
@@ -247,9 +247,8 @@ results = module.D_block(*map(np.asarray, arguments))
 for own, wanted in zip(results, by_jax, strict=True):
     np.testing.assert_allclose(own, wanted, rtol=1e-10, atol=1e-12)
 differences = [abs(a - b).max() for a, b in zip(results, by_jax, strict=True)]
-print(
-    f"{len(source.splitlines())} lines, largest difference {max(differences):.1e}"
-)
+length = len(source.splitlines())
+print(f"{length} lines, largest difference {max(differences):.1e}")
 
 # %% [markdown]
 # ## With a loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from blockjac.base.figures import new_figure
+from blockjac.base.figures import new_figure, title_lines
 from blockjac.explanations.page.drawing import HEIGHT, Drawing
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def draw_graph(drawing: Drawing, title: str) -> Figure:
     from matplotlib.patches import FancyBboxPatch
 
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title_lines(title, size[0]), fontsize=11)
     axes.set_xlim(0, drawing.width)
     axes.set_ylim(drawing.height, 0)
     axes.set_aspect("equal")

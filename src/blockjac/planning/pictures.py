@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from blockjac.base.figures import new_figure
+from blockjac.base.figures import new_figure, title_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ def draw_plan(title: str, costs: Mapping[str, int], steps: Sequence[tuple[str, i
         MissingExtraError: without matplotlib.
     """
     figure = new_figure(10, 1.6 + 0.35 * max(len(costs), 4), "plot()", "print(plan)")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title_lines(title, figure.get_figwidth()), fontsize=11)
     left, right = figure.subplots(1, 2)
     names = list(costs)[::-1]
     colours = ["#3b6fb6" if name.startswith("this plan") else "#9db8da" for name in names]
