@@ -78,12 +78,12 @@ ATTEMPTS = {
     "exits": (exiting, "raised an exception", "SystemExit: 3"),
     "other arguments": (lambda: 0, "raised an exception", "TypeError: .*takes 0 positional"),
     "None": (lambda *_: None, "nothing returned", "is there a `return` at the end"),
-    "words": (lambda *_: {"W": "a", "b": "b"}, "not an array", "compares arrays"),
+    "words": (lambda *_: {"W": "a", "b": "b"}, "not an array", "is compared as arrays"),
     "another tree": (lambda *_: {"V": 1.0}, "wrong tree", r"found a dict with \['V'\]"),
     "too many": (lambda *_: [1.0, 2.0, 3.0], "wrong tree", "found a list of 3"),
     "a set": (lambda *_: {1, 2}, "wrong tree|not an array", "found"),
     "ragged": (lambda *_: [[1.0], [1.0, 2.0]], "wrong tree", "found a list of 2"),
-    "objects": (lambda *_: {"W": np.array(["a"]), "b": 1}, "not an array", "compares arrays"),
+    "objects": (lambda *_: {"W": np.array(["a"]), "b": 1}, "not an array", "is compared as arrays"),
 }
 
 
