@@ -1,6 +1,7 @@
 """Printed formulas are evaluated, and give the Jacobian that JAX computes."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.explained_programs import CASES, lecture, normal
@@ -45,3 +46,18 @@ def test_printed_formulas_give_the_jacobian(name):
 def test_printed_formulas_of_random_programs_give_the_jacobian(seed):
     function, x = random_function(seed)
     check(function, 0, x)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
+def test_numbers_have_the_digits_of_their_precision(dtype):
+    explanation = blockjac.explain(lambda w: jnp.sum(0.1 * w**2 + 0.3 * w))(jnp.ones(3, dtype))
+    assert str(explanation.formulas) == "(D_w f)[i] = w[i] / 5 + 3/10"
+    assert explanation.checked
+
+
+def test_a_third_in_single_precision_is_a_third():
+    ours = [
+        str(blockjac.explain(lambda w: jnp.mean(w) * 0.7)(jnp.ones(3, dtype)).formulas)
+        for dtype in (jnp.float32, jnp.float64)
+    ]
+    assert ours[0] == ours[1]

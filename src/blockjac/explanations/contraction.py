@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from blockjac.blocks import Block
 from blockjac.explanations import expressions as ex
+from blockjac.explanations.constants import constant
 from blockjac.explanations.expressions import Expression, Letter, Number, Place
 from blockjac.explanations.letters import relettered
 from blockjac.explanations.places import (
@@ -127,7 +128,7 @@ def _contracted(partial: Partial, term: Term, block: Block, arrays: Arrays) -> P
         for factor in term.factors
     ]
     if not isinstance(term.coefficient, int | float) or term.coefficient != 1:
-        factors.append(Number(term.coefficient))
+        factors.append(constant(term.coefficient, block.dtype))
     axes = [_place(index, places, arrays) for index in term.wrt]
     whole = Partial((*partial.factors, *factors), tuple(axes), tuple(bound))
     return with_places(whole, substitutions)

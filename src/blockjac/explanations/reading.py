@@ -11,6 +11,7 @@ import numpy as np
 from blockjac.base import compat
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.aliases import aliases, pattern
+from blockjac.explanations.constants import constant
 from blockjac.explanations.evaluate import FUNCTIONS
 from blockjac.explanations.expressions import Entry, Expression, Number, Place
 from blockjac.explanations.names import Name
@@ -117,7 +118,7 @@ class Reader:
             return None
         array = np.asarray(self.constants[atom])
         if array.size and (array == array.flat[0]).all():
-            return Number(array.flat[0].item())
+            return constant(array.flat[0].item(), array.dtype)
         if places and array.tolist() == [1, -1]:
             return ex.total([ex.ONE, ex.product([Number(-2), equal(places[0], Place(1))])])
         return pattern(array, places) if len(places) == 2 else None
@@ -233,7 +234,7 @@ def _number(value: Any, places: Sequence[Place]) -> Expression:
     """The entry of a literal, whose entries are all the same."""
     del places
     array = np.asarray(value)
-    return Number(array.flat[0].item())
+    return constant(array.flat[0].item(), array.dtype)
 
 
 def _sum(a: Expression, b: Expression) -> Expression:
