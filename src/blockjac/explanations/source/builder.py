@@ -121,10 +121,21 @@ class Equation:
         """All operands in the shapes that they have in the jaxpr."""
         return [self.exact(number) for number in range(len(self.operands))]
 
+    @property
+    def is_of_python(self) -> bool:
+        """Whether all operands are integers of Python or single numbers; one of them the former."""
+        is_single = all(x.is_python or _is_single(x) for x in self.operands)
+        return is_single and any(x.is_python for x in self.operands)
+
     def elementwise(self, code: Expression, *numbers: int) -> Value:
         """The value of an expression of operands that are broadcast."""
         values = [self.operands[n] for n in numbers] if numbers else self.operands
         return self.builder.value(code, joint([x.shape for x in values]), self.out.dtype)
+
+
+def _is_single(value: Value) -> bool:
+    """Whether a value is one known number."""
+    return value.known is not None and value.known.ndim == 0
 
 
 class Builder(Values):

@@ -30,7 +30,7 @@ def jitted(equation: Equation) -> Result:
     if name in _OPERATORS and len(equation.operands) == 2 and origin(body).endswith(f":{name}"):
         left, right = equation.operands
         result = equation.elementwise(Binary(_OPERATORS[name], *equation.loose()))
-        result.is_python = all(x.is_python or x.known is not None for x in (left, right))
+        result.is_python = equation.is_of_python
         if name == "remainder" and right.known is not None and right.known.ndim == 0:
             is_whole = np.issubdtype(result.dtype, np.integer) and right.known > 0
             result.bounds = (0, int(right.known) - 1) if is_whole else None

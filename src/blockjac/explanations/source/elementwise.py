@@ -38,7 +38,7 @@ def _operator(symbol: str) -> Translation:
         if symbol == "+" and left.bounds and right.known is not None and right.known.ndim == 0:
             low, high = left.bounds
             result.bounds = low + int(right.known), high + int(right.known)
-        result.is_python = all(x.is_python or x.known is not None for x in (left, right))
+        result.is_python = equation.is_of_python
         return result
 
     return translate
