@@ -28,7 +28,7 @@ def jitted(equation: Equation) -> Result:
     name = equation.params.get("name", "")
     body = called(equation.params)
     if name in _OPERATORS and len(equation.operands) == 2 and origin(body).endswith(f":{name}"):
-        left, right = equation.operands
+        right = equation.operands[1]
         result = equation.elementwise(Binary(_OPERATORS[name], *equation.loose()))
         result.is_python = equation.is_of_python
         if name == "remainder" and right.known is not None and right.known.ndim == 0:
