@@ -43,3 +43,13 @@ def test_arrays_keep_their_axes(target):
         if (text := differences(results, given))
     ]
     assert not wrong, "\n\n".join(wrong)
+
+
+def test_arguments_of_modules_of_jax_may_be_arrays_of_numpy():
+    def function(x, v):
+        return x.at[jnp.array([0, 2])].add(v**2).at[1].set(3.0)
+
+    x, v = jnp.arange(4.0), jnp.array([0.5, -1.0])
+    own = job("writes", "jax", {"f": function}, (x, v))
+    (results,) = run([own])
+    assert not differences(results, [function(x, v)])

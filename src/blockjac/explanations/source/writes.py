@@ -48,6 +48,8 @@ def scatter(equation: Equation) -> Result:
         items, sorted_axes = items_at(axes, places, equation)
         if is_in_front(sorted_axes, numbers.update_window_dims, equation):
             if equation.module == "jnp":
+                if equation.operands[0].code is None:
+                    x = call("jnp.asarray", x)  # an argument may be an array of NumPy
                 return method(Subscript(Attribute(x, "at"), items), method_name, updates)
             index = items[0] if len(items) == 1 else Display("(", tuple(map(_as_slice, items)))
             if not ufunc:
