@@ -8,7 +8,6 @@ out.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,6 +21,7 @@ from blockjac.explanations.letters import relettered
 from blockjac.explanations.places import (
     equal,
     fresh,
+    in_order,
     letters_of,
     place_letters,
     plus,
@@ -253,8 +253,7 @@ def _sorted(expression: Expression) -> Expression:
         case ex.Over(kind, letters, body):
             erased = {letter: Letter("*", letter.size) for letter in letters}
             factors = sorted(ex.flat([body]), key=lambda part: repr(relettered(part, erased)))
-            read = re.findall(r"Letter\(.*?\)", repr(factors))
-            order = sorted(letters, key=lambda letter: _first(repr(letter), read))
+            order = [letter for letter in in_order([*factors, *letters]) if letter in letters]
             names = {letter: Letter("*", letter.size, n) for n, letter in enumerate(order)}
             renamed = [relettered(part, names) for part in factors]
             return ex.Over(
@@ -262,8 +261,3 @@ def _sorted(expression: Expression) -> Expression:
             )
         case _:
             return expression
-
-
-def _first(text: str, texts: Sequence[str]) -> int:
-    """Where a text occurs first; after all others if it does not."""
-    return texts.index(text) if text in texts else len(texts)

@@ -34,6 +34,9 @@ from blockjac.explanations.program import Program, Step, Variable
 from blockjac.graph.graph import Operand
 from blockjac.graph.trace import linear_algebra
 
+RESULT_AXES = {"inv": 2, "solve": 2, "cholesky": 2}
+"""How many axes one result of a stack has; a determinant, and its logarithm, has none."""
+
 Compute = Callable[[Any], np.ndarray]
 
 Helper = Callable[[str, Variable, Compute], Name]
@@ -45,13 +48,13 @@ class Call:
     """A call of a function of linear algebra.
 
     Attributes:
-        operands: variables; None where an operand is a constant.
+        operands: variables.
         result: the result whose Jacobian is asked for.
         axes: how many of the result's last axes are of a matrix or a vector, and not of the stack.
         helper: gives names to what is computed.
     """
 
-    operands: Sequence[Variable | None]
+    operands: Sequence[Variable]
     result: Variable
     axes: int
     helper: Helper
@@ -66,7 +69,6 @@ class Call:
     def factors(self, rows: Sequence[Place]) -> dict[str, Factor]:
         """The arrays that rules have entries of."""
         (matrix, *_) = self.operands
-        assert matrix is not None
         of_matrix = self.batch(matrix, 2, rows)
         of_result = tuple(rows[: len(rows) - self.axes])
         return {
@@ -120,22 +122,18 @@ def known_terms(
     if rules is None:
         return None
     operands = [
-        program.variables[own.value] if isinstance(own, Operand) else None
-        for own in step.equation.operands
+        program.variables[own.value] for own in step.equation.operands if isinstance(own, Operand)
     ]
     result, number = program.variables[head], step.equation.results.index(head)
-    if operands[0] is None or not _has_formula(name, operands, number):
+    if len(operands) < len(rules) or not _has_formula(name, operands, number):
         return None
-    right = operands[-1]
-    is_vector = name == "solve" and right is not None and len(right.shape) == 1
-    axes = {"solve": 1 if is_vector else 2, "inv": 2, "cholesky": 2}.get(name, 0)
-    if name == "solve" and right is None:
-        axes = min(len(result.shape), 2)
+    is_vector = name == "solve" and len(operands[1].shape) == 1
+    axes = 1 if is_vector else RESULT_AXES.get(name, 0)
     call = Call(operands, result, axes, helper)
     phase, places = split(tuple(map(Place.of, rows)), result)
     terms: list[Partial] = []
     for position, (rule, own) in enumerate(zip(rules, operands, strict=True)):
-        if own is None or own.number != tail:
+        if own.number != tail:
             continue
         batch = call.batch(own, axes if position == 1 else 2, places)
         request = Request(
@@ -160,7 +158,7 @@ def _kind(variable: Variable) -> str:
     return "f" if jnp.issubdtype(variable.dtype, jnp.floating) else ""
 
 
-def _has_formula(name: str, operands: Sequence[Variable | None], number: int) -> bool:
+def _has_formula(name: str, operands: Sequence[Variable], number: int) -> bool:
     """Whether a block has a formula here; those of others are left to their primitives.
 
     Args:
@@ -168,7 +166,7 @@ def _has_formula(name: str, operands: Sequence[Variable | None], number: int) ->
         operands: of its call.
         number: of the result; of the determinant's sign there is none.
     """
-    kinds = {_kind(own) for own in operands if own is not None}
+    kinds = set(map(_kind, operands))
     is_right = number == 1 if name == "slogdet" else number == 0
     return is_right and kinds <= ({"f"} if name == "cholesky" else {"f", "c"})
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
+import jax.extend.core
 
 from blockjac.base import compat
 from blockjac.explanations.program import Program, Step
@@ -32,20 +33,8 @@ def _has_backward_rule(equation: Any) -> bool:
     """Whether an equation, or a program inside of it, is a function under `jax.custom_vjp`."""
     if equation.primitive.name.startswith("custom_vjp_call"):
         return True
-    return any(
-        _has_backward_rule(own)
-        for jaxpr in _jaxprs(equation.params.values())
-        for own in compat.open_jaxpr(jaxpr).eqns
-    )
-
-
-def _jaxprs(params: Any) -> Iterator[Any]:
-    """The programs among parameters; those of branches come in a tuple."""
-    for value in params:
-        if compat.is_jaxpr(value):
-            yield value
-        elif isinstance(value, tuple | list):
-            yield from filter(compat.is_jaxpr, value)  # pyright: ignore[reportUnknownArgumentType]
+    inside: Any = jax.extend.core.jaxprs_in_params(equation.params)
+    return any(_has_backward_rule(own) for body in inside for own in compat.open_jaxpr(body).eqns)
 
 
 def _is_linear(program: Program, step: Step) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count
+from typing import Any
 
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.expressions import Entry, Expression, Letter, Number, Place
-from blockjac.explanations.traversal import children, mapped
+from blockjac.explanations.traversal import held, mapped
 
 _fresh = count()
 
@@ -105,33 +106,28 @@ def plus(place: Place, other: Place, stride: int) -> Place:
     return Place(place.offset + stride * other.offset, kept, lookup)
 
 
+def in_order(parts: Iterable[Any]) -> dict[Letter, None]:
+    """The letters of places and expressions in the order of reading, summed ones too."""
+    letters: dict[Letter, None] = {}
+    for part in parts:
+        if isinstance(part, Letter):
+            letters[part] = None
+        elif isinstance(part, Place):
+            lookup = () if part.lookup is None else (part.lookup,)
+            letters |= in_order([*(letter for letter, _ in part.strides), *lookup])
+        elif isinstance(part, Expression):
+            letters |= in_order(held(part))
+    return letters
+
+
 def place_letters(place: Place) -> set[Letter]:
     """The letters of a place, those of a lookup too."""
-    own = {letter for letter, _ in place.strides}
-    return own if place.lookup is None else own | letters_of(place.lookup)
+    return set(in_order([place]))
 
 
 def letters_of(expression: Expression) -> set[Letter]:
     """Every letter of an expression, summed ones too."""
-    letters: set[Letter] = set()
-    match expression:
-        case ex.Entry(_, places, _):
-            for place in places:
-                letters |= place_letters(place)
-        case ex.Equal(left, right) | ex.NotBefore(left, right):
-            letters |= place_letters(left) | place_letters(right)
-        case ex.Angle(turns):
-            for left, right, _ in turns:
-                letters |= place_letters(left) | place_letters(right)
-        case ex.Within(place, _):
-            letters |= place_letters(place)
-        case ex.Over(_, own, _):
-            letters |= set(own)
-        case _:
-            pass
-    for child in children(expression):
-        letters |= letters_of(child)
-    return letters
+    return set(in_order([expression]))
 
 
 def solved(own: Place, target: Place, bound: Collection[Letter]) -> tuple[Letter, Place] | None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
+from typing import Any
 
 from blockjac.explanations import expressions as ex
 from blockjac.explanations.expressions import Expression, Letter, Place
 from blockjac.explanations.names import Derivative, Name
 from blockjac.explanations.places import letters_of, solved, substituted, within
-from blockjac.explanations.traversal import children, mapped
+from blockjac.explanations.traversal import held, mapped
 
 Matches = dict[Letter, Place]
 
@@ -134,40 +135,25 @@ def _replaced(expression: Expression, definition: ex.Formula) -> Expression:
 
 def _matches(pattern: Expression, expression: Expression, matches: Matches) -> bool:
     """Whether an expression is a pattern with places for its letters, which are added."""
-    match pattern, expression:
-        case ex.Entry(name, places, _), ex.Entry(own, own_places, _):
-            return (
-                name == own
-                and len(places) == len(own_places)
-                and all(
-                    _same_place(place, at, matches)
-                    for place, at in zip(places, own_places, strict=True)
-                )
-            )
-        case ex.Number(value), ex.Number(own):
-            return value == own
-        case ex.Over(kind, letters, body), ex.Over(own_kind, own_letters, own_body):
-            if kind != own_kind or len(letters) != len(own_letters):
-                return False
-            matches.update(zip(letters, map(Place.of, own_letters), strict=True))
-            return _matches(body, own_body, matches)
-        case ex.Equal(left, right), ex.Equal(own_left, own_right):
-            return _same_place(left, own_left, matches) and _same_place(right, own_right, matches)
-        case ex.NotBefore(left, right), ex.NotBefore(own_left, own_right):
-            return _same_place(left, own_left, matches) and _same_place(right, own_right, matches)
-        case ex.Angle(_), ex.Angle(_):
-            return pattern == expression
-        case ex.Within(place, size), ex.Within(own_place, own_size):
-            return size == own_size and _same_place(place, own_place, matches)
-        case _:
-            if type(pattern) is not type(expression):
-                return False
-            if getattr(pattern, "function", "") != getattr(expression, "function", ""):
-                return False
-            mine, its = list(children(pattern)), list(children(expression))
-            return len(mine) == len(its) and all(
-                _matches(part, own, matches) for part, own in zip(mine, its, strict=True)
-            )
+    if type(pattern) is not type(expression):
+        return False
+    if isinstance(pattern, ex.Over) and isinstance(expression, ex.Over):
+        matches.update(zip(pattern.letters, map(Place.of, expression.letters), strict=False))
+    mine, its = list(held(pattern)), list(held(expression))
+    return len(mine) == len(its) and all(
+        _same(part, own, matches) for part, own in zip(mine, its, strict=True)
+    )
+
+
+def _same(pattern: Any, own: Any, matches: Matches) -> bool:
+    """Whether a part of an expression is that of a pattern."""
+    if isinstance(pattern, Expression):
+        return _matches(pattern, own, matches)
+    if isinstance(pattern, Letter):  # one that is summed
+        return isinstance(own, Letter)
+    if isinstance(pattern, Place):
+        return isinstance(own, Place) and _same_place(pattern, own, matches)
+    return pattern == own
 
 
 def _same_place(pattern: Place, place: Place, matches: Matches) -> bool:

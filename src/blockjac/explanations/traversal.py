@@ -10,10 +10,8 @@ from blockjac.explanations.expressions import (
     ONE,
     Applied,
     Entry,
-    Equal,
     Expression,
     Negative,
-    NotBefore,
     Number,
     Over,
     Place,
@@ -21,23 +19,35 @@ from blockjac.explanations.expressions import (
     Product,
     Quotient,
     Total,
-    Within,
     over,
     product,
     total,
 )
 
 
+def _held(value: Any) -> Iterator[Any]:
+    """What a field holds, one by one; tuples may hold tuples."""
+    if isinstance(value, tuple):
+        for part in value:  # pyright: ignore[reportUnknownVariableType]
+            yield from _held(part)
+    else:
+        yield value
+
+
+def held(expression: Expression) -> Iterator[Any]:
+    """The places, the expressions and all else in an expression, in the order of reading."""
+    for field in fields(expression):
+        yield from _held(getattr(expression, field.name))
+
+
 def children(expression: Expression) -> Iterator[Expression]:
     """The expressions that an expression is made of, in the order in which they are read."""
-    for field in fields(expression):
-        value = getattr(expression, field.name)
-        for part in value if isinstance(value, tuple) else (value,):  # pyright: ignore[reportUnknownVariableType]
-            if isinstance(part, Place):
-                if part.lookup is not None:
-                    yield part.lookup
-            elif isinstance(part, Expression):
-                yield part
+    for part in held(expression):
+        if isinstance(part, Place):
+            if part.lookup is not None:
+                yield part.lookup
+        elif isinstance(part, Expression):
+            yield part
 
 
 def parts(expression: Expression) -> Iterator[Expression]:
@@ -57,13 +67,25 @@ def entries(expression: Expression) -> Iterator[Entry]:
     yield from (part for part in parts(expression) if isinstance(part, Entry))
 
 
-def rebuilt(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
-    """The expression with its direct parts changed, and nothing simplified; places stay."""
+def rebuilt(
+    expression: Expression,
+    change: Callable[[Expression], Expression],
+    at: Callable[[Place], Place] | None = None,
+) -> Expression:
+    """The expression with its direct parts changed, and nothing simplified.
+
+    Args:
+        expression: whose parts are changed.
+        change: an expression to the one in its place.
+        at: the same of places; by default they stay.
+    """
 
     def changed(value: Any) -> Any:
-        """A field with its expressions changed."""
+        """A field with its places and expressions changed."""
         if isinstance(value, tuple):
             return tuple(map(changed, value))  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(value, Place) and at is not None:
+            return at(value)
         return change(value) if isinstance(value, Expression) else value
 
     own = {field.name: changed(getattr(expression, field.name)) for field in fields(expression)}
@@ -79,17 +101,8 @@ def renamed(expression: Expression, rename: Callable[[Any], Any]) -> Expression:
 
     def change(part: Expression) -> Expression:
         """A part with names replaced."""
-        match part:
-            case Entry(name, places, shape):
-                return Entry(rename(name), tuple(map(at, places)), shape)
-            case Equal(left, right):
-                return Equal(at(left), at(right))
-            case Within(place, size):
-                return Within(at(place), size)
-            case NotBefore(left, right):
-                return NotBefore(at(left), at(right))
-            case _:
-                return rebuilt(part, change)
+        whole = rebuilt(part, change, at)
+        return replace(whole, name=rename(whole.name)) if isinstance(whole, Entry) else whole
 
     return change(expression)
 
