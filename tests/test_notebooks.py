@@ -1,6 +1,5 @@
 """The notebooks: right numbers, a place on the site, and pages that hide no mistake."""
 
-import importlib
 import os
 import re
 import subprocess
@@ -9,19 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.docs_modules import load
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCS = ROOT / "docs"
-
-
-def load(name):
-    """A module of the docs' folder, which is no package of the library."""
-    sys.path.insert(0, str(DOCS))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(DOCS))
-
 
 execute, pages = load("notebook_pages.execute"), load("notebook_pages.page")
 SOURCES = execute.sources()
@@ -165,15 +154,25 @@ def notebook(tmp_path):
     return run
 
 
+@pytest.fixture
+def failure(notebook, tmp_path):
+    """Executes a notebook that fails, and gives the message; nothing of it is kept."""
+
+    def message(text):
+        with pytest.raises(execute.NotebookError) as caught:
+            notebook(text)
+        assert not (tmp_path / "kept").exists()
+        return str(caught.value)
+
+    return message
+
+
 @pytest.mark.slow
-def test_failing_cell_is_shown_with_its_message(notebook, tmp_path):
-    with pytest.raises(execute.NotebookError) as caught:
-        notebook("x = 1\n\n# %%\nassert x == 2, 'x is one'")
-    message = str(caught.value)
+def test_failing_cell_is_shown_with_its_message(failure):
+    message = failure("x = 1\n\n# %%\nassert x == 2, 'x is one'")
     assert message.startswith("small.py: cell 3 failed with AssertionError: x is one\n")
     assert "\nassert x == 2, 'x is one'\n" in message
     assert "\x1b" not in message
-    assert not (tmp_path / "kept").exists()
 
 
 @pytest.mark.slow
@@ -185,13 +184,10 @@ def test_outputs_name_no_temporary_file(notebook):
 
 
 @pytest.mark.slow
-def test_cell_whose_process_ends_is_named(notebook, tmp_path):
-    with pytest.raises(execute.NotebookError) as caught:
-        notebook("x = 1\n\n# %%\nimport os\nos._exit(1)\n\n# %%\nx = 2")
-    message = str(caught.value)
+def test_cell_whose_process_ends_is_named(failure):
+    message = failure("x = 1\n\n# %%\nimport os\nos._exit(1)\n\n# %%\nx = 2")
     assert message.startswith("small.py: nothing came back from cell 3: DeadKernelError: ")
     assert message.endswith("import os\nos._exit(1)")
-    assert not (tmp_path / "kept").exists()
 
 
 @pytest.mark.slow

@@ -1,30 +1,17 @@
 """The learning pages: formulas, modules and pictures of thirty questions, against textbooks."""
 
 import html.parser
-import importlib
 import re
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from support.docs_modules import load
 from support.emitted import Job, differences, host, run
 from support.printed_jacobian import jacobian_as_printed
 
 import blockjac
-
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-
-
-def load(name):
-    """A module of the docs' folder, which is no package of the library."""
-    sys.path.insert(0, str(DOCS))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(DOCS))
-
 
 generate = load("learn.generate")
 QUESTIONS = {question.address: question for question in generate.QUESTIONS}

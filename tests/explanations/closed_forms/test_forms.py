@@ -151,3 +151,22 @@ def test_no_step_is_explained_by_itself():
     text = str(blockjac.explain(likelihood, (0, 1))(jnp.eye(3) + 1.0, jnp.ones(3)))
     assert "v₂ = solve_triangular(v₁, r) ∈ T_(3)" in text
     assert not re.search(r"^  (\S+) = \1 ", text, re.MULTILINE)
+
+
+def test_places_that_are_looked_up_inside_of_an_angle():
+    places = jnp.array([2, 0, 3, 3])
+
+    @blockjac.step("phi")
+    def chosen(signal):
+        return jnp.abs(jnp.fft.rfft(signal)[places]) ** 2
+
+    def energy(signal):
+        return jnp.sum(chosen(signal) ** 2)
+
+    signal = jnp.asarray(np.random.default_rng(1).normal(size=8))
+    explanation = blockjac.explain(energy)(signal)
+    assert explanation.checked
+    ((_, printed),) = jacobian_as_printed(explanation)
+    np.testing.assert_allclose(printed, jax.grad(energy)(signal), rtol=1e-10, atol=1e-12)
+    assert "#" not in str(explanation)
+    assert "#" not in explanation.latex().replace(r"\#", "")
