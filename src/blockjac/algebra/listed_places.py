@@ -19,14 +19,27 @@ def each_once(numbers: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
         numbers: non-negative integers.
         limit: an exclusive upper bound of the numbers.
     """
-    if limit > TABLE * len(numbers):
+    is_there = _table(numbers, limit)
+    if is_there is None:
         return np.unique(numbers, return_inverse=True)
-    is_there = np.zeros(limit, bool)
-    is_there[numbers] = True
     distinct = np.flatnonzero(is_there)
     position = np.empty(limit, np.int64)
     position[distinct] = np.arange(len(distinct))
     return distinct, position[numbers]
+
+
+def _table(numbers: np.ndarray, limit: int) -> np.ndarray | None:
+    """For each number below a limit whether it is there; None where sorting is faster.
+
+    Args:
+        numbers: non-negative integers, and -1 for what is not counted.
+        limit: an exclusive upper bound of the numbers.
+    """
+    if limit > TABLE * len(numbers):
+        return None
+    is_there = np.zeros(limit + 1, bool)
+    is_there[numbers] = True
+    return is_there[:-1]
 
 
 def full_axes(places: np.ndarray, sizes: Sequence[int]) -> list[int]:
@@ -40,19 +53,17 @@ def full_axes(places: np.ndarray, sizes: Sequence[int]) -> list[int]:
     for count in range(1, len(axes) + 1):
         for full in itertools.combinations(axes, count):
             width = math.prod(sizes[axis] for axis in full)
-            if len(places) % width or (len(places) // width) * (width + len(axes) - count) >= best:
-                continue
-            if lines_by(full) * width == len(places):
-                best, choice = (len(places) // width) * (width + len(axes) - count), list(full)
+            lines, rest = divmod(len(places), width)
+            cost = lines * (width + len(axes) - count)
+            if not rest and cost < best and lines_by(full) == lines:
+                best, choice = cost, list(full)
     return choice
 
 
 def _lines_by(places: np.ndarray, sizes: Sequence[int]) -> Callable[[tuple[int, ...]], int]:
     """A function of axes: how many lines along them have entries."""
-    size = math.prod(sizes)
-    if size <= TABLE * len(places):
-        is_there = np.zeros(size, bool)
-        is_there[places] = True
+    is_there = _table(places, math.prod(sizes))
+    if is_there is not None:
         table = is_there.reshape(tuple(sizes))
         return lambda full: int(np.count_nonzero(table.any(axis=full)))
     coordinates = np.unravel_index(places, sizes)
@@ -74,13 +85,10 @@ def least_numbers(flat: np.ndarray, sizes: Sequence[int]) -> int:
         flat: the places as one number each, in any order and more than once; -1 for no place.
         sizes: of the axes.
     """
-    size = math.prod(sizes)
-    if size > TABLE * len(flat):
+    is_there = _table(flat, math.prod(sizes))
+    if is_there is None:
         return 0
-    is_there = np.zeros(size + 1, bool)
-    is_there[flat] = True
-    table = is_there[:-1].reshape(tuple(sizes))
-    places = np.flatnonzero(table)
+    places, table = np.flatnonzero(is_there), is_there.reshape(tuple(sizes))
     full = full_axes(places, sizes)
     outer = [axis for axis in range(len(sizes)) if axis not in full]
     lines = len(places) // math.prod(sizes[axis] for axis in full)

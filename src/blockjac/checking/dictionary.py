@@ -10,6 +10,7 @@ import numpy as np
 
 from blockjac.base import compat
 from blockjac.checking.passes import Passes
+from blockjac.checking.slopes import BY_VALUE, logistic, of_logistic, of_tanh
 
 MAX_ENTRIES = 2**18
 """Larger arrays are not compared with others."""
@@ -129,28 +130,22 @@ class Dictionary:
                 yield Known(f"{text} of a = {self.name(value)}", function(array), value)
 
 
-def _logistic(z: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-z))
-
-
 def _softmax(z: np.ndarray) -> np.ndarray:
     numerators = np.exp(z - z.max(-1, keepdims=True))
     return numerators / numerators.sum(-1, keepdims=True)
 
 
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "logistic(z)": _logistic,
+    "logistic(z)": logistic,
     "tanh(z)": np.tanh,
     "exp(z)": np.exp,
 }
 """Functions whose values a formula may have where the program has not."""
 
 SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "a * (1 - a)": lambda a: a * (1 - a),
-    "1 - a**2": lambda a: 1 - a**2,
-    "a > 0": lambda a: (a > 0).astype(float),
-    "p * (1 - p), p = logistic(a),": lambda a: _logistic(a) * (1 - _logistic(a)),
+    **{form.text: form.formula for form in BY_VALUE},
+    "p * (1 - p), p = logistic(a),": of_logistic,
     "p * (1 - p), p = softmax(a),": lambda a: _softmax(a) * (1 - _softmax(a)) if a.ndim else a,
-    "1 - tanh(a)**2": lambda a: 1 - np.tanh(a) ** 2,
+    "1 - tanh(a)**2": of_tanh,
 }
 """Derivatives of usual functions, by their value or by their argument."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blockjac.checking.slopes import BY_ARGUMENT, BY_VALUE
+
 
 @dataclass(frozen=True, eq=False)
 class Local:
@@ -44,42 +46,6 @@ class Variant:
     doubt: int = 0
 
 
-@dataclass(frozen=True)
-class Form:
-    """An elementwise derivative as a function of the step's result, by which learners know it.
-
-    Attributes:
-        text: with `a` for the result.
-        formula: the same to be computed.
-        function: whose derivative it is.
-    """
-
-    text: str
-    formula: Callable[[np.ndarray], np.ndarray]
-    function: str
-
-
-FORMS = (
-    Form("a * (1 - a)", lambda a: a * (1 - a), "the logistic function"),
-    Form("1 - a**2", lambda a: 1 - a**2, "tanh"),
-    Form("a > 0", lambda a: (a > 0).astype(float), "relu"),
-)
-
-
-SLOPES = (
-    Form("logistic'(z)", lambda z: _logistic(z) * (1 - _logistic(z)), "the logistic function"),
-    Form("1 - tanh(z)**2", lambda z: 1 - np.tanh(z) ** 2, "tanh"),
-    Form("z > 0", lambda z: (z > 0).astype(float), "relu"),
-    Form("logistic(z)", lambda z: _logistic(z), "softplus"),
-    Form("exp(z)", np.exp, "exp"),
-)
-"""Derivatives of usual functions by their argument."""
-
-
-def _logistic(z: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-z))
-
-
 def elementwise_variants(local: Local) -> Iterator[Variant]:
     """What is taken for the derivative of an elementwise step, the likeliest first."""
     c, d = local.cotangent, local.diagonal
@@ -110,7 +76,7 @@ def elementwise_variants(local: Local) -> Iterator[Variant]:
 def _other_forms(local: Local) -> Iterator[Variant]:
     """The formula of the derivative at the wrong array, and that of another function."""
     with np.errstate(all="ignore"):
-        for form in FORMS:
+        for form in BY_VALUE:
             if not np.allclose(form.formula(local.end), local.diagonal, rtol=1e-4, atol=1e-6):
                 continue
             text = form.text.replace("a", "z")
@@ -120,13 +86,13 @@ def _other_forms(local: Local) -> Iterator[Variant]:
             hint += "value a, but was given its argument z"
             wrong = local.cotangent * form.formula(local.start)
             yield Variant("argument for the value", hint, wrong)
-            for partner in FORMS:
+            for partner in BY_VALUE:
                 if partner is not form:
                     hint = f"{partner.text} was taken, which is the derivative of "
                     hint += f"{partner.function}, but that of {{step}} is {form.text}"
                     wrong = local.cotangent * partner.formula(local.end)
                     yield Variant("derivative of another function", hint, wrong)
-        for form in SLOPES:
+        for form in BY_ARGUMENT:
             slope = form.formula(local.start)
             if not np.allclose(slope, local.diagonal, rtol=1e-4, atol=1e-6):
                 hint = f"{form.text} of its argument z was taken for the derivative of {{step}}; "

@@ -82,9 +82,9 @@ class Reader:
             named, moved = self.aliases[atom]
             return self.entry(named, moved(places))
         if atom not in self.names:
-            constant = self._constant(atom, places)
-            if constant is not None:
-                return constant
+            fixed = self._constant(atom, places)
+            if fixed is not None:
+                return fixed
             formula = self._formula(atom)
             body = None if formula is None else formula.body
             if body is not None and (
