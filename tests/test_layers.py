@@ -37,6 +37,7 @@ LAYERS = (
     "data",
     "nn",
     "optimize",
+    "interop",
     "cli",
 )
 """From the bottom to the top: a module imports its own layer and those before it."""

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blockjac import blocks, devices, errors, nn, optimize, rules
+    from blockjac import blocks, devices, errors, interop, nn, optimize, rules
     from blockjac.base.caches import cache_info, clear_caches
     from blockjac.blocks import (
         Block,
@@ -90,6 +90,7 @@ __all__ = [
     "hessian",
     "hessian_diagonal",
     "hvp",
+    "interop",
     "jacobian",
     "jacobian_diagonal",
     "jvp",

@@ -240,5 +240,5 @@ def test_without_lineax(monkeypatch):
 
     monkeypatch.delitem(sys.modules, "blockjac.exports.lineax_operator")
     monkeypatch.setitem(sys.modules, "lineax", None)
-    with pytest.raises(MissingExtraError, match=r"blockjac\[interop\].*to_scipy_operator"):
+    with pytest.raises(MissingExtraError, match=r"pip install lineax.*to_scipy_operator"):
         Block.identity((2,)).as_linear_operator()

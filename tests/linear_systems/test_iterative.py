@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_said(monkeypatch):
     monkeypatch.setattr(dense, "memory_limit", lambda: 2**30)
     monkeypatch.setattr(ways, "memory_limit", lambda: 2**30)
     monkeypatch.setattr(iterative, "is_there", lambda: False)
-    with pytest.raises(DenseTooLargeError, match=r"pip install 'blockjac\[interop\]'"):
+    with pytest.raises(DenseTooLargeError, match=r"pip install lineax"):
         solve(block, 2 * RIGHT, 0.1)
 
 

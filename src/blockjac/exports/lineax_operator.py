@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise MissingExtraError(
         "as_linear_operator gives an operator of lineax, which is not installed: "
-        "pip install 'blockjac[interop]'; to_scipy_operator needs nothing more"
+        "pip install lineax; to_scipy_operator needs nothing more"
     ) from error
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.algebra.entries import Piece, check_room
-from blockjac.sparsity.pattern import Arrangement
+from blockjac.sparsity.pattern import Arrangement, Pattern
 
 
 def numpy_values(array: Any) -> np.ndarray:
@@ -24,9 +24,9 @@ def check_places(grid_pieces: list[Piece]) -> None:
     check_room(2 * count, f"the places of the {count:,} entries of this Jacobian")
 
 
-def sorted_places(arranged: Arrangement, dtype: Any) -> np.ndarray:
+def row_column_pairs(pattern: Pattern, dtype: Any) -> np.ndarray:
     """Rows and columns `(count, 2)` of a pattern."""
-    return np.stack([arranged.pattern.rows, arranged.pattern.columns], axis=1).astype(dtype)
+    return np.stack([pattern.rows, pattern.columns], axis=1).astype(dtype)
 
 
 def ordered_values(numbers: Any, arranged: Arrangement) -> Any:

@@ -22,7 +22,7 @@ from blockjac.exports.ordered_values import (
     check_places,
     numpy_values,
     ordered_values,
-    sorted_places,
+    row_column_pairs,
 )
 from blockjac.sparsity.pattern import Arrangement, arrangement
 from blockjac.sparsity.scipy_formats import assembled
@@ -237,7 +237,7 @@ def jax_prototype(
         """The prototype of a grid of indices alone."""
         check_places(pieces(bare))
         arranged = arrangement(bare).triangle(triangle)
-        places = jnp.asarray(sorted_places(arranged, dtype))
+        places = jnp.asarray(row_column_pairs(arranged.pattern, dtype))
 
         def numbers(grid: Any) -> Any:
             return ordered_values(values(grid), arranged)

@@ -7,10 +7,8 @@ inputs across the columns, each flattened in row-major order.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import jax
@@ -34,21 +32,18 @@ from blockjac.algebra.entries import (
 from blockjac.base.arrays import canonical
 from blockjac.base.compat import is_traced
 from blockjac.errors import BlockShapeError, BlockTypeError
+from blockjac.exports.each_place_once import each_place_once
 from blockjac.exports.ordered_values import (
     check_places,
     numpy_values,
-    ordered_values,
-    sorted_places,
+    row_column_pairs,
 )
 from blockjac.exports.prototypes import jax_prototype, scipy_prototype
-from blockjac.sparsity.pattern import Arrangement, arrangement
+from blockjac.sparsity.pattern import arrangement
 from blockjac.sparsity.scipy_formats import check_ends, check_format
 
 MAX_CONSTANT = 2**18
 """Up to this many places are constants of a program, which are copied faster than computed."""
-
-MAX_RUNS = 256
-"""Up to this many runs of entries are added up by slices; more by a gather."""
 
 
 @jax.jit
@@ -99,67 +94,9 @@ def to_bcoo(grid: Grid, triangle: str | None = None) -> Any:
     if triangle is None and are_distinct(grid) and all_inside(grid_pieces):
         indices = _computed_places(grid_pieces, dtype)
         return sparse.BCOO((values(grid), indices), shape=shape, unique_indices=True)
-    arranged = arrangement(grid).triangle(triangle)
-    indices, numbers = sorted_places(arranged, dtype), values(grid)
-    runs = _runs(arranged)
-    if runs is None:
-        parts = ordered_values(numbers, arranged), jnp.asarray(indices)
-        return sparse.BCOO(parts, shape=shape, indices_sorted=True, unique_indices=True)
-    parts = _added(numbers, runs), jnp.asarray(indices[runs.places])
-    return sparse.BCOO(parts, shape=shape, unique_indices=True)
-
-
-@dataclass(frozen=True, eq=False)
-class Runs:
-    """The values of a pattern as sums of slices of the values of the entries.
-
-    Attributes:
-        places: which place of the pattern each value is for; they keep the order of the entries.
-        slices: for each run of places the first entry of each of its summands, and its length.
-    """
-
-    places: np.ndarray
-    slices: list[tuple[list[int], int]]
-
-
-def _runs(arranged: Arrangement) -> Runs | None:
-    """How to add up entries of one place by slices, without a gather; None if there are many."""
-    order = arranged.order
-    starts = np.arange(len(order)) if arranged.starts is None else arranged.starts
-    lengths = np.diff(np.append(starts, len(order)))
-    if not len(starts):
-        return None
-    places = np.argsort(order[starts], kind="stable")
-    last = len(order) - 1
-    # Layer k holds the k-th entry of each place, or -1 where a place has fewer.
-    layers = [
-        np.where(lengths[places] > depth, order[np.minimum(starts[places] + depth, last)], -1)
-        for depth in range(lengths.max())
-    ]
-    breaks = np.zeros(len(places), bool)
-    breaks[0] = True
-    for layer in layers:
-        current, before = layer[1:], layer[:-1]
-        follows = (current == before + 1) & (before >= 0)
-        breaks[1:] |= ~(follows | (current == before))
-    firsts = np.flatnonzero(breaks)
-    if len(firsts) > MAX_RUNS:
-        return None
-    ends = np.append(firsts[1:], len(places))
-    slices = [
-        ([int(layer[first]) for layer in layers if layer[first] >= 0], int(end - first))
-        for first, end in zip(firsts, ends, strict=True)
-    ]
-    return Runs(places, slices)
-
-
-def _added(numbers: Any, runs: Runs) -> Any:
-    """The value of each place, by slices."""
-    parts = [
-        reduce(operator.add, [numbers[first : first + length] for first in firsts])
-        for firsts, length in runs.slices
-    ]
-    return jnp.concatenate(parts)
+    once = each_place_once(arrangement(grid).triangle(triangle))
+    parts = once.values(values(grid)), jnp.asarray(row_column_pairs(once.pattern, dtype))
+    return sparse.BCOO(parts, shape=shape, indices_sorted=once.is_sorted, unique_indices=True)
 
 
 def _computed_places(grid_pieces: list[Piece], dtype: Any) -> Any:

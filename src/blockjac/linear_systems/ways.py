@@ -102,6 +102,6 @@ def written(rows: Rows, dtype: Any) -> jax.Array:
     Raises:
         DenseTooLargeError: if it is too large.
     """
-    instead = "with lineax (pip install 'blockjac[interop]') it is solved without the matrix"
+    instead = "with lineax (pip install lineax) it is solved without the matrix"
     check_size(shape_of(rows), dtype, None, "the matrix of a linear system", instead)
     return jnp.asarray(matrix_of(rows), dtype)

@@ -238,7 +238,7 @@ class MatrixInterface(SystemInterface):
 
         Raises:
             BlockTypeError: for a batch of blocks.
-            MissingExtraError: without lineax (`pip install 'blockjac[interop]'`).
+            MissingExtraError: without lineax (`pip install lineax`).
         """
         return operations().as_linear_operator(self, tags)
 

@@ -16,7 +16,7 @@ from blockjac.engine.call import Call
 from blockjac.engine.chunk_sizes import check_dense
 from blockjac.engine.computations import Arrays, Jacobian
 from blockjac.errors import BlockTypeError, FormatError
-from blockjac.exports.prototypes import layout_of, prototype
+from blockjac.exports.prototypes import Parts, layout_of, prototype
 from blockjac.exports.sparse_arrays import to_bcoo, to_bcsr
 from blockjac.graph.graph import Graph
 from blockjac.planning import Order
@@ -140,12 +140,28 @@ class Entries:
         return aux, entries_of(rows)
 
 
+def entries_of_jacobian(
+    fun: Callable[..., Any], argnums: ArgNums, order: Orders = "auto"
+) -> Callable[..., tuple[Any, Any, Static]]:
+    """A function that JAX can trace, for the entries of a Jacobian as `entries_of` has them."""
+    transform = Transform("sparse_jacobian", "Entries", fun, argnums, False, order)
+    return transform(_entries("coo"))
+
+
 def entries_of(rows: Grid) -> tuple[Any, Any, Static]:
     """The values of a grid's entries, the lookups that are not constants, and the layouts."""
     parts = [[layout_of(block) for block in row] for row in rows]
     lookups = [[arrays for _, arrays in row] for row in parts]
     layouts = tuple(tuple(layout for layout, _ in row) for row in parts)
     return values(rows), lookups, Static(layouts)
+
+
+def parts_of(lookups: Any, layouts: Static) -> Parts:
+    """The layouts of a grid's blocks, each with the lookups that are not constants."""
+    return [
+        [(layout, arrays) for layout, arrays in zip(row, own, strict=True)]
+        for row, own in zip(layouts.value, lookups, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -188,9 +204,6 @@ def matrix_of_entries(
             "by JAX (jit, vmap, grad): use format='bcoo' there"
         )
     numbers, lookups, layouts = answer
-    grid = [
-        [(layout, arrays) for layout, arrays in zip(row, own, strict=True)]
-        for row, own in zip(layouts.value, lookups, strict=True)
-    ]
+    grid = parts_of(lookups, layouts)
     matrix = prototype(grid, "csr" if format == "dense" else format, triangle).filled(numbers)
     return matrix.toarray() if format == "dense" else matrix

@@ -21,6 +21,7 @@ from blockjac.transforms.shell import Ask, Asked, P, Transform, as_found
 from blockjac.transforms.sparse import (
     JAX_FORMATS,
     Format,
+    Static,
     check_format,
     entries_of,
     matrix_of_entries,
@@ -83,10 +84,7 @@ def sparse_hessian(
         1999
     """
     check_format(format)
-    if triangle is not None and triangle not in get_args(Triangle):
-        raise InvalidOptionError(
-            f"triangle must be 'lower', 'upper' or None for the whole matrix, but is {triangle!r}"
-        )
+    check_triangle(triangle)
     transform = Transform(
         "sparse_hessian",
         "Sparse Hessian",
@@ -99,6 +97,25 @@ def sparse_hessian(
         finish=partial(matrix_of_entries, "sparse_hessian", format, triangle),
     )
     return transform(_entries(format, triangle))
+
+
+def check_triangle(triangle: Any) -> None:
+    """Raise unless a triangle is one of those that exist, or None."""
+    if triangle is not None and triangle not in get_args(Triangle):
+        raise InvalidOptionError(
+            f"triangle must be 'lower', 'upper' or None for the whole matrix, but is {triangle!r}"
+        )
+
+
+def entries_of_hessian(
+    fun: Callable[..., Any], argnums: ArgNums, triangle: Triangle | None, order: Orders = "auto"
+) -> Callable[..., tuple[Any, Any, Static]]:
+    """A function that JAX can trace, for the entries of a Hessian as `entries_of` has them.
+
+    Entries beyond a triangle are among them where they share a block with entries in it.
+    """
+    transform = Transform("sparse_hessian", "Entries", fun, argnums, False, order, derivative=grad)
+    return transform(_entries("coo", triangle))
 
 
 def _entries(format: Format, triangle: Triangle | None) -> Ask:
