@@ -8,12 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from blockjac.interop.nonlinear_programs import NonlinearProgram, nlp
     from blockjac.interop.sparse_structure import SparseStructure, structure
 
-__all__ = ["SparseStructure", "structure"]
+__all__ = ["NonlinearProgram", "SparseStructure", "nlp", "structure"]
 
 _HOME = {
+    "NonlinearProgram": "nonlinear_programs",
     "SparseStructure": "sparse_structure",
+    "nlp": "nonlinear_programs",
     "structure": "sparse_structure",
 }
 """The module of each public name, below this package."""
