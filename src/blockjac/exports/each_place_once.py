@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.exports.ordered_values import ordered_values
+from blockjac.exports.ordered_values import are_counted, ordered_values
 from blockjac.sparsity.pattern import Arrangement, Pattern
 
 MAX_RUNS = 256
@@ -39,6 +39,8 @@ def each_place_once(arranged: Arrangement) -> EachPlaceOnce:
     if runs is None:
         ordered = partial(ordered_values, arranged=arranged)
         return EachPlaceOnce(arranged.pattern, ordered, is_sorted=True)
+    if runs.places is arranged.order:
+        return EachPlaceOnce(arranged.pattern, runs.added, is_sorted=True)
     return EachPlaceOnce(arranged.chosen(runs.places).pattern, runs.added, is_sorted=False)
 
 
@@ -56,16 +58,18 @@ class Runs:
 
     def added(self, numbers: Any) -> Any:
         """The value of each place, by slices."""
-        parts = [
+        parts: list[Any] = [
             reduce(operator.add, [numbers[first : first + length] for first in firsts])
             for firsts, length in self.slices
         ]
-        return jnp.concatenate(parts)
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
 
 def _runs(arranged: Arrangement) -> Runs | None:
     """How to add up entries of one place by slices, without a gather; None if there are many."""
     order = arranged.order
+    if arranged.starts is None and len(order) and are_counted(order):
+        return Runs(order, [([0], len(order))])
     starts = np.arange(len(order)) if arranged.starts is None else arranged.starts
     lengths = np.diff(np.append(starts, len(order)))
     if not len(starts):

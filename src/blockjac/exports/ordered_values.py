@@ -29,9 +29,14 @@ def row_column_pairs(pattern: Pattern, dtype: Any) -> np.ndarray:
     return np.stack([pattern.rows, pattern.columns], axis=1).astype(dtype)
 
 
+def are_counted(order: np.ndarray) -> bool:
+    """Whether an order of entries is 0, 1, 2, ..., so that it changes nothing."""
+    return bool((order == np.arange(len(order))).all())
+
+
 def ordered_values(numbers: Any, arranged: Arrangement) -> Any:
     """The value of each place; those of one place add up."""
-    if np.array_equal(arranged.order, np.arange(len(numbers))):
+    if len(numbers) == len(arranged.order) and are_counted(arranged.order):
         ordered = numbers
     else:
         ordered = jnp.take(numbers, jnp.asarray(arranged.order), axis=0)

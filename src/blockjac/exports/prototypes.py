@@ -6,7 +6,6 @@ are constants of the program are known by identity; those that the program compu
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,12 +17,14 @@ import numpy as np
 from blockjac.algebra.entries import Grid, pieces, values
 from blockjac.base.caches import Cache, remembering
 from blockjac.base.trees import tree_structure
+from blockjac.exports.filled_prototype import FilledPrototype, filled_prototype, with_data
 from blockjac.exports.ordered_values import (
     check_places,
     numpy_values,
     ordered_values,
     row_column_pairs,
 )
+from blockjac.sparsity.filled import is_filled
 from blockjac.sparsity.pattern import Arrangement, arrangement
 from blockjac.sparsity.scipy_formats import assembled
 from blockjac.terms.block import Block, flat_parts, flatten, rebuilt, unflatten
@@ -139,23 +140,11 @@ class Prototype:
         """The matrix of the values; its index arrays are its own."""
         numbers = numpy_values(entries)
         if self.arranged is None:
-            return self._with(numbers.take(self.matrix.data))
+            return with_data(self.matrix, numbers.take(self.matrix.data))
         ordered = self.arranged.arranged(numbers)
-        if self.matrix.format != "dia":
-            return self._with(ordered)
-        return self._with(np.concatenate([np.zeros(1, ordered.dtype), ordered])[self.matrix.data])
-
-    def _with(self, data: np.ndarray) -> Any:
-        """A copy of the matrix with other data and with index arrays of its own."""
-        matrix = copy.copy(self.matrix)  # scipy's constructors check what is known to be right
-        matrix.data = data
-        if matrix.format == "coo":
-            matrix.coords = tuple(coordinates.copy() for coordinates in matrix.coords)
-        elif matrix.format == "dia":
-            matrix.offsets = matrix.offsets.copy()
-        else:
-            matrix.indices, matrix.indptr = matrix.indices.copy(), matrix.indptr.copy()
-        return matrix
+        if self.matrix.format == "dia":
+            ordered = np.concatenate([np.zeros(1, ordered.dtype), ordered])[self.matrix.data]
+        return with_data(self.matrix, ordered)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,13 +184,15 @@ def prototype(parts: Parts, format: str, triangle: str | None = None) -> Any:
         triangle: "lower" or "upper" for one triangle and the diagonal; None for all entries.
     """
 
-    def make(grid: Grid) -> Prototype:
+    def make(grid: Grid) -> Prototype | FilledPrototype:
+        if triangle is None and format in ("csr", "csc") and is_filled(grid):
+            return filled_prototype(grid, format)
         return _made(arrangement(grid).triangle(triangle), format)
 
     return _made_once(parts, (format, triangle), make)
 
 
-def scipy_prototype(grid: Grid, format: str) -> Prototype:
+def scipy_prototype(grid: Grid, format: str) -> Prototype | FilledPrototype:
     """The same of a grid that is at hand."""
     return prototype([[layout_of(block) for block in row] for row in grid], format)
 

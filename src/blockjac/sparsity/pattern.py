@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,19 +11,18 @@ import numpy as np
 
 from blockjac.algebra.distinct import are_distinct
 from blockjac.algebra.entries import (
-    LARGEST,
     Grid,
-    Piece,
     all_inside,
     check_countable,
     check_one,
     check_room,
     is_static,
     pieces,
-    places,
     shape_of,
 )
 from blockjac.errors import BlockTypeError
+from blockjac.sparsity.filled import every_place, is_filled
+from blockjac.sparsity.listed import are_increasing, listed, sorting
 from blockjac.sparsity.scipy_formats import assembled
 from blockjac.sparsity.spy import Leaves, draw, in_braille, mark, new_axes
 from blockjac.terms.block import Block, delta_pairs, rebuilt
@@ -213,51 +211,19 @@ def arrangement(grid: Grid) -> Arrangement:
     check_countable(shape)
     count = sum(piece.count for piece in pieces(grid))
     check_room(8 * count, f"the places of the {count:,} entries of this Jacobian")
-    rows, columns, entries = _listed(pieces(grid))
-    order = _sorting(rows, columns, shape)
-    rows, columns = rows[order], columns[order]
-    entries = order if entries is None else entries[order]
+    if is_filled(grid):
+        return Arrangement(Pattern(*every_place(shape), shape), np.arange(count), None)
+    rows, columns, entries = listed(pieces(grid))
+    if are_increasing(rows, columns, shape):
+        return Arrangement(Pattern(rows, columns, shape), entries, None)
+    order = sorting(rows, columns, shape)
+    rows, columns, entries = rows[order], columns[order], entries[order]
     fresh = np.ones(len(rows), bool)
     fresh[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
     if fresh.all():
         return Arrangement(Pattern(rows, columns, shape), entries, None)
     starts = np.flatnonzero(fresh)
     return Arrangement(Pattern(rows[starts], columns[starts], shape), entries, starts)
-
-
-def _listed(parts: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Rows, columns and numbers of all entries; None for the numbers 0, 1, 2, ..."""
-    if not parts:
-        empty = np.zeros(0, np.int64)
-        return empty, empty, empty
-    rows: list[np.ndarray] = []
-    columns: list[np.ndarray] = []
-    kept: list[np.ndarray] = []
-    first, complete = 0, True
-    for piece in parts:
-        positions = places(piece)
-        numbers = np.arange(first, first + piece.count)
-        first += piece.count
-        inside = positions.inside
-        complete = complete and inside is None
-        for array, arrays in (
-            (positions.rows, rows),
-            (positions.columns, columns),
-            (numbers, kept),
-        ):
-            arrays.append(array if inside is None else array[inside])
-    return (
-        np.concatenate(rows),
-        np.concatenate(columns),
-        None if complete else np.concatenate(kept),
-    )
-
-
-def _sorting(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The permutation that sorts positions by row, then by column; terms are long sorted runs."""
-    if shape[0] * shape[1] > LARGEST:
-        return np.lexsort((columns, rows))
-    return np.argsort(rows * shape[1] + columns, kind="stable")
 
 
 def nnz(block: Block) -> int:

@@ -65,11 +65,12 @@ def _banded(pattern: Any, numbers: np.ndarray) -> Any:
 
 def _places(pattern: Any) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns in the index dtype that SciPy would choose."""
-    dtype = _index_type(pattern.nnz, pattern.shape)
+    dtype = index_type(pattern.nnz, pattern.shape)
     return pattern.rows.astype(dtype, copy=False), pattern.columns.astype(dtype, copy=False)
 
 
-def _index_type(nnz: int, shape: tuple[int, int]) -> Any:
+def index_type(nnz: int, shape: tuple[int, int]) -> Any:
+    """The integers that SciPy would choose for rows and columns."""
     return np.int32 if max(nnz, *shape) < 2**31 else np.int64
 
 
