@@ -20,12 +20,15 @@ FILLED = {
 }
 NOT_FILLED = {
     "diagonal": (lambda x: x**2, (3,)),
-    "two terms": (lambda x: A @ x + jnp.concatenate([x, x[:1]]), (3,)),
     "backwards": (lambda x: (A @ x)[::-1], (3,)),
-    "rows twice": (lambda x: (A @ x)[jnp.array([0, 0, 1])], (3,)),
     "no rows": (lambda x: A[:0] @ x, (3,)),
     "no columns": (lambda x: A[:, :0] @ x, (0,)),
     "part of the columns": (lambda x: A[:, :2] @ x[1:], (3,)),
+}
+
+MAY_BE_WRITTEN_OUT = {
+    "two terms": (lambda x: A @ x + jnp.concatenate([x, x[:1]]), (3,)),
+    "rows twice": (lambda x: (A @ x)[jnp.array([0, 0, 1])], (3,)),
 }
 
 
@@ -50,9 +53,9 @@ def test_grids_of_several_blocks_are_not_taken_for_them():
 
 
 @pytest.mark.parametrize("format", ["csr", "csc", "coo", "dense"])
-@pytest.mark.parametrize("name", [*FILLED, *NOT_FILLED])
+@pytest.mark.parametrize("name", [*FILLED, *NOT_FILLED, *MAY_BE_WRITTEN_OUT])
 def test_the_matrix_is_the_jacobian_and_scipys_own(name, format):
-    function, shape = {**FILLED, **NOT_FILLED}[name]
+    function, shape = {**FILLED, **NOT_FILLED, **MAY_BE_WRITTEN_OUT}[name]
     x = np.random.default_rng(1).normal(size=shape)
     expected = jax.jacfwd(function)(x)
     expected = np.asarray(expected).reshape(int(np.prod(expected.shape[: -x.ndim])), x.size)
