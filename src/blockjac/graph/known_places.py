@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base import compat
 from blockjac.devices import host_limit
 from blockjac.graph.demanded import demanded
 from blockjac.graph.graph import Atom, Equation, Graph, Known, Literal, Operand, values_of
+from blockjac.graph.known_arithmetic import computed
 from blockjac.graph.known_counts import patterns_of_counts
 from blockjac.graph.known_inside import (
     has_inside,
@@ -126,11 +125,7 @@ def _known(
             continue
         if indices.isdisjoint(equation.results) and not _is_small_mask(equation, graph):
             continue
-        with jax.ensure_compile_time_eval():
-            operands = [_value(operand, known) for operand in equation.operands]
-            results = compat.bind(equation.primitive, operands, equation.params)
-        for value, result in zip(equation.results, results, strict=True):
-            known[value] = np.asarray(result)
+        known.update(zip(equation.results, computed(equation, known, graph), strict=True))
     return known
 
 
@@ -165,7 +160,3 @@ def _is_iota(equation: Equation) -> bool:
 
 def _is_small(aval: Any) -> bool:
     return is_number(aval) and BYTES_A_PLACE * aval.size <= host_limit()
-
-
-def _value(operand: Operand | Literal, known: Mapping[int, Any]) -> Any:
-    return operand.value if isinstance(operand, Literal) else jnp.asarray(known[operand.value])
