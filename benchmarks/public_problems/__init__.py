@@ -1,0 +1,9 @@
+"""The functions of ADBench and GradBench, written from their mathematics, with random data.
+
+Each module holds functions in plain JAX and what makes their arguments. Those that take `xp` are
+written in the part of NumPy's interface that `jax.numpy`, `autograd.numpy` and `torch` share.
+"""
+
+from public_problems import hands, mixtures, nested, recurrent, smooth, vision
+
+__all__ = ["hands", "mixtures", "nested", "recurrent", "smooth", "vision"]
