@@ -130,8 +130,8 @@ def bundle(name: str) -> harness.Task:
             ),
             harness.Claim(2.0, ("the function",)),
         ),
-        note="By hand one must know that an observation has one camera and one point. The CSR array "
-        "of SciPy is complete, with all indices; the others are values in blocks.",
+        note="By hand one must know that an observation has one camera and one point. The CSR "
+        "array of SciPy is complete, with all indices; the others are values in blocks.",
     )
 
 

@@ -11,7 +11,8 @@ from scipy import special, stats
 from scipy.spatial.transform import Rotation
 
 import blockjac
-from public_problems import hands, mixtures, nested, recurrent, smooth, vision
+from blockjac import interop
+from public_problems import hands, mixtures, nested, recurrent, smooth, sparse, vision
 
 
 def same(ours, expected):
@@ -199,3 +200,57 @@ def test_the_particle_meets_the_origin(outer, inner):
 def test_the_saddle_is_at_the_origin(outer, inner):
     places = nested.saddle(jnp.array([1.0, 1.0]), WAYS[outer], WAYS[inner])
     np.testing.assert_allclose(places, np.zeros(4), atol=1e-4)
+
+
+JACOBIANS = {
+    "broyden": (sparse.broyden_tridiagonal, 6),
+    "brusselator": (sparse.brusselator, 8),
+    "chain": (sparse.chain_constraints, 10),
+    "shooting": (partial(sparse.shooting_defects, substeps=1), 5 * 4 - 1),
+}
+HESSIANS = {
+    "rosenbrock": (sparse.chained_rosenbrock, 6),
+    "chain energy": (sparse.chain_energy, 10),
+    **{
+        name: (function, 9 if name == "dixmaana" else 8) for name, function in sparse.CUTEST.items()
+    },
+}
+
+
+@pytest.mark.parametrize("name", JACOBIANS)
+def test_sparse_jacobians_of_the_literature(name):
+    function, size = JACOBIANS[name]
+    x = np.random.default_rng(0).uniform(0.5, 1.5, size=size)
+    places = interop.structure(function)(x)
+    dense = np.zeros(places.shape)
+    dense[places.rows, places.columns] = places.values(x)
+    same(dense, jax.jacfwd(function)(x))
+
+
+@pytest.mark.parametrize("name", HESSIANS)
+def test_sparse_hessians_of_the_literature(name):
+    function, size = HESSIANS[name]
+    x = np.random.default_rng(0).uniform(0.5, 1.5, size=size)
+    same(blockjac.sparse_hessian(function)(x).toarray(), jax.hessian(function)(x))
+
+
+@pytest.mark.parametrize("name", [*JACOBIANS, *HESSIANS])
+def test_casadi_has_the_same_functions(name):
+    casadi = pytest.importorskip("casadi")
+    function, size = {**JACOBIANS, **HESSIANS}[name]
+    x = np.random.default_rng(0).uniform(0.5, 1.5, size=size)
+    symbol = casadi.SX.sym("x", size)
+    values = casadi.Function("f", [symbol], [function(symbol, sparse.casadis())])(x)
+    np.testing.assert_allclose(np.ravel(values), np.ravel(function(x)), rtol=1e-12)
+
+
+def test_functions_of_cutest_have_their_minima():
+    """Known values at the known starting points, by hand."""
+    ones = np.ones(9)
+    assert sparse.arwhead(ones) == 8 * (4 - 4 + 3)
+    assert sparse.engval1(ones) == 8 * (4 - 4 + 3)
+    assert sparse.liarwhd(ones) == sparse.chained_rosenbrock(ones) == 0
+    assert sparse.bdqrtic(ones) == 5 * (1 + 15**2)
+    assert sparse.dixmaana(2 * ones) == 1 + 9 * 4 + 0.125 * 6 * 2**6 + 0.125 * 3 * 4
+    assert sparse.nondquar(np.ones(4)) == 4 + 2 * 3**4
+    np.testing.assert_allclose(sparse.cragglvy(np.ones(4)), (np.e - 1) ** 4 + 1)
