@@ -101,7 +101,7 @@ def task(
         others=others,
         claims=(harness.Claim(1.0, tuple(others)),),
         note=("" if is_jacobian else "The lower triangle, but for the CSR array and asdex. ")
-        + goal,
+        + note,
     )
 
 

@@ -15,6 +15,10 @@ import overview
 from real_programs import PROGRAMS
 
 NO_OVERVIEW = {
+    "adbench",
+    "banded",
+    "gradbench",
+    "matrix_products",
     "calls",
     "harness",
     "kfac",
@@ -24,7 +28,7 @@ NO_OVERVIEW = {
     "cutest_patterns",
     "first_answers",
 }
-"""Not scripts of derivatives that `never_slower` could gather."""
+"""Not scripts of derivatives that `never_slower` could gather, or public ones with a page."""
 
 
 def measurement(seconds, memory=None):
