@@ -44,8 +44,9 @@ def pounce_values(function: Function, x: np.ndarray, derivative: str) -> harness
 
         if derivative == "jacobian":
             outputs = int(np.prod(jax.eval_shape(function, x).shape))
-            problem = from_jax(jnp.sum, function, n=len(x), m=outputs, sparse=True)
-            return problem.problem_obj.jacobian
+            zeros = np.zeros(outputs)
+            sizes = {"n": len(x), "m": outputs, "cl": zeros, "cu": zeros}
+            return from_jax(jnp.sum, function, sparse=True, **sizes).problem_obj.jacobian
         problem = from_jax(function, n=len(x), sparse=True).problem_obj
         return lambda x: problem.hessian(x, np.zeros(0), 1.0)
 
@@ -93,7 +94,7 @@ def task(
     return harness.Task(
         title=f"{title}: {derivative.capitalize()}, {size}, {places.nnz:,} places",
         arguments=(x,),
-        contenders={"the function": function, **ways},
+        contenders={"the function": function, "blockjac, in jit": places.values, **ways},
         uncompiled={
             harness.OURS: places.values,
             "blockjac, CSR array": whole(jax.jit(function)),

@@ -25,7 +25,7 @@ import harness
 
 ROWS, COLUMNS, FEW = 4_000, 2_000, 10
 GOAL = 0.3
-PATIENCE = 300
+PATIENCE = 120
 Function = Callable[[Any], Any]
 
 
