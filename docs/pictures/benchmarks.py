@@ -112,8 +112,10 @@ def tasks(page: Path) -> list[Task]:
     """All sections of a page of results."""
     if not page.exists():
         return []
-    _, *sections = page.read_text(encoding="utf-8").split("\n## ")
-    return [task(section) for section in sections]
+    head, *sections = page.read_text(encoding="utf-8").split("\n## ")
+    whole = task(head.removeprefix("# "))  # what holds, or not, over all tasks
+    found = [task(section) for section in sections]
+    return [whole, *found] if whole.missed else found
 
 
 def circumstances(page: Path) -> str:
