@@ -59,10 +59,16 @@ def synthetic_grid(buses: int, seed: int = 0) -> Grid:
     generator = np.random.default_rng(seed)
     places = generator.uniform(size=(buses, 2)) * np.sqrt(buses)
     corners = Delaunay(places).simplices
-    pairs = np.unique(np.sort(np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [0, 2]]]), axis=1), axis=0)
+    pairs = np.unique(
+        np.sort(
+            np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [0, 2]]]), axis=1
+        ),
+        axis=0,
+    )
     lengths = np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1)
-    tree = csgraph.minimum_spanning_tree(sparse.coo_array((lengths, pairs.T), shape=(buses, buses)))
-    in_tree = np.isin(pairs @ [buses, 1], np.sort(np.stack(tree.nonzero()), axis=0).T @ [buses, 1])
+    graph = sparse.coo_array((lengths, pairs.T), shape=(buses, buses))
+    spanning = np.sort(np.stack(csgraph.minimum_spanning_tree(graph).nonzero()), axis=0).T
+    in_tree = np.isin(pairs @ [buses, 1], spanning @ [buses, 1])
     order = np.lexsort([lengths, ~in_tree])[: int(BRANCHES_PER_BUS * buses)]
     (start, end), length = pairs[order].T, lengths[order]
     impedance = (0.01 + 0.06j) * length
@@ -109,15 +115,17 @@ def power_flow(grid: Grid) -> interop.NonlinearProgram:
 
     def constraints(state: dict[str, jax.Array]) -> dict[str, Any]:
         real, reactive, real_back, reactive_back = flows(grid, state)
-        zeros = jnp.zeros(len(grid.real_load))
-        from_branches = zeros.at[grid.start].add(real).at[grid.end].add(real_back)
-        reactive_from = zeros.at[grid.start].add(reactive).at[grid.end].add(reactive_back)
+
+        def balance(first: jax.Array, last: jax.Array, load: np.ndarray, made: jax.Array) -> Any:
+            flowing = jnp.asarray(load).at[grid.start].add(first).at[grid.end].add(last)
+            return flowing.at[grid.site].add(-made)
+
         return {
             "angles": state["angle"][grid.start] - state["angle"][grid.end],
             "back": real_back**2 + reactive_back**2,
             "forth": real**2 + reactive**2,
-            "reactive": reactive_from + grid.reactive_load - zeros.at[grid.site].add(state["reactive"]),
-            "real": from_branches + grid.real_load - zeros.at[grid.site].add(state["real"]),
+            "reactive": balance(reactive, reactive_back, grid.reactive_load, state["reactive"]),
+            "real": balance(real, real_back, grid.real_load, state["real"]),
             "reference": state["angle"][0],
         }
 
