@@ -47,7 +47,8 @@ def each_place_once(arranged: Arrangement, *, sort: bool = False) -> EachPlaceOn
         ordered = partial(ordered_values, arranged=arranged)
         return EachPlaceOnce(arranged.pattern, ordered, is_sorted=True)
     if arranged.starts is None and are_counted(arranged.order):
-        return EachPlaceOnce(arranged.pattern, lambda numbers: numbers, is_sorted=True)
+        count = len(arranged.order)  # of all entries, some may be off the matrix
+        return EachPlaceOnce(arranged.pattern, lambda numbers: numbers[:count], is_sorted=True)
     sums = _runs(arranged) or _copies_and_sums(arranged)
     is_sorted = bool((np.diff(sums.places) > 0).all())
     return EachPlaceOnce(arranged.chosen(sums.places).pattern, sums.values, is_sorted)
