@@ -51,7 +51,16 @@ WORK_LIMIT = 1.5e11
 """A compiled contender of more floating-point operations a call, as XLA counts, is not run."""
 OURS = "blockjac"
 FLOOR = "floor"
-PEERS = ("asdex", "autograd", "folx", "jax-privacy", "sparsejac", "torch")
+PEERS = (
+    "asdex",
+    "autograd",
+    "casadi",
+    "folx",
+    "jax-privacy",
+    "pounce-solver",
+    "sparsejac",
+    "torch",
+)
 """Packages of the extra `bench`, whose versions stand on a page."""
 
 
