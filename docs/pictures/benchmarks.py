@@ -5,7 +5,7 @@ Run it after a measurement, in an environment with the extra `app`:
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,7 +144,8 @@ def public_table(name: str) -> str:
     for one in tasks(page):
         ours, rival = one.ours, one.rival
         mine = "" if ours is None else ours.time
-        first = "" if ours is None else ours.first
+        firsts = [each.first for each in one.contenders if each.name.startswith(OURS)]
+        first = next((text for text in firsts if text), "")
         if rival is None or rival.ratio is None:
             lines.append(f"| {one.title} | {mine} | | none was timed | | {first} |")
             continue
@@ -201,38 +202,35 @@ def filled(text: str) -> str:
 BLUE, ORANGE, GREY = "#3f51b5", "#e8871e", "#666666"
 
 
-def short(title: str) -> str:
-    """A title that fits beside a bar."""
-    words = title.split(": ")[0] if ": Hessian" in title or ": Jacobian" in title else title
-    return words if len(words) <= 34 else f"{words[:33].rstrip(' ,')}…"
+def short(title: str, most: int = 78) -> str:
+    """A title that fits above its bar."""
+    return title if len(title) <= most else f"{title[: most - 1].rstrip(' ,')}…"
 
 
-def bars(rows: Iterable[tuple[str, float]], title: str, out: Path) -> None:
+def bars(rows: Sequence[tuple[str, float]], title: str, out: Path) -> None:
     """Draw ratios as bars from 1, on a logarithmic axis; narrow enough for a telephone."""
     import matplotlib as mpl
 
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
-    plt.rcParams.update({"svg.hashsalt": "blockjac", "font.family": "DejaVu Sans", "font.size": 9})
+    plt.rcParams.update({"svg.hashsalt": "blockjac", "font.family": "DejaVu Sans", "font.size": 8})
     names, ratios = zip(*rows, strict=True)
-    figure, axes = plt.subplots(figsize=(5, 0.75 + 0.26 * len(names)), layout="constrained")
-    colours = [ORANGE if ratio > 1 else BLUE for ratio in ratios]
-    places = range(len(names))
-    axes.barh(places, [ratio - 1 for ratio in ratios], left=1, color=colours, height=0.7)
+    figure, axes = plt.subplots(figsize=(5, 0.4 + 0.4 * len(names)), layout="constrained")
+    for place, (name, ratio) in enumerate(rows):
+        is_slower = ratio > 1
+        colour = ORANGE if is_slower else BLUE
+        axes.barh(place + 0.2, ratio - 1, left=1, color=colour, height=0.4)
+        axes.vlines(1, place - 0.05, place + 0.45, color=GREY, linewidth=0.8)
+        shift, side = (1.05, "left") if is_slower else (1 / 1.05, "right")
+        axes.text(ratio * shift, place + 0.2, f"{ratio:.2g}", va="center", ha=side)
+        axes.text(0, place - 0.2, name, transform=axes.get_yaxis_transform(), va="center")
     axes.set_xscale("log")
-    low, high = min([*ratios, 0.5]), max([*ratios, 1.0])
-    axes.set_xlim(low / 3, high * 3)
-    for place, ratio in zip(places, ratios, strict=True):
-        side = "left" if ratio > 1 else "right"
-        shift = 1.08 if ratio > 1 else 1 / 1.08
-        axes.text(ratio * shift, place, f"{ratio:.2g}", va="center", ha=side, fontsize=8)
-    axes.set_yticks(list(places), names)
-    axes.invert_yaxis()
-    axes.axvline(1, color=GREY, linewidth=0.8)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.set_title(title, fontsize=9, loc="left", x=0)
+    reach = (max(max(ratios), 2) / min(min(ratios), 0.5)) ** 0.15
+    axes.set_xlim(min(min(ratios), 0.5) / reach, max(max(ratios), 2) * reach)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.axis("off")
+    axes.set_title(title, fontsize=9, loc="left", weight="bold")
     figure.savefig(out, metadata={"Date": None}, facecolor="white")
     plt.close(figure)
 

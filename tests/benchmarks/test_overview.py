@@ -19,6 +19,7 @@ NO_OVERVIEW = {
     "banded",
     "gradbench",
     "matrix_products",
+    "nonlinear_programs",
     "calls",
     "harness",
     "kfac",
