@@ -8,15 +8,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from blockjac.interop.kinetic_energy import local_kinetic_energy
     from blockjac.interop.nonlinear_programs import NonlinearProgram, nlp
+    from blockjac.interop.sample_space import min_sr, residual_step
     from blockjac.interop.sparse_structure import SparseStructure, structure
 
-__all__ = ["NonlinearProgram", "SparseStructure", "nlp", "structure"]
+__all__ = [
+    "NonlinearProgram",
+    "SparseStructure",
+    "local_kinetic_energy",
+    "min_sr",
+    "nlp",
+    "residual_step",
+    "structure",
+]
 
 _HOME = {
     "NonlinearProgram": "nonlinear_programs",
     "SparseStructure": "sparse_structure",
+    "local_kinetic_energy": "kinetic_energy",
+    "min_sr": "sample_space",
     "nlp": "nonlinear_programs",
+    "residual_step": "sample_space",
     "structure": "sparse_structure",
 }
 """The module of each public name, below this package."""

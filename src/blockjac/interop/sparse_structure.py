@@ -155,7 +155,7 @@ def structure(
     triangle: Triangle | None = None,
     order: Orders = "auto",
 ) -> Callable[..., SparseStructure]:
-    """The places of a Jacobian or Hessian, for clients that are told them once.
+    """The places of a Jacobian or Hessian, for clients that are given them once.
 
     Such a client (`declare_partials(rows=, cols=)` of OpenMDAO, `setValuesCSR` of PETSc, the
     callbacks of SUNDIALS and of IPOPT) later asks for the values alone, in a fixed order. They come

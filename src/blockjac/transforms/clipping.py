@@ -78,8 +78,8 @@ def clipped_grad(
         >>> blockjac.clipped_grad(lambda w, X: X @ w, max_norm=1.0)(w, X)
         Array([0.6, 1.3], dtype=float32)
     """
-    _check_positive("max_norm", max_norm)
-    _check_positive("normalize_by", normalize_by)
+    check_positive("max_norm", max_norm)
+    check_positive("normalize_by", normalize_by)
     axes = check_batch_axes(batch_axes)
     name, description = "clipped_grad", "Clipped gradient"
     transform = Transform(name, description, losses, argnums, has_aux, order)
@@ -111,7 +111,7 @@ def _put(call: Call, return_norms: bool, answer: tuple[Any, Any]) -> Any:
     return (gradient, norms) if return_norms else gradient
 
 
-def _check_positive(name: str, value: Any) -> None:
+def check_positive(name: str, value: Any) -> None:
     """Raise unless an option is a positive number, or one that only the running program knows.
 
     Raises:
