@@ -1,0 +1,32 @@
+"""Normal matrices `J' W J`, block by block, one of each pair of mirror images."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from blockjac.algebra.star import star
+from blockjac.algebra.sums import add
+from blockjac.blocks.block_matrix import BlockMatrix
+from blockjac.terms.block import Block
+
+
+def normal_matrix(jacobian: BlockMatrix, weights: Sequence[Block] | None = None) -> BlockMatrix:
+    """`J' W J` of a Jacobian, a symmetric `BlockMatrix` over its inputs.
+
+    Args:
+        jacobian: J.
+        weights: of each output its block of W, symmetric; None for the identity.
+    """
+    left = list(zip(*jacobian.rows, strict=True))
+    right = left if weights is None else [tuple(map(star, weights, column)) for column in left]
+    upper = [
+        [
+            functools.reduce(
+                add, (star(a.T, b) for a, b in zip(left_column, right_column, strict=True))
+            )
+            for right_column in right[index:]
+        ]
+        for index, left_column in enumerate(left)
+    ]
+    return BlockMatrix.symmetric(upper, jacobian.wrt_tree)
