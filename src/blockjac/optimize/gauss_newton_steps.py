@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from blockjac.base.trees import flattened, tree_structure
+from blockjac.base.trees import flattened, mapped, tree_structure
 from blockjac.blocks import Block, BlockMatrix, add, factorize
 from blockjac.blocks.normal_matrix import normal_matrix
 from blockjac.optimize.parameters import inner_product
@@ -76,7 +76,7 @@ def damped_step(model: LinearModel, scale: Any, damping: Array) -> Step:
         scale: the diagonal of D, a tree like the parameters.
         damping: a positive number.
     """
-    shift = jax.tree.map(lambda part: damping * part, scale)
+    shift = mapped(lambda part: damping * part, scale)
     matrix = shifted(model.normal, jax.tree.leaves(shift))
     downhill = jax.tree.map(jnp.negative, model.gradient)
     change = factorize(matrix, assume="pos").solve(downhill)

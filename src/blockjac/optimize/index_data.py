@@ -7,7 +7,7 @@ not arguments of the compiled program but known to it, and other integers have a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -50,4 +50,5 @@ def _is_constant(leaf: Any) -> bool:
 
 def _held(leaf: Any) -> Any:
     """An array of NumPy, which a program may depend on; what is not an array stays as it is."""
-    return np.asarray(leaf) if isinstance(leaf, jax.Array | np.ndarray | np.generic) else leaf
+    is_held = isinstance(leaf, jax.Array | np.ndarray | np.generic)
+    return np.asarray(cast("Any", leaf)) if is_held else leaf

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from blockjac.algebra.dense import check_size
+from blockjac.base.trees import mapped
 from blockjac.blocks import BlockMatrix, Factorization, factorize
 from blockjac.errors import InvalidDataError, InvalidOptionError
 from blockjac.optimize.gauss_newton_steps import linear_model
@@ -196,7 +197,7 @@ class LeastSquaresResult:
         """
         variance = self._variance(sigma)
         diagonal = self.factors().inverse_diagonal()
-        return jax.tree.map(lambda part: jnp.sqrt(variance * part), diagonal)
+        return mapped(lambda part: jnp.sqrt(variance * part), diagonal)
 
     def covariance(self, sigma: float | None = None, max_bytes: int | None = None) -> Array:
         """The covariance of all parameters, `sigma^2 (J' J)^-1`, as one dense matrix.
