@@ -98,7 +98,8 @@ def bundle(seed, cameras=4, points=25, pixels=1e-3):
     def residuals(params, camera, point, seen):
         views = project(params["cameras"][camera], params["points"][point]) - seen
         # what no view tells: place, turn and scale of the whole
-        return {"views": views, "prior": 1e-2 * (params["cameras"] - truth["cameras"])}
+        priors = {name: 0.1 * (params[name] - truth[name]) for name in truth}
+        return {"views": views, "priors": priors}
 
     start = {
         name: jnp.asarray(part + 1e-2 * random.normal(size=part.shape))
@@ -110,16 +111,18 @@ def bundle(seed, cameras=4, points=25, pixels=1e-3):
 def tree(seed):
     """Parameters and residuals in trees of arrays of several ranks, one of a single number."""
     random = np.random.default_rng(seed)
-    x, y = random.normal(size=(30, 3)), random.normal(size=30)
+    x = random.normal(size=(30, 3))
+    w, out = random.normal(size=(3, 2)), np.array([1.0, -2.0])
+    y = np.tanh(x @ w) @ out + 0.5 + 0.05 * random.normal(size=30)
 
     def residuals(params, data):
         hidden = jnp.tanh(data["x"] @ params["in"]["w"] + params["in"]["b"])
         fit = hidden @ params["out"] + params["level"] - data["y"]
-        return fit, [0.1 * params["in"]["w"], 0.1 * params["out"]]
+        return fit, [0.1 * (params["in"]["w"] - w), 0.1 * (params["out"] - out)]
 
     start = {
-        "in": {"w": jnp.asarray(random.normal(size=(3, 2))), "b": jnp.zeros(2)},
-        "out": jnp.ones(2),
+        "in": {"w": jnp.asarray(w + 0.1 * random.normal(size=w.shape)), "b": jnp.zeros(2)},
+        "out": jnp.asarray(out + 0.1),
         "level": 0.0,
     }
     return residuals, start, ({"x": x, "y": y},)

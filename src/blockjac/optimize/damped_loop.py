@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from blockjac.base.trees import mapped
@@ -101,6 +100,8 @@ class _Trial(NamedTuple):
     """That of the next one."""
     growth: Array
     reached: Array
+    is_finite: Array
+    """Whether all trials so far had finite residuals."""
     is_accepted: Array
     is_over: Array
     trials: Array
@@ -184,6 +185,7 @@ def _search(
         damping=state.damping,
         growth=state.growth,
         reached=jnp.int32(0),
+        is_finite=~no,
         is_accepted=no,
         is_over=state.status != Stop.RUNNING,
         trials=jnp.int32(0),
@@ -215,16 +217,18 @@ def _judged(rules: Rules, state: State, trial: _Trial, candidate: _Candidate) ->
     dtype, one = state.cost.dtype, jnp.ones_like(state.cost)
     numbers = candidate.decrease, candidate.predicted, candidate.step_norm
     decrease, predicted, step_norm = (number.astype(dtype) for number in numbers)
-    finest = float(np.finfo(dtype).eps)
+    finest = float(cast("Any", jnp.finfo(dtype)).eps)
     is_accepted = (decrease > 0) & (predicted > 0) & jnp.isfinite(decrease)
     ratio = decrease / jnp.where(predicted > 0, predicted, one)
     ftol = max(rules.ftol, finest) if rules.ftol else 0.0
     xtol = max(rules.xtol, finest) if rules.xtol else 0.0
     is_flat = is_accepted & (decrease < ftol * state.cost) & (ratio > ADEQUATE)
     is_short = step_norm < xtol * (xtol + length(state.params))
-    is_short &= jnp.isfinite(decrease)
-    reached = jnp.where(is_flat, Stop.FTOL, 0) + jnp.where(is_short, Stop.XTOL, 0)
-    reached = jnp.where(is_flat & is_short, Stop.FTOL_AND_XTOL, reached)
+    # short steps tell nothing where longer ones led to residuals that are not finite
+    is_finite = trial.is_finite & jnp.isfinite(decrease)
+    is_converged = is_short & (is_accepted | is_finite)
+    reached = jnp.where(is_flat, Stop.FTOL, 0) + jnp.where(is_converged, Stop.XTOL, 0)
+    reached = jnp.where(is_flat & is_converged, Stop.FTOL_AND_XTOL, reached)
     easier = trial.damping * jnp.maximum(one / 3, 1 - (2 * ratio - 1) ** 3)
     damping = jnp.where(is_accepted, easier, trial.damping * trial.growth)
     growth = jnp.where(is_accepted, 2 * one, 2 * trial.growth)
@@ -233,9 +237,10 @@ def _judged(rules: Rules, state: State, trial: _Trial, candidate: _Candidate) ->
         cost=jnp.where(is_accepted, candidate.cost, state.cost),
         step_norm=step_norm,
         used=trial.damping,
-        damping=jnp.maximum(damping, float(np.finfo(dtype).tiny)),
+        damping=jnp.maximum(damping, float(cast("Any", jnp.finfo(dtype)).tiny)),
         growth=growth,
         reached=reached.astype(jnp.int32),
+        is_finite=is_finite,
         is_accepted=is_accepted,
         is_over=is_accepted | is_short | ~jnp.isfinite(damping),
         trials=trial.trials + 1,

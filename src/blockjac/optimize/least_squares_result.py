@@ -101,6 +101,10 @@ class Problem:
     residuals: Callable[..., Any]
     loss: RobustLoss
 
+    def shapes(self, params: Any, data: tuple[Any, ...]) -> Any:
+        """The shapes of the residuals; data may be of any type."""
+        return jax.eval_shape(lambda params: self.residuals(params, *data), params)
+
 
 @partial(
     jax.tree_util.register_dataclass,
@@ -227,7 +231,7 @@ class LeastSquaresResult:
             if not sigma > 0:
                 raise InvalidOptionError(f"sigma is {sigma}; wanted a positive number")
             return sigma**2
-        shapes = jax.eval_shape(self.problem.residuals, self.params, *self.data)
+        shapes = self.problem.shapes(self.params, self.data)
         outputs = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
         inputs = sum(jnp.size(leaf) for leaf in jax.tree.leaves(self.params))
         if outputs <= inputs:

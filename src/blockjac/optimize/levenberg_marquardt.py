@@ -128,7 +128,7 @@ def levenberg_marquardt(
 
 def _check_residuals(problem: Problem, params: Any, data: tuple[Any, ...]) -> None:
     """Refuse residuals that are not real arrays, without evaluating them."""
-    leaves = leaves_with_path(jax.eval_shape(problem.residuals, params, *data))
+    leaves = leaves_with_path(problem.shapes(params, data))
     if not leaves or not jax.tree.leaves(params):
         missing = "residuals gives no arrays" if not leaves else "params has no arrays"
         raise ParameterTypeError(f"{missing}; wanted at least one")
@@ -160,6 +160,6 @@ def _check_finite(problem: Problem, params: Any, data: tuple[Any, ...]) -> None:
                 f"{array[place]}; look for nan in the data, or start from other params"
             )
     raise NonFiniteLossError(
-        "the sum of squares of the residuals at the params given is too large for their dtype; "
+        "the squares of the residuals at the params given are too large for their dtype; "
         "scale the residuals, or start from other params"
     )
