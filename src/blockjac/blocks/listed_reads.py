@@ -67,10 +67,10 @@ def _rows_read(term: Term, block: Block, axes: Sequence[int]) -> int | None:
     (row,) = coarse.wrt
     (size,) = (size for axis, size in enumerate(block.wrt_shape) if axis not in axes)
     lookup = row.lookup
-    is_list = lookup is not None and not row.strides and lookup.labels == term.out[0].labels
-    if not is_list or not isinstance(lookup.array, np.ndarray) or not row.within(size):
+    if lookup is None or lookup.labels != term.out[0].labels or row.strides or row.offset:
         return None
-    return id(cast("Any", lookup.array)) if row.offset == 0 else None
+    array: Any = lookup.array
+    return id(array) if isinstance(array, np.ndarray) and row.within(size) else None
 
 
 def _joined(terms: Sequence[Term], block: Block, axes: Sequence[int]) -> Term:

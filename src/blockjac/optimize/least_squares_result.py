@@ -103,7 +103,11 @@ class Problem:
 
     def shapes(self, params: Any, data: tuple[Any, ...]) -> Any:
         """The shapes of the residuals; data may be of any type."""
-        return jax.eval_shape(lambda params: self.residuals(params, *data), params)
+
+        def of_params(params: Any) -> Any:
+            return self.residuals(params, *data)
+
+        return jax.eval_shape(of_params, params)
 
 
 @partial(
