@@ -69,8 +69,8 @@ def _rows_read(term: Term, block: Block, axes: Sequence[int]) -> int | None:
     lookup = row.lookup
     if lookup is None or lookup.labels != term.out[0].labels or row.strides or row.offset:
         return None
-    array: Any = lookup.array
-    return id(array) if isinstance(array, np.ndarray) and row.within(size) else None
+    is_known = isinstance(lookup.array, np.ndarray) and row.within(size)
+    return id(cast("Any", lookup.array)) if is_known else None
 
 
 def _joined(terms: Sequence[Term], block: Block, axes: Sequence[int]) -> Term:
