@@ -112,7 +112,7 @@ def buckets_of(rows: np.ndarray, count: int) -> list[Bucket]:
 
     Examples:
         >>> [bucket.reads.tolist() for bucket in buckets_of(np.array([2, 0, 2, 2]), 3)]
-        [[[4]], [[1]], [[0, 2, 3, 4]]]
+        [[[4]], [[1]], [[0, 2, 3]]]
     """
     many = np.bincount(rows, minlength=count)
     order = np.argsort(rows, kind="stable")

@@ -194,6 +194,7 @@ def _search(
     scale = mapped(lambda part: jnp.where(part == 0, 1, part), state.scale)
 
     def tried(trial: _Trial) -> _Trial:
+        """Try the next step."""
         step = damped_step(model, scale, trial.damping)
         params = move(state.params, 1.0, step.change)
         values = problem.residuals(params, *data)

@@ -201,7 +201,7 @@ class LeastSquaresResult:
             >>> fit = optimize.levenberg_marquardt(line, start, x, y)
             >>> errors = fit.standard_errors()
             >>> print(f"{fit.params['slope']:.2f} +- {errors['slope']:.2f}")
-            2.15 +- 0.07
+            2.15 +- 0.09
         """
         variance = self._variance(sigma)
         diagonal = self.factors().inverse_diagonal()
