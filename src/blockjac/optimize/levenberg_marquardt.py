@@ -56,8 +56,8 @@ def levenberg_marquardt(
     lower, is never accepted.
 
     The whole loop is one compiled program, a `lax.while_loop`: an iteration of a small fit takes
-    microseconds, and the fit may be part of a function under `jit` or `vmap`. There are no bounds:
-    `scipy.optimize.least_squares` has them, and takes `blockjac.sparse_jacobian(residuals)` as
+    microseconds, and the fit may be part of a function under `jit` or `vmap`. Bounds are left to
+    `scipy.optimize.least_squares`, which takes `blockjac.sparse_jacobian(residuals)` as
     `jac=`.
 
     Args:
