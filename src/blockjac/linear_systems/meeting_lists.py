@@ -32,7 +32,7 @@ def meetings_of(across: Rows, family: Family) -> Meetings | None:
         across: the blocks of the eliminated variables by the others, at hand and at known places.
         family: the axis of each eliminated variable that numbers the systems.
     """
-    spread = [_spread_axes(column) for column in zip(*across, strict=True)]
+    spread = [spread_axes(column) for column in zip(*across, strict=True)]
     shapes = [block.wrt_shape for block in across[0]]
     groups, unknowns = _grouped_unknowns(shapes, spread)
     firsts = list(itertools.accumulate(map(len, groups), initial=0))
@@ -74,7 +74,7 @@ def listed_meetings(
         options: whether to make lists however long it takes.
         limit: about how long it takes without lists, in seconds.
     """
-    spread = [_spread_axes(column) for column in zip(*across, strict=True)]
+    spread = [spread_axes(column) for column in zip(*across, strict=True)]
     if all(
         len(axes) == len(block.wrt_shape) for axes, block in zip(spread, across[0], strict=True)
     ):
@@ -84,7 +84,7 @@ def listed_meetings(
         for i, row in enumerate(across)
         for j, block in enumerate(row)
         for term in block.terms
-        if (coarse := _coarse(term, block, family[i], spread[j])) is not None
+        if (coarse := coarse_term(term, block, family[i], spread[j])) is not None
     )
     is_short = options.is_patient or SECONDS_A_PLACE * entries < limit
     if not is_short or BYTES_A_PLACE * entries > host_limit() or not is_static(across):
@@ -117,25 +117,25 @@ def matrices_of(across: Rows, family: Family, meetings: Meetings, dtype: Any) ->
     width = meetings.unknowns.shape[1]
     total = jnp.zeros((meetings.count, meetings.depth, width), dtype)
     numbers, first = iter(meetings.listed), 0
-    spread = [_spread_axes(column) for column in zip(*across, strict=True)]
+    spread = [spread_axes(column) for column in zip(*across, strict=True)]
     for i, row in enumerate(across):
         depth = math.prod(row[0].out_shape) // meetings.systems
         for j, block in enumerate(row):
             for term in block.terms:
-                windows = _windows(term, block, family[i], spread[j], dtype)
+                part = windows(term, block, family[i], spread[j], dtype)
                 at = next(numbers)
                 if len(at) == meetings.count and np.array_equal(at, np.arange(len(at))):
                     sides = [(0, 0), (first, meetings.depth - first - depth)]
-                    total = total + jnp.pad(windows, [*sides, (0, width - windows.shape[2])])
+                    total = total + jnp.pad(part, [*sides, (0, width - part.shape[2])])
                     continue
-                part = total[:, first : first + depth, : windows.shape[2]].at[at]
-                part = part.add(windows, mode="drop")
-                total = total.at[:, first : first + depth, : windows.shape[2]].set(part)
+                place = total[:, first : first + depth, : part.shape[2]]
+                place = place.at[at].add(part, mode="drop")
+                total = total.at[:, first : first + depth, : part.shape[2]].set(place)
         first += depth
     return total
 
 
-def _spread_axes(column: Sequence[Block]) -> tuple[int, ...]:
+def spread_axes(column: Sequence[Block]) -> tuple[int, ...]:
     """The axes of a variable that is left along which every entry has all places."""
     shape = column[0].wrt_shape
     return tuple(
@@ -176,7 +176,7 @@ def _grouped_unknowns(
     return groups, np.concatenate(padded)
 
 
-def _coarse(term: Term, block: Block, axis: int, spread: tuple[int, ...]) -> Term | None:
+def coarse_term(term: Term, block: Block, axis: int, spread: tuple[int, ...]) -> Term | None:
     """What tells the system and the group; None if that is not all but whole axes."""
     local = [n for n in range(len(block.out_shape)) if n != axis]
     if not all(_is_spread(term, term.out[n], block.out_shape[n]) for n in local):
@@ -191,7 +191,7 @@ def _located(
     term: Term, block: Block, axis: int, spread: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """The system and the group of each value of the labels that tell them; -1 off the block."""
-    coarse = _coarse(term, block, axis, spread)
+    coarse = coarse_term(term, block, axis, spread)
     if coarse is None:
         return None
     groups = tuple(size for n, size in enumerate(block.wrt_shape) if n not in spread)
@@ -201,9 +201,9 @@ def _located(
     return np.where(outside, -1, found.rows), np.where(outside, -1, found.columns)
 
 
-def _windows(term: Term, block: Block, axis: int, spread: tuple[int, ...], dtype: Any) -> jax.Array:
+def windows(term: Term, block: Block, axis: int, spread: tuple[int, ...], dtype: Any) -> jax.Array:
     """The values of a term, `(entries of its list, depth, width)`."""
-    coarse = cast("Term", _coarse(term, block, axis, spread)).labels
+    coarse = cast("Term", coarse_term(term, block, axis, spread)).labels
     sides = [(n, term.out, block.out_shape) for n in range(len(term.out)) if n != axis]
     sides += [(n, term.wrt, block.wrt_shape) for n in spread]
     whole = [(indices[n], shape[n]) for n, indices, shape in sides]

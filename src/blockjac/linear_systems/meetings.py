@@ -142,13 +142,18 @@ class Meetings:
 
     def products(self, left: jax.Array, right: jax.Array) -> list[jax.Array]:
         """`left^H right` of each pair of groups, `(k, width, width)` for each bucket."""
-        padded = [jnp.pad(part, [(0, 1), (0, 0), (0, 0)]) for part in (jnp.conj(left), right)]
-        width = len(self.unknowns[0])
+        width = self.unknowns.shape[1]
+
+        def gathered(matrices: jax.Array, numbers: np.ndarray) -> jax.Array:
+            chosen = matrices.at[numbers].get(mode="fill", fill_value=0)
+            return jnp.reshape(chosen, (len(numbers), -1, width))
+
+        left = jnp.conj(left)
         return [
             jnp.einsum(
                 "kna,knb->kab",
-                jnp.reshape(padded[0][bucket.left], (len(bucket.left), -1, width)),
-                jnp.reshape(padded[1][bucket.right], (len(bucket.right), -1, width)),
+                gathered(left, bucket.left),
+                gathered(right, bucket.right),
             )
             for bucket in self.buckets
         ]

@@ -13,11 +13,11 @@ from jax import Array, lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from blockjac.base.trees import leaves_with_path, mapped
+from blockjac.base.trees import mapped
 from blockjac.engine.run import compiled
-from blockjac.errors import InvalidOptionError, NonFiniteLossError, ParameterTypeError
+from blockjac.errors import InvalidOptionError, NonFiniteLossError
 from blockjac.optimize.line_search import ARMIJO, Backtracking, Status, backtrack
-from blockjac.optimize.parameters import as_arrays, check_scalar, inner_product
+from blockjac.optimize.parameters import as_arrays, check_real, check_scalar, inner_product
 from blockjac.transforms.first_order import value_and_grad
 
 
@@ -143,7 +143,7 @@ def descent(
     ends = sorted({*pauses, steps})
     if not 0 < ends[0] <= ends[-1] == steps:
         raise InvalidOptionError(f"pauses are {ends[:-1]}; wanted whole numbers from 1 to {steps}")
-    _check_real(params)
+    check_real(params)
     check_scalar(loss, params, *data)
     params = as_arrays(params)
     lengths = [end - start for start, end in pairwise([0, *ends])] if callback else [steps]
@@ -253,15 +253,3 @@ def _run(
     blank = replace(blank, status=jnp.full(length, Status.NOT_RUN, jnp.int32))
     _, state, trace = lax.while_loop(unfinished, step, (jnp.int32(0), state, blank))
     return state, trace
-
-
-def _check_real(params: Any) -> None:
-    """Refuse parameters that a step along a gradient has no meaning for."""
-    for path, leaf in leaves_with_path(params):
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            name = f"params{jax.tree_util.keystr(path)}"
-            raise ParameterTypeError(
-                f"{name} is {dtype}; wanted real numbers: "
-                "pass a float array here, and what is not to be trained as data, after the params"
-            )

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from blockjac.base.trees import leaves_with_path, tree_structure
-from blockjac.errors import NonScalarLossError, ShapeMismatchError
+from blockjac.errors import NonScalarLossError, ParameterTypeError, ShapeMismatchError
 
 Params = TypeVar("Params")
 
@@ -117,3 +117,25 @@ def check_scalar(loss: Callable[..., ArrayLike], params: Any, *data: Any) -> Non
             f"the loss gives {result.dtype}{list(result.shape)}; wanted one real number, "
             "such as the mean or the sum of it"
         )
+
+
+def check_real(params: Any) -> None:
+    """Refuse parameters that a step along a gradient has no meaning for.
+
+    Args:
+        params: Any pytree.
+
+    Raises:
+        ParameterTypeError: If a leaf is not real.
+
+    Examples:
+        >>> check_real([1.0, jnp.ones(2)])
+    """
+    for path, leaf in leaves_with_path(params):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            name = f"params{jax.tree_util.keystr(path)}"
+            raise ParameterTypeError(
+                f"{name} is {dtype}; wanted real numbers: "
+                "pass a float array here, and what is not to be trained as data, after the params"
+            )

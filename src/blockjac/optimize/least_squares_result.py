@@ -1,0 +1,246 @@
+"""What a fit by least squares found: parameters, why it stopped, its trace, and uncertainties."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from blockjac.algebra.dense import check_size
+from blockjac.base.trees import mapped
+from blockjac.blocks import BlockMatrix, Factorization, factorize
+from blockjac.errors import InvalidDataError, InvalidOptionError
+from blockjac.optimize.gauss_newton_steps import linear_model
+from blockjac.optimize.index_data import with_constant_integers
+from blockjac.optimize.robust_losses import RobustLoss
+
+
+class Stop(IntEnum):
+    """Why a fit stopped; the numbers up to 4 mean what they mean in `scipy.optimize`."""
+
+    MAX_STEPS = 0
+    """All steps were made, and no tolerance was reached."""
+    GTOL = 1
+    """The gradient is below `gtol`."""
+    FTOL = 2
+    """The last step lowered the cost by less than the share `ftol` of it."""
+    XTOL = 3
+    """The last step was shorter than the share `xtol` of the parameters."""
+    FTOL_AND_XTOL = 4
+    """Both at once."""
+    NO_STEP = 5
+    """No damping gave a step to residuals that are finite and whose cost is lower."""
+    NON_FINITE = 6
+    """The residuals or their Jacobian are infinite or nan where the fit stands."""
+    RUNNING = 7
+    """A row of a trace that no step was made for; during a fit: it has not stopped."""
+
+    @property
+    def message(self) -> str:
+        """What happened, as a sentence to print.
+
+        Examples:
+            >>> Stop.GTOL.message
+            'the gradient is below gtol'
+        """
+        return _MESSAGES[self]
+
+
+_MESSAGES = {
+    Stop.MAX_STEPS: "max_steps were made, and no tolerance was reached",
+    Stop.GTOL: "the gradient is below gtol",
+    Stop.FTOL: "the last step lowered the cost by less than ftol of it",
+    Stop.XTOL: "the last step was shorter than xtol of the parameters",
+    Stop.FTOL_AND_XTOL: "the last step was below ftol and xtol",
+    Stop.NO_STEP: "no damping gave a step to finite residuals of a lower cost",
+    Stop.NON_FINITE: "the residuals or their Jacobian are infinite or nan",
+    Stop.RUNNING: "no step was made",
+}
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["cost", "gradient_norm", "step_norm", "damping", "trials"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class LeastSquaresTrace:
+    """What happened in each step: arrays with one row per step."""
+
+    cost: Array
+    """The cost after the step."""
+    gradient_norm: Array
+    """The largest absolute entry of the gradient before the step."""
+    step_norm: Array
+    """The Euclidean length of the last step tried, which is that of the accepted one if any was."""
+    damping: Array
+    """The damping of that step, as a multiple of the diagonal of `J' J`."""
+    trials: Array
+    """How many steps were tried, each with its own damping."""
+
+    def __len__(self) -> int:
+        return len(self.cost)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a fit minimizes, but for its arrays.
+
+    Attributes:
+        residuals: the user's function, of the parameters and the data.
+        loss: of the residuals.
+    """
+
+    residuals: Callable[..., Any]
+    loss: RobustLoss
+
+    def shapes(self, params: Any, data: tuple[Any, ...]) -> Any:
+        """The shapes of the residuals; data may be of any type."""
+
+        def of_params(params: Any) -> Any:
+            return self.residuals(params, *data)
+
+        return jax.eval_shape(of_params, params)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        "params",
+        "cost",
+        "initial_cost",
+        "gradient_norm",
+        "status",
+        "evaluations",
+        "trace",
+        "data",
+    ],
+    meta_fields=["problem"],
+)
+@dataclass(frozen=True)
+class LeastSquaresResult:
+    """The parameters that a fit found, why it stopped, and its trace."""
+
+    params: Any
+    """The parameters of the lowest cost seen, which are those after the last accepted step."""
+    cost: Array
+    """The cost at `params`: half the sum of squares of the residuals, or of their losses."""
+    initial_cost: Array
+    """The cost at the parameters given."""
+    gradient_norm: Array
+    """The largest absolute entry of the gradient at `params`."""
+    status: Array
+    """A number of `Stop`: 1 to 4 where a tolerance was reached."""
+    evaluations: Array
+    """How often the residuals were evaluated, those with a Jacobian included."""
+    trace: LeastSquaresTrace
+    """One row a step."""
+    data: tuple[Any, ...]
+    """The further arguments of the residuals."""
+    problem: Problem
+    """What was minimized."""
+
+    @property
+    def success(self) -> bool:
+        """Whether a tolerance was reached."""
+        return Stop.GTOL <= int(self.status) <= Stop.FTOL_AND_XTOL
+
+    @property
+    def message(self) -> str:
+        """How the fit went, as a sentence to print."""
+        return f"stopped after {len(self.trace)} steps: {Stop(int(self.status)).message}"
+
+    def residuals(self) -> Any:
+        """The residuals at `params`."""
+        return self.problem.residuals(self.params, *self.data)
+
+    def normal_matrix(self) -> BlockMatrix:
+        """`J' J` at `params`; of a robust loss with its second derivatives in between."""
+        loss = self.problem.loss
+
+        def normal(params: Any, data: Any) -> BlockMatrix:
+            return linear_model(self.problem.residuals, params, data, loss).normal
+
+        return with_constant_integers(normal, self.params, self.data)
+
+    def factors(self) -> Factorization:
+        """The factors of `normal_matrix()`, for variances of predictions and further solutions."""
+        return factorize(self.normal_matrix(), assume="pos")
+
+    def standard_errors(self, sigma: float | None = None) -> Any:
+        """The standard error of each parameter: the root of the diagonal of the covariance.
+
+        It needs no covariance: where the matrix has structure, so does the way to its diagonal.
+
+        Args:
+            sigma: the standard deviation of the residuals; 1 where they are divided by their errors
+                already. If it is left out, it is estimated from the residuals, as `curve_fit` of
+                scipy and lmfit do it.
+
+        Returns:
+            A tree like the parameters. Parameters that the residuals do not determine have nan or
+            very large numbers.
+
+        Raises:
+            InvalidDataError: if there are not more residuals than parameters to estimate it from.
+            InvalidOptionError: if it is not positive.
+
+        Examples:
+            >>> import jax.numpy as jnp
+            >>> from blockjac import optimize
+            >>> x, y = jnp.arange(4.0), jnp.array([1.0, 3.0, 5.0, 7.5])
+            >>> line = lambda p, x, y: p["slope"] * x + p["start"] - y
+            >>> start = {"slope": 1.0, "start": 0.0}
+            >>> fit = optimize.levenberg_marquardt(line, start, x, y)
+            >>> errors = fit.standard_errors()
+            >>> print(f"{fit.params['slope']:.2f} +- {errors['slope']:.2f}")
+            2.15 +- 0.09
+        """
+        variance = self._variance(sigma)
+        diagonal = self.factors().inverse_diagonal()
+        return mapped(lambda part: jnp.sqrt(variance * part), diagonal)
+
+    def covariance(self, sigma: float | None = None, max_bytes: int | None = None) -> Array:
+        """The covariance of all parameters, `sigma^2 (J' J)^-1`, as one dense matrix.
+
+        Args:
+            sigma: as in `standard_errors`.
+            max_bytes: as in `blockjac.jacobian`.
+
+        Returns:
+            An array `(n, n)`, with parameters in the order of `jax.flatten_util.ravel_pytree`.
+
+        Raises:
+            DenseTooLargeError: over the size limit.
+            InvalidDataError: as `standard_errors`.
+            InvalidOptionError: as `standard_errors`.
+        """
+        variance, matrix = self._variance(sigma), self.normal_matrix()
+        instead = "use .standard_errors(), which needs its diagonal only"
+        check_size(matrix.shape, matrix.dtype, max_bytes, "the covariance of parameters", instead)
+        solver = factorize(matrix, assume="pos").solver
+        inverse = solver.solve_columns(jnp.eye(matrix.shape[0], dtype=matrix.dtype))
+        return variance * (inverse + inverse.T) / 2
+
+    def _variance(self, sigma: float | None) -> Any:
+        """The variance of the residuals."""
+        if sigma is not None:
+            if not sigma > 0:
+                raise InvalidOptionError(f"sigma is {sigma}; wanted a positive number")
+            return sigma**2
+        shapes = self.problem.shapes(self.params, self.data)
+        outputs = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+        inputs = sum(jnp.size(leaf) for leaf in jax.tree.leaves(self.params))
+        if outputs <= inputs:
+            raise InvalidDataError(
+                f"{outputs} residuals cannot tell the errors of {inputs} parameters; wanted more "
+                "residuals than parameters, or sigma=, the standard deviation of the residuals"
+            )
+        return 2 * self.cost / (outputs - inputs)
