@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blockjac.interop.sparse_structure import SparseStructure, structure
+    from blockjac.interop.structured_solver import StructuredSolver
 
-__all__ = ["SparseStructure", "structure"]
+__all__ = ["SparseStructure", "StructuredSolver", "structure"]
 
 _HOME = {
     "SparseStructure": "sparse_structure",
+    "StructuredSolver": "structured_solver",
     "structure": "sparse_structure",
 }
 """The module of each public name, below this package."""
