@@ -242,9 +242,7 @@ def _matrix(operator: Any, inputs: Vectors, outputs: Vectors) -> BlockMatrix:
 
     def product(*vectors: Any) -> list[Any]:
         """The product, from arrays to arrays."""
-        vector = (
-            inputs.rebuilt(vectors[0]) if is_flat else jax.tree.unflatten(inputs.tree, vectors)
-        )
+        vector = inputs.rebuilt(vectors[0]) if is_flat else jax.tree.unflatten(inputs.tree, vectors)
         product = operator.mv(vector)
         return [tree_vectors.flat(product)] if is_flat else jax.tree.leaves(product)
 

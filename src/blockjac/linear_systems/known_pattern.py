@@ -34,6 +34,31 @@ class Components:
     unknowns: np.ndarray
     placement: Placement
 
+    @functools.cached_property
+    def is_numbered(self) -> tuple[bool, bool]:
+        """Whether these are all unknowns, system after system; or the systems side by side."""
+        count, size = self.unknowns.shape
+        numbers = np.arange(count * size)
+        return (
+            bool(np.array_equal(self.unknowns, numbers.reshape(count, size))),
+            bool(np.array_equal(self.unknowns, numbers.reshape(size, count).T)),
+        )
+
+    def taken(self, vector: jax.Array) -> jax.Array:
+        """The entries of a vector of all unknowns, one row for each system."""
+        count, size = self.unknowns.shape
+        after, beside = self.is_numbered
+        if after:
+            return jnp.reshape(vector, (count, size))
+        return jnp.reshape(vector, (size, count)).T if beside else vector[self.unknowns]
+
+    def put_back(self, rows: jax.Array) -> jax.Array:
+        """The vector of all unknowns, if all of them are here, from a row for each system."""
+        after, beside = self.is_numbered
+        if after or beside:
+            return jnp.ravel(rows if after else rows.T)
+        return jnp.ravel(rows)[np.argsort(self.unknowns, axis=None)]
+
 
 @dataclass(frozen=True, eq=False)
 class KnownPattern:
