@@ -43,6 +43,11 @@ class Vectors:
         leaves, tree = jax.tree.flatten(structure)
         return Vectors(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
 
+    @property
+    def is_complex(self) -> bool:
+        """Whether there is a complex leaf."""
+        return any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in self.leaves)
+
     def rebuilt(self, vector: jax.Array) -> Any:
         """The tree that a flat vector holds."""
         tree = tree_vectors.tree(vector, [leaf.shape for leaf in self.leaves], self.tree)
@@ -114,6 +119,8 @@ class StructuredSolver(lineax.AbstractLinearSolver):
     sense of least squares, by normal equations that keep the structure, corrected once; those with
     fewer give the shortest solution. They must be of full rank.
 
+    Complex operators, whose structure is not sought, are solved densely if they are square.
+
     A singular operator gives numbers that are not finite, which `lineax.linear_solve` reports.
 
     Args:
@@ -121,7 +128,9 @@ class StructuredSolver(lineax.AbstractLinearSolver):
 
     Raises:
         MissingExtraError: without lineax.
-        ArgumentError: for an operator whose `mv` is not linear.
+        ArgumentError: for an operator whose `mv` is not linear, and for one that is complex and not
+            square.
+        StructureLostError: as `require_structure` says.
 
     Examples:
         >>> import jax
@@ -148,6 +157,8 @@ class StructuredSolver(lineax.AbstractLinearSolver):
         declared = _declared(operator)
         if declared is not None:
             return FactoredOperator(declared, None, inputs, outputs)
+        if inputs.is_complex or outputs.is_complex:
+            return FactoredOperator(_of_complex(operator), None, inputs, outputs)
         matrix = _matrix(operator, inputs, outputs)
         rows, columns = matrix.matrix_shape
         if rows == columns:
@@ -226,6 +237,16 @@ def _declared(operator: Any) -> Solver | None:
         band = jnp.stack([jnp.pad(upper, (1, 0)), main, jnp.pad(lower, (0, 1))])
         return banded.tridiagonal(band, None, lineax.is_positive_semidefinite(operator))
     return None
+
+
+def _of_complex(operator: Any) -> Solver:
+    """The factors of a complex operator, which is written out."""
+    if operator.in_size() != operator.out_size():
+        raise ArgumentError(
+            f"a complex operator of {operator.out_size()} outputs and {operator.in_size()} inputs "
+            "has no structured least squares; lineax.QR() solves it densely"
+        )
+    return direct.factored(operator.as_matrix(), "gen")
 
 
 def _promise(operator: Any) -> str:

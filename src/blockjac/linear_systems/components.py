@@ -12,6 +12,7 @@ import numpy as np
 
 from blockjac.algebra.entries import Grid
 from blockjac.linear_systems import direct
+from blockjac.linear_systems.entrywise import is_small
 from blockjac.linear_systems.known_pattern import Components, KnownPattern
 from blockjac.linear_systems.solver import Solver, pytree, unit_columns
 from blockjac.linear_systems.way import Options
@@ -99,14 +100,20 @@ def factored(known: KnownPattern, grid: Grid, dtype: Any, options: Options) -> S
     return Separate(tuple(solvers), tuple(known.components), known.size)
 
 
-SECONDS_A_SYSTEM = 3e-7
-"""About how long it takes to start on another system of a batch."""
+SECONDS_A_SYSTEM, SECONDS_A_SMALL_ONE = 3e-7, 4e-8
+"""About how long it takes to start on another system of a batch; and on one of those that are
+solved entry by entry."""
 
 
 def seconds(known: KnownPattern, matrices: int) -> float:
     """About how long it takes to factor all systems of a number of matrices."""
     shapes = [part.unknowns.shape for part in known.components]
     return sum(
-        direct.seconds(size, matrices * count) + matrices * count * SECONDS_A_SYSTEM
+        direct.seconds(size, matrices * count) + matrices * count * _start(size, matrices * count)
         for count, size in shapes
     )
+
+
+def _start(size: int, systems: int) -> float:
+    """About how long it takes to start on a system."""
+    return SECONDS_A_SMALL_ONE if is_small(size, systems) else SECONDS_A_SYSTEM

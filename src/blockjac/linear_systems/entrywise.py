@@ -122,8 +122,9 @@ def _by_entries(matrix: jax.Array) -> tuple[Entries, list[Any]]:
             larger = jnp.abs(rows[i][k]) > jnp.abs(rows[k][k])
             rows[k], rows[i] = _exchanged(larger, rows[k], rows[i])
             (order[k],), (order[i],) = _exchanged(larger, [order[k]], [order[i]])
+        is_zero = rows[k][k] == 0  # then so is what is below: nothing is left to eliminate
         for i in range(k + 1, size):
-            rows[i][k] = rows[i][k] / rows[k][k]
+            rows[i][k] = jnp.where(is_zero, 0, rows[i][k] / jnp.where(is_zero, 1, rows[k][k]))
             for j in range(k + 1, size):
                 rows[i][j] = rows[i][j] - rows[i][k] * rows[k][j]
     return rows, order

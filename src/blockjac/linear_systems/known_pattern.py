@@ -36,7 +36,7 @@ class Components:
 
     @functools.cached_property
     def is_numbered(self) -> tuple[bool, bool]:
-        """Whether these are all unknowns, system after system; or the systems side by side."""
+        """Whether these are the first unknowns, system after system; or the systems side by side."""
         count, size = self.unknowns.shape
         numbers = np.arange(count * size)
         return (
@@ -49,8 +49,10 @@ class Components:
         count, size = self.unknowns.shape
         after, beside = self.is_numbered
         if after:
-            return jnp.reshape(vector, (count, size))
-        return jnp.reshape(vector, (size, count)).T if beside else vector[self.unknowns]
+            return jnp.reshape(vector[: count * size], (count, size))
+        if beside:
+            return jnp.reshape(vector[: count * size], (size, count)).T
+        return vector[self.unknowns]
 
     def put_back(self, rows: jax.Array) -> jax.Array:
         """The vector of all unknowns, if all of them are here, from a row for each system."""
