@@ -36,7 +36,7 @@ class Components:
 
     @functools.cached_property
     def is_numbered(self) -> tuple[bool, bool]:
-        """Whether these are the first unknowns, system after system; or the systems side by side."""
+        """Whether these are the first unknowns, system after system; or side by side."""
         count, size = self.unknowns.shape
         numbers = np.arange(count * size)
         return (
