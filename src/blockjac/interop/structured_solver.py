@@ -8,6 +8,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
+from blockjac.base.trees import flattened
 from blockjac.blocks import Block, BlockMatrix, factorize, tree_vectors
 from blockjac.errors import ArgumentError, MissingExtraError
 from blockjac.graph.linearity import Kind, is_linear, kinds_of
@@ -40,7 +41,7 @@ class Vectors:
     @staticmethod
     def of(structure: Any) -> Vectors:
         """From what lineax says of an operator."""
-        leaves, tree = jax.tree.flatten(structure)
+        leaves, tree = flattened(structure)
         return Vectors(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
 
     @property
@@ -107,7 +108,7 @@ class FactoredOperator(equinox.Module):
         return f"{way}; {self.note}" if self.note else way
 
 
-class StructuredSolver(lineax.AbstractLinearSolver):
+class StructuredSolver(lineax.AbstractLinearSolver[FactoredOperator]):
     """A solver for clients of lineax, such as diffrax and optimistix, that finds structure itself.
 
     It traces the operator, which is linear, and factors its matrix as `blockjac.factorize` does: in

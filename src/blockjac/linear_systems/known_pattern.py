@@ -38,7 +38,7 @@ class Components:
     def is_numbered(self) -> tuple[bool, bool]:
         """Whether these are the first unknowns, system after system; or side by side."""
         count, size = self.unknowns.shape
-        numbers = np.arange(count * size)
+        numbers: Any = np.arange(self.unknowns.size)
         return (
             bool(np.array_equal(self.unknowns, numbers.reshape(count, size))),
             bool(np.array_equal(self.unknowns, numbers.reshape(size, count).T)),
