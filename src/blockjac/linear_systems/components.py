@@ -100,7 +100,7 @@ def factored(known: KnownPattern, grid: Grid, dtype: Any, options: Options) -> S
     return Separate(tuple(solvers), tuple(known.components), known.size)
 
 
-SECONDS_A_SYSTEM, SECONDS_A_SMALL_ONE = 3e-7, 4e-8
+SECONDS_A_SYSTEM, SECONDS_A_SMALL_ONE = 3e-7, 5e-9
 """About how long it takes to start on another system of a batch; and on one of those that are
 solved entry by entry."""
 
