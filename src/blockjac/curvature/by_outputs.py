@@ -26,7 +26,7 @@ from blockjac.algebra.star import chain_along
 from blockjac.blocks import BlockMatrix, add
 from blockjac.linear_systems import direct
 from blockjac.linear_systems.forms import with_inverse
-from blockjac.linear_systems.groups import Rows
+from blockjac.linear_systems.groups import Rows, grid_of
 from blockjac.linear_systems.solver import Solver, pytree
 
 
@@ -77,7 +77,7 @@ class ByOutputs(Solver):
         inside = self.system.solve_columns(identity) - identity / self.shift
         half = solve_triangular(self.triangle, inside, lower=True, trans=1)
         middle = solve_triangular(self.triangle, half.T, lower=True, trans=1).T
-        grid = direct.grid_of(middle, self.jacobian.out_shapes)
+        grid = grid_of(middle, self.jacobian.out_shapes)
         columns = self.jacobian.T.grid
         parts = with_inverse(grid, columns, columns)
         return 1 / self.shift + jnp.concatenate([jnp.ravel(part) for part in parts])

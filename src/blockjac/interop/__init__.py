@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from blockjac.interop.nonlinear_programs import NonlinearProgram, nlp
     from blockjac.interop.sample_space import min_sr, residual_step
     from blockjac.interop.sparse_structure import SparseStructure, structure
+    from blockjac.interop.structured_solver import StructuredSolver
 
 __all__ = [
     "NonlinearProgram",
     "SparseStructure",
+    "StructuredSolver",
     "local_kinetic_energy",
     "min_sr",
     "nlp",
@@ -26,6 +28,7 @@ __all__ = [
 _HOME = {
     "NonlinearProgram": "nonlinear_programs",
     "SparseStructure": "sparse_structure",
+    "StructuredSolver": "structured_solver",
     "local_kinetic_energy": "kinetic_energy",
     "min_sr": "sample_space",
     "nlp": "nonlinear_programs",

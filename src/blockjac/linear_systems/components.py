@@ -8,11 +8,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from blockjac.algebra.entries import Grid
 from blockjac.linear_systems import direct
+from blockjac.linear_systems.entrywise import is_small
 from blockjac.linear_systems.known_pattern import Components, KnownPattern
-from blockjac.linear_systems.solver import Assumption, Solver, pytree, unit_columns
+from blockjac.linear_systems.solver import Solver, pytree, unit_columns
+from blockjac.linear_systems.way import Options
 
 
 @pytree("parts", "size")
@@ -32,15 +35,18 @@ class Separate(Solver):
 
     def solve(self, right: jax.Array, transposed: bool = False) -> jax.Array:
         """Solve one batch per size."""
-        solution = jnp.zeros(right.shape, jnp.result_type(right, *jax.tree.leaves(self.solvers)))
 
         def solve(solver: Solver, vector: jax.Array) -> jax.Array:
             return solver.solve(vector, transposed)
 
-        for solver, part in zip(self.solvers, self.parts, strict=True):
-            solved = jax.vmap(solve)(solver, right[part.unknowns])
-            solution = solution.at[part.unknowns].set(solved, unique_indices=True)
-        return solution
+        solved = [
+            jax.vmap(solve)(solver, part.taken(right))
+            for solver, part in zip(self.solvers, self.parts, strict=True)
+        ]
+        if len(solved) == 1:
+            return self.parts[0].put_back(solved[0])
+        order = np.concatenate([part.unknowns.ravel() for part in self.parts])
+        return jnp.concatenate([part.ravel() for part in solved])[np.argsort(order)]
 
     def slogdet(self) -> tuple[jax.Array, jax.Array]:
         """The product over all systems."""
@@ -78,24 +84,36 @@ class Separate(Solver):
         return f"separate systems: {counts}"
 
 
-def factored(known: KnownPattern, grid: Grid, dtype: Any, assume: Assumption) -> Separate:
+def factored(known: KnownPattern, grid: Grid, dtype: Any, options: Options) -> Separate:
     """Factor all systems of a pattern."""
 
-    def factor(matrix: jax.Array) -> Solver:
-        return direct.factored(matrix, assume)
+    def of_size(part: Components) -> Solver:
+        """The factors of the systems of one size."""
+        systems = options.systems * len(part.unknowns)
 
-    solvers = [jax.vmap(factor)(part.placement.array(grid, dtype)) for part in known.components]
+        def factor(matrix: jax.Array) -> Solver:
+            return direct.factored(matrix, options.assume, systems)
+
+        return jax.vmap(factor)(part.placement.array(grid, dtype))
+
+    solvers = map(of_size, known.components)
     return Separate(tuple(solvers), tuple(known.components), known.size)
 
 
-SECONDS_A_SYSTEM = 3e-7
-"""About how long it takes to start on another system of a batch."""
+SECONDS_A_SYSTEM, SECONDS_A_SMALL_ONE = 3e-7, 5e-9
+"""About how long it takes to start on another system of a batch; and on one of those that are
+solved entry by entry."""
 
 
 def seconds(known: KnownPattern, matrices: int) -> float:
     """About how long it takes to factor all systems of a number of matrices."""
     shapes = [part.unknowns.shape for part in known.components]
     return sum(
-        direct.seconds(size, matrices * count) + matrices * count * SECONDS_A_SYSTEM
+        direct.seconds(size, matrices * count) + matrices * count * _start(size, matrices * count)
         for count, size in shapes
     )
+
+
+def _start(size: int, systems: int) -> float:
+    """About how long it takes to start on a system."""
+    return SECONDS_A_SMALL_ONE if is_small(size, systems) else SECONDS_A_SYSTEM

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,9 +12,9 @@ from jax.scipy import linalg
 
 from blockjac.base.arrays import Shape
 from blockjac.devices import rates
-from blockjac.linear_systems.groups import Rows
+from blockjac.linear_systems import entrywise
+from blockjac.linear_systems.groups import Rows, grid_of
 from blockjac.linear_systems.solver import Assumption, Solver, pytree, sign_and_log
-from blockjac.terms.block import Block
 
 
 @pytree()
@@ -221,26 +219,16 @@ class Triangular(Solver):
         return f"triangular of {self.size}"
 
 
-def grid_of(matrix: jax.Array, shapes: Sequence[Shape]) -> Rows:
-    """A dense matrix as blocks of variables of these shapes."""
-    ends = list(itertools.accumulate(map(math.prod, shapes)))
-    return [
-        [
-            Block.from_dense(jnp.reshape(part, (*out, *wrt)), len(out))
-            for wrt, part in zip(shapes, jnp.split(row, ends[:-1], axis=1), strict=True)
-        ]
-        for out, row in zip(shapes, jnp.split(matrix, ends[:-1], axis=0), strict=True)
-    ]
-
-
-def factored(matrix: Any, assume: Assumption) -> Solver:
-    """Factor a dense matrix `(n, n)`."""
+def factored(matrix: Any, assume: Assumption, systems: int = 1) -> Solver:
+    """Factor a dense matrix `(n, n)`, one of a number of systems."""
     size = matrix.shape[-1]
     if size == 1:
         return Division(matrix[0, 0])
     if assume == "pos":
         factor = cast("jax.Array", jnp.linalg.cholesky(matrix))
         return Cholesky(factor, size)
+    if entrywise.is_small(size, systems):
+        return entrywise.factored(matrix)
     factors, pivots = cast("tuple[jax.Array, jax.Array]", linalg.lu_factor(matrix))
     return LU(factors, pivots, size)
 

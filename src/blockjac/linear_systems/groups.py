@@ -8,8 +8,14 @@ diagonal matrix these are systems with one unknown, which are divisions.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
+
+from blockjac.base.arrays import Shape
 from blockjac.terms.block import Block, delta_pairs
 
 Rows = Sequence[Sequence[Block]]
@@ -84,3 +90,15 @@ def _family(
             elif family[neighbor] != partner:
                 return None
     return family
+
+
+def grid_of(matrix: jax.Array, shapes: Sequence[Shape]) -> Rows:
+    """A dense matrix as blocks of variables of these shapes."""
+    ends = list(itertools.accumulate(map(math.prod, shapes)))
+    return [
+        [
+            Block.from_dense(jnp.reshape(part, (*out, *wrt)), len(out))
+            for wrt, part in zip(shapes, jnp.split(row, ends[:-1], axis=1), strict=True)
+        ]
+        for out, row in zip(shapes, jnp.split(matrix, ends[:-1], axis=0), strict=True)
+    ]

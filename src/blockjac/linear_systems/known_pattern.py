@@ -34,6 +34,33 @@ class Components:
     unknowns: np.ndarray
     placement: Placement
 
+    @functools.cached_property
+    def is_numbered(self) -> tuple[bool, bool]:
+        """Whether these are the first unknowns, system after system; or side by side."""
+        count, size = self.unknowns.shape
+        numbers: Any = np.arange(self.unknowns.size)
+        return (
+            bool(np.array_equal(self.unknowns, numbers.reshape(count, size))),
+            bool(np.array_equal(self.unknowns, numbers.reshape(size, count).T)),
+        )
+
+    def taken(self, vector: jax.Array) -> jax.Array:
+        """The entries of a vector of all unknowns, one row for each system."""
+        count, size = self.unknowns.shape
+        after, beside = self.is_numbered
+        if after:
+            return jnp.reshape(vector[: count * size], (count, size))
+        if beside:
+            return jnp.reshape(vector[: count * size], (size, count)).T
+        return vector[self.unknowns]
+
+    def put_back(self, rows: jax.Array) -> jax.Array:
+        """The vector of all unknowns, if all of them are here, from a row for each system."""
+        after, beside = self.is_numbered
+        if after or beside:
+            return jnp.ravel(rows if after else rows.T)
+        return jnp.ravel(rows)[np.argsort(self.unknowns, axis=None)]
+
 
 @dataclass(frozen=True, eq=False)
 class KnownPattern:

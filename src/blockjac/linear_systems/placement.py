@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -67,5 +67,49 @@ class Placement:
             flat = flat.at[self.targets].set(ordered, unique_indices=True)
         else:
             entries = jnp.pad(jnp.asarray(numbers, dtype), (1, 0))
-            flat = sum(entries[source] for source in self.sources)
+            return cast("Any", sum(self._taken(entries, *layer) for layer in self._layers))
         return jnp.reshape(flat, self.shape)
+
+    def _taken(
+        self, entries: jax.Array, source: np.ndarray, slices: list[slice] | None
+    ) -> jax.Array:
+        """The entries of a list, as the array."""
+        if slices is None:
+            return jnp.reshape(entries[source], self.shape)
+        columns = [
+            entries[part] if part.step else jnp.broadcast_to(entries[part.start], self.shape[:1])
+            for part in slices
+        ]
+        for size in reversed(self.shape[1:]):
+            columns = [
+                jnp.stack(columns[start : start + size], axis=1)
+                for start in range(0, len(columns), size)
+            ]
+        return columns[0]
+
+    @functools.cached_property
+    def _layers(self) -> list[tuple[np.ndarray, list[slice] | None]]:
+        """The lists of `sources`, each as slices too if it consists of these."""
+        return [(source, _slices(source, self.shape)) for source in self.sources or ()]
+
+
+COLUMNS = 36
+"""At most as many columns of a list are looked at: a program has a slice for each."""
+
+
+def _slices(source: np.ndarray, shape: Shape) -> list[slice] | None:
+    """The columns of a list, as long as the first axis, as slices; None if they are not all that.
+
+    So is an array of small systems whose entries stand in the same order in each: it is put
+    together without a lookup of each number.
+    """
+    if len(shape) < 2 or shape[0] < 2 or not 0 < math.prod(shape[1:]) <= COLUMNS:
+        return None
+    columns = source.reshape(shape[0], -1)
+    steps = columns[1] - columns[0]
+    if np.any(np.diff(columns, axis=0) != steps) or np.any(steps < 0):
+        return None
+    return [
+        slice(int(first), int(last) + 1, int(step))
+        for first, last, step in zip(columns[0], columns[-1], steps, strict=True)
+    ]

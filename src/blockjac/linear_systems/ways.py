@@ -47,7 +47,7 @@ def by_places(rows: Rows, dtype: Any, options: Options, limit: float) -> list[Wa
         return sparse.SparseLU(known.numbers(rows, dtype), known)
 
     def as_components() -> Solver:
-        return components.factored(known, rows, dtype, options.assume)
+        return components.factored(known, rows, dtype, options)
 
     ways = [Way(sparse.seconds(known, options.systems), as_sparse)]
     below, above = known.pattern.bandwidth
@@ -87,7 +87,7 @@ def _as_positive_band(rows: Rows, known: KnownPattern, dtype: Any, options: Opti
 
 def _dense(rows: Rows, dtype: Any, options: Options) -> Solver:
     """Factor a grid as one dense matrix."""
-    return direct.factored(written(rows, dtype), options.assume)
+    return direct.factored(written(rows, dtype), options.assume, options.systems)
 
 
 def _triangle(rows: Rows, dtype: Any, is_lower: bool) -> Solver:
