@@ -17,6 +17,7 @@ from blockjac.checking.explanations import Evidence
 from blockjac.checking.loop_mistakes import loop_passes, pairs_of_paths
 from blockjac.checking.passes import Passes
 from blockjac.checking.report import LeafReport, Mistake
+from blockjac.checking.step_groups import group_changes, step_groups
 from blockjac.checking.step_mistakes import Steps
 from blockjac.checking.values import PLACES
 
@@ -44,7 +45,7 @@ def search_program(evidence: Evidence, known: Dictionary) -> None:
     """Try mistakes until one explains everything, the likelier kinds first."""
     steps = Steps(known.passes)
     _in_places(evidence, known, steps)
-    for search in (_in_steps, _in_values, _in_loops, _without_targets, _in_pairs):
+    for search in (_in_steps, _in_values, _repeated, _without_targets, _in_pairs):
         if search is not _in_pairs or not evidence.explanations:
             search(evidence, known, steps)
         if evidence.is_settled:
@@ -76,19 +77,16 @@ def _in_values(evidence: Evidence, known: Dictionary, _: Steps) -> None:
         evidence.try_at(value, list(cotangent_candidates(known, value)))
 
 
-def _in_loops(evidence: Evidence, known: Dictionary, steps: Steps) -> None:
-    """Each time a loop passes."""
-    for group in steps.loops():
-        for mistake, changes, rank in steps.changes(group):
-            evidence.try_pass(mistake, known.passes.reverse(changes), rank)
-    for mistake, changes, rank in loop_passes(known):
-        evidence.try_pass(mistake, known.passes.reverse(changes), rank)
+def _repeated(evidence: Evidence, known: Dictionary, steps: Steps) -> None:
+    """Each time a loop passes, or wherever the same is done."""
+    for group in step_groups(steps.steps):
+        evidence.try_passes(group_changes(steps, group))
+    evidence.try_passes(loop_passes(known))
 
 
 def _in_pairs(evidence: Evidence, known: Dictionary, _: Steps) -> None:
     """Two paths that are left out together."""
-    for mistake, changes, rank in pairs_of_paths(known):
-        evidence.try_pass(mistake, known.passes.reverse(changes), rank)
+    evidence.try_passes(pairs_of_paths(known))
 
 
 def _without_targets(evidence: Evidence, known: Dictionary, _: Steps) -> None:
