@@ -100,6 +100,25 @@ def wrong_pulls(
 
 def _of_a_lookup(known: Dictionary, entry: Entry, cotangent: np.ndarray) -> Iterator[Wrong]:
     """Where one place is looked up several times, the last cotangent is kept, and not the sum."""
+    kept = overwritten(known, entry, cotangent)
+    if kept is None:
+        return
+    hint = (
+        f"some places of {known.name(entry.operands[0])} are looked up several times{_at(entry)}; "
+        "of what comes back to such a place only the last was kept: d[i] = q and d[i] += q "
+        "overwrite, np.add.at(d, i, q) adds up"
+    )
+    yield Mistake("missing sum", hint), kept, 22
+
+
+def overwritten(known: Dictionary, entry: Entry, cotangent: np.ndarray) -> np.ndarray | None:
+    """What is left of a lookup's cotangents where only the last counts; None if all do.
+
+    Args:
+        known: the arrays of the program.
+        entry: the lookup.
+        cotangent: of its result.
+    """
     table, indices = entry.operands[:2]
     shape = known.tape.shape(table)
     size = int(np.prod(shape))
@@ -109,15 +128,10 @@ def _of_a_lookup(known: Dictionary, entry: Entry, cotangent: np.ndarray) -> Iter
     inside = (places >= 0) & (places < size)
     places, values = places[inside], cotangent.ravel()[inside]
     if len(np.unique(places)) == len(places):
-        return
+        return None
     kept = np.zeros(size)
     kept[places] = values
-    hint = (
-        f"some places of {known.name(table)} are looked up several times{_at(entry)}; of what "
-        "comes back to such a place only the last was kept: d[i] = q and d[i] += q overwrite, "
-        "np.add.at(d, i, q) adds up"
-    )
-    yield Mistake("missing sum", hint), kept.reshape(shape), 22
+    return kept.reshape(shape)
 
 
 def _of_a_multiplication(

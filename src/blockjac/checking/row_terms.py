@@ -1,6 +1,6 @@
 """Mistakes in a row's Jacobian that is a diagonal and a product: `diag(d) + outer(u, v)`.
 
-That of softmax is one, of its logarithm, of a mean that is subtracted, of a norm that is divided by.
+That of softmax is one, of its logarithm, of a mean that is subtracted, of a norm that divides.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def term_variants(diagonal: np.ndarray, product: np.ndarray, rows: Rows) -> Iter
 
 
 def _factors(product: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """u and v of an outer product, as they are written: one of them is ones, or the values."""
+    """The factors u and v of a product, as they are written: one of them is 1, or the values."""
     limit = 1e-5 * (np.abs(product).max() or 1.0)
     for u in (np.ones_like(p), p):
         v = np.einsum("ni,nij->nj", u, product) / np.maximum((u * u).sum(1), 1e-300)[:, None]

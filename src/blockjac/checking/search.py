@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -14,11 +15,12 @@ from blockjac.checking.edge_mistakes import (
     scaled_cotangent,
 )
 from blockjac.checking.explanations import Evidence
-from blockjac.checking.loop_mistakes import loop_passes, pairs_of_paths
-from blockjac.checking.passes import Passes
+from blockjac.checking.loop_mistakes import loop_passes, pairs_of_paths, with_residual
+from blockjac.checking.passes import Change, Edge, Passes
 from blockjac.checking.report import LeafReport, Mistake
 from blockjac.checking.step_groups import group_changes, step_groups
 from blockjac.checking.step_mistakes import Steps
+from blockjac.checking.tape import Arrays, Tape
 from blockjac.checking.values import PLACES
 
 
@@ -109,3 +111,22 @@ def _without_targets(evidence: Evidence, known: Dictionary, _: Steps) -> None:
             tape_there = tape.read_at({entry.results[0]: count * shift})
             predicted = Passes(tape_there, known.passes.seeds).exact
             evidence.try_pass(mistake, predicted, 20)
+            nearby = _slopes_there(known, entry.results[0], tape_there)
+            evidence.try_passes([(mistake, nearby, 23)] if nearby else [])
+
+
+def _slopes_there(known: Dictionary, value: int, there: Tape) -> dict[Edge, Change]:
+    """The derivatives of what reads a value as they are at another point, all others as here."""
+    changes: dict[Edge, Change] = {}
+    for edge in known.passes.readers.get(value, ()):
+        entry = known.tape.entries[edge[0]]
+        if entry.is_elementwise:
+            changes[edge] = partial(_times, there.slopes[edge])
+        elif entry.name == "dot_general":
+            residual = there.values[entry.operands[1 - edge[1]]]
+            changes[edge] = with_residual(known, edge, residual)
+    return changes
+
+
+def _times(slope: np.ndarray, cotangent: np.ndarray, _: Arrays) -> np.ndarray:
+    return slope * cotangent
