@@ -8,12 +8,9 @@ from functools import partial
 import numpy as np
 
 from blockjac.checking.candidates import Candidate, Explanation
+from blockjac.checking.cotangent_mistakes import cotangent_candidates, scaled_cotangent
 from blockjac.checking.dictionary import Dictionary
-from blockjac.checking.edge_mistakes import (
-    cotangent_candidates,
-    edge_candidates,
-    scaled_cotangent,
-)
+from blockjac.checking.edge_mistakes import edge_candidates
 from blockjac.checking.explanations import Evidence
 from blockjac.checking.loop_mistakes import loop_passes, pairs_of_paths, with_residual
 from blockjac.checking.passes import Change, Edge, Passes

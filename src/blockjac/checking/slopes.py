@@ -28,10 +28,10 @@ def logistic(z: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-z))
 
 
-def softmax(z: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Softmax along an axis."""
-    numerators = np.exp(z - z.max(axis, keepdims=True))
-    return numerators / numerators.sum(axis, keepdims=True)
+def softmax(z: np.ndarray, axis: int | None = -1) -> np.ndarray:
+    """Softmax along an axis; over all entries if it is None."""
+    numerators = np.exp(z - z.max(axis=axis, keepdims=True))
+    return numerators / numerators.sum(axis=axis, keepdims=True)
 
 
 def of_logistic(z: np.ndarray) -> np.ndarray:
