@@ -82,8 +82,8 @@ class Dictionary:
 
     @cached_property
     def multipliers(self) -> set[int]:
-        """The values that the program multiplies by, and what they are broadcast from."""
-        return self._operands("mul", (0, 1))
+        """The values that the program multiplies by or divides, and what these are of."""
+        return self._operands("mul", (0, 1)) | self._operands("div", (0,))
 
     def _operands(self, name: str, places: tuple[int, ...]) -> set[int]:
         """The operands of all entries of a primitive in some places."""

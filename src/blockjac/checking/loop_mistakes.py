@@ -104,7 +104,7 @@ def _of_sums(known: Dictionary, group: list[Edge]) -> Iterator[Pass]:
     for which, edges in (("last", group[:-1]), ("first", group[1:])):
         hint = f"of what comes back to {called} only the {which} step's was taken; sum over all"
         changes = {edge: _times(known, edge, 0.0) for edge in edges}
-        yield Mistake("missing sum", hint), changes, 22
+        yield Mistake("missing sum", hint), changes, 26
 
 
 def _where(known: Dictionary, edge: Edge) -> str:

@@ -109,6 +109,16 @@ def term_variants(diagonal: np.ndarray, product: np.ndarray, rows: Rows) -> Iter
     hint = f"{TEXT}the product was given as one number, u @ v; write np.outer(u, v)"
     yield Variant("outer product is a dot product", hint, rows.back(full + dots))
     yield Variant("outer product is a dot product", hint, rows.back(full + dots * eye))
+    scales = diagonal[:, :1, None]
+    if (
+        scales.all()
+        and np.ptp(scales)
+        and np.ptp(diagonal, axis=1).max() <= 1e-6 * np.abs(scales).max()
+    ):
+        hint = (
+            "the Jacobian of {step} has a factor for each row, such as one over a norm, that was "
+        )
+        yield Variant("missing factor", f"{hint}left out", rows.back((full + product) / scales))
     factors = _factors(product, rows.listed(rows.end))
     if factors is not None and diagonal.any():
         yield from _of_factors(diagonal, *factors, rows)

@@ -64,10 +64,10 @@ def _in_places(evidence: Evidence, known: Dictionary, _: Steps) -> None:
         evidence.try_at(value, candidates)
 
 
-def _in_steps(evidence: Evidence, _: Dictionary, steps: Steps) -> None:
+def _in_steps(evidence: Evidence, known: Dictionary, steps: Steps) -> None:
     """In whole functions and lines of the user's code."""
     for step in steps.steps:
-        evidence.try_at(step.start, list(steps.candidates(step)))
+        evidence.try_at(step.start, list(steps.candidates(step, known)))
 
 
 def _in_values(evidence: Evidence, known: Dictionary, _: Steps) -> None:

@@ -14,8 +14,10 @@ import numpy as np
 
 from blockjac.base import compat
 from blockjac.checking.candidates import Candidate
+from blockjac.checking.dictionary import Dictionary
 from blockjac.checking.passes import Change, Edge, Passes
 from blockjac.checking.report import Mistake
+from blockjac.checking.slopes import BY_VALUE
 from blockjac.checking.step_variants import (
     Local,
     elementwise_variants,
@@ -44,6 +46,9 @@ ROW_RANKS = (18, 19, 20, 23)
 LINEAR = frozenset({"mul", "div", "add", "sub", "neg", "copy", "convert_element_type"})
 """Entries that are linear where all operands but one are constant."""
 
+LAST_SINGLE = 2
+"""The rank of a step that is one entry of the program."""
+
 OTHERS_RANK = 29
 """How likely another step's derivative is taken."""
 
@@ -68,8 +73,13 @@ class Steps:
         self._points: dict[int, Make | None] = {}
         self._called: dict[tuple[int, int], str] = {}
 
-    def candidates(self, step: Step) -> Iterator[Candidate]:
-        """The mistakes in one step, as changes of the cotangent of its start."""
+    def candidates(self, step: Step, known: Dictionary) -> Iterator[Candidate]:
+        """The mistakes in one step, as changes of the cotangent of its start.
+
+        Args:
+            step: the step.
+            known: the arrays of the program.
+        """
         variants = self.variants(step)
         if variants is None:
             return
@@ -84,6 +94,7 @@ class Steps:
                 yield Candidate(mistake, step.start, variant.cotangent - right, rank=rank)
         if step.is_elementwise:
             yield from self._of_another(step, c, right)
+            yield from self._at_another(step, c, right, known)
 
     def _of_another(self, step: Step, c: np.ndarray, right: np.ndarray) -> Iterator[Candidate]:
         """The derivative of another step, such as another layer's, in place of this one's."""
@@ -97,6 +108,22 @@ class Steps:
                     hint = f"the derivative of {called} was taken for that of {step}"
                     mistake = Mistake("wrong factor", hint)
                     yield Candidate(mistake, step.start, c * other - right, rank=OTHERS_RANK)
+
+    def _at_another(
+        self, step: Step, c: np.ndarray, right: np.ndarray, known: Dictionary
+    ) -> Iterator[Candidate]:
+        """The formula of the derivative, at the wrong array."""
+        if step.rank > LAST_SINGLE:
+            return
+        own = self._between(step, np.ones(self.tape.shape(step.start)))
+        end = self.tape.values[step.end]
+        for form in BY_VALUE:
+            if not np.ptp(own) or not np.allclose(form.formula(end), own, rtol=1e-4, atol=1e-6):
+                continue
+            for array in known.like(end.shape):
+                hint = f"{array.name} was taken for a in {form.text}, the derivative of {step}"
+                change = c * form.formula(array.array) - right
+                yield Candidate(Mistake("wrong factor", hint), step.start, change, rank=30)
 
     @cached_property
     def slopes(self) -> dict[int, dict[int, np.ndarray]]:

@@ -85,7 +85,7 @@ def _other_forms(local: Local) -> Iterator[Variant]:
                 hint = f"{form.text} of its argument z was taken for the derivative of {{step}}; "
                 hint += f"it is that of {form.function}"
                 wrong = local.cotangent * slope
-                yield Variant("derivative of another function", hint, wrong, 2)
+                yield Variant("derivative of another function", hint, wrong, 4)
 
 
 # Steps whose Jacobians are matrices, one for each row
