@@ -30,6 +30,7 @@ def loop_passes(known: Dictionary) -> Iterator[Pass]:
         first = known.tape.entries[group[0][0]]
         yield from _of_paths(known, group)
         yield from _of_sums(known, group)
+        yield from _of_cotangents(known, group, families)
         if first.name in ("dot_general", "mul"):
             yield from _of_products(known, group, families)
         if first.name == "gather" and group[0][1] == 0:
@@ -183,7 +184,6 @@ def _of_products(
                 passes(lambda n, chosen=chosen: tape.values[chosen[n]]),
                 24,
             )
-    yield from _of_cotangents(known, group, families)
     if len(set(residuals)) == 1:
         for array in known.like(shape):
             if not np.array_equal(array.array, tape.values[partner]):
@@ -198,26 +198,28 @@ def _of_products(
 def _of_cotangents(
     known: Dictionary, group: list[Edge], families: dict[tuple[int, ...], list[list[int]]]
 ) -> Iterator[Pass]:
-    """A product that passes back to a variable takes another cotangent, each time."""
-    tape, exact = known.tape, known.passes.exact
+    """What passes back to an operand is that of another result's cotangent, each time."""
+    tape, exact, makers = known.tape, known.passes.exact, known.passes.makers
     entry = tape.entries[group[0][0]]
-    if any(tape.entries[p].operands[place] not in tape.wrt for p, place in group):
+    if len({tape.shape(tape.entries[position].results[0]) for position, _ in group}) > 1:
         return
+    is_last = all(tape.entries[p].operands[place] in tape.wrt for p, place in group)
+
+    def change(value: int, edge: Edge, c: np.ndarray, cotangents: Arrays) -> np.ndarray:
+        taken = exact if is_last else cotangents
+        return pulled(tape, *edge, [taken.get(value, np.zeros(c.shape))])
+
     for family in families.get(tape.shape(entry.results[0]), []):
         for shift in (0, 1, -1) if len(family) >= len(group) - 1 else ():
             places = range(shift, len(group) + shift)
             taken = [family[n] if 0 <= n < len(family) else -1 for n in places]
-            if taken[0] == entry.results[0] or not any(value in exact for value in taken):
+            pairs = list(zip(taken, group, strict=True))
+            is_later = all(makers.get(value, edge[0]) >= edge[0] for value, edge in pairs)
+            if taken[0] == entry.results[0] or not (is_last or is_later):
                 continue
-
-            def change(value: int, edge: Edge, cotangent: np.ndarray, _: Arrays) -> np.ndarray:
-                return pulled(tape, *edge, [exact.get(value, np.zeros(cotangent.shape))])
-
             hint = f"the cotangent of {known.name(family[0])} was taken for that of the result of "
             hint += f"{_where(known, group[0])}, each time"
-            changes = {
-                edge: partial(change, value, edge) for value, edge in zip(taken, group, strict=True)
-            }
+            changes = {edge: partial(change, value, edge) for value, edge in pairs}
             yield Mistake("wrong factor", hint), changes, 27
 
 

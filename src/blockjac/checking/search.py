@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from blockjac.base import compat
 from blockjac.checking.candidates import Candidate, Explanation
 from blockjac.checking.cotangent_mistakes import cotangent_candidates, scaled_cotangent
 from blockjac.checking.dictionary import Dictionary
@@ -19,6 +20,9 @@ from blockjac.checking.step_groups import group_changes, step_groups
 from blockjac.checking.step_mistakes import Steps
 from blockjac.checking.tape import Arrays, Tape
 from blockjac.checking.values import PLACES
+
+MAX_TARGETS = 60
+"""How many constants are left out by themselves, at most."""
 
 
 def of_leaves(reports: Sequence[LeafReport], evidence: Evidence) -> Iterator[Explanation]:
@@ -89,26 +93,38 @@ def _in_pairs(evidence: Evidence, known: Dictionary, _: Steps) -> None:
 
 
 def _without_targets(evidence: Evidence, known: Dictionary, _: Steps) -> None:
-    """The derivative of the function without a constant that is added or subtracted."""
+    """The derivative of the function without a constant that is added or subtracted.
+
+    A constant that one line takes each time is left out each time, too.
+    """
     tape = known.tape
+    shifts: dict[int, np.ndarray] = {}
+    lines: dict[object, list[int]] = {}
     for entry in tape.entries:
         active = [place for place, value in enumerate(entry.operands) if value in tape.active]
         if entry.name not in ("add", "sub") or len(active) != 1:
             continue
         constant = entry.operands[1 - active[0]]
         sign = 1.0 if entry.name == "sub" and active == [0] else -1.0
-        shift = np.broadcast_to(sign * tape.values[constant], tape.shape(entry.results[0]))
-        name = known.name(constant)
+        value = entry.results[0]
+        shifts[value] = np.broadcast_to(sign * tape.values[constant], tape.shape(value))
+        lines.setdefault((entry.name, compat.at_place(entry.source)), []).append(value)
+    several = [values for values in lines.values() if len(values) > 1]
+    for values in [*several, *([value] for value in shifts)][:MAX_TARGETS]:
+        entry = tape.entries[known.passes.makers[values[0]]]
+        constants = [v for v in entry.operands if v not in tape.active]
+        name = known.name(constants[0]) + ", each time" * (len(values) > 1)
         left_out = f"{name} was left out, as if the function did not {entry.name} it"
         turned = f"{name} was taken with the other sign, in the {entry.name} of the function"
         for count, mistake in (
             (1, Mistake("missing term", left_out)),
             (2, Mistake("sign of a term", turned)),
         ):
-            tape_there = tape.read_at({entry.results[0]: count * shift})
-            predicted = Passes(tape_there, known.passes.seeds).exact
-            evidence.try_pass(mistake, predicted, 20)
-            nearby = _slopes_there(known, entry.results[0], tape_there)
+            there = tape.read_at({value: count * shifts[value] for value in values})
+            evidence.try_pass(mistake, Passes(there, known.passes.seeds).exact, 20)
+            nearby: dict[Edge, Change] = {}
+            for value in values:
+                nearby.update(_slopes_there(known, value, there))
             evidence.try_passes([(mistake, nearby, 23)] if nearby else [])
 
 

@@ -81,6 +81,12 @@ def _other_forms(local: Local) -> Iterator[Variant]:
             yield Variant("argument for the value", hint, wrong)
         for form in BY_ARGUMENT:
             slope = form.formula(local.start)
+            mirrored = form.formula(-local.start)
+            if np.allclose(slope, local.diagonal, rtol=1e-4, atol=1e-6):
+                hint = f"{form.text}, the derivative of {{step}}, was taken at -z in place of z"
+                yield Variant("sign of an argument", hint, local.cotangent * mirrored, 2)
+                hint = f"{hint}, and with the other sign"
+                yield Variant("sign of an argument", hint, -local.cotangent * mirrored, 3)
             if not np.allclose(slope, local.diagonal, rtol=1e-4, atol=1e-6):
                 hint = f"{form.text} of its argument z was taken for the derivative of {{step}}; "
                 hint += f"it is that of {form.function}"
