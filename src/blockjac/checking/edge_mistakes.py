@@ -104,10 +104,13 @@ def _of_a_softmax(known: Dictionary, entry: Entry, cotangent: np.ndarray) -> Ite
     """What passes back to z in `log(sum(exp(z)))` is its softmax: over other axes, by mistake."""
     z = known.tape.values[_without_its_largest(known, entry.operands[0])]
     right = cotangent * known.tape.values[entry.results[0]]
-    if z.ndim < 2 or not np.isfinite(z).all():
+    if z.ndim < 2 or not z.size or not np.isfinite(z).all():
         return
     for axis in range(z.ndim):
-        factors = right / softmax(z, axis)
+        with np.errstate(all="ignore"):
+            factors = right / softmax(z, axis)
+        if not np.isfinite(factors).all():
+            continue
         if np.ptp(factors, axis=axis).max() > 1e-6 * (np.abs(factors).max() or 1.0):
             continue
         for wrong in (*range(z.ndim), None):

@@ -103,7 +103,7 @@ def _of_sums(known: Dictionary, group: list[Edge]) -> Iterator[Pass]:
         return
     called = f"{known.name(operands.pop())} through {_where(known, group[0])}"
     for which, edges in (("last", group[:-1]), ("first", group[1:])):
-        hint = f"of what comes back to {called} only the {which} step's was taken; sum over all"
+        hint = f"of the terms of {called} only the {which} step's was taken; add them up"
         changes = {edge: _times(known, edge, 0.0) for edge in edges}
         yield Mistake("missing sum", hint), changes, 26
 
@@ -114,15 +114,15 @@ def _where(known: Dictionary, edge: Edge) -> str:
 
 
 def _of_lookups(known: Dictionary, group: list[Edge]) -> Iterator[Pass]:
-    """Of what comes back to a place that is looked up several times, the last alone is kept."""
+    """Of all cotangents of a place that is looked up several times the last alone is kept."""
 
     def change(edge: Edge, cotangent: np.ndarray, _: Arrays) -> np.ndarray:
         kept = overwritten(known, known.tape.entries[edge[0]], cotangent)
         return pulled(known.tape, *edge, [cotangent]) if kept is None else kept
 
     hint = (
-        f"some places are looked up several times, as by {_where(known, group[0])}; of what comes "
-        "back to such a place only the last was kept: np.add.at(d, i, q) adds up"
+        f"some places are looked up several times, as by {_where(known, group[0])}; of all "
+        "cotangents of such a place only the last was kept: np.add.at(d, i, q) adds up"
     )
     yield Mistake("missing sum", hint), {edge: partial(change, edge) for edge in group}, 23
 

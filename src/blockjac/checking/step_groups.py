@@ -54,7 +54,9 @@ def _numbered(steps: Steps, step: Step) -> Iterator[tuple[int, Variant]]:
     """The variants of a step at the exact cotangent, numbered among those of their name."""
     make = steps.variants(step)
     seen: dict[str, int] = {}
-    for variant in [] if make is None else make(steps.passes.exact[step.end]):
+    if make is None:
+        return
+    for variant in make(steps.passes.exact[step.end]):
         seen[variant.name] = seen.get(variant.name, 0) + 1
         yield seen[variant.name], variant
 

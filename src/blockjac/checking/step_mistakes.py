@@ -113,7 +113,7 @@ class Steps:
         self, step: Step, c: np.ndarray, right: np.ndarray, known: Dictionary
     ) -> Iterator[Candidate]:
         """The formula of the derivative, at the wrong array."""
-        if step.rank > LAST_SINGLE:
+        if step.rank > LAST_SINGLE or not c.size:
             return
         own = self._between(step, np.ones(self.tape.shape(step.start)))
         end = self.tape.values[step.end]
@@ -121,8 +121,9 @@ class Steps:
             if not np.ptp(own) or not np.allclose(form.formula(end), own, rtol=1e-4, atol=1e-6):
                 continue
             for array in known.like(end.shape):
+                with np.errstate(all="ignore"):
+                    change = c * form.formula(array.array) - right
                 hint = f"{array.name} was taken for a in {form.text}, the derivative of {step}"
-                change = c * form.formula(array.array) - right
                 yield Candidate(Mistake("wrong factor", hint), step.start, change, rank=30)
 
     @cached_property
@@ -216,7 +217,7 @@ class Steps:
         pulled = self._pulled(step, probe)
         for axis in range(end.ndim - 1, -1, -1):
             size = end.shape[axis]
-            if not 1 < size <= MAX_ROW or end.size * size > MAX_JACOBIAN:
+            if not 1 < size <= MAX_ROW or not 0 < end.size * size <= MAX_JACOBIAN:
                 continue
             jacobian = self._jacobian(step, axis)
             rows = np.moveaxis(probe, axis, -1).reshape(-1, size)

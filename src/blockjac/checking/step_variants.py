@@ -46,7 +46,8 @@ def elementwise_variants(local: Local) -> Iterator[Variant]:
     if local.at_end is not None:
         hint = "the derivative of {step} was taken at its value a in place of its argument z"
         yield Variant("derivative at the value", hint, c * local.at_end)
-    p = logistic(local.start)
+    with np.errstate(all="ignore"):
+        p = logistic(local.start)
     hint = "what passes {step} is multiplied by p * (1 - p), p = logistic(z), which is too much"
     yield Variant("extra factor", hint, c * d * p * (1 - p), 12)
     for axis, size in enumerate(c.shape):
@@ -131,7 +132,8 @@ def row_variants(
     if split is not None:
         yield from term_variants(*split, rows)
     total = rows.back(jacobian)
-    p = softmax(start, axis)
+    with np.errstate(all="ignore"):
+        p = softmax(start, axis)
     hint = "what passes {step} is multiplied by p * (1 - p), p = softmax(z), which is too much"
     yield Variant("extra factor", hint, total * p * (1 - p), 10)
     if rows.count > 1:
