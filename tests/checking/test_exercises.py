@@ -58,7 +58,7 @@ def test_a_verdict_block_by_block_without_the_solution(posed):
     assert not verdict
     assert verdict.score == 0.0
     assert [block.name for block in verdict.blocks] == ["D_W loss", "D_b loss"]
-    assert verdict.mistakes == ("all zero", "missing sum")
+    assert verdict.mistakes == ("all zero", "missing sum", "wrong factor")
     assert "exact" not in str(verdict).replace("exact one", "")
     assert verdict.report is not None
     half = posed.check(lambda *args: {**gradient(*args), "b": -gradient(*args)["b"]})

@@ -252,6 +252,11 @@ def as_if_at(source: Any) -> AbstractContextManager[None]:
     return source_info_util.user_context(source.traceback)
 
 
+def scopes(source: Any) -> tuple[str, ...]:
+    """The scopes of `jax.named_scope` that an equation was traced in, from the outside."""
+    return () if source is None else tuple(filter(None, str(source.name_stack).split("/")))
+
+
 def at_place(source: Any) -> str:
     """`place` for use in a message, " at ..."; empty if the user's line is not known."""
     location = "" if source is None else place(source)

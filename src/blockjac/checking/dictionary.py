@@ -10,7 +10,7 @@ import numpy as np
 
 from blockjac.base import compat
 from blockjac.checking.passes import Passes
-from blockjac.checking.slopes import BY_VALUE, logistic, of_logistic, of_tanh
+from blockjac.checking.slopes import BY_VALUE, logistic, of_logistic, of_tanh, softmax
 
 MAX_ENTRIES = 2**18
 """Larger arrays are not compared with others."""
@@ -82,8 +82,8 @@ class Dictionary:
 
     @cached_property
     def multipliers(self) -> set[int]:
-        """The values that the program multiplies by, and what they are broadcast from."""
-        return self._operands("mul", (0, 1))
+        """The values that the program multiplies by or divides, and what these are of."""
+        return self._operands("mul", (0, 1)) | self._operands("div", (0,))
 
     def _operands(self, name: str, places: tuple[int, ...]) -> set[int]:
         """The operands of all entries of a primitive in some places."""
@@ -118,7 +118,7 @@ class Dictionary:
             for text, function in FUNCTIONS.items():
                 yield Known(f"{text} of z = {name}", function(array), value)
             if array.ndim:
-                yield Known(f"softmax(z) of z = {name}", _softmax(array), value)
+                yield Known(f"softmax(z) of z = {name}", softmax(array), value)
 
     def slopes_of(self, value: int) -> Iterator[Known]:
         """What the derivatives of usual functions make of a value: by their value, or argument."""
@@ -128,11 +128,6 @@ class Dictionary:
         with np.errstate(all="ignore"):
             for text, function in SLOPES.items():
                 yield Known(f"{text} of a = {self.name(value)}", function(array), value)
-
-
-def _softmax(z: np.ndarray) -> np.ndarray:
-    numerators = np.exp(z - z.max(-1, keepdims=True))
-    return numerators / numerators.sum(-1, keepdims=True)
 
 
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -145,7 +140,7 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     **{form.text: form.formula for form in BY_VALUE},
     "p * (1 - p), p = logistic(a),": of_logistic,
-    "p * (1 - p), p = softmax(a),": lambda a: _softmax(a) * (1 - _softmax(a)) if a.ndim else a,
+    "p * (1 - p), p = softmax(a),": lambda a: softmax(a) * (1 - softmax(a)) if a.ndim else a,
     "1 - tanh(a)**2": of_tanh,
 }
 """Derivatives of usual functions, by their value or by their argument."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 
 import numpy as np
 
 from blockjac.base import compat
 from blockjac.checking.candidates import Candidate
-from blockjac.checking.dictionary import Dictionary, Known
+from blockjac.checking.dictionary import Dictionary
 from blockjac.checking.passes import Edge
-from blockjac.checking.product_mistakes import Wrong, place_of, swapped, wrong_products
+from blockjac.checking.product_mistakes import Wrong, place_of, wrong_products
 from blockjac.checking.report import Mistake
+from blockjac.checking.slopes import softmax
 from blockjac.checking.tape import Entry
 from blockjac.checking.tape_rules import pulled
 
@@ -91,6 +91,8 @@ def wrong_pulls(
         yield from _of_a_multiplication(known, entry, place, cotangent)
     elif entry.name == "broadcast_in_dim":
         yield from _of_a_sum(known, entry, cotangent)
+    elif entry.name == "exp":
+        yield from _of_a_softmax(known, entry, cotangent)
     elif entry.name == "gather" and place == 0:
         yield from _of_a_lookup(known, entry, cotangent)
     elif entry.name == "transpose" and cotangent.ndim == 2 and len(set(cotangent.shape)) == 1:
@@ -98,8 +100,65 @@ def wrong_pulls(
         yield Mistake("factor transposed", hint), cotangent, 26
 
 
+def _of_a_softmax(known: Dictionary, entry: Entry, cotangent: np.ndarray) -> Iterator[Wrong]:
+    """What passes back to z in `log(sum(exp(z)))` is its softmax: over other axes, by mistake."""
+    z = known.tape.values[_without_its_largest(known, entry.operands[0])]
+    right = cotangent * known.tape.values[entry.results[0]]
+    if z.ndim < 2 or not z.size or not np.isfinite(z).all():
+        return
+    for axis in range(z.ndim):
+        with np.errstate(all="ignore"):
+            factors = right / softmax(z, axis)
+        if not np.isfinite(factors).all():
+            continue
+        if np.ptp(factors, axis=axis).max() > 1e-6 * (np.abs(factors).max() or 1.0):
+            continue
+        for wrong in (*range(z.ndim), None):
+            if wrong != axis:
+                hint = (
+                    f"in the derivative of {place_of(entry)} softmax was taken over axis {wrong} "
+                    f"of {z.shape} in place of axis {axis}"
+                )
+                mistake = Mistake("summed over the wrong axis", hint)
+                yield mistake, factors * softmax(z, wrong), 22
+
+
+def _without_its_largest(known: Dictionary, value: int) -> int:
+    """The value z of `z - max(z)`, as usual in front of `exp`; else the value itself."""
+    maker = known.passes.makers.get(value)
+    entry = None if maker is None else known.tape.entries[maker]
+    if entry is None or entry.name != "sub":
+        return value
+    shift = entry.operands[1]
+    while shift in known.passes.makers:
+        inner = known.tape.entries[known.passes.makers[shift]]
+        if inner.name == "reduce_max":
+            return entry.operands[0]
+        shift = inner.operands[-1]
+    return value
+
+
 def _of_a_lookup(known: Dictionary, entry: Entry, cotangent: np.ndarray) -> Iterator[Wrong]:
     """Where one place is looked up several times, the last cotangent is kept, and not the sum."""
+    kept = overwritten(known, entry, cotangent)
+    if kept is None:
+        return
+    hint = (
+        f"some places of {known.name(entry.operands[0])} are looked up several times{_at(entry)}; "
+        "of what comes back to such a place only the last was kept: d[i] = q and d[i] += q "
+        "overwrite, np.add.at(d, i, q) adds up"
+    )
+    yield Mistake("missing sum", hint), kept, 22
+
+
+def overwritten(known: Dictionary, entry: Entry, cotangent: np.ndarray) -> np.ndarray | None:
+    """What is left of a lookup's cotangents where only the last counts; None if all do.
+
+    Args:
+        known: the arrays of the program.
+        entry: the lookup.
+        cotangent: of its result.
+    """
     table, indices = entry.operands[:2]
     shape = known.tape.shape(table)
     size = int(np.prod(shape))
@@ -109,15 +168,10 @@ def _of_a_lookup(known: Dictionary, entry: Entry, cotangent: np.ndarray) -> Iter
     inside = (places >= 0) & (places < size)
     places, values = places[inside], cotangent.ravel()[inside]
     if len(np.unique(places)) == len(places):
-        return
+        return None
     kept = np.zeros(size)
     kept[places] = values
-    hint = (
-        f"some places of {known.name(table)} are looked up several times{_at(entry)}; of what "
-        "comes back to such a place only the last was kept: d[i] = q and d[i] += q overwrite, "
-        "np.add.at(d, i, q) adds up"
-    )
-    yield Mistake("missing sum", hint), kept.reshape(shape), 22
+    return kept.reshape(shape)
 
 
 def _of_a_multiplication(
@@ -157,92 +211,3 @@ def _of_a_sum(known: Dictionary, entry: Entry, cotangent: np.ndarray) -> Iterato
                 )
                 mistake = Mistake("summed over the wrong axis", hint)
                 yield mistake, summed.reshape(shape), 21
-
-
-def scaled_cotangent(known: Dictionary, value: int) -> Iterator[Candidate]:
-    """The cotangent of a value is multiplied by a number, which tells where others join it."""
-    right = known.passes.exact[value]
-    if right.any() and np.isfinite(right).all():
-        hint = f"what passes {known.name(value)} was taken {{k}} times; it counts once"
-        yield Candidate(Mistake("constant factor of a term", hint), value, -right, right, rank=21)
-
-
-def cotangent_candidates(known: Dictionary, value: int) -> Iterator[Candidate]:
-    """What is taken for the cotangent of a value as a whole.
-
-    Args:
-        known: the arrays of the program.
-        value: an active value.
-    """
-    right = known.passes.exact.get(value)
-    if right is None or not np.isfinite(right).all() or not right.any():
-        return
-    called = known.name(value)
-    slopes = [*known.slopes_of(value)]
-    for array in slopes:
-        hint = f"the cotangent of {called} is multiplied by {array.name}, which is too much there"
-        yield Candidate(Mistake("extra factor", hint), value, right * (array.array - 1), rank=32)
-        with np.errstate(all="ignore"):
-            divided = right / array.array - right
-        if np.isfinite(divided).all():
-            hint = f"the cotangent of {called} lacks the factor {array.name}; multiply by it"
-            yield Candidate(Mistake("missing factor", hint), value, divided, rank=33)
-    for turned in swapped(right):
-        hint = f"the cotangent of {called} was taken transposed; use its .T"
-        yield Candidate(Mistake("factor transposed", hint), value, turned - right, rank=30)
-    arrays = [*known.like(right.shape), *known.functions_of(value)]
-    for array in arrays:
-        if not np.isfinite(array.array).all():
-            continue
-        mistake = Mistake("missing term", "")
-        settle = partial(_left_out, known, value, array, arrays)
-        yield Candidate(mistake, value, -right, array.array, rank=31, settle=settle)
-    for array in known.like(right.shape):
-        yield from _multiplied(known, value, right, array)
-
-
-def _multiplied(
-    known: Dictionary, value: int, right: np.ndarray, array: Known
-) -> Iterator[Candidate]:
-    """A cotangent is multiplied or divided by an array: too much, or what undoes a factor."""
-    called = known.name(value)
-    with np.errstate(all="ignore"):
-        changes = {"multiplied": right * array.array, "divided": right / array.array}
-    for done, change in changes.items():
-        if not np.isfinite(change).all():
-            continue
-        undone = known.divisors if done == "multiplied" else known.multipliers
-        if array.value in undone:
-            operation = "division by" if done == "multiplied" else "multiplication by"
-            hint = f"the {operation} {array.name} is missing in the cotangent of {called}"
-            yield Candidate(Mistake("missing factor", hint), value, change - right, rank=34)
-        else:
-            hint = f"the cotangent of {called} is {done} by {array.name}, which is too much"
-            yield Candidate(Mistake("extra factor", hint), value, change - right, rank=36)
-
-
-def _left_out(
-    known: Dictionary, value: int, array: Known, arrays: Sequence[Known]
-) -> Mistake | None:
-    """The mistake of taking an array for a cotangent that is a multiple of `array - t`."""
-    target = known.passes.exact[value].ravel()
-    if target.size > 1 and np.ptp(target) == 0:
-        return None  # of a sum: nothing is subtracted in it
-    flat = array.array.ravel()
-    limit = 1e-5 * np.abs(target).max()
-    one = Known("1", np.ones(array.array.shape), value)
-    for partner in (*arrays, one):
-        basis = np.stack([flat, partner.array.ravel()], axis=1)
-        if partner.array is array.array or not np.isfinite(basis).all():
-            continue
-        coefficients, *_ = np.linalg.lstsq(basis, target, rcond=None)
-        first, second = coefficients
-        if abs(abs(first) - abs(second)) > 1e-4 * abs(first):
-            continue
-        if np.abs(basis @ coefficients - target).max() <= limit:
-            hint = (
-                f"{partner.name} was left out of the cotangent of {known.name(value)}: it was "
-                f"taken to be {array.name} times {{k}}"
-            )
-            return Mistake("missing term", hint)
-    return None

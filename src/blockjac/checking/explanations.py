@@ -8,7 +8,7 @@ in a reverse pass, and all entries are compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,12 +17,15 @@ import numpy as np
 
 from blockjac.checking.candidates import Candidate, Explanation, Target, named_by_factor
 from blockjac.checking.compare import same
-from blockjac.checking.passes import Passes
+from blockjac.checking.passes import Change, Edge, Passes
 from blockjac.checking.report import Mistake
 from blockjac.checking.tape import Arrays
 
 MAX_WORK = 2 * 10**9
 """After this many multiplications, a second or two, no further mistake is tried at a value."""
+
+MAX_PASSED = 200_000
+"""After this many entries in whole reverse passes, about a second, no further mistake is tried."""
 
 DIRECTIONS = 3
 """Along how many directions a mistake is tried before it is made."""
@@ -51,12 +54,14 @@ class Evidence:
         targets: one per leaf.
         explanations: what was found.
         work: how many multiplications were spent on directions.
+        passed: how many entries were passed in whole reverse passes.
     """
 
     passes: Passes
     targets: Sequence[Target]
     explanations: list[Explanation] = field(default_factory=list[Explanation])
     work: int = 0
+    passed: int = 0
 
     @cached_property
     def wrong(self) -> list[int]:
@@ -196,6 +201,15 @@ class Evidence:
         is_free = candidate.free is not None and factor != 0 and not self.is_likely(factor)
         rank = LEFT_OUT_RANK if candidate.free is not None and not factor else candidate.rank
         self.try_pass(mistake, predicted, rank, is_free=is_free)
+
+    def try_passes(self, mistakes: Iterable[tuple[Mistake, Mapping[Edge, Change], int]]) -> None:
+        """Note what mistakes explain that are changes in many places of the reverse pass."""
+        count = len(self.passes.tape.entries)
+        for mistake, changes, rank in mistakes:
+            if self.passed > MAX_PASSED:
+                return
+            self.passed += count
+            self.try_pass(mistake, self.passes.reverse(changes), rank)
 
     def try_pass(
         self, mistake: Mistake, predicted: Mapping[int, Any], rank: int, *, is_free: bool = False

@@ -48,6 +48,9 @@ def wrong_products(
     if cotangent.shape == tape.shape(entry.operands[place]):
         hint = f"{called} was left out of the derivative of {place_of(entry)}; multiply by it"
         yield Mistake("missing factor", hint), cotangent, 22
+    if residual.size and np.ptp(residual):
+        hint = f"{called} was left out of the derivative of {place_of(entry)}, as if it were all 1"
+        yield Mistake("missing factor", hint), pull(cotangent, np.ones_like(residual)), 24
     for array in known.like(residual.shape):
         if not np.array_equal(array.array, residual):
             hint = f"{array.name} was taken for {called} in the derivative of {place_of(entry)}"

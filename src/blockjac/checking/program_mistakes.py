@@ -199,11 +199,12 @@ def _sums(
 ) -> dict[int, Mistake]:
     """The sums over wrong axes behind wrong shapes, by leaf."""
     mistakes: dict[int, Mistake] = {}
-    for leaf, (report, (given, block)) in enumerate(zip(reports, pairs, strict=True)):
+    rows = zip(reports, pairs, known.tape.wrt, strict=True)
+    for leaf, (report, (given, block), value) in enumerate(rows):
         if _has_unknown_shape(report) and np.prod(given.shape) <= MAX_STORED:
             array = in_double(given)
             limit = tolerance.limit(given.dtype, block.dtype, largest(array))
-            guess = wrong_axis(known.passes, array, block.shape, axes, limit)
+            guess = wrong_axis(known.passes, array, value, axes, limit)
             is_unknown = any(mistake.name == "wrong shape" for mistake in report.mistakes)
             if guess is not None and (is_unknown or guess[1]):
                 mistakes[leaf] = guess[0]

@@ -6,23 +6,29 @@ the way to v passes. Its Jacobian is taken for another one, once or wherever a l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
 
 from blockjac.base import compat
 from blockjac.checking.candidates import Candidate
+from blockjac.checking.dictionary import Dictionary
 from blockjac.checking.passes import Change, Edge, Passes
 from blockjac.checking.report import Mistake
+from blockjac.checking.slopes import BY_VALUE
 from blockjac.checking.step_variants import (
     Local,
-    Variant,
     elementwise_variants,
     row_variants,
 )
 from blockjac.checking.steps import Step, steps_of
 from blockjac.checking.tape import Arrays
+from blockjac.checking.variant import Variant
+
+Make = Callable[[np.ndarray], Iterator[Variant]]
+"""From the cotangent of a step's end, what is taken for that of its start."""
 
 MAX_ROW = 64
 """Up to this length of a row the Jacobian of a step is written out."""
@@ -39,6 +45,9 @@ ROW_RANKS = (18, 19, 20, 23)
 
 LINEAR = frozenset({"mul", "div", "add", "sub", "neg", "copy", "convert_element_type"})
 """Entries that are linear where all operands but one are constant."""
+
+LAST_SINGLE = 2
+"""The rank of a step that is one entry of the program."""
 
 OTHERS_RANK = 29
 """How likely another step's derivative is taken."""
@@ -61,11 +70,16 @@ class Steps:
         self.passes = passes
         self.tape = passes.tape
         self.steps = steps_of(passes)
-        self._points: dict[int, Callable[[np.ndarray], list[Variant]] | None] = {}
+        self._points: dict[int, Make | None] = {}
         self._called: dict[tuple[int, int], str] = {}
 
-    def candidates(self, step: Step) -> Iterator[Candidate]:
-        """The mistakes in one step, as changes of the cotangent of its start."""
+    def candidates(self, step: Step, known: Dictionary) -> Iterator[Candidate]:
+        """The mistakes in one step, as changes of the cotangent of its start.
+
+        Args:
+            step: the step.
+            known: the arrays of the program.
+        """
         variants = self.variants(step)
         if variants is None:
             return
@@ -76,17 +90,18 @@ class Steps:
         for variant in variants(c):
             if np.isfinite(variant.cotangent).all():
                 mistake = Mistake(variant.name, variant.hint.format(step=step))
-                rank = self._rank(step) + variant.doubt
+                rank = self.rank(step) + variant.doubt
                 yield Candidate(mistake, step.start, variant.cotangent - right, rank=rank)
         if step.is_elementwise:
             yield from self._of_another(step, c, right)
+            yield from self._at_another(step, c, right, known)
 
     def _of_another(self, step: Step, c: np.ndarray, right: np.ndarray) -> Iterator[Candidate]:
         """The derivative of another step, such as another layer's, in place of this one's."""
-        own = self._slopes.get(step.start, {}).get(step.end)
+        own = self.slopes.get(step.start, {}).get(step.end)
         if own is None:
             return
-        for start, ends in self._slopes.items():
+        for start, ends in self.slopes.items():
             for end, other in ends.items():
                 if (start, end) != (step.start, step.end) and other.shape == own.shape:
                     called = self._called[start, end]
@@ -94,8 +109,25 @@ class Steps:
                     mistake = Mistake("wrong factor", hint)
                     yield Candidate(mistake, step.start, c * other - right, rank=OTHERS_RANK)
 
+    def _at_another(
+        self, step: Step, c: np.ndarray, right: np.ndarray, known: Dictionary
+    ) -> Iterator[Candidate]:
+        """The formula of the derivative, at the wrong array."""
+        if step.rank > LAST_SINGLE or not c.size:
+            return
+        own = self._between(step, np.ones(self.tape.shape(step.start)))
+        end = self.tape.values[step.end]
+        for form in BY_VALUE:
+            if not np.ptp(own) or not np.allclose(form.formula(end), own, rtol=1e-4, atol=1e-6):
+                continue
+            for array in known.like(end.shape):
+                with np.errstate(all="ignore"):
+                    change = c * form.formula(array.array) - right
+                hint = f"{array.name} was taken for a in {form.text}, the derivative of {step}"
+                yield Candidate(Mistake("wrong factor", hint), step.start, change, rank=30)
+
     @cached_property
-    def _slopes(self) -> dict[int, dict[int, np.ndarray]]:
+    def slopes(self) -> dict[int, dict[int, np.ndarray]]:
         """The derivatives of functions, lines and entries that are not linear, by start and end."""
         slopes: dict[int, dict[int, np.ndarray]] = {}
         for step in self.steps:
@@ -107,30 +139,7 @@ class Steps:
                     self._called[step.start, step.end] = str(step)
         return slopes
 
-    def loops(self) -> list[list[Step]]:
-        """The steps that one line of code makes several times, one after another."""
-        groups: dict[object, list[Step]] = {}
-        for step in self.steps:
-            groups.setdefault(step.key, []).append(step)
-        return [group for group in groups.values() if len(group) > 1]
-
-    def changes(self, group: Sequence[Step]) -> Iterator[tuple[Mistake, dict[Edge, Change], int]]:
-        """The mistakes that are made in each step of a loop, as changes of the reverse pass."""
-        makers = [self.variants(step) for step in group]
-        if any(make is None for make in makers) or not group[0].is_elementwise:
-            return
-        first = makers[0]
-        assert first is not None
-        variants = first(self.passes.exact[group[0].end])
-        for number, variant in enumerate(variants):
-            changes: dict[Edge, Change] = {}
-            for step, make in zip(group, makers, strict=True):
-                assert make is not None
-                changes.update(self._changed(step, make, number))
-            hint = variant.hint.format(step=f"{group[0]}, each time")
-            yield Mistake(variant.name, hint), changes, self._rank(group[0]) + variant.doubt - 1
-
-    def _rank(self, step: Step) -> int:
+    def rank(self, step: Step) -> int:
         """How likely a mistake in a step is; a row's Jacobian is known by its form."""
         if not step.is_elementwise:
             return ROW_RANKS[step.rank]
@@ -140,23 +149,29 @@ class Steps:
         )
         return RANKS[step.rank] + MULTIPLE_DOUBT * is_a_multiple
 
-    def _changed(
-        self, step: Step, make: Callable[[np.ndarray], list[Variant]], number: int
-    ) -> dict[Edge, Change]:
-        """The edges from the start of a step: one of them passes a variant, the rest nothing."""
+    def changed(self, step: Step, make: Make, wanted: tuple[str, int]) -> dict[Edge, Change]:
+        """The edges from the start of a step: one of them passes a variant, the rest nothing.
+
+        Args:
+            step: whose derivative changes.
+            make: its variants.
+            wanted: the variant's name, and its number among those of its name.
+        """
         edges = [edge for edge in self.passes.readers[step.start] if edge[0] in step.positions]
 
         def whole(_: np.ndarray, cotangents: Arrays) -> np.ndarray:
-            variants = make(cotangents[step.end])
-            return variants[min(number, len(variants) - 1)].cotangent
+            c = cotangents[step.end]
+            named = (variant for variant in make(c) if variant.name == wanted[0])
+            variant = next(itertools.islice(named, wanted[1] - 1, None), None)
+            return self._pulled(step, c) if variant is None else variant.cotangent
 
         def nothing(c: np.ndarray, _: Arrays) -> np.ndarray:
-            return np.zeros_like(c)
+            return np.zeros(self.tape.shape(step.start))
 
         edges.sort()
         return {edges[-1]: whole, **dict.fromkeys(edges[:-1], nothing)}
 
-    def variants(self, step: Step) -> Callable[[np.ndarray], list[Variant]] | None:
+    def variants(self, step: Step) -> Make | None:
         """From the cotangent of a step's end, what is taken for that of its start."""
         key = id(step)
         if key not in self._points:
@@ -176,7 +191,7 @@ class Steps:
         below = self.passes.below(step.end, cotangent, stop=step.positions[0])
         return below.get(step.start, np.zeros(self.tape.shape(step.start)))
 
-    def _elementwise(self, step: Step) -> Callable[[np.ndarray], list[Variant]] | None:
+    def _elementwise(self, step: Step) -> Make | None:
         """The variants of an elementwise step, from the cotangent of its end."""
         start, end = self.tape.values[step.start], self.tape.values[step.end]
         diagonal = self._between(step, np.ones(start.shape))
@@ -190,19 +205,19 @@ class Steps:
             )
             at_end = moved[step.end]
 
-        def make(cotangent: np.ndarray) -> list[Variant]:
-            return list(elementwise_variants(Local(start, end, diagonal, at_end, cotangent)))
+        def make(cotangent: np.ndarray) -> Iterator[Variant]:
+            return elementwise_variants(Local(start, end, diagonal, at_end, cotangent))
 
         return make
 
-    def _by_rows(self, step: Step) -> Callable[[np.ndarray], list[Variant]] | None:
+    def _by_rows(self, step: Step) -> Make | None:
         """The variants of a step that computes each row by itself."""
-        end = self.tape.values[step.end]
+        start, end = self.tape.values[step.start], self.tape.values[step.end]
         probe = np.random.default_rng(0).normal(size=end.shape)
         pulled = self._pulled(step, probe)
         for axis in range(end.ndim - 1, -1, -1):
             size = end.shape[axis]
-            if not 1 < size <= MAX_ROW or end.size * size > MAX_JACOBIAN:
+            if not 1 < size <= MAX_ROW or not 0 < end.size * size <= MAX_JACOBIAN:
                 continue
             jacobian = self._jacobian(step, axis)
             rows = np.moveaxis(probe, axis, -1).reshape(-1, size)
@@ -212,16 +227,16 @@ class Steps:
 
                 def make(
                     cotangent: np.ndarray, jacobian: np.ndarray = jacobian, axis: int = axis
-                ) -> list[Variant]:
-                    return list(row_variants(jacobian, cotangent, end, axis))
+                ) -> Iterator[Variant]:
+                    return row_variants(jacobian, cotangent, start, end, axis)
 
                 return make
         return self._by_diagonal(step)
 
-    def _by_diagonal(self, step: Step) -> Callable[[np.ndarray], list[Variant]]:
+    def _by_diagonal(self, step: Step) -> Make:
         """Of a Jacobian that is not known row by row, that it was left out."""
         hint = "the Jacobian of {step} was left out"
-        return lambda cotangent: [Variant("Jacobian left out", hint, cotangent)]
+        return lambda cotangent: iter([Variant("Jacobian left out", hint, cotangent)])
 
     def _jacobian(self, step: Step, axis: int) -> np.ndarray:
         """The Jacobian of each row, of shape (rows, i, j), if the rows are independent."""

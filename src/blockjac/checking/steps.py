@@ -27,7 +27,9 @@ class Step:
         end: the value v; every path to it passes u.
         positions: of the entries between, in order.
         entries: those entries.
-        rank: 0 for a whole function of the user's, 1 for a whole line, 2 for one entry, else 3.
+        rank: 0 for a whole function of the user's, 1 for a whole line or a call of a library's
+            function, 2 for one entry, else 3.
+        called: the function that it is a call of; empty where it is none.
     """
 
     start: int
@@ -35,9 +37,10 @@ class Step:
     positions: tuple[int, ...]
     entries: tuple[Entry, ...]
     rank: int
+    called: str = ""
 
     def __str__(self) -> str:
-        names = [entry.name for entry in self.entries]
+        names = [self.called] if self.called else [entry.name for entry in self.entries]
         if len(names) > SHOWN_PRIMITIVES:
             names = [names[0], "...", names[-1]]
         return ", ".join(names) + compat.at_place(self.entries[-1].source)
@@ -52,6 +55,11 @@ class Step:
         """The same for the steps that one line of a loop makes."""
         places = [(entry.name, compat.at_place(entry.source)) for entry in self.entries]
         return (*places, self.rank)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """The same for the steps that do the same, wherever they are."""
+        return self.called, *(entry.name for entry in self.entries), min(self.rank, 2)
 
 
 def steps_of(passes: Passes) -> list[Step]:
@@ -94,19 +102,32 @@ def steps_of(passes: Passes) -> list[Step]:
                     continue
                 positions = tuple(sorted(above[end] - above[start]))
                 entries = tuple(tape.entries[position] for position in positions)
+                called = boundaries.called(positions)
                 rank = boundaries.rank(start, end, entries)
-                yield Step(start, end, positions, entries, rank)
+                yield Step(start, end, positions, entries, min(rank, 1) if called else rank, called)
 
     return heapq.nsmallest(MAX_STEPS, steps(), key=lambda step: (step.rank, len(step.entries)))
 
 
 class _Boundaries:
-    """Where the functions and lines of the user's code begin and end in a program."""
+    """Where functions, those of a library too, and lines of the user's code begin and end."""
 
     def __init__(self, passes: Passes) -> None:
         entries = passes.tape.entries
         self.passes = passes
         self.codes = {id(entry): compat.user_code(entry.source) for entry in entries}
+        calls: dict[str, list[int]] = {}
+        for position, entry in enumerate(entries):
+            if any(value in passes.exact for value in entry.results):
+                for scope in compat.scopes(entry.source):
+                    calls.setdefault(scope, []).append(position)
+        self.calls: dict[tuple[int, ...], str] = {}
+        for scope, positions in calls.items():  # of calls within calls the outermost
+            self.calls.setdefault(tuple(positions), scope.partition("#")[0])
+
+    def called(self, positions: tuple[int, ...]) -> str:
+        """The function whose call some entries are; empty if there is none."""
+        return self.calls.get(positions, "")
 
     def rank(self, start: int, end: int, entries: tuple[Entry, ...]) -> int:
         """0 for a whole function of the user's, 1 for a whole line, 2 for one entry, else 3."""
@@ -119,7 +140,12 @@ class _Boundaries:
             beyond = {(self.codes[id(entry)] or ())[:size] for entry in around}
             if len(codes) == 1 and () not in codes and codes.isdisjoint(beyond):
                 return rank
-        return 2 if len(entries) == 1 else 3
+        if len(entries) == 1:
+            return 2
+        places = {compat.at_place(entry.source) for entry in entries}
+        beyond = {compat.at_place(entry.source) for entry in around}
+        is_whole = len(places) == 1 and "" not in places and places.isdisjoint(beyond)
+        return 1 if is_whole else 3  # one call within a line
 
 
 def _are_alike(tape: Tape, start: int, end: int) -> bool:

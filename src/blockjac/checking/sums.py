@@ -12,12 +12,16 @@ import numpy as np
 from blockjac.checking.compare import same
 from blockjac.checking.report import Mistake
 from blockjac.checking.shapes import Guess
+from blockjac.checking.tape_rules import contracted, product_labels
 
 if TYPE_CHECKING:
     from blockjac.checking.passes import Passes
 
 MAX_RANK = 6
 """Up to this many axes all choices of them are tried."""
+
+MAX_SUMMED = 2**20
+"""Up to this many entries the terms of a sum are written out."""
 
 
 @dataclass(frozen=True)
@@ -144,42 +148,63 @@ def dot_for_outer(given: np.ndarray, exact: np.ndarray, limit: float) -> Mistake
 
 
 def wrong_axis(
-    passes: Passes, given: np.ndarray, exact_shape: Sequence[int], axes: Axes, limit: float
+    passes: Passes, given: np.ndarray, value: int, axes: Axes, limit: float
 ) -> tuple[Mistake, bool] | None:
-    """Whether a sum of some cotangent was taken over other axes than the right ones.
+    """Whether a sum of some cotangent or product was taken over other axes than the right ones.
 
     Args:
         passes: the exact reverse pass.
         given: of the wrong shape.
-        exact_shape: the right one.
+        value: by which is differentiated.
         axes: of the arguments.
         limit: how far equal numbers may differ.
 
     Returns:
         The mistake, and whether the numbers agree, too; None if not even the shapes do.
     """
+    tape = passes.tape
+    exact_shape = tape.shape(value)
     shape = tuple(size for size in given.shape if size != 1)
     unsure: Mistake | None = None
-    for cotangent in passes.exact.values():
-        if not shape or cotangent.ndim <= len(shape) or cotangent.ndim > MAX_RANK:
+    shapes = [array.shape for array in tape.values.values()]  # of which only the sizes are known
+    for array in (*passes.exact.values(), *_products(passes, value), *map(_unknown, shapes)):
+        if array.ndim <= len(shape) or array.ndim > MAX_RANK:
             continue
-        for chosen in itertools.combinations(range(cotangent.ndim), cotangent.ndim - len(shape)):
-            rest = tuple(size for axis, size in enumerate(cotangent.shape) if axis not in chosen)
-            right = _right_axes(cotangent.shape, tuple(exact_shape))
+        for chosen in itertools.combinations(range(array.ndim), array.ndim - len(shape)):
+            rest = tuple(size for axis, size in enumerate(array.shape) if axis not in chosen)
+            right = _right_axes(array.shape, exact_shape)
             if rest != shape or right is None or right == chosen:
                 continue
             hint = (
-                f"of an array of shape {cotangent.shape} the sum was taken over axis "
+                f"of an array of shape {array.shape} the sum was taken over axis "
                 f"{_listed(chosen)} in place of axis {_listed(right)} "
-                f"({axes.named(cotangent.shape[right[0]])}): given shape {given.shape}, wanted "
-                f"{tuple(exact_shape)}"
+                f"({axes.named(array.shape[right[0]])}): given shape {given.shape}, wanted "
+                f"{exact_shape}"
             )
             mistake = Mistake("summed over the wrong axis", hint)
-            summed = cotangent.sum(axis=chosen).reshape(given.shape)
-            if same(given, summed, limit):
+            if same(given, array.sum(axis=chosen).reshape(given.shape), limit):
                 return mistake, True
-            unsure = unsure or mistake
+            unsure = unsure or Mistake(mistake.name, f"by its shape alone: {hint}")
     return None if unsure is None else (unsure, False)
+
+
+def _products(passes: Passes, value: int) -> Iterator[np.ndarray]:
+    """What is summed where a matrix product passes back to a value, before it is."""
+    tape = passes.tape
+    for position, place in passes.readers.get(value, ()):
+        entry = tape.entries[position]
+        if entry.name == "dot_general" and entry.results[0] in passes.exact:
+            labels = product_labels(tape, entry)
+            partner = tape.values[entry.operands[1 - place]]
+            union = sorted({*labels[2], *labels[1 - place]})
+            if len(union) <= MAX_RANK and partner.size * np.prod(tape.shape(value)) <= MAX_SUMMED:
+                c = passes.exact[entry.results[0]]
+                yield contracted(c, labels[2], partner, labels[1 - place], union)
+
+
+def _unknown(shape: tuple[int, ...]) -> np.ndarray:
+    """An array of a shape of which nothing else is known, which equals nothing."""
+    return np.broadcast_to(np.nan, shape)
 
 
 def _right_axes(shape: tuple[int, ...], exact: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,12 +18,18 @@ from blockjac.graph.primitives import CALLS, OWN_RULES, named
 MAX_UNROLLED = 3000
 """A loop is unrolled if its steps together have at most this many equations."""
 
-ELEMENTWISE = (named("storage", "cheap", "dear") | {"copy"}) - {"broadcast_in_dim", "iota"}
+ELEMENTWISE = (named("storage", "cheap", "dear") | {"copy", "select_n"}) - {
+    "broadcast_in_dim",
+    "iota",
+}
 """Primitives whose result has an entry for each entry of their operands, computed from it alone."""
 
 
 def flat_jaxpr(fun: Callable[..., Any], args: Sequence[Any]) -> Any:
     """The closed jaxpr of a function of arrays, without calls and without short loops.
+
+    Each equation of a function that was called is in a scope with the function's name and a number
+    for each call, "softmax#3".
 
     Args:
         fun: a function of arrays and trees of arrays.
@@ -28,14 +37,17 @@ def flat_jaxpr(fun: Callable[..., Any], args: Sequence[Any]) -> Any:
     """
     closed = jax.make_jaxpr(fun)(*args)
     leaves = jax.tree.leaves(tuple(args))
+    numbers = itertools.count()
 
     def run(*inputs: Any) -> list[Any]:
-        return _evaluated(compat.open_jaxpr(closed), compat.constants(closed), inputs)
+        return _evaluated(compat.open_jaxpr(closed), compat.constants(closed), inputs, numbers)
 
     return jax.make_jaxpr(run)(*leaves)
 
 
-def _evaluated(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+def _evaluated(
+    jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], numbers: Iterator[int]
+) -> list[Any]:
     """Evaluate a jaxpr, equation by equation, with calls and loops written out."""
     environment: dict[Any, Any] = {}
     environment.update(zip(jaxpr.constvars, constants, strict=True))
@@ -46,22 +58,31 @@ def _evaluated(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -
 
     for equation in jaxpr.eqns:
         operands = [read(atom) for atom in equation.invars]
-        with compat.as_if_at(equation.source_info):
-            results = _applied(equation.primitive, operands, equation.params)
+        is_known = bool(compat.at_place(equation.source_info))  # else it is where the call is
+        with compat.as_if_at(equation.source_info) if is_known else contextlib.nullcontext():
+            results = _applied(equation.primitive, operands, equation.params, numbers)
         environment.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _applied(primitive: Any, operands: list[Any], params: dict[str, Any]) -> list[Any]:
+def _applied(
+    primitive: Any, operands: list[Any], params: dict[str, Any], numbers: Iterator[int]
+) -> list[Any]:
     """The results of one equation."""
     name = primitive.name
     if name == "scan" and _count(params["jaxpr"]) * params["length"] <= MAX_UNROLLED:
-        return _unrolled(operands, params)
+        return _unrolled(operands, params, numbers)
     is_call = name in CALLS or name == "checkpoint"
     if is_call or (name in OWN_RULES and not is_elementwise_call(params, operands)):
         inner = compat.called(params)
-        return _evaluated(compat.open_jaxpr(inner), compat.constants(inner), operands)
+        with jax.named_scope(f"{_called(params, name)}#{next(numbers)}"):
+            return _evaluated(compat.open_jaxpr(inner), compat.constants(inner), operands, numbers)
     return compat.bind(primitive, operands, params)
+
+
+def _called(params: dict[str, Any], name: str) -> str:
+    """What a function is called that an equation calls, in one word."""
+    return re.sub(r"\W", "", str(params.get("name", name))) or name
 
 
 def is_elementwise_call(params: dict[str, Any], operands: Sequence[Any]) -> bool:
@@ -87,7 +108,7 @@ def _count(jaxpr: Any) -> int:
     return max(1, len(compat.open_jaxpr(jaxpr).eqns))
 
 
-def _unrolled(operands: list[Any], params: dict[str, Any]) -> list[Any]:
+def _unrolled(operands: list[Any], params: dict[str, Any], numbers: Iterator[int]) -> list[Any]:
     """The results of a scan, step after step."""
     closed, length = params["jaxpr"], params["length"]
     constant_count, carry_count = compat.scan_counts(params)
@@ -99,7 +120,7 @@ def _unrolled(operands: list[Any], params: dict[str, Any]) -> list[Any]:
     for step in order:
         slices = [lax.index_in_dim(jnp.asarray(x), step, keepdims=False) for x in stacked]
         jaxpr, captured = compat.open_jaxpr(closed), compat.constants(closed)
-        results = _evaluated(jaxpr, captured, [*constants, *carry, *slices])
+        results = _evaluated(jaxpr, captured, [*constants, *carry, *slices], numbers)
         carry, rows[step] = results[:carry_count], results[carry_count:]
     count = len(compat.open_jaxpr(closed).outvars) - carry_count
     avals = [atom.aval for atom in compat.open_jaxpr(closed).outvars[carry_count:]]

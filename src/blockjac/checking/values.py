@@ -128,6 +128,17 @@ def _shifted(seen: Seen) -> Mistake | None:
                 return Mistake("shifted by one", hint)
         if seen.agrees(np.flip(exact, axis)):
             return Mistake("reversed", f"the entries run backwards on {named}")
+    return _reversed_together(seen)
+
+
+def _reversed_together(seen: Seen) -> Mistake | None:
+    """Entries run backwards along several axes, as a filter does that was turned around."""
+    exact, out_ndim = seen.exact, len(seen.block.out_shape)
+    for count in range(2, exact.ndim + 1) if exact.ndim <= MAX_RANK else ():
+        for axes in itertools.combinations(range(exact.ndim), count):
+            if seen.agrees(np.flip(exact, axes)):
+                named = " and ".join(_axis(axis, out_ndim) for axis in axes)
+                return Mistake("reversed", f"the entries run backwards on {named}")
     return None
 
 
