@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import blockjac
+from blockjac.blocks import Block
 from blockjac.linear_systems import direct, entrywise
 
 RANDOM = np.random.default_rng(0)
@@ -35,7 +36,7 @@ def test_a_batch_of_small_systems(size, dtype):
     np.testing.assert_allclose(diagonal, np.einsum("bii->bi", inverse), rtol=1e-8)
     (block,) = jax.tree.leaves(
         direct.factored(jnp.asarray(matrices[0]), "gen", 50).inverse([(size,)]),
-        is_leaf=lambda node: isinstance(node, blockjac.Block),
+        is_leaf=lambda node: isinstance(node, Block),
     )
     np.testing.assert_allclose(block.dense(), inverse[0], rtol=1e-9)
 
