@@ -8,12 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from blockjac.interop.private_training import clipped_grad
     from blockjac.interop.sparse_structure import SparseStructure, structure
 
-__all__ = ["SparseStructure", "structure"]
+__all__ = ["SparseStructure", "clipped_grad", "structure"]
 
 _HOME = {
     "SparseStructure": "sparse_structure",
+    "clipped_grad": "private_training",
     "structure": "sparse_structure",
 }
 """The module of each public name, below this package."""
