@@ -7,6 +7,7 @@ divides by such a value, and the logarithm of a mean is no mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from blockjac.base import compat
@@ -16,6 +17,9 @@ from blockjac.graph.examples import PROGRAMS, Walk, state_of
 from blockjac.graph.graph import Atom, Equation, Graph, Operand
 from blockjac.graph.linearity import is_linear_in
 from blockjac.graph.trace import graph_of
+
+SUMS = frozenset({"add", "sub", "add_any"})
+"""What may add something else to a sum over the examples, such as a penalty."""
 
 
 def mixing_of(jaxpr: Any, inputs: Sequence[State], active: Sequence[bool], count: int) -> State:
@@ -36,7 +40,8 @@ def mixing_of(jaxpr: Any, inputs: Sequence[State], active: Sequence[bool], count
 
 def _mixing(graph: Graph, states: dict[int, State], count: int) -> State:
     """The same for a graph with known states."""
-    for equation in _needed(graph):
+    needed = _needed(graph)
+    for number, equation in enumerate(needed):
         entering = [state_of(atom, states) for atom in equation.operands]
         met = next((state for state in entering if isinstance(state, Meeting)), None)
         leaving = [states.get(value) for value in equation.results]
@@ -48,8 +53,13 @@ def _mixing(graph: Graph, states: dict[int, State], count: int) -> State:
             if mixing is not None:
                 return mixing
         elif met is not None and not _is_weighed(graph, equation, entering):
-            return met
+            return met if met.place else replace(met, place=_next_place(needed[number:]))
     return None
+
+
+def _next_place(equations: Sequence[Equation]) -> str:
+    """The place of the first equation that has one: those within `jnp.var` have none."""
+    return next(filter(None, (compat.at_place(equation.source) for equation in equations)), "")
 
 
 def _needed(graph: Graph) -> list[Equation]:
@@ -65,6 +75,8 @@ def _needed(graph: Graph) -> list[Equation]:
 
 def _is_weighed(graph: Graph, equation: Equation, entering: Sequence[State]) -> bool:
     """Whether an equation that gets values of several examples is linear in what is learned."""
+    if equation.primitive.name in SUMS:
+        return True
     operands = list(zip(equation.operands, entering, strict=True))
     chosen = [_is_active(atom) and isinstance(state, Meeting) for atom, state in operands]
     if not any(chosen):

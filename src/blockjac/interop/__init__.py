@@ -8,14 +8,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from blockjac.interop.log_determinants import LogAbsDetJacobian, log_abs_det_jacobian
     from blockjac.interop.private_training import clipped_grad
     from blockjac.interop.sparse_structure import SparseStructure, structure
 
-__all__ = ["SparseStructure", "clipped_grad", "structure"]
+__all__ = [
+    "LogAbsDetJacobian",
+    "SparseStructure",
+    "clipped_grad",
+    "log_abs_det_jacobian",
+    "structure",
+]
 
 _HOME = {
+    "LogAbsDetJacobian": "log_determinants",
     "SparseStructure": "sparse_structure",
     "clipped_grad": "private_training",
+    "log_abs_det_jacobian": "log_determinants",
     "structure": "sparse_structure",
 }
 """The module of each public name, below this package."""

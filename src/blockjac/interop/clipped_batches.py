@@ -137,16 +137,18 @@ class Sums:
 
         def loss(*traced: Any) -> Any:
             rest = iter(traced)
-            full = [
-                next(rest) if own else leaf for leaf, own in zip(leaves, arrays, strict=True)
-            ]
+            full = [next(rest) if own else leaf for leaf, own in zip(leaves, arrays, strict=True)]
             return self._loss(*jax.tree.unflatten(tree, full), **first)
 
         try:
             closed = jax.make_jaxpr(loss)(*traced)
-        except Exception:  # noqa: BLE001: a loss that takes batches of one example only
+        except Exception:  # a loss that takes batches of one example only
             return
-        own = [pair for pair, is_array in zip(zip(states, active), arrays) if is_array]
+        own = [
+            pair
+            for pair, is_array in zip(zip(states, active, strict=True), arrays, strict=True)
+            if is_array
+        ]
         mixing = mixing_of(closed, [state for state, _ in own], [flag for _, flag in own], size)
         if isinstance(mixing, Meeting):
             raise ExamplesMeetError(
@@ -163,7 +165,7 @@ class Sums:
         loss = clipping.clipped_grad(
             self._loss,
             self.argnums,
-            microbatch_size=_shards(args[self._batch[0]]),
+            microbatch_size=_one_by_one(args[self._batch[0]]),
             return_grad_norms=True,
             **self.options,
         )
@@ -173,9 +175,7 @@ class Sums:
             own = jnp.where(exceptional, aux.grad_norms, norms[-1]).astype(norms[-1].dtype)
             return jax.tree.map(jnp.add, total, more), [norms[0], own]
 
-        return jax.lax.cond(
-            jnp.any(exceptional), added, lambda: (total, [norms[0], norms[-1]])
-        )
+        return jax.lax.cond(jnp.any(exceptional), added, lambda: (total, [norms[0], norms[-1]]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,10 +321,11 @@ def _squeezed(array: Any) -> Any:
     return jnp.squeeze(array, 1) if array.ndim > 1 and array.shape[1] == 1 else array
 
 
-def _shards(tree: Any) -> int:
-    """In how many parts examples lie on the devices of a mesh with explicit axes."""
-    leaf = _leaves(tree)[0]
-    sharding = getattr(jax.typeof(leaf), "sharding", None)
-    if sharding is None or sharding.mesh.empty or not sharding.mesh.are_all_axes_explicit:
-        return 1
-    return leaf.shape[0] // sharding.shard_shape(leaf.shape)[0]
+def _one_by_one(tree: Any) -> int | None:
+    """The width to go over examples one by one; None where a mesh with explicit axes has them.
+
+    There optax cannot reshape them: it takes JAX 0.10 for older than 0.7.
+    """
+    sharding = getattr(jax.typeof(_leaves(tree)[0]), "sharding", None)
+    is_explicit = sharding is not None and sharding.mesh.are_all_axes_explicit
+    return None if is_explicit and not sharding.mesh.empty else 1
