@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from blockjac.base import compat
 from blockjac.graph.square_stages import Program, Stage, Step, square_stages
+from blockjac.interop.narrow_stages import through_narrow
 from blockjac.linear_systems.determinants import MOVES, determinant
 from blockjac.transforms.first_order import block_jacobian
 
@@ -53,7 +54,10 @@ class Chain:
             arguments: the values of the program's inputs.
             notes: of each stage, to add to.
         """
-        values = {**self.program.constants, **dict(zip(self.program.inputs, arguments, strict=True))}
+        values = {
+            **self.program.constants,
+            **dict(zip(self.program.inputs, arguments, strict=True)),
+        }
         dtype = jnp.result_type(*(self.program.avals[value].dtype for value in self.inputs))
         total = jnp.zeros((), dtype)
         for stage in square_stages(self.program, self.inputs, self.outputs):
@@ -81,10 +85,15 @@ class Chain:
 
         def mapped(*old: Any) -> tuple[Any, Any]:
             """The stage, with what is computed of parameters alone, which may show masks."""
-            inside = {**known, **dict(zip(stage.old, old, strict=True))}
-            _run(free, inside)
-            _run(own, inside)
+            inside = run(dict(zip(stage.old, old, strict=True)))
             return tuple(inside[value] for value in stage.new), [inside[v] for v in results]
+
+        def run(given: dict[int, Any]) -> dict[int, Any]:
+            """All values of the stage, from some; those that are given are not computed."""
+            inside = {**known, **given}
+            _run(free, inside)
+            _run(own, inside, set(given))
+            return inside
 
         by = tuple(range(len(stage.old)))
         rows, aux = block_jacobian(mapped, by, has_aux=True)(*(values[v] for v in stage.old))
@@ -92,6 +101,8 @@ class Chain:
         found = determinant(rows)
         if found.method == MOVES:
             return jnp.zeros(())
+        if found.is_dense:
+            found = through_narrow(self.program, stage, own, run, values) or found
         notes.append(Note(own[-1].place, found.method, found.is_dense))
         return found.logarithm()
 
@@ -119,7 +130,9 @@ class Chain:
     def _captured(self, own: Sequence[Step]) -> dict[int, Any]:
         """The constants that some steps need, and the steps of parameters before them."""
         needed = {value for step in (*own, *self._free(own)) for value in step.operands}
-        return {value: self.program.constants[value] for value in needed & {*self.program.constants}}
+        return {
+            value: self.program.constants[value] for value in needed & {*self.program.constants}
+        }
 
     def _parameters(self, own: Sequence[Step], values: Mapping[int, Any]) -> dict[int, Any]:
         """What else these steps take, that the stage does not compute."""
@@ -180,8 +193,7 @@ class _Loop:
             carry, total = state
             inside.clear()
             slices = [
-                part if same[number] is None else same[number]
-                for number, part in enumerate(slices)
+                part if same[number] is None else same[number] for number, part in enumerate(slices)
             ]
             results, logarithm = chain([*operands[: self.first], *carry, *slices], inside)
             after = results[: self.carried]
@@ -212,8 +224,13 @@ def _same_slice(stacked: Any) -> Any:
     return array[0] if np.all(array == array[:1]) else None
 
 
-def _run(steps: Sequence[Step], values: dict[int, Any]) -> None:
-    """Evaluate steps, and add their results."""
+def _run(steps: Sequence[Step], values: dict[int, Any], given: Set[int] = frozenset()) -> None:
+    """Evaluate steps, and add their results, but for those that are given."""
     for step in steps:
         operands = [values[value] for value in step.operands]
-        values.update(zip(step.results, compat.bind(step.primitive, operands, step.params), strict=True))
+        results = compat.bind(step.primitive, operands, step.params)
+        values.update(
+            (value, result)
+            for value, result in zip(step.results, results, strict=True)
+            if value not in given
+        )

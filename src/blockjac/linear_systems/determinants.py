@@ -28,8 +28,7 @@ from blockjac.linear_systems.triangular_form import TriangularForm, triangular_f
 from blockjac.linear_systems.way import BYTES_A_PLACE
 from blockjac.linear_systems.ways import written
 
-
-MOVES = "permutation"
+MOVES = "volume preserved"
 """The method for a matrix of ones and minus ones that moves its inputs."""
 
 LATE = "reordered by the running program"
@@ -85,7 +84,9 @@ def determinant(rows: Rows) -> Determinant:
         return Determinant(lambda: _by_form(rows, form, dtype), form.method)
     moved = _one_place_a_row(rows)
     if moved is not None:
-        return Determinant(lambda: _of_moved(rows, moved, size, dtype), f"diagonal of {size}, {LATE}")
+        return Determinant(
+            lambda: _of_moved(rows, moved, size, dtype), f"diagonal of {size}, {LATE}"
+        )
     parts = kronecker.groups_of(rows[0][0]) if len(rows) == 1 and len(rows[0]) == 1 else None
     if parts is not None:
         return _as_kronecker([block for _, block in parts], size)
@@ -138,7 +139,7 @@ def _batched(rows: Rows, family: Family) -> Determinant:
         return jnp.sum(jax.vmap(one, in_axes=tuple(batch.axes))(*batch.arrays))
 
     method, size = inner.method, shape_of(rows)[0]
-    if method == "one number" or method.startswith("diagonal of") and "plus" not in method:
+    if method == "one number" or (method.startswith("diagonal of") and "plus" not in method):
         return Determinant(logarithm, f"diagonal of {size}")
     shared = " with one matrix" if batch.is_shared else ""
     return Determinant(logarithm, f"{count} systems{shared}: {method}", inner.is_dense)
