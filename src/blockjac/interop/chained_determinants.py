@@ -13,7 +13,7 @@ import numpy as np
 
 from blockjac.base import compat
 from blockjac.graph.square_stages import Program, Stage, Step, square_stages
-from blockjac.interop.narrow_stages import through_narrow
+from blockjac.interop.narrow_stages import beside_the_diagonal, through_narrow
 from blockjac.linear_systems.determinants import MOVES, determinant
 from blockjac.transforms.first_order import block_jacobian
 
@@ -101,9 +101,13 @@ class Chain:
         found = determinant(rows)
         if found.method == MOVES:
             return jnp.zeros(())
-        if found.is_dense:
+        method, is_dense = found.method, found.is_dense
+        if is_dense:
             found = through_narrow(self.program, stage, own, run, values) or found
-        notes.append(Note(own[-1].place, found.method, found.is_dense))
+            method, is_dense = found.method, found.is_dense
+        elif method.startswith("triangular"):
+            found = beside_the_diagonal(stage, own, run, values) or found
+        notes.append(Note(own[-1].place, method, is_dense))
         return found.logarithm()
 
     @cached_property

@@ -1,4 +1,9 @@
-"""Stages that go through few numbers beside an elementwise path, such as `x + V tanh(W x)`."""
+"""Stages with an elementwise path beside others: through few numbers, or below the diagonal.
+
+Of `x + V tanh(W x)` with a narrow layer the matrix determinant lemma makes a small matrix. Of an
+autoregressive layer `x exp(s(x)) + t(x)` the networks s and t lie below the diagonal, so that they
+need not be differentiated.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
+from blockjac.algebra.entries import is_static, pieces, places
 from blockjac.graph.linearity import is_inexact
 from blockjac.graph.square_stages import Program, Stage, Step
 from blockjac.linear_systems import low_rank
-from blockjac.linear_systems.determinants import Determinant
+from blockjac.linear_systems.determinants import Determinant, determinant
+from blockjac.linear_systems.triangular_form import triangular_form
 from blockjac.transforms.first_order import block_jacobian
+
+PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
+"""Primitives that mix the numbers of a layer."""
 
 TRIALS = 3
 """How many values are tried, the shortest first."""
@@ -65,6 +76,46 @@ def through_narrow(
 
         return Determinant(logarithm, f"diagonal of {size} plus rank {rank}")
     return None
+
+
+def beside_the_diagonal(
+    stage: Stage,
+    own: Sequence[Step],
+    run: Callable[[dict[int, Any]], dict[int, Any]],
+    values: Mapping[int, Any],
+) -> Determinant | None:
+    """The determinant by the paths that go through no product of matrices, if these are all of it.
+
+    Args:
+        stage: of one input and one result, with a triangular Jacobian.
+        own: the steps that depend on the input.
+        run: evaluates the stage, from the input and what else is given.
+        values: at hand.
+    """
+    products = [step.results[0] for step in own if step.primitive.name in PRODUCTS]
+    if len(stage.old) != 1 or len(stage.new) != 1 or not products:
+        return None
+    (old,), (new,) = stage.old, stage.new
+    at = values[old]
+    held = {value: values[value] for value in products}
+
+    def through(x: Any) -> Any:
+        inside = run({old: x})
+        return run({old: at, **{value: inside[value] for value in products}})[new]
+
+    direct = block_jacobian(lambda x: run({**held, old: x})[new])(at)
+    rest = [[block_jacobian(through)(at)]]
+    found = determinant([[direct]])
+    form = triangular_form([[direct]]) if is_static([[direct]]) and is_static(rest) else None
+    if form is None or not form.is_diagonal:
+        return None
+    for piece in pieces(rest):
+        own_places = places(piece)
+        inside = np.ones(len(own_places.rows), bool)
+        inside = inside if own_places.inside is None else own_places.inside
+        if len(form.targets(own_places.rows, own_places.columns, inside, 1)[0]):
+            return None
+    return found
 
 
 def _is_diagonal(block: Any) -> bool:

@@ -78,7 +78,7 @@ def determinant(rows: Rows) -> Determinant:
     split = low_rank.split_of(rows) if _has_equal_shapes(rows) else None
     if split is not None and 2 * split.rank < size:
         method = f"diagonal of {size} plus rank {split.rank}"
-        return Determinant(lambda: low_rank.of_split(rows, split, dtype).slogdet()[1], method)
+        return Determinant(lambda: low_rank.log_determinant(rows, split, dtype), method)
     form = _form(rows, size)
     if form is not None and form.is_of_use:
         return Determinant(lambda: _by_form(rows, form, dtype), form.method)
