@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ import optax
 from jax_privacy import clipping
 from optax import microbatching
 
+from blockjac.base import compat
+from blockjac.base.trees import flattened, mapped
 from blockjac.errors import ExamplesMeetError
 from blockjac.graph.batch_losses import mixing_of
 from blockjac.graph.example_states import Apart, Meeting, State
@@ -53,8 +56,8 @@ class Sums:
         """The sum, and what else is asked of each example."""
         padding = kwargs.get("is_padding_example")
         keywords = {name: kwargs[name] for name in kwargs if name != "is_padding_example"}
-        sizes = {leaf.shape[:1] for n in self._batch if n < len(args) for leaf in _leaves(args[n])}
-        if len(args) <= max(self._batch) or len(sizes) != 1 or () in sizes:
+        sizes = {leaf.shape[:1] for n in self.batch if n < len(args) for leaf in _leaves(args[n])}
+        if len(args) <= max(self.batch) or len(sizes) != 1 or () in sizes:
             return self.theirs(*args, **kwargs)  # which says what is wrong
         ((size,),) = sizes
         if self.options["keep_batch_dim"]:
@@ -86,7 +89,8 @@ class Sums:
         )
 
     @property
-    def _batch(self) -> tuple[int, ...]:
+    def batch(self) -> tuple[int, ...]:
+        """The positions of the arguments that hold the examples."""
         return _positions(self.options["batch_argnums"])
 
     @property
@@ -102,28 +106,29 @@ class Sums:
         """The sweep for a transform of gradients and a dtype; None if that is not linear."""
         transform = self.options.get("pre_clipping_transform")
         dtype = self.options["dtype"]
-        chosen = jax.tree.map(jnp.asarray, _chosen(args, self.argnums))
+        chosen = mapped(compat.jax_array, _chosen(args, self.argnums))
         if transform is None and all(dtype in (None, leaf.dtype) for leaf in _leaves(chosen)):
             return Sweep(self)
 
         def transformed(gradient: Any) -> Any:
             return optax.tree.cast(gradient if transform is None else transform(gradient), dtype)
 
-        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), chosen)
+        abstract = mapped(compat.struct, chosen)
         closed, out = jax.make_jaxpr(transformed, return_shape=True)(abstract)
         if not is_linear(closed, [True] * len(_leaves(abstract))):
             return None
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), out)
-        return Sweep(self, zeros, jax.linear_transpose(transformed, abstract))
+        zeros = mapped(_zeros, out)
+        transpose = cast("Any", jax.linear_transpose)(transformed, abstract)
+        return Sweep(self, zeros, transpose)
 
     def _refuse_mixing(self, args: Sequence[Any], keywords: dict[str, Any], size: int) -> None:
         """Raise if the loss of a batch lets examples meet beyond a sum over them."""
-        leaves, tree = jax.tree.flatten(tuple(args))
+        leaves, tree = flattened(tuple(args))
         states: list[State] = []
         active: list[bool] = []
         for number, arg in enumerate(args):
             count = len(_leaves(arg))
-            states += [Apart(0, 1) if number in self._batch else None] * count
+            states += [Apart(0, 1) if number in self.batch else None] * count
             active += [number in _positions(self.argnums)] * count
         arrays = [hasattr(leaf, "dtype") for leaf in leaves]
         traced = [
@@ -133,7 +138,7 @@ class Sums:
             for leaf, state, is_array in zip(leaves, states, arrays, strict=True)
             if is_array
         ]
-        first = jax.tree.map(lambda leaf: leaf[0], keywords)
+        first = mapped(_first, keywords)
 
         def loss(*traced: Any) -> Any:
             rest = iter(traced)
@@ -165,7 +170,7 @@ class Sums:
         loss = clipping.clipped_grad(
             self._loss,
             self.argnums,
-            microbatch_size=_one_by_one(args[self._batch[0]]),
+            microbatch_size=_one_by_one(args[self.batch[0]]),
             return_grad_norms=True,
             **self.options,
         )
@@ -175,7 +180,10 @@ class Sums:
             own = jnp.where(exceptional, aux.grad_norms, norms[-1]).astype(norms[-1].dtype)
             return jax.tree.map(jnp.add, total, more), [norms[0], own]
 
-        return jax.lax.cond(jnp.any(exceptional), added, lambda: (total, [norms[0], norms[-1]]))
+        def as_found() -> tuple[Any, list[Any]]:
+            return total, [norms[0], norms[-1]]
+
+        return cast("Any", jax.lax.cond)(jnp.any(exceptional), added, as_found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,10 +215,10 @@ class Sweep:
         """
         args, key = [*args], self.sums.options["prng_argnum"]
         for number in _positions(self.sums.argnums):
-            args[number] = jax.tree.map(jnp.asarray, args[number])
-        rows = self.sums._batch
+            args[number] = mapped(compat.jax_array, args[number])
+        rows = self.sums.batch
         if key is not None:
-            args[key] = jax.tree.map(lambda key: jax.random.split(key, size), args[key])
+            args[key] = mapped(partial(jax.random.split, num=size), args[key])
             rows = (*rows, key)
 
         def sweep(padding: Any, keywords: Any, *args: Any) -> Any:
@@ -276,8 +284,8 @@ class Sweep:
         def one(*args: Any) -> Any:
             *positional, keywords = args
             if options["keep_batch_dim"]:
-                for row in self.sums._batch:
-                    positional[row] = jax.tree.map(lambda leaf: leaf[None], positional[row])
+                for row in self.sums.batch:
+                    positional[row] = mapped(_as_batch, positional[row])
             result = self.sums.fun(*positional, **keywords)
             value, aux = result if self.sums.has_aux else (result, None)
             return value, (value, aux)
@@ -285,7 +293,7 @@ class Sweep:
         axes = [0 if number in rows else None for number in range(len(args) - 1)]
         each = jax.vmap(one, (*axes, 0), spmd_axis_name=options["spmd_axis_name"])
         value, (values, aux) = each(*args)
-        return value, (values, jax.tree.map(_squeezed, aux) if options["keep_batch_dim"] else aux)
+        return value, (values, mapped(_squeezed, aux) if options["keep_batch_dim"] else aux)
 
     def _by_transformed(self, losses: Function) -> Function:
         """The losses as a function of `u` too."""
@@ -316,6 +324,18 @@ def _leaves(tree: Any) -> list[Any]:
     return jax.tree.leaves(tree)
 
 
+def _zeros(struct: Any) -> Any:
+    return jnp.zeros(struct.shape, struct.dtype)
+
+
+def _first(array: Any) -> Any:
+    return array[0]
+
+
+def _as_batch(array: Any) -> Any:
+    return array[None]
+
+
 def _squeezed(array: Any) -> Any:
     """Without the axis of the batch of one example, as jax-privacy has it."""
     return jnp.squeeze(array, 1) if array.ndim > 1 and array.shape[1] == 1 else array
@@ -326,6 +346,7 @@ def _one_by_one(tree: Any) -> int | None:
 
     There optax cannot reshape them: it takes JAX 0.10 for older than 0.7.
     """
-    sharding = getattr(jax.typeof(_leaves(tree)[0]), "sharding", None)
-    is_explicit = sharding is not None and sharding.mesh.are_all_axes_explicit
-    return None if is_explicit and not sharding.mesh.empty else 1
+    sharding: Any = getattr(jax.typeof(_leaves(tree)[0]), "sharding", None)
+    if sharding is None or sharding.mesh.empty or not sharding.mesh.are_all_axes_explicit:
+        return 1
+    return None

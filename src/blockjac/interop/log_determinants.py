@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from blockjac.base.trees import flattened, mapped
 from blockjac.engine.arguments import ArgNums, check_callable, positions_of
 from blockjac.errors import ArgumentError, BlockShapeError, ExamplesMeetError, StructureLostError
 from blockjac.graph.examples import meeting_of
@@ -74,8 +76,8 @@ class LogAbsDetJacobian:
         """The value and the logarithm; notes are added to."""
         full = list(args)
         numbers = [n % len(args) for n in positions_of(self.argnums, len(args))]
-        chosen, tree = jax.tree.flatten([args[number] for number in numbers])
-        chosen = list(map(jnp.asarray, chosen))
+        chosen, tree = flattened([args[number] for number in numbers])
+        chosen: list[Any] = [jnp.asarray(leaf) for leaf in chosen]
         if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in chosen):
             raise ArgumentError(
                 f"log_abs_det_jacobian needs real floats to differentiate {self._name!r} by, but "
@@ -98,7 +100,7 @@ class LogAbsDetJacobian:
 
             def single(*leaves: Any) -> Any:
                 value = whole(*(leaf.reshape(*ones, *leaf.shape) for leaf in leaves))
-                return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[len(ones) :]), value)
+                return mapped(partial(_without_axes, len(ones)), value)
 
             return self._of_one(single, leaves, notes)
 
@@ -115,7 +117,7 @@ class LogAbsDetJacobian:
     ) -> tuple[Any, jax.Array]:
         """The same of a map without examples."""
         closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*leaves)
-        results, out_tree = jax.tree.flatten(shapes)
+        results, out_tree = flattened(shapes)
         ins, outs = (sum(math.prod(x.shape) for x in side) for side in (leaves, results))
         if ins != outs:
             raise BlockShapeError(
@@ -154,6 +156,11 @@ class LogAbsDetJacobian:
                         f"{found.name!r}{found.place}: write the map of one example and jax.vmap "
                         "this transform of it"
                     )
+
+
+def _without_axes(count: int, array: Any) -> Any:
+    """An array of one example without the axes that count examples."""
+    return array.reshape(array.shape[count:])
 
 
 def log_abs_det_jacobian(
@@ -209,7 +216,7 @@ def log_abs_det_jacobian(
         (1.3209, 1.3209)
     """
     check_callable(fun, "interop.log_abs_det_jacobian")
-    if isinstance(batch_axes, bool) or not isinstance(batch_axes, int) or batch_axes < 0:
+    if batch_axes not in range(9):
         raise ArgumentError(
             f"batch_axes is {batch_axes!r}, but must be the number of axes that count examples"
         )

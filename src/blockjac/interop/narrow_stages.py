@@ -103,7 +103,10 @@ def beside_the_diagonal(
         inside = run({old: x})
         return run({old: at, **{value: inside[value] for value in products}})[new]
 
-    direct = block_jacobian(lambda x: run({**held, old: x})[new])(at)
+    def past(x: Any) -> Any:
+        return run({**held, old: x})[new]
+
+    direct = block_jacobian(past)(at)
     rest = [[block_jacobian(through)(at)]]
     found = determinant([[direct]])
     form = triangular_form([[direct]]) if is_static([[direct]]) and is_static(rest) else None

@@ -74,7 +74,7 @@ def determinant(rows: Rows) -> Determinant:
     if shared:
         return _batched(rows, shared[0])
     if size == 1:
-        return Determinant(lambda: _log(written(rows, dtype)[0, 0]), "one number")
+        return Determinant(lambda: _log(cast("Any", written(rows, dtype))[0, 0]), "one number")
     split = low_rank.split_of(rows) if _has_equal_shapes(rows) else None
     if split is not None and 2 * split.rank < size:
         method = f"diagonal of {size} plus rank {split.rank}"
@@ -184,7 +184,7 @@ def _by_form(rows: Rows, form: TriangularForm, dtype: Any) -> Any:
             if len(entries):
                 numbers = _chosen(piece.term, entries, dtype)
                 matrices[number] = matrices[number].at[targets].add(numbers)
-    logarithms = [
+    logarithms: list[Any] = [
         _log(matrix) if width == 1 else jnp.linalg.slogdet(matrix.reshape(-1, width, width))[1]
         for width, matrix in zip(form.sizes, matrices, strict=True)
     ]

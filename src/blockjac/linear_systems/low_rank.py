@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -162,8 +162,10 @@ def log_determinant(rows: Rows, split: Split, dtype: Any) -> jax.Array:
     tiny = jnp.asarray(jnp.finfo(dtype).tiny ** 0.5, dtype)
     diagonal = jnp.where(diagonal == 0, tiny, diagonal)
     inner = jnp.eye(split.rank, dtype=dtype) + right.T @ (left / diagonal[:, None])
-    beside = jnp.abs(inner[0, 0]) if split.rank == 1 else None
-    logarithm = jnp.linalg.slogdet(inner)[1] if beside is None else jnp.log(beside)
+    if split.rank == 1:
+        logarithm = jnp.log(jnp.abs(cast("Any", inner)[0, 0]))
+    else:
+        logarithm = jnp.linalg.slogdet(inner)[1]
     return logarithm + jnp.sum(jnp.log(jnp.abs(diagonal)))
 
 
