@@ -1,7 +1,7 @@
 """Whether the loss of a batch is a sum over its examples, or lets them meet before.
 
 Values of several examples may reach a loss by linear operations alone, as a mean does. Batch norm
-divides by such a value, and the logarithm of a mean is no mean.
+divides by such a value, and the logarithm of a mean is not a mean.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SUMS = frozenset({"add", "sub", "add_any"})
 def mixing_of(jaxpr: Any, inputs: Sequence[State], active: Sequence[bool], count: int) -> State:
     """Where examples meet in a loss of a batch, beyond a sum over them; None if nowhere.
 
-    Weights that depend on data alone, such as the number of tokens of a batch, are no mixing. What
-    this module does not know is taken for none either.
+    Weights that depend on data alone, such as the number of tokens of a batch, are not counted as
+    mixing, and neither is what this module does not know.
 
     Args:
         jaxpr: the traced loss, closed, without further results.

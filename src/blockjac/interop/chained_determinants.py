@@ -194,6 +194,7 @@ class _Loop:
         same = {number: _same_slice(value) for number, value in enumerate(operands[last:])}
 
         def step(state: tuple[list[Any], Any], slices: list[Any]) -> Any:
+            """The body, with the logarithm of its determinant added up."""
             carry, total = state
             inside.clear()
             slices = [

@@ -71,7 +71,7 @@ def clipped_grad(
 
     Raises:
         ExamplesMeetError: for a batch norm, a collective over the examples, or another loss of a
-            batch that is no sum over its examples.
+            batch that is not a sum over its examples.
         MissingExtraError: if jax-privacy is not installed.
 
     Examples:

@@ -74,7 +74,7 @@ def determinant(rows: Rows) -> Determinant:
     if shared:
         return _batched(rows, shared[0])
     if size == 1:
-        return Determinant(lambda: _log(cast("Any", written(rows, dtype))[0, 0]), "one number")
+        return Determinant(lambda: jnp.sum(_log(written(rows, dtype))), "one number")
     split = low_rank.split_of(rows) if _has_equal_shapes(rows) else None
     if split is not None and 2 * split.rank < size:
         method = f"diagonal of {size} plus rank {split.rank}"

@@ -163,9 +163,9 @@ def log_determinant(rows: Rows, split: Split, dtype: Any) -> jax.Array:
     diagonal = jnp.where(diagonal == 0, tiny, diagonal)
     inner = jnp.eye(split.rank, dtype=dtype) + right.T @ (left / diagonal[:, None])
     if split.rank == 1:
-        logarithm = jnp.log(jnp.abs(cast("Any", inner)[0, 0]))
+        logarithm = jnp.log(jnp.abs(cast("jax.Array", cast("Any", inner)[0, 0])))
     else:
-        logarithm = jnp.linalg.slogdet(inner)[1]
+        logarithm = cast("jax.Array", jnp.linalg.slogdet(inner)[1])
     return logarithm + jnp.sum(jnp.log(jnp.abs(diagonal)))
 
 

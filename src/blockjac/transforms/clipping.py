@@ -46,7 +46,7 @@ def clipped_grad(
         losses: a JAX function `losses(params, *batch)` of shape `(N,)`, one loss per example. The
             loss of an example must depend on its own data alone.
         max_norm: the largest norm over all parameters, a positive number; or an array of the shape
-            of the losses with a number for each example, of which 0 leaves an example out.
+            of the losses with a number for each example. The number 0 leaves an example out.
         argnums: which positional arguments to differentiate by.
         has_aux: whether `losses` returns `(losses, aux)`; the answer is then `(answer, aux)`.
         normalize_by: what the sum is divided by: the number of examples for their mean.
@@ -98,6 +98,7 @@ def _clips(
     """Asks for the clipped sum, of losses whose examples do not meet."""
 
     def asked(call: Call, order: Order) -> Asked:
+        """Check the losses and the bounds, and ask."""
         check_examples(call, batch_axes, of_losses=True)
         check_apart(call, batch_argnums, batch_axes)
         if _is_array(numbers[0]):
