@@ -156,15 +156,18 @@ def log_determinant(rows: Rows, split: Split, dtype: Any) -> jax.Array:
     By `det D (1 + v' D^-1 u)` for one outer product, in which a zero of D may be as good as any
     tiny number; by that of the factors for more of them, unless D holds known numbers alone.
     """
-    if split.rank > 1 and any(term.factors for terms in split.diagonal for term in terms):
+    is_known = not any(term.factors for terms in split.diagonal for term in terms)
+    if split.rank > 1 and not is_known:
         return of_split(rows, split, dtype).slogdet()[1]
     diagonal, left, right = _parts(rows, split, dtype)
-    tiny = jnp.asarray(jnp.finfo(dtype).tiny ** 0.5, dtype)
-    diagonal = jnp.where(diagonal == 0, tiny, diagonal)
-    inner = jnp.eye(split.rank, dtype=dtype) + right.T @ (left / diagonal[:, None])
+    if not is_known:
+        tiny = jnp.asarray(jnp.finfo(dtype).tiny ** 0.5, dtype)
+        diagonal = jnp.where(diagonal == 0, tiny, diagonal)
+    scaled = left / diagonal[:, None]
     if split.rank == 1:
-        logarithm = jnp.log(jnp.abs(cast("jax.Array", cast("Any", inner)[0, 0])))
+        logarithm = jnp.log(jnp.abs(1 + jnp.sum(scaled * right)))
     else:
+        inner = jnp.eye(split.rank, dtype=dtype) + right.T @ scaled
         logarithm = cast("jax.Array", jnp.linalg.slogdet(inner)[1])
     return logarithm + jnp.sum(jnp.log(jnp.abs(diagonal)))
 
