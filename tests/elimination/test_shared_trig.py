@@ -1,4 +1,4 @@
-"""Sines and cosines of scalars are computed once, and the derivatives are the same."""
+"""Sines and cosines that many read are computed once, and the derivatives are the same."""
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +59,39 @@ def test_further_derivatives():
     same(inner(*ANGLES), wanted)
 
 
-def test_few_and_arrays_are_left_alone():
+def lines(angle, voltage):
+    """What flows into the lines of a ring, at both ends."""
+    last, difference = jnp.roll(voltage, 1), angle - jnp.roll(angle, 1)
+    along, across = voltage * last * jnp.cos(difference), voltage * last * jnp.sin(difference)
+    real, reactive = voltage**2 - along - 2 * across, 3 * last**2 + along - across
+    return real, reactive, real**2 + reactive**2
+
+
+def test_arrays_that_many_loops_read():
+    angle, voltage = jnp.linspace(0.0, 0.3, 40), jnp.linspace(0.9, 1.1, 40)
+    sparse = blockjac.sparse_jacobian(lines, (0, 1), format="bcoo")
+    program = jax.jit(lambda *x: sparse(*x).data)
+    text = program.lower(angle, voltage).compile().as_text()
+    assert text.count(" sine(") == text.count(" cosine(") == 1
+    same(
+        blockjac.jacobian(lines, (0, 1))(angle, voltage), jax.jacfwd(lines, (0, 1))(angle, voltage)
+    )
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5, 1), (2, 3, 4)])
+@pytest.mark.parametrize("transform", [blockjac.jacobian, lambda f: jax.vmap(blockjac.jacobian(f))])
+def test_arrays_of_any_shape(shape, transform):
+    def turned(x):
+        c, s = jnp.cos(x), jnp.sin(x)
+        return c * c - s, c * s, (c + s) ** 2
+
+    batch = (3,) if transform is not blockjac.jacobian else ()
+    x = jnp.asarray(np.random.default_rng(0).normal(size=batch + shape))
+    exact = jax.vmap(jax.jacfwd(turned)) if batch else jax.jacfwd(turned)
+    same(transform(turned)(x), exact(x))
+
+
+def test_few_and_arrays_that_few_read_are_left_alone():
     assert "dynamic_update_slice" not in names_of(blockjac.jacobian(jnp.sin), 1.0)
 
     def of_arrays(x):

@@ -18,7 +18,6 @@ from blockjac.blocks import Block
 from blockjac.elimination.active_graph import OWN_RULE, ActiveGraph, operator_rule_of
 from blockjac.elimination.elimination_graph import EliminationGraph, Vertex
 from blockjac.elimination.evaluate import Point, operand_array
-from blockjac.elimination.shared_trig import is_trig
 from blockjac.graph.graph import Equation, Graph, Operand
 from blockjac.graph.known_zeros import FACTORS
 from blockjac.operators.operator import Edge, Operator, OperatorGroup
@@ -48,7 +47,7 @@ def elemental(active: ActiveGraph, point: Point, in_place: bool = False) -> Elim
         inputs = [operand_array(operand, values) for operand in equation.operands]
         outs = [values[value] for value in equation.results]
         with at_equation(equation):
-            if point.trig is not None and is_trig(equation, graph):
+            if point.trig is not None and equation in point.trig.equations:
                 rows: list[list[Any]] = [[point.trig.edge(equation, inputs[0])]]
             elif equation in point.partials:
                 rows = [[scaling(outs[0].shape, inputs[0], point.partials[equation])]]

@@ -12,7 +12,7 @@ import numpy as np
 from blockjac.algebra.losses import at_equation
 from blockjac.base import compat
 from blockjac.elimination.active_graph import ActiveGraph, operator_rule_of
-from blockjac.elimination.shared_trig import SharedTrig, is_trig
+from blockjac.elimination.shared_trig import SharedTrig
 from blockjac.graph.graph import Equation, Graph, Literal, Operand
 
 
@@ -77,7 +77,7 @@ def evaluate(
                     [compat.jax_array(operand) for operand in operands],
                     active.mask(equation),
                 )
-            elif trig is not None and is_trig(equation, graph):
+            elif trig is not None and equation in trig.equations:
                 results = [trig.value(equation, operands[0])]
             else:
                 results = compat.bind(equation.primitive, operands, equation.params)

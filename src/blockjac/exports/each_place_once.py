@@ -15,7 +15,10 @@ from blockjac.exports.ordered_values import ordered_values
 from blockjac.sparsity.pattern import Arrangement, Pattern
 
 MAX_RUNS = 256
-"""Up to this many runs of entries are added up by slices; more by a gather."""
+"""Up to this many runs of entries are copied by slices, each an operation of the program."""
+
+LONG_RUN = 200
+"""About as many numbers are gathered in the time that a further slice takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +36,19 @@ class EachPlaceOnce:
     is_sorted: bool
 
 
-def each_place_once(arranged: Arrangement) -> EachPlaceOnce:
-    """The places of a pattern in the order of the entries, if that needs no gather; else sorted."""
-    runs = _runs(arranged)
-    if runs is None:
+def each_place_once(arranged: Arrangement, *, sort: bool = False) -> EachPlaceOnce:
+    """The places of a pattern in the order of the entries, which needs no gather; or sorted.
+
+    Args:
+        arranged: the pattern.
+        sort: whether the places must be in the order of rows, and of columns within a row.
+    """
+    if sort:
         ordered = partial(ordered_values, arranged=arranged)
         return EachPlaceOnce(arranged.pattern, ordered, is_sorted=True)
-    return EachPlaceOnce(arranged.chosen(runs.places).pattern, runs.added, is_sorted=False)
+    sums = _runs(arranged) or _copies_and_sums(arranged)
+    is_sorted = bool((np.diff(sums.places) > 0).all())
+    return EachPlaceOnce(arranged.chosen(sums.places).pattern, sums.values, is_sorted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +63,7 @@ class Runs:
     places: np.ndarray
     slices: list[tuple[list[int], int]]
 
-    def added(self, numbers: Any) -> Any:
+    def values(self, numbers: Any) -> Any:
         """The value of each place, by slices."""
         parts = [
             reduce(operator.add, [numbers[first : first + length] for first in firsts])
@@ -92,3 +101,67 @@ def _runs(arranged: Arrangement) -> Runs | None:
         for first, end in zip(firsts, ends, strict=True)
     ]
     return Runs(places, slices)
+
+
+@dataclass(frozen=True, eq=False)
+class CopiesAndSums:
+    """The values of places that are copied from long runs of entries, and then of all others.
+
+    Attributes:
+        places: which place of the pattern each value is for.
+        copied: the entries in long runs, each of which has a place for itself, in order.
+        added: the other entries, in order.
+        position: of the place of each of them, among those places.
+    """
+
+    places: np.ndarray
+    copied: np.ndarray
+    added: np.ndarray
+    position: np.ndarray
+
+    def values(self, numbers: Any) -> Any:
+        """The value of each place. Adding to scattered places costs less than sorting by them."""
+        sums = jnp.zeros(len(self.places) - len(self.copied), numbers.dtype)
+        added = _selected(numbers, self.added)
+        sums = sums.at[self.position].add(added, mode="promise_in_bounds")
+        return jnp.concatenate([_selected(numbers, self.copied), sums])
+
+
+def _copies_and_sums(arranged: Arrangement) -> CopiesAndSums:
+    """Places whose entries are copied, and places that entries are added to."""
+    order = arranged.order
+    starts = np.arange(len(order)) if arranged.starts is None else arranged.starts
+    lengths = np.diff(np.append(starts, len(order)))
+    by_entry = np.argsort(order, kind="stable")
+    entry = order[by_entry]
+    place = np.repeat(np.arange(len(starts)), lengths)[by_entry]
+    is_copied = _in_long_runs(entry, lengths[place] == 1)
+    others, position = np.unique(place[~is_copied], return_inverse=True)
+    places = np.concatenate([place[is_copied], others])
+    return CopiesAndSums(places, entry[is_copied], entry[~is_copied], position)
+
+
+def _in_long_runs(entries: np.ndarray, are_single: np.ndarray) -> np.ndarray:
+    """Which single entries follow each other in long runs, of which there are not too many."""
+    begins = np.ones(len(entries), bool)
+    begins[1:] = (np.diff(entries) != 1) | (np.diff(are_single) != 0)
+    run = np.cumsum(begins) - 1
+    count = np.bincount(run) * are_single[begins]
+    longest = np.sort(count)[-MAX_RUNS:]
+    least = max(LONG_RUN, longest[0]) if len(count) > MAX_RUNS else LONG_RUN
+    return (count >= least)[run]
+
+
+def _selected(numbers: Any, entries: np.ndarray) -> Any:
+    """Some of the values: by slices where they are few long runs, else by a gather."""
+    if not len(entries):
+        return numbers[:0]
+    firsts = np.flatnonzero(np.diff(entries, prepend=-2) != 1)
+    if len(firsts) > min(len(entries) / LONG_RUN, 2 * MAX_RUNS):
+        return numbers.at[entries].get(mode="promise_in_bounds")
+    ends = np.append(firsts[1:], len(entries))
+    parts = [
+        numbers[entries[first] : entries[first] + end - first]
+        for first, end in zip(firsts, ends, strict=True)
+    ]
+    return jnp.concatenate(parts)

@@ -73,12 +73,13 @@ def _traced_error() -> BlockTypeError:
 # JAX's sparse arrays
 
 
-def to_bcoo(grid: Grid, triangle: str | None = None) -> Any:
+def to_bcoo(grid: Grid, triangle: str | None = None, *, sort: bool = False) -> Any:
     """A grid's matrix as a `jax.experimental.sparse.BCOO`; see `Block.to_bcoo`.
 
     Args:
         grid: the blocks.
         triangle: "lower" or "upper" for one triangle and the diagonal, of constant places.
+        sort: whether constant places are sorted, as a matrix by rows needs them.
     """
     from jax.experimental import sparse
 
@@ -91,10 +92,10 @@ def to_bcoo(grid: Grid, triangle: str | None = None) -> Any:
     check_places(grid_pieces)
     if triangle is None and not is_static(grid):
         return _at_run_time(grid, grid_pieces, dtype)
-    if triangle is None and are_distinct(grid) and all_inside(grid_pieces):
+    if triangle is None and not sort and are_distinct(grid) and all_inside(grid_pieces):
         indices = _computed_places(grid_pieces, dtype)
         return sparse.BCOO((values(grid), indices), shape=shape, unique_indices=True)
-    once = each_place_once(arrangement(grid).triangle(triangle))
+    once = each_place_once(arrangement(grid).triangle(triangle), sort=sort)
     parts = once.values(values(grid)), jnp.asarray(row_column_pairs(once.pattern, dtype))
     return sparse.BCOO(parts, shape=shape, indices_sorted=once.is_sorted, unique_indices=True)
 
@@ -141,7 +142,7 @@ def to_bcsr(grid: Grid, triangle: str | None = None) -> Any:
 
     check_one(grid)
     check_ends(shape_of(grid)[0], "bcsr")
-    return sparse.BCSR.from_bcoo(to_bcoo(grid, triangle))  # which sorts where that is needed
+    return sparse.BCSR.from_bcoo(to_bcoo(grid, triangle, sort=True))
 
 
 def _jax_index_type(shape: tuple[int, int]) -> Any:

@@ -8,23 +8,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from blockjac.interop.kinetic_energy import local_kinetic_energy
     from blockjac.interop.log_determinants import LogAbsDetJacobian, log_abs_det_jacobian
+    from blockjac.interop.nonlinear_programs import NonlinearProgram, nlp
     from blockjac.interop.private_training import clipped_grad
+    from blockjac.interop.sample_space import min_sr, residual_step
     from blockjac.interop.sparse_structure import SparseStructure, structure
 
 __all__ = [
     "LogAbsDetJacobian",
+    "NonlinearProgram",
     "SparseStructure",
     "clipped_grad",
+    "local_kinetic_energy",
     "log_abs_det_jacobian",
+    "min_sr",
+    "nlp",
+    "residual_step",
     "structure",
 ]
 
 _HOME = {
     "LogAbsDetJacobian": "log_determinants",
+    "NonlinearProgram": "nonlinear_programs",
     "SparseStructure": "sparse_structure",
     "clipped_grad": "private_training",
+    "local_kinetic_energy": "kinetic_energy",
     "log_abs_det_jacobian": "log_determinants",
+    "min_sr": "sample_space",
+    "nlp": "nonlinear_programs",
+    "residual_step": "sample_space",
     "structure": "sparse_structure",
 }
 """The module of each public name, below this package."""

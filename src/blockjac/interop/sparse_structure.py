@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base.compat import is_traced
+from blockjac.base.trees import mapped
 from blockjac.engine.arguments import ArgNums
 from blockjac.errors import ArgumentError, BlockTypeError, FormatError, InvalidOptionError
 from blockjac.exports.each_place_once import each_place_once
@@ -219,7 +220,7 @@ def _structure(
         args: of the user's function.
         kwargs: keyword arguments.
     """
-    abstract = jax.tree.map(_shape, (tuple(args), kwargs))
+    abstract = mapped(shape_of_leaf, (tuple(args), kwargs))
     _, lookups, layouts = entries.eval_shape(*abstract[0], **abstract[1])
     if jax.tree.leaves(lookups):
         raise BlockTypeError(
@@ -234,7 +235,7 @@ def _structure(
     @jax.jit
     def program(*args: Any, **kwargs: Any) -> Any:
         """The values, in the order of the places."""
-        found = jax.tree.map(_shape, (args, kwargs))
+        found = mapped(shape_of_leaf, (args, kwargs))
         if found != abstract:
             raise ArgumentError(
                 f"the structure was made for arguments of {abstract}, but got {found}: the places "
@@ -246,7 +247,7 @@ def _structure(
     return SparseStructure(pattern.shape, pattern.rows, pattern.columns, program)
 
 
-def _shape(leaf: Any) -> Any:
+def shape_of_leaf(leaf: Any) -> Any:
     """The shape and dtype of an argument."""
     return jax.ShapeDtypeStruct(jnp.shape(leaf), jax.dtypes.result_type(leaf))
 

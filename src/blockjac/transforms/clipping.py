@@ -80,8 +80,8 @@ def clipped_grad(
         Array([0.6, 1.3], dtype=float32)
     """
     if not _is_array(max_norm):
-        _check_positive("max_norm", max_norm)
-    _check_positive("normalize_by", normalize_by)
+        check_positive("max_norm", max_norm)
+    check_positive("normalize_by", normalize_by)
     axes = check_batch_axes(batch_axes)
     name, description = "clipped_grad", "Clipped gradient"
     transform = Transform(name, description, losses, argnums, has_aux, order)
@@ -136,7 +136,7 @@ def _check_norms(norms: Any, shape: tuple[int, ...]) -> None:
         raise ArgumentError("max_norm holds numbers below 0, but norms are at least 0")
 
 
-def _check_positive(name: str, value: Any) -> None:
+def check_positive(name: str, value: Any) -> None:
     """Raise unless an option is a positive number, or one that only the running program knows.
 
     Raises:
