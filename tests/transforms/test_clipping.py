@@ -257,9 +257,22 @@ def test_statistics_that_the_losses_do_not_read_are_allowed():
     same(found, clipped(jax.jacrev(lambda W: losses(W, X)[0])(W), 1.0)[0])
 
 
+def test_a_bound_for_each_example():
+    losses, params, batch = PROGRAMS["network"]
+    gradients = alone(losses, params, batch)
+    bounds = jnp.linspace(0.0, 1.0, N)
+    scales = jnp.minimum(1.0, bounds / norms_of(gradients))
+    wanted = jax.tree.map(lambda leaf: jnp.tensordot(scales, leaf, 1), gradients)
+    same(jax.jit(blockjac.clipped_grad(losses, bounds))(params, *batch), wanted)
+    with pytest.raises(ArgumentError, match=r"max_norm has the shape \(2,\)"):
+        blockjac.clipped_grad(losses, np.ones(2))(params, *batch)
+    with pytest.raises(ArgumentError, match="max_norm holds numbers below 0"):
+        blockjac.clipped_grad(losses, -bounds)(params, *batch)
+
+
 def test_misuse():
     losses, params, batch = PROGRAMS["network"]
-    for bad in (0, -1.0, "1", True, np.nan, np.ones(2)):
+    for bad in (0, -1.0, "1", True, np.nan):
         with pytest.raises(ArgumentError, match=r"max_norm is .* must be a positive number"):
             blockjac.clipped_grad(losses, bad)
     with pytest.raises(ArgumentError, match="normalize_by is 0, but must be a positive number"):

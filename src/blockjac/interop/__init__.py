@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blockjac.interop.kinetic_energy import local_kinetic_energy
+    from blockjac.interop.log_determinants import LogAbsDetJacobian, log_abs_det_jacobian
     from blockjac.interop.nonlinear_programs import NonlinearProgram, nlp
+    from blockjac.interop.private_training import clipped_grad
     from blockjac.interop.sample_space import min_sr, residual_step
     from blockjac.interop.sparse_structure import SparseStructure, structure
     from blockjac.interop.structured_solver import StructuredSolver
 
 __all__ = [
+    "LogAbsDetJacobian",
     "NonlinearProgram",
     "SparseStructure",
     "StructuredSolver",
+    "clipped_grad",
     "local_kinetic_energy",
+    "log_abs_det_jacobian",
     "min_sr",
     "nlp",
     "residual_step",
@@ -26,10 +31,13 @@ __all__ = [
 ]
 
 _HOME = {
+    "LogAbsDetJacobian": "log_determinants",
     "NonlinearProgram": "nonlinear_programs",
     "SparseStructure": "sparse_structure",
     "StructuredSolver": "structured_solver",
+    "clipped_grad": "private_training",
     "local_kinetic_energy": "kinetic_energy",
+    "log_abs_det_jacobian": "log_determinants",
     "min_sr": "sample_space",
     "nlp": "nonlinear_programs",
     "residual_step": "sample_space",

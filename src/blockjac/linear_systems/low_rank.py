@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -147,6 +147,33 @@ def split_of(rows: Rows) -> Split | None:
 
 def of_split(rows: Rows, split: Split, dtype: Any) -> LowRank:
     """Factor a grid from its diagonal terms and outer products."""
+    return factored(*_parts(rows, split, dtype))
+
+
+def log_determinant(rows: Rows, split: Split, dtype: Any) -> jax.Array:
+    """The logarithm of the absolute determinant of such a grid.
+
+    By `det D (1 + v' D^-1 u)` for one outer product, in which a zero of D may be as good as any
+    tiny number; by that of the factors for more of them, unless D holds known numbers alone.
+    """
+    is_known = not any(term.factors for terms in split.diagonal for term in terms)
+    if split.rank > 1 and not is_known:
+        return of_split(rows, split, dtype).slogdet()[1]
+    diagonal, left, right = _parts(rows, split, dtype)
+    if not is_known:
+        tiny = jnp.asarray(jnp.finfo(dtype).tiny ** 0.5, dtype)
+        diagonal = jnp.where(diagonal == 0, tiny, diagonal)
+    scaled = left / diagonal[:, None]
+    if split.rank == 1:
+        logarithm = jnp.log(jnp.abs(1 + jnp.sum(scaled * right)))
+    else:
+        inner = jnp.eye(split.rank, dtype=dtype) + right.T @ scaled
+        logarithm = cast("jax.Array", jnp.linalg.slogdet(inner)[1])
+    return logarithm + jnp.sum(jnp.log(jnp.abs(diagonal)))
+
+
+def _parts(rows: Rows, split: Split, dtype: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The diagonal `(n,)`, and U and V `(n, r)`, of a grid of diagonal terms and outer products."""
     shapes = [row[0].out_shape for row in rows]
 
     def vector(index: int, factors: Any, indices: Any, scale: Any) -> jax.Array:
@@ -177,7 +204,7 @@ def of_split(rows: Rows, split: Split, dtype: Any) -> LowRank:
         for shape, terms in zip(shapes, split.diagonal, strict=True)
     ]
     flat = jnp.concatenate([jnp.ravel(part) for part in diagonal])
-    return factored(flat, jnp.stack(left, axis=1), jnp.stack(right, axis=1))
+    return flat, jnp.stack(left, axis=1), jnp.stack(right, axis=1)
 
 
 def seconds(size: int, rank: int, systems: int = 1) -> float:

@@ -45,7 +45,8 @@ def clipped_grad(
     Args:
         losses: a JAX function `losses(params, *batch)` of shape `(N,)`, one loss per example. The
             loss of an example must depend on its own data alone.
-        max_norm: the largest norm over all parameters, a positive number.
+        max_norm: the largest norm over all parameters, a positive number; or an array of the shape
+            of the losses with a number for each example. The number 0 leaves an example out.
         argnums: which positional arguments to differentiate by.
         has_aux: whether `losses` returns `(losses, aux)`; the answer is then `(answer, aux)`.
         normalize_by: what the sum is divided by: the number of examples for their mean.
@@ -78,7 +79,8 @@ def clipped_grad(
         >>> blockjac.clipped_grad(lambda w, X: X @ w, max_norm=1.0)(w, X)
         Array([0.6, 1.3], dtype=float32)
     """
-    check_positive("max_norm", max_norm)
+    if not _is_array(max_norm):
+        check_positive("max_norm", max_norm)
     check_positive("normalize_by", normalize_by)
     axes = check_batch_axes(batch_axes)
     name, description = "clipped_grad", "Clipped gradient"
@@ -96,8 +98,11 @@ def _clips(
     """Asks for the clipped sum, of losses whose examples do not meet."""
 
     def asked(call: Call, order: Order) -> Asked:
+        """Check the losses and the bounds, and ask."""
         check_examples(call, batch_axes, of_losses=True)
         check_apart(call, batch_argnums, batch_axes)
+        if _is_array(numbers[0]):
+            _check_norms(numbers[0], tuple(call.results[0].shape))
         put = partial(_put, call, return_norms)
         return Clipped(call.smooth, order, batch_axes, nan_safe), put, numbers
 
@@ -109,6 +114,26 @@ def _put(call: Call, return_norms: bool, answer: tuple[Any, Any]) -> Any:
     norms, row = answer
     gradient = call.argument_tree(row)
     return (gradient, norms) if return_norms else gradient
+
+
+def _is_array(value: Any) -> bool:
+    """Whether an option has a number for each example."""
+    return isinstance(value, jax.Array | np.ndarray) and value.ndim > 0
+
+
+def _check_norms(norms: Any, shape: tuple[int, ...]) -> None:
+    """Raise unless norms fit the losses and are numbers of at least 0, where these are known.
+
+    Raises:
+        ArgumentError: says what was found.
+    """
+    if norms.shape != shape:
+        raise ArgumentError(
+            f"max_norm has the shape {norms.shape}, but must be a positive number, or an array "
+            f"with a number for each loss, of shape {shape}"
+        )
+    if not compat.is_traced(norms) and not np.all(np.asarray(norms) >= 0):
+        raise ArgumentError("max_norm holds numbers below 0, but norms are at least 0")
 
 
 def check_positive(name: str, value: Any) -> None:

@@ -1,0 +1,328 @@
+"""Sums of clipped gradients with jax-privacy's signature, beside jax-privacy itself."""
+
+import dataclasses
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.per_example_programs import PROGRAMS
+
+from blockjac import interop
+from blockjac.errors import ExamplesMeetError
+
+jax_privacy = pytest.importorskip("jax_privacy", reason="jax-privacy is not installed")
+
+SHARDED = Path(__file__).with_name("sharded_private_training.py")
+RNG = np.random.default_rng(0)
+X, Y = jnp.asarray(RNG.normal(size=(8, 5))), jnp.asarray(RNG.normal(size=(8, 2)))
+PARAMS = {
+    "W": jnp.asarray(RNG.normal(size=(5, 6))),
+    "b": jnp.zeros(6),
+    "V": jnp.asarray(RNG.normal(size=(6, 2))),
+}
+PADDING = jnp.arange(8) > 4
+OPTIONS = {"l2_clip_norm": 0.5, "batch_argnums": (1, 2), "return_grad_norms": True}
+
+
+def loss(params, X, Y):
+    return jnp.mean((jnp.tanh(X @ params["W"] + params["b"]) @ params["V"] - Y) ** 2)
+
+
+def loss_and_outputs(params, X, Y):
+    outputs = jnp.tanh(X @ params["W"]) @ params["V"]
+    return jnp.mean((outputs - Y) ** 2), {"outputs": outputs, "first": X[:, 0]}
+
+
+def same_as_theirs(fun, args, keywords=None, **options):
+    """The answers of both, compared in structure, shapes, dtypes and values."""
+    keywords = keywords or {}
+    found = interop.clipped_grad(fun, **options)
+    wanted = jax_privacy.clipped_grad(fun, **options)
+    assert found.sensitivity() == wanted.sensitivity()
+    assert found.has_aux == wanted.has_aux
+    answer = jax.jit(found)(*args, **keywords)
+    expected = jax.jit(wanted)(*args, **keywords)
+    assert jax.tree.structure(answer) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(answer), jax.tree.leaves(expected), strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        rtol = 1e-9 if one.dtype == jnp.float64 else 1e-4
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=1e-11)
+    return answer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_networks(name):
+    """Perceptrons, convolutions, attention, lookups, recurrent cells: losses of examples."""
+    losses, params, batch = PROGRAMS[name]
+    numbers = tuple(range(1, len(batch) + 1))
+    options = {"l2_clip_norm": 0.7, "batch_argnums": numbers, "return_grad_norms": True}
+    same_as_theirs(
+        lambda params, *example: jnp.sum(losses(params, *example)), (params, *batch), **options
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"return_values": True, "normalize_by": 4.0},
+        {"rescale_to_unit_norm": True, "microbatch_size": 2},
+        {"l2_clip_norm": 0.0},
+        {"l2_clip_norm": 0.0, "rescale_to_unit_norm": True},
+        {"l2_clip_norm": jnp.inf},
+        {"l2_clip_norm": jnp.inf, "rescale_to_unit_norm": True},
+        {"nan_safe": False},
+    ],
+    ids=str,
+)
+def test_options(options):
+    same_as_theirs(loss, (PARAMS, X, Y), **{**OPTIONS, **options})
+    padding = {"is_padding_example": PADDING}
+    same_as_theirs(loss, (PARAMS, X, Y), padding, **{**OPTIONS, **options})
+
+
+def test_a_bound_that_only_the_running_program_knows():
+    for bound in (0.5, -1.0):
+        found, wanted = (
+            jax.jit(lambda bound, take=take: take(loss, **{**OPTIONS, "l2_clip_norm": bound})(
+                PARAMS, X, Y
+            ))(bound)
+            for take in (interop.clipped_grad, jax_privacy.clipped_grad)
+        )  # fmt: skip
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9), found, wanted)
+
+
+def test_auxiliary_results_are_those_of_each_example():
+    _, aux = same_as_theirs(loss_and_outputs, (PARAMS, X, Y), has_aux=True, **OPTIONS)
+    assert aux.aux["outputs"].shape == (8, 2)
+    same_as_theirs(
+        loss_and_outputs, (PARAMS, X, Y), has_aux=True, return_values=True, microbatch_size=4,
+        **OPTIONS,
+    )  # fmt: skip
+
+
+def test_several_arguments_and_shared_ones():
+    def fun(W, scale, X, V):
+        return scale * jnp.sum(jnp.tanh(X @ W) @ V)
+
+    args = (PARAMS["W"], 2.0, X, PARAMS["V"])
+    same_as_theirs(fun, args, argnums=(0, 3), l2_clip_norm=1.0, batch_argnums=2)
+    same_as_theirs(fun, args, argnums=(3,), l2_clip_norm=1.0, batch_argnums=2)
+
+
+def test_losses_of_users():
+    """Groups of examples that are clipped together, with keyword arguments of each."""
+
+    def fun(params, X, Y, *, weight):
+        return weight * loss(params, X, Y)
+
+    groups = X.reshape(4, 2, 5), Y.reshape(4, 2, 2)
+    options = {**OPTIONS, "keep_batch_dim": False}
+    same_as_theirs(fun, (PARAMS, *groups), {"weight": jnp.arange(4.0)}, **options)
+
+
+@pytest.mark.parametrize("key", [jax.random.key, jax.random.PRNGKey])
+def test_dropout(key):
+    def fun(params, key, X):
+        mask = jax.random.bernoulli(key, 0.5, (X.shape[0], 6))
+        return jnp.mean((jnp.tanh(X @ params["W"]) * mask) ** 2)
+
+    options = {"l2_clip_norm": 0.1, "batch_argnums": 2, "prng_argnum": 1}
+    same_as_theirs(fun, (PARAMS, key(3), X), **options)
+    same_as_theirs(fun, (PARAMS, key(3), X), **options, microbatch_size=4)
+
+
+# Gradients that are not finite
+
+
+@pytest.mark.parametrize("is_safe", [True, False])
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_data_that_are_not_finite(bad, is_safe):
+    broken = X.at[2, 1].set(bad).at[6].set(bad)
+    options = {**OPTIONS, "nan_safe": is_safe}
+    same_as_theirs(loss, (PARAMS, broken, Y), **options)
+    same_as_theirs(loss, (PARAMS, broken, Y), {"is_padding_example": PADDING}, **options)
+
+
+def test_only_some_entries_are_not_finite():
+    """With 0 in their place the others count, as for jax-privacy."""
+
+    def fun(params, X):
+        return jnp.sum(jnp.sqrt(jnp.abs(X @ params["s"]))) + jnp.mean((X @ params["W"] - 1) ** 2)
+
+    params = {"s": jnp.zeros(5), "W": PARAMS["W"]}
+    total, _ = same_as_theirs(fun, (params, X), l2_clip_norm=0.5, return_grad_norms=True)
+    assert jnp.all(total["s"] == 0)
+    assert jnp.any(total["W"] != 0)
+
+
+# Transforms of gradients
+
+
+def test_a_linear_transform_before_clipping():
+    def halved(gradient):
+        return {"kernel": gradient["W"] / 2, "bias": jnp.concatenate([gradient["b"], jnp.ones(0)])}
+
+    answer = same_as_theirs(loss, (PARAMS, X, Y), **OPTIONS, pre_clipping_transform=halved)
+    assert set(answer[0]) == {"kernel", "bias"}
+
+
+def test_other_transforms_are_left_to_jax_privacy():
+    def squashed(gradient):
+        return jax.tree.map(jnp.tanh, gradient)
+
+    def moved(gradient):
+        return jax.tree.map(lambda leaf: leaf + 1, gradient)
+
+    for transform in (squashed, moved):
+        same_as_theirs(loss, (PARAMS, X, Y), **OPTIONS, pre_clipping_transform=transform)
+
+
+def test_dtype_of_the_sum():
+    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), PARAMS)
+    options = {"l2_clip_norm": 0.5, "batch_argnums": (1, 2), "dtype": jnp.float32}
+    args = (narrow, X.astype(jnp.bfloat16), Y.astype(jnp.bfloat16))
+    found = interop.clipped_grad(loss, **options)(*args)
+    wanted = jax_privacy.clipped_grad(loss, **options)(*args)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        assert one.dtype == other.dtype == jnp.float32
+        np.testing.assert_allclose(one, other, rtol=0.05, atol=0.01)
+
+
+# Examples that meet
+
+
+def normalized(hidden):
+    return (hidden - hidden.mean(0)) / jnp.sqrt(hidden.var(0) + 1e-5)
+
+
+def batch_norm(params, X, Y):
+    return jnp.mean((jnp.tanh(normalized(X @ params["W"])) @ params["V"] - Y) ** 2)
+
+
+def batch_norm_of_data(params, X, Y):
+    return loss(params, normalized(X), Y)
+
+
+def batch_norm_in_a_scan(params, X, Y):
+    def layer(hidden, _):
+        return jnp.tanh(normalized(hidden)), None
+
+    hidden, _ = jax.lax.scan(layer, X @ params["W"], length=2)
+    return jnp.mean((hidden @ params["V"] - Y) ** 2)
+
+
+def batch_norm_checkpointed(params, X, Y):
+    return jax.checkpoint(batch_norm)(params, X, Y)
+
+
+def log_of_a_mean(params, X, Y):
+    return jnp.log(jnp.mean(jnp.exp(jnp.sum((X @ params["W"]) ** 2, axis=1))))
+
+
+def contrast(params, X, Y):
+    hidden = X @ params["W"]
+    return jnp.mean(jax.nn.logsumexp(hidden @ hidden.T, axis=1))
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        batch_norm,
+        batch_norm_of_data,
+        batch_norm_in_a_scan,
+        batch_norm_checkpointed,
+        log_of_a_mean,
+        contrast,
+    ],
+)
+def test_losses_that_mix_examples_are_refused(fun):
+    with pytest.raises(ExamplesMeetError, match=rf"in '{fun.__name__}' the examples of a batch"):
+        interop.clipped_grad(fun, **OPTIONS)(PARAMS, X, Y)
+
+
+def test_a_batch_norm_is_refused_with_its_line():
+    with pytest.raises(ExamplesMeetError, match=r"in 'reduce_sum' at .*test_private_training\.py"):
+        jax.jit(interop.clipped_grad(batch_norm, **OPTIONS))(PARAMS, X[:1], Y[:1])
+
+
+def test_collectives_are_refused():
+    def fun(params, X, Y):
+        return loss(params, X - jax.lax.pmean(X, "batch"), Y)
+
+    with pytest.raises(ExamplesMeetError, match="combines examples by a collective"):
+        interop.clipped_grad(fun, **OPTIONS)(PARAMS, X, Y)
+
+
+def test_weights_of_the_whole_batch_are_no_mixing():
+    """The mean over the tokens of a batch is right for a batch of one example too."""
+
+    def fun(params, X, Y):
+        losses = jnp.sum((jnp.tanh(X @ params["W"]) @ params["V"] - Y) ** 2, axis=1)
+        mask = jnp.abs(Y[:, 0]) > 0
+        penalty = 0.1 * jnp.sum(params["W"] ** 2)
+        return jnp.sum(losses * mask) / jnp.sum(mask) + penalty
+
+    same_as_theirs(fun, (PARAMS, X, Y), **OPTIONS)
+
+
+def test_a_loss_for_batches_of_one_only_is_taken():
+    def fun(params, X, Y):
+        return loss(params, X.reshape(1, 5), Y)
+
+    same_as_theirs(fun, (PARAMS, X, Y), **OPTIONS)
+
+
+def test_one_example_at_a_time_may_be_normalized():
+    """What is right for a batch of one is taken as the loss of one example."""
+    same_as_theirs(
+        lambda params, x, y: batch_norm(params, x[None], y[None]), (PARAMS, X, Y),
+        keep_batch_dim=False, **OPTIONS,
+    )  # fmt: skip
+
+
+# In its place
+
+
+def test_misuse_is_reported_by_jax_privacy():
+    with pytest.raises(ValueError, match="must have the same size"):
+        interop.clipped_grad(loss, **OPTIONS)(PARAMS, X, Y[:4])
+    with pytest.raises(ValueError, match="normalize_by must be > 0"):
+        interop.clipped_grad(loss, l2_clip_norm=1.0, normalize_by=0.0)
+    with pytest.raises(ValueError, match="for argnums that have a batch axis"):
+        interop.clipped_grad(loss, 1, l2_clip_norm=1.0)
+
+
+def test_in_an_execution_plan():
+    """A step of training of jax-privacy's own plan, with both."""
+    execution_plan = pytest.importorskip("jax_privacy.experimental.execution_plan")
+    config = execution_plan.BandMFExecutionPlanConfig(
+        iterations=2, strategy=np.ones(1), noise_multiplier=1.0,
+        epsilon=None, delta=None, l2_clip_norm=0.5,
+        normalize_by=8.0, rescale_to_unit_norm=True, noise_seed=0, sampling_prob=0.5,
+    )  # fmt: skip
+    plan = config.plan
+    ours = functools.partial(
+        interop.clipped_grad, l2_clip_norm=0.5, normalize_by=8.0, rescale_to_unit_norm=True
+    )
+    gradients = []
+    for own in (plan, dataclasses.replace(plan, clipped_grad=ours)):
+        total = own.clipped_grad(loss, batch_argnums=(1, 2))(PARAMS, X, Y)
+        state = own.noise_addition_transform.init(PARAMS)
+        gradients.append(own.noise_addition_transform.update(total, state)[0])
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4), *gradients)
+
+
+@pytest.mark.slow
+def test_shardings():
+    """Constraints in a loss and batches on a mesh; apart, as devices are forced before JAX."""
+    run = subprocess.run([sys.executable, str(SHARDED)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert not {name: text for name, text in json.loads(run.stdout).items() if text}
