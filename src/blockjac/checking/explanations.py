@@ -24,7 +24,7 @@ from blockjac.checking.tape import Arrays
 MAX_WORK = 2 * 10**9
 """After this many multiplications, a second or two, no further mistake is tried at a value."""
 
-MAX_PASSED = 200_000
+MAX_PASSED = 100_000
 """After this many entries in whole reverse passes, about a second, no further mistake is tried."""
 
 DIRECTIONS = 3

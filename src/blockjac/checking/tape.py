@@ -98,7 +98,7 @@ class Tape:
         """
         shifts = {value: added.get(value, np.zeros(self.shape(value))) for value in self.shiftable}
         values, slopes = cast("Callable[..., Any]", self.run)(shifts)
-        tape = replace(self, values={}, slopes={}, compiled={})
+        tape = replace(self, values={}, slopes={})
         opaque = {value for value in values if _is_opaque(self.avals[value])}
         tape.opaque = {value: values[value] for value in opaque}
         tape.values = {v: _double(array) for v, array in values.items() if v not in opaque}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base import compat
@@ -215,53 +214,60 @@ PUSH: dict[str, Rule] = {
 
 
 def _by_jax(tape: Tape, position: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The pullback and the pushforward of an entry, compiled once."""
+    """The pullback and the pushforward of an entry at the tape's point, compiled once for all."""
+    entry = tape.entries[position]
     if position not in tape.compiled:
-        tape.compiled[position] = _compiled(tape, tape.entries[position])
-    return tape.compiled[position]
-
-
-def _compiled(tape: Tape, entry: Entry) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Pullback and pushforward of an entry at its operands' values."""
+        tape.compiled[position] = _compiled(tape, entry)
+    back, forth = tape.compiled[position]
     places = [place for place, value in enumerate(entry.operands) if value in tape.active]
     outs = [n for n, value in enumerate(entry.results) if value in tape.active]
-    fixed = [
-        tape.opaque[v] if v in tape.opaque else jnp.asarray(tape.values[v], tape.avals[v].dtype)
+    point = [
+        tape.opaque[v] if v in tape.opaque else np.asarray(tape.values[v], tape.avals[v].dtype)
         for v in entry.operands
     ]
 
-    def of_active(*active: Any) -> list[Any]:
-        changed = dict(zip(places, active, strict=True))
-        operands = [changed.get(place, array) for place, array in enumerate(fixed)]
-        results = compat.bind(entry.primitive, operands, entry.params)
-        return [results[n] for n in outs]
-
-    primals = [fixed[place] for place in places]
-
-    def pulled_back(cotangents: Any) -> Any:
-        return cast("Callable[..., Any]", jax.vjp(of_active, *primals)[1])(cotangents)
-
-    def pushed_forward(tangents: Any) -> Any:
-        return jax.jvp(of_active, primals, tangents)[1]
-
-    back = cast("Callable[..., Any]", jax.jit(pulled_back))
-    forth = cast("Callable[..., Any]", jax.jit(pushed_forward))
-
     def pull(cotangents: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
-        typed = [jnp.asarray(cotangents[n], tape.avals[entry.results[n]].dtype) for n in outs]
-        return {place: np.asarray(c, float) for place, c in zip(places, back(typed), strict=True)}
+        typed = [np.asarray(cotangents[n], tape.avals[entry.results[n]].dtype) for n in outs]
+        pulled_back = back(point, typed)
+        return {place: np.asarray(c, float) for place, c in zip(places, pulled_back, strict=True)}
 
     def push(tangents: Sequence[np.ndarray | None]) -> list[np.ndarray]:
         """The tangents of all results; None stands for zeros."""
-        given = [tangents[place] for place in places]
         typed = [
-            jnp.zeros_like(primal) if t is None else jnp.asarray(t, primal.dtype)
-            for t, primal in zip(given, primals, strict=True)
+            np.zeros(aval.shape, aval.dtype) if t is None else np.asarray(t, aval.dtype)
+            for t, aval in ((tangents[n], tape.avals[entry.operands[n]]) for n in places)
         ]
-        moved = iter(forth(typed))
+        moved = iter(forth(point, typed))
         return [
             np.asarray(next(moved), float) if n in outs else np.zeros(tape.shape(value))
             for n, value in enumerate(entry.results)
         ]
 
     return pull, push
+
+
+def _compiled(tape: Tape, entry: Entry) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Pullback and pushforward of an entry, of the operands' values and of what is passed."""
+    places = [place for place, value in enumerate(entry.operands) if value in tape.active]
+    outs = [n for n, value in enumerate(entry.results) if value in tape.active]
+
+    def of_active(point: Sequence[Any]) -> Callable[..., list[Any]]:
+        """The active results as a function of the active operands."""
+
+        def run(*active: Any) -> list[Any]:
+            changed = dict(zip(places, active, strict=True))
+            operands = [changed.get(place, array) for place, array in enumerate(point)]
+            results = compat.bind(entry.primitive, operands, entry.params)
+            return [results[n] for n in outs]
+
+        return run
+
+    def pulled_back(point: Sequence[Any], cotangents: Any) -> Any:
+        primals = [point[place] for place in places]
+        return cast("Callable[..., Any]", jax.vjp(of_active(point), *primals)[1])(cotangents)
+
+    def pushed_forward(point: Sequence[Any], tangents: Any) -> Any:
+        primals = [point[place] for place in places]
+        return jax.jvp(of_active(point), primals, tangents)[1]
+
+    return cast("Any", jax.jit(pulled_back)), cast("Any", jax.jit(pushed_forward))
