@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -84,9 +85,8 @@ def determinant(rows: Rows) -> Determinant:
         return Determinant(lambda: _by_form(rows, form, dtype), form.method)
     moved = _one_place_a_row(rows)
     if moved is not None:
-        return Determinant(
-            lambda: _of_moved(rows, moved, size, dtype), f"diagonal of {size}, {LATE}"
-        )
+        compute = partial(_of_moved, rows, moved, size, dtype)
+        return Determinant(compute, f"diagonal of {size}, {LATE}")
     parts = kronecker.groups_of(rows[0][0]) if len(rows) == 1 and len(rows[0]) == 1 else None
     if parts is not None:
         return _as_kronecker([block for _, block in parts], size)
