@@ -90,9 +90,14 @@ def determinant(rows: Rows) -> Determinant:
     parts = kronecker.groups_of(rows[0][0]) if len(rows) == 1 and len(rows[0]) == 1 else None
     if parts is not None:
         return _as_kronecker([block for _, block in parts], size)
+
+    def dense() -> Any:
+        """The logarithm, by factors of the whole matrix."""
+        return jnp.linalg.slogdet(written(rows, dtype))[1]
+
     cost = f"all {size:,} x {size:,} entries, {in_bytes(size**2 * dtype.itemsize)}"
     return Determinant(
-        lambda: jnp.linalg.slogdet(written(rows, dtype))[1],
+        dense,
         f"dense LU of {size}: no structure is of use in {_structures(rows)}, so that {cost}, are "
         "written out",
         is_dense=True,
