@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -134,12 +135,13 @@ def unique(names: Iterable[Name], taken: Iterable[Name] = ()) -> list[Name]:
         ['Z1', 'X2', 'Z2']
     """
     names = list(names)
+    occurrences = Counter(names)
     used = set(taken)
     firsts = set(used)
     counters: dict[Name, Iterator[int]] = {}
     result: list[Name] = []
     for name in names:
-        if name not in firsts and names.count(name) == 1 and name not in used:
+        if name not in firsts and occurrences[name] == 1 and name not in used:
             used.add(name)
             result.append(name)
             continue
