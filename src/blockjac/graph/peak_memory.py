@@ -7,6 +7,7 @@ last one that reads it. The peak is the largest sum of the values that live at t
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,6 +89,12 @@ class _Program:
                 return values[atom]
             return self.literals.setdefault(repr((atom.val, str(atom.aval))), Value(0))
 
+        uses = Counter(
+            atom
+            for atoms in (*(equation.invars for equation in jaxpr.eqns), jaxpr.outvars)
+            for atom in atoms
+            if not hasattr(atom, "val")
+        )
         for equation in jaxpr.eqns:
             operands = [read(atom) for atom in equation.invars]
             name = equation.primitive.name
@@ -95,6 +102,8 @@ class _Program:
             if name in INLINED and inner:
                 called = compat.open_jaxpr(inner[0])
                 results = self._read(called, [*operands, *map(_value, called.constvars)])
+            elif name == "transpose" and _is_matrix_product(operands[0], uses[equation.invars[0]]):
+                results = operands  # the compiler exchanges the matrices instead
             else:
                 results = self._append(name, equation, operands, inner)
             values.update(zip(equation.outvars, results, strict=True))
@@ -252,3 +261,8 @@ def _value(variable: Any, maker: Operation | None = None) -> Value:
     dtype = getattr(variable.aval, "dtype", None)
     shape = getattr(variable.aval, "shape", ())
     return Value(math.prod(shape) * getattr(dtype, "itemsize", 0), maker)
+
+
+def _is_matrix_product(value: Value, readers: int) -> bool:
+    """Whether a value is a product of matrices that nothing else reads."""
+    return readers == 1 and value.maker is not None and value.maker.name == "dot_general"

@@ -50,7 +50,7 @@ class LogAbsDetJacobian:
             >>> def planar(x):
             ...     return x + 0.1 * jnp.tanh(jnp.sum(x))
             >>> print(interop.log_abs_det_jacobian(planar).method(jnp.ones(3)))
-            diagonal of 3 plus rank 1
+            diagonal of 3 plus rank 1, at ...
         """
         notes: list[Note] = []
         numbers = [n % len(args) for n in positions_of(self.argnums, len(args))]
