@@ -45,6 +45,7 @@ def flat(arrays):
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(arrays)])
 
 
+@pytest.mark.slow
 def test_curvature_by_hand_is_the_hessian(small_network):
     expected = jax.hessian(second_order.loss, second_order.PARAMETERS)(*small_network)
     found = second_order.curvature_by_hand(*small_network)

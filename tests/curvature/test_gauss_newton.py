@@ -351,6 +351,7 @@ def test_under_vmap():
     )
 
 
+@pytest.mark.slow
 def test_under_vmap_where_the_middle_is_constant():
     """The Hessian of squares stores nothing, so that it carries no batch."""
     problem = PROBLEMS["linear"]

@@ -108,6 +108,7 @@ def test_cholesky_factor():
     assert "where B is computed by inv(f)" in text
 
 
+@pytest.mark.slow
 def test_what_is_derived_from_a_function_is_not_taken_for_it():
     b = jnp.arange(1.0, 4.0)
     for function in (

@@ -106,7 +106,13 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("rocket", "swing-up") else ())
+        for name in PROGRAMS
+    ],
+)
 def test_derivatives_are_those_of_jax(name):
     program = PROGRAMS[name]()
     x = program.x0 + 0.1 * np.random.default_rng(0).uniform(size=program.n)

@@ -194,6 +194,7 @@ def potential():
     return found.potential_fn, found.param_info.z
 
 
+@pytest.mark.slow
 def test_numpyro_laplace():
     """The Hessian of a potential: effects of groups do not meet, which its structure shows."""
     energy, point = potential()

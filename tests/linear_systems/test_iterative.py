@@ -61,6 +61,7 @@ def small(weights, v):
     return weights * v + 0.3 * A[:6, :6] @ v.T @ B[:6, :6]
 
 
+@pytest.mark.slow
 def test_derivatives_and_batches(monkeypatch):
     """A limit of 8 KiB, over which 36 x 36 numbers are."""
     monkeypatch.setattr(ways, "memory_limit", lambda: 8192)

@@ -168,6 +168,7 @@ def schur_complement(rows):
     return schur_listed.complement(left, lists.products(matrices, coupling), lists)
 
 
+@pytest.mark.slow
 def test_under_jit_vmap_and_grad():
     point = point_of("at random")
     right = jax.tree.map(lambda leaf: normal(*leaf.shape), point)

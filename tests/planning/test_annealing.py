@@ -27,6 +27,7 @@ def test_a_search_finds_fewer_products(name):
     assert found.edge_products <= min(rivals)
 
 
+@pytest.mark.slow
 def test_the_least_of_the_lighthouse():
     """All orders of its few vertices, tried one by one."""
     reverse = counts("lighthouse", "reverse")
