@@ -14,6 +14,7 @@ import numpy as np
 
 import blockjac
 import harness
+from cameras import project
 
 Function = Callable[..., Any]
 
@@ -265,17 +266,7 @@ def diffusion_of_matrices() -> harness.Task:
 
 def projected(cameras: jax.Array, points: jax.Array, seen_by: Any, seen: Any) -> jax.Array:
     """Where cameras of nine parameters (turn, place, focal length, two distortions) see points."""
-    camera, point = cameras[seen_by], points[seen]
-    turn = camera[:, :3]
-    angle = jnp.sqrt(jnp.sum(turn**2, axis=1, keepdims=True) + 1e-12)
-    axis = turn / angle
-    along = axis * jnp.sum(axis * point, axis=1, keepdims=True) * (1 - jnp.cos(angle))
-    turned = point * jnp.cos(angle) + jnp.cross(axis, point) * jnp.sin(angle) + along
-    moved = turned + camera[:, 3:6]
-    plane = -moved[:, :2] / moved[:, 2:]
-    radius = jnp.sum(plane**2, axis=1, keepdims=True)
-    distortion = 1 + camera[:, 7:8] * radius + camera[:, 8:9] * radius**2
-    return camera[:, 6:7] * distortion * plane
+    return project(cameras[seen_by], points[seen])
 
 
 def bundle(cameras: int, points: int, views: int) -> harness.Task:

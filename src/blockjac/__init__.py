@@ -4,8 +4,9 @@ The public names are resolved on first use (PEP 562): `import blockjac` alone do
 so that the command line answers `--help` at once.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from blockjac.base.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from blockjac import blocks, devices, errors, interop, nn, optimize, rules
@@ -176,17 +177,4 @@ _HOME = {
 
 
 if not TYPE_CHECKING:  # so that a name that does not exist is an error of the checker too
-
-    def __getattr__(name: str) -> Any:
-        if name not in __all__:
-            raise AttributeError(f"module 'blockjac' has no attribute '{name}'")
-        if name in _HOME:
-            value = getattr(import_module(_HOME[name]), name)
-        else:
-            value = import_module(f"blockjac.{name}")
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = lazy_names(__name__, globals(), __all__, _HOME)

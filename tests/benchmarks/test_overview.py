@@ -17,6 +17,7 @@ from real_programs import PROGRAMS
 NO_OVERVIEW = {
     "adbench",
     "banded",
+    "cameras",
     "gradbench",
     "interop_training",
     "least_squares",

@@ -77,9 +77,7 @@ class Runs:
 
 def _runs(arranged: Arrangement) -> Runs | None:
     """How to add up entries of one place by slices, without a gather; None if there are many."""
-    order = arranged.order
-    starts = np.arange(len(order)) if arranged.starts is None else arranged.starts
-    lengths = np.diff(np.append(starts, len(order)))
+    order, starts, lengths = arranged.order, arranged.firsts, arranged.counts
     if not len(starts):
         return None
     places = np.argsort(order[starts], kind="stable")
@@ -132,13 +130,11 @@ class CopiesAndSums:
 
 def _copies_and_sums(arranged: Arrangement) -> CopiesAndSums:
     """Places whose entries are copied, and places that entries are added to."""
-    order = arranged.order
-    starts = np.arange(len(order)) if arranged.starts is None else arranged.starts
-    lengths = np.diff(np.append(starts, len(order)))
-    by_entry = np.argsort(order, kind="stable")
-    entry = order[by_entry]
-    place = np.repeat(np.arange(len(starts)), lengths)[by_entry]
-    is_copied = _in_long_runs(entry, lengths[place] == 1)
+    counts = arranged.counts
+    by_entry = np.argsort(arranged.order, kind="stable")
+    entry = arranged.order[by_entry]
+    place = np.repeat(np.arange(len(counts)), counts)[by_entry]
+    is_copied = _in_long_runs(entry, counts[place] == 1)
     others, position = np.unique(place[~is_copied], return_inverse=True)
     places = np.concatenate([place[is_copied], others])
     return CopiesAndSums(places, entry[is_copied], entry[~is_copied], position)

@@ -4,8 +4,9 @@ Each gives derivatives in the form that its client asks for. A client is importe
 it is used; a missing one raises `MissingExtraError` with the line that installs it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from blockjac.base.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from blockjac.interop.kinetic_energy import local_kinetic_energy
@@ -31,30 +32,20 @@ __all__ = [
 ]
 
 _HOME = {
-    "LogAbsDetJacobian": "log_determinants",
-    "NonlinearProgram": "nonlinear_programs",
-    "SparseStructure": "sparse_structure",
-    "StructuredSolver": "structured_solver",
-    "clipped_grad": "private_training",
-    "local_kinetic_energy": "kinetic_energy",
-    "log_abs_det_jacobian": "log_determinants",
-    "min_sr": "sample_space",
-    "nlp": "nonlinear_programs",
-    "residual_step": "sample_space",
-    "structure": "sparse_structure",
+    "LogAbsDetJacobian": "blockjac.interop.log_determinants",
+    "NonlinearProgram": "blockjac.interop.nonlinear_programs",
+    "SparseStructure": "blockjac.interop.sparse_structure",
+    "StructuredSolver": "blockjac.interop.structured_solver",
+    "clipped_grad": "blockjac.interop.private_training",
+    "local_kinetic_energy": "blockjac.interop.kinetic_energy",
+    "log_abs_det_jacobian": "blockjac.interop.log_determinants",
+    "min_sr": "blockjac.interop.sample_space",
+    "nlp": "blockjac.interop.nonlinear_programs",
+    "residual_step": "blockjac.interop.sample_space",
+    "structure": "blockjac.interop.sparse_structure",
 }
-"""The module of each public name, below this package."""
+"""The module of each public name."""
 
 
 if not TYPE_CHECKING:  # so that a name that does not exist is an error of the checker too
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module 'blockjac.interop' has no attribute '{name}'")
-        value = getattr(import_module(f"blockjac.interop.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = lazy_names(__name__, globals(), __all__, _HOME)

@@ -118,6 +118,16 @@ class Arrangement:
     order: np.ndarray
     starts: np.ndarray | None
 
+    @property
+    def firsts(self) -> np.ndarray:
+        """Where each position begins in the sorted values."""
+        return np.arange(len(self.order)) if self.starts is None else self.starts
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many entries each position has."""
+        return np.diff(self.firsts, append=len(self.order))
+
     def arranged(self, values: np.ndarray) -> np.ndarray:
         """The value of each position: the sum of the values of its entries."""
         if self.starts is None:
@@ -142,7 +152,7 @@ class Arrangement:
         pattern = Pattern(rows, columns, self.pattern.shape)
         if self.starts is None:
             return Arrangement(pattern, self.order[positions], None)
-        counts = np.diff(self.starts, append=len(self.order))[positions]
+        counts = self.counts[positions]
         starts = np.cumsum(counts) - counts
         first: np.ndarray = np.repeat(self.starts[positions] - starts, counts)
         entry = first + np.arange(len(first))
@@ -156,7 +166,7 @@ class Arrangement:
         """
         if self.starts is None:
             return ()
-        counts = np.diff(self.starts, append=len(self.order))
+        counts = self.counts
         if LAYER * (counts.max() - 1) > len(self.order):
             return None
         deep = [np.flatnonzero(counts > depth) for depth in range(1, counts.max())]
