@@ -3,7 +3,9 @@
 The formulation is the one of rosetta-opf with the flows as expressions: real and reactive power
 balance at each bus, thermal limits at both ends of each branch, limits on angle differences, and
 quadratic costs. Grids are drawn like transmission systems: buses in the plane, branches to near
-neighbours (a spanning tree and the shortest further ones), impedances by length.
+neighbours (a spanning tree and the shortest further ones), impedances by length. A branch is rated
+above what flows in it, by the linear model, where every generator serves the buses next to it, so
+that there is a feasible point of that model.
 """
 
 from dataclasses import dataclass
@@ -14,11 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
+from scipy.sparse.linalg import splu
 from scipy.spatial import Delaunay
 
 from blockjac import interop
 
 BRANCHES_PER_BUS = 1.5
+
+SHORTEST = 0.1
+"""The shortest branch, where buses are 1 apart on average: nobody builds a line of no length."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +41,7 @@ class Grid:
         real_load: of each bus, `(buses,)`.
         reactive_load: likewise.
         site: the bus of each generator, `(generators,)`.
+        served: the load of the buses next to each generator.
         capacity: the largest real power of each generator.
         quadratic_cost: by the square of its real power.
         linear_cost: by its real power.
@@ -49,6 +56,7 @@ class Grid:
     real_load: np.ndarray
     reactive_load: np.ndarray
     site: np.ndarray
+    served: np.ndarray
     capacity: np.ndarray
     quadratic_cost: np.ndarray
     linear_cost: np.ndarray
@@ -70,26 +78,48 @@ def synthetic_grid(buses: int, seed: int = 0) -> Grid:
     spanning = np.sort(np.stack(csgraph.minimum_spanning_tree(graph).nonzero()), axis=0).T
     in_tree = np.isin(pairs @ [buses, 1], spanning @ [buses, 1])
     order = np.lexsort([lengths, ~in_tree])[: int(BRANCHES_PER_BUS * buses)]
-    (start, end), length = pairs[order].T, lengths[order]
+    (start, end), length = pairs[order].T, np.maximum(lengths[order], SHORTEST)
     impedance = (0.01 + 0.06j) * length
     admittance = 1 / impedance
     site = generator.choice(buses, max(2, buses // 5), replace=False)
     load = np.where(generator.uniform(size=buses) < 0.7, generator.uniform(0.1, 0.5, buses), 0.0)
-    share = generator.uniform(0.5, 1.5, len(site))
+    chosen = sparse.coo_array((length, (start, end)), shape=(buses, buses))
+    source = csgraph.dijkstra(
+        chosen, directed=False, indices=site, min_only=True, return_predecessors=True
+    )[2]
+    served = np.bincount(source, load, buses)[site]
+    injected = -load
+    injected[site] += served
+    flow = linear_flow(start, end, -admittance.imag, injected)
     return Grid(
         start=start,
         end=end,
         conductance=admittance.real,
         susceptance=admittance.imag,
         charging=0.01 * length,
-        rating=np.full(len(start), 2.0),
+        rating=np.maximum(2.0, 1.5 * np.abs(flow)),
         real_load=load,
         reactive_load=0.3 * load,
         site=site,
-        capacity=3.0 * load.sum() * share / share.sum(),
+        served=served,
+        capacity=0.5 + served * generator.uniform(2.0, 4.0, len(site)),
         quadratic_cost=generator.uniform(0.5, 2.0, len(site)),
         linear_cost=generator.uniform(5.0, 20.0, len(site)),
     )
+
+
+def linear_flow(
+    start: np.ndarray, end: np.ndarray, stiffness: np.ndarray, injected: np.ndarray
+) -> np.ndarray:
+    """What flows in each branch by the linear ("DC") model, in which angles are potentials."""
+    branches = np.arange(len(start))
+    ones = np.ones(len(start))
+    incidence = sparse.csr_array(
+        (np.r_[ones, -ones], (np.r_[branches, branches], np.r_[start, end]))
+    )
+    laplacian = (incidence.T @ sparse.diags_array(stiffness) @ incidence).tocsc()
+    angle = np.r_[0.0, splu(laplacian[1:, 1:]).solve(injected[1:])]
+    return stiffness * (incidence @ angle)
 
 
 def flows(grid: Grid, state: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
@@ -133,7 +163,7 @@ def power_flow(grid: Grid) -> interop.NonlinearProgram:
     start = {
         "angle": np.zeros(len(grid.real_load)),
         "voltage": np.ones(len(grid.real_load)),
-        "real": grid.capacity / 3,
+        "real": grid.served,
         "reactive": np.zeros(len(grid.site)),
     }
     least = {"angle": none, "voltage": 0.9, "real": 0.0, "reactive": -grid.capacity}
