@@ -289,7 +289,8 @@ def types(arguments: list[str]) -> int:
 def bench(arguments: list[str]) -> int:
     """Run one benchmark by name, or all; results go to benchmarks/results."""
     scripts = {path.stem: path for path in sorted((ROOT / "benchmarks").glob("*.py"))}
-    del scripts["harness"]
+    for shared in ("harness", "networks"):
+        del scripts[shared]
     names = list(scripts)
     if arguments and not arguments[0].startswith("-"):
         names = [arguments[0]]

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 import blockjac
 import harness
 from blockjac.optimize import levenberg_marquardt
-from cameras import project
+from public_problems.cameras import project
 
 Function = Callable[..., Any]
 STEPS = 10

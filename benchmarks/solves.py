@@ -14,7 +14,7 @@ import numpy as np
 
 import blockjac
 import harness
-from cameras import project
+from public_problems.cameras import project
 
 Function = Callable[..., Any]
 

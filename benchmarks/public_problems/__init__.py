@@ -4,6 +4,6 @@ Each module holds functions in plain JAX and what makes their arguments. Those t
 written in the part of NumPy's interface that `jax.numpy`, `autograd.numpy` and `torch` share.
 """
 
-from public_problems import hands, mixtures, nested, recurrent, smooth, sparse, vision
+from public_problems import cameras, hands, mixtures, nested, recurrent, smooth, sparse, vision
 
-__all__ = ["hands", "mixtures", "nested", "recurrent", "smooth", "sparse", "vision"]
+__all__ = ["cameras", "hands", "mixtures", "nested", "recurrent", "smooth", "sparse", "vision"]
