@@ -4,8 +4,9 @@ The formulation is the one of rosetta-opf with the flows as expressions: real an
 balance at each bus, thermal limits at both ends of each branch, limits on angle differences, and
 quadratic costs. Grids are drawn like transmission systems: buses in the plane, branches to near
 neighbours (a spanning tree and the shortest further ones), impedances by length. A branch is rated
-above what flows in it, by the linear model, where every generator serves the buses next to it, so
-that there is a feasible point of that model.
+above what flows in it, by the linear model, where every generator serves the buses next to it; no
+generator has so many of them that the angles along the way would be too large. So there is a
+feasible point of that model.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ BRANCHES_PER_BUS = 1.5
 
 SHORTEST = 0.1
 """The shortest branch, where buses are 1 apart on average: nobody builds a line of no length."""
+
+MOST_SERVED = 2.0
+"""The largest load that a generator serves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +88,7 @@ def synthetic_grid(buses: int, seed: int = 0) -> Grid:
     site = generator.choice(buses, max(2, buses // 5), replace=False)
     load = np.where(generator.uniform(size=buses) < 0.7, generator.uniform(0.1, 0.5, buses), 0.0)
     chosen = sparse.coo_array((length, (start, end)), shape=(buses, buses))
-    source = csgraph.dijkstra(
-        chosen, directed=False, indices=site, min_only=True, return_predecessors=True
-    )[2]
-    served = np.bincount(source, load, buses)[site]
+    site, served = enough_generators(chosen, site, load)
     injected = -load
     injected[site] += served
     flow = linear_flow(start, end, -admittance.imag, injected)
@@ -106,6 +107,26 @@ def synthetic_grid(buses: int, seed: int = 0) -> Grid:
         quadratic_cost=generator.uniform(0.5, 2.0, len(site)),
         linear_cost=generator.uniform(5.0, 20.0, len(site)),
     )
+
+
+def enough_generators(
+    branches: sparse.coo_array, site: np.ndarray, load: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Generators, with further ones where some would serve too much, and the load that each serves.
+
+    A bus is served by the next generator along the branches. Of the buses of a generator that would
+    serve too much the remotest gets one of its own.
+    """
+    while True:
+        distance, _, source = csgraph.dijkstra(
+            branches, directed=False, indices=site, min_only=True, return_predecessors=True
+        )
+        served = np.bincount(source, load, len(load))
+        if served.max() <= MOST_SERVED:
+            return site, served[site]
+        remotest = np.lexsort([-distance, source])
+        source, first = np.unique(source[remotest], return_index=True)
+        site = np.append(site, remotest[first[served[source] > MOST_SERVED]])
 
 
 def linear_flow(
