@@ -1,7 +1,7 @@
 """Natural gradients in the space of samples, and local energies, beside how they are usually made.
 
 The usual way writes the Jacobian of all samples out, by `vmap(grad)` of a residual with a Hessian
-inside, or of a wave function. FermiNet's own kinetic energy is one product with the Hessian for each
+inside, or of a wave function. FermiNet's kinetic energy is a product with the Hessian for each
 coordinate.
 """
 
