@@ -114,10 +114,11 @@ class Block(BlockArithmetic):
             BlockShapeError: if the array has fewer than `out_ndim` axes.
         """
         array = as_array(array)
-        if not 0 <= out_ndim <= array.ndim:
+        rank = len(array.shape)  # an array of a plan has no ndim
+        if not 0 <= out_ndim <= rank:
             raise BlockShapeError(
-                f"out_ndim is {out_ndim}, but the array of shape {array.shape} has {array.ndim} "
-                f"axes; out_ndim must lie between 0 and {array.ndim}"
+                f"out_ndim is {out_ndim}, but the array of shape {array.shape} has {rank} "
+                f"axes; out_ndim must lie between 0 and {rank}"
             )
         factor, indices = _labeled(array, name)
         term = Term((factor,), indices[:out_ndim], indices[out_ndim:])

@@ -78,19 +78,21 @@ class InnerProducts:
         return tuple(size for axis, size in enumerate(shape) if axis not in removed)
 
     def of(self, left: Sequence[Product], right: Sequence[Product] | None) -> Block:
-        """`J1 J2'` for two sums of products, `J1 J1'` for None, made first or not.
+        """`J1 J2'` for two sums of products, `J1 J1'` for None; or of the sums, made first.
 
-        Whichever is predicted to take less time.
+        Terms of a sum that are no smaller than its dense array may be added into one, as each of
+        them meets each other. Whichever way is predicted to take the least time.
         """
         several = [products for products in (left, right) if products is not None]
 
-        def made() -> Block:
-            sums = [[(reduce(add, map(multiplied, products)),)] for products in several]
+        def of_sums(finished: Callable[[Block], Block]) -> Block:
+            sums = [[(finished(reduce(add, map(multiplied, products))),)] for products in several]
             return self.of_all(sums[0], None if right is None else sums[-1])
 
-        if any(map(is_better_made, several)):
-            return made()
-        return quickest(lambda: self.of_all(left, right), made)
+        ways = [lambda: of_sums(lambda block: block), lambda: of_sums(without_many_terms)]
+        if not any(map(is_better_made, several)):
+            ways.append(lambda: self.of_all(left, right))
+        return quickest(*ways)
 
     def of_all(self, left: Sequence[Product], right: Sequence[Product] | None) -> Block:
         """The sum over all pairs of products of one times the other's transpose."""
@@ -126,6 +128,13 @@ class InnerProducts:
 def is_better_made(products: Sequence[Product]) -> bool:
     """Whether nothing is gained by trying these products unmade."""
     return len(products) > FEW or all(len(product) == 1 for product in products)
+
+
+def without_many_terms(block: Block) -> Block:
+    """A sum of terms written out, where they store about as much as that."""
+    if len(block.terms) < 2 or 2 * block.stored < block.size:
+        return block
+    return Block.from_dense(dense(block, max_bytes=NO_LIMIT), len(block.out_shape))
 
 
 def _places(rank: int, removed: Sequence[int]) -> dict[int, int]:
