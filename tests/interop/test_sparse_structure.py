@@ -162,3 +162,11 @@ def test_options_that_do_not_exist_are_refused():
         interop.structure(lambda x: x[np.arange(100)[::-1]])(jnp.ones(100)).values(
             jnp.ones(100), format="band"
         )
+
+
+@pytest.mark.parametrize("format", ["coo", "csr", "csc", "dia", "band"])
+def test_a_derivative_that_is_zero_has_no_places(format):
+    places = interop.structure(lambda x: jnp.zeros(3))(np.ones(4))
+    assert (places.shape, places.nnz) == ((3, 4), 0)
+    assert not places.values(np.ones(4), format=format).any()
+    assert not jax.jit(lambda x: places.values(x, format=format))(np.ones(4)).any()

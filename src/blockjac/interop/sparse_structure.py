@@ -253,8 +253,8 @@ def shape_of_leaf(leaf: Any) -> Any:
 
 
 def _taken(xp: Any, numbers: Any, take: np.ndarray) -> Any:
-    """The values of a format; 0 where it has a place and the derivative none."""
-    return xp.where(take < 0, 0, xp.take(numbers, xp.maximum(take, 0)))
+    """The values of a format; where it has a place and the derivative none, -1 takes the 0."""
+    return xp.take(xp.concatenate([numbers, xp.zeros(1, numbers.dtype)]), take)
 
 
 def _check_format(format: Any) -> None:
