@@ -12,6 +12,7 @@ from scipy import optimize
 
 from blockjac import interop
 from blockjac.errors import (
+    ArgumentError,
     InvalidOptionError,
     NonScalarLossError,
     ParameterTypeError,
@@ -294,6 +295,10 @@ def test_functions_that_do_not_fit():
         interop.nlp(jnp.sum, lambda x: x <= 2, np.ones(3))
     with pytest.raises(ParameterTypeError, match=r"x0\['u'\] is complex128"):
         interop.nlp(lambda x: jnp.sum(jnp.abs(x["u"])), None, {"u": np.ones(3) * 1j})
+    with pytest.raises(ArgumentError, match=r"constraints must be one function .* of type list"):
+        interop.nlp(jnp.sum, [lambda x: x[0], lambda x: x[1]], np.ones(3))
+    with pytest.raises(ArgumentError, match=r"objective must be a function of x, but .* ndarray"):
+        interop.nlp(np.ones(3), None, jnp.sum)
     with pytest.raises(InvalidOptionError, match=r"args must be a tuple.* args=\(data,\)"):
         interop.nlp(lambda x, w: w @ x, None, np.ones(3), args=np.ones(3))
     moving = interop.nlp(lambda x: x.sum(), jnp.sort, np.ones(3))

@@ -12,6 +12,7 @@ from support.least_squares_problems import PROBLEMS, bundle, curve
 
 import blockjac
 from blockjac.errors import (
+    ArgumentError,
     DenseTooLargeError,
     InvalidDataError,
     InvalidOptionError,
@@ -426,6 +427,23 @@ def test_it_works_inside_jit_and_vmap():
         np.testing.assert_allclose(params["rate"][number], wanted.params["rate"], rtol=1e-4)
 
 
+def test_what_a_fit_out_of_jit_and_vmap_says():
+    residuals, start, (x, y) = curve(0)
+    spoiled = np.stack([y, np.full_like(y, np.nan), y])
+    alone = levenberg_marquardt(residuals, start, x, y)
+    assert alone.success is True
+    out_of_jit = jax.jit(lambda y: levenberg_marquardt(residuals, start, x, y))(y)
+    assert len(out_of_jit.trace) == 100  # rows, and as many steps as without jit
+    assert out_of_jit.message == alone.message
+    many = jax.vmap(lambda y: levenberg_marquardt(residuals, start, x, y))(spoiled)
+    assert many.success.tolist() == [True, False, True]
+    assert many.message.splitlines()[1].startswith("1 of 3 fits: the residuals or their Jac")
+    inside = jax.jit(lambda y: levenberg_marquardt(residuals, start, x, y).success)
+    assert inside(y)
+    with pytest.raises(ArgumentError, match="not known while it is traced"):
+        jax.jit(lambda y: levenberg_marquardt(residuals, start, x, y).message)(y)
+
+
 def test_integers_among_the_data_are_read_anew_at_each_call():
     def residuals(x, places, y):
         return x[places] - y
@@ -457,12 +475,21 @@ def test_data_may_be_numbers_and_options_of_python():
         ({"damping": 0.0}, "damping is 0.0; wanted a positive finite number"),
         ({"loss": "hubert"}, "loss is 'hubert'; wanted one of 'linear', 'soft_l1', 'huber'"),
         ({"f_scale": 0.0}, "f_scale is 0.0; wanted a positive finite number"),
+        ({"f_scale": np.ones(3)}, "f_scale is .*; wanted a positive finite number"),
+        ({"max_steps": "ten"}, "max_steps is ten; wanted a whole number"),
+        ({"ftol": None}, "ftol is None; wanted a number from 0, which leaves it out"),
+        ({"damping": "auto"}, "damping is auto; wanted a positive finite number"),
         ({"loss_axis": 1}, r"loss_axis is 1, but residuals\(params\) has shape \(3,\)"),
     ],
 )
 def test_bad_options_are_named(options, message):
     with pytest.raises(InvalidOptionError, match=message):
         levenberg_marquardt(lambda x: x, jnp.ones(3), **options)
+
+
+def test_residuals_come_first():
+    with pytest.raises(ArgumentError, match=r"must be a function .* of type dict; the params come"):
+        levenberg_marquardt({"x": 1.0}, lambda p: p["x"])
 
 
 def test_residuals_that_are_not_finite_at_the_start_are_named():

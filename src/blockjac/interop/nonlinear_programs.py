@@ -22,6 +22,7 @@ from blockjac.interop.compiled_programs import CompiledPrograms
 from blockjac.interop.program_checks import (
     check_constraints,
     check_count,
+    check_functions,
     check_objective,
     like_example,
 )
@@ -149,6 +150,7 @@ def nlp(
             f"args must be a tuple of the further arguments, but is {reprlib.repr(args)}; of one "
             "argument it is args=(data,)"
         )
+    check_functions(objective, constraints)
     x0 = _variables(x0)
     flat, unravel = ravel_pytree(x0)
     further = tuple(args)

@@ -6,10 +6,33 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from blockjac.base.trees import leaves_with_path, tree_structure
-from blockjac.errors import NonScalarLossError, ParameterTypeError, ShapeMismatchError
+from blockjac.errors import (
+    ArgumentError,
+    NonScalarLossError,
+    ParameterTypeError,
+    ShapeMismatchError,
+)
+from blockjac.interop.sparse_structure import fits
+
+
+def check_functions(objective: Any, constraints: Any) -> None:
+    """Raise unless both are functions.
+
+    Raises:
+        ArgumentError: says how several constraints are given.
+    """
+    if not callable(objective):
+        raise ArgumentError(
+            f"the objective must be a function of x, but is of type {type(objective).__name__}"
+        )
+    if constraints is not None and not callable(constraints):
+        raise ArgumentError(
+            "constraints must be one function of x, whose results may be a tree, such as "
+            "lambda x: (first(x), second(x)) with constraint_bounds for each; but is of type "
+            f"{type(constraints).__name__}"
+        )
 
 
 def check_objective(found: Any) -> None:
@@ -86,8 +109,7 @@ def like_example(tree: Any, example: Any, name: str) -> Any:
     leaves: list[Any] = []
     for (path, leaf), like in zip(leaves_with_path(tree), jax.tree.leaves(example), strict=True):
         dtype = jax.dtypes.result_type(leaf)
-        is_alike = dtype == like.dtype or np.can_cast(dtype, like.dtype, "same_kind")
-        if jnp.shape(leaf) != like.shape or not is_alike:
+        if not fits(jax.ShapeDtypeStruct(jnp.shape(leaf), dtype), like):
             raise ShapeMismatchError(
                 f"{name}{jax.tree_util.keystr(path)} is {dtype}{list(jnp.shape(leaf))}, but was "
                 f"{like.dtype}{list(like.shape)} when the program was made; other shapes need "

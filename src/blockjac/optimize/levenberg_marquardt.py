@@ -18,6 +18,7 @@ import numpy as np
 from blockjac.base.compat import is_traced
 from blockjac.base.trees import leaves_with_path, mapped
 from blockjac.errors import (
+    ArgumentError,
     InvalidOptionError,
     NonFiniteLossError,
     ParameterTypeError,
@@ -85,6 +86,7 @@ def levenberg_marquardt(
         has `max_steps` rows.
 
     Raises:
+        ArgumentError: If `residuals` is not a function.
         InvalidOptionError: If an option is outside its range.
         NonFiniteLossError: If residuals at `params` are infinite or nan; names the array (outside
             `jit`; inside, the status says so).
@@ -103,6 +105,11 @@ def levenberg_marquardt(
         >>> print(fit.success, f"{fit.params['height']:.3f} {fit.params['rate']:.3f}")
         True 3.000 2.000
     """
+    if not callable(residuals):
+        raise ArgumentError(
+            "residuals must be a function residuals(params, *data), but is of type "
+            f"{type(residuals).__name__}; the params come second"
+        )
     rules = Rules(max_steps, ftol, xtol, gtol, damping)
     problem = Problem(residuals, RobustLoss(loss, f_scale, loss_axis))
     check_real(params)
