@@ -444,6 +444,67 @@ def test_what_a_fit_out_of_jit_and_vmap_says():
         jax.jit(lambda y: levenberg_marquardt(residuals, start, x, y).message)(y)
 
 
+# Derivatives of a fit by its data: those of the equation that its minimum fulfils
+
+
+def derivative_of_the_minimum(residuals, found, y, rho):
+    """Of the parameters by y, from dense Hessians of JAX at the minimum."""
+    vector, unravel = ravel_pytree(found)
+
+    def cost(vector, y):
+        return jnp.sum(rho(residuals(unravel(vector), y) ** 2)) / 2
+
+    by_params, by_data = jax.jacfwd(jax.grad(cost), (0, 1))(vector, y)
+    return -np.linalg.solve(by_params, by_data)
+
+
+@pytest.mark.parametrize("jacobian", [jax.jacfwd, jax.jacrev, blockjac.jacobian])
+@pytest.mark.parametrize("is_closure", [False, True])
+@pytest.mark.parametrize("loss", ["linear", "cauchy"])
+def test_derivatives_by_the_data(jacobian, is_closure, loss):
+    residuals, start, (x, y) = curve(0)
+
+    def of_data(p, y):
+        return residuals(p, x, y)
+
+    def fitted(y):
+        options = {"loss": loss, **EXACT}
+        if is_closure:
+            fit = levenberg_marquardt(lambda p: of_data(p, y), start, **options)
+        else:
+            fit = levenberg_marquardt(of_data, start, y, **options)
+        return ravel_pytree(fit.params)[0]
+
+    found = ravel_pytree(start)[1](fitted(y))
+    rho = jnp.log1p if loss == "cauchy" else (lambda z: z)
+    wanted = derivative_of_the_minimum(of_data, found, y, rho)
+    np.testing.assert_allclose(jacobian(fitted)(y), wanted, rtol=1e-6, atol=1e-9)
+
+
+def test_derivatives_do_not_depend_on_the_start():
+    """A fit that starts at its minimum makes no step; its minimum moves with the data."""
+    x, start = np.linspace(0, 2, 9), {"a": 2.0, "b": np.array([1.0])}
+    target = 2.0 * np.exp(-x)
+
+    def fit(y, a=2.0):
+        def residuals(p):
+            return p["a"] * jnp.exp(-p["b"] * x) - y
+
+        return levenberg_marquardt(residuals, {**start, "a": a}, max_steps=20)
+
+    assert len(fit(target).trace) == 0
+    J = np.stack([np.exp(-x), -2.0 * x * np.exp(-x)], axis=1)
+    derivatives = jax.jit(jax.jacrev(lambda y: fit(y).params))(target)
+    np.testing.assert_allclose(derivatives["a"], np.linalg.pinv(J)[0], atol=1e-12)
+    np.testing.assert_allclose(derivatives["b"], np.linalg.pinv(J)[1:], atol=1e-12)
+    assert jax.grad(lambda a: fit(target, a).params["a"])(1.5) == 0
+    moved = target + 0.1 * np.cos(5 * x)
+    slope = jax.grad(lambda y: fit(y).cost)(moved)
+    np.testing.assert_allclose(slope, -fit(moved).residuals(), atol=1e-7)
+    both = jax.vmap(jax.grad(lambda y: fit(y).params["a"]))(np.stack([target, moved]))
+    np.testing.assert_allclose(both[0], derivatives["a"], atol=1e-12)
+
+
 def test_integers_among_the_data_are_read_anew_at_each_call():
     def residuals(x, places, y):
         return x[places] - y

@@ -24,6 +24,7 @@ from blockjac.errors import (
     ParameterTypeError,
 )
 from blockjac.optimize.damped_loop import Rules, run
+from blockjac.optimize.implicit_derivatives import is_differentiable, with_implicit_derivative
 from blockjac.optimize.index_data import with_constant_integers
 from blockjac.optimize.least_squares_result import (
     LeastSquaresResult,
@@ -57,7 +58,9 @@ def levenberg_marquardt(
     lower, is never accepted.
 
     The whole loop is one compiled program, a `lax.while_loop`: an iteration of a small fit takes
-    microseconds, and the fit may be part of a function under `jit` or `vmap`. Bounds are left to
+    microseconds, and the fit may be part of a function under `jit`, `vmap` and, forwards and
+    backwards, derivatives: parameters and costs have those of the minimum by the data, by the
+    implicit function theorem, so that a fit should have reached its tolerances. Bounds are left to
     `scipy.optimize.least_squares`, which takes `blockjac.sparse_jacobian(residuals)` as
     `jac=`.
 
@@ -115,7 +118,14 @@ def levenberg_marquardt(
     check_real(params)
     params = as_arrays(params)
     _check_residuals(problem, params, data)
-    state, trace = with_constant_integers(partial(run, problem, rules), params, data)
+
+    def fit(params: Any) -> Any:
+        return with_constant_integers(partial(run, problem, rules), params, data)
+
+    if is_differentiable(problem, params, data):
+        state, trace = with_implicit_derivative(fit, problem, params, data)
+    else:
+        state, trace = fit(params)
     if not is_traced((state, trace)):
         if not np.isfinite(state.initial_cost):
             _check_finite(problem, params, data)
