@@ -28,7 +28,7 @@ def number(value: Any) -> float:
     """An option as a number; nan, which is in no range, if it is none.
 
     Examples:
-        >>> number(np.float32(0.5)), number("a"), number(None)
+        >>> number(0.5), number("a"), number(None)
         (0.5, nan, nan)
     """
     try:
