@@ -505,6 +505,35 @@ def test_derivatives_do_not_depend_on_the_start():
     np.testing.assert_allclose(both[0], derivatives["a"], atol=1e-12)
 
 
+def test_derivatives_where_residuals_do_not_determine_all():
+    x, y = np.linspace(1, 2, 5), np.array([1.0, 3.0, 2.0, 4.0, 5.0])
+
+    def fit(y):
+        def residuals(p):
+            return (p["a"] + p["b"]) * x - y
+
+        return levenberg_marquardt(residuals, {"a": 1.0, "b": 3.0, "c": jnp.ones(2)})
+
+    slopes = jax.jacrev(lambda y: fit(y).params)(y)
+    for name in "ab":  # the shortest of all that move the sum
+        np.testing.assert_allclose(slopes[name], x / (x @ x) / 2, rtol=1e-4)
+    np.testing.assert_array_equal(slopes["c"], 0)
+    np.testing.assert_allclose(jax.grad(lambda y: fit(y).cost)(y), -fit(y).residuals(), rtol=1e-6)
+
+
+def test_derivatives_of_an_ill_conditioned_fit():
+    """Against the pseudoinverse of the powers, from their singular values."""
+    x = np.linspace(0, 1, 40)
+    powers = x[:, None] ** np.arange(8)
+    assert np.linalg.cond(powers.T @ powers) > 1e10
+
+    def fitted(y):
+        return levenberg_marquardt(lambda p: powers @ p - y, np.zeros(8), **EXACT).params
+
+    wanted = np.linalg.pinv(powers)
+    np.testing.assert_allclose(jax.jacrev(fitted)(np.sin(x)), wanted, atol=1e-4 * abs(wanted).max())
+
+
 def test_integers_among_the_data_are_read_anew_at_each_call():
     def residuals(x, places, y):
         return x[places] - y

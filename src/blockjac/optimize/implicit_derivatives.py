@@ -20,9 +20,12 @@ from blockjac.base.compat import is_traced
 from blockjac.base.trees import flattened
 from blockjac.blocks import BlockMatrix, factorize
 from blockjac.optimize.damped_loop import State
-from blockjac.optimize.gauss_newton_steps import total_cost
+from blockjac.optimize.gauss_newton_steps import largest, shifted, total_cost
 from blockjac.optimize.least_squares_result import LeastSquaresTrace, Problem
 from blockjac.transforms.first_order import block_jacobian, grad
+
+CORRECTIONS = 2
+"""How often a solution is corrected by what is left over."""
 
 Fit = Callable[[Any], tuple[State, LeastSquaresTrace]]
 """From the start to where the fit ends."""
@@ -68,10 +71,30 @@ def with_implicit_derivative(
 
         rows = block_jacobian(of_parts, tuple(range(len(parts))))(*zeros)
         hessian = BlockMatrix([list(row) for row in rows], tree, tree)
-        return factorize(hessian, assume="sym").solve(right)
+        return _shortest(hessian, right)
 
     custom_root = cast("Any", jax.lax.custom_root)
     found, parts = custom_root(grad(cost), params, solve, tangent_solve, has_aux=True)
     tree, dtypes = described[-1]
     state, trace = jax.tree.unflatten(tree, map(jax.lax.convert_element_type, parts, dtypes))
     return state._replace(params=found, cost=cost(found), initial_cost=cost(params)), trace
+
+
+def _shortest(hessian: BlockMatrix, right: Any) -> Any:
+    """A solution, which does not move what the residuals do not determine.
+
+    Of a singular Hessian, as of points and cameras that may turn together, little is added to the
+    diagonal. What that costs in accuracy the corrections give back: with the share s of it and the
+    condition number c, the error is the third power of s c.
+    """
+    share = float(cast("Any", jnp.finfo(hessian.dtype)).eps) ** 0.7
+    diagonal = [jnp.abs(part) for part in jax.tree.leaves(hessian.diagonal())]
+    most = largest(diagonal)
+    least = jnp.where(most == 0, 1, most)
+    shift = [share * jnp.where(part == 0, least.astype(part.dtype), part) for part in diagonal]
+    factors = factorize(shifted(hessian, shift), assume="sym")
+    found = factors.solve(right)
+    for _ in range(CORRECTIONS):
+        rest = jax.tree.map(jnp.subtract, right, hessian.matvec(found))
+        found = jax.tree.map(jnp.add, found, factors.solve(rest))
+    return found

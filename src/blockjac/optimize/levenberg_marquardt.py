@@ -60,8 +60,8 @@ def levenberg_marquardt(
     The whole loop is one compiled program, a `lax.while_loop`: an iteration of a small fit takes
     microseconds, and the fit may be part of a function under `jit`, `vmap` and, forwards and
     backwards, derivatives: parameters and costs have those of the minimum by the data, by the
-    implicit function theorem, so that a fit should have reached its tolerances, and residuals
-    should determine all parameters: else derivatives are nan or very large. Bounds are left to
+    implicit function theorem, so that a fit should have reached its tolerances; what
+    the residuals do not determine is not moved. Bounds are left to
     `scipy.optimize.least_squares`, which takes `blockjac.sparse_jacobian(residuals)` as
     `jac=`.
 
