@@ -103,7 +103,7 @@ def _lists(side: Any, tree: Any) -> Sequence[Any] | None:
 
 
 def _numbers(bound: Any, nothing: float, name: str) -> np.ndarray:
-    """The numbers of one array of bounds, in which None means that there is no bound."""
+    """The numbers of one array of bounds, in which None leaves a side open."""
     try:
         array: Any = np.asarray(nothing if bound is None else bound)
         if array.dtype == object:
