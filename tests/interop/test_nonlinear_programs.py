@@ -11,7 +11,13 @@ from jax.flatten_util import ravel_pytree
 from scipy import optimize
 
 from blockjac import interop
-from blockjac.errors import InvalidOptionError, NonScalarLossError, ShapeMismatchError
+from blockjac.errors import (
+    ArgumentError,
+    InvalidOptionError,
+    NonScalarLossError,
+    ParameterTypeError,
+    ShapeMismatchError,
+)
 from nonlinear import power_flow, trajectories
 
 
@@ -166,10 +172,59 @@ def test_other_data_compile_nothing():
         if level == 2.0:
             count = len(traces)
     assert len(traces) == count
-    with pytest.raises(ShapeMismatchError, match="3 numbers, but the program has 4 variables"):
-        program.with_args(2.0, x0=np.ones(3))
-    with pytest.raises(TypeError, match="made for arguments of"):
-        program.with_args(np.ones(2)).jacobian(program.x0)
+
+
+def test_other_data_must_be_alike():
+    """Some solvers go on where a callback raises: pounce reports an invalid number."""
+    program = interop.nlp(
+        lambda x, data: jnp.sum(data["scale"] * x["u"] ** 2) + x["v"],
+        None,
+        {"u": np.ones(3), "v": 1.0},
+        args=({"scale": np.ones(3)},),
+    )
+    whole = program.with_args({"scale": np.arange(3)}, x0=np.arange(4))  # floats, from integers
+    assert whole.objective(whole.x0) == 1 + 2 * 2**2 + 3
+    assert program.with_args({"scale": np.ones(3)}, x0={"u": np.zeros(3), "v": 7}).x0[3] == 7
+    with pytest.raises(ShapeMismatchError, match=r"args\[0\]\['scale'\] is float64\[2\], but was"):
+        program.with_args({"scale": np.ones(2)})
+    with pytest.raises(ShapeMismatchError, match="is complex128"):
+        program.with_args({"scale": np.ones(3) * 1j})
+    with pytest.raises(ShapeMismatchError, match="args has the tree"):
+        program.with_args()
+    with pytest.raises(ShapeMismatchError, match="x0 has the tree"):
+        program.with_args({"scale": np.ones(3)}, x0={"u": np.ones(4)})
+    with pytest.raises(ShapeMismatchError, match="x0 has the tree"):
+        program.with_args({"scale": np.ones(3)}, x0=np.ones(5))
+
+
+def test_points_and_multipliers_that_do_not_fit():
+    program = interop.nlp(lambda x: x @ x, lambda x: x[1:] ** 2, np.ones(3))
+    np.testing.assert_allclose(program.jacobian([1, 2, 3]), [4, 6])
+    np.testing.assert_allclose(program.gradient(np.ones(3, np.float32)), 2)
+    hessian = program.hessian(np.ones(3, int), [1, 2], 1)
+    np.testing.assert_allclose(hessian, [2, 4, 6])
+    for call in (program.objective, program.jacobian, program.tree):
+        with pytest.raises(ShapeMismatchError, match=r"x must be .* 3 numbers.*got shape \(1, 3\)"):
+            call(np.ones((1, 3)))
+    with pytest.raises(ShapeMismatchError, match=r"x must be a flat vector.*got \{'u'"):
+        program.gradient({"u": 1.0})
+    with pytest.raises(ShapeMismatchError, match=r"multipliers .* 2 numbers, one for each const"):
+        program.hessian(np.ones(3), np.ones(3), 1.0)
+    with pytest.raises(ShapeMismatchError, match="the multipliers must be"):
+        program.multipliers(1.0)
+
+
+def test_places_without_numbers():
+    """None in a tree holds no numbers, of variables and of constraints."""
+    program = interop.nlp(
+        lambda x: x["u"] @ x["u"],
+        lambda x: {"first": x["u"][0], "none": None},
+        {"u": np.ones(2), "none": None},
+        bounds=({"u": None, "none": None}, 4.0),
+    )
+    assert (program.n, program.m, program.ub.tolist()) == (2, 1, [4.0, 4.0])
+    np.testing.assert_allclose(solved_by("pounce", program), 0.0, atol=1e-7)
+    assert interop.nlp(jnp.sum, lambda _: None, np.ones(2)).m == 0
 
 
 def test_values_that_are_not_finite_reach_the_solver():
@@ -204,14 +259,59 @@ def test_bounds_that_do_not_fit():
         program(bounds=(None, {"u": np.ones(2)}))
     with pytest.raises(ShapeMismatchError, match="lower side of bounds must be a number or a tree"):
         program(bounds=({"v": 0.0}, None))
+    with pytest.raises(InvalidOptionError, match=r"upper side of bounds must be real numbers.*'a'"):
+        program(bounds=(None, "a"))
+    with pytest.raises(InvalidOptionError, match="must be real numbers, but is 1j"):
+        program(bounds=(1j, None))
+
+
+def test_bounds_as_lists():
+    def program(bounds):
+        return interop.nlp(lambda x: x.sum(), None, np.ones(2), bounds=bounds)
+
+    assert program(([0, None], [1, np.inf])).lb.tolist() == [0.0, -np.inf]
+    tree = interop.nlp(lambda x: x["u"].sum(), None, {"u": np.ones(2)}, bounds=({"u": [0, 1]}, 9))
+    assert tree.lb.tolist() == [0.0, 1.0]
+    pairs = [(0, 5), (0, None)]  # as scipy.optimize.minimize takes them: not lower and upper
+    with pytest.raises(ShapeMismatchError, match=r"is tuple\(np.transpose\(pairs\)\)"):
+        program(pairs)
+    with pytest.raises(ShapeMismatchError, match="list of SciPy's"):
+        program([[0, 5], [0, 5]])
+    with pytest.raises(InvalidOptionError, match="list of SciPy's"):
+        program([(0, 5), (0, 5), (0, 5)])
+    assert program(tuple(np.transpose(pairs))).ub.tolist() == [5.0, np.inf]
 
 
 def test_functions_that_do_not_fit():
     with pytest.raises(NonScalarLossError, match=r"one real number.*\(3,\).*sum it"):
         interop.nlp(lambda x: x**2, None, np.ones(3))
+    with pytest.raises(NonScalarLossError, match="is int64; give a float"):
+        interop.nlp(lambda _: 0, None, np.ones(3))
+    with pytest.raises(NonScalarLossError, match="gives the tree"):
+        interop.nlp(lambda x: (x[0], x[1]), None, np.ones(3))
+    with pytest.raises(ParameterTypeError, match=r"constraints\(x\)\['w'\] is complex128"):
+        interop.nlp(jnp.sum, lambda x: {"w": jnp.exp(1j * x)}, np.ones(3))
+    with pytest.raises(ParameterTypeError, match=r"is bool.* give `a - b`"):
+        interop.nlp(jnp.sum, lambda x: x <= 2, np.ones(3))
+    with pytest.raises(ParameterTypeError, match=r"x0\['u'\] is complex128"):
+        interop.nlp(lambda x: jnp.sum(jnp.abs(x["u"])), None, {"u": np.ones(3) * 1j})
+    with pytest.raises(ArgumentError, match=r"constraints must be one function .* of type list"):
+        interop.nlp(jnp.sum, [lambda x: x[0], lambda x: x[1]], np.ones(3))
+    with pytest.raises(ArgumentError, match=r"objective must be a function of x, but .* ndarray"):
+        interop.nlp(np.ones(3), None, jnp.sum)
+    with pytest.raises(InvalidOptionError, match=r"args must be a tuple.* args=\(data,\)"):
+        interop.nlp(lambda x, w: w @ x, None, np.ones(3), args=np.ones(3))
     moving = interop.nlp(lambda x: x.sum(), jnp.sort, np.ones(3))
     with pytest.raises(TypeError, match="places of this derivative depend on values"):
         moving.jacobianstructure()
+
+
+def test_constraints_that_change_their_number():
+    rows = [0, 1]
+    program = interop.nlp(jnp.sum, lambda x: x[np.array(rows)], np.ones(3))
+    rows.append(2)
+    with pytest.raises(ShapeMismatchError, match="are 3 numbers now, but were 2"):
+        program.constraints(program.x0)
 
 
 def test_single_precision_is_reported():

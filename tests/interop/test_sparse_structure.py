@@ -162,3 +162,21 @@ def test_options_that_do_not_exist_are_refused():
         interop.structure(lambda x: x[np.arange(100)[::-1]])(jnp.ones(100)).values(
             jnp.ones(100), format="band"
         )
+
+
+def test_integers_stand_for_floats():
+    places = interop.structure(lambda t, x: t * x**2, argnums=1)(0.5, np.ones(3))
+    np.testing.assert_array_equal(places.values(2, np.arange(3)), [0.0, 4.0, 8.0])
+    with pytest.raises(TypeError, match="made for arguments of"):
+        places.values(2, np.ones(3) * 1j)
+    single = interop.structure(jnp.sin)(jax.ShapeDtypeStruct((3,), np.float32))
+    with pytest.raises(TypeError, match="made for arguments of"):
+        single.values(np.ones(3))
+
+
+@pytest.mark.parametrize("format", ["coo", "csr", "csc", "dia", "band"])
+def test_a_derivative_that_is_zero_has_no_places(format):
+    places = interop.structure(lambda x: jnp.zeros(3))(np.ones(4))
+    assert (places.shape, places.nnz) == ((3, 4), 0)
+    assert not places.values(np.ones(4), format=format).any()
+    assert not jax.jit(lambda x: places.values(x, format=format))(np.ones(4)).any()

@@ -57,6 +57,8 @@ def test_predictive_variance_of_trees(name):
         variance = factorize(matrix, 0.3, **options).predictive_variance(jacobian)
         assert variance["b"].shape == jacobian.out_shapes[1]
         same(flat(variance), np.diag(J @ np.linalg.solve(A + 0.3 * np.eye(len(A)), J.T)))
+        again = factorize(matrix, 0.3, **options).predictive_variance(blocks)
+        jax.tree.map(same, again, variance)
 
 
 @pytest.mark.slow

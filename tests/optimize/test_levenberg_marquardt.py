@@ -12,6 +12,7 @@ from support.least_squares_problems import PROBLEMS, bundle, curve
 
 import blockjac
 from blockjac.errors import (
+    ArgumentError,
     DenseTooLargeError,
     InvalidDataError,
     InvalidOptionError,
@@ -426,6 +427,113 @@ def test_it_works_inside_jit_and_vmap():
         np.testing.assert_allclose(params["rate"][number], wanted.params["rate"], rtol=1e-4)
 
 
+def test_what_a_fit_out_of_jit_and_vmap_says():
+    residuals, start, (x, y) = curve(0)
+    spoiled = np.stack([y, np.full_like(y, np.nan), y])
+    alone = levenberg_marquardt(residuals, start, x, y)
+    assert alone.success is True
+    out_of_jit = jax.jit(lambda y: levenberg_marquardt(residuals, start, x, y))(y)
+    assert len(out_of_jit.trace) == 100  # rows, and as many steps as without jit
+    assert out_of_jit.message == alone.message
+    many = jax.vmap(lambda y: levenberg_marquardt(residuals, start, x, y))(spoiled)
+    assert many.success.tolist() == [True, False, True]
+    assert many.message.splitlines()[1].startswith("1 of 3 fits: the residuals or their Jac")
+    inside = jax.jit(lambda y: levenberg_marquardt(residuals, start, x, y).success)
+    assert inside(y)
+    with pytest.raises(ArgumentError, match="not known while it is traced"):
+        jax.jit(lambda y: levenberg_marquardt(residuals, start, x, y).message)(y)
+
+
+# Derivatives of a fit by its data: those of the equation that its minimum fulfils
+
+
+def derivative_of_the_minimum(residuals, found, y, rho):
+    """Of the parameters by y, from dense Hessians of JAX at the minimum."""
+    vector, unravel = ravel_pytree(found)
+
+    def cost(vector, y):
+        return jnp.sum(rho(residuals(unravel(vector), y) ** 2)) / 2
+
+    by_params, by_data = jax.jacfwd(jax.grad(cost), (0, 1))(vector, y)
+    return -np.linalg.solve(by_params, by_data)
+
+
+@pytest.mark.parametrize("jacobian", [jax.jacfwd, jax.jacrev, blockjac.jacobian])
+@pytest.mark.parametrize("is_closure", [False, True])
+@pytest.mark.parametrize("loss", ["linear", "cauchy"])
+def test_derivatives_by_the_data(jacobian, is_closure, loss):
+    residuals, start, (x, y) = curve(0)
+
+    def of_data(p, y):
+        return residuals(p, x, y)
+
+    def fitted(y):
+        options = {"loss": loss, **EXACT}
+        if is_closure:
+            fit = levenberg_marquardt(lambda p: of_data(p, y), start, **options)
+        else:
+            fit = levenberg_marquardt(of_data, start, y, **options)
+        return ravel_pytree(fit.params)[0]
+
+    found = ravel_pytree(start)[1](fitted(y))
+    rho = jnp.log1p if loss == "cauchy" else (lambda z: z)
+    wanted = derivative_of_the_minimum(of_data, found, y, rho)
+    np.testing.assert_allclose(jacobian(fitted)(y), wanted, rtol=1e-6, atol=1e-9)
+
+
+def test_derivatives_do_not_depend_on_the_start():
+    """A fit that starts at its minimum makes no step; its minimum moves with the data."""
+    x, start = np.linspace(0, 2, 9), {"a": 2.0, "b": np.array([1.0])}
+    target = 2.0 * np.exp(-x)
+
+    def fit(y, a=2.0):
+        def residuals(p):
+            return p["a"] * jnp.exp(-p["b"] * x) - y
+
+        return levenberg_marquardt(residuals, {**start, "a": a}, max_steps=20)
+
+    assert len(fit(target).trace) == 0
+    J = np.stack([np.exp(-x), -2.0 * x * np.exp(-x)], axis=1)
+    derivatives = jax.jit(jax.jacrev(lambda y: fit(y).params))(target)
+    np.testing.assert_allclose(derivatives["a"], np.linalg.pinv(J)[0], atol=1e-12)
+    np.testing.assert_allclose(derivatives["b"], np.linalg.pinv(J)[1:], atol=1e-12)
+    assert jax.grad(lambda a: fit(target, a).params["a"])(1.5) == 0
+    moved = target + 0.1 * np.cos(5 * x)
+    slope = jax.grad(lambda y: fit(y).cost)(moved)
+    np.testing.assert_allclose(slope, -fit(moved).residuals(), atol=1e-7)
+    both = jax.vmap(jax.grad(lambda y: fit(y).params["a"]))(np.stack([target, moved]))
+    np.testing.assert_allclose(both[0], derivatives["a"], atol=1e-12)
+
+
+def test_derivatives_where_residuals_do_not_determine_all():
+    x, y = np.linspace(1, 2, 5), np.array([1.0, 3.0, 2.0, 4.0, 5.0])
+
+    def fit(y):
+        def residuals(p):
+            return (p["a"] + p["b"]) * x - y
+
+        return levenberg_marquardt(residuals, {"a": 1.0, "b": 3.0, "c": jnp.ones(2)})
+
+    slopes = jax.jacrev(lambda y: fit(y).params)(y)
+    for name in "ab":  # the shortest of all that move the sum
+        np.testing.assert_allclose(slopes[name], x / (x @ x) / 2, rtol=1e-4)
+    np.testing.assert_array_equal(slopes["c"], 0)
+    np.testing.assert_allclose(jax.grad(lambda y: fit(y).cost)(y), -fit(y).residuals(), rtol=1e-6)
+
+
+def test_derivatives_of_an_ill_conditioned_fit():
+    """Against the pseudoinverse of the powers, from their singular values."""
+    x = np.linspace(0, 1, 40)
+    powers = x[:, None] ** np.arange(8)
+    assert np.linalg.cond(powers.T @ powers) > 1e10
+
+    def fitted(y):
+        return levenberg_marquardt(lambda p: powers @ p - y, np.zeros(8), **EXACT).params
+
+    wanted = np.linalg.pinv(powers)
+    np.testing.assert_allclose(jax.jacrev(fitted)(np.sin(x)), wanted, atol=1e-4 * abs(wanted).max())
+
+
 def test_integers_among_the_data_are_read_anew_at_each_call():
     def residuals(x, places, y):
         return x[places] - y
@@ -457,12 +565,21 @@ def test_data_may_be_numbers_and_options_of_python():
         ({"damping": 0.0}, "damping is 0.0; wanted a positive finite number"),
         ({"loss": "hubert"}, "loss is 'hubert'; wanted one of 'linear', 'soft_l1', 'huber'"),
         ({"f_scale": 0.0}, "f_scale is 0.0; wanted a positive finite number"),
+        ({"f_scale": np.ones(3)}, "f_scale is .*; wanted a positive finite number"),
+        ({"max_steps": "ten"}, "max_steps is ten; wanted a whole number"),
+        ({"ftol": None}, "ftol is None; wanted a number from 0, which leaves it out"),
+        ({"damping": "auto"}, "damping is auto; wanted a positive finite number"),
         ({"loss_axis": 1}, r"loss_axis is 1, but residuals\(params\) has shape \(3,\)"),
     ],
 )
 def test_bad_options_are_named(options, message):
     with pytest.raises(InvalidOptionError, match=message):
         levenberg_marquardt(lambda x: x, jnp.ones(3), **options)
+
+
+def test_residuals_come_first():
+    with pytest.raises(ArgumentError, match=r"must be a function .* of type dict; the params come"):
+        levenberg_marquardt({"x": 1.0}, lambda p: p["x"])
 
 
 def test_residuals_that_are_not_finite_at_the_start_are_named():

@@ -27,6 +27,7 @@ from blockjac.blocks.systems import (
     solver_of,
     vectors_of,
 )
+from blockjac.blocks.trees_of_blocks import matrix_by_inputs
 from blockjac.linear_systems.solver import Solver
 from blockjac.terms.matrix_interface import MatrixInterface
 
@@ -112,7 +113,7 @@ class Factorization:
         tree, shapes = vectors_of(self.matrix)
         return tree_vectors.tree(inverse_diagonal(self._factors), shapes, tree)
 
-    def predictive_variance(self, jacobian: MatrixInterface) -> Any:
+    def predictive_variance(self, jacobian: Any) -> Any:
         """The diagonal of `J (A + damping * I)^-1 J'`, for a matrix J by the same inputs.
 
         If `A` is the precision of the parameters, these are the variances of what is linear in
@@ -121,7 +122,8 @@ class Factorization:
         factors of J; otherwise one system is solved for each output, a few hundred at a time.
 
         Args:
-            jacobian: a Block if `A` is one, or a BlockMatrix with the same inputs.
+            jacobian: a Block if `A` is one, or a BlockMatrix with the same inputs; or the tree of
+                Blocks that `blockjac.block_jacobian` gives of a function of these inputs.
 
         Returns:
             An array of J's `out_shape`, or a tree like the outputs of J.
@@ -141,6 +143,7 @@ class Factorization:
             >>> [round(float(value), 3) for value in variance]
             [0.2, 1.8]
         """
+        jacobian = matrix_by_inputs(self.matrix, jacobian)
         check_inputs(self.matrix, jacobian)
         tree, _ = vectors_of(jacobian, outputs=True)
         pair = (self.matrix, jacobian)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from blockjac.errors import ShapeMismatchError
 from blockjac.interop.compiled_programs import CompiledPrograms
 
 
@@ -34,15 +36,15 @@ class Callbacks:
 
     def objective(self, x: np.ndarray) -> float:
         """The objective at a point."""
-        return float(self._programs.objective(x, *self.args))
+        return float(self._programs.objective(self._point(x), *self.args))
 
     def gradient(self, x: np.ndarray) -> np.ndarray:
         """The gradient of the objective, `(n,)`."""
-        return _host(self._programs.gradient(x, *self.args))
+        return _host(self._programs.gradient(self._point(x), *self.args))
 
     def constraints(self, x: np.ndarray) -> np.ndarray:
         """The values of the constraints, `(m,)`."""
-        return _host(self._programs.constraints(x, *self.args))
+        return _host(self._programs.constraints(self._point(x), *self.args))
 
     def jacobianstructure(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the entries of the constraints' Jacobian, each place once."""
@@ -51,7 +53,7 @@ class Callbacks:
 
     def jacobian(self, x: np.ndarray) -> np.ndarray:
         """The values of the constraints' Jacobian, in the order of `jacobianstructure`."""
-        return _host(self._programs.jacobian_values(x, *self.args))
+        return _host(self._programs.jacobian_values(self._point(x), *self.args))
 
     def hessianstructure(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the lower triangle of the Lagrangian's Hessian, each place once."""
@@ -69,10 +71,33 @@ class Callbacks:
         Returns:
             The lower triangle, in the order of `hessianstructure`.
         """
-        multipliers = np.asarray(lagrange, float)
-        return _host(
-            self._programs.hessian_values(x, multipliers, np.float64(obj_factor), *self.args)
+        multipliers, factor = self._multipliers(lagrange), np.float64(obj_factor)
+        values = self._programs.hessian_values(self._point(x), multipliers, factor, *self.args)
+        return _host(values)
+
+    def _point(self, x: Any) -> np.ndarray:
+        return _vector(x, self.n, "x", "variable")
+
+    def _multipliers(self, lagrange: Any) -> np.ndarray:
+        return _vector(lagrange, self.m, "the multipliers", "constraint")
+
+
+def _vector(vector: Any, count: int, name: str, kind: str) -> np.ndarray:
+    """A flat vector in double precision.
+
+    Raises:
+        ShapeMismatchError: for anything else.
+    """
+    try:
+        numbers = np.asarray(vector, float)
+        found = f"shape {numbers.shape}"
+    except (TypeError, ValueError):
+        numbers, found = None, reprlib.repr(vector)
+    if numbers is None or numbers.shape != (count,):
+        raise ShapeMismatchError(
+            f"{name} must be a flat vector of {count} numbers, one for each {kind}, but got {found}"
         )
+    return numbers
 
 
 def _host(array: Any) -> np.ndarray:

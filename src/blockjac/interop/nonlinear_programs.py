@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from blockjac.base.trees import mapped
-from blockjac.errors import NonScalarLossError, ShapeMismatchError
+from blockjac.base.trees import leaves_with_path, mapped, tree_structure
+from blockjac.errors import InvalidOptionError, ParameterTypeError
 from blockjac.interop.bounds import Bounds, bounds_like
 from blockjac.interop.callbacks import Callbacks
 from blockjac.interop.compiled_programs import CompiledPrograms
+from blockjac.interop.program_checks import (
+    check_constraints,
+    check_count,
+    check_functions,
+    check_objective,
+    like_example,
+)
 from blockjac.interop.scipy_programs import arguments_for_minimize_ipopt, arguments_for_scipy
 from blockjac.interop.sparse_structure import shape_of_leaf
 
@@ -61,30 +70,26 @@ class NonlinearProgram(Callbacks):
 
     def tree(self, x: np.ndarray) -> Any:
         """A point in the tree of the starting point, such as the solution in the user's names."""
-        return self._programs.unravel(jnp.asarray(x))
+        return self._programs.unravel(jnp.asarray(self._point(x)))
 
     def multipliers(self, lagrange: np.ndarray) -> Any:
         """Multipliers in the tree of the constraints."""
-        return self._programs.unravel_constraints(jnp.asarray(lagrange))
+        return self._programs.unravel_constraints(jnp.asarray(self._multipliers(lagrange)))
 
     def with_args(self, *args: Any, x0: Any = None) -> NonlinearProgram:
         """The same program for other data, or from another start; nothing is compiled anew.
 
         Args:
-            args: the further arguments, of the shapes and dtypes that they had.
+            args: the further arguments, of the shapes that they had.
             x0: the starting point, a tree or a flat vector; the old one by default.
 
         Raises:
-            ShapeMismatchError: for a starting point of another size.
+            ShapeMismatchError: for a starting point or arguments of other shapes or trees.
         """
-        start = self.x0
-        if x0 is not None:
-            start = np.asarray(ravel_pytree(x0)[0], float)
-            if start.shape != self.x0.shape:
-                raise ShapeMismatchError(
-                    f"x0 has {start.size} numbers, but the program has {self.n} variables"
-                )
-        return replace(self, x0=start, args=args)
+        example, *further = self._programs.example
+        start = self.x0 if x0 is None else _start(x0, example)
+        # here, since some solvers go on where a callback raises
+        return replace(self, x0=start, args=like_example(args, tuple(further), "args"))
 
 
 def nlp(
@@ -117,8 +122,9 @@ def nlp(
         `scipy.optimize.minimize(**program.for_scipy(), method="trust-constr")`.
 
     Raises:
-        TypeError: if the objective is not one real number; where places depend on values that only
-            the running program knows; and for bounds that do not fit.
+        TypeError: if the objective is not one real number, or variables or constraints are not
+            real; where places depend on values that only the running program knows; and for bounds
+            that do not fit.
         ValueError: for a lower bound above its upper bound, and for bounds that are nan.
 
     Examples:
@@ -139,17 +145,21 @@ def nlp(
         >>> program.objective(program.x0), program.constraints(program.x0).tolist()
         (16.0, [25.0, 52.0])
     """
-    x0 = mapped(_floating, x0)
+    if not isinstance(cast("Any", args), tuple | list):
+        raise InvalidOptionError(
+            f"args must be a tuple of the further arguments, but is {reprlib.repr(args)}; of one "
+            "argument it is args=(data,)"
+        )
+    check_functions(objective, constraints)
+    x0 = _variables(x0)
     flat, unravel = ravel_pytree(x0)
     further = tuple(args)
     example = mapped(shape_of_leaf, (x0, *further))
-    found = jax.eval_shape(objective, *example)
-    if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
-        raise NonScalarLossError(
-            f"the objective must be one real number, of shape (), but is {found}; sum it"
-        )
+    check_objective(jax.eval_shape(objective, *example))
     constraints = _none if constraints is None else constraints
-    zeros = mapped(_zeros, jax.eval_shape(constraints, *example))
+    shapes = jax.eval_shape(constraints, *example)
+    check_constraints(shapes)
+    zeros = mapped(_zeros, shapes)
     flat_zeros, unravel_constraints = ravel_pytree(zeros)
     if not jax.config.read("jax_enable_x64"):
         warnings.warn(
@@ -159,7 +169,9 @@ def nlp(
         )
 
     def flat_constraints(*point: Any) -> Any:
-        return ravel_pytree(constraints(*point))[0]
+        values = ravel_pytree(constraints(*point))[0]
+        check_count(values.size, flat_zeros.size)
+        return values
 
     programs = CompiledPrograms(
         objective, flat_constraints, unravel, unravel_constraints, example, flat_zeros.size
@@ -174,8 +186,23 @@ def _none(*_: Any) -> Any:
     return jnp.zeros(0)
 
 
-def _floating(leaf: Any) -> Any:
-    return jnp.asarray(leaf, float)
+def _variables(x0: Any) -> Any:
+    """The starting point with its leaves as arrays of floats."""
+    for path, leaf in leaves_with_path(x0):
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
+            raise ParameterTypeError(
+                f"x0{jax.tree_util.keystr(path)} is {jnp.result_type(leaf)}; wanted real numbers, "
+                "such as the real and the imaginary part"
+            )
+    return mapped(lambda leaf: jnp.asarray(leaf, float), x0)
+
+
+def _start(x0: Any, example: Any) -> np.ndarray:
+    """A starting point, flat or in the tree of the variables, as a flat vector."""
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(example))
+    is_flat = tree_structure(x0) == tree_structure(0) and jnp.shape(x0) == (count,)
+    tree = x0 if is_flat else like_example(x0, example, "x0")
+    return np.asarray(ravel_pytree(tree)[0], float)
 
 
 def _zeros(leaf: jax.ShapeDtypeStruct) -> np.ndarray:

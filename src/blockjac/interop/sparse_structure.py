@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.base.compat import is_traced
-from blockjac.base.trees import mapped
+from blockjac.base.trees import mapped, tree_structure
 from blockjac.engine.arguments import ArgNums
 from blockjac.errors import ArgumentError, BlockTypeError, FormatError, InvalidOptionError
 from blockjac.exports.each_place_once import each_place_once
@@ -235,16 +235,39 @@ def _structure(
     @jax.jit
     def program(*args: Any, **kwargs: Any) -> Any:
         """The values, in the order of the places."""
-        found = mapped(shape_of_leaf, (args, kwargs))
-        if found != abstract:
-            raise ArgumentError(
-                f"the structure was made for arguments of {abstract}, but got {found}: the places "
-                "belong to these shapes; make another structure for others"
-            )
+        args, kwargs = _as_made_for((args, kwargs), abstract)
         return once.values(entries(*args, **kwargs)[0])
 
     pattern = once.pattern
     return SparseStructure(pattern.shape, pattern.rows, pattern.columns, program)
+
+
+def _as_made_for(arguments: Any, example: Any) -> Any:
+    """Arguments in the dtypes of those that a structure was made for: a float of an integer.
+
+    Raises:
+        ArgumentError: if they have other shapes, or would lose digits.
+    """
+    found = mapped(shape_of_leaf, arguments)
+    tree, leaves = tree_structure(example), jax.tree.leaves(example)
+    is_alike = tree_structure(found) == tree
+    if not is_alike or not all(map(fits, jax.tree.leaves(found), leaves)):
+        raise ArgumentError(
+            f"the structure was made for arguments of {example}, but got {found}: the places "
+            "belong to these shapes; make another structure for others"
+        )
+
+    def promoted(leaf: Any, like: jax.ShapeDtypeStruct) -> Any:
+        is_same = jax.dtypes.result_type(leaf) == like.dtype
+        return leaf if is_same else jnp.asarray(leaf, like.dtype)
+
+    return jax.tree.map(promoted, arguments, example)
+
+
+def fits(found: jax.ShapeDtypeStruct, like: jax.ShapeDtypeStruct) -> bool:
+    """Whether an array can stand for another: the same shape, and no digits are lost."""
+    is_alike = found.dtype == like.dtype or jnp.promote_types(found.dtype, like.dtype) == like.dtype
+    return found.shape == like.shape and is_alike
 
 
 def shape_of_leaf(leaf: Any) -> Any:
@@ -253,8 +276,8 @@ def shape_of_leaf(leaf: Any) -> Any:
 
 
 def _taken(xp: Any, numbers: Any, take: np.ndarray) -> Any:
-    """The values of a format; 0 where it has a place and the derivative none."""
-    return xp.where(take < 0, 0, xp.take(numbers, xp.maximum(take, 0)))
+    """The values of a format; where it has a place and the derivative none, -1 takes the 0."""
+    return xp.take(xp.concatenate([numbers, xp.zeros(1, numbers.dtype)]), take)
 
 
 def _check_format(format: Any) -> None:

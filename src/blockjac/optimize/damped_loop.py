@@ -22,7 +22,7 @@ from blockjac.optimize.gauss_newton_steps import (
     total_decrease,
 )
 from blockjac.optimize.least_squares_result import LeastSquaresTrace, Problem, Stop
-from blockjac.optimize.parameters import move
+from blockjac.optimize.parameters import move, number
 
 ADEQUATE = 0.25
 """The share of the predicted decrease from which `ftol` is tested, as in scipy."""
@@ -47,17 +47,17 @@ class Rules:
     damping: float
 
     def __post_init__(self) -> None:
-        if self.max_steps != int(self.max_steps) or self.max_steps < 1:
+        if not (number(self.max_steps) >= 1 and number(self.max_steps).is_integer()):
             raise InvalidOptionError(
                 f"max_steps is {self.max_steps}; wanted a whole number of at least 1"
             )
         for name in ("ftol", "xtol", "gtol"):
             value = getattr(self, name)
-            if not 0 <= value < 1:
+            if not 0 <= number(value) < 1:
                 raise InvalidOptionError(
                     f"{name} is {value}; wanted a number from 0, which leaves it out, to 1"
                 )
-        if not 0 < self.damping < float("inf"):
+        if not 0 < number(self.damping) < float("inf"):
             raise InvalidOptionError(f"damping is {self.damping}; wanted a positive finite number")
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from blockjac.algebra.dense import check_size
+from blockjac.base.compat import is_traced
 from blockjac.base.trees import mapped
 from blockjac.blocks import BlockMatrix, Factorization, factorize
-from blockjac.errors import InvalidDataError, InvalidOptionError
+from blockjac.errors import ArgumentError, InvalidDataError, InvalidOptionError
 from blockjac.optimize.gauss_newton_steps import linear_model
 from blockjac.optimize.index_data import with_constant_integers
 from blockjac.optimize.robust_losses import RobustLoss
@@ -148,14 +150,32 @@ class LeastSquaresResult:
     """What was minimized."""
 
     @property
-    def success(self) -> bool:
-        """Whether a tolerance was reached."""
-        return Stop.GTOL <= int(self.status) <= Stop.FTOL_AND_XTOL
+    def success(self) -> bool | Array:
+        """Whether a tolerance was reached: one answer for each fit out of `jax.vmap`."""
+        success = (self.status >= Stop.GTOL) & (self.status <= Stop.FTOL_AND_XTOL)
+        return success if is_traced(success) or success.ndim else bool(success)
 
     @property
     def message(self) -> str:
-        """How the fit went, as a sentence to print."""
-        return f"stopped after {len(self.trace)} steps: {Stop(int(self.status)).message}"
+        """How the fit went, as a sentence to print: of many out of `jax.vmap`, a line for each end.
+
+        Raises:
+            ArgumentError: inside `jit` and other transforms, where nobody knows it yet.
+        """
+        if is_traced(self.status):
+            raise ArgumentError(
+                "how a fit went is not known while it is traced by jit or vmap: return the fit, or "
+                "its status, and ask outside; success is an array there"
+            )
+        if self.status.ndim:
+            ends, counts = np.unique(np.asarray(self.status), return_counts=True)
+            return "\n".join(
+                f"{count} of {self.status.size} fits: {Stop(int(end)).message}"
+                for end, count in zip(ends, counts, strict=True)
+            )
+        # out of jit the trace has rows that no step was made for
+        steps = np.count_nonzero(np.asarray(self.trace.trials))
+        return f"stopped after {steps} steps: {Stop(int(self.status)).message}"
 
     def residuals(self) -> Any:
         """The residuals at `params`."""

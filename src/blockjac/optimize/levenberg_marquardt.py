@@ -18,11 +18,13 @@ import numpy as np
 from blockjac.base.compat import is_traced
 from blockjac.base.trees import leaves_with_path, mapped
 from blockjac.errors import (
+    ArgumentError,
     InvalidOptionError,
     NonFiniteLossError,
     ParameterTypeError,
 )
 from blockjac.optimize.damped_loop import Rules, run
+from blockjac.optimize.implicit_derivatives import is_differentiable, with_implicit_derivative
 from blockjac.optimize.index_data import with_constant_integers
 from blockjac.optimize.least_squares_result import (
     LeastSquaresResult,
@@ -56,7 +58,10 @@ def levenberg_marquardt(
     lower, is never accepted.
 
     The whole loop is one compiled program, a `lax.while_loop`: an iteration of a small fit takes
-    microseconds, and the fit may be part of a function under `jit` or `vmap`. Bounds are left to
+    microseconds, and the fit may be part of a function under `jit`, `vmap` and, forwards and
+    backwards, derivatives: parameters and costs have those of the minimum by the data, by the
+    implicit function theorem, so that a fit should have reached its tolerances; what
+    the residuals do not determine is not moved. Bounds are left to
     `scipy.optimize.least_squares`, which takes `blockjac.sparse_jacobian(residuals)` as
     `jac=`.
 
@@ -85,6 +90,7 @@ def levenberg_marquardt(
         has `max_steps` rows.
 
     Raises:
+        ArgumentError: If `residuals` is not a function.
         InvalidOptionError: If an option is outside its range.
         NonFiniteLossError: If residuals at `params` are infinite or nan; names the array (outside
             `jit`; inside, the status says so).
@@ -103,12 +109,24 @@ def levenberg_marquardt(
         >>> print(fit.success, f"{fit.params['height']:.3f} {fit.params['rate']:.3f}")
         True 3.000 2.000
     """
+    if not callable(residuals):
+        raise ArgumentError(
+            "residuals must be a function residuals(params, *data), but is of type "
+            f"{type(residuals).__name__}; the params come second"
+        )
     rules = Rules(max_steps, ftol, xtol, gtol, damping)
     problem = Problem(residuals, RobustLoss(loss, f_scale, loss_axis))
     check_real(params)
     params = as_arrays(params)
     _check_residuals(problem, params, data)
-    state, trace = with_constant_integers(partial(run, problem, rules), params, data)
+
+    def fit(params: Any) -> Any:
+        return with_constant_integers(partial(run, problem, rules), params, data)
+
+    if is_differentiable(problem, params, data):
+        state, trace = with_implicit_derivative(fit, problem, params, data)
+    else:
+        state, trace = fit(params)
     if not is_traced((state, trace)):
         if not np.isfinite(state.initial_cost):
             _check_finite(problem, params, data)

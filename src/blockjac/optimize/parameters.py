@@ -1,5 +1,6 @@
 """Arithmetic and checks on trees of parameters."""
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -21,6 +22,19 @@ def as_arrays(tree: Any) -> Any:
         return jnp.asarray(leaf)
 
     return jax.tree.map(array, tree)
+
+
+def number(value: Any) -> float:
+    """An option as a number; nan, which is in no range, if it is none.
+
+    Examples:
+        >>> number(0.5), number("a"), number(None)
+        (0.5, nan, nan)
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def move(params: Params, step: ArrayLike, direction: Params) -> Params:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from blockjac.blocks import Block
 from blockjac.errors import InvalidOptionError
+from blockjac.optimize.parameters import number
 from blockjac.terms.factor import Factor
 from blockjac.terms.index import Index, Label
 from blockjac.terms.term import Term
@@ -92,7 +93,7 @@ class RobustLoss:
         if self.name not in get_args(LossName):
             names = ", ".join(map(repr, get_args(LossName)))
             raise InvalidOptionError(f"loss is {self.name!r}; wanted one of {names}")
-        if not 0 < self.scale < float("inf"):
+        if not 0 < number(self.scale) < float("inf"):
             raise InvalidOptionError(
                 f"f_scale is {self.scale}; wanted a positive finite number, the size of a residual "
                 "from which it counts as an outlier"

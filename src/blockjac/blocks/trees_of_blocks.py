@@ -1,0 +1,39 @@
+"""A matrix from the tree of blocks that `block_jacobian` gives of a function of trees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from blockjac.base.trees import flattened, mapped, tree_structure
+from blockjac.blocks.systems import vectors_of
+from blockjac.terms.block import Block
+from blockjac.terms.matrix_interface import MatrixInterface
+
+
+def matrix_by_inputs(matrix: MatrixInterface, jacobian: Any) -> Any:
+    """A tree of blocks by the inputs of a matrix as one BlockMatrix; anything else as it is.
+
+    Args:
+        matrix: whose inputs are those of the Jacobian.
+        jacobian: a tree of the outputs, with a tree of the inputs in place of each leaf.
+    """
+    from blockjac.blocks.block_matrix import BlockMatrix  # which is made of what calls this
+
+    inputs, shapes = vectors_of(matrix)
+    blocks, whole = flattened(jacobian, _is_block)
+    is_tree = bool(blocks) and all(map(_is_block, blocks)) and whole != tree_structure(0)
+    if isinstance(jacobian, MatrixInterface) or not is_tree or len(blocks) % len(shapes):
+        return jacobian
+
+    def is_row(node: Any) -> bool:
+        return flattened(node, _is_block)[1] == inputs
+
+    outputs = tree_structure(mapped(lambda _: 0, jacobian, is_row))
+    width = len(shapes)
+    rows = [blocks[start : start + width] for start in range(0, len(blocks), width)]
+    is_fitting = outputs.num_leaves == len(rows)
+    return BlockMatrix(rows, outputs, inputs) if is_fitting else jacobian
+
+
+def _is_block(node: Any) -> bool:
+    return isinstance(node, Block)
