@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -92,7 +92,7 @@ class Sums(Settings):
         loss = clipping.clipped_grad(
             self.loss,
             self.argnums,
-            microbatch_size=_one_by_one(args[self.batch[0]]),
+            microbatch_size=_one_by_one([args[n] for n in self.batch], self.options),
             return_grad_norms=True,
             **self.options,
         )
@@ -123,12 +123,20 @@ def _zeros(struct: Any) -> Any:
     return jnp.zeros(struct.shape, struct.dtype)
 
 
-def _one_by_one(tree: Any) -> int | None:
-    """The width to go over examples one by one; None where a mesh with explicit axes has them.
+def _one_by_one(tree: Any, options: Mapping[str, Any]) -> int | None:
+    """The width to go over examples one by one; None where optax cannot reshape them.
 
-    There optax cannot reshape them: it takes JAX 0.10 for older than 0.7.
+    That is on a mesh with explicit axes, as it takes JAX 0.10 for older than 0.7; and for keys of
+    random generators with an axis for a batch of one, which JAX does not reshape by columns.
     """
-    sharding: Any = getattr(jax.typeof(_leaves(tree)[0]), "sharding", None)
+    leaves = [jax.typeof(leaf) for leaf in _leaves(tree)]
+    if options["keep_batch_dim"] and any(_is_key(leaf) for leaf in leaves):
+        return None
+    sharding: Any = getattr(leaves[0], "sharding", None)
     if sharding is None or sharding.mesh.empty or not sharding.mesh.are_all_axes_explicit:
         return 1
     return None
+
+
+def _is_key(array: Any) -> bool:
+    return jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
