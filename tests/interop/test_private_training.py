@@ -415,6 +415,25 @@ def test_misuse_is_reported_by_jax_privacy():
         interop.clipped_grad(loss, 1, l2_clip_norm=1.0)
 
 
+def test_losses_that_are_no_number_are_named():
+    def each(params, X, Y):
+        return jnp.sum((X @ params["W"]) ** 2, axis=1)
+
+    with pytest.raises(TypeError, match=r"'each' gives an array of shape \(1,\).*mean or its sum"):
+        interop.clipped_grad(each, **OPTIONS)(PARAMS, X, Y)
+    with pytest.raises(TypeError, match=r"'loss_and_outputs' gives a tuple .*has_aux=True is for"):
+        interop.clipped_grad(loss_and_outputs, **OPTIONS)(PARAMS, X, Y)
+    with pytest.raises(TypeError, match=r"needs 'loss' to give \(loss, aux\), but .* shape \(\)"):
+        interop.clipped_grad(loss, has_aux=True, **OPTIONS)(PARAMS, X, Y)
+    with pytest.raises(ValueError, match="along axis 0"):
+        interop.clipped_grad(lambda p, x, y, w: w * loss(p, x, y), **OPTIONS)(PARAMS, X, Y, w=2.0)
+
+
+def test_complex_parameters_are_left_to_jax_privacy():
+    fun = lambda W, X: jnp.sum(jnp.abs(X @ W) ** 2)  # noqa: E731
+    same_as_theirs(fun, (PARAMS["W"] * (1 + 2j), X), l2_clip_norm=0.5)
+
+
 def test_in_an_execution_plan():
     """A step of training of jax-privacy's own plan, with both."""
     execution_plan = pytest.importorskip("jax_privacy.experimental.execution_plan")

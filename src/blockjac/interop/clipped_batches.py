@@ -37,6 +37,8 @@ class Sums(Settings):
         if len(args) <= max(self.batch) or len(sizes) != 1 or () in sizes:
             return self.theirs(*args, **kwargs)  # which says what is wrong
         ((size,),) = sizes
+        if any(jnp.shape(leaf)[:1] != (size,) for leaf in _leaves(keywords)):
+            return self.theirs(*args, **kwargs)  # likewise
         if self.options["keep_batch_dim"]:
             refuse_mixing(self, args, keywords, max(size, 2))
         sweep = self._transformed(args)
@@ -66,10 +68,15 @@ class Sums(Settings):
         )
 
     def _transformed(self, args: Sequence[Any]) -> Sweep | None:
-        """The sweep for a transform of gradients and a dtype; None if that is not linear."""
+        """The sweep for a transform of gradients and a dtype; None if that is not linear.
+
+        None for complex parameters, too.
+        """
         transform = self.options.get("pre_clipping_transform")
         dtype = self.options["dtype"]
         chosen = mapped(compat.jax_array, _chosen(args, self.argnums))
+        if any(jnp.iscomplexobj(leaf) for leaf in _leaves(chosen)):
+            return None
         if transform is None and all(dtype in (None, leaf.dtype) for leaf in _leaves(chosen)):
             return Sweep(self)
 
