@@ -22,7 +22,7 @@ FOLLOWED = frozenset(PROGRAMS) - {"while", "custom_linear_solve"}
 """Primitives whose programs are followed: a loop of unknown length has no reverse sweep."""
 
 PARTS = frozenset({"reshape", "slice", "split"})
-"""Primitives that take a batch apart, and compute nothing of its examples."""
+"""Primitives that divide a batch, and compute nothing of its examples."""
 
 
 def mixing_of(jaxpr: Any, inputs: Sequence[State], active: Sequence[bool], count: int) -> State:
