@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from blockjac import interop
+from blockjac.errors import ArgumentError, ShapeMismatchError
 
 
 class Data(NamedTuple):
@@ -65,3 +66,17 @@ def test_of_a_complex_logarithm():
     wave, x = np.array([1.0, 2.0, -1.0]), np.array([0.1, 0.2, 0.3])
     energy = interop.local_kinetic_energy(log_psi)(wave, x)
     np.testing.assert_allclose(energy, exact(lambda x: log_psi(wave, x), x), rtol=1e-12)
+
+
+def test_what_is_no_logarithm_of_one_configuration_is_refused():
+    walkers = np.ones((5, 3))
+    with pytest.raises(
+        ShapeMismatchError, match=r"array of shape \(5,\) for .*\(5, 3\).*jax\.vmap"
+    ):
+        interop.local_kinetic_energy(lambda a, x: -a * jnp.sum(x**2, axis=1))(1.0, walkers)
+    with pytest.raises(ShapeMismatchError, match=r"got a tuple"):
+        interop.local_kinetic_energy(lambda a, x: (0.0, -a * jnp.sum(x**2)))(1.0, walkers[0])
+    with pytest.raises(ArgumentError, match=r"positions, an array, .* but got 'dict'"):
+        interop.local_kinetic_energy(helium)({}, {"positions": walkers[0]})
+    with pytest.raises(TypeError, match="callable"):
+        interop.local_kinetic_energy(None)

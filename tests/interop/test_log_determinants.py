@@ -222,7 +222,26 @@ def test_images():
     _, logarithm = transform(kernel, image)
     jacobian = jax.jacfwd(fun, 1)(kernel, image).reshape(48, 48)
     np.testing.assert_allclose(logarithm, jnp.linalg.slogdet(jacobian)[1], rtol=1e-10)
-    assert "4 systems with one matrix: 4 systems" in transform.method(kernel, image)
+    assert "16 systems with one matrix: dense LU of 3, at" in transform.method(kernel, image)
+    interop.log_abs_det_jacobian(fun, 1, require_structure=True)(kernel, image)
+
+
+def test_conditions_are_examples_too():
+    """Of a conditional flow; parameters whose first axis happens to fit are of all examples."""
+
+    def fun(params, X, conditions, *, labels):
+        hidden = jnp.tanh(conditions["c"] @ params["W"] + params["table"][labels])
+        scale, shift = jnp.split(hidden + params["b"], 2, axis=-1)
+        return X * jnp.exp(scale) + shift
+
+    params = {"W": array(4, 4), "table": array(4, 4), "b": array(4)}
+    inputs, conditions = array(4, 2), {"c": array(4, 4)}
+    labels = jnp.array([2, 0, 1, 1])
+    transform = interop.log_abs_det_jacobian(fun, 1, batch_axes=1)
+    value, logarithms = jax.jit(transform)(params, inputs, conditions, labels=labels)
+    np.testing.assert_allclose(value, fun(params, inputs, conditions, labels=labels), rtol=1e-12)
+    hidden = jnp.tanh(conditions["c"] @ params["W"] + params["table"][labels]) + params["b"]
+    np.testing.assert_allclose(logarithms, jnp.sum(hidden[:, :2], axis=1), rtol=1e-12)
 
 
 def test_trees():
@@ -279,6 +298,10 @@ def test_misuse():
         interop.log_abs_det_jacobian(lambda x: x, batch_axes=-1)
     with pytest.raises(ExamplesMeetError, match=r"examples meet, .* in 'reduce_sum'"):
         interop.log_abs_det_jacobian(lambda X: X - X.mean(0), batch_axes=1)(X)
+    with pytest.raises(BlockShapeError, match="same examples in front of all arrays, on 3 axes"):
+        interop.log_abs_det_jacobian(lambda X: X, batch_axes=3)(X)
+    with pytest.raises(ArgumentError, match="needs real results, but '<lambda>' gives complex"):
+        interop.log_abs_det_jacobian(lambda x: 1j * x)(x)
     with pytest.raises(TypeError, match="callable"):
         interop.log_abs_det_jacobian(3)
 

@@ -142,6 +142,19 @@ def test_dropout(key):
 # Gradients that are not finite
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_each_example_has_a_key(is_kept):
+    def fun(params, x, keys):
+        x = x if is_kept else x[None]
+        normal = jax.vmap(jax.random.normal)(keys if is_kept else keys[None])
+        return jnp.mean(normal * jnp.sum((x @ params["W"]) ** 2, axis=-1))
+
+    keys = jax.random.split(jax.random.key(0), len(X))
+    same_as_theirs(
+        fun, (PARAMS, X, keys), l2_clip_norm=0.5, batch_argnums=(1, 2), keep_batch_dim=is_kept
+    )
+
+
 @pytest.mark.parametrize("is_safe", [True, False])
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
 def test_data_that_are_not_finite(bad, is_safe):
@@ -232,6 +245,58 @@ def contrast(params, X, Y):
     return jnp.mean(jax.nn.logsumexp(hidden @ hidden.T, axis=1))
 
 
+def batch_norm_of_a_recurrent_network(params, X, Y):
+    """Its first state is the same for all examples."""
+    square = params["W"][:, :4].T @ params["W"][:, :4]
+
+    def step(hidden, _):
+        z = hidden @ square
+        return jnp.tanh(z - z.mean(0) + X @ params["W"][:, :4]), None
+
+    hidden, _ = jax.lax.scan(step, jnp.zeros((len(X), 4)), length=2)
+    return jnp.mean(hidden**2)
+
+
+def batch_norm_in_a_branch(params, X, Y):
+    mean = lambda hidden: jnp.mean(jnp.tanh(normalized(hidden)))  # noqa: E731
+    return jax.lax.cond(params["W"][0, 0] > 9, jnp.mean, mean, X @ params["W"])
+
+
+def gradients_are_centred(params, X, Y):
+    identity = jax.custom_vjp(lambda hidden: hidden)
+    identity.defvjp(lambda hidden: (hidden, None), lambda _, ct: (ct - ct.mean(0),))
+    return jnp.mean(identity(X @ params["W"]) ** 2)
+
+
+def largest(params, X, Y):
+    return jnp.max(jnp.sum((X @ params["W"]) ** 2, axis=1))
+
+
+def ranked(params, X, Y):
+    return jnp.vdot(jnp.sort(jnp.sum(X @ params["W"], axis=1)), jnp.arange(len(X)))
+
+
+def all_pairs(params, X, Y):
+    hidden = X @ params["W"]
+    return jnp.sum(hidden @ hidden.T)
+
+
+def with_the_one_after(params, X, Y):
+    hidden = X @ params["W"]
+    return jnp.vdot(hidden, hidden[::-1])
+
+
+def a_mean_weighed_by_data(params, X, Y):
+    return jnp.sum(jnp.mean(X @ params["W"]) * X)
+
+
+def a_running_state(params, X, Y):
+    def step(state, x):
+        return jnp.tanh(state + x @ params["W"]), jnp.sum(state)
+
+    return jnp.mean(jax.lax.scan(step, jnp.zeros(params["W"].shape[1]), X)[1])
+
+
 @pytest.mark.parametrize(
     "fun",
     [
@@ -239,8 +304,17 @@ def contrast(params, X, Y):
         batch_norm_of_data,
         batch_norm_in_a_scan,
         batch_norm_checkpointed,
+        batch_norm_of_a_recurrent_network,
+        batch_norm_in_a_branch,
+        gradients_are_centred,
         log_of_a_mean,
         contrast,
+        largest,
+        ranked,
+        all_pairs,
+        with_the_one_after,
+        a_mean_weighed_by_data,
+        a_running_state,
     ],
 )
 def test_losses_that_mix_examples_are_refused(fun):
@@ -273,6 +347,47 @@ def test_weights_of_the_whole_batch_are_no_mixing():
     same_as_theirs(fun, (PARAMS, X, Y), **OPTIONS)
 
 
+def two_views(params, X, Y):
+    hidden = jnp.tanh(jnp.concatenate([X, jnp.sin(X)]) @ params["W"])
+    one, other = jnp.split(hidden, 2)
+    return jnp.mean((one - other) ** 2) + jnp.mean(hidden[len(X) :] ** 4)
+
+
+def a_product_with_itself(params, X, Y):
+    hidden = X @ params["W"]
+    return jnp.vdot(hidden, hidden) + jnp.trace((X @ params["W"] @ params["V"]).T @ Y)
+
+
+def a_count_in_a_loop(params, X, Y):
+    """The count is data of the whole batch; a checkpoint and a loop have it as an operand."""
+    count = jnp.sum(Y > -100)
+
+    def step(total, x):
+        return total + jnp.sum(jnp.tanh(x @ params["W"])) / count, None
+
+    part = jax.checkpoint(lambda hidden, count: jnp.tanh(hidden) / count)
+    both = jax.lax.scan(step, 0.0, X)[0] + jnp.sum(part(X @ params["W"], count))
+    return both * jnp.size(Y) / len(Y)
+
+
+def a_sum_with_a_rule(params, X, Y):
+    total = jax.custom_vjp(lambda hidden: jnp.sum(hidden**2))
+    total.defvjp(lambda hidden: (jnp.sum(hidden**2), hidden), lambda hidden, ct: (2 * ct * hidden,))
+    return total(X @ params["W"])
+
+
+def some_at_a_time(params, X, Y):
+    return jnp.mean(jax.lax.map(lambda x: jnp.sum((x @ params["W"]) ** 2), X, batch_size=2))
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [two_views, a_product_with_itself, a_count_in_a_loop, a_sum_with_a_rule, some_at_a_time],
+)
+def test_what_only_looks_like_mixing_is_taken(fun):
+    same_as_theirs(fun, (PARAMS, X[:6], Y[:6]), **OPTIONS)
+
+
 def test_a_loss_for_batches_of_one_only_is_taken():
     def fun(params, X, Y):
         return loss(params, X.reshape(1, 5), Y)
@@ -298,6 +413,25 @@ def test_misuse_is_reported_by_jax_privacy():
         interop.clipped_grad(loss, l2_clip_norm=1.0, normalize_by=0.0)
     with pytest.raises(ValueError, match="for argnums that have a batch axis"):
         interop.clipped_grad(loss, 1, l2_clip_norm=1.0)
+
+
+def test_losses_that_are_no_number_are_named():
+    def each(params, X, Y):
+        return jnp.sum((X @ params["W"]) ** 2, axis=1)
+
+    with pytest.raises(TypeError, match=r"'each' gives an array of shape \(1,\).*mean or its sum"):
+        interop.clipped_grad(each, **OPTIONS)(PARAMS, X, Y)
+    with pytest.raises(TypeError, match=r"'loss_and_outputs' gives a tuple .*has_aux=True is for"):
+        interop.clipped_grad(loss_and_outputs, **OPTIONS)(PARAMS, X, Y)
+    with pytest.raises(TypeError, match=r"needs 'loss' to give \(loss, aux\), but .* shape \(\)"):
+        interop.clipped_grad(loss, has_aux=True, **OPTIONS)(PARAMS, X, Y)
+    with pytest.raises(ValueError, match="along axis 0"):
+        interop.clipped_grad(lambda p, x, y, w: w * loss(p, x, y), **OPTIONS)(PARAMS, X, Y, w=2.0)
+
+
+def test_complex_parameters_are_left_to_jax_privacy():
+    fun = lambda W, X: jnp.sum(jnp.abs(X @ W) ** 2)  # noqa: E731
+    same_as_theirs(fun, (PARAMS["W"] * (1 + 2j), X), l2_clip_norm=0.5)
 
 
 def test_in_an_execution_plan():

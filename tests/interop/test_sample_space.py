@@ -67,10 +67,14 @@ def test_residual_step_is_damped_gauss_newton():
 
 def test_samples_without_energies_that_fit_are_refused():
     params, x, _ = problem()
-    with pytest.raises(ShapeMismatchError, match=r"\(7,\) and \(6,\)"):
+    with pytest.raises(
+        ShapeMismatchError, match=r"gives an array of shape \(7,\), and .* shape \(6,\)"
+    ):
         interop.min_sr(network, damping=0.1)(params, x, np.ones(6))
-    with pytest.raises(ShapeMismatchError, match=r"one number per sample"):
+    with pytest.raises(ShapeMismatchError, match=r"one number per residual.*of shape \(7, \d+\)$"):
         interop.residual_step(lambda p, x: x @ p["W"], damping=0.1)(params, x)
+    with pytest.raises(ShapeMismatchError, match=r"residual_step needs .* gives a dict"):
+        interop.residual_step(lambda p, x: {"inside": x[:, 0]}, damping=0.1)(params, x)
     with pytest.raises(ArgumentError, match=r"damping is 0\.0, but must be a positive number"):
         interop.min_sr(network, damping=0.0)
 

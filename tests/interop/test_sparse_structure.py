@@ -91,6 +91,23 @@ def test_diagonals_and_bands():
     np.testing.assert_allclose(exact @ solution, right)
 
 
+def test_a_band_with_corners_is_refused_before_it_is_made():
+    """A ring has three diagonals and two corners, and its band all `2 n - 1` diagonals."""
+    ring = lambda x: 2 * x - jnp.roll(x, 1) - jnp.roll(x, -1)  # noqa: E731
+    places = interop.structure(ring)(jax.ShapeDtypeStruct((200_000,), float))
+    assert places.values(jnp.ones(200_000), format="dia").shape == (5, 200_000)
+    with pytest.raises(ValueError, match=r"'band' stores whole.*600,000.*between 399,999 of them"):
+        places.values(jnp.ones(200_000), format="band")
+
+
+@pytest.mark.parametrize("format", ["coo", "csr", "csc", "dia", "band"])
+def test_a_function_that_depends_on_nothing(format):
+    x = jnp.ones(3)
+    places = interop.structure(lambda x: jnp.ones(3))(x)
+    assert not np.any(places.values(x, format=format))
+    assert not np.any(jax.jit(lambda x: places.values(x, format=format))(x))
+
+
 @pytest.mark.parametrize("triangle", [None, "lower", "upper"])
 def test_the_hessian_of_a_lagrangian(triangle):
     def lagrangian(x, multipliers, factor):
@@ -152,6 +169,8 @@ def test_options_that_do_not_exist_are_refused():
     places = interop.structure(springs)(jnp.ones(4))
     with pytest.raises(FormatError, match=r"'csc'.*'band', but is 'CSC'"):
         places.values(jnp.ones(4), format="CSC")
+    with pytest.raises(FormatError, match=r"given by its name: values\(x, format='csc'\)"):
+        places.values(jnp.ones(4), "csc")
     with pytest.raises(InvalidOptionError, match="'jacobian' or 'hessian'"):
         interop.structure(springs, derivative="gradient")
     with pytest.raises(InvalidOptionError, match="'lower', 'upper' or None"):

@@ -62,6 +62,22 @@ def recurrent(params, x):
     return jnp.sum(h**2, axis=-1)
 
 
+def recurrent_by_a_product(params, x):
+    """All uses of the weight are in the loop, and it is computed before; it is used after, too."""
+    weight = params["A"] @ params["B"]
+
+    def cell(h, x):
+        return jnp.tanh(h @ weight + x), None
+
+    h, _ = lax.scan(cell, jnp.zeros((x.shape[0], D)), jnp.swapaxes(x, 0, 1))
+    start = jnp.tanh(params["g"] * weight)
+    bias = lax.scan(lambda c, _: (jnp.tanh(c @ params["A"] @ params["B"]), None), start, length=2)[
+        0
+    ]
+    h = lax.fori_loop(0, 2, lambda _, h: jnp.sin(h @ bias), h)
+    return jnp.sum(h**2, axis=-1)
+
+
 def attention(params, x):
     q, k, v = (x @ params[name] for name in "qkv")
     weights = jax.nn.softmax(jnp.einsum("ntd,nsd->nts", q, k))
@@ -94,6 +110,11 @@ LOSSES = {
     "recurrent": (
         recurrent,
         {"W": array(D, 2 * H), "U": array(H, 2 * H), "Z": array(D, H)},
+        (SEQUENCES,),
+    ),
+    "recurrent by a product": (
+        recurrent_by_a_product,
+        {"A": array(D, 2), "B": array(2, D), "g": array(D)},
         (SEQUENCES,),
     ),
     "attention": (attention, {name: array(D, D) for name in "qkv"}, (SEQUENCES,)),

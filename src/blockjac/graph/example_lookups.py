@@ -11,9 +11,15 @@ from blockjac.graph.example_states import Apart, MeetingError, Operands, State, 
 
 
 def concatenate(operands: Operands) -> list[State]:
-    """Indices of several axes are put together so, and one of them may count the examples."""
+    """Several views of all examples, one after the other; or parts of each of them.
+
+    Indices of several axes are put together so, and one of them may count the examples.
+    """
     state, dimension = operands.common(), operands.params["dimension"]
-    require(state.axis != dimension)
+    if state.axis == dimension:
+        rounds = state.below * operands.count
+        require(all(shape[dimension] % rounds == 0 for shape in operands.shapes))
+        return [Apart(state.axis, state.below)]
     own: set[int] = set()
     reached = 0
     for shape, old, numbers in zip(operands.shapes, operands.states, operands.known, strict=True):

@@ -96,12 +96,12 @@ def _reshape(operands: Operands) -> Sequence[State]:
 
 
 def _slice(operands: Operands) -> Sequence[State]:
-    """Of all examples, or some of them would be missing."""
+    """Of all examples, from the first to the last, or some of them would be missing."""
     state, params = operands.only(), operands.params
     strides = params["strides"] or [1] * len(operands.shapes[0])
-    size = operands.shapes[0][state.axis]
-    window = tuple(params[name][state.axis] for name in ("start_indices", "limit_indices"))
-    require((*window, strides[state.axis]) == (0, size, 1))
+    rounds = state.below * operands.count
+    ends = [params[name][state.axis] for name in ("start_indices", "limit_indices")]
+    require(strides[state.axis] == 1 and ends[0] < ends[1] and not any(n % rounds for n in ends))
     return [Apart(state.axis, state.below)]
 
 
@@ -214,7 +214,12 @@ def _tile(operands: Operands) -> Sequence[State]:
 
 
 def _split(operands: Operands) -> Sequence[State]:
-    return _along("axis")(operands)
+    """As slices: each part holds all examples, or a part of each of them."""
+    state = operands.only()
+    if state.axis == operands.params["axis"]:
+        rounds = state.below * operands.count
+        require(not any(size % rounds for size in operands.params["sizes"]))
+    return [state] * len(operands.outs)
 
 
 ELEMENTWISE = named("storage", "cheap", "dear") | {

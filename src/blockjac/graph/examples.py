@@ -171,6 +171,27 @@ def _called(walk: Walk, equation: Equation, entering: Sequence[State]) -> Sequen
 def _called_with_rule(walk: Walk, equation: Equation, entering: Sequence[State]) -> Sequence[State]:
     """A function with a backward rule of its own, which must keep examples separate as well."""
     leaving = _called(walk, equation, entering)
+    cotangents = cotangents_of(walk, equation, entering, leaving)
+    for state, cotangent in zip(entering, cotangents, strict=True):
+        if state is not None and cotangent is not None and joined([state]) != joined([cotangent]):
+            raise MeetingError
+    return leaving
+
+
+def cotangents_of(
+    walk: Walk, equation: Equation, entering: Sequence[State], leaving: Sequence[State]
+) -> list[State]:
+    """The states of what a function's own backward rule gives for each operand.
+
+    Args:
+        walk: through the program of the equation.
+        equation: a call of the function.
+        entering: the states of the operands.
+        leaving: those of the results, and of their cotangents.
+
+    Raises:
+        MeetingError: for results that have no cotangents.
+    """
     avals = [walk.graph.aval(atom) for atom in equation.operands]
     results = [walk.graph.avals[value] for value in equation.results]
     smooth = [is_inexact(aval) for aval in avals]
@@ -189,11 +210,7 @@ def _called_with_rule(walk: Walk, equation: Equation, entering: Sequence[State])
 
     closed = jax.make_jaxpr(pulled)(*map(compat.struct, [*avals, *results]))
     found = iter(walk.inside(closed, [*entering, *leaving]))
-    for state, own in zip(entering, smooth, strict=True):
-        cotangent = next(found) if own else None
-        if state is not None and cotangent is not None and joined([state]) != joined([cotangent]):
-            raise MeetingError
-    return leaving
+    return [next(found) if own else None for own in smooth]
 
 
 def _branches(walk: Walk, equation: Equation, entering: Sequence[State]) -> Sequence[State]:
@@ -226,6 +243,17 @@ def _while(walk: Walk, equation: Equation, entering: Sequence[State]) -> Sequenc
 def _scan(walk: Walk, equation: Equation, entering: Sequence[State]) -> Sequence[State]:
     """Steps over time carry all examples; steps over the examples carry none."""
     consts, carried = compat.scan_counts(equation.params)
+    of_step = states_of_steps(walk, equation, entering)
+    carry, slices = of_step[consts : consts + carried], of_step[consts + carried :]
+    if SINGLE in slices and SINGLE in carry and SINGLE not in entering:
+        raise MeetingError
+    leaving = walk.inside(equation.params["jaxpr"], of_step)
+    return [*carry, *(_stacked(state, SINGLE in entering) for state in leaving[carried:])]
+
+
+def states_of_steps(walk: Walk, equation: Equation, entering: Sequence[State]) -> list[State]:
+    """The states of the inputs of a scan's steps, the same for all of them."""
+    consts, carried = compat.scan_counts(equation.params)
     slices = [_slice(state) for state in entering[consts + carried :]]
     body = walk.program(equation.params["jaxpr"])
     carry = list(entering[consts : consts + carried])
@@ -233,11 +261,8 @@ def _scan(walk: Walk, equation: Equation, entering: Sequence[State]) -> Sequence
         leaving = body.results([*entering[:consts], *carry, *slices])
         grown = [joined(pair) for pair in zip(carry, leaving[:carried], strict=True)]
         if grown == carry:
-            break
+            return [*entering[:consts], *carry, *slices]
         carry = grown
-    if SINGLE in slices and SINGLE in carry and SINGLE not in entering:
-        raise MeetingError
-    return [*carry, *(_stacked(state, SINGLE in entering) for state in leaving[carried:])]
 
 
 def _slice(state: State) -> State:

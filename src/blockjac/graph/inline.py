@@ -33,7 +33,7 @@ class Inliner:
     def __init__(
         self,
         graph: Graph,
-        by_value: bool = False,
+        by_value: bool | Set[str] = False,
         calls: Set[str] = frozenset(),
         notes_rules: bool = False,
         keeps_calls: bool = False,
@@ -43,8 +43,8 @@ class Inliner:
         Args:
             graph: the graph to append to.
             by_value: whether to differentiate what functions with a derivative rule of their own
-                compute, instead of using the rule. This holds inside of a rule, which JAX runs
-                without differentiating it.
+                compute, instead of using the rule; or the names of the primitives of which to do
+                so. This holds inside of a rule, which JAX runs without differentiating it.
             calls: names of further primitives to inline as calls.
             notes_rules: whether to note the functions with a rule of their own in the graph.
             keeps_calls: whether calls stay equations, as an explanation shows them.
@@ -52,7 +52,7 @@ class Inliner:
         self.notes_rules, self.keeps_calls = notes_rules, keeps_calls
         self.graph = graph
         self.calls = CALLS | calls
-        self.by_value = by_value
+        self.by_value = OWN_RULES if by_value is True else by_value or frozenset()
 
     def inline(
         self, jaxpr: Any, constants: Sequence[Atom], arguments: Sequence[Atom]
@@ -128,7 +128,7 @@ class Inliner:
         in_other_primitives = expanded(equation, active)
         if in_other_primitives is not None:
             return in_other_primitives, 0
-        if name in OWN_RULES and self.by_value:
+        if name in self.by_value:
             return compat.called(equation.params), 0
         return None
 
@@ -173,9 +173,9 @@ class Inliner:
         ]
         start = len(self.graph.equations)
         tangents = [Operand(self.zero(avals[n], values[n]), _vertex(operands[n])) for n in active]
-        self.by_value = True
+        self.by_value = OWN_RULES
         inlined = self.inline_closed(closed, [*values, *tangents])
-        self.by_value = False
+        self.by_value = frozenset()
         results = inlined[:count]
         for position, rate in zip(inexact, inlined[count:], strict=True):
             vertex = _vertex(rate)

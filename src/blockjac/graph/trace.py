@@ -117,7 +117,7 @@ def _is_unnamed_call(equation: Equation) -> bool:
 def graph_of(
     closed: Any,
     differentiated: Sequence[bool],
-    by_value: bool = False,
+    by_value: bool | Set[str] = False,
     calls: Set[str] = frozenset(),
 ) -> Graph:
     """The graph of a jaxpr inside an equation, such as a loop's body or a branch.
@@ -127,7 +127,7 @@ def graph_of(
         differentiated: whether each of its inputs is differentiated; those that are neither float
             nor complex are ignored.
         by_value: whether to differentiate what functions with a derivative rule of their own
-            compute, as inside of a rule.
+            compute, as inside of a rule; or the names of the primitives of which to do so.
         calls: names of further primitives to inline as calls.
     """
     jaxpr = compat.open_jaxpr(closed)

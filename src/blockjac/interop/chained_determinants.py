@@ -107,7 +107,7 @@ class Chain:
             method, is_dense = found.method, found.is_dense
         elif method.startswith("triangular"):
             found = beside_the_diagonal(stage, own, run, values) or found
-        notes.append(Note(own[-1].place, method, is_dense))
+        notes.append(Note(own[-1].place, method, is_dense and found.systems == 1))
         return found.logarithm()
 
     @cached_property

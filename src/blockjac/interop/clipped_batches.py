@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -37,6 +37,8 @@ class Sums(Settings):
         if len(args) <= max(self.batch) or len(sizes) != 1 or () in sizes:
             return self.theirs(*args, **kwargs)  # which says what is wrong
         ((size,),) = sizes
+        if any(jnp.shape(leaf)[:1] != (size,) for leaf in _leaves(keywords)):
+            return self.theirs(*args, **kwargs)  # likewise
         if self.options["keep_batch_dim"]:
             refuse_mixing(self, args, keywords, max(size, 2))
         sweep = self._transformed(args)
@@ -66,10 +68,15 @@ class Sums(Settings):
         )
 
     def _transformed(self, args: Sequence[Any]) -> Sweep | None:
-        """The sweep for a transform of gradients and a dtype; None if that is not linear."""
+        """The sweep for a transform of gradients and a dtype; None if that is not linear.
+
+        None for complex parameters, too.
+        """
         transform = self.options.get("pre_clipping_transform")
         dtype = self.options["dtype"]
         chosen = mapped(compat.jax_array, _chosen(args, self.argnums))
+        if any(jnp.iscomplexobj(leaf) for leaf in _leaves(chosen)):
+            return None
         if transform is None and all(dtype in (None, leaf.dtype) for leaf in _leaves(chosen)):
             return Sweep(self)
 
@@ -92,7 +99,7 @@ class Sums(Settings):
         loss = clipping.clipped_grad(
             self.loss,
             self.argnums,
-            microbatch_size=_one_by_one(args[self.batch[0]]),
+            microbatch_size=_one_by_one([args[n] for n in self.batch], self.options),
             return_grad_norms=True,
             **self.options,
         )
@@ -123,12 +130,20 @@ def _zeros(struct: Any) -> Any:
     return jnp.zeros(struct.shape, struct.dtype)
 
 
-def _one_by_one(tree: Any) -> int | None:
-    """The width to go over examples one by one; None where a mesh with explicit axes has them.
+def _one_by_one(tree: Any, options: Mapping[str, Any]) -> int | None:
+    """The width to go over examples one by one; None where optax cannot reshape them.
 
-    There optax cannot reshape them: it takes JAX 0.10 for older than 0.7.
+    That is on a mesh with explicit axes, as it takes JAX 0.10 for older than 0.7; and for keys of
+    random generators with an axis for a batch of one, which JAX does not reshape by columns.
     """
-    sharding: Any = getattr(jax.typeof(_leaves(tree)[0]), "sharding", None)
+    leaves = [jax.typeof(leaf) for leaf in _leaves(tree)]
+    if options["keep_batch_dim"] and any(_is_key(leaf) for leaf in leaves):
+        return None
+    sharding: Any = getattr(leaves[0], "sharding", None)
     if sharding is None or sharding.mesh.empty or not sharding.mesh.are_all_axes_explicit:
         return 1
     return None
+
+
+def _is_key(array: Any) -> bool:
+    return jnp.issubdtype(array.dtype, jax.dtypes.prng_key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from optax import microbatching
 
 from blockjac.base import compat
 from blockjac.base.trees import mapped
+from blockjac.errors import ArgumentError
 from blockjac.transforms.clipping import clipped_grad
 from blockjac.transforms.per_example import per_example_norms
 
@@ -53,6 +54,29 @@ class Settings:
         """The loss alone."""
         value = self.fun(*args, **kwargs)
         return value[0] if self.has_aux else value
+
+    def loss_and_aux(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """The loss, which must be one number, and the auxiliary results, or None.
+
+        Raises:
+            ArgumentError: says what the loss gives in place of them.
+        """
+        result: Any = self.fun(*args, **kwargs)
+        if self.has_aux and not _is_pair(result):
+            raise ArgumentError(
+                f"interop.clipped_grad with has_aux=True needs {self.name!r} to give (loss, aux), "
+                f"but it gives {_described(result)}"
+            )
+        value, aux = result if self.has_aux else (result, None)
+        if not jax.tree_util.all_leaves([value]) or jnp.ndim(value):
+            hint = "has_aux=True is for (loss, aux)"
+            if hasattr(value, "shape"):
+                hint = "take its mean or its sum"
+            raise ArgumentError(
+                f"interop.clipped_grad needs a loss that is one number, as jax-privacy does, but "
+                f"{self.name!r} gives {_described(value)} for one example: {hint}"
+            )
+        return value, aux
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +180,7 @@ class Sweep:
             if options["keep_batch_dim"]:
                 for row in self.sums.batch:
                     positional[row] = mapped(_as_batch, positional[row])
-            result = self.sums.fun(*positional, **keywords)
-            value, aux = result if self.sums.has_aux else (result, None)
+            value, aux = self.sums.loss_and_aux(*positional, **keywords)
             return value, (value, aux)
 
         axes = [0 if number in rows else None for number in range(len(args) - 1)]
@@ -183,6 +206,17 @@ class Sweep:
 def positions(argnums: int | Sequence[int]) -> tuple[int, ...]:
     """Argument numbers as a tuple."""
     return (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(cast("list[Any]", value)) == 2
+
+
+def _described(value: Any) -> str:
+    """What a loss gave, in a few words."""
+    if hasattr(value, "shape"):
+        return f"an array of shape {value.shape}"
+    return f"a {type(value).__name__}"
 
 
 def _as_batch(array: Any) -> Any:

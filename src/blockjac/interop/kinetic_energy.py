@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
+from blockjac.engine.arguments import check_callable
+from blockjac.errors import ArgumentError, ShapeMismatchError
 from blockjac.transforms.laplacians import value_grad_laplacian
 
 
@@ -27,6 +30,10 @@ def local_kinetic_energy(f: Callable[..., Any], *, complex_output: bool = False)
         first form, the positions themselves, an array, for the second. Map it over walkers with
         `jax.vmap`.
 
+    Raises:
+        TypeError: for positions that are not an array.
+        ValueError: if log psi is not one number, as that of many walkers.
+
     Source:
         Pfau et al., "Ab initio solution of the many-electron Schrödinger equation with deep neural
         networks", Physical Review Research 2020.
@@ -39,10 +46,16 @@ def local_kinetic_energy(f: Callable[..., Any], *, complex_output: bool = False)
         >>> float(energy(1.0, jnp.array([0.5, 0.5])))  # 1 - x'x / 2
         0.75
     """
+    check_callable(f, "interop.local_kinetic_energy")
 
     def energy(params: Any, data: Any) -> Any:
         """The local kinetic energy of one configuration."""
         if not hasattr(data, "positions"):
+            if not jax.tree_util.all_leaves([data]):
+                raise ArgumentError(
+                    "local_kinetic_energy takes positions, an array, or data with .positions, "
+                    f".spins, .atoms and .charges, but got {type(data).__name__!r}"
+                )
             return _of_log(lambda x: f(params, x), data)
 
         def log_psi(x: Any) -> Any:
@@ -56,5 +69,14 @@ def local_kinetic_energy(f: Callable[..., Any], *, complex_output: bool = False)
 
 def _of_log(log_psi: Callable[[Any], Any], positions: Any) -> Any:
     """`-1/2 (lap log psi + grad log psi . grad log psi)`."""
-    _, gradient, laplacian = value_grad_laplacian(log_psi)(positions)
+    value, gradient, laplacian = value_grad_laplacian(log_psi)(positions)
+    shape = getattr(value, "shape", None)
+    if shape != ():
+        found = f"a {type(value).__name__}" if shape is None else f"an array of shape {shape}"
+        raise ShapeMismatchError(
+            f"local_kinetic_energy needs log psi of one configuration, a number, but got {found} "
+            "for positions of "
+            f"shape {jnp.shape(positions)}: give (params, positions) -> log psi, and map the "
+            "energy over walkers, jax.vmap(energy, (None, 0))"
+        )
     return -(laplacian + jnp.sum(gradient**2)) / 2

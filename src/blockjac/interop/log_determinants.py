@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from blockjac.base.trees import flattened, mapped
 from blockjac.engine.arguments import ArgNums, check_callable, positions_of
 from blockjac.errors import ArgumentError, BlockShapeError, ExamplesMeetError, StructureLostError
+from blockjac.graph.example_states import Meeting
 from blockjac.graph.examples import meeting_of
 from blockjac.graph.square_stages import Program
 from blockjac.graph.trace import trace
@@ -74,7 +75,6 @@ class LogAbsDetJacobian:
         self, args: Sequence[Any], kwargs: dict[str, Any], notes: list[Note]
     ) -> tuple[Any, jax.Array]:
         """The value and the logarithm; notes are added to."""
-        full = list(args)
         numbers = [n % len(args) for n in positions_of(self.argnums, len(args))]
         chosen, tree = flattened([args[number] for number in numbers])
         chosen: list[Any] = [jnp.asarray(leaf) for leaf in chosen]
@@ -84,29 +84,38 @@ class LogAbsDetJacobian:
                 f"found {', '.join(str(leaf.dtype) for leaf in chosen)}"
             )
 
-        def whole(*leaves: Any) -> Any:
+        others = [None if n in numbers else arg for n, arg in enumerate(args)]
+        rest, rest_tree = flattened((others, kwargs))
+
+        def whole(leaves: Sequence[Any], rest: Sequence[Any]) -> Any:
+            full, keywords = jax.tree.unflatten(rest_tree, rest)
             for number, part in zip(numbers, jax.tree.unflatten(tree, leaves), strict=True):
                 full[number] = part
-            return self.fun(*full, **kwargs)
+            return self.fun(*full, **keywords)
 
         if not self.batch_axes:
-            return self._of_one(whole, chosen, notes)
-        counts = chosen[0].shape[: self.batch_axes]
-        self._refuse_meetings(whole, chosen, counts)
+            return self._of_one(lambda *leaves: whole(leaves, rest), chosen, notes)
+        own = self._with_examples(whole, chosen, rest)
 
-        def one(*leaves: Any) -> Any:
+        def one(leaves: Sequence[Any], parts: Sequence[Any]) -> Any:
             """The map of one example, and the logarithm."""
-            ones = (1,) * self.batch_axes
+            beside = [*rest]
+            for number, part in zip(own, parts, strict=True):
+                beside[number] = self._as_batch(part)
 
             def single(*leaves: Any) -> Any:
-                value = whole(*(leaf.reshape(*ones, *leaf.shape) for leaf in leaves))
-                return mapped(partial(_without_axes, len(ones)), value)
+                value = whole(list(map(self._as_batch, leaves)), beside)
+                return mapped(partial(_without_axes, self.batch_axes), value)
 
             return self._of_one(single, leaves, notes)
 
         for _ in range(self.batch_axes):
             one = jax.vmap(one)
-        return one(*chosen)
+        return one(chosen, [rest[number] for number in own])
+
+    def _as_batch(self, array: Any) -> Any:
+        """An example as a batch of one."""
+        return array.reshape((1,) * self.batch_axes + array.shape)
 
     @property
     def _name(self) -> str:
@@ -119,6 +128,11 @@ class LogAbsDetJacobian:
         closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*leaves)
         results, out_tree = flattened(shapes)
         ins, outs = (sum(math.prod(x.shape) for x in side) for side in (leaves, results))
+        if any(jnp.issubdtype(result.dtype, jnp.complexfloating) for result in results):
+            raise ArgumentError(
+                f"log_abs_det_jacobian needs real results, but {self._name!r} gives complex "
+                "numbers: return their real and imaginary parts"
+            )
         if ins != outs:
             raise BlockShapeError(
                 f"the Jacobian of {self._name!r} has no determinant: it has {outs:,} results of "
@@ -136,26 +150,61 @@ class LogAbsDetJacobian:
             )
         return jax.tree.unflatten(out_tree, values), logarithm
 
-    def _refuse_meetings(
-        self, fun: Callable[..., Any], leaves: Sequence[Any], counts: tuple[int, ...]
-    ) -> None:
-        """Raise where an example depends on others."""
-        if any(leaf.shape[: self.batch_axes] != counts for leaf in leaves):
+    def _with_examples(
+        self, fun: Callable[..., Any], leaves: Sequence[Any], rest: Sequence[Any]
+    ) -> list[int]:
+        """The numbers of the other leaves that hold the examples too, such as conditions.
+
+        Args:
+            fun: of the leaves to differentiate by, and of the others.
+            leaves: to differentiate by.
+            rest: the others.
+
+        Raises:
+            ExamplesMeetError: where an example depends on others.
+            BlockShapeError: if the leaves do not have the same examples in front.
+        """
+        axes = self.batch_axes
+        counts = leaves[0].shape[:axes]
+        if len(counts) < axes or any(leaf.shape[:axes] != counts for leaf in leaves):
             raise BlockShapeError(
-                f"log_abs_det_jacobian with batch_axes={self.batch_axes} needs the same examples "
-                f"in front of all arrays, but found {[leaf.shape for leaf in leaves]}"
+                f"log_abs_det_jacobian with batch_axes={axes} needs the same examples in front of "
+                f"all arrays, on {axes} axes, but found {[leaf.shape for leaf in leaves]}"
             )
-        graph = trace(lambda *leaves: jax.tree.leaves(fun(*leaves)), leaves, range(len(leaves)))
-        for axis, count in enumerate(counts):
-            for number in range(len(graph.outputs)):
-                found = meeting_of(graph, dict.fromkeys(graph.inputs, axis), count, axis, number)
-                if found is not None:
-                    raise ExamplesMeetError(
-                        f"log_abs_det_jacobian needs a map of each example alone, but in "
-                        f"{self._name!r} examples meet, as far as blockjac knows, in "
-                        f"{found.name!r}{found.place}: write the map of one example and jax.vmap "
-                        "this transform of it"
-                    )
+        own = [n for n, leaf in enumerate(rest) if getattr(leaf, "shape", ())[:axes] == counts]
+
+        def results(*arrays: Any) -> list[Any]:
+            beside = [*rest]
+            for number, array in zip(own, arrays[len(leaves) :], strict=True):
+                beside[number] = array
+            return jax.tree.leaves(fun(arrays[: len(leaves)], beside))
+
+        arrays = [*leaves, *(rest[number] for number in own)]
+        graph = trace(results, arrays, range(len(leaves)))
+
+        def meeting(values: Sequence[int]) -> Meeting | None:
+            """Where examples meet if these inputs hold them."""
+            found = (
+                meeting_of(graph, dict.fromkeys(values, axis), count, axis, number)
+                for axis, count in enumerate(counts)
+                for number in range(len(graph.outputs))
+            )
+            return next((state for state in found if state is not None), None)
+
+        values = list(graph.inputs[: len(leaves)])
+        found = meeting(values)
+        if found is not None:
+            raise ExamplesMeetError(
+                f"log_abs_det_jacobian needs a map of each example alone, but in {self._name!r} "
+                f"examples meet, as far as blockjac knows, in {found.name!r}{found.place}: write "
+                "the map of one example and jax.vmap this transform of it"
+            )
+        examples: list[int] = []
+        for number, value in zip(own, graph.inputs[len(leaves) :], strict=True):
+            if meeting([*values, value]) is None:
+                values.append(value)
+                examples.append(number)
+        return examples
 
 
 def _without_axes(count: int, array: Any) -> Any:
@@ -187,7 +236,8 @@ def log_abs_det_jacobian(
     Args:
         fun: a JAX function of real arrays, or trees of them, that gives as many numbers.
         argnums: which positional arguments to differentiate by; others are parameters.
-        batch_axes: how many axes in front of them, and of the results, count examples.
+        batch_axes: how many axes in front of them, and of the results, count examples; of other
+            arguments too, such as conditions, where each example depends on its own part alone.
         require_structure: whether to raise where a stage is dense.
 
     Returns:

@@ -113,11 +113,16 @@ def _step(
     fun: Callable[..., Any], params: Any, batch: Any, errors: Any, damping: Any, *, center: bool
 ) -> Any:
     """The step `J' (J J' + damping I)^-1 errors`, with J and the errors centred if asked."""
-    shape = jax.eval_shape(fun, params, batch).shape
-    if len(shape) != 1 or jnp.shape(errors) != shape:
+    result = jax.eval_shape(fun, params, batch)
+    shape = getattr(result, "shape", None)
+    if shape is None or len(shape) != 1 or jnp.shape(errors) != shape:
+        name = getattr(fun, "__name__", type(fun).__name__)
+        found = f"a {type(result).__name__}" if shape is None else f"an array of shape {shape}"
+        wanted = ("min_sr", "sample") if center else ("residual_step", "residual")
+        fit = f", and local energies of shape {jnp.shape(errors)}" if center else ""
         raise ShapeMismatchError(
-            f"the function must give one number per sample, of shape (N,), and the errors must fit "
-            f"it, but they have the shapes {shape} and {jnp.shape(errors)}"
+            f"{wanted[0]} needs one number per {wanted[1]}, an array of shape (N,)"
+            f"{', and as many local energies' if center else ''}, but {name!r} gives {found}{fit}"
         )
 
     def centred(array: Any, axis: int = 0) -> Any:

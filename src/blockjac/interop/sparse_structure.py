@@ -17,7 +17,7 @@ from blockjac.errors import ArgumentError, BlockTypeError, FormatError, InvalidO
 from blockjac.exports.each_place_once import each_place_once
 from blockjac.exports.ordered_values import numpy_values
 from blockjac.sparsity.pattern import Pattern, arrangement
-from blockjac.sparsity.scipy_formats import assembled
+from blockjac.sparsity.scipy_formats import assembled, check_banded
 from blockjac.transforms.sparse import entries_of_jacobian, parts_of
 from blockjac.transforms.sparse_hessian import Triangle, check_triangle, entries_of_hessian
 from blockjac.transforms.traced_once import Orders
@@ -80,9 +80,14 @@ class SparseStructure:
 
         Raises:
             TypeError: for arguments of other shapes or dtypes than the structure was made for.
-            ValueError: for a format that does not exist, and for "dia" and "band" where the entries
-                lie on too many diagonals.
+            ValueError: for a format that does not exist, and for "dia" and "band" where these hold
+                far more numbers than there are entries.
         """
+        if any(isinstance(arg, str) for arg in args):
+            raise FormatError(
+                f"values takes the arguments of the function, but got {args!r}; the format is "
+                "given by its name: values(x, format='csc')"
+            )
         take = self._take(format)
         numbers = self._program(*args, **kwargs)
         if is_traced(numbers):
@@ -141,7 +146,7 @@ class SparseStructure:
     def _banded(self) -> np.ndarray:
         """The values of the array `ab` of LAPACK: `ab[upper + i - j, j] = A[i, j]`."""
         lower, upper = self._bandwidth
-        self._numbered("dia")  # which refuses more diagonals than are worth storing
+        check_banded(Pattern(self.rows, self.columns, self.shape), lower + upper + 1, "band")
         take = np.full((lower + upper + 1, self.shape[1]), -1)
         take[upper + self.rows - self.columns, self.columns] = np.arange(self.nnz)
         return take
@@ -276,8 +281,10 @@ def shape_of_leaf(leaf: Any) -> Any:
 
 
 def _taken(xp: Any, numbers: Any, take: np.ndarray) -> Any:
-    """The values of a format; where it has a place and the derivative none, -1 takes the 0."""
-    return xp.take(xp.concatenate([numbers, xp.zeros(1, numbers.dtype)]), take)
+    """The values of a format; 0 where it has a place and the derivative none."""
+    if not len(numbers):
+        return xp.zeros(take.shape, numbers.dtype)
+    return xp.where(take < 0, 0, xp.take(numbers, xp.maximum(take, 0)))
 
 
 def _check_format(format: Any) -> None:

@@ -42,12 +42,16 @@ class Determinant:
     Attributes:
         logarithm: computes the logarithm of its absolute value.
         method: how, in a few words.
-        is_dense: whether no structure is of use.
+        is_dense: whether no structure is of use, in the matrix or in each of its systems.
+        systems: the number of separate systems of the same method.
+        is_shared: whether all systems have one matrix.
     """
 
     logarithm: Callable[[], Any]
     method: str
     is_dense: bool = False
+    systems: int = 1
+    is_shared: bool = False
 
 
 def determinant(rows: Rows) -> Determinant:
@@ -146,8 +150,14 @@ def _batched(rows: Rows, family: Family) -> Determinant:
     method, size = inner.method, shape_of(rows)[0]
     if method == "one number" or (method.startswith("diagonal of") and "plus" not in method):
         return Determinant(logarithm, f"diagonal of {size}")
+    systems = count
+    if inner.systems > 1 and inner.is_shared == batch.is_shared:
+        systems, method = count * inner.systems, method.partition(": ")[2]
+    elif inner.is_dense and inner.systems == 1:  # that they are separate is of use
+        method = method.partition(":")[0]
     shared = " with one matrix" if batch.is_shared else ""
-    return Determinant(logarithm, f"{count} systems{shared}: {method}", inner.is_dense)
+    method = f"{systems} systems{shared}: {method}"
+    return Determinant(logarithm, method, inner.is_dense, systems, batch.is_shared)
 
 
 def _as_kronecker(blocks: Sequence[Any], size: int) -> Determinant:

@@ -55,7 +55,7 @@ def _banded(pattern: Any, numbers: np.ndarray) -> Any:
     from scipy import sparse
 
     offsets, diagonal = np.unique(pattern.columns - pattern.rows, return_inverse=True)
-    _check_banded(pattern, len(offsets))
+    check_banded(pattern, len(offsets))
     width = int(pattern.columns.max(initial=-1)) + 1
     check_room(len(offsets) * width, f"the {len(offsets):,} diagonals of format 'dia'")
     data = np.zeros((len(offsets), width), numbers.dtype)
@@ -84,12 +84,19 @@ def check_format(format: str) -> None:
         )
 
 
-def _check_banded(pattern: Any, diagonals: int) -> None:
-    """Raise BlockShapeError if whole diagonals would hold far more numbers than entries."""
+def check_banded(pattern: Any, diagonals: int, format: str = "dia") -> None:
+    """Raise BlockShapeError if whole diagonals would hold far more numbers than entries.
+
+    Args:
+        pattern: the places of the entries.
+        diagonals: how many are stored.
+        format: "dia", or "band" for all diagonals between the outermost ones.
+    """
     held = diagonals * min(pattern.shape)
     if held > BANDED * max(pattern.nnz, min(pattern.shape)):
         raise BlockShapeError(
-            f"format 'dia' stores whole diagonals, but the {pattern.nnz:,} entries of this "
-            f"{pattern.shape[0]:,} x {pattern.shape[1]:,} matrix lie on {diagonals:,} of them, "
+            f"format {format!r} stores whole diagonals, but the {pattern.nnz:,} entries of this "
+            f"{pattern.shape[0]:,} x {pattern.shape[1]:,} matrix "
+            f"{'lie on' if format == 'dia' else 'lie between'} {diagonals:,} of them, "
             f"{held:,} numbers; use 'csr', 'csc' or 'coo'"
         )

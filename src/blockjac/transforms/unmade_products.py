@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from blockjac.blocks import Block
@@ -55,9 +55,22 @@ class Question:
     count: int
     axes: int
 
-    def active(self, graph: Graph) -> ActiveGraph:
-        """The active part of the graph, or of one that computes the same."""
-        return ActiveGraph.of(graph, graph.outputs[: self.count])
+    def active(self, graph: Graph, uses: Sequence[Use] = ()) -> ActiveGraph:
+        """The active part of the graph, or of one that computes the same.
+
+        Args:
+            graph: the graph.
+            uses: of constants, outside of its loops. What a constant is computed from may lead to
+                a result through a use alone.
+        """
+        outputs = graph.outputs[: self.count]
+        active = ActiveGraph.of(graph, outputs)
+        constants: list[Atom] = []
+        for use in reversed(uses):  # a use may be of what an earlier loop gives
+            if use.vertex in active.vertices:
+                constants += use.operands
+                active = ActiveGraph.of(graph, [*outputs, *constants])
+        return replace(active, outputs=outputs)
 
     def linearized(self, active: ActiveGraph) -> LinearizedGraph:
         """The function at its point; a graph that computes the same may have further constants."""
@@ -90,7 +103,7 @@ def unmade_rows(question: Question, order: Order) -> Rows:
             return separate
         rows = sum(math.prod(graph.aval(output).shape) for output in active.outputs)
         graph, uses = with_uses_outside(graph, active.vertices, rows)
-        active = question.active(graph)
+        active = question.active(graph, uses)
     linear = question.linearized(active)
     vertices = active.reverse_order if uses else choose_unfinished(order, linear)
     for number, use in enumerate(uses):
@@ -104,7 +117,7 @@ def unmade_rows(question: Question, order: Order) -> Rows:
 def _separate_rows(question: Question, active: ActiveGraph) -> Rows | None:
     """The same by the sweep of a sum over the examples; None if that is not possible."""
     graph, uses = with_uses_outside(question.graph, active.vertices)
-    active = question.active(graph)
+    active = question.active(graph, uses)
     examples = [
         Examples.of(graph, question.wrt, position, question.axes)
         for position in range(question.count)
