@@ -27,9 +27,9 @@ from blockjac.blocks.systems import (
     solver_of,
     vectors_of,
 )
-from blockjac.blocks.trees_of_blocks import matrix_by_inputs
 from blockjac.linear_systems.solver import Solver
 from blockjac.terms.matrix_interface import MatrixInterface
+from blockjac.terms.operations import operations
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ class Factorization:
             >>> [round(float(value), 3) for value in variance]
             [0.2, 1.8]
         """
-        jacobian = matrix_by_inputs(self.matrix, jacobian)
+        jacobian = operations().matrix_by_inputs(self.matrix, jacobian)
         check_inputs(self.matrix, jacobian)
         tree, _ = vectors_of(jacobian, outputs=True)
         pair = (self.matrix, jacobian)

@@ -21,6 +21,7 @@ from blockjac.algebra.tidy import tidy
 from blockjac.blocks.contraction import star
 from blockjac.blocks.factorization import factorize, solve
 from blockjac.blocks.least_squares import leverage, lstsq
+from blockjac.blocks.trees_of_blocks import matrix_by_inputs
 from blockjac.exports.sparse_arrays import to_bcoo, to_bcsr, to_scipy, to_scipy_operator
 from blockjac.sparsity.notebook import notebook
 from blockjac.sparsity.pattern import nnz, pattern
@@ -35,6 +36,7 @@ __all__ = [
     "factorize",
     "leverage",
     "lstsq",
+    "matrix_by_inputs",
     "nnz",
     "notebook",
     "pattern",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from blockjac.base.trees import flattened, mapped, tree_structure
+from blockjac.blocks.block_matrix import BlockMatrix
 from blockjac.blocks.systems import vectors_of
 from blockjac.terms.block import Block
 from blockjac.terms.matrix_interface import MatrixInterface
@@ -17,8 +18,6 @@ def matrix_by_inputs(matrix: MatrixInterface, jacobian: Any) -> Any:
         matrix: whose inputs are those of the Jacobian.
         jacobian: a tree of the outputs, with a tree of the inputs in place of each leaf.
     """
-    from blockjac.blocks.block_matrix import BlockMatrix  # which is made of what calls this
-
     inputs, shapes = vectors_of(matrix)
     blocks, whole = flattened(jacobian, _is_block)
     is_tree = bool(blocks) and all(map(_is_block, blocks)) and whole != tree_structure(0)

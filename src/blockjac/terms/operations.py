@@ -79,6 +79,9 @@ class Operations(Protocol):
     def leverage(self, matrix: Any, damping: Any, /) -> Any:
         """The leverage of each output."""
 
+    def matrix_by_inputs(self, matrix: Any, jacobian: Any, /) -> Any:
+        """A tree of blocks by the inputs of a matrix as one matrix."""
+
     def factorize(self, matrix: Any, damping: Any, /, *, assume: Any) -> Any:
         """The factors of a square matrix."""
 

@@ -80,8 +80,8 @@ class InnerProducts:
     def of(self, left: Sequence[Product], right: Sequence[Product] | None) -> Block:
         """`J1 J2'` for two sums of products, `J1 J1'` for None; or of the sums, made first.
 
-        Terms of a sum that are no smaller than its dense array may be added into one, as each of
-        them meets each other. Whichever way is predicted to take the least time.
+        Terms that store as much as their sum does densely may be added into one array, because
+        each of them meets each other. Whichever way is predicted to take the least time.
         """
         several = [products for products in (left, right) if products is not None]
 
