@@ -13,14 +13,25 @@ DOCS = Path(__file__).resolve().parent.parent
 PAGE = DOCS / "explanation" / "benchmarks.md"
 RESULTS = DOCS.parent / "benchmarks" / "results"
 OURS = "blockjac"
-NO_RIVALS = ("the function", "floor")
-"""Contenders that give no derivative: how their names begin."""
+NO_RIVALS = (
+    "the function",
+    "floor",
+    "constraints themselves",
+    "gradient of the mean",
+    "diffrax, 3 x 3 systems by hand",
+)
+"""Contenders that give no derivative, or are written for one program: how their names begin."""
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 PUBLIC = {
     "matrix_products": "Jacobian of A x",
     "adbench": "ADBench",
     "gradbench": "GradBench",
     "banded": "Bands, chains, control, CUTEst",
+    "nonlinear_programs": "Callbacks for IPOPT",
+    "stiff_equations": "Stiff equations",
+    "least_squares": "Nonlinear least squares",
+    "interop_training": "Private training and flows",
+    "natural_gradients": "Natural gradients",
 }
 """Pages of results that the page shows whole, and what they are of."""
 MARKED = re.compile(r"(<!-- (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)

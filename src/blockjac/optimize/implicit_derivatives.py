@@ -10,74 +10,118 @@ its minimum moves with the data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from blockjac.base.compat import is_traced
-from blockjac.base.trees import flattened
+from blockjac.base.trees import mapped
 from blockjac.blocks import BlockMatrix, factorize
 from blockjac.optimize.damped_loop import State
 from blockjac.optimize.gauss_newton_steps import largest, shifted, total_cost
 from blockjac.optimize.least_squares_result import LeastSquaresTrace, Problem
-from blockjac.transforms.first_order import block_jacobian, grad
+from blockjac.transforms.first_order import grad
+from blockjac.transforms.hessians import block_hessian
+from blockjac.transforms.products import jvp
 
 CORRECTIONS = 2
 """How often a solution is corrected by what is left over."""
 
-Fit = Callable[[Any], tuple[State, LeastSquaresTrace]]
-"""From the start to where the fit ends."""
+Ended = tuple[State, LeastSquaresTrace]
+"""Where a fit ended, and how it went."""
 
-
-def is_differentiable(problem: Problem, params: Any, data: tuple[Any, ...]) -> bool:
-    """Whether a fit may be differentiated: if it depends on what is traced, also by a closure."""
-
-    def of_params(params: Any) -> Any:
-        return problem.residuals(params, *data)
-
-    closed_over = cast("Any", jax.closure_convert)(of_params, params)[1]
-    return is_traced((params, closed_over))
+Fit = Callable[[Problem, Any, Sequence[Any]], Ended]
+"""From what is minimized, the start and the data."""
 
 
 def with_implicit_derivative(
     fit: Fit, problem: Problem, params: Any, data: tuple[Any, ...]
-) -> tuple[State, LeastSquaresTrace]:
+) -> Ended:
     """A fit whose parameters and costs have the derivatives of the minimum.
 
-    Those of the trace are zero.
+    They are found where they are asked for: without a derivative nothing is added to the program.
+    What else a fit tells, such as the trace, has the derivative zero.
     """
 
-    def cost(params: Any) -> Any:
-        return total_cost(problem.residuals(params, *data), problem.loss)
+    def of_params(params: Any) -> Any:
+        return problem.residuals(params, *data)
 
-    described: list[Any] = []
+    # what is traced may be among the data, and in a closure
+    residuals, traced = cast("Any", jax.closure_convert)(of_params, params)
+    if not is_traced((params, traced)):
+        return fit(problem, params, data)
+    own = replace(problem, residuals=residuals)
 
-    def solve(_: Any, params: Any) -> Any:
-        state, trace = fit(params)
-        parts, tree = flattened((state, trace))
-        described.append((tree, [part.dtype for part in parts]))
-        # custom_root knows no integers beside the solution: counts and numbers of a Stop as floats
-        return state.params, [part.astype(jnp.result_type(part, jnp.float32)) for part in parts]
+    def cost(params: Any, *traced: Any) -> Any:
+        return total_cost(residuals(params, *traced), problem.loss)
 
-    def tangent_solve(product: Callable[[Any], Any], right: Any) -> Any:
-        """Solve with the Hessian of the cost, by its structure."""
-        parts, tree = flattened(right)
-        zeros = [jnp.zeros(part.shape, part.dtype) for part in parts]
+    def ended(params: Any, traced: Sequence[Any]) -> Ended:
+        return fit(own, params, traced)
 
-        def of_parts(*parts: Any) -> list[Any]:
-            return jax.tree.leaves(product(jax.tree.unflatten(tree, parts)))
+    known = cast("Any", jax.custom_jvp)(ended)
 
-        rows = block_jacobian(of_parts, tuple(range(len(parts))))(*zeros)
-        hessian = BlockMatrix([list(row) for row in rows], tree, tree)
-        return _shortest(hessian, right)
+    def moving(primals: Any, rates: Any) -> Any:
+        """Where the fit ended, and how that moves."""
+        (start, traced), (start_rates, traced_rates) = primals, rates
+        state, trace = known(start, traced)
+        change = _change(cost, state.params, traced, traced_rates)
+        moved = _still(state)._replace(
+            params=change,
+            cost=jvp(cost, (state.params, *traced), (change, *traced_rates))[1],
+            initial_cost=jvp(cost, (start, *traced), (start_rates, *traced_rates))[1],
+        )
+        return (state, trace), (moved, _still(trace))
 
-    custom_root = cast("Any", jax.lax.custom_root)
-    found, parts = custom_root(grad(cost), params, solve, tangent_solve, has_aux=True)
-    tree, dtypes = described[-1]
-    state, trace = jax.tree.unflatten(tree, map(jax.lax.convert_element_type, parts, dtypes))
-    return state._replace(params=found, cost=cost(found), initial_cost=cost(params)), trace
+    known.defjvp(moving)
+    return known(params, traced)
+
+
+def _change(
+    cost: Callable[..., Any], params: Any, traced: Sequence[Any], rates: Sequence[Any]
+) -> Any:
+    """How the minimum moves, by the implicit function theorem.
+
+    Args:
+        cost: of the parameters, and of what is traced.
+        params: the minimum.
+        traced: arrays that the cost depends on.
+        rates: how these move.
+    """
+    if not traced:
+        return mapped(lambda part: jnp.zeros_like(part), params)
+
+    def gradient(*traced: Any) -> Any:
+        return grad(cost)(params, *traced)
+
+    _, rate = jvp(gradient, tuple(traced), tuple(rates))
+    hessian = block_hessian(cost)(params, *traced)
+
+    # as one vector: a part that nothing moves would be no tangent, which a transpose asks for
+    right, tree = ravel_pytree(jax.tree.map(jnp.negative, rate))
+
+    def product(vector: Any) -> Any:
+        return ravel_pytree(hessian.matvec(tree(vector)))[0]
+
+    def solution(_: Any, vector: Any) -> Any:
+        return ravel_pytree(_shortest(hessian, tree(vector)))[0]
+
+    solve = cast("Any", jax.lax.custom_linear_solve)
+    return tree(solve(product, right, solution, symmetric=True))
+
+
+def _still(tree: Any) -> Any:
+    """Tangents of zero."""
+
+    def zeros(leaf: Any) -> Any:
+        is_inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        return jnp.zeros_like(leaf) if is_inexact else np.zeros(leaf.shape, jax.dtypes.float0)
+
+    return jax.tree.map(zeros, tree)
 
 
 def _shortest(hessian: BlockMatrix, right: Any) -> Any:

@@ -41,6 +41,14 @@ def with_constant_integers(function: Callable[..., Any], params: Any, data: Sequ
     return compiled(of_arrays)(params, moving)
 
 
+def held(data: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Data with their constant integers as arrays of NumPy, which a trace leaves known."""
+    leaves, tree = flattened(data)
+    return jax.tree.unflatten(
+        tree, [_held(leaf) if _is_constant(leaf) else leaf for leaf in leaves]
+    )
+
+
 def _is_constant(leaf: Any) -> bool:
     """Whether a leaf of the data is a constant of the program."""
     if is_traced(leaf):

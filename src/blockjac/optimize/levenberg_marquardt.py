@@ -24,8 +24,8 @@ from blockjac.errors import (
     ParameterTypeError,
 )
 from blockjac.optimize.damped_loop import Rules, run
-from blockjac.optimize.implicit_derivatives import is_differentiable, with_implicit_derivative
-from blockjac.optimize.index_data import with_constant_integers
+from blockjac.optimize.implicit_derivatives import with_implicit_derivative
+from blockjac.optimize.index_data import held, with_constant_integers
 from blockjac.optimize.least_squares_result import (
     LeastSquaresResult,
     Problem,
@@ -120,13 +120,10 @@ def levenberg_marquardt(
     params = as_arrays(params)
     _check_residuals(problem, params, data)
 
-    def fit(params: Any) -> Any:
+    def fit(problem: Problem, params: Any, data: Any) -> Any:
         return with_constant_integers(partial(run, problem, rules), params, data)
 
-    if is_differentiable(problem, params, data):
-        state, trace = with_implicit_derivative(fit, problem, params, data)
-    else:
-        state, trace = fit(params)
+    state, trace = with_implicit_derivative(fit, problem, params, held(data))
     if not is_traced((state, trace)):
         if not np.isfinite(state.initial_cost):
             _check_finite(problem, params, data)
