@@ -19,7 +19,7 @@ from blockjac.errors import (
     NonFiniteLossError,
     ParameterTypeError,
 )
-from blockjac.optimize import Stop, levenberg_marquardt
+from blockjac.optimize import Stop, implicit_derivatives, levenberg_marquardt
 
 EXACT = {"ftol": 1e-15, "xtol": 1e-15, "gtol": 1e-12}
 ROBUST = ("soft_l1", "huber", "cauchy", "arctan")
@@ -479,6 +479,24 @@ def test_derivatives_by_the_data(jacobian, is_closure, loss):
     rho = jnp.log1p if loss == "cauchy" else (lambda z: z)
     wanted = derivative_of_the_minimum(of_data, found, y, rho)
     np.testing.assert_allclose(jacobian(fitted)(y), wanted, rtol=1e-6, atol=1e-9)
+
+
+def test_a_program_without_derivatives_has_no_hessian(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        implicit_derivatives,
+        "block_hessian",
+        lambda *options: asked.append(options) or blockjac.block_hessian(*options),
+    )
+
+    def fit(y):
+        return levenberg_marquardt(lambda p: p * jnp.arange(1.0, 4.0) - y, 1.0).params
+
+    y = jnp.array([1.0, 2.0, 4.0])
+    np.testing.assert_allclose(jax.jit(fit)(y), 17 / 14)
+    assert not asked
+    np.testing.assert_allclose(jax.jit(jax.grad(fit))(y), np.arange(1.0, 4.0) / 14)
+    assert asked
 
 
 def test_derivatives_do_not_depend_on_the_start():
