@@ -195,6 +195,11 @@ def cells(count: int) -> harness.Task:
     )
 
 
+def ahead(unknowns: int) -> float:
+    """What is claimed beside a dense default: with few unknowns, no more than it takes."""
+    return 1.05 if unknowns < 300 else 0.5
+
+
 def brusselator(t: Any, y: jax.Array, args: Any) -> jax.Array:
     """Two species that react and diffuse along a line."""
     u, v = jnp.reshape(y, (2, -1))
@@ -214,7 +219,7 @@ def line(size: int) -> harness.Task:
     x = jnp.arange(1, size + 1) / (size + 1)
     start = jnp.concatenate([1 + jnp.sin(2 * jnp.pi * x), jnp.full(size, 3.0)])
     title = f"The Brusselator on a line of {size} points until t = 10"
-    return task(title, brusselator, start, 10.0, 1e-5, claim=0.5)
+    return task(title, brusselator, start, 10.0, 1e-5, claim=ahead(2 * size))
 
 
 def heat(t: Any, u: jax.Array, args: Any) -> jax.Array:
@@ -227,7 +232,7 @@ def heat(t: Any, u: jax.Array, args: Any) -> jax.Array:
 def plane(side: int) -> harness.Task:
     """The heat equation in a plane."""
     title = f"The heat equation in a plane of {side} x {side} until t = 1"
-    return task(title, heat, jnp.ones((side, side)), 1.0, 1e-5, claim=0.5)
+    return task(title, heat, jnp.ones((side, side)), 1.0, 1e-5, claim=ahead(side**2))
 
 
 def reaction(t: Any, y: jax.Array, args: Any) -> jax.Array:
@@ -246,7 +251,7 @@ def reaction_plane(side: int) -> harness.Task:
     random = np.random.default_rng(0)
     start = np.array([3.0, 1.0])[:, None, None] + 0.1 * random.normal(size=(2, side, side))
     title = f"The Brusselator in a periodic plane of {side} x {side} until t = 2"
-    return task(title, reaction, start, 2.0, 1e-5, claim=0.5)
+    return task(title, reaction, start, 2.0, 1e-5, claim=ahead(2 * side**2))
 
 
 def growth(measured: Mapping[str, harness.Measured]) -> str:
@@ -262,9 +267,12 @@ TASKS = {
     "cells-100": partial(cells, 100),
     "cells-1000": partial(cells, 1_000),
     "cells-10000": partial(cells, 10_000),
-    "brusselator": partial(line, 60),
-    "heat": partial(plane, 16),
-    "reaction-diffusion": partial(reaction_plane, 8),
+    "brusselator-60": partial(line, 60),
+    "brusselator-300": partial(line, 300),
+    "heat-16": partial(plane, 16),
+    "heat-32": partial(plane, 32),
+    "reaction-diffusion-8": partial(reaction_plane, 8),
+    "reaction-diffusion-16": partial(reaction_plane, 16),
 }
 
 

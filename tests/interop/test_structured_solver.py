@@ -252,3 +252,19 @@ def test_without_lineax_the_line_that_installs_it_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "blockjac.interop.structured_solver")
     with pytest.raises(MissingExtraError, match="pip install lineax"):
         importlib.import_module("blockjac.interop.structured_solver")
+
+
+@pytest.mark.parametrize(("side", "way"), [(12, "dense LU of 144"), (40, "band of 40 + 1 + 40")])
+def test_the_way_is_chosen_for_the_solutions_that_follow(side, way):
+    """A band is factored faster than a small dense matrix, but solved with more slowly."""
+
+    def implicit(u, _):
+        sides = jnp.pad(u, 1)
+        around = sides[2:, 1:-1] + sides[:-2, 1:-1] + sides[1:-1, 2:] + sides[1:-1, :-2]
+        return u - 0.1 * (around - 4 * u)
+
+    u = jnp.ones((side, side))
+    operator = lx.JacobianLinearOperator(implicit, u)
+    assert StructuredSolver().describe(operator).startswith(way)
+    patient = StructuredSolver(require_structure=True).describe(operator)
+    assert not patient.startswith("dense")

@@ -41,14 +41,18 @@ def solver_of(
     assume: str = "gen",
     is_damped: bool = True,
     require_structure: bool = False,
+    solves: int = 0,
 ) -> Factored:
-    """Factor `matrix + shift * I`; derivatives do not go through the factors."""
+    """Factor `matrix + shift * I`; derivatives do not go through the factors.
+
+    The way is chosen for so many further solutions with the same factors.
+    """
     stopped, number = jax.tree.map(_stopped, (matrix, shift))
     own = stopped.own_solver(number if is_damped else None, assume)
     if own is not None:
         return Factored(own)
     grid = damped(stopped.grid, number) if is_damped else stopped.grid
-    return factored(grid, assume, require_structure)
+    return factored(grid, assume, require_structure, solves)
 
 
 def _stopped(array: Any) -> Any:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from blockjac.base.trees import flattened
 from blockjac.blocks import Block, BlockMatrix, factorize, tree_vectors
+from blockjac.blocks.systems import solver_of
 from blockjac.errors import ArgumentError, MissingExtraError
 from blockjac.graph.linearity import Kind, is_linear, kinds_of
 from blockjac.linear_systems import banded, direct
@@ -24,6 +25,11 @@ except ImportError as error:
     raise MissingExtraError(
         "StructuredSolver is a solver of lineax, which is not installed: pip install lineax"
     ) from error
+
+
+SOLVES = 10
+"""How often a client is expected to solve with the same factors: an implicit step of diffrax does
+so in each iteration of each stage."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,14 @@ class StructuredSolver(lineax.AbstractLinearSolver[FactoredOperator]):
 
     def _factors(self, matrix: Any, promise: Any) -> tuple[Solver, str]:
         """The factors of a square matrix, and a note if no structure was of use."""
-        factors = factorize(matrix, assume=promise, require_structure=self.require_structure)
+        factors = solver_of(
+            matrix.in_blocks(),
+            0.0,
+            assume=promise,
+            is_damped=False,
+            require_structure=self.require_structure,
+            solves=0 if self.require_structure else SOLVES,
+        )
         return factors.solver, factors.note
 
     def compute(

@@ -196,6 +196,15 @@ def seconds(size: int, widths: Widths, systems: int = 1) -> float:
     return host.seconds(stored) + work
 
 
+def seconds_again(size: int, widths: Widths, systems: int = 1) -> float:
+    """About how long it takes to solve once more: factors, pivots and right-hand side are moved."""
+    if is_tridiagonal(size, widths):
+        return seconds(size, widths, systems)
+    below, above = widths
+    numbers = systems * size * (2 * below + above + 2)
+    return host.seconds(8 * numbers, arrays=3) + 4 * numbers / host_rates().operations_per_second
+
+
 def _factored(band: np.ndarray, below: int, above: int) -> Sequence[np.ndarray]:
     """Factor one band by LAPACK; a zero on the diagonal of U is kept."""
     storage = np.zeros((2 * below + above + 1, band.shape[1]), band.dtype)

@@ -105,6 +105,12 @@ def seconds(size: int, width: int, systems: int) -> float:
     return host.seconds(stored) + work
 
 
+def seconds_again(size: int, width: int, systems: int) -> float:
+    """About how long it takes to solve once more: the factor and the right-hand side are moved."""
+    numbers = systems * size * (width + 2)
+    return host.seconds(8 * numbers, arrays=2) + 4 * numbers / host_rates().operations_per_second
+
+
 def _factored(band: np.ndarray) -> np.ndarray:
     """Factor one band by LAPACK."""
     (pbtrf,) = cast("Any", linalg.get_lapack_funcs(("pbtrf",), (band,)))

@@ -27,13 +27,13 @@ def ways(rows: Rows, known: KnownPattern, dtype: Any, options: Options) -> list[
     ring, opened = known.ring, known.open_ring
     if options.assume != "pos" or ring is None or opened is None:
         return choices
-    inner = min(_positive(rows, opened, dtype, options), key=lambda way: way.seconds)
+    inner = min(_positive(rows, opened, dtype, options), key=options.whole)
 
     def cut_open() -> Solver:
         return bordered.factored(ring, rows, dtype, inner.factor())
 
     rest = bordered.seconds(ring, options.systems)
-    return [*choices, Way(2 * inner.seconds + rest, cut_open)]
+    return [*choices, Way(2 * inner.seconds + rest, cut_open, again=2 * inner.again)]
 
 
 def _positive(rows: Rows, tiling: Tiling, dtype: Any, options: Options) -> list[Way]:
@@ -47,7 +47,7 @@ def _positive(rows: Rows, tiling: Tiling, dtype: Any, options: Options) -> list[
     choices = _of_tiling(rows, tiling, dtype, options)
     if banded.is_tridiagonal(tiling.size, (tiling.width, tiling.width)):
         time = banded.seconds(tiling.size, (1, 1), options.systems)
-        choices.append(Way(time, as_tridiagonal))
+        choices.append(Way(time, as_tridiagonal, again=time))
     return choices
 
 
@@ -62,5 +62,6 @@ def _of_tiling(rows: Rows, tiling: Tiling, dtype: Any, options: Options) -> list
         def factor(elimination: Any = elimination, tiling: Tiling = size) -> Solver:
             return elimination.factored(tiling.tiles(rows, dtype), tiling)
 
-        choices.append(Way(time, factor))
+        again = elimination.seconds_again(size, options.systems)
+        choices.append(Way(time, factor, again=again))
     return choices

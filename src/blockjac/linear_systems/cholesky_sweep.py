@@ -99,6 +99,11 @@ def seconds(tiling: Tiling, systems: int) -> float:
     return PRICE.seconds(tiling, systems, tiling.count)
 
 
+def seconds_again(tiling: Tiling, systems: int) -> float:
+    """About how long each further solution takes."""
+    return PRICE.seconds_again(tiling, systems, tiling.count)
+
+
 def cholesky(matrix: jax.Array) -> jax.Array:
     """The lower triangle G of `G G^H`, of which only the lower triangle is read; nan if not."""
     return jax.lax.linalg.cholesky(matrix, symmetrize_input=False)

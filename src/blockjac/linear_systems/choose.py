@@ -48,19 +48,22 @@ class Factored:
     note: str = ""
 
 
-def factored(rows: Rows, assume: Assumption = "gen", require_structure: bool = False) -> Factored:
+def factored(
+    rows: Rows, assume: Assumption = "gen", require_structure: bool = False, solves: int = 0
+) -> Factored:
     """Factor the matrix of a square grid, using its structure.
 
     Args:
         rows: the blocks by output and input, which have the same shapes.
         assume: what the caller promises: `"pos"` for a positive definite matrix.
         require_structure: whether to refuse to write out the whole matrix.
+        solves: how many further solutions are expected of the same factors.
 
     Raises:
         DenseTooLargeError: if only a dense factorization is possible, and the matrix is too large.
         StructureLostError: if only a dense factorization is possible, and that is refused.
     """
-    chosen = way(rows, assume, is_patient=require_structure)
+    chosen = way(rows, assume, is_patient=require_structure, solves=solves)
     note = _note(rows) if chosen.is_dense else ""
     if note and require_structure:
         raise StructureLostError(
@@ -91,7 +94,7 @@ def _dtypes(rows: Rows) -> list[Any]:
     return [block.dtype for row in rows for block in row]
 
 
-def way(rows: Rows, assume: Assumption = "gen", is_patient: bool = False) -> Way:
+def way(rows: Rows, assume: Assumption = "gen", is_patient: bool = False, solves: int = 0) -> Way:
     """How to factor the matrix of a square grid.
 
     Groups of variables that no block joins are factored separately. An axis along which every
@@ -102,8 +105,9 @@ def way(rows: Rows, assume: Assumption = "gen", is_patient: bool = False) -> Way
         rows: the blocks by output and input, which have the same shapes; in a plan without values.
         assume: what the caller promises: `"pos"` for a positive definite matrix.
         is_patient: whether to locate entries however long it takes, once for each pattern.
+        solves: how many further solutions are expected of the same factors.
     """
-    options = Options(assume, is_patient)
+    options = Options(assume, is_patient, solves=solves)
     return _way([[settled(compact(block)) for block in row] for row in rows], options)
 
 
@@ -115,7 +119,7 @@ def _way(rows: Rows, options: Options) -> Way:
     shared = families(rows, range(len(rows)))
     if shared:
         return _batched(rows, shared[0], options)
-    return min(_ways(rows, options), key=lambda way: way.seconds)
+    return min(_ways(rows, options), key=options.whole)
 
 
 def _part(rows: Rows, chosen: Sequence[int], columns: Sequence[int] | None = None) -> Rows:
@@ -131,7 +135,8 @@ def _grouped(rows: Rows, parts: Sequence[Sequence[int]], options: Options) -> Wa
         solvers = tuple(way.factor() for way in ways)
         return Grouped(solvers, tuple(row[0].out_shape for row in rows), tuple(map(tuple, parts)))
 
-    return Way(sum(way.seconds for way in ways), factor)
+    seconds, again = (sum(getattr(way, name) for way in ways) for name in ("seconds", "again"))
+    return Way(seconds, factor, again=again)
 
 
 def _batched(rows: Rows, family: Family, options: Options) -> Way:
@@ -156,7 +161,8 @@ def _batched(rows: Rows, family: Family, options: Options) -> Way:
         axes = tuple(family[i] for i in range(len(rows)))
         return Batched(solver, shapes, axes, batch.is_shared)
 
-    return Way(_way(batch.grid(batch.of_one), inside).seconds, factor)
+    one = _way(batch.grid(batch.of_one), inside)
+    return Way(one.seconds, factor, again=one.again)
 
 
 def _ways(rows: Rows, options: Options) -> list[Way]:
@@ -229,7 +235,8 @@ def _by_meetings(
 
     beside = options.systems * schur_listed.seconds(meetings)
     abstract = outer(schur_listed.abstract_products(meetings, dtype))
-    return [Way(systems.seconds + beside + abstract.seconds, factor)]
+    again = systems.again + abstract.again
+    return [Way(systems.seconds + beside + abstract.seconds, factor, again=again)]
 
 
 def _as_kronecker(block: Any, size: int, options: Options) -> list[Way]:

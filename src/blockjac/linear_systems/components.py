@@ -114,6 +114,12 @@ def seconds(known: KnownPattern, matrices: int) -> float:
     )
 
 
+def seconds_again(known: KnownPattern, matrices: int) -> float:
+    """About how long it takes to solve all systems once more."""
+    shapes = [part.unknowns.shape for part in known.components]
+    return sum(direct.seconds_again(size, matrices * count) for count, size in shapes)
+
+
 def _start(size: int, systems: int) -> float:
     """About how long it takes to start on a system."""
     return SECONDS_A_SMALL_ONE if is_small(size, systems) else SECONDS_A_SYSTEM

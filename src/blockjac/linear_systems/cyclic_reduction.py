@@ -130,6 +130,11 @@ def seconds(tiling: Tiling, systems: int) -> float:
     return PRICE.seconds(tiling, systems, math.ceil(math.log2(tiling.count)) + 1)
 
 
+def seconds_again(tiling: Tiling, systems: int) -> float:
+    """About how long each further solution takes."""
+    return PRICE.seconds_again(tiling, systems, math.ceil(math.log2(tiling.count)) + 1)
+
+
 def _widened(halving: Halving, inverse: jax.Array, lower: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The tiles of an inverse before a halving, from those after it."""
     triangles, count = halving.triangles, len(halving.triangles)

@@ -240,6 +240,12 @@ def triangular_seconds(size: int, count: int = 1) -> float:
     return count * one
 
 
+def seconds_again(size: int, count: int = 1) -> float:
+    """About how long it takes to solve once more with dense factors: they are read once."""
+    device = rates()
+    return size * device.seconds_a_column + 8 * count * size**2 / device.bytes_per_second
+
+
 def seconds(size: int, count: int = 1) -> float:
     """About how long it takes to factor a dense matrix of this size, or a batch of them.
 

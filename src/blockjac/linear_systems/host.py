@@ -28,10 +28,10 @@ def call(function: Callable[..., Any], results: Any, *arrays: Any) -> Any:
     return jax.pure_callback(function, results, *arrays, vmap_method="expand_dims")
 
 
-def seconds(stored: float) -> float:
-    """About how long it takes to call the host and to move this many bytes."""
+def seconds(stored: float, arrays: int = 1) -> float:
+    """About how long it takes to call the host with some arrays of this many bytes together."""
     device = rates()
-    return device.seconds_a_host_call + stored / device.host_bytes_per_second
+    return arrays * device.seconds_a_host_call + stored / device.host_bytes_per_second
 
 
 def over_batch(

@@ -127,6 +127,11 @@ def seconds(tiling: Tiling, systems: int) -> float:
     return PRICE.seconds(tiling, systems, tiling.count)
 
 
+def seconds_again(tiling: Tiling, systems: int) -> float:
+    """About how long each further solution takes."""
+    return PRICE.seconds_again(tiling, systems, tiling.count)
+
+
 def _shifted(array: jax.Array) -> jax.Array:
     """The part after each along the first axis; zeros after the last."""
     return jnp.concatenate([array[1:], jnp.zeros_like(array[:1])])

@@ -130,6 +130,13 @@ def _sign(permutation: np.ndarray) -> int:
     return -1 if (size - cycles) % 2 else 1
 
 
+def seconds_again(known: KnownPattern, systems: int) -> float:
+    """About how long it takes to solve once more: the entries and the right-hand side are moved."""
+    nnz, size = known.pattern.nnz, known.size
+    filled = nnz * max(1.0, np.log2(size))
+    return host.seconds(8 * nnz * systems, arrays=2) + systems * 4e-9 * filled
+
+
 def seconds(known: KnownPattern, systems: int) -> float:
     """About how long it takes to factor: the cost of nested dissection on a plane grid."""
     nnz, size = known.pattern.nnz, known.size

@@ -54,6 +54,13 @@ class Price:
         started = self.contractions * device.seconds_a_contraction + b * device.seconds_a_column
         return steps * started + tiling.count * systems * (work + moved)
 
+    def seconds_again(self, tiling: Tiling, systems: int, steps: int) -> float:
+        """About how long each further solution takes, which reads the tiles and multiplies them."""
+        device, b = rates(), tiling.width
+        moved = 8 * self.passes * b**2 / device.bytes_per_second
+        started = self.contractions * device.seconds_a_contraction
+        return steps * started + tiling.count * systems * moved
+
 
 @dataclass(frozen=True, eq=False)
 class Tiling:

@@ -31,7 +31,8 @@ def without_structure(rows: Rows, size: int, dtype: Any, options: Options) -> Wa
     fits = options.systems * size**2 * jnp.dtype(dtype).itemsize <= memory_limit()
     method = iterative.method_of(options.assume, dtype)
     if fits or options.is_patient or method is None:
-        return Way(seconds, lambda: _dense(rows, dtype, options), is_dense=True)
+        again = direct.seconds_again(size, options.systems)
+        return Way(seconds, lambda: _dense(rows, dtype, options), is_dense=True, again=again)
     return Way(seconds, lambda: iterative.factored(rows, dtype, method))
 
 
@@ -49,15 +50,21 @@ def by_places(rows: Rows, dtype: Any, options: Options, limit: float) -> list[Wa
     def as_components() -> Solver:
         return components.factored(known, rows, dtype, options)
 
-    ways = [Way(sparse.seconds(known, options.systems), as_sparse)]
+    systems = options.systems
+    again = sparse.seconds_again(known, systems)
+    ways = [Way(sparse.seconds(known, systems), as_sparse, again=again)]
     below, above = known.pattern.bandwidth
     if not below or not above:
-        time = direct.triangular_seconds(known.size, options.systems)
-        ways.append(Way(time, lambda: _triangle(rows, dtype, is_lower=not above)))
+        time = direct.triangular_seconds(known.size, systems)
+        again = direct.seconds_again(known.size, systems)
+        ways.append(Way(time, lambda: _triangle(rows, dtype, is_lower=not above), again=again))
     if sum(len(part.unknowns) for part in known.components) > 1:
-        ways.append(Way(components.seconds(known, options.systems), as_components))
-    time = banded.seconds(known.size, known.band[0], options.systems)
-    ways.append(Way(time, lambda: _as_band(rows, known, dtype, options)))
+        again = components.seconds_again(known, systems)
+        ways.append(Way(components.seconds(known, systems), as_components, again=again))
+    widths = known.band[0]
+    time = banded.seconds(known.size, widths, systems)
+    again = banded.seconds_again(known.size, widths, systems)
+    ways.append(Way(time, lambda: _as_band(rows, known, dtype, options), again=again))
     if options.assume == "pos":
         ways.append(_as_positive_band(rows, known, dtype, options))
     return ways + block_tridiagonal.ways(rows, known, dtype, options)
@@ -82,7 +89,9 @@ def _as_positive_band(rows: Rows, known: KnownPattern, dtype: Any, options: Opti
         diagonals = known.diagonals(rows, dtype)[above:]
         return banded_cholesky.factored(diagonals, known.band_tiling)
 
-    return Way(banded_cholesky.seconds(known.size, below, options.systems), factor)
+    time = banded_cholesky.seconds(known.size, below, options.systems)
+    again = banded_cholesky.seconds_again(known.size, below, options.systems)
+    return Way(time, factor, again=again)
 
 
 def _dense(rows: Rows, dtype: Any, options: Options) -> Solver:
