@@ -45,7 +45,7 @@ def solver_of(
 ) -> Factored:
     """Factor `matrix + shift * I`; derivatives do not go through the factors.
 
-    The way is chosen for so many further solutions with the same factors.
+    The way is chosen for the number of further solutions that are expected of the factors.
     """
     stopped, number = jax.tree.map(_stopped, (matrix, shift))
     own = stopped.own_solver(number if is_damped else None, assume)
