@@ -290,7 +290,7 @@ def bench(arguments: list[str]) -> int:
     """Run one benchmark by name, or all; results go to benchmarks/results."""
     scripts = {path.stem: path for path in sorted((ROOT / "benchmarks").glob("*.py"))}
     for shared in ("harness", "networks"):
-        del scripts[shared]
+        scripts.pop(shared, None)
     names = list(scripts)
     if arguments and not arguments[0].startswith("-"):
         names = [arguments[0]]

@@ -62,9 +62,10 @@ LECTURE = """\
     mask = (Y == 0) & (ratio == 0)
     chosen = np.where(mask, 1, ratio)
     ratio_2 = -np.sum(Y * np.log(chosen)) / 9
-    ratio_3 = Y * -0.1111111111111111 / chosen
-    product = np.where(mask, 0, ratio_3) * np.where(mask, 0, -ratio / sum_exp)
-    total_2 = np.sum(product, axis=1, keepdims=True) + np.where(mask, 0, ratio_3 / sum_exp)
+    ratio_3 = 1 / sum_exp
+    ratio_4 = Y * -0.1111111111111111 / chosen
+    product = np.where(mask, 0, ratio_4) * np.where(mask, 0, -ratio * ratio_3)
+    total_2 = np.sum(product, axis=1, keepdims=True) + np.where(mask, 0, ratio_3 * ratio_4)
     product_2 = total_2 * exp
     product_3 = product_2 @ W2.T * (sigmoid * (1 - sigmoid))
     total_3 = np.sum(product_3, axis=0)
