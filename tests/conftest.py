@@ -26,7 +26,7 @@ jax.config.update("jax_enable_x64", os.environ.get("JAX_ENABLE_X64", "1") != "0"
 hypothesis.settings.register_profile(
     "blockjac",
     deadline=None,  # the first example of a shape compiles, the others do not
-    max_examples=40 if os.environ.get("CI") else 100,
+    max_examples=25 if os.environ.get("CI") else 100,
     derandomize=bool(os.environ.get("CI")),
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )

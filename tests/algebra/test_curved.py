@@ -3,6 +3,7 @@
 import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from support.strategies import blocks
 
@@ -33,6 +34,7 @@ def dense_curved(block, array, rates, tangents):
     return np.stack(answers, -1)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.data())
 def test_any_blocks(data):
@@ -60,6 +62,7 @@ def test_any_blocks(data):
     np.testing.assert_allclose(none.dense(), diagonal.sum(-1), rtol=1e-12, atol=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.data())
 def test_pairs_of_outputs(data):
@@ -86,6 +89,7 @@ def test_a_factor_used_twice_counts_twice():
     np.testing.assert_allclose(curved(square, array, identity, identity, "none").dense(), 2 * array)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.data())
 def test_several_factors_replaced(data):

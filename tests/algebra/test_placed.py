@@ -4,6 +4,7 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.oracle import dense_of
@@ -34,6 +35,7 @@ def places(draw, shape, random):
     return indices
 
 
+@pytest.mark.slow
 @SOME
 @given(data=st.data())
 def test_entries_are_added_where_they_belong(data):

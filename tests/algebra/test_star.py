@@ -323,6 +323,7 @@ def test_windows_that_other_axes_make_plain_stay_on_their_axis():
     np.testing.assert_array_equal(star(left, right).dense(), wanted)
 
 
+@pytest.mark.slow
 def test_many_terms_are_not_merged_into_what_fits_nowhere():
     """A stencil of twenty taps on an axis of a million places stays in its diagonals."""
     size = 1_000_000

@@ -53,6 +53,7 @@ def test_on_a_processor_none_is():
     assert barriers(512) == 0
 
 
+@pytest.mark.slow
 def test_the_answer_is_the_same(accelerator):
     found = jax.jit(blockjac.jacobian(softmax))(X)
     np.testing.assert_allclose(found, jax.jit(jax.jacfwd(softmax))(X), rtol=1e-12, atol=1e-15)

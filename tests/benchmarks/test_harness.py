@@ -233,6 +233,7 @@ def test_products_of_an_accelerator_may_be_short(monkeypatch):
         assert not harness.has_short_products()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_every_benchmark_starts(script):
     done = subprocess.run(

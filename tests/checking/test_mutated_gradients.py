@@ -60,6 +60,7 @@ def called_wrong(seeds):
     return [f"{seed}: {report}" for seed, report in reports.items() if not report]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ALL)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_the_families_without_a_mistake_are_right(family, dtype):

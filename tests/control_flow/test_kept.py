@@ -103,6 +103,7 @@ def looped(container: str, matrix: str, inside: bool) -> Function:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inside", OUTSIDE.values(), ids=OUTSIDE)
 @pytest.mark.parametrize("name", sampled(PROGRAMS, 13))
 def test_memory_is_that_of_jax(name, inside):

@@ -14,6 +14,7 @@ import blockjac
 # Values of programs that are put together at random
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", sampled(range(len(loop_bodies.PIECES)), 5))
 def test_programs_put_together_at_random(seed):
     function, point = loop_bodies.program(seed), loop_bodies.arguments(seed)
@@ -98,6 +99,7 @@ def temporary(function):
     return planned.temp_size_in_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("computation", QUESTIONS)
 @pytest.mark.parametrize("name", STEPS)
 def test_memory_is_that_of_jax(name, computation):

@@ -278,6 +278,7 @@ def test_program_that_is_too_large_to_run_is_explained():
     assert len(explanation.html()) < 1_000_000
 
 
+@pytest.mark.slow
 def test_thousand_steps_are_folded():
     def long(x):
         for _ in range(250):

@@ -37,6 +37,7 @@ def tridiagonal(size):
     return bands(size, main=5 + numbers(size), above=numbers(size - 1), below=numbers(size - 1))
 
 
+@pytest.mark.slow
 @given(st.data())
 @FEW
 def test_random_blocks(data):

@@ -103,6 +103,7 @@ def function_name(key):
     return key.split()[0]
 
 
+@pytest.mark.slow
 def test_few_functions_are_left_to_jax():
     rows = {name: row for name, row in (TABLE | BETTER).items() if row.refusal is None}
     left = {name: left_to_jax(row) for name, row in rows.items()}

@@ -92,6 +92,7 @@ def test_pages_are_whole_files(name):
     assert all("heat" in edge or "like" in edge for edge in data["edges"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [many_steps, long_chain])
 def test_pages_of_a_thousand_steps_are_small_and_folded(function):
     explanation = blockjac.explain(function)(jnp.ones(5))

@@ -24,6 +24,7 @@ def check(seeds, target):
     assert not wrong, "\n\n".join(wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["numpy", "jax"])
 def test_few_programs(target):
     check(range(4), target)
