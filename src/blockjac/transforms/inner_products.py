@@ -85,11 +85,18 @@ class InnerProducts:
         """
         several = [products for products in (left, right) if products is not None]
 
-        def of_sums(finished: Callable[[Block], Block]) -> Block:
-            sums = [[(finished(reduce(add, map(multiplied, products))),)] for products in several]
-            return self.of_all(sums[0], None if right is None else sums[-1])
+        def sums() -> list[Block]:
+            return [reduce(add, map(multiplied, products)) for products in several]
 
-        ways = [lambda: of_sums(lambda block: block), lambda: of_sums(without_many_terms)]
+        def of_sums(blocks: Sequence[Block]) -> Block:
+            products = [[(block,)] for block in blocks]
+            return self.of_all(products[0], None if right is None else products[-1])
+
+        ways = [lambda: of_sums(sums())]
+        with planning():
+            has_large_terms = any(map(is_best_added, sums()))
+        if has_large_terms:
+            ways.append(lambda: of_sums([written_if_best(block) for block in sums()]))
         if not any(map(is_better_made, several)):
             ways.append(lambda: self.of_all(left, right))
         return quickest(*ways)
@@ -130,9 +137,14 @@ def is_better_made(products: Sequence[Product]) -> bool:
     return len(products) > FEW or all(len(product) == 1 for product in products)
 
 
-def without_many_terms(block: Block) -> Block:
-    """A sum of terms written out, where they store about as much as that."""
-    if len(block.terms) < 2 or 2 * block.stored < block.size:
+def is_best_added(block: Block) -> bool:
+    """Whether the terms of a sum store about as much as its dense array."""
+    return len(block.terms) > 1 and 2 * block.stored >= block.size
+
+
+def written_if_best(block: Block) -> Block:
+    """A sum of terms as one array, where they store about as much as that."""
+    if not is_best_added(block):
         return block
     return Block.from_dense(dense(block, max_bytes=NO_LIMIT), len(block.out_shape))
 
@@ -157,6 +169,8 @@ def contracting(product: Product, axes: Sequence[int]) -> Product:
 
 def quickest(*ways: Callable[[], Block]) -> Block:
     """What the way gives that is predicted to take the least time, written out."""
+    if len(ways) == 1:
+        return ways[0]()
     return min(ways, key=lambda way: seconds(lambda: [way()]))()
 
 
