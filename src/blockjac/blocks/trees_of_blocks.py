@@ -28,10 +28,22 @@ def matrix_by_inputs(matrix: MatrixInterface, jacobian: Any) -> Any:
         return flattened(node, _is_block)[1] == inputs
 
     outputs = tree_structure(mapped(lambda _: 0, jacobian, is_row))
-    width = len(shapes)
+    is_fitting = outputs.num_leaves * len(shapes) == len(blocks)
+    return matrix_of_tree(jacobian, outputs, inputs) if is_fitting else jacobian
+
+
+def matrix_of_tree(tree: Any, outputs: Any, inputs: Any) -> BlockMatrix:
+    """A tree of blocks as one matrix.
+
+    Args:
+        tree: with the tree `inputs` in place of each leaf of `outputs`.
+        outputs: the tree of the matrix's outputs.
+        inputs: that of its inputs.
+    """
+    blocks, _ = flattened(tree, _is_block)
+    width = inputs.num_leaves
     rows = [blocks[start : start + width] for start in range(0, len(blocks), width)]
-    is_fitting = outputs.num_leaves == len(rows)
-    return BlockMatrix(rows, outputs, inputs) if is_fitting else jacobian
+    return BlockMatrix(rows, outputs, inputs)
 
 
 def _is_block(node: Any) -> bool:

@@ -12,6 +12,7 @@ from jax import Array
 from blockjac.base.trees import flattened, mapped, tree_structure
 from blockjac.blocks import Block, BlockMatrix, add, factorize
 from blockjac.blocks.normal_matrix import normal_matrix
+from blockjac.blocks.trees_of_blocks import matrix_of_tree
 from blockjac.optimize.parameters import inner_product
 from blockjac.optimize.robust_losses import RobustLoss
 from blockjac.transforms.first_order import block_jacobian
@@ -39,10 +40,7 @@ def linear_model(
 
     tree, values = block_jacobian(with_values, has_aux=True)(params)
     leaves, out_tree = flattened(values)
-    blocks, _ = flattened(tree, _is_block)
-    width = len(blocks) // len(leaves)
-    rows = [blocks[start : start + width] for start in range(0, len(blocks), width)]
-    jacobian = BlockMatrix(rows, out_tree, tree_structure(params))
+    jacobian = matrix_of_tree(tree, out_tree, tree_structure(params))
     weights = None if loss.is_linear else [loss.curvature(leaf) for leaf in leaves]
     forces = jax.tree.unflatten(out_tree, [loss.gradient(leaf) for leaf in leaves])
     return LinearModel(values, jacobian.T.matvec(forces), normal_matrix(jacobian, weights))
@@ -107,7 +105,3 @@ def largest(tree: Any) -> Array:
 def length(tree: Any) -> Array:
     """The Euclidean norm of all entries."""
     return jnp.sqrt(inner_product(tree, tree))
-
-
-def _is_block(node: Any) -> bool:
-    return isinstance(node, Block)
