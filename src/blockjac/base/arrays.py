@@ -50,3 +50,14 @@ def precision(dtype: Any) -> float:
 def default_dtype(dtype: Any) -> Any:
     """The given dtype, or JAX's default floating-point dtype for None."""
     return jnp.zeros(()).dtype if dtype is None else dtype
+
+
+def in_words(value: Any) -> str:
+    """What a message says of a value: the shape of an array, or the type of anything else.
+
+    Examples:
+        >>> in_words(np.zeros(3)), in_words((1, 2))
+        ('an array of shape (3,)', 'a tuple')
+    """
+    shape = getattr(value, "shape", None)
+    return f"a {type(value).__name__}" if shape is None else f"an array of shape {shape}"

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from optax import microbatching
 
 from blockjac.base import compat
+from blockjac.base.arrays import in_words
 from blockjac.base.trees import mapped
 from blockjac.errors import ArgumentError
 from blockjac.transforms.clipping import clipped_grad
@@ -65,7 +66,7 @@ class Settings:
         if self.has_aux and not _is_pair(result):
             raise ArgumentError(
                 f"interop.clipped_grad with has_aux=True needs {self.name!r} to give (loss, aux), "
-                f"but it gives {_described(result)}"
+                f"but it gives {in_words(result)}"
             )
         value, aux = result if self.has_aux else (result, None)
         if not jax.tree_util.all_leaves([value]) or jnp.ndim(value):
@@ -74,7 +75,7 @@ class Settings:
                 hint = "take its mean or its sum"
             raise ArgumentError(
                 f"interop.clipped_grad needs a loss that is one number, as jax-privacy does, but "
-                f"{self.name!r} gives {_described(value)} for one example: {hint}"
+                f"{self.name!r} gives {in_words(value)} for one example: {hint}"
             )
         return value, aux
 
@@ -210,13 +211,6 @@ def positions(argnums: int | Sequence[int]) -> tuple[int, ...]:
 
 def _is_pair(value: Any) -> bool:
     return isinstance(value, tuple | list) and len(cast("list[Any]", value)) == 2
-
-
-def _described(value: Any) -> str:
-    """What a loss gave, in a few words."""
-    if hasattr(value, "shape"):
-        return f"an array of shape {value.shape}"
-    return f"a {type(value).__name__}"
 
 
 def _as_batch(array: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from blockjac.base.arrays import in_words
 from blockjac.engine.arguments import check_callable
 from blockjac.errors import ArgumentError, ShapeMismatchError
 from blockjac.transforms.laplacians import value_grad_laplacian
@@ -70,13 +71,11 @@ def local_kinetic_energy(f: Callable[..., Any], *, complex_output: bool = False)
 def _of_log(log_psi: Callable[[Any], Any], positions: Any) -> Any:
     """`-1/2 (lap log psi + grad log psi . grad log psi)`."""
     value, gradient, laplacian = value_grad_laplacian(log_psi)(positions)
-    shape = getattr(value, "shape", None)
-    if shape != ():
-        found = f"a {type(value).__name__}" if shape is None else f"an array of shape {shape}"
+    if getattr(value, "shape", None) != ():
         raise ShapeMismatchError(
-            f"local_kinetic_energy needs log psi of one configuration, a number, but got {found} "
-            "for positions of "
-            f"shape {jnp.shape(positions)}: give (params, positions) -> log psi, and map the "
-            "energy over walkers, jax.vmap(energy, (None, 0))"
+            "local_kinetic_energy needs log psi of one configuration, a number, but got "
+            f"{in_words(value)} for positions of shape {jnp.shape(positions)}: give "
+            "(params, positions) -> log psi, and map the energy over walkers, "
+            "jax.vmap(energy, (None, 0))"
         )
     return -(laplacian + jnp.sum(gradient**2)) / 2

@@ -14,7 +14,7 @@ from blockjac.errors import (
     ParameterTypeError,
     ShapeMismatchError,
 )
-from blockjac.interop.sparse_structure import fits
+from blockjac.interop.sparse_structure import fits, promoted, shape_of_leaf
 
 
 def check_functions(objective: Any, constraints: Any) -> None:
@@ -108,12 +108,12 @@ def like_example(tree: Any, example: Any, name: str) -> Any:
         )
     leaves: list[Any] = []
     for (path, leaf), like in zip(leaves_with_path(tree), jax.tree.leaves(example), strict=True):
-        dtype = jax.dtypes.result_type(leaf)
-        if not fits(jax.ShapeDtypeStruct(jnp.shape(leaf), dtype), like):
+        own = shape_of_leaf(leaf)
+        if not fits(own, like):
             raise ShapeMismatchError(
-                f"{name}{jax.tree_util.keystr(path)} is {dtype}{list(jnp.shape(leaf))}, but was "
+                f"{name}{jax.tree_util.keystr(path)} is {own.dtype}{list(own.shape)}, but was "
                 f"{like.dtype}{list(like.shape)} when the program was made; other shapes need "
                 "another program"
             )
-        leaves.append(leaf if dtype == like.dtype else jnp.asarray(leaf, like.dtype))
+        leaves.append(promoted(leaf, like))
     return jax.tree.unflatten(wanted, leaves)

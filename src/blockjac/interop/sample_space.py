@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from blockjac.base.arrays import in_words
 from blockjac.errors import ShapeMismatchError
 from blockjac.transforms.clipping import check_positive
 from blockjac.transforms.products import vjp
@@ -117,12 +118,12 @@ def _step(
     shape = getattr(result, "shape", None)
     if shape is None or len(shape) != 1 or jnp.shape(errors) != shape:
         name = getattr(fun, "__name__", type(fun).__name__)
-        found = f"a {type(result).__name__}" if shape is None else f"an array of shape {shape}"
         wanted = ("min_sr", "sample") if center else ("residual_step", "residual")
         fit = f", and local energies of shape {jnp.shape(errors)}" if center else ""
         raise ShapeMismatchError(
             f"{wanted[0]} needs one number per {wanted[1]}, an array of shape (N,)"
-            f"{', and as many local energies' if center else ''}, but {name!r} gives {found}{fit}"
+            f"{', and as many local energies' if center else ''}, but {name!r} gives "
+            f"{in_words(result)}{fit}"
         )
 
     def centred(array: Any, axis: int = 0) -> Any:

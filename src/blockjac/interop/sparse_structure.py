@@ -261,11 +261,6 @@ def _as_made_for(arguments: Any, example: Any) -> Any:
             f"the structure was made for arguments of {example}, but got {found}: the places "
             "belong to these shapes; make another structure for others"
         )
-
-    def promoted(leaf: Any, like: jax.ShapeDtypeStruct) -> Any:
-        is_same = jax.dtypes.result_type(leaf) == like.dtype
-        return leaf if is_same else jnp.asarray(leaf, like.dtype)
-
     return jax.tree.map(promoted, arguments, example)
 
 
@@ -273,6 +268,12 @@ def fits(found: jax.ShapeDtypeStruct, like: jax.ShapeDtypeStruct) -> bool:
     """Whether an array can stand for another: the same shape, and no digits are lost."""
     is_alike = found.dtype == like.dtype or jnp.promote_types(found.dtype, like.dtype) == like.dtype
     return found.shape == like.shape and is_alike
+
+
+def promoted(leaf: Any, like: jax.ShapeDtypeStruct) -> Any:
+    """An array that fits, in the dtype of what it stands for."""
+    is_same = jax.dtypes.result_type(leaf) == like.dtype
+    return leaf if is_same else jnp.asarray(leaf, like.dtype)
 
 
 def shape_of_leaf(leaf: Any) -> Any:
