@@ -22,6 +22,7 @@ NO_OVERVIEW = {
     "interop_training",
     "least_squares",
     "matrix_products",
+    "natural_gradients",
     "stiff_equations",
     "nonlinear_programs",
     "calls",

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jax import lax
 
+from blockjac.graph.example_meetings import meeting_of
 from blockjac.graph.example_rules import RULES
 from blockjac.graph.example_states import Apart, Meeting
-from blockjac.graph.examples import Walk, meeting_of
+from blockjac.graph.examples import Walk
 from blockjac.graph.trace import trace
 
 N = 3

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from blockjac.base.trees import flattened, mapped
 from blockjac.engine.arguments import ArgNums, check_callable, positions_of
 from blockjac.errors import ArgumentError, BlockShapeError, ExamplesMeetError, StructureLostError
+from blockjac.graph.example_meetings import meeting_of
 from blockjac.graph.example_states import Meeting
-from blockjac.graph.examples import meeting_of
 from blockjac.graph.square_stages import Program
 from blockjac.graph.trace import trace
 from blockjac.interop.chained_determinants import Chain, Note

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
-from blockjac.base.trees import flattened
-from blockjac.blocks import Block, BlockMatrix, factorize, tree_vectors
+from blockjac.blocks import Block, factorize, tree_vectors
 from blockjac.blocks.systems import solver_of
 from blockjac.errors import ArgumentError, MissingExtraError
-from blockjac.graph.linearity import Kind, is_linear, kinds_of
+from blockjac.interop.lineax_operators import Vectors, matrix_of
 from blockjac.linear_systems import banded, direct
 from blockjac.linear_systems.solver import Solver
 from blockjac.terms.matrix_interface import MatrixInterface
-from blockjac.transforms.first_order import block_jacobian
 
 try:
     import equinox
@@ -30,36 +28,6 @@ except ImportError as error:
 SOLVES = 10
 """How often a client is expected to solve with the same factors: an implicit step of diffrax does
 so in each iteration of each stage."""
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """The trees of arrays that an operator takes or gives.
-
-    Attributes:
-        tree: their structure.
-        leaves: the shape and dtype of each leaf.
-    """
-
-    tree: Any
-    leaves: tuple[jax.ShapeDtypeStruct, ...]
-
-    @staticmethod
-    def of(structure: Any) -> Vectors:
-        """From what lineax says of an operator."""
-        leaves, tree = flattened(structure)
-        return Vectors(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
-
-    @property
-    def is_complex(self) -> bool:
-        """Whether there is a complex leaf."""
-        return any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in self.leaves)
-
-    def rebuilt(self, vector: jax.Array) -> Any:
-        """The tree that a flat vector holds."""
-        tree = tree_vectors.tree(vector, [leaf.shape for leaf in self.leaves], self.tree)
-        dtypes = jax.tree.unflatten(self.tree, [leaf.dtype for leaf in self.leaves])
-        return jax.tree.map(jax.lax.convert_element_type, tree, dtypes)
 
 
 class FactoredOperator(equinox.Module):
@@ -166,7 +134,7 @@ class StructuredSolver(lineax.AbstractLinearSolver[FactoredOperator]):
             return FactoredOperator(declared, None, inputs, outputs)
         if inputs.is_complex or outputs.is_complex:
             return FactoredOperator(_of_complex(operator), None, inputs, outputs)
-        matrix = _matrix(operator, inputs, outputs)
+        matrix = matrix_of(operator, inputs, outputs)
         rows, columns = matrix.matrix_shape
         if rows == columns:
             solver, note = self._factors(matrix, _promise(operator))
@@ -268,43 +236,3 @@ def _promise(operator: Any) -> str:
     if lineax.is_positive_semidefinite(operator):
         return "pos"
     return "sym" if lineax.is_symmetric(operator) else "gen"
-
-
-def _matrix(operator: Any, inputs: Vectors, outputs: Vectors) -> BlockMatrix:
-    """The matrix of an operator, in blocks by leaves, or in one if it is square and they differ."""
-    shapes = [[leaf.shape for leaf in vectors.leaves] for vectors in (inputs, outputs)]
-    is_flat = shapes[0] != shapes[1] and operator.in_size() == operator.out_size()
-
-    def product(*vectors: Any) -> list[Any]:
-        """The product, from arrays to arrays."""
-        vector = inputs.rebuilt(vectors[0]) if is_flat else jax.tree.unflatten(inputs.tree, vectors)
-        product = operator.mv(vector)
-        return [tree_vectors.flat(product)] if is_flat else jax.tree.leaves(product)
-
-    zeros = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in inputs.leaves]
-    zeros = [tree_vectors.flat(zeros)] if is_flat else zeros
-    jacobian = block_jacobian(product, tuple(range(len(zeros))))
-    _check_linear(product, jacobian, zeros)
-    return BlockMatrix([list(row) for row in jacobian(*zeros)])
-
-
-def _check_linear(product: Any, jacobian: Any, zeros: list[jax.Array]) -> None:
-    """Raise if a function is not linear: if its Jacobian depends on where it is taken.
-
-    Raises:
-        ArgumentError: says so.
-    """
-    if is_linear(jax.make_jaxpr(product)(*zeros), [True] * len(zeros)):
-        return
-
-    def arrays(*vectors: Any) -> list[Any]:
-        """The arrays of the blocks."""
-        return jax.tree.leaves(jacobian(*vectors))
-
-    kinds = kinds_of(jax.make_jaxpr(arrays)(*zeros), [Kind.LINEAR] * len(zeros), top=True)
-    if not {Kind.CONSTANT, Kind.ZERO} >= set(kinds):
-        raise ArgumentError(
-            "the operator is not linear: the Jacobian of its mv depends on the vector that it "
-            "multiplies. A nonlinear function is linearized first, at a point, by "
-            "lineax.JacobianLinearOperator(fun, point)"
-        )

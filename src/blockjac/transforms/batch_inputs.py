@@ -5,7 +5,7 @@ from __future__ import annotations
 from blockjac.engine.arguments import ArgNums, positions_of
 from blockjac.engine.call import Call
 from blockjac.errors import ArgumentError, ExamplesMeetError
-from blockjac.graph.examples import meeting_of
+from blockjac.graph.example_meetings import meeting_of
 
 
 def check_apart(call: Call, batch_argnums: ArgNums | None, batch_axes: int) -> None:

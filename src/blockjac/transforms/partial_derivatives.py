@@ -17,7 +17,7 @@ from blockjac.base.trees import flattened
 from blockjac.engine.arguments import check_callable
 from blockjac.engine.call import Call
 from blockjac.errors import ArgumentError, BlockShapeError, ExamplesMeetError
-from blockjac.graph.examples import meeting_of
+from blockjac.graph.example_meetings import meeting_of
 from blockjac.planning import Order
 from blockjac.second_order.chosen import Coordinate, PartialDerivatives
 from blockjac.second_order.multi_indices import MultiIndex
