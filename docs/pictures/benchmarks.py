@@ -218,6 +218,11 @@ def short(title: str, most: int = 78) -> str:
     return title if len(title) <= most else f"{title[: most - 1].rstrip(' ,')}…"
 
 
+def in_figures(ratio: float) -> str:
+    """Two digits of a ratio, or all before the point."""
+    return f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.2g}"
+
+
 def bars(rows: Sequence[tuple[str, float]], title: str, out: Path) -> None:
     """Draw ratios as bars from 1, on a logarithmic axis; narrow enough for a telephone."""
     import matplotlib as mpl
@@ -234,7 +239,7 @@ def bars(rows: Sequence[tuple[str, float]], title: str, out: Path) -> None:
         axes.barh(place + 0.2, ratio - 1, left=1, color=colour, height=0.4)
         axes.vlines(1, place - 0.05, place + 0.45, color=GREY, linewidth=0.8)
         shift, side = (1.05, "left") if is_slower else (1 / 1.05, "right")
-        axes.text(ratio * shift, place + 0.2, f"{ratio:.2g}", va="center", ha=side)
+        axes.text(ratio * shift, place + 0.2, in_figures(ratio), va="center", ha=side)
         axes.text(0, place - 0.2, name, transform=axes.get_yaxis_transform(), va="center")
     axes.set_xscale("log")
     reach = (max(max(ratios), 2) / min(min(ratios), 0.5)) ** 0.15

@@ -199,3 +199,16 @@ def test_a_derivative_that_is_zero_has_no_places(format):
     assert (places.shape, places.nnz) == ((3, 4), 0)
     assert not places.values(np.ones(4), format=format).any()
     assert not jax.jit(lambda x: places.values(x, format=format))(np.ones(4)).any()
+
+
+def test_petsc_takes_the_arrays_as_they_are():
+    reason = "has no wheel: Debian's python3-petsc4py, or built with PETSc"
+    PETSc = pytest.importorskip("petsc4py.PETSc", reason=reason)
+    fun, x = PROGRAMS["repeated"]
+    places = interop.structure(fun)(x)
+    columns, ends = places.indices("csr")
+    matrix = PETSc.Mat().createAIJ(places.shape, csr=(ends, columns, np.zeros(places.nnz)))
+    matrix.setValuesCSR(ends, columns, places.values(x, format="csr"))
+    matrix.assemble()
+    found = matrix.convert("dense").getDenseArray()
+    np.testing.assert_allclose(found, jax.jacfwd(fun)(x), rtol=1e-14)
