@@ -113,6 +113,7 @@ def test_structure_is_kept():
     assert blockjac.block_jacobian(lambda X: jnp.fft.fft(X, axis=1))(X).nnz == 50 * 64
 
 
+@pytest.mark.slow
 def test_products_with_real_blocks_and_vectors(fun):
     """The imaginary part of a block counts, whichever side it stands on."""
     if jnp.ndim(fun(V)) != 1:

@@ -99,7 +99,26 @@ def jax_as_it_starts():
     jax.config.update("jax_enable_x64", True)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+LONG = {
+    *("how-to/check-a-derivative.md", "how-to/kfac.md", "how-to/laplacians.md"),
+    *("how-to/least-squares.md", "how-to/natural-gradients.md", "how-to/nonlinear-programs.md"),
+    *("how-to/normalising-flows.md", "how-to/other-libraries.md", "how-to/partial-derivatives.md"),
+    *("how-to/private-training-with-jax-privacy.md", "how-to/second-order.md"),
+    *("how-to/solve-with-structure.md", "how-to/sparse-jacobians.md", "how-to/stiff-equations.md"),
+    *("how-to/choose-a-solver.md", "tutorial/second-order.md"),
+    "tutorial/five-minutes-from-jacrev.md",
+}
+"""Pages of ten seconds and more."""
+
+
+def pages():
+    for page in PAGES:
+        name = str(page.relative_to(ROOT))
+        marks = [pytest.mark.slow] if name.removeprefix("docs/") in LONG else []
+        yield pytest.param(page, id=name, marks=marks)
+
+
+@pytest.mark.parametrize("page", pages())
 def test_page(page, tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "JAX_ENABLE_X64"}
     done = subprocess.run(
@@ -170,6 +189,10 @@ def test_examples_are_found_with_their_output():
 
 def test_a_page_without_examples_has_none():
     assert examples_of("# Only words\n") == []
+
+
+def test_long_pages_exist():
+    assert {str(page.relative_to(ROOT / "docs")) for page in PAGES if "docs" in page.parts} >= LONG
 
 
 @pytest.mark.parametrize(("printed", "passes"), [("3", True), ("...", True), ("4", False)])

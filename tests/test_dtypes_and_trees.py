@@ -267,6 +267,7 @@ def test_numpy_arguments_inside_a_trace_without_64_bits():
     assert_same(ours, theirs, 1e-6)
 
 
+@pytest.mark.slow
 def test_a_process_without_64_bits():
     program = (
         "import numpy as np, blockjac, jax, jax.numpy as jnp\n"

@@ -93,6 +93,7 @@ MORE = {4: _reshaped, 5: _many_terms, 6: _scattered}
 STEPS = range(7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", sampled(range(1, 25), 6))
 def test_compositions_of_gathers_and_shifts(seed):
     """Maps with known index maps after each other: gathers, reversals, reshapes, windows."""

@@ -60,11 +60,13 @@ def test_what_fits_nowhere_is_refused_before_it_is_computed():
         rows @ rows.T
 
 
+@pytest.mark.slow
 def test_a_scalar_multiple_has_the_dtype_of_the_product():
     assert (0.5 * Block.diag(jnp.arange(1, 4))).diagonal().tolist() == [0.5, 1.0, 1.5]
     assert (1j * Block.diag(jnp.ones(2))).diagonal().tolist() == [1j, 1j]
 
 
+@pytest.mark.slow
 def test_a_batch_of_block_matrices():
     Z = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5, 3)))
     matrix = jax.vmap(lambda z: BlockMatrix([[nn.jacobians.softmax_Z(z)]]))(Z)

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = Path(__file__).with_name("sharded_programs.py")
 
 
+@pytest.mark.slow
 def test_every_answer_is_that_of_one_device():
     """It runs apart, as devices are forced before JAX starts."""
     run = subprocess.run([sys.executable, str(PROGRAM)], capture_output=True, text=True)

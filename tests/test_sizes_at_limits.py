@@ -225,6 +225,7 @@ LOWERED: dict[str, tuple[Family, tuple[int, ...], Any, str, int]] = {
 """Limits that programs of a size for tests do not reach, lowered to where the sizes pass them."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOWERED)
 def test_stored_numbers_do_not_jump_at_a_lowered_limit(name, monkeypatch):
     family, sizes, module, limit, value = LOWERED[name]

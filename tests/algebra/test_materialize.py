@@ -276,6 +276,7 @@ def test_thin_results_with_a_batch_of_lookups():
     np.testing.assert_allclose(batch.dense(), [written(blocks[0]), written(shifted)], rtol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offsets", [(-1, 0, 1), (0, 1, 0, 1)], ids=["distinct", "duplicates"])
 def test_derivatives_through_a_thin_result(offsets):
     """Of the entries that are put in, by reverse and by forward mode, twice."""
@@ -299,6 +300,7 @@ def test_derivatives_through_a_thin_result(offsets):
         )
 
 
+@pytest.mark.slow
 def test_thin_jacobians_of_functions_differentiate_again():
     """A stencil of four terms; its dense Jacobian's squares, by blockjac and by JAX."""
 

@@ -92,6 +92,7 @@ def test_what_is_replayed_is_what_would_be_emitted(program, transform, monkeypat
     assert emitted(transform, program, x) == again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_answers_are_those_of_jax(program):
     x = jnp.asarray(GENERATOR.normal(size=4))

@@ -338,6 +338,7 @@ def test_many_terms_are_not_merged_into_what_fits_nowhere():
     assert both.terms[1].coefficient == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [2, 3, 5])
 def test_two_windows_that_meet_on_an_axis(width):
     """`W W'`: both sides leave the axis in between at the same places."""

@@ -81,6 +81,7 @@ def test_all_are_emptied_together():
     assert blockjac.grad(lambda x: x**2)(3.0) == 6.0
 
 
+@pytest.mark.slow
 def test_fresh_closures_over_many_shapes_stay_within_the_bound():
     blockjac.clear_caches()
     for size in range(1, 30):

@@ -55,6 +55,7 @@ def test_curvature_by_hand_is_the_hessian(small_network):
     np.testing.assert_allclose(flat(found), flat(expected), rtol=1e-9, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_gauss_newton_by_hand_is_what_all_ways_give(small_network):
     found = second_order.ggn_by_hand(*small_network)
     by_rows = second_order.ggn_of(second_order.logits_by_row)(*small_network)

@@ -48,6 +48,7 @@ def test_log_posterior_is_that_of_the_distributions(mixture, monkeypatch):
     np.testing.assert_allclose(mixtures.log_posterior(*mixture), expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_mixture(mixture):
     wrt = (0, 1, 2, 3)
     same(
@@ -70,6 +71,7 @@ def test_cameras_see_points_where_the_formula_says():
     np.testing.assert_allclose(regular, 1 - weights**2)
 
 
+@pytest.mark.slow
 def test_bundle_adjustment_has_29_entries_an_observation():
     """ADBench stores 31: two are 0 for all cameras, as the principal point moves x by x alone."""
     arguments = vision.arguments(3, 4, 10)
@@ -135,6 +137,7 @@ def test_jacobians_of_the_hand(hand):
     assert blocks[1].nnz == 4 * 3 * 2
 
 
+@pytest.mark.slow
 def test_lstm_is_the_loop_and_so_is_its_gradient():
     arguments = recurrent.arguments(2, 5, width=3)
     loop = recurrent.unrolled_loss(*map(np.asarray, arguments), np)
@@ -145,6 +148,7 @@ def test_lstm_is_the_loop_and_so_is_its_gradient():
     )
 
 
+@pytest.mark.slow
 def test_clusters_have_a_diagonal_hessian():
     generator = np.random.default_rng(0)
     centroids, points = jnp.asarray(generator.normal(size=(3, 2))), generator.normal(size=(20, 2))

@@ -31,6 +31,7 @@ def test_kernel_runs_at_a_point_and_under_vmap(name):
         np.testing.assert_allclose(leaf[0], one, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernel_is_smooth_where_it_is_measured(name):
     kernel = KERNELS[name]
@@ -121,6 +122,7 @@ def test_arm_stretched_out_reaches_as_far_as_its_links():
     np.testing.assert_allclose(angles, 0, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_first_joint_turns_the_arm_about_the_upright():
     rest = jnp.asarray([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     x, y, z, roll, pitch, yaw = robot.robot_arm(*rest)

@@ -128,6 +128,7 @@ def test_leaves_may_be_any_objects(matrix):
     np.testing.assert_array_equal(mapped[0], matrix.dense())
 
 
+@pytest.mark.slow
 def test_a_batch_of_matrices():
     numbers_of = jnp.stack([numbers(2, 2, seed=seed) for seed in range(3)])
     batch = jax.vmap(lambda A: BlockMatrix([[Block.from_dense(A, 1)]]))(numbers_of)

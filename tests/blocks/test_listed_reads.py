@@ -54,6 +54,7 @@ def rows_read(count, many):
     return lambda rows: seen(rows, points, seen_by)
 
 
+@pytest.mark.slow
 def test_the_terms_of_a_camera_become_one():
     function, cameras = rows_read(5, 300), jnp.ones((5, 6))
     numbers = []
@@ -92,6 +93,7 @@ def test_squares_of_many_reads_are_gathered_and_of_few_are_not(is_gathered):
         assert answers[0].structure.startswith("δ[i,i']")
 
 
+@pytest.mark.slow
 def test_blocks_of_other_structure_stay_as_they_are():
     for function, shape in [
         (lambda x: x[1:] * x[:-1], (5,)),

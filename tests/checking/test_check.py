@@ -133,6 +133,7 @@ def test_one_block_in_a_block_matrix():
     assert check_jacobian(jnp.sin, BlockMatrix([[Block.diag(jnp.cos(v))]]), v)
 
 
+@pytest.mark.slow
 def test_hessians_are_right():
     def function(x):
         return jnp.sum(jnp.sin(x) ** 2) * x[0]
@@ -143,6 +144,7 @@ def test_hessians_are_right():
     assert str(gradient) == "the given Jacobian of function is right: all 3 entries agree"
 
 
+@pytest.mark.slow
 def test_hessians_of_trees_are_right():
     def function(params, x):
         return jnp.sum(jnp.tanh(x @ params["W"]) ** 2)

@@ -126,6 +126,7 @@ def test_the_task_and_hints_reveal_little_by_little(posed):
         posed.hint(0)
 
 
+@pytest.mark.slow
 def test_a_jacobian_as_an_exercise():
     posed = blockjac.exercise(nn.softmax, T)
     assert "D_Z softmax = δ[i,i'] δ[j,j']" in posed.solution()

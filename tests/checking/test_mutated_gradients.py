@@ -81,6 +81,7 @@ def test_every_mistake_is_offered_by_some_family():
     assert offered == set(NAMING)
 
 
+@pytest.mark.slow
 def test_mistakes_are_named():
     failures = unnamed(range(1000, 1040))
     assert len(failures) <= (1 - SHARE) * 40, "\n".join(failures)
@@ -93,6 +94,7 @@ def test_a_thousand_mistakes_are_named(start):
     assert len(failures) <= (1 - SHARE) * 100, "\n".join(failures)
 
 
+@pytest.mark.slow
 def test_right_gradients_are_right():
     assert called_wrong(range(1000, 1000 + len(ALL))) == []
 

@@ -68,6 +68,7 @@ U, V = RNG.normal(size=(5, 3)), RNG.normal(size=(5, 3))
 CENTRES, CONTEXTS, NOISE = np.array([0, 2, 1, 2]), np.array([1, 3, 0, 4]), np.array([3, 0, 4, 1])
 
 
+@pytest.mark.slow
 def test_both_scores_of_pairs_of_words():
     def loss(U, V):
         near = jnp.sum(U[CENTRES] * V[CONTEXTS], 1)
@@ -94,6 +95,7 @@ def test_both_scores_of_pairs_of_words():
     named(loss, gradient, (U, V), mistakes)
 
 
+@pytest.mark.slow
 def test_softmax_along_both_axes_of_scores():
     def loss(U, V):
         S = U @ V.T
@@ -117,6 +119,7 @@ def test_softmax_along_both_axes_of_scores():
 Z, C = RNG.normal(size=(4, 4)), RNG.normal(size=(4, 4))
 
 
+@pytest.mark.slow
 def test_the_sum_in_the_jacobian_of_softmax():
     sums = {
         "": lambda P: (C * P).sum(1, keepdims=True),
@@ -171,6 +174,7 @@ def test_the_slope_of_another_activation(function, taken):
 INPUTS, TARGETS = RNG.normal(size=8), RNG.normal(size=8)
 
 
+@pytest.mark.slow
 def test_single_numbers_of_a_recurrence():
     def loss(a, b):
         def step(h, pair):
@@ -196,6 +200,7 @@ def test_single_numbers_of_a_recurrence():
     named(loss, gradient, (np.asarray(0.7), np.asarray(0.5)), mistakes)
 
 
+@pytest.mark.slow
 def test_a_mean_that_is_forgotten_in_the_derivative_alone():
     def loss(means):
         squares = jnp.sum((X[:, None] - means) ** 2, 2)

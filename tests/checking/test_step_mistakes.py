@@ -83,6 +83,7 @@ def test_a_wrong_derivative_of_the_activation(name):
     assert "(logistic)" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESIDUALS)
 def test_a_wrong_jacobian_of_the_softmax(name):
     D_loss = gradient(logistic, lambda z, a: a * (1 - a), RESIDUALS[name])
@@ -90,6 +91,7 @@ def test_a_wrong_jacobian_of_the_softmax(name):
     assert "(softmax)" in text
 
 
+@pytest.mark.slow
 def test_activations_of_jax():
     functions = (jax.nn.sigmoid, lambda z: jax.nn.softmax(z, axis=1))
     D_loss = gradient(logistic, SLOPES["argument for the value"], exact_residual)
@@ -100,6 +102,7 @@ def test_activations_of_jax():
     assert "the derivative of logistic at" in text
 
 
+@pytest.mark.slow
 def test_the_logistic_derivative_for_that_of_tanh():
     D_loss = gradient(jnp.tanh, lambda z, a: a * (1 - a), exact_residual)
     text = named(
@@ -110,6 +113,7 @@ def test_the_logistic_derivative_for_that_of_tanh():
     assert "which is the derivative of the logistic function" in text
 
 
+@pytest.mark.slow
 def test_single_precision():
     params = [part.astype(np.float32) for part in PARAMS]
     D_loss = gradient(logistic, SLOPES["derivative left out"], exact_residual)

@@ -196,6 +196,7 @@ def test_words_that_are_missing(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_as_a_program(folder):
     words = [
         sys.executable,

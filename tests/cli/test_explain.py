@@ -65,6 +65,7 @@ def test_every_format_is_printed(option, pattern, folder, capsys):
         ElementTree.fromstring(out)
 
 
+@pytest.mark.slow
 def test_a_page_is_written_whole(folder, capsys):
     assert main(["explain", "mine:loss", *ARGS, "--html", "out.html"]) == 0
     assert capsys.readouterr().out == "out.html: loss explained\n"

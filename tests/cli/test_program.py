@@ -32,6 +32,7 @@ def lecture(tmp_path_factory):
     return run, folder
 
 
+@pytest.mark.slow
 def test_the_lines_are_those_of_the_lecture_and_nothing_else(lecture):
     *lines, last = lecture[0].stdout.splitlines()
     trace = Path(__file__).parents[1] / "optimize" / "wisconsin_trace.csv"
@@ -138,6 +139,7 @@ def test_a_missing_extra_is_named_in_one_line(module, monkeypatch, tmp_path, cap
     assert re.fullmatch(r"blockjac: .* not installed; pip install 'blockjac\[app\]'\n", found.err)
 
 
+@pytest.mark.slow
 def test_other_options_make_another_training(tmp_path, capsys):
     words = ["lecture", "--steps", "3", "--seed", "7", "--hidden", "5"]
     words += ["--plots", str(tmp_path), "--plot-format", "svg", "--line-search-steps", "2"]
@@ -149,6 +151,7 @@ def test_other_options_make_another_training(tmp_path, capsys):
     assert not (tmp_path / "line_search_000.svg").exists()
 
 
+@pytest.mark.slow
 def test_a_training_that_stops_says_where_and_still_ends_well(tmp_path, monkeypatch, capsys):
     impatient = partial(descent, line_search=Backtracking(max_trials=9))
     monkeypatch.setattr("blockjac.cli.lecture.descent", impatient)
@@ -160,6 +163,7 @@ def test_a_training_that_stops_says_where_and_still_ends_well(tmp_path, monkeypa
     assert not (tmp_path / "line_search_050.png").exists()
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error():
     words = [*PROGRAM, "lecture", "--steps", "3000"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
@@ -169,6 +173,7 @@ def test_a_reader_that_goes_away_is_no_error():
         assert run.stderr.read() == b""
 
 
+@pytest.mark.slow
 def test_control_c_is_no_traceback_and_leaves_no_file(tmp_path):
     file = tmp_path / "out.json"
     words = [*PROGRAM, "lecture", "--steps", "1000000", "--json", file]
@@ -184,6 +189,7 @@ def test_control_c_is_no_traceback_and_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rich", [True, False])
 def test_a_terminal_gets_the_same_lines_with_and_without_rich(rich):
     hide = "" if rich else "sys.modules['rich.progress'] = None; "

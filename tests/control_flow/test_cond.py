@@ -53,6 +53,7 @@ def test_pullback_runs_the_branch_that_ran():
         assert_close(pull(value)[0], wanted[0], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_batch_of_conditions():
     many = jnp.stack([V, -V])
     ours = jax.vmap(blockjac.jacobian(CONDITIONS["operands"]))(many)

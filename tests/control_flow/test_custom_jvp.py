@@ -171,6 +171,7 @@ def test_many_random_rules(stages, name):
     check_random(stages, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stage", sorted(set(STAGES) - {"not-proved", "repeated", "rule-backwards"})
 )
@@ -307,6 +308,7 @@ def test_without_a_way_back_the_function_and_its_line_are_named(place):
         blockjac.vjp(program, X)
 
 
+@pytest.mark.slow
 def test_a_rule_that_only_jax_can_transpose_has_a_way_back():
     program = around(with_rule(["not-proved"]))
     wanted = jax.jit(jax.jacfwd(program))(X)

@@ -305,6 +305,7 @@ def check_jacobians(program, groups, size):
         check_stored(block, program.pattern, (order, program.names))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", sampled(range(16), 4))
 def test_stored_numbers_follow_the_pattern(seed):
     groups, size = 36 + seed % 7, 2 + seed % 3
@@ -314,6 +315,7 @@ def test_stored_numbers_follow_the_pattern(seed):
 TWICE = tuple(one for one in OF_A_GROUP if one not in (until_small, ruled, own_jvp))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.thorough) for seed in (1, 2, 3))]
 )

@@ -163,6 +163,7 @@ def test_a_cotangent_is_read_and_cleared_in_its_place():
         assert sorted(backwards) == writes
 
 
+@pytest.mark.slow
 def test_what_the_write_leaves_apart_stays_apart():
     """A batch beside the places that are written keeps its delta through the loop."""
     batch = jnp.linspace(0.1, 0.9, 40).reshape(4, 10)

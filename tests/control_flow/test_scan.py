@@ -27,15 +27,18 @@ def recurrent(w, u, h, x, **options):
     return lax.scan(step, h, x, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"reverse": True}, {"unroll": 2}])
 def test_recurrent_network(options):
     same_as_jax(lambda *arguments: recurrent(*arguments, **options), W, U, H, X)
 
 
+@pytest.mark.slow
 def test_recurrent_network_at_second_order():
     same_second_order(recurrent, W, U, H, X)
 
 
+@pytest.mark.slow
 def test_gradient_pullback_and_pushforward():
     def loss(w, u, h, x):
         return jnp.sum(recurrent(w, u, h, x)[1])
@@ -63,6 +66,7 @@ def test_a_gradient_is_two_loops_and_a_pushforward_one():
     assert loops_in(blockjac.jacobian(lambda w: recurrent(W * w, U, H * w, X)[1]), 1.0) == 1
 
 
+@pytest.mark.slow
 def test_what_does_not_move_is_not_pushed_through_a_loop_inside():
     """Forwards through a loop in a loop, for one variable at a time: the other one stands still."""
 
@@ -85,6 +89,7 @@ def test_what_does_not_move_is_not_pushed_through_a_loop_inside():
     same_as_jax(program, H, W, orders=("forward",))
 
 
+@pytest.mark.slow
 def test_under_and_over_jax_transformations():
     def loss(h, x):
         return jnp.sum(recurrent(W, U, h, x)[1])

@@ -34,6 +34,7 @@ def test_forwards(function):
     same_as_jax(function, V, **FORWARD)
 
 
+@pytest.mark.slow
 def test_examples_of_a_batch_have_steps_of_their_own():
     def doubled(c, v):
         z, n, _ = lax.while_loop(

@@ -175,6 +175,7 @@ def test_no_examples():
     assert fisher(linear, squares, kind="empirical")(params, X[:0], array(0, 2)).shape == (8, 8)
 
 
+@pytest.mark.slow
 def test_under_jit_vmap_and_grad():
     wanted = expected_outer_products()
 

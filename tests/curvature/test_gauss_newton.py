@@ -135,6 +135,7 @@ def test_argnums_and_more_arguments():
     close(reverse.dense(), J.T @ J)
 
 
+@pytest.mark.slow
 def test_single_precision_and_numpy():
     params, X, Y = jax.tree.map(
         lambda leaf: np.asarray(leaf, np.float32), PROBLEMS["three layers"].arguments
@@ -219,6 +220,7 @@ def test_mirrored_blocks_are_multiplied_once():
     assert once < 0.75 * counted(every_block, matrix).multiplications
 
 
+@pytest.mark.slow
 def test_solving_twenty_thousand_parameters():
     """The matrix of the parameters would have 3 GB."""
     params, X, Y = layers(180, 110, 3), array(4, 180), jax.nn.softmax(array(4, 3))
@@ -245,6 +247,7 @@ def test_solving_twenty_thousand_parameters():
     assert not matrix.is_multiplied
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damping", [1e-2, 1e-4])
 def test_solutions_in_single_precision(damping):
     """Where the right side is a gradient the textbook's formula cancels; not so this one."""
@@ -298,6 +301,7 @@ def test_a_trace_leaves_nothing_behind():
     close(jax.jit(in_a_loop)(problem.params) / 3, gauss_newton(problem))
 
 
+@pytest.mark.slow
 def test_under_vmap():
     problem = PROBLEMS["one layer"]
     many = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf, -leaf]), problem.params)
@@ -397,6 +401,7 @@ def test_gradients_pass_through(differentiate):
     close(flat(found), flat(jax.jit(jax.grad(by_hand))(problem.params)))
 
 
+@pytest.mark.slow
 def test_gradients_of_a_solution():
     problem = PROBLEMS["one layer"]
     v = direction(problem.params)

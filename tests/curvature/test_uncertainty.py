@@ -133,6 +133,7 @@ def test_derivatives(repeats):
         same(found, wanted, 1e-7)
 
 
+@pytest.mark.slow
 def test_kronecker_factors_give_all_of_it():
     params, X, Y = many_parameters()
     matrix = kfac(network, squares)(params, X, Y)

@@ -79,6 +79,7 @@ STEPS_OF: dict[str, Function] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS_OF)
 def test_no_more_is_kept(name):
     fun = iterated(lambda c, w, row: tuple(map(jnp.asarray, STEPS_OF[name](c, w, row))))

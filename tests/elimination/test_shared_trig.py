@@ -45,6 +45,7 @@ def test_at_many_points():
     same(found, jax.vmap(jax.jacrev(arm, (0, 1, 2)))(*points))
 
 
+@pytest.mark.slow
 def test_further_derivatives():
     def twice(transform):
         return transform(transform(arm, (0, 1, 2)), (0, 1))(*ANGLES)

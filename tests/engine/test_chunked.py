@@ -84,6 +84,7 @@ def test_complex_functions():
     )
 
 
+@pytest.mark.slow
 def test_inside_other_transforms():
     x = array(3, 9)
     rows = jax.vmap(blockjac.jacobian(wide, chunk_size=2))(x)

@@ -49,6 +49,7 @@ def check(jobs):
     assert not wrong, "\n\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_module_of_the_lectures_network_solves_its_group_problem():
     arguments = normal(3, 4), normal(1, 4), normal(4, 2), normal(1, 2)
     jobs = [module("lecture", target, lecture, (0, 1, 2, 3), arguments) for target in TARGETS]
@@ -91,6 +92,7 @@ def net(params, x, *, scale=1.0):
     return scale * jnp.sum(hidden @ params["V"])
 
 
+@pytest.mark.slow
 def test_trees_keywords_and_fixed_arguments():
     params = {"W": normal(3, 4), "b": normal(4), "V": normal(4, 2)}
     jobs = [module("net", target, net, 0, (params, normal(5, 3)), scale=2.5) for target in TARGETS]
@@ -150,6 +152,7 @@ def test_unknown_target_is_refused():
         blockjac.explain(jnp.sin)(np.ones(3)).code("torch")
 
 
+@pytest.mark.slow
 def test_arguments_that_are_left_at_their_defaults():
     def norm(x, scale, eps=1e-6):
         return x * jax.lax.rsqrt(jnp.mean(x**2, -1, keepdims=True) + eps) * scale

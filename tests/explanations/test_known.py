@@ -70,6 +70,7 @@ def test_adjugate_has_the_cofactors(size, rank):
     np.testing.assert_allclose(adjugate_of(A), np.transpose(cofactors), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_solution_of_a_system():
     formulas, _ = explained(lambda A, b: solve(A, b), (0, 1), matrix(4), jnp.ones(3))
     assert formulas == ["(D_A f)[i,i',j] = -B[i,i'] f[j]", "(D_b f)[i,i'] = B[i,i']"]
@@ -79,6 +80,7 @@ def test_solution_of_a_system():
     explained(lambda A: jnp.sum(solve(A, A.T) ** 2), 0, matrix(6))
 
 
+@pytest.mark.slow
 def test_stacks_of_matrices_are_matrices_one_by_one():
     stack = jnp.stack([matrix(7), matrix(8)])
     formulas, _ = explained(lambda A: inv(A), 0, stack)
@@ -90,6 +92,7 @@ def test_stacks_of_matrices_are_matrices_one_by_one():
     explained(lambda A: jnp.sum(slogdet(jnp.tile(A, (2, 1, 1)))[1]), 0, matrix(9, 2))
 
 
+@pytest.mark.slow
 def test_stacks_are_repeated_where_the_other_side_has_more():
     stack = jnp.stack([matrix(7), matrix(8)])
     formulas, _ = explained(lambda A, b: solve(A, b), (0, 1), stack, jnp.ones(3))

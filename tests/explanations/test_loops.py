@@ -87,6 +87,7 @@ def by_the_equations(loop, is_active, equations, operands, cotangents):
     return {**totals, **q}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOOPS)
 def test_equations_of_a_loop_give_its_jacobian(name):
     function, argnums, *arguments = LOOPS[name]
@@ -128,6 +129,7 @@ def test_equations_of_a_loop_give_its_jacobian(name):
         np.testing.assert_allclose(wanted, array, rtol=1e-9, atol=1e-12, err_msg=str(own))
 
 
+@pytest.mark.slow
 def test_loops_have_a_section_in_every_form():
     function, argnums, *arguments = LOOPS["recurrence"]
     explanation = blockjac.explain(function, argnums)(*arguments)

@@ -59,6 +59,7 @@ def test_random_keys(key):
         assert "key ∈" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_has_a_chain_rule_and_is_checked(dtype, monkeypatch):
     def layer(x, w):

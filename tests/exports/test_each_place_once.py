@@ -66,6 +66,7 @@ def test_entries_off_the_matrix_and_none_at_all():
     assert each_place_once(none).values(jnp.zeros(4)).shape == (0,)
 
 
+@pytest.mark.slow
 def test_the_order_of_entries_is_kept_where_places_are_scattered():
     """A grid of power lines: off the diagonal one entry per place, on it one for each line."""
     generator = np.random.default_rng(0)

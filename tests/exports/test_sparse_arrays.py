@@ -103,6 +103,7 @@ def test_diagonals_of_random_blocks(data):
     np.testing.assert_array_equal(matrix.toarray(), wanted)
 
 
+@pytest.mark.slow
 @given(st.data())
 @FEW
 def test_jax_formats_of_random_blocks(data):
@@ -114,6 +115,7 @@ def test_jax_formats_of_random_blocks(data):
         np.testing.assert_array_equal(matrix.todense(), wanted)
 
 
+@pytest.mark.slow
 @given(st.data())
 @FEW
 def test_jax_formats_under_jit(data):
@@ -140,6 +142,7 @@ def test_scipy_operators_of_random_blocks(data):
     np.testing.assert_array_equal(operator @ both, wanted @ both)
 
 
+@pytest.mark.slow
 @given(st.data())
 @FEW
 def test_sums_of_random_blocks(data):
@@ -155,6 +158,7 @@ def test_sums_of_random_blocks(data):
     assert found >= set(zip(*map(np.ndarray.tolist, np.nonzero(wanted)), strict=True))
 
 
+@pytest.mark.slow
 @given(st.data())
 @FEW
 def test_grids_of_random_blocks(data):
@@ -209,6 +213,7 @@ def test_a_lookup_under_jit_holds_no_more_than_its_entries():
     assert block.to_bcoo().nse == block.to_scipy().nnz == 2
 
 
+@pytest.mark.slow
 def test_a_lookup_of_64_bits_does_not_wrap_around_onto_the_matrix():
     block = looked_up(np.array([2**32 + 1, 1, 2]), 5)
     wanted = [[0, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 1, 0, 0]]

@@ -25,6 +25,7 @@ def test_a_gradient_writes_no_triangle(running):
     np.testing.assert_allclose(gradient(x), jax.grad(loss)(x), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("running", RUNNING)
 def test_a_block_keeps_the_deltas_of_other_axes(running):
     x = jnp.cos(jnp.arange(ROWS * LENGTH, dtype=float)).reshape(ROWS, LENGTH)

@@ -45,6 +45,7 @@ def test_special_points(name):
             )
 
 
+@pytest.mark.slow
 def test_the_table_sees_a_wrong_derivative():
     """The oracle is not ours: JAX's own rules fail some of the rows."""
     second = jax.grad(jax.grad(jnp.i0))(0.0)

@@ -173,6 +173,7 @@ def check(action: str, loop: str) -> None:
     np.testing.assert_allclose(sparse.toarray(), exact, 1e-9, 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 5, 24, 100, 130])
 def test_no_size_is_a_cliff(size):
     """Triangles of all sizes, carried for many steps and for few."""
@@ -188,6 +189,7 @@ def test_no_size_is_a_cliff(size):
         np.testing.assert_allclose(block.dense(), jax.jacfwd(fun)(x), 1e-9, 1e-12)
 
 
+@pytest.mark.slow
 def test_other_numbers_at_the_same_places_are_one_program():
     """What a body is told of a constant are its zeros: it is not taken for another one."""
     x = jnp.asarray(np.random.default_rng(2).uniform(0.5, 1.0, SIZE))
@@ -217,6 +219,7 @@ def test_places_that_are_arguments_are_not_known():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("action", "loop"), [*itertools.product(["few", "set"], ["scan", "cond"])])
 def test_curvature(action, loop):
     """Hessians through loops and branches with constant zeros."""

@@ -96,6 +96,7 @@ MANY_TIMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 20, 300])
 @pytest.mark.parametrize("form", MANY_TIMES)
 @pytest.mark.parametrize("seed", range(4))
@@ -122,6 +123,7 @@ def test_a_matrix_that_multiplies_many_columns(seed, form, count):
 # Answers whose masks leave places empty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_sums_of_squares_of_guarded_products(seed):
     """Residuals that read before the beginning of an array as 0, as a causal filter does."""

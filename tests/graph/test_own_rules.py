@@ -50,6 +50,7 @@ def test_checkpoints_are_inlined():
     assert names == {"sin"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [float, complex])
 def test_second_derivatives_of_slogdet(kind):
     matrix = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)) + 2 * np.eye(4), kind)

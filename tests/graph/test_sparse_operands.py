@@ -60,6 +60,7 @@ def test_the_pattern_is_that_of_the_matrix(kind, seed, order):
     same(blockjac.sparse_jacobian(program)(x).toarray(), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_hessian_of_a_sum_of_squares_is_that_of_the_dense_matrix(kind):
     dense = matrix(5)

@@ -85,6 +85,7 @@ def test_constants_and_vectors(name):
     check_zeros(fun, jnp.asarray(numbers(size)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["5 percent of JAX", "lower triangle", "both sides of where", "running sum", "set"]
 )

@@ -41,6 +41,7 @@ def exact(log_psi, x):
     return -(second(jnp.real) + 1j * second(jnp.imag)) / (2 * psi(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("complex_output", [False, True])
 def test_in_the_place_of_ferminet(complex_output):
     params = {"decay": 0.9, "turn": 0.3}
@@ -59,6 +60,7 @@ def test_in_the_place_of_ferminet(complex_output):
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_of_a_complex_logarithm():
     def log_psi(wave, x):
         return 1j * wave @ x - x @ x / 4

@@ -196,6 +196,7 @@ def test_what_passes_a_coupling_layer_is_not_differentiated():
     np.testing.assert_allclose(value, fun(x), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fun", [coupling, planar, autoregressive])
 def test_batches(fun):
     def batch(params, X):
@@ -282,6 +283,7 @@ def test_singular_maps():
         assert logarithm < -30
 
 
+@pytest.mark.slow
 def test_a_dense_determinant_is_refused_on_request():
     strict = interop.log_abs_det_jacobian(residual, 1, require_structure=True)
     with pytest.raises(StructureLostError, match=r"dense LU of 6: no structure .* 6 x 6 entries"):

@@ -113,6 +113,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -139,6 +140,7 @@ def test_clients_solve_a_program_without_constraints(client):
     np.testing.assert_allclose(solved_by(client, rosenbrock()), 1.0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", ["pounce", "cyipopt"])
 def test_the_power_flow_of_a_grid(client):
     grid = power_flow.synthetic_grid(30)

@@ -60,6 +60,7 @@ def test_optax(name):
     assert found[-1] < found[0]
 
 
+@pytest.mark.slow
 def test_optax_line_search():
     """L-BFGS evaluates the loss and its gradient within its own loop."""
     optax = pytest.importorskip("optax", reason="optax is not installed")
@@ -137,6 +138,7 @@ def test_equinox_filter_jit():
 # flax
 
 
+@pytest.mark.slow
 def test_flax_linen():
     linen = pytest.importorskip("flax.linen", reason="flax is not installed")
     model = linen.Sequential([linen.Dense(8), linen.LayerNorm(), jnp.tanh, linen.Dense(2)])

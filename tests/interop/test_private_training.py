@@ -68,6 +68,7 @@ def test_networks(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -99,6 +100,7 @@ def test_a_bound_that_only_the_running_program_knows():
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9), found, wanted)
 
 
+@pytest.mark.slow
 def test_auxiliary_results_are_those_of_each_example():
     _, aux = same_as_theirs(loss_and_outputs, (PARAMS, X, Y), has_aux=True, **OPTIONS)
     assert aux.aux["outputs"].shape == (8, 2)
@@ -128,6 +130,7 @@ def test_losses_of_users():
     same_as_theirs(fun, (PARAMS, *groups), {"weight": jnp.arange(4.0)}, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [jax.random.key, jax.random.PRNGKey])
 def test_dropout(key):
     def fun(params, key, X):
@@ -198,6 +201,7 @@ def test_other_transforms_are_left_to_jax_privacy():
         same_as_theirs(loss, (PARAMS, X, Y), **OPTIONS, pre_clipping_transform=transform)
 
 
+@pytest.mark.slow
 def test_dtype_of_the_sum():
     narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), PARAMS)
     options = {"l2_clip_norm": 0.5, "batch_argnums": (1, 2), "dtype": jnp.float32}
@@ -434,6 +438,7 @@ def test_complex_parameters_are_left_to_jax_privacy():
     same_as_theirs(fun, (PARAMS["W"] * (1 + 2j), X), l2_clip_norm=0.5)
 
 
+@pytest.mark.slow
 def test_in_an_execution_plan():
     """A step of training of jax-privacy's own plan, with both."""
     execution_plan = pytest.importorskip("jax_privacy.experimental.execution_plan")

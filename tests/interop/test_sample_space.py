@@ -54,6 +54,7 @@ def poisson(params, points):
     return jnp.concatenate([inside, 3 * jax.vmap(u)(points["boundary"])])
 
 
+@pytest.mark.slow
 def test_residual_step_is_damped_gauss_newton():
     params, x, _ = problem()
     points = {"inside": x[:4], "boundary": x[4:]}
@@ -79,6 +80,7 @@ def test_samples_without_energies_that_fit_are_refused():
         interop.min_sr(network, damping=0.0)
 
 
+@pytest.mark.slow
 def test_the_kernel_of_laplacians_is_one_product_for_each_matrix():
     """What a Laplacian adds to a derivative is added before it meets itself."""
     width, count = 32, 200

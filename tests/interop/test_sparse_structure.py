@@ -108,6 +108,7 @@ def test_a_function_that_depends_on_nothing(format):
     assert not np.any(jax.jit(lambda x: places.values(x, format=format))(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("triangle", [None, "lower", "upper"])
 def test_the_hessian_of_a_lagrangian(triangle):
     def lagrangian(x, multipliers, factor):

@@ -141,6 +141,7 @@ def test_the_transpose_and_the_conjugate_take_the_same_factors(name):
     agree(SOLVER.compute(conjugated, right, {})[0], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(5, 5), (7, 4), (4, 7)])
 def test_gradients_and_batches(shape):
     matrix = jnp.asarray(RANDOM.normal(size=shape))
@@ -185,6 +186,7 @@ def test_the_state_is_carried_by_loops_and_branches():
     agree(halved(right), lx.linear_solve(operator, right, OWN).value)
 
 
+@pytest.mark.slow
 def test_single_precision_and_leaves_of_both():
     operator = jacobian(cells, jnp.linspace(1.0, 2.0, 600, dtype=jnp.float32))
     right = jnp.ones(600, jnp.float32)

@@ -110,6 +110,7 @@ def test_semidefinite_cholesky(rank):
 # Samples
 
 
+@pytest.mark.slow
 def test_many_samples_come_near_all_outputs():
     params, X, Y = layers(3, 4, 2), array(6, 3), jax.nn.softmax(array(6, 2))
     exact = kfac(network, cross_entropy)(params, X, Y)
@@ -143,6 +144,7 @@ def test_a_sample_of_one_number_an_example_is_exact(maker):
     close(sampled.dense(), exact.dense())
 
 
+@pytest.mark.slow
 def test_keys_differ_and_repeat():
     params, X, Y = layers(3, 4, 3), array(6, 3), jax.nn.softmax(array(6, 3))
     sampled = kfac(network, cross_entropy, fisher_type="mc")
@@ -158,6 +160,7 @@ def test_keys_differ_and_repeat():
 # Gradients at the given targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kfac_approx", ["expand", pytest.param("reduce", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["positions", "images", "recurrent", "channels"])
 @pytest.mark.parametrize("loss", [mean_squares, squares])

@@ -142,6 +142,7 @@ def test_several_outputs():
     close(matrix.parts[1].left.dense(), X.T @ X / len(X))
 
 
+@pytest.mark.slow
 def test_behind_batch_norm():
     """Examples meet there; what arrives at one example comes from the outputs of all."""
     problem = PROBLEMS["batch norm"]
@@ -163,6 +164,7 @@ def test_behind_batch_norm():
         kfac(problem.model, problem.loss, kfac_approx="reduce")(*problem.arguments)
 
 
+@pytest.mark.slow
 def test_examples_that_the_loss_couples():
     def spread(Y, Q):
         return jnp.sum((Q - jnp.mean(Q, axis=0)) ** 2) + squares(Y, Q)
@@ -176,6 +178,7 @@ def test_examples_that_the_loss_couples():
         kfac(linear, spread, fisher_type="mc")(*problem.arguments, key=jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_under_jit_and_vmap():
     wanted, v = approximation(), direction(PARAMS)
     matrix = jax.jit(matrix_of)(PARAMS)
@@ -194,6 +197,7 @@ def test_under_jit_and_vmap():
     close(batch.dense()[0], wanted)
 
 
+@pytest.mark.slow
 def test_gradients_of_a_solution_with_equal_eigenvalues():
     """Of fewer examples than inputs A is singular: an eigenvalue 0 more than once."""
     W, v, few, Y = array(5, 2), array(5, 2), array(2, 5), array(2, 2)
@@ -219,6 +223,7 @@ def test_gradients_of_a_solution_with_equal_eigenvalues():
     close(jax.grad(in_damping)(0.5), slope, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_single_precision_and_numpy():
     params, inputs, targets = jax.tree.map(
         lambda leaf: np.asarray(leaf, np.float32), (PARAMS, X, Y)

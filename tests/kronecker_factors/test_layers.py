@@ -23,6 +23,7 @@ def matrices(part):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kfac_approx", ["expand", "reduce"])
 @pytest.mark.parametrize("name", CASES)
 def test_factors(name, kfac_approx):
@@ -41,6 +42,7 @@ def test_factors(name, kfac_approx):
         close(right[int(place)] if place else right, G)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_matrix_of_the_factors(name):
     """Products, diagonals and solutions, against the dense matrix of the factors."""
@@ -63,6 +65,7 @@ def test_the_matrix_of_the_factors(name):
     close(flat(factored.inverse_diagonal()), np.diagonal(np.linalg.inv(damped)), rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kfac_approx", ["expand", pytest.param("reduce", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_corrected_eigenvalues(name, kfac_approx):

@@ -86,6 +86,7 @@ SIZES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "is_ring", "assume"), list(itertools.product(SIZES, [False, True], ["gen", "pos"]))
 )
@@ -94,6 +95,7 @@ def test_every_way_gives_what_numpy_gives(sizes, is_ring, assume):
     check_every_way(dense, assume)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("is_ring", "assume"), list(itertools.product([False, True], ["gen", "pos"]))
 )
@@ -102,6 +104,7 @@ def test_complex_numbers(is_ring, assume):
     check_every_way(dense, assume)
 
 
+@pytest.mark.slow
 def test_pivots_are_exchanged_between_runs():
     """All blocks on the diagonal are zero, or so small that they would ruin the answer."""
     for small in (0.0, 1e-13):
@@ -190,6 +193,7 @@ def test_smoothers(name):
     )
 
 
+@pytest.mark.slow
 def test_variances_of_predictions():
     x, weights = normal(30, STATES), 1 + normal(30, STATES) ** 2
     hessian = block_hessian(energy)(x, weights)
@@ -208,6 +212,7 @@ def cyclic_heat(u, dt):
     return u - dt * (jnp.roll(u, 1) - 2 * u + jnp.roll(u, -1)) + 0.1 * u**3
 
 
+@pytest.mark.slow
 def test_a_ring_of_numbers_is_cut_open():
     u, right = normal(500), normal(500)
     block = block_jacobian(cyclic_heat)(u, 0.7)
@@ -222,6 +227,7 @@ def test_a_ring_of_numbers_is_cut_open():
     same(solve(singular_when_cut, right), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "shape"), [(energy, (20_000, STATES)), (ring_energy, (20_000, STATES))]
 )
@@ -282,6 +288,7 @@ def test_ways_are_priced_for_all_systems_at_once():
     assert best(1000).startswith("block tridiagonal")
 
 
+@pytest.mark.slow
 def test_factors_pass_from_one_program_to_another():
     x = normal(100, STATES)
     hessian = block_hessian(energy)(x, 2.0)

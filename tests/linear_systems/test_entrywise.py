@@ -12,6 +12,7 @@ from blockjac.linear_systems import direct, entrywise
 RANDOM = np.random.default_rng(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3, 4, 6])
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_a_batch_of_small_systems(size, dtype):
@@ -70,6 +71,7 @@ ORDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("rest", [0, 5])
 def test_separate_systems_wherever_their_unknowns_are(order, rest):

@@ -39,6 +39,7 @@ def test_predictive_variance(name, outputs):
     same(variance, wanted, 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_predictive_variance_of_trees(name):
     matrix_of, point, _ = SYSTEMS[name]
@@ -123,6 +124,7 @@ PROBLEMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_least_squares(name):
     function, shape = PROBLEMS[name]
@@ -176,6 +178,7 @@ def test_least_squares_that_are_badly_scaled():
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_least_squares_under_jit_vmap_and_grad():
     def function(u):
         return jnp.concatenate([u - 1.0, 3 * (u[1:] - u[:-1] ** 2)])

@@ -116,6 +116,7 @@ def test_solutions(name):
         same(found, np.linalg.solve(dense, np.asarray(flat(right))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["population", "joined diagonals", "dense"])
 def test_under_jit_vmap_and_grad(name):
     function, point = ENERGIES[name]

@@ -23,6 +23,7 @@ def ours(matrix, right, damp=0.0, **rules):
     return jax.jit(solution)(right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(60, 20), (20, 60), (30, 30)])
 @pytest.mark.parametrize("damp", [0.0, 0.7])
 def test_steps_are_those_of_scipy(shape, damp):
@@ -39,6 +40,7 @@ def test_steps_are_those_of_scipy(shape, damp):
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_rules_to_stop():
     matrix, right = RANDOM.normal(size=(60, 20)), RANDOM.normal(size=60)
     exact = np.linalg.lstsq(matrix, right, rcond=None)[0]
@@ -61,6 +63,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damping", [0.0, 0.4])
 @pytest.mark.parametrize("name", MODELS)
 def test_least_squares_without_a_matrix(name, damping, monkeypatch):

@@ -82,6 +82,7 @@ def listed_way(matrix, damping, dtype=jnp.float64):
     return way
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_solutions(name):
     point = point_of(name)
@@ -262,6 +263,7 @@ def test_hermitian_matrices():
     same(solver.inverse_diagonal(), np.diag(np.linalg.inv(dense)))
 
 
+@pytest.mark.slow
 def test_what_is_not_positive_definite_gives_no_numbers():
     point = point_of("at random")
     matrix = normal_equations(seen(AT_RANDOM), point)

@@ -39,6 +39,7 @@ def test_steps_are_those_of_scipy(steps, is_scaled):
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_rules_to_stop():
     exact = np.linalg.solve(INDEFINITE, RIGHT)
     np.testing.assert_allclose(ours(INDEFINITE, RIGHT, btol=1e-12), exact, atol=1e-10)

@@ -69,6 +69,7 @@ SYSTEMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_solutions(name):
     matrix_of, point, method = SYSTEMS[name]
@@ -83,6 +84,7 @@ def test_solutions(name):
     assert not factorize(matrix, 0.3).method.startswith("Schur")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["arrow", "bundle"])
 def test_under_jit_vmap_and_grad(name):
     matrix_of, point, _ = SYSTEMS[name]
@@ -111,6 +113,7 @@ def test_under_jit_vmap_and_grad(name):
     )
 
 
+@pytest.mark.slow
 def test_hermitian_matrices():
     """The coupling is conjugated on one side."""
     size, systems = 3, 200
@@ -146,6 +149,7 @@ def test_hermitian_matrices():
     same(flat(jax.grad(total)(right)), flat(jax.grad(total_of_dense)(right)))
 
 
+@pytest.mark.slow
 def test_what_is_not_positive_definite_gives_no_numbers():
     hessian = block_hessian(lambda p: mixed_effects(p) - 40 * jnp.sum(p["all"] ** 2))(mixed_point())
     assert np.isnan(flat(solve(hessian, mixed_point(), assume="pos"))).all()

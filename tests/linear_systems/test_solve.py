@@ -107,6 +107,7 @@ def same(found, wanted, rtol=1e-9):
     np.testing.assert_allclose(found, wanted, rtol=rtol, atol=rtol * np.abs(wanted).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BLOCKS)
 def test_solutions(name):
     block = jacobian_of(name)
@@ -124,6 +125,7 @@ def test_solutions(name):
     same(block.solve(right, 0.5), np.linalg.solve(dense + 0.5 * np.eye(size), np.ravel(right)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["band", "reordered", "sparse", "Kronecker", "cells", "rank one"])
 def test_under_jit_vmap_and_grad(name):
     function, point, _ = BLOCKS[name]
@@ -199,6 +201,7 @@ def test_random_structures(seed):
         same(factors.inverse_diagonal(), np.diag(np.linalg.inv(shifted_matrix)), 1e-8)
 
 
+@pytest.mark.slow
 def test_variables_of_a_tree():
     def energy(p):
         product = jnp.sum(jnp.cosh(p["a"])) * jnp.sum(p["b"] ** 2)

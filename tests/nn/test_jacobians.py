@@ -107,6 +107,7 @@ def test_the_gradient_by_hand_is_the_gradient(n, k, h, m):
     assert [leaf.shape for leaf in by_hand] == [leaf.shape for leaf in params]
 
 
+@pytest.mark.slow
 def test_every_single_contraction_gives_the_same():
     """Without any shortcut: l(Y, softmax(affine(logistic(affine(X))))) block by block."""
     W1, b1, W2, b2 = params = nn.initial_params(4, 6, 3, sigma=0.7)

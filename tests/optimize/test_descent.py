@@ -26,6 +26,7 @@ def backwards(x):
 backwards.defvjp(lambda x: (backwards(x), x), lambda x, q: (-q * x,))
 
 
+@pytest.mark.slow
 def test_it_is_one_line_search_after_the_other():
     x, rows = jnp.array([-1.2, 1.0]), []
     for _ in range(20):

@@ -46,6 +46,7 @@ def test_too_few_points_are_refused():
         line_profile(square, 3.0, points=1)
 
 
+@pytest.mark.slow
 def test_a_png_is_a_picture_and_an_svg_names_what_it_shows(tmp_path):
     plot_line_search(tmp_path / "search.PNG", line_profile(square, 3.0), title="A search")
     with Image.open(tmp_path / "search.PNG") as picture:
@@ -120,6 +121,7 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
         plot_history(tmp_path / "h.png", [1.0], title="Loss", quantity="nats")
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_late_and_without_global_state(tmp_path):
     program = (
         "import sys; from blockjac.optimize import plot_history;"

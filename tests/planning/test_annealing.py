@@ -42,6 +42,7 @@ def test_the_same_seed_gives_the_same_order():
     assert one == same
 
 
+@pytest.mark.slow
 def test_no_steps_and_no_time_give_the_best_of_the_others():
     rivals = min(
         counts("dipole", order).edge_products for order in ("reverse", "forward", "greedy")
@@ -50,6 +51,7 @@ def test_no_steps_and_no_time_give_the_best_of_the_others():
     assert counts("dipole", Search(seconds=0.0)).edge_products <= rivals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["edge_products", "multiplications", "seconds"])
 def test_each_objective_is_at_most_that_of_the_others(objective):
     found = counts("dipole", Search(steps=1_000, objective=objective))

@@ -51,6 +51,7 @@ def test_auto_takes_it(widths):
     )
 
 
+@pytest.mark.slow
 def test_long_chains_are_cut():
     def fun(x):
         for step in range(150):

@@ -126,6 +126,7 @@ def by_degree(edges, vertices):
     return order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", [blockjac.jacobian, blockjac.hessian])
 def test_a_function_is_an_order(transform):
     (fun, x), _ = chain(4, 3, 5, 2), None

@@ -240,6 +240,7 @@ x = jnp.arange(4.0)
 """
 
 
+@pytest.mark.slow
 def test_a_plan_serves_another_process(tmp_path):
     path = str(tmp_path / "plan.json")
     for line in (

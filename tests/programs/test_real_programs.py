@@ -52,6 +52,7 @@ def agree(found, expected, rtol=1e-10):
         np.testing.assert_allclose(one, other, rtol=rtol, atol=1e-13 * (1.0 + scale))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", programs(PROGRAMS))
 def test_the_gradient(name):
     loss, _, first = small(name)
@@ -65,12 +66,14 @@ def test_the_gradient(name):
     agree(*both(first))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", programs(["masked attention", "flux"]))
 def test_the_gradient_without_a_jit_around_it(name):
     loss, _, first = small(name)
     agree(blockjac.grad(loss)(first), jax.grad(loss)(first))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", programs(with_output(), LARGE | {"lstm", "neural ode", "kalman filter"})
 )
@@ -85,6 +88,7 @@ def test_the_jacobian_in_every_order(name, order):
     agree(*both(first))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", programs(SECOND_ORDER, {"gaussian process", "neural ode"}))
 def test_the_jacobian_of_the_gradient(name):
     loss, _, first = small(name)
@@ -97,6 +101,7 @@ def test_the_jacobian_of_the_gradient(name):
     agree(*both(first), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", programs(with_output()))
 def test_the_pullback(name):
     _, output, first = small(name)
@@ -130,6 +135,7 @@ def blocks(name, argnums=0, **sizes):
     return blockjac.block_jacobian(program.output, argnums)(*arguments)
 
 
+@pytest.mark.slow
 def test_a_residual_stores_its_own_camera_and_its_own_point():
     count = 20
     scene, observed = blocks("reprojection", (0, 3), cameras=3, points=10, observations=count)
@@ -139,6 +145,7 @@ def test_a_residual_stores_its_own_camera_and_its_own_point():
     assert observed.stored == 0
 
 
+@pytest.mark.slow
 def test_a_batch_stays_apart_through_the_steps_of_an_lstm():
     time, batch, inputs, hidden = 3, 4, 2, 2
     block = blocks("lstm", 1, time=time, batch=batch, inputs=inputs, hidden=hidden)

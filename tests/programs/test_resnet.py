@@ -83,6 +83,7 @@ def close(ours, theirs):
     agree(ours, theirs, holes=False, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_jax():
     params, images, labels = network()
     ours = jax.jit(blockjac.value_and_grad(loss, (0, 1)))(params, images, labels)
@@ -90,6 +91,7 @@ def test_the_gradient_is_that_of_jax():
     close(ours, theirs)
 
 
+@pytest.mark.slow
 def test_the_gradient_convolves_as_often_as_that_of_jax():
     def count(gradient):
         lowered = jax.jit(gradient(loss)).lower(*network())
@@ -103,6 +105,7 @@ def test_no_structure_is_lost_on_the_way_of_the_gradient():
     assert not primitives & {"gather", "scatter", "scatter-add", "scan", "while"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["auto", "reverse"])
 def test_the_jacobian_of_the_logits_by_the_images(order):
     params, images, _ = network()
@@ -110,6 +113,7 @@ def test_the_jacobian_of_the_logits_by_the_images(order):
     close(ours, jax.jit(jax.jacrev(logits, 1))(params, images))
 
 
+@pytest.mark.slow
 def test_the_jacobian_of_the_logits_by_the_parameters():
     params, images, _ = network()
     ours = jax.jit(blockjac.jacobian(logits))(params, images)
@@ -124,6 +128,7 @@ def test_at_inference_examples_stay_apart():
     close(block.dense(), jax.jit(jax.jacrev(function, 1))(params, images, labels))
 
 
+@pytest.mark.slow
 def test_gradients_of_each_example():
     params, images, labels = network()
     function = partial(losses, training=False)

@@ -24,6 +24,7 @@ def report():
     return json.loads(run.stdout)
 
 
+@pytest.mark.slow
 def test_every_answer_is_that_of_jax(report):
     assert len(report["differences"]) > 30
     assert not {name: text for name, text in report["differences"].items() if text}

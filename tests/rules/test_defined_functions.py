@@ -79,6 +79,7 @@ def of_both_kinds():
     return seen, rules.define(soft_sign, elementwise=slope), rules.define(delayed, delay_rule)
 
 
+@pytest.mark.slow
 def test_the_function_is_what_it_was():
     _, sign, delay = of_both_kinds()
     close(sign(X), soft_sign(X))
@@ -103,6 +104,7 @@ def test_the_rule_counts_in_every_order():
     assert (block.stored, block.nnz) == (0, 2)
 
 
+@pytest.mark.slow
 def test_higher_orders():
     _, sign, delay = of_both_kinds()
     ours = lambda x: jnp.sum(sign(delay(x) * x) ** 2)  # noqa: E731

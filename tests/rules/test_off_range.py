@@ -70,6 +70,7 @@ def agree(found, wanted, what):
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9, err_msg=what)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", sampled(range(30), 6))
 def test_random_programs(seed):
     program = made(seed)
@@ -151,6 +152,7 @@ PAST_THE_END = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAST_THE_END)
 @pytest.mark.parametrize("constant", [True, False])
 def test_plain_indexing(name, constant):

@@ -268,6 +268,7 @@ def test_a_variable_used_many_times():
     same_as_jax(many, X)
 
 
+@pytest.mark.slow
 def test_twenty_doublings():
     order = jnp.array([2, 0, 1])
 

@@ -65,6 +65,7 @@ def test_jacobian_in_both_orders(name):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_gradient_and_what_comes_after(name):
     function, wanted, arguments = CASES[name]

@@ -363,6 +363,7 @@ shape_pairs = st.tuples(st.sampled_from(SHAPES), st.sampled_from(SHAPES))
 seeds = st.integers(0, 10**6)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(programs(OPERATIONS), orders, shape_pairs, seeds)
 def test_random_programs(program, order, shapes, seed):
@@ -389,6 +390,7 @@ def test_many_random_programs_that_go_backwards_only(before, rules, after, shape
     compare(before + rules + after, "reverse", shapes, seed, jax.jacrev)
 
 
+@pytest.mark.slow
 def test_the_programs_use_many_primitives():
     found = set()
     for name, operation in {**OPERATIONS, **BACKWARDS_ONLY}.items():

@@ -323,11 +323,13 @@ def bent(name, own_value=False):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BENT)
 def test_rules_that_are_not_linear(name):
     compare_forwards(PLACES["middle"](bent(name)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [*PLACES, "while"])
 def test_a_rule_that_is_not_linear_anywhere(place):
     placed = in_while if place == "while" else PLACES[place]

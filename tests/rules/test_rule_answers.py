@@ -128,6 +128,7 @@ def test_float0_answers_of_a_rule_inside_a_loop():
     assert by_both[1].dtype == jax.dtypes.float0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [jax.checkpoint, jax.remat])
 def test_a_loop_of_recomputed_steps_keeps_what_it_carries_alone(remat):
     """The pullback computes the cosines of the steps again, in its one loop."""
@@ -180,6 +181,7 @@ LAX = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAX)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
 def test_pullbacks_and_pushforwards_of_any_precision_differentiate_again(name, dtype):
@@ -196,6 +198,7 @@ def test_pullbacks_and_pushforwards_of_any_precision_differentiate_again(name, d
             np.testing.assert_allclose(own, other, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.float32, np.complex64])
 def test_products_of_any_precision_differentiate_again(dtype):
     random = np.random.default_rng(0)

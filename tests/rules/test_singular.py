@@ -136,6 +136,7 @@ def with_exact_ties(name):
     return jnp.diag(jnp.array([4.0, 1.0, 1.0] if values is None else values)), place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEGENERATE)
 @pytest.mark.parametrize("order", ORDERS)
 def test_an_isolated_eigenvector(name, order):
@@ -265,6 +266,7 @@ def oracle_of_singular_vectors(shape):
     return jax.jit(jax.jacfwd(vectors))(matrix), second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 3), (5, 3), (3, 4)])
 @pytest.mark.parametrize("order", ORDERS)
 def test_isolated_singular_vectors(shape, order):

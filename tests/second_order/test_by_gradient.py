@@ -20,6 +20,7 @@ def by_gradient(function, x, directions=None):
     return diagonal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_diagonals(name):
     function, x = PROGRAMS[name]

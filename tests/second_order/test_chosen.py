@@ -71,6 +71,7 @@ def test_random_programs(seed):
         same(derivative, by_jax(fun, written)(*point), 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["network", "scan", "softplus", "backwards only", "complex"])
 def test_batched_and_differentiated(name):
     fun, x = PROGRAMS[name]

@@ -47,6 +47,7 @@ BATCHED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BATCHED)
 def test_batched_and_differentiated(name):
     fun, x = PROGRAMS[name]

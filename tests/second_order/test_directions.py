@@ -41,6 +41,7 @@ def test_second_rates(function):
         np.testing.assert_allclose(own, by_jax, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [by_steps, by_branches, factors])
 def test_two_operands_that_vary_together(function):
     def total(x):

@@ -74,6 +74,7 @@ def test_programs(name):
     same(block.dense(), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NOT_WRITTEN_DOWN))
 def test_what_is_not_written_down_is_refused(name):
     fun, x = NUMBERS[name]

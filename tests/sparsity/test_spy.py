@@ -146,6 +146,7 @@ def test_pyplot_knows_nothing_of_a_new_figure():
     assert figure.figure is figure  # .figure.savefig was the way when spy() gave the axes
 
 
+@pytest.mark.slow
 def test_spy_imports_no_pyplot():
     code = "import sys, blockjac; blockjac.Block.identity(3).spy(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

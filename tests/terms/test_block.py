@@ -60,6 +60,7 @@ def test_affine_x_stores_the_weights_alone():
     assert block.nnz == 1024 * 256 * 64
 
 
+@pytest.mark.slow
 def test_softmax_stores_its_probabilities_once():
     block = softmax_block(jax.nn.softmax(numbers(512, 10)))
     assert block.stored == 5_120
@@ -103,6 +104,7 @@ def test_sizes_and_dtypes():
     assert star(block, Block.identity((3, 4), jnp.float32)).dtype == np.float32
 
 
+@pytest.mark.slow
 def test_numpy_arrays_follow_the_precision_of_jax():
     """Without x64 a float64 array of numpy becomes float32, with no warning, as in JAX."""
     program = (

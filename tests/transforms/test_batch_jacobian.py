@@ -77,6 +77,7 @@ def test_batch_jacobian_of_trees():
     same(found, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["layer", "attention", "solve"])
 def test_batch_jacobian_batched_and_differentiated(name):
     fun, x = MAPS[name]

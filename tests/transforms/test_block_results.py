@@ -30,6 +30,7 @@ def same(found, wanted):
     assert jax.tree.structure(found, is_leaf=is_block) == jax.tree.structure(wanted)
 
 
+@pytest.mark.slow
 def test_the_tree_is_that_of_the_hessian():
     second = blockjac.block_jacobian(blockjac.block_jacobian(fields, (0, 1)), (0, 1))
     same(second(X, Y), jax.hessian(fields, (0, 1))(X, Y))

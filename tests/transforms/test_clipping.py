@@ -317,6 +317,7 @@ def test_a_loop_sums_no_gradient_of_each_example():
     assert ours < 16 * W.nbytes / 2
 
 
+@pytest.mark.slow
 def test_convolutions_with_maxima_take_what_a_gradient_does():
     """Not the places of the maxima for each example, nor a batch of kernels for each of them."""
 

@@ -374,6 +374,7 @@ def test_laplacian_of_a_network():
     assert extra(blockjac.hessian, u, POINT) >= N**2 * H
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vectors", "scalars"])
 def test_planning_a_thousand_equations_is_quick(kind):
     """About 0.8 s, of which the whole Jacobian takes 0.6: trials of a last vertex are bounded."""

@@ -305,6 +305,7 @@ def test_a_point_is_evaluated_once_and_pulled_back_often():
 # Complex numbers
 
 
+@pytest.mark.slow
 def test_holomorphic():
     Z = V + 1j * V[::-1]
 

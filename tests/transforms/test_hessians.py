@@ -183,6 +183,7 @@ def test_block_hessians(name):
     same(dense_tree(inside), wanted)
 
 
+@pytest.mark.slow
 def test_it_is_one_matrix():
     matrix = block_hessian(loss)(PARAMS, X, Y)
     point, back = jax.flatten_util.ravel_pytree(PARAMS)

@@ -101,6 +101,7 @@ def test_factors_of_entries(name):
     same(found, weighted_by_jax(fun, x, jnp.diag(A[0])))
 
 
+@pytest.mark.slow
 def test_directions_over_trees_mix_leaves():
     directions = {"x": array(4, 5), "t": array(4, 2, 3)}
 
@@ -141,6 +142,7 @@ def test_weights_that_do_not_fit():
 # Orders, functions, misuse
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["reverse", "forward", "greedy"])
 def test_orders_are_those_of_the_gradients_graph(order):
     fun, x = PROGRAMS["attention"]

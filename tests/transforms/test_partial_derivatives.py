@@ -85,6 +85,7 @@ def test_points_in_a_grid():
     same(found, wanted)
 
 
+@pytest.mark.slow
 def test_one_point_and_vmap():
     derivatives = blockjac.partial_derivatives(fields, ASKED)
     same(derivatives(PARAMS, X[0], Y[0], T[0]), jax.tree.map(lambda leaf: leaf[0], WANTED))
@@ -130,6 +131,7 @@ def burgers_by_jax(params, points):
     return jnp.mean((residual(own) - own["xx"]["u"]) ** 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grad", [jax.grad, blockjac.grad])
 def test_losses_are_differentiated_by_parameters(grad):
     same(jax.jit(grad(burgers))(PARAMS, POINTS), jax.grad(burgers_by_jax)(PARAMS, POINTS), 1e-9)

@@ -203,6 +203,7 @@ def test_argnums_and_keywords():
     same(blockjac.per_example_gram(losses, (2, 0))(*args, **keywords), gram_of(wanted))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["reverse", "forward", "greedy", blockjac.Search(steps=20)])
 @pytest.mark.parametrize("name", ["network", pytest.param("recurrent", marks=pytest.mark.slow)])
 def test_any_order(name, order):
@@ -428,6 +429,7 @@ def test_several_batch_axes(name):
     same(found, gram_of(flat).reshape(N, T, N, T))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_norms_and_gram_of_every_kind_of_network(name):
     losses, params, batch = PROGRAMS[name]

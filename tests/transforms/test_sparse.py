@@ -183,6 +183,7 @@ def test_patterns_are_kept_within_bounds(monkeypatch):
     np.testing.assert_allclose(again.sum(), oracle(stencil, np.arange(1000.0)).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["bcoo", "bcsr"])
 def test_under_jit_and_vmap(format):
     x = jnp.asarray(numbers(3, 12))
@@ -280,6 +281,7 @@ def test_an_implicit_integrator(method):
     assert sparse_jacobian(rate, 1)(0.0, start.ravel()).nnz == 2 * cells * 4
 
 
+@pytest.mark.slow
 def test_a_bundle_adjustment_step():
     """Cameras and points in one tree: a row has entries of its camera and of its point alone."""
     seen = [(camera, point) for camera in range(3) for point in range(8)]

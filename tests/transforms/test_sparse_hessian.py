@@ -99,6 +99,7 @@ def test_only_the_values_are_computed_again():
     assert first.indices is not second.indices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("triangle", CUT)
 @pytest.mark.parametrize("format", ["bcoo", "bcsr"])
 def test_under_jit_vmap_and_grad(format, triangle):

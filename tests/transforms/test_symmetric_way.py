@@ -91,6 +91,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_both_ways_give_the_same(name, way):
     function, argnums, arguments = CASES[name]

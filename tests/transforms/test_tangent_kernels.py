@@ -176,6 +176,7 @@ def test_the_kernel_of_each_example_with_itself():
     same(blockjac.ntk(fun, diagonal_axes=0)(params, x1, 1.0 * x1), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(16))
 def test_of_random_programs(seed):
     outputs, params, x1 = random_program(100 + seed)

@@ -8,6 +8,7 @@ damped solutions come from the factors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -219,15 +220,35 @@ class GaussNewton(BlockMatrix):
         """
         if damping is None:
             return None
-        if direct.seconds(self.jacobian.shape[0]) > direct.seconds(self.jacobian.shape[1]):
+        outputs, parameters = self.jacobian.shape
+        if direct.seconds(outputs) > direct.seconds(parameters):
             return None
-        outputs = by_outputs.seconds(self.jacobian)
-        with planning() as cost:
-            rows = mirrored(upper_half(self.jacobian, self.inner))
-            system = choose.way(choose.damped(rows, damping), assume)
-        if cost.seconds() + system.seconds < outputs:
+        seconds = self.seconds_by(damping, assume)
+        if seconds["blocks"] <= seconds["outputs"]:
             return None
         return by_outputs.factored(self.jacobian, self.inner, damping)
+
+    def seconds_by(self, damping: Any, assume: Any = "gen") -> dict[str, float]:
+        """About how long a damped solution takes by each way, as the plans predict it.
+
+        Args:
+            damping: s in `J' H J + s`, positive.
+            assume: as in `blockjac.factorize`.
+
+        Returns:
+            Seconds for `"blocks"`, to multiply the blocks and factor them, and for `"outputs"`,
+            systems of the size of the outputs: infinite where there are more of these than
+            parameters.
+        """
+        jacobian = self.jacobian
+        if direct.seconds(jacobian.shape[0]) > direct.seconds(jacobian.shape[1]):
+            outputs = math.inf
+        else:
+            outputs = by_outputs.seconds(jacobian)
+        with planning() as cost:
+            rows = mirrored(upper_half(jacobian, self.inner))
+            system = choose.way(choose.damped(rows, damping), assume)
+        return {"blocks": cost.seconds() + system.seconds, "outputs": outputs}
 
     def __repr__(self) -> str:
         factors = (

@@ -192,14 +192,32 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*arguments: Any) -> Any:
         """Trace the function, then run its graph."""
-        trees: list[Any] = []
+        return compiled_at(function, *arguments)(*arguments)
 
-        def flat(*parts: Any) -> list[Any]:
-            leaves, tree = flattened(function(*parts))
-            trees.append(tree)
-            return leaves
+    return call
 
-        graph = trace(flat, arguments, ())
+
+def compiled_at(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+    """A function that is traced here, once, and found again as by `compiled`.
+
+    Args:
+        function: of trees of arrays, giving a tree of arrays.
+        *arguments: of the shapes and dtypes that it will be called with.
+
+    Returns:
+        The function of such arguments.
+    """
+    trees: list[Any] = []
+
+    def flat(*parts: Any) -> list[Any]:
+        leaves, tree = flattened(function(*parts))
+        trees.append(tree)
+        return leaves
+
+    graph = trace(flat, arguments, ())
+
+    def call(*arguments: Any) -> Any:
+        """Run the graph."""
         results, _ = run(Values(0), graph, jax.tree.leaves(arguments))
         return jax.tree.unflatten(trees[-1], results)
 

@@ -21,8 +21,9 @@ from blockjac.optimize.gauss_newton_steps import (
     total_cost,
     total_decrease,
 )
-from blockjac.optimize.least_squares_result import LeastSquaresTrace, Problem, Stop
+from blockjac.optimize.least_squares_result import LeastSquaresTrace, Problem
 from blockjac.optimize.parameters import move, number
+from blockjac.optimize.stops import Stop
 
 ADEQUATE = 0.25
 """The share of the predicted decrease from which `ftol` is tested, as in scipy."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import partial
 from typing import Any
 
@@ -22,49 +21,7 @@ from blockjac.errors import ArgumentError, InvalidDataError, InvalidOptionError
 from blockjac.optimize.gauss_newton_steps import linear_model
 from blockjac.optimize.index_data import with_constant_integers
 from blockjac.optimize.robust_losses import RobustLoss
-
-
-class Stop(IntEnum):
-    """Why a fit stopped; the numbers up to 4 mean what they mean in `scipy.optimize`."""
-
-    MAX_STEPS = 0
-    """All steps were made, and no tolerance was reached."""
-    GTOL = 1
-    """The gradient is below `gtol`."""
-    FTOL = 2
-    """The last step lowered the cost by less than the share `ftol` of it."""
-    XTOL = 3
-    """The last step was shorter than the share `xtol` of the parameters."""
-    FTOL_AND_XTOL = 4
-    """Both at once."""
-    NO_STEP = 5
-    """No damping gave a step to residuals that are finite and whose cost is lower."""
-    NON_FINITE = 6
-    """The residuals or their Jacobian are infinite or nan where the fit stands."""
-    RUNNING = 7
-    """A row of a trace that no step was made for; during a fit: it has not stopped."""
-
-    @property
-    def message(self) -> str:
-        """What happened, as a sentence to print.
-
-        Examples:
-            >>> Stop.GTOL.message
-            'the gradient is below gtol'
-        """
-        return _MESSAGES[self]
-
-
-_MESSAGES = {
-    Stop.MAX_STEPS: "max_steps were made, and no tolerance was reached",
-    Stop.GTOL: "the gradient is below gtol",
-    Stop.FTOL: "the last step lowered the cost by less than ftol of it",
-    Stop.XTOL: "the last step was shorter than xtol of the parameters",
-    Stop.FTOL_AND_XTOL: "the last step was below ftol and xtol",
-    Stop.NO_STEP: "no damping gave a step to finite residuals of a lower cost",
-    Stop.NON_FINITE: "the residuals or their Jacobian are infinite or nan",
-    Stop.RUNNING: "no step was made",
-}
+from blockjac.optimize.stops import Stop
 
 
 @partial(

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -173,49 +174,93 @@ def backtrack(
     start = jnp.asarray(value)
     slope = inner_product(gradient, direction) if slope is None else jnp.asarray(slope)
     slope = slope.astype(start.dtype)
-    required = line_search.alpha * slope
-
-    def accepted(search: _Search) -> Array:
-        enough = search.value <= start + search.step * required
-        return jnp.isfinite(search.value) & enough & (search.value < start)
-
-    def searching(search: _Search) -> Array:
-        return (search.trials < allowed) & ~accepted(search)
-
-    def shrink(search: _Search) -> _Search:
-        step = jnp.where(search.trials == 0, search.step, line_search.beta * search.step)
-        moved = move(params, step, direction)
-        value = jnp.asarray(loss(moved, *data), start.dtype)
-        return _Search(search.trials + 1, step, moved, value)
-
-    reason = _why_not_to_search(start, gradient, slope)
+    reason = why_not_to_search(start, gradient, slope)
     allowed = jnp.where(reason == Status.FOUND, line_search.max_trials, 0)
     first_step = jnp.asarray(line_search.first_step, start.dtype)
-    last = lax.while_loop(searching, shrink, _Search(jnp.int32(0), first_step, params, start))
-    success = accepted(last)
+    line = Line(partial(_loss_at, loss, data), params, direction, start, slope)
+    last = searched(line, line_search, first_step, allowed)
 
     def chosen(new: Array, old: Array) -> Array:
-        return jnp.where(success, new, old)
+        return jnp.where(last.is_accepted, new, old)
 
     return LineSearchResult(
         params=jax.tree.map(chosen, last.params, params),
-        value=jnp.where(success, last.value, start),
-        step=jnp.where(success, last.step, 0),
+        value=chosen(last.value, start),
+        step=chosen(last.step, jnp.zeros_like(last.step)),
         trials=last.trials,
-        status=jnp.where(success | (last.trials == 0), reason, jnp.int32(Status.NO_STEP)),
+        status=jnp.where(last.is_accepted | (last.trials == 0), reason, jnp.int32(Status.NO_STEP)),
     )
 
 
-class _Search(NamedTuple):
-    """What one trial hands to the next; before the first, the start, with a decrease of zero."""
+def _loss_at(loss: Callable[..., ArrayLike], data: tuple[Any, ...], params: Any) -> ArrayLike:
+    """The loss of parameters, with the data at hand."""
+    return loss(params, *data)
+
+
+class Line(NamedTuple):
+    """The line that a search goes along."""
+
+    loss: Callable[[Any], ArrayLike]
+    """Of the parameters."""
+    params: Any
+    """Where it starts."""
+    direction: Any
+    value: Array
+    """The loss at the start."""
+    slope: Array
+    """The derivative of the loss along the direction there, negative."""
+
+
+class Search(NamedTuple):
+    """The last trial of a search; before the first, the start, with a decrease of zero."""
 
     trials: Array
     step: Array
     params: Any
     value: Array
+    is_accepted: Array
+    best_step: Array
+    """Of the trial with the lowest finite loss, accepted or not; 0 if none is below the start."""
+    best_value: Array
+    """The loss there."""
 
 
-def _why_not_to_search(value: Array, gradient: Any, slope: Array) -> Array:
+def searched(line: Line, line_search: Backtracking, first_step: Array, allowed: Array) -> Search:
+    """Shrink a step until it is accepted, or as many were tried as are allowed.
+
+    Args:
+        line: to search along.
+        line_search: whose condition and factor count.
+        first_step: the first to try.
+        allowed: the most trials.
+    """
+    start, required = line.value, line_search.alpha * line.slope
+
+    def searching(search: Search) -> Array:
+        return (search.trials < allowed) & ~search.is_accepted
+
+    def shrink(search: Search) -> Search:
+        step = jnp.where(search.trials == 0, search.step, line_search.beta * search.step)
+        moved = move(line.params, step, line.direction)
+        value = jnp.asarray(line.loss(moved), start.dtype)
+        is_enough = (value <= start + step * required) & (value < start)
+        is_best = jnp.isfinite(value) & (value < search.best_value)
+        return Search(
+            trials=search.trials + 1,
+            step=step,
+            params=moved,
+            value=value,
+            is_accepted=jnp.isfinite(value) & is_enough,
+            best_step=jnp.where(is_best, step, search.best_step),
+            best_value=jnp.where(is_best, value, search.best_value),
+        )
+
+    no, none = jnp.asarray(False), jnp.zeros_like(first_step)
+    begin = Search(jnp.int32(0), first_step, line.params, start, no, none, start)
+    return lax.while_loop(searching, shrink, begin)
+
+
+def why_not_to_search(value: Array, gradient: Any, slope: Array) -> Array:
     """The `Status` that rules a search out from the start, or FOUND if nothing does."""
     stationary = inner_product(gradient, gradient) == 0
     return jnp.select(

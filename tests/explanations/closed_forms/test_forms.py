@@ -103,6 +103,7 @@ def test_equal_eigenvalues_are_not_called_wrong():
     assert vectors.checked is not False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "function",
     [

@@ -56,6 +56,7 @@ def check(function, arguments):
     return explanation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [eigenvalue_sum, log_determinants, power_spectrum])
 def test_printed_formulas_give_the_jacobian(family):
     check(*program(family, 0))

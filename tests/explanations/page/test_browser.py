@@ -246,6 +246,7 @@ def test_lines_that_an_elimination_adds_stay_in_the_picture_and_off_the_boxes(
     quiet(chromium, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1200, 400])
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("name", ["lecture", "residual network"])

@@ -29,6 +29,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["numpy", "jax"])
 def test_arrays_keep_their_axes(target):
     jobs, wanted = [], []

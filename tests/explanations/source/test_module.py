@@ -76,6 +76,7 @@ def test_the_lectures_gradient_reads_well():
     assert body(lecture("numpy"), "loss_and_gradient") == LECTURE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["numpy", "jax"])
 def test_the_lectures_network_is_right(target):
     arguments, data = tuple(map(np.asarray, WEIGHTS)), {"X": np.asarray(X), "Y": np.asarray(Y)}
@@ -335,6 +336,7 @@ def ruff(*arguments):
     return "" if result.returncode == 0 else result.stdout + result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["numpy", "jax"])
 def test_modules_are_formatted(target, tmp_path):
     sources = {"lecture": lecture(target)}

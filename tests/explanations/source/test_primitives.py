@@ -173,6 +173,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["numpy", pytest.param("jax", marks=pytest.mark.slow)])
 def test_calls(target):
     jobs, wanted = [], []

@@ -53,6 +53,7 @@ def check(names, target):
     assert not wrong, "\n\n".join(wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["numpy", pytest.param("jax", marks=pytest.mark.slow)])
 def test_some_rows(target):
     check(list(CASES)[::26], target)
