@@ -688,8 +688,14 @@ def page_path() -> Path:
     return folder / f"{'-'.join([Path(sys.argv[0]).stem, *ways])}.md"
 
 
+UNFINISHED = "The run is not over, or was stopped here.\n"
+
+
 class Page:
-    """A script's page, printed as it grows; with `writes` it is written to the results."""
+    """A script's page, printed as it grows; with `writes` it is written to the results.
+
+    It is written with each section, so that a run that is stopped keeps what it has measured.
+    """
 
     def __init__(self, claim: str, writes: bool) -> None:
         self.writes = writes
@@ -700,11 +706,18 @@ class Page:
         """Print a section and keep it."""
         self.sections.append(section)
         print(section, flush=True)
+        if len(self.sections) > 1:  # a run that measures nothing leaves the old page alone
+            self._save([*self.sections, UNFINISHED])
 
     def write(self) -> None:
         """Write all sections to the page of this script."""
         if self.writes:
+            self._save(self.sections)
+            print(f"written to {page_path()}")
+
+    def _save(self, sections: Sequence[str]) -> None:
+        """Write some sections, if the page is written at all."""
+        if self.writes:
             page = page_path()
             page.parent.mkdir(parents=True, exist_ok=True)
-            page.write_text("\n".join(self.sections), encoding="utf-8")
-            print(f"written to {page}")
+            page.write_text("\n".join(sections), encoding="utf-8")
