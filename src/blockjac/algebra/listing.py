@@ -14,8 +14,9 @@ from blockjac.algebra import arrays
 from blockjac.algebra.arrays import is_known_mask
 from blockjac.algebra.backend import backend
 from blockjac.algebra.index_arrays import index_values
+from blockjac.algebra.list_targets import own_labels, target_of
 from blockjac.algebra.listed_places import each_once, full_axes, joint_places, least_numbers
-from blockjac.terms.block import Block, delta_pairs
+from blockjac.terms.block import Block
 from blockjac.terms.index import Index, Label, Lookup
 from blockjac.terms.known_indices import index_along, is_known, known_entries, known_values
 from blockjac.terms.term import Term
@@ -29,7 +30,8 @@ class Listing:
     """Where the entries of a block's terms go in one array.
 
     Attributes:
-        target: for each axis of the block the label that it keeps, or None if it is looked up.
+        target: for each axis of the block the label that it keeps, or None if it is looked up or
+            follows from kept labels.
         kept: the labels of the target, each once.
         own: for each term its labels on the axes that are looked up.
         positions: for each entry, term after term, its position in the array; past the end for an
@@ -58,7 +60,7 @@ class Listing:
     def numbers(self) -> int:
         """The numbers in the array and its lookups, for each value of the kept labels."""
         return self.places + sum(
-            math.prod(index.lookup.array.shape)
+            arrays.numel([label for label in index.lookup.labels if label not in self.kept])
             for index in self.indices
             if index.lookup is not None
         )
@@ -66,12 +68,12 @@ class Listing:
 
 def count_listed(block: Block) -> int | None:
     """The number of entries in a list of a block's terms; None if places are not known."""
-    target = _target(block)
+    target = target_of(block)
     total = 0
     for term in block.terms:
         if not all(is_known(index) for index in term.indices):
             return None
-        total += arrays.numel(_own_labels(term, target))
+        total += arrays.numel(own_labels(term, target))
     return total
 
 
@@ -86,11 +88,11 @@ def parts_to_list(block: Block) -> list[list[Term]]:
 
     A term with too many entries is a group by itself.
     """
-    target = _target(block)
+    target = target_of(block)
     groups: list[list[Term]] = []
     reached = MOST_LISTED
     for term in block.terms:
-        count = arrays.numel(_own_labels(term, target))
+        count = arrays.numel(own_labels(term, target))
         if reached + count > MOST_LISTED:
             groups.append([])
             reached = 0
@@ -109,16 +111,16 @@ def listing(block: Block, most: float = math.inf) -> Listing | None:
     """
     if not is_listable(block):
         return None
-    target = _target(block)
-    own = tuple(_own_labels(term, target) for term in block.terms)
-    rest = [axis for axis, label in enumerate(target) if label is None]
+    target = target_of(block)
+    own = tuple(own_labels(term, target) for term in block.terms)
+    rest = target.listed
     sizes = [block.shape[axis] for axis in rest]
     if math.prod(sizes) > 2**62:
         return None
     flat = np.concatenate(
         [_flat(term, labels, rest, sizes) for term, labels in zip(block.terms, own, strict=True)]
     )
-    kept = arrays.unique([kept_label for kept_label in target if kept_label is not None])
+    kept = target.kept
     if most < math.inf and least_numbers(flat, sizes) * arrays.numel(kept) > most:
         return None
     inside = flat >= 0
@@ -152,11 +154,12 @@ def listing(block: Block, most: float = math.inf) -> Listing | None:
     index_on = {rest[axis]: Index.of(digit) for axis, digit in zip(full, inner, strict=True)}
     for axis, values in values_on.items():
         index_on[rest[axis]] = index_along(values, label)
+    index_on.update(target.following)
     indices = tuple(
         index_on[axis] if kept_label is None else Index.of(kept_label)
-        for axis, kept_label in enumerate(target)
+        for axis, kept_label in enumerate(target.labels)
     )
-    return Listing(tuple(target), kept, own, positions, indices, label, inner, is_permutation)
+    return Listing(target.labels, kept, own, positions, indices, label, inner, is_permutation)
 
 
 def running_listing(block: Block) -> Listing:
@@ -164,18 +167,24 @@ def running_listing(block: Block) -> Listing:
 
     The entries of the terms follow one another; none are added up.
     """
-    target = _target(block)
-    own = tuple(_own_labels(term, target) for term in block.terms)
+    target = target_of(block)
+    own = tuple(own_labels(term, target) for term in block.terms)
     label = Label(sum(map(arrays.numel, own)))
-    indices = tuple(
-        _joint_index([term.indices[axis] for term in block.terms], own, label)
-        if kept_label is None
-        else Index.of(kept_label)
-        for axis, kept_label in enumerate(target)
-    )
-    kept = arrays.unique([kept_label for kept_label in target if kept_label is not None])
+
+    def index_on(axis: int) -> Index:
+        """The index of all entries on an axis."""
+        kept = target.labels[axis]
+        if kept is not None:
+            return Index.of(kept)
+        if axis in target.following:
+            return target.following[axis]
+        return _joint_index([term.indices[axis] for term in block.terms], own, label)
+
+    indices = tuple(map(index_on, range(len(block.shape))))
     positions = np.arange(label.size)
-    return Listing(tuple(target), kept, own, positions, indices, label, (), is_permutation=True)
+    return Listing(
+        target.labels, target.kept, own, positions, indices, label, (), is_permutation=True
+    )
 
 
 def _joint_index(indices: Sequence[Index], own: Sequence[Sequence[Label]], label: Label) -> Index:
@@ -210,40 +219,6 @@ def renaming(term: Term, listing: Listing) -> dict[Label, Label]:
         for index, label in zip(term.indices, listing.target, strict=True)
         if label is not None and index.labels
     }
-
-
-def _target(block: Block) -> list[Label | None]:
-    """A label for each axis that is in a delta of all terms, or whole in each; else None."""
-    rank = len(block.out_shape)
-    target: list[Label | None] = [None] * len(block.shape)
-    for i, j in delta_pairs(block):
-        if target[i] is None and target[rank + j] is None:
-            target[i] = target[rank + j] = Label(block.out_shape[i])
-    for axis, size in enumerate(block.shape):
-        if target[axis] is None and size != 1 and _is_whole(block, axis, size):
-            target[axis] = Label(size)
-    return target
-
-
-def _is_whole(block: Block, axis: int, size: int) -> bool:
-    """Whether in every term an axis is a plain label that no other axis has."""
-    return all(
-        term.indices[axis].is_plain(size)
-        and sum(term.indices[axis].labels[0] in index.labels for index in term.indices) == 1
-        for term in block.terms
-    )
-
-
-def _own_labels(term: Term, target: Sequence[Label | None]) -> tuple[Label, ...]:
-    """The labels of a term on the axes that are looked up, each once."""
-    return arrays.unique(
-        [
-            label
-            for index, kept in zip(term.indices, target, strict=True)
-            if kept is None
-            for label in index.labels
-        ]
-    )
 
 
 def _flat(
