@@ -240,6 +240,7 @@ def searched(line: Line, line_search: Backtracking, first_step: Array, allowed: 
         return (search.trials < allowed) & ~search.is_accepted
 
     def shrink(search: Search) -> Search:
+        """Try the next step."""
         step = jnp.where(search.trials == 0, search.step, line_search.beta * search.step)
         moved = move(line.params, step, line.direction)
         value = jnp.asarray(line.loss(moved), start.dtype)
