@@ -57,8 +57,8 @@ def minimize(
         gtol: Stop when no entry of the gradient is larger than this. 0 leaves a test out.
         max_evaluations: The most evaluations of the loss, with a gradient or without; never
             exceeded. None for no limit.
-        max_seconds: Stop after the step that is under way when so many seconds are over, those of
-            compiling included. None for no limit.
+        max_seconds: Stop after the step that is under way when this time is over, compiling
+            included. None for no limit.
         metrics: `metrics(params, *data)`, evaluated after each step inside the compiled loop; its
             results are stacked in the trace.
         callback: Called with the result so far, outside the compiled loop; to stop, it returns True
@@ -84,7 +84,7 @@ def minimize(
     Examples:
         >>> import jax.numpy as jnp
         >>> from blockjac import optimize
-        >>> bowl = lambda p, centre: jnp.sum((p - centre) ** 2)
+        >>> bowl = lambda p, center: jnp.sum((p - center) ** 2)
         >>> found = optimize.minimize(bowl, jnp.zeros(2), jnp.array([1.0, 2.0]))
         >>> print(found.params, found.message)
         [1. 2.] stopped after 1 steps: the gradient is below gtol

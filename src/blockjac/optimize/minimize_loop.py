@@ -97,7 +97,7 @@ class Solver(Protocol):
         data: tuple[Any, ...],
         allowed: Array,
     ) -> Move:
-        """A step from a point, with at most so many evaluations of the loss."""
+        """A step from a point, with at most `allowed` evaluations of the loss."""
         ...
 
 

@@ -139,7 +139,7 @@ AT_A_POINT = (Stop.MAX_STEPS, Stop.GTOL, Stop.FTOL, Stop.XTOL, Stop.FTOL_AND_XTO
 
 
 def resumed(result: Any) -> State:
-    """The state of a result, running again unless there is no way on.
+    """The state of a result, running again unless nothing could follow.
 
     Raises:
         ArgumentError: for what is not a result of `minimize`.

@@ -1,4 +1,4 @@
-"""Steps by the optimisers of optax, on all data or on shuffled batches."""
+"""Steps by the optimizers of optax, on all data or on shuffled batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from blockjac.transforms.first_order import grad
 
 @dataclass(frozen=True)
 class Optax:
-    """Updates by an optimiser of optax, with gradients of blockjac.
+    """Updates by an optimizer of optax, with gradients of blockjac.
 
     Without `batch_size` a step is one update by the gradient over all data. With it, a step is an
     epoch: the rows are shuffled, each batch gives one update, and then the loss of all data is
@@ -35,7 +35,7 @@ class Optax:
         seed: Of the shuffling.
 
     Raises:
-        ArgumentError: If the optimiser is none.
+        ArgumentError: If the optimizer is none.
         InvalidOptionError: If `batch_size` is not a whole number of at least 1.
 
     Examples:
@@ -66,7 +66,7 @@ class Optax:
         return self.batch_size is None
 
     def begin(self, loss: Callable[..., ArrayLike], params: Any, data: tuple[Any, ...]) -> Memory:
-        """The optimiser's state, and the key of the first shuffling."""
+        """The optimizer's state, and the key of the first shuffling."""
         return Memory(self.optimizer.init(params), jax.random.key_data(jax.random.key(self.seed)))
 
     def move(
@@ -128,7 +128,7 @@ class Optax:
 def _moved(
     loss: Callable[..., ArrayLike], data: tuple[Any, ...], params: Any, memory: Any, count: int
 ) -> Move:
-    """The move to other parameters, after so many evaluations."""
+    """The move to other parameters, after `count` evaluations."""
     value = jnp.asarray(loss(params, *data))
     return Move(params, value, jnp.asarray(True), jnp.int32(count), memory)
 
@@ -137,7 +137,7 @@ class Memory(NamedTuple):
     """What `Optax` remembers."""
 
     state: Any
-    """Of the optimiser."""
+    """Of the optimizer."""
     key: Array
     """Numbers of the key of the next shuffling."""
 
