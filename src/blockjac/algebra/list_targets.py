@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from blockjac.algebra import arrays
@@ -37,6 +37,21 @@ class Target:
             for axis, label in enumerate(self.labels)
             if label is None and axis not in self.following
         ]
+
+    def indices(self, listed: Callable[[int], Index]) -> tuple[Index, ...]:
+        """The index on each axis of the list.
+
+        Args:
+            listed: gives that of an axis that is looked up.
+        """
+
+        def index_on(axis: int, label: Label | None) -> Index:
+            """The index on one axis."""
+            if label is not None:
+                return Index.of(label)
+            return self.following[axis] if axis in self.following else listed(axis)
+
+        return tuple(index_on(axis, label) for axis, label in enumerate(self.labels))
 
 
 def target_of(block: Block) -> Target:

@@ -154,11 +154,7 @@ def listing(block: Block, most: float = math.inf) -> Listing | None:
     index_on = {rest[axis]: Index.of(digit) for axis, digit in zip(full, inner, strict=True)}
     for axis, values in values_on.items():
         index_on[rest[axis]] = index_along(values, label)
-    index_on.update(target.following)
-    indices = tuple(
-        index_on[axis] if kept_label is None else Index.of(kept_label)
-        for axis, kept_label in enumerate(target.labels)
-    )
+    indices = target.indices(index_on.__getitem__)
     return Listing(target.labels, kept, own, positions, indices, label, inner, is_permutation)
 
 
@@ -171,16 +167,11 @@ def running_listing(block: Block) -> Listing:
     own = tuple(own_labels(term, target) for term in block.terms)
     label = Label(sum(map(arrays.numel, own)))
 
-    def index_on(axis: int) -> Index:
+    def joint(axis: int) -> Index:
         """The index of all entries on an axis."""
-        kept = target.labels[axis]
-        if kept is not None:
-            return Index.of(kept)
-        if axis in target.following:
-            return target.following[axis]
         return _joint_index([term.indices[axis] for term in block.terms], own, label)
 
-    indices = tuple(map(index_on, range(len(block.shape))))
+    indices = target.indices(joint)
     positions = np.arange(label.size)
     return Listing(
         target.labels, target.kept, own, positions, indices, label, (), is_permutation=True

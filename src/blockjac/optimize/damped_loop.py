@@ -22,7 +22,7 @@ from blockjac.optimize.gauss_newton_steps import (
     total_decrease,
 )
 from blockjac.optimize.least_squares_result import LeastSquaresTrace, Problem
-from blockjac.optimize.parameters import move, number
+from blockjac.optimize.parameters import check_count, check_tolerance, move, number
 from blockjac.optimize.stops import Stop
 
 ADEQUATE = 0.25
@@ -48,16 +48,9 @@ class Rules:
     damping: float
 
     def __post_init__(self) -> None:
-        if not (number(self.max_steps) >= 1 and number(self.max_steps).is_integer()):
-            raise InvalidOptionError(
-                f"max_steps is {self.max_steps}; wanted a whole number of at least 1"
-            )
+        check_count("max_steps", self.max_steps)
         for name in ("ftol", "xtol", "gtol"):
-            value = getattr(self, name)
-            if not 0 <= number(value) < 1:
-                raise InvalidOptionError(
-                    f"{name} is {value}; wanted a number from 0, which leaves it out, to 1"
-                )
+            check_tolerance(name, getattr(self, name))
         if not 0 < number(self.damping) < float("inf"):
             raise InvalidOptionError(f"damping is {self.damping}; wanted a positive finite number")
 

@@ -15,9 +15,16 @@ from jax.typing import ArrayLike
 
 from blockjac.base.trees import mapped
 from blockjac.engine.run import compiled
-from blockjac.errors import InvalidOptionError, NonFiniteLossError
+from blockjac.errors import InvalidOptionError
 from blockjac.optimize.line_search import ARMIJO, Backtracking, Status, backtrack
-from blockjac.optimize.parameters import as_arrays, check_real, check_scalar, inner_product
+from blockjac.optimize.parameters import (
+    as_arrays,
+    check_finite_start,
+    check_real,
+    check_scalar,
+    inner_product,
+    joined,
+)
 from blockjac.transforms.first_order import value_and_grad
 
 
@@ -157,22 +164,13 @@ def descent(
             if callback is not None:
                 raise InvalidOptionError("a callback needs values: call descent outside jit")
             return _result(state, part)
-        if not np.isfinite(state.initial_loss):
-            raise NonFiniteLossError(
-                f"the loss at the params given is {state.initial_loss}; wanted a finite number: "
-                "look for nan in the data, or start from smaller params"
-            )
+        check_finite_start(state.initial_loss)
         parts.append(_rows_made(part))
         if callback is not None:
             callback(_result(state, parts[-1]))
         if state.status != Status.FOUND:
             break
-    return _result(state, jax.tree.map(_joined, *parts))
-
-
-def _joined(*columns: Any) -> np.ndarray:
-    """The rows of several parts of a trace."""
-    return np.concatenate(columns)
+    return _result(state, joined(parts))
 
 
 def _rows_made(part: Trace) -> Trace:

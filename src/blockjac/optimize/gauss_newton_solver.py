@@ -51,7 +51,7 @@ class GaussNewton:
     def __post_init__(self) -> None:
         _check(self.damping, self.by)
 
-    def begin(self, loss: Callable[..., ArrayLike], params: Any, data: tuple[Any, ...]) -> None:
+    def begin(self, params: Any, loss: Array) -> None:
         """Nothing has to be remembered."""
 
     def move(
@@ -105,10 +105,9 @@ class LevenbergMarquardt:
     def __post_init__(self) -> None:
         _check(self.damping, self.by)
 
-    def begin(self, loss: Callable[..., ArrayLike], params: Any, data: tuple[Any, ...]) -> Damping:
+    def begin(self, params: Any, loss: Array) -> Damping:
         """The damping is unknown until the first curvature is there."""
-        dtype = jax.eval_shape(loss, params, *data).dtype
-        return Damping(jnp.zeros((), dtype), jnp.full((), 2, dtype))
+        return Damping(jnp.zeros_like(loss), jnp.full_like(loss, 2))
 
     def move(
         self,

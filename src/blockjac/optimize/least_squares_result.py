@@ -21,7 +21,7 @@ from blockjac.errors import ArgumentError, InvalidDataError, InvalidOptionError
 from blockjac.optimize.gauss_newton_steps import linear_model
 from blockjac.optimize.index_data import with_constant_integers
 from blockjac.optimize.robust_losses import RobustLoss
-from blockjac.optimize.stops import Stop
+from blockjac.optimize.stops import Stop, succeeded
 
 
 @partial(
@@ -109,8 +109,7 @@ class LeastSquaresResult:
     @property
     def success(self) -> bool | Array:
         """Whether a tolerance was reached: one answer for each fit out of `jax.vmap`."""
-        success = (self.status >= Stop.GTOL) & (self.status <= Stop.FTOL_AND_XTOL)
-        return success if is_traced(success) or success.ndim else bool(success)
+        return succeeded(self.status)
 
     @property
     def message(self) -> str:

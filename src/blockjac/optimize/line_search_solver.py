@@ -51,10 +51,9 @@ class Descent:
                 f"growth is {self.growth}; wanted a number of at least 1, or None"
             )
 
-    def begin(self, loss: Callable[..., ArrayLike], params: Any, data: tuple[Any, ...]) -> Array:
+    def begin(self, params: Any, loss: Array) -> Array:
         """The first step to try."""
-        dtype = jax.eval_shape(loss, params, *data).dtype
-        return jnp.asarray(self.line_search.first_step, dtype)
+        return jnp.asarray(self.line_search.first_step, loss.dtype)
 
     def move(
         self,

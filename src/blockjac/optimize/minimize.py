@@ -7,18 +7,23 @@ from functools import partial
 from typing import Any, cast
 
 import jax
-import numpy as np
 from jax.typing import ArrayLike
 
 from blockjac.base.compat import is_jitted, is_traced
 from blockjac.engine.run import compiled_at
-from blockjac.errors import ArgumentError, InvalidOptionError, NonFiniteLossError
+from blockjac.errors import ArgumentError, InvalidOptionError
 from blockjac.optimize.line_search_solver import Descent
 from blockjac.optimize.minimize_loop import Rules, Solver, State, Task, advance, begin
 from blockjac.optimize.minimize_pauses import Pauses, result_of, resumed, rows_made
 from blockjac.optimize.minimize_result import MinimizeResult, MinimizeTrace
 from blockjac.optimize.model_loss import ModelLoss
-from blockjac.optimize.parameters import as_arrays, check_real, check_scalar
+from blockjac.optimize.parameters import (
+    as_arrays,
+    check_finite_start,
+    check_real,
+    check_scalar,
+    joined,
+)
 from blockjac.optimize.scipy_solver import SciPy
 from blockjac.optimize.stops import Stop
 
@@ -126,11 +131,7 @@ def minimize(
 
 def _with_pauses(task: Task, state: State, data: tuple[Any, ...], pauses: Pauses) -> MinimizeResult:
     """Run the compiled loop, in pieces if somebody has to be asked in between."""
-    if not np.isfinite(state.initial_loss):
-        raise NonFiniteLossError(
-            f"the loss at the params given is {state.initial_loss}; wanted a finite number: "
-            "look for nan in the data, or start from smaller params"
-        )
+    check_finite_start(state.initial_loss)
     left = max(task.rules.max_steps - int(state.step), 0) + 1  # the last finds that all were made
     rows = min(left, pauses.most)
     run = _program(advance, task, state, rows, data, rows=rows)
@@ -142,7 +143,7 @@ def _with_pauses(task: Task, state: State, data: tuple[Any, ...], pauses: Pauses
         parts.append(rows_made(part, int(state.step) - before))
         state = pauses.asked(state, parts[-1])
         count = min(rows, pauses.steps(int(state.step) - before))
-    return result_of(state, jax.tree.map(_joined, *parts))
+    return result_of(state, joined(parts))
 
 
 def _program(function: Callable[..., Any], task: Task, *args: Any, **static: Any) -> Any:
@@ -160,8 +161,3 @@ def _program(function: Callable[..., Any], task: Task, *args: Any, **static: Any
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _jitted(function: Any, task: Task, static: tuple[Any, ...], *args: Any) -> Any:
     return function(task, *args, **dict(static))
-
-
-def _joined(*columns: Any) -> np.ndarray:
-    """The rows of several parts of a trace."""
-    return np.concatenate(columns)

@@ -13,10 +13,9 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from blockjac.base.trees import mapped
-from blockjac.errors import InvalidOptionError
 from blockjac.optimize.gauss_newton_steps import largest, length
 from blockjac.optimize.minimize_result import MinimizeTrace
-from blockjac.optimize.parameters import number
+from blockjac.optimize.parameters import check_count, check_tolerance
 from blockjac.optimize.stops import Stop
 from blockjac.transforms.first_order import value_and_grad
 
@@ -43,17 +42,11 @@ class Rules:
     gtol: float
 
     def __post_init__(self) -> None:
-        limits = {"max_steps": self.max_steps, "max_evaluations": self.max_evaluations}
-        for name, value in limits.items():
-            is_whole = number(value) >= 1 and number(value).is_integer()
-            if not is_whole and not (value is None and name == "max_evaluations"):
-                raise InvalidOptionError(f"{name} is {value}; wanted a whole number of at least 1")
+        check_count("max_steps", self.max_steps)
+        if self.max_evaluations is not None:
+            check_count("max_evaluations", self.max_evaluations)
         for name in ("ftol", "xtol", "gtol"):
-            value = getattr(self, name)
-            if not 0 <= number(value) < 1:
-                raise InvalidOptionError(
-                    f"{name} is {value}; wanted a number from 0, which leaves it out, to 1"
-                )
+            check_tolerance(name, getattr(self, name))
 
 
 class Point(NamedTuple):
@@ -85,8 +78,8 @@ class Solver(Protocol):
     takes_gradient: bool
     """Whether `move` wants the gradient."""
 
-    def begin(self, loss: Callable[..., ArrayLike], params: Any, data: tuple[Any, ...]) -> Any:
-        """The memory for the first step, a tree of arrays."""
+    def begin(self, params: Any, loss: Array) -> Any:
+        """The memory for the first step, a tree of arrays, from where it begins and the loss."""
         ...
 
     def move(
@@ -150,7 +143,7 @@ def begin(task: Task, params: Any, data: tuple[Any, ...]) -> State:
         reached=jnp.int32(0),
         status=status.astype(jnp.int32),
         evaluations=jnp.int32(1),
-        memory=task.solver.begin(task.loss, params, data),
+        memory=task.solver.begin(params, initial),
     )
 
 
@@ -223,8 +216,7 @@ def _at_point(task: Task, state: State, point: Point) -> State:
     tests = [
         (~is_finite, jnp.int32(Stop.NON_FINITE)),
         (state.reached > 0, state.reached),
-        (norm < rules.gtol, jnp.int32(Stop.GTOL)),
-        (norm == 0, jnp.int32(Stop.GTOL)),
+        ((norm < rules.gtol) | (norm == 0), jnp.int32(Stop.GTOL)),
         (state.step >= rules.max_steps, jnp.int32(Stop.MAX_STEPS)),
         (evaluations >= most, jnp.int32(Stop.MAX_EVALUATIONS)),
     ]

@@ -14,7 +14,7 @@ from blockjac.base.trees import mapped
 from blockjac.errors import ArgumentError, InvalidOptionError
 from blockjac.optimize.minimize_loop import State
 from blockjac.optimize.minimize_result import MinimizeResult, MinimizeTrace
-from blockjac.optimize.parameters import as_arrays, number
+from blockjac.optimize.parameters import as_arrays, check_count, number
 from blockjac.optimize.stops import Stop
 
 SHARE = 0.05
@@ -60,10 +60,7 @@ class Pauses:
     def __init__(
         self, callback: Callback | None, every: int, seconds: float | None, max_steps: int
     ) -> None:
-        if not (number(every) >= 1 and number(every).is_integer()):
-            raise InvalidOptionError(
-                f"callback_every is {every}; wanted a whole number of at least 1"
-            )
+        check_count("callback_every", every)
         if seconds is not None and not number(seconds) > 0:
             raise InvalidOptionError(f"max_seconds is {seconds}; wanted a positive number, or None")
         if callback is not None and not callable(callback):

@@ -12,7 +12,7 @@ from jax import Array
 
 from blockjac.base.compat import is_traced
 from blockjac.errors import ArgumentError
-from blockjac.optimize.stops import Stop
+from blockjac.optimize.stops import Stop, succeeded
 
 
 @partial(
@@ -80,8 +80,7 @@ class MinimizeResult:
     @property
     def success(self) -> bool | Array:
         """Whether a tolerance was reached."""
-        success = (self.status >= Stop.GTOL) & (self.status <= Stop.FTOL_AND_XTOL)
-        return success if is_traced(success) or np.ndim(success) else bool(success)
+        return succeeded(self.status)
 
     @property
     def message(self) -> str:

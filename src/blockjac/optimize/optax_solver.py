@@ -12,10 +12,10 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from blockjac.base.trees import flattened
-from blockjac.errors import ArgumentError, InvalidOptionError, ShapeMismatchError
+from blockjac.errors import ArgumentError, ShapeMismatchError
 from blockjac.optimize.minimize_loop import Move, Point
 from blockjac.optimize.model_loss import ModelLoss
-from blockjac.optimize.parameters import number
+from blockjac.optimize.parameters import check_count
 from blockjac.transforms.first_order import grad
 
 
@@ -54,18 +54,15 @@ class Optax:
                 f"optimizer is of type {type(self.optimizer).__name__}, which has no init and "
                 "update; give one of optax, such as optax.adam(1e-3)"
             )
-        size = self.batch_size
-        if size is not None and not (number(size) >= 1 and number(size).is_integer()):
-            raise InvalidOptionError(
-                f"batch_size is {size}; wanted a whole number of at least 1, or None"
-            )
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size, ", or None")
 
     @property
     def takes_gradient(self) -> bool:
         """Whether a step is one update by the gradient over all data."""
         return self.batch_size is None
 
-    def begin(self, loss: Callable[..., ArrayLike], params: Any, data: tuple[Any, ...]) -> Memory:
+    def begin(self, params: Any, loss: Array) -> Memory:
         """The optimizer's state, and the key of the first shuffling."""
         return Memory(self.optimizer.init(params), jax.random.key_data(jax.random.key(self.seed)))
 

@@ -1,16 +1,23 @@
 """Arithmetic and checks on trees of parameters."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from blockjac.base.trees import leaves_with_path, tree_structure
-from blockjac.errors import NonScalarLossError, ParameterTypeError, ShapeMismatchError
+from blockjac.errors import (
+    InvalidOptionError,
+    NonFiniteLossError,
+    NonScalarLossError,
+    ParameterTypeError,
+    ShapeMismatchError,
+)
 
 Params = TypeVar("Params")
 
@@ -24,6 +31,15 @@ def as_arrays(tree: Any) -> Any:
     return jax.tree.map(array, tree)
 
 
+def joined(parts: Sequence[Any]) -> Any:
+    """A trace of all rows from the traces of its parts, on the host."""
+
+    def column(*columns: Any) -> np.ndarray:
+        return np.concatenate(columns)
+
+    return jax.tree.map(column, *parts)
+
+
 def number(value: Any) -> float:
     """An option as a number; nan, which is in no range, if it is none.
 
@@ -35,6 +51,62 @@ def number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         return math.nan
+
+
+def check_count(name: str, value: Any, suffix: str = "") -> None:
+    """Refuse an option that is not a whole number of at least 1.
+
+    Args:
+        name: of the option.
+        value: what was given.
+        suffix: what else it might be, for the message.
+
+    Raises:
+        InvalidOptionError: In that case.
+
+    Examples:
+        >>> check_count("max_steps", 10)
+    """
+    if not (number(value) >= 1 and number(value).is_integer()):
+        raise InvalidOptionError(f"{name} is {value}; wanted a whole number of at least 1{suffix}")
+
+
+def check_tolerance(name: str, value: Any) -> None:
+    """Refuse a tolerance that is not from 0, which leaves its test out, to below 1.
+
+    Args:
+        name: of the option.
+        value: what was given.
+
+    Raises:
+        InvalidOptionError: In that case.
+
+    Examples:
+        >>> check_tolerance("ftol", 1e-8)
+    """
+    if not 0 <= number(value) < 1:
+        raise InvalidOptionError(
+            f"{name} is {value}; wanted a number from 0, which leaves it out, to 1"
+        )
+
+
+def check_finite_start(loss: Any) -> None:
+    """Refuse to search from where the loss is infinite or nan.
+
+    Args:
+        loss: its value there.
+
+    Raises:
+        NonFiniteLossError: In that case.
+
+    Examples:
+        >>> check_finite_start(0.5)
+    """
+    if not np.isfinite(loss):
+        raise NonFiniteLossError(
+            f"the loss at the params given is {loss}; wanted a finite number: "
+            "look for nan in the data, or start from smaller params"
+        )
 
 
 def move(params: Params, step: ArrayLike, direction: Params) -> Params:

@@ -14,10 +14,11 @@ from jax.flatten_util import ravel_pytree
 
 from blockjac.base.compat import is_traced
 from blockjac.engine.run import compiled_at
-from blockjac.errors import InvalidOptionError, NonFiniteLossError
+from blockjac.errors import InvalidOptionError
 from blockjac.optimize.minimize_loop import Rules, State, Task
 from blockjac.optimize.minimize_pauses import Pauses, result_of
 from blockjac.optimize.minimize_result import MinimizeResult, MinimizeTrace
+from blockjac.optimize.parameters import check_finite_start
 from blockjac.optimize.stops import Stop
 from blockjac.transforms.first_order import value_and_grad
 from blockjac.transforms.hessians import hvp
@@ -134,11 +135,12 @@ class Search:
         self._counted = 0
         self.loss, self.gradient = self.value_and_grad(self.x)
         self.best, self.best_x, self.initial = self.loss, self.x, self.loss
-        if not np.isfinite(self.loss):
-            raise NonFiniteLossError(
-                f"the loss at the params given is {self.loss}; wanted a finite number: "
-                "look for nan in the data, or start from smaller params"
-            )
+        check_finite_start(self.loss)
+
+    @property
+    def gradient_norm(self) -> float:
+        """The largest absolute entry of the gradient."""
+        return float(np.max(np.abs(self.gradient), initial=0.0))
 
     def begin(self) -> None:
         """Stop at the start where there is nothing to do."""
@@ -185,8 +187,7 @@ class Search:
         if step_norm == 0:  # a trust region was shrunk
             return
         trials = self.evaluations - self._counted
-        norm = float(np.max(np.abs(self.gradient), initial=0.0))
-        self.rows.append(Row(value, norm, step_norm, trials, self._metrics_at(x)))
+        self.rows.append(Row(value, self.gradient_norm, step_norm, trials, self._metrics_at(x)))
         before, self._counted = self.loss, self.evaluations
         self.x, self.loss, self.gradient = x, value, gradient
         stop = self._tested(self.task.rules, before, step_norm)
@@ -225,14 +226,13 @@ class Search:
 
     def _at_point(self, rules: Rules) -> Stop | None:
         """What the loss and its gradient say."""
-        norm = np.max(np.abs(self.gradient), initial=0.0)
+        norm = self.gradient_norm
         if not (np.isfinite(norm) and np.isfinite(self.loss)):
             return Stop.NON_FINITE
         return Stop.GTOL if norm < rules.gtol or norm == 0 else None
 
     def _state(self, status: Stop) -> State:
         """Where the search stands."""
-        norm = np.max(np.abs(self.gradient), initial=0.0)
         return State(
             step=jnp.int32(len(self.rows)),
             params=self.rebuilt(jnp.asarray(self.x, self.dtype)),
@@ -240,7 +240,7 @@ class Search:
             best_params=self.rebuilt(jnp.asarray(self.best_x, self.dtype)),
             best_loss=jnp.asarray(self.best, self.dtype),
             initial_loss=jnp.asarray(self.initial, self.dtype),
-            gradient_norm=jnp.asarray(norm, self.dtype),
+            gradient_norm=jnp.asarray(self.gradient_norm, self.dtype),
             reached=jnp.int32(0),
             status=jnp.int32(status),
             evaluations=jnp.int32(self.evaluations),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
+
+from blockjac.base.compat import is_traced
 
 
 class Stop(IntEnum):
@@ -40,6 +43,12 @@ class Stop(IntEnum):
             'the gradient is below gtol'
         """
         return _MESSAGES[self]
+
+
+def succeeded(status: Any) -> Any:
+    """Whether a tolerance was reached: a bool, or one answer for each fit out of `jax.vmap`."""
+    success = (status >= Stop.GTOL) & (status <= Stop.FTOL_AND_XTOL)
+    return success if is_traced(success) or success.ndim else bool(success)
 
 
 _MESSAGES = {
