@@ -22,6 +22,7 @@ import importlib.metadata
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -606,7 +607,8 @@ def main(
     """
     start = time.perf_counter()
     options = options_of(claim, tasks)
-    page = Page(claim, writes=not options.quick and options.only is None)
+    writes = not options.quick and options.only is None
+    page = Page(claim, writes, joins=options.match != "*")
     everything = {}
     failed, left = [], []
     for name, make in tasks.items():
@@ -624,11 +626,11 @@ def main(
             page.add(f"## {name}\n\n**Failed**: {reason_of(error)}\n")
         else:
             page.add(table(task, everything[name]))
-    if options.match != "*":
+    if options.match != "*" and not page.when:
         page.add(f"Measured were the tasks named `{options.match}`, not all.\n")
     if left:
         page.add(f"Not measured, for want of time: {listed(left)}.\n")
-    if appendix is not None and options.only is None:
+    if appendix is not None and options.only is None and options.match == "*":
         page.add(appendix(everything))
     page.write()
     if failed:
@@ -649,7 +651,10 @@ def options_of(claim: str, tasks: Mapping[str, Any], rounds: int = 41) -> argpar
     )
     parser.add_argument("--quick", action="store_true", help="three rounds, write no page")
     parser.add_argument(
-        "--match", default="*", metavar="PATTERN", help="measure the tasks of such names: *-100"
+        "--match",
+        default="*",
+        metavar="PATTERN",
+        help="measure the tasks of such names, *-100; the page keeps its other sections",
     )
     parser.add_argument(
         "--budget",
@@ -694,30 +699,54 @@ UNFINISHED = "The run is not over, or was stopped here.\n"
 class Page:
     """A script's page, printed as it grows; with `writes` it is written to the results.
 
-    It is written with each section, so that a run that is stopped keeps what it has measured.
+    It is written with each section, so that a run that is stopped keeps what it has measured. With
+    `joins` it keeps the head and the other sections that it had, and a new one says when it was
+    measured.
     """
 
-    def __init__(self, claim: str, writes: bool) -> None:
+    def __init__(self, claim: str, writes: bool, joins: bool = False) -> None:
         self.writes = writes
-        self.sections: list[str] = []
-        self.add(f"# {claim}\n\n{circumstances()}")
+        head = f"# {claim}\n\n{circumstances()}"
+        self.old = sections_of(page_path()) if joins else []
+        self.when = "" if not self.old else f"Measured apart: {head.splitlines()[2].strip('- ')}, "
+        self.when += "" if not self.old else f"blockjac {blockjac.__version__} ({commit()})."
+        self.sections = [self.old.pop(0) if self.old else head]
+        print(head, flush=True)
 
     def add(self, section: str) -> None:
         """Print a section and keep it."""
+        title, _, rest = section.partition("\n")
+        if self.when and title.startswith("## "):
+            section = f"{title}\n\n{self.when}\n{rest}"
         self.sections.append(section)
         print(section, flush=True)
-        if len(self.sections) > 1:  # a run that measures nothing leaves the old page alone
-            self._save([*self.sections, UNFINISHED])
+        self._save([*self.sections, UNFINISHED])
 
     def write(self) -> None:
         """Write all sections to the page of this script."""
-        if self.writes:
+        if self.writes and len(self.sections) > 1:  # one that measured nothing leaves the old page
             self._save(self.sections)
             print(f"written to {page_path()}")
 
     def _save(self, sections: Sequence[str]) -> None:
         """Write some sections, if the page is written at all."""
         if self.writes:
+            new = {heading(section) for section in sections}
+            kept = [section for section in self.old if heading(section) not in new]
             page = page_path()
             page.parent.mkdir(parents=True, exist_ok=True)
-            page.write_text("\n".join(sections), encoding="utf-8")
+            page.write_text("\n".join([sections[0], *kept, *sections[1:]]), encoding="utf-8")
+
+
+def heading(section: str) -> str:
+    """The first line of a section."""
+    return section.partition("\n")[0]
+
+
+def sections_of(page: Path) -> list[str]:
+    """The head and the sections of a page as it was written; none of a page that is not there."""
+    if not page.is_file():
+        return []
+    text = page.read_text(encoding="utf-8").replace(f"\n{UNFINISHED}", "")
+    head, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    return [part.rstrip("\n") + "\n" for part in (head, *sections)]

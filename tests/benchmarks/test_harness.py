@@ -241,3 +241,24 @@ def test_every_benchmark_starts(script):
     )
     assert done.returncode == 0, done.stderr
     assert "--quick" in done.stdout
+
+
+def test_tasks_measured_apart_join_the_page_that_is_there(monkeypatch, tmp_path):
+    path = tmp_path / "page.md"
+    monkeypatch.setattr(harness, "page_path", lambda: path)
+    whole = harness.Page("Claim", writes=True)
+    for title in ("One", "Two", "Three"):
+        whole.add(f"## {title}\n\nfirst\n")
+    assert path.read_text(encoding="utf-8").endswith(harness.UNFINISHED)
+    apart = harness.Page("Claim", writes=True, joins=True)
+    apart.write()
+    assert harness.UNFINISHED in path.read_text(encoding="utf-8")  # nothing new, nothing written
+    apart.add("## Two\n\nsecond\n")
+    apart.write()
+    head, *sections = harness.sections_of(path)
+    assert head.startswith("# Claim\n")
+    assert [harness.heading(one) for one in sections] == ["## One", "## Three", "## Two"]
+    assert "first" not in sections[2]
+    assert "Measured apart: 20" in sections[2]
+    assert "Measured apart" not in sections[0]
+    assert harness.UNFINISHED not in "".join(sections)
