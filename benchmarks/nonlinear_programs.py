@@ -15,6 +15,7 @@ import numpy as np
 
 import harness
 from blockjac import interop
+from nonlinear.by_default import table_of_rockets
 from nonlinear.power_flow import power_flow, synthetic_grid
 from nonlinear.trajectories import rocket, swing_up
 from peers import asdex_hessian, asdex_jacobian
@@ -119,7 +120,7 @@ def whole_solves(_: Any) -> str:
         compiling = time.perf_counter() - start
         for solver in ("cyipopt", "pounce"):
             lines.append(f"| {name} | {solver} | {compiling:.1f} s | {solve(solver, program)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n" + table_of_rockets(rocket)
 
 
 def solve(solver: str, program: interop.NonlinearProgram) -> str:

@@ -11,6 +11,7 @@ from blockjac.algebra.cost import OverBudget
 from blockjac.planning.candidates import greedy_order
 from blockjac.planning.orders import MARGIN, choose_order
 from blockjac.planning.price import price
+from public_problems import hands
 
 
 def predicted(fun, x):
@@ -70,6 +71,15 @@ def test_a_gradient_goes_backwards():
     fun, x = chain(20, 10, 5)
     linear = planned(lambda x: jnp.sum(fun(x)), x)
     assert choose_order("auto", linear, write=True) == linear.active.reverse_order
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("points", [1_000, 4_000, 12_800, 50_000])
+def test_the_longer_a_program_runs_the_more_is_spent_on_its_order(points):
+    """A skinned surface of 300 operations, of which many points look theirs up."""
+    hand = hands.hand(points)
+    costs = predicted(lambda theta: hands.simple(theta, hand), hands.arguments(points)[0])
+    assert costs["auto"] <= min(costs["forward"], costs["greedy"]) / MARGIN
 
 
 def test_planning_leaves_the_edges_alone():

@@ -31,11 +31,16 @@ def stored_once(factors: Sequence[Factor], size: int) -> list[Factor]:
     """
     if current().platform == "cpu":
         return list(factors)
-    return [_stored(factor) if _pays(factor, size) else factor for factor in factors]
+    return [_stored(factor) if storing_pays(factor, size) else factor for factor in factors]
 
 
-def _pays(factor: Factor, size: int) -> bool:
-    """Whether computing entries anew takes longer than storing them."""
+def storing_pays(factor: Factor, size: int) -> bool:
+    """Whether computing entries anew takes longer than storing them.
+
+    Args:
+        factor: whose entries are read.
+        size: how often an entry of it is read.
+    """
     if isinstance(factor.array, np.ndarray):
         return False  # a constant
     device = rates()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from blockjac.algebra import arrays
 from blockjac.algebra.backend import backend
 from blockjac.algebra.index_arrays import are_known, index_values
+from blockjac.algebra.stored_once import storing_pays
 from blockjac.terms.factor import Factor, numel, unique
 from blockjac.terms.index import Index, Label, radix
 from blockjac.terms.known_indices import mask_at
@@ -137,6 +140,8 @@ def _gathered(
     selectors += [_along(label, dims) for label in tied]
     first = [factor.labels.index(label) for label in (*indices, *tied)]
     array = jnp.moveaxis(jnp.asarray(factor.array), first, range(len(first)))
+    if storing_pays(factor, numel(dims) * math.prod(array.shape[len(first) :])):
+        array = lax.optimization_barrier(array)
     return array.at[tuple(selectors)].get(mode=mode, fill_value=fill)
 
 

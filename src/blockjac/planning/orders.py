@@ -39,7 +39,13 @@ Order = Name | Search | tuple[int, ...] | OrderFunction
 NAMES: tuple[Name, ...] = get_args(Name)
 
 BUDGET = 12_000
-"""The effort that "auto" spends on a candidate, see `Cost.effort`: about 0.1 s."""
+"""The effort that "auto" spends on any candidate, see `Cost.effort`: about 0.1 s."""
+
+EFFORT_A_SECOND = 5_000_000
+"""The effort on top of that for each second that reverse mode takes: some forty runs."""
+
+MOST_EFFORT = 100_000
+"""The most effort for a candidate: a second or two."""
 
 MARGIN = 0.95
 """The share of reverse's predicted time that another order must stay below to be taken."""
@@ -171,16 +177,19 @@ def _checked(order: tuple[int, ...], wanted: Sequence[Vertex]) -> list[Vertex]:
 
 def _cheapest_in_time(edges: EliminationGraph, reverse: list[Vertex], write: bool) -> list[Vertex]:
     """The candidate of the least predicted time; reverse unless another one is clearly faster."""
-    least = price(edges, reverse, write).seconds() * MARGIN
-    bound, best = least, reverse
+    seconds = price(edges, reverse, write).seconds()
+    # the longer it runs, the more a better order saves
+    limit = min(BUDGET + int(EFFORT_A_SECOND * min(seconds, 1.0)), MOST_EFFORT)
+    bound = least = seconds * MARGIN
+    best = reverse
     for candidate in (
         lambda: reverse[::-1],
-        lambda: greedy_order(edges, reverse, limit=BUDGET, bound=bound),
-        lambda: chain_order(edges, reverse, limit=BUDGET, bound=bound),
+        lambda: greedy_order(edges, reverse, limit=limit, bound=bound),
+        lambda: chain_order(edges, reverse, limit=limit, bound=bound),
     ):
         try:
             vertices = candidate()
-            seconds = price(edges, vertices, write, BUDGET, least).seconds()
+            seconds = price(edges, vertices, write, limit, least).seconds()
         except OverBudget:
             continue
         if seconds < least:
