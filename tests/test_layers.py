@@ -38,6 +38,7 @@ LAYERS = (
     "nn",
     "optimize",
     "interop",
+    "estimators",
     "cli",
 )
 """From the bottom to the top: a module imports its own layer and those before it."""
@@ -49,6 +50,8 @@ LATE = {
     ("cli/program.py", "cli.check"): "what a command does is imported when it is asked for",
     ("cli/program.py", "cli.lecture"): "what a command does is imported when it is asked for",
     ("cli/lecture.py", "cli.report"): "explanations are imported for a report alone",
+    ("estimators/base.py", "estimators.large_tables"): "needs optax, an extra",
+    ("estimators/fitted.py", "estimators.large_tables"): "needs optax, an extra",
     ("rules/__init__.py", "checking.rules"): "a public name, resolved on first use",
 }
 """Imports inside of a function, each with its reason."""

@@ -303,6 +303,23 @@ def test_a_new_rule_is_used_at_once():
     assert blockjac.grad(jnp.sin)(0.5) == before
 
 
+def test_a_program_that_is_kept_is_looked_up_once(monkeypatch):
+    looks = []
+
+    def counted(graph):
+        looks.append(graph)
+        return graph_key(graph)
+
+    monkeypatch.setattr(program, "graph_key", counted)
+    kept = program.compiled_at(lambda x: {"sum": jnp.sum(x * V)}, V)
+    answers = [kept(scale * V)["sum"] for scale in (1.0, 2.0, 3.0)]
+    np.testing.assert_allclose(answers, np.array([1.0, 2.0, 3.0]) * np.sum(V * V), rtol=1e-5)
+    first = len(looks)
+    kept(V)
+    assert len(looks) == first > 0
+    assert first <= 2  # with Python numbers as they are, and open
+
+
 def test_products_of_a_derivative_have_the_precision_that_the_function_asks_for():
     def function(x, precision):
         return jnp.sum(jnp.sin(jnp.dot(x, x, precision=precision)))

@@ -66,9 +66,20 @@ def run(
     """
     if getattr(computation, "keeps_structure", False):
         graph = structured(graph)
-    captured = graph.captured
-    if compat.is_traced((arguments, captured, extra)):
-        return emission(computation, graph)(arguments, captured, extra)
+    if compat.is_traced((arguments, graph.captured, extra)):
+        return emission(computation, graph)(arguments, graph.captured, extra)
+    program, captured = _program(computation, graph, extra)
+    return program(list(arguments), captured, list(extra))
+
+
+def _program(
+    computation: Computation, graph: Graph, extra: Sequence[Any]
+) -> tuple[Callable[..., Any], list[Any]]:
+    """The compiled program of a computation, and the arrays that it closes over.
+
+    To find it takes a look at each equation: whoever runs it many times keeps it.
+    """
+    captured = list(graph.captured)
     shapes = tuple(
         (tuple(np.shape(array)), str(getattr(array, "dtype", type(array).__name__)))
         for array in extra
@@ -88,7 +99,7 @@ def run(
             if graph.numbers_are_open:
                 graph, key, captured = opened, open_key, [*captured, *numbers]
     program = _programs.made(key, partial(_compiled, computation, graph), _program_bytes(graph))
-    return program(list(arguments), list(captured), list(extra))
+    return program, captured
 
 
 def _compiled(computation: Computation, graph: Graph) -> Callable[..., Any]:
@@ -215,10 +226,20 @@ def compiled_at(function: Callable[..., Any], *arguments: Any) -> Callable[..., 
         return leaves
 
     graph = trace(flat, arguments, ())
+    values = Values(0)
+    kept: dict[Any, tuple[Callable[..., Any], list[Any]]] = {}
 
     def call(*arguments: Any) -> Any:
         """Run the graph."""
-        results, _ = run(Values(0), graph, jax.tree.leaves(arguments))
+        leaves = jax.tree.leaves(arguments)
+        if compat.is_traced((leaves, graph.captured)):
+            results, _ = run(values, graph, leaves)
+        else:
+            rules = edition()
+            if rules not in kept:
+                kept[rules] = _program(values, graph, ())
+            program, captured = kept[rules]
+            results, _ = program(leaves, captured, [])
         return jax.tree.unflatten(trees[-1], results)
 
     return call

@@ -1,0 +1,23 @@
+"""Estimators in scikit-learn's manner: networks for tables that say how sure they are."""
+
+from typing import TYPE_CHECKING
+
+from blockjac.base.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from blockjac.estimators.base import LeaveOneOut
+    from blockjac.estimators.classifier import FeedforwardClassifier
+    from blockjac.estimators.fitting import Progress
+    from blockjac.estimators.regressor import FeedforwardRegressor
+
+__all__ = ["FeedforwardClassifier", "FeedforwardRegressor", "LeaveOneOut", "Progress"]
+
+_HOME = {
+    "FeedforwardClassifier": "blockjac.estimators.classifier",
+    "FeedforwardRegressor": "blockjac.estimators.regressor",
+    "LeaveOneOut": "blockjac.estimators.base",
+    "Progress": "blockjac.estimators.fitting",
+}
+
+if not TYPE_CHECKING:  # a checker reads the imports above
+    __getattr__, __dir__ = lazy_names(__name__, globals(), __all__, _HOME)

@@ -1,0 +1,265 @@
+"""Fit networks of several widths to a table, and keep the one that predicts left-out rows best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from blockjac.estimators.evidence import Level, triangle_of
+from blockjac.estimators.leave_one_out import LeftOut, left_out
+from blockjac.estimators.network import initial_params, widened
+from blockjac.estimators.objective import Objective, Targets
+from blockjac.estimators.steps import Turn, first_turn, step
+from blockjac.estimators.tables import Numbers
+
+FIRST = 0.01
+"""The first strength of the penalty, as a share of the number of rows."""
+
+Watch = Callable[["Progress"], bool]
+"""Called after each step; to stop, it returns True."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to fit, and rows to look at on the way.
+
+    Attributes:
+        X: standardized rows, shape `(n, inputs)`.
+        targets: of them; rows of weight 0 fill the shape and count for nothing.
+        validation: rows that are not fitted and what belongs to them, or None.
+    """
+
+    X: Numbers
+    targets: Targets
+    validation: tuple[Numbers, Targets] | None = None
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many inputs and outputs there are."""
+        return self.X.shape[1], self.targets.values.shape[1]
+
+    @property
+    def weight(self) -> float:
+        """Of all rows together."""
+        return float(np.sum(self.targets.weights))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How networks are fitted.
+
+    Attributes:
+        strength: of the penalty, of the mean loss; None for that of the evidence.
+        max_steps: the most steps of training.
+        tolerance: of the relative change of the loss in a step.
+        patience: steps without a better loss of the validation rows, after which training stops.
+        has_direct: whether a linear map leads from the inputs to the outputs, too.
+        watch: called after each step.
+    """
+
+    strength: float | None = None
+    max_steps: int = 200
+    tolerance: float = 1e-5
+    patience: int = 5
+    has_direct: bool = True
+    watch: Watch | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training is.
+
+    Attributes:
+        steps: made so far.
+        max_steps: the most.
+        loss: the mean loss of the rows.
+        validation: the mean loss of the validation rows; nan without.
+        hidden: nodes of the hidden layers.
+    """
+
+    steps: int
+    max_steps: int
+    loss: float
+    validation: float
+    hidden: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained network, and what its rows would be without themselves.
+
+    Attributes:
+        objective: what was minimized.
+        hidden: nodes of the hidden layers.
+        is_used: which parameters belong to the network.
+        turn: parameters, penalty, evidence.
+        losses: the mean loss of the rows after each step.
+        validation: that of the validation rows; empty without.
+        triangle: the Cholesky factor of the curvature.
+        left_out: outputs of each row, with it and without it.
+        row_losses: of the rows without themselves.
+        steps: how many were made.
+    """
+
+    objective: Objective
+    hidden: tuple[int, ...]
+    is_used: Any
+    turn: Turn
+    losses: list[float]
+    validation: list[float]
+    triangle: Any
+    left_out: LeftOut
+    row_losses: Numbers
+    steps: int
+    weights: Numbers = field(repr=False)
+
+    @property
+    def score(self) -> float:
+        """Minus the mean loss of rows that were left out; higher is better."""
+        return -float(np.average(self.row_losses, weights=self.weights))
+
+
+def fit_widths(
+    objective: Objective,
+    widths: Sequence[Sequence[int]],
+    table: Table,
+    seed: Callable[[], np.random.RandomState],
+    settings: Settings,
+    start: Any = None,
+) -> Fit:
+    """Train networks of several widths, all as one compiled program, and choose one.
+
+    Args:
+        objective: what to minimize.
+        widths: nodes of the hidden layers of each, narrower ones first; equally many layers.
+        table: what to fit.
+        seed: makes the generator of initial parameters.
+        settings: how.
+        start: parameters to begin with, for a single network; drawn if left out.
+    """
+    room = [max(nodes) for nodes in zip(*widths, strict=True)]
+    return simplest(
+        [fit(objective, hidden, room, table, seed(), settings, start) for hidden in widths]
+    )
+
+
+def fit(
+    objective: Objective,
+    hidden: Sequence[int],
+    room: Sequence[int],
+    table: Table,
+    generator: np.random.RandomState,
+    settings: Settings,
+    start: Any = None,
+) -> Fit:
+    """Train one network.
+
+    Args:
+        objective: what to minimize.
+        hidden: nodes of the hidden layers; zeros for a linear model.
+        room: nodes of the hidden layers to compile for; at least as many.
+        table: what to fit.
+        generator: draws the initial parameters.
+        settings: how.
+        start: parameters to begin with; drawn if left out.
+    """
+    inputs, outputs = table.sizes
+    X, dtype = jnp.asarray(table.X), table.X.dtype
+    targets = Targets(*map(jnp.asarray, table.targets))
+    if start is None:
+        start = initial_params(
+            generator, (inputs, *hidden, outputs), dtype, has_direct=settings.has_direct
+        )
+    params, is_used = widened(start, (inputs, *room, outputs))
+    share = FIRST if settings.strength is None else settings.strength
+    parts = len(params["weights"]) + len(params["direct"])
+    level = Level(jnp.full(parts, share * table.weight, dtype), jnp.ones((), dtype))
+    turn, losses, validation = _trained(
+        objective,
+        X,
+        targets,
+        is_used,
+        first_turn(params, level, settings.strength is not None),
+        tuple(hidden),
+        table,
+        settings,
+    )
+    triangle = triangle_of(objective, turn.params, X, targets, turn.level, is_used)
+    without = left_out(objective, turn.params, triangle, X, targets)
+    row_losses = np.asarray(objective.row_losses(targets, without.without))
+    return Fit(
+        objective,
+        tuple(hidden),
+        is_used,
+        jax.device_get(turn),
+        losses,
+        validation,
+        triangle,
+        jax.device_get(without),
+        row_losses,
+        len(losses),
+        np.asarray(table.targets.weights),
+    )
+
+
+def _trained(
+    objective: Objective,
+    X: Any,
+    targets: Targets,
+    is_used: Any,
+    turn: Turn,
+    hidden: tuple[int, ...],
+    table: Table,
+    settings: Settings,
+) -> tuple[Turn, list[float], list[float]]:
+    """Steps until one has converged, and the losses after each."""
+    losses: list[float] = []
+    validation: list[float] = []
+    best, tolerance = turn, jnp.asarray(settings.tolerance, X.dtype)
+    while len(losses) < settings.max_steps and not bool(turn.is_converged):
+        turn = step(objective, X, targets, is_used, tolerance, turn)
+        losses.append(float(turn.loss) / table.weight)
+        held = np.nan
+        if table.validation is not None:
+            held = validation_loss(objective, turn.params, table.validation)
+            validation.append(held)
+            if held <= min(validation):
+                best = turn
+            if len(validation) - int(np.argmin(validation)) > settings.patience:
+                break
+        progress = Progress(len(losses), settings.max_steps, losses[-1], held, hidden)
+        if settings.watch is not None and settings.watch(progress):
+            break
+    return (turn if table.validation is None else best), losses, validation
+
+
+def validation_loss(objective: Objective, params: Any, rows: tuple[Numbers, Targets]) -> float:
+    """The mean loss of rows that are not fitted."""
+    X, targets = rows
+    losses = objective.row_losses(targets, objective.model(params, jnp.asarray(X)))
+    return float(np.average(np.asarray(losses), weights=np.asarray(targets.weights)))
+
+
+def simplest(candidates: Sequence[Fit]) -> Fit:
+    """The first whose left-out rows are predicted as well as those of the best, but for chance.
+
+    Args:
+        candidates: simpler ones first. One is taken in the place of a better one if the mean of the
+            differences of their rows' losses is below its standard error.
+    """
+    finite = [one for one in candidates if np.isfinite(one.score)] or list(candidates)
+    best = max(finite, key=lambda one: one.score)
+    weights = best.weights
+    for one in finite:
+        differences = one.row_losses - best.row_losses
+        mean = np.average(differences, weights=weights)
+        variance = np.average((differences - mean) ** 2, weights=weights)
+        rows = np.sum(weights) ** 2 / np.sum(weights**2)
+        if mean <= np.sqrt(variance / max(rows - 1, 1)):
+            return one
+    return best

@@ -1,0 +1,97 @@
+"""What each row's outputs would be had it been left out, all from one curvature.
+
+Near the minimum, leaving out row i moves the outputs of row i by
+
+    S_i (1 - H_i S_i)^-1 g_i    with    S_i = J_i A^-1 J_i'
+
+where J_i is the Jacobian of its outputs by the parameters, g_i and H_i are the gradient and the
+Hessian of its loss by the outputs, and A is the curvature of the whole penalized loss: it is one
+Newton step of the fit without the row. For linear models with squares it is exact.
+
+Source: D. Pregibon, Logistic regression diagnostics, Annals of Statistics 9 (1981), for linear
+models; here with J in the place of their features.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.scipy.linalg import solve_triangular
+
+from blockjac.estimators.curvature import rows_jacobian
+from blockjac.estimators.objective import Objective, Targets
+
+CHUNK_BYTES = 2**26
+"""Of Jacobians of rows at a time."""
+
+LEAST_LEFT = 1e-6
+"""Added to the share of a row that the others explain, which may be 0."""
+
+
+class LeftOut(NamedTuple):
+    """Outputs of each row, with it and without it."""
+
+    outputs: Any
+    """Of the whole fit, shape `(n, outputs)`."""
+    without: Any
+    """Of the fit without the row."""
+    spread: Any
+    """`S_i`, the covariance of a row's outputs over the noise, shape `(n, outputs, outputs)`."""
+    pull: Any
+    """`(1 - H_i S_i)^-1 g_i`: without the row, the parameters move by `A^-1 J_i'` times this."""
+
+
+def halves(objective: Objective, params: Any, triangle: Array, X: Array) -> Array:
+    """`L^-1 J'` of some rows, shape `(n, outputs, parameters)`: its squares are `J A^-1 J'`."""
+    J = rows_jacobian(objective, params, X)
+    half = solve_triangular(triangle, J.reshape(-1, J.shape[2]).T, lower=True)
+    return half.T.reshape(J.shape)
+
+
+@partial(jax.jit, static_argnums=0)
+def spreads(objective: Objective, params: Any, triangle: Array, X: Array) -> Array:
+    """`J_i A^-1 J_i'` of each row, shape `(n, outputs, outputs)`; some rows at a time."""
+    rows, columns = X.shape
+    outputs = params["biases"][-1].shape[0]
+    size = max(1, min(rows, CHUNK_BYTES // (outputs * triangle.shape[0] * X.dtype.itemsize)))
+    count = -(-rows // size)
+    padded = jnp.pad(X, ((0, count * size - rows), (0, 0)))
+
+    def of_chunk(part: Array) -> Array:
+        half = halves(objective, params, triangle, part)
+        return jnp.einsum("nip,njp->nij", half, half)
+
+    if count == 1:
+        return of_chunk(X)
+    chunks = lax.map(of_chunk, padded.reshape(count, size, columns))
+    return chunks.reshape(count * size, outputs, outputs)[:rows]
+
+
+@partial(jax.jit, static_argnums=0)
+def left_out(
+    objective: Objective, params: Any, triangle: Array, X: Array, targets: Targets
+) -> LeftOut:
+    """The outputs of each row, with it and without it.
+
+    Args:
+        objective: of the network.
+        params: trained with all rows.
+        triangle: of the curvature there.
+        X: the rows, shape `(n, inputs)`.
+        targets: of them.
+    """
+    targets = targets._replace(weights=targets.units)
+    S = spreads(objective, params, triangle, X)
+    Q = objective.model(params, X)
+    g = objective.slopes(targets, Q)
+    U = objective.roots(targets, Q)
+    # with H = U U', (1 - H S)^-1 = 1 + U (1 - U' S U)^-1 U' S, whose matrix is symmetric
+    inner = jnp.swapaxes(U, 1, 2) @ S @ U
+    left = (1 + LEAST_LEFT) * jnp.eye(U.shape[2], dtype=Q.dtype) - inner
+    own = jnp.linalg.solve(left, jnp.einsum("nji,njk,nk->ni", U, S, g)[..., None])
+    pull = g + (U @ own)[..., 0]
+    return LeftOut(Q, Q + jnp.einsum("nij,nj->ni", S, pull), S, pull)
