@@ -7,16 +7,26 @@ from blockjac.base.lazy_names import lazy_names
 if TYPE_CHECKING:
     from blockjac.estimators.base import LeaveOneOut
     from blockjac.estimators.classifier import FeedforwardClassifier
+    from blockjac.estimators.files import load_model, save_model
     from blockjac.estimators.fitting import Progress
     from blockjac.estimators.regressor import FeedforwardRegressor
 
-__all__ = ["FeedforwardClassifier", "FeedforwardRegressor", "LeaveOneOut", "Progress"]
+__all__ = [
+    "FeedforwardClassifier",
+    "FeedforwardRegressor",
+    "LeaveOneOut",
+    "Progress",
+    "load_model",
+    "save_model",
+]
 
 _HOME = {
     "FeedforwardClassifier": "blockjac.estimators.classifier",
     "FeedforwardRegressor": "blockjac.estimators.regressor",
     "LeaveOneOut": "blockjac.estimators.base",
     "Progress": "blockjac.estimators.fitting",
+    "load_model": "blockjac.estimators.files",
+    "save_model": "blockjac.estimators.files",
 }
 
 if not TYPE_CHECKING:  # a checker reads the imports above

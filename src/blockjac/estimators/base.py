@@ -188,6 +188,11 @@ class Feedforward(BaseEstimator):
 
     # Rows
 
+    def _checked_fit(self) -> Fitted:
+        """The fit, if there is one."""
+        check_is_fitted(self, "_fitted")
+        return self._fitted
+
     def _checked(self, X: Any) -> Numbers:
         """Rows to predict, as an array of numbers."""
         check_is_fitted(self, "_fitted")

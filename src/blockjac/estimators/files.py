@@ -1,0 +1,295 @@
+"""Fitted estimators on disk: arrays and JSON in one .npz file, of which nothing is ever run.
+
+`numpy.load` is called with `allow_pickle=False`, the estimator's class comes from a table here, and
+what the header says of the arrays is compared with what is there. A checksum over all arrays finds
+files that were damaged or changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blockjac.errors import FileFormatError, OutputPathError
+from blockjac.estimators.base import Feedforward, LeaveOneOut
+from blockjac.estimators.classifier import FeedforwardClassifier
+from blockjac.estimators.fitted import Fitted, Rows
+from blockjac.estimators.leave_one_out import LeftOut
+from blockjac.estimators.model import Model
+from blockjac.estimators.objective import Objective
+from blockjac.estimators.regressor import FeedforwardRegressor
+from blockjac.estimators.tables import Numbers, Scale
+from blockjac.optimize.files import check_file, write_whole
+
+FORMAT, VERSION = "blockjac estimator", 1
+
+ESTIMATORS: Mapping[str, type[Feedforward]] = {
+    "FeedforwardClassifier": FeedforwardClassifier,
+    "FeedforwardRegressor": FeedforwardRegressor,
+}
+
+HEADER = "header"
+"""The name of the array that holds the JSON, as bytes."""
+
+PLAIN = ("hidden", "solver", "losses", "validation", "steps", "is_converged", "evidence")
+"""The attributes of a fit that are numbers and text."""
+
+
+def save_model(
+    estimator: Feedforward, file: str | os.PathLike[str], *, include_rows: bool = False
+) -> Path:
+    """Write a fitted estimator to a file, whole or not at all.
+
+    Args:
+        estimator: Fitted; its callback is left out.
+        file: The file's name; the ending .npz is usual.
+        include_rows: Whether to keep the training rows, which `influence` needs.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        OutputPathError: If it cannot be written; an old file is then as it was.
+
+    Examples:
+        >>> import tempfile
+        >>> from sklearn.datasets import load_wine
+        >>> from blockjac.estimators import FeedforwardClassifier, load_model, save_model
+        >>> X, y = load_wine(return_X_y=True)
+        >>> model = FeedforwardClassifier((), random_state=0).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     again = load_model(save_model(model, f"{folder}/wine.npz"))
+        >>> bool((again.predict(X) == model.predict(X)).all())
+        True
+    """
+    arrays = _arrays(estimator, include_rows)
+    header = _header(estimator, arrays)
+    text = json.dumps(header, indent=1).encode()
+    content = io.BytesIO()
+    stored: dict[str, Any] = {HEADER: np.frombuffer(text, np.uint8), **arrays}
+    np.savez_compressed(content, **stored)
+    return write_whole(check_file(file), content.getvalue())
+
+
+def _header(estimator: Any, arrays: Mapping[str, Numbers]) -> dict[str, Any]:
+    """What the file says beside its arrays."""
+    fitted = estimator._fitted
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "blockjac": _own_version(),
+        "estimator": type(estimator).__name__,
+        "options": {name: _plain(one) for name, one in estimator.get_params(deep=False).items()},
+        "columns": int(estimator.n_features_in_),
+        "names": list(map(str, getattr(estimator, "feature_names_in_", []))),
+        "is_flat": bool(getattr(estimator, "_is_flat", True)),
+        "activation": fitted.model.objective.activation,
+        "is_last_layer": fitted.model.is_last_layer,
+        "rows": fitted.rows.count,
+        "fit": {name: _plain(getattr(fitted, name)) for name in PLAIN},
+        "arrays": {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()},
+        "checksum": _checksum(arrays),
+    }
+
+
+def load_model(file: str | os.PathLike[str]) -> Any:
+    """Read an estimator that `save_model` wrote. No code of the file is run.
+
+    Args:
+        file: The file's name.
+
+    Returns:
+        The fitted estimator.
+
+    Raises:
+        FileFormatError: If the file is not one of these, damaged, changed, or of a later version.
+        OutputPathError: If the file cannot be read.
+    """
+    path = Path(file)
+    header, arrays = _read(path)
+    try:
+        return _estimator(header, arrays)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FileFormatError(
+            f"'{path}' lacks something that a model of version {VERSION} holds ({error}); "
+            "save it again"
+        ) from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The header and the arrays of a file, compared with each other."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise OutputPathError(f"cannot read '{path}': {error.strerror}") from error
+    wanted = "wanted a file that blockjac.estimators.save_model wrote"
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        header = json.loads(arrays.pop(HEADER).tobytes())
+    except (ValueError, KeyError, EOFError, OSError, AttributeError, zipfile.BadZipFile) as error:
+        raise FileFormatError(f"'{path}' is damaged or of another kind; {wanted}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise FileFormatError(f"'{path}' is of another kind; {wanted}")
+    if not isinstance(header.get("version"), int) or header["version"] > VERSION:
+        raise FileFormatError(
+            f"'{path}' was written by blockjac {header.get('blockjac')} in version "
+            f"{header.get('version')} of its format, and this one reads up to version {VERSION}; "
+            "install that blockjac"
+        )
+    said = {name: (dtype, tuple(shape)) for name, (dtype, shape) in header["arrays"].items()}
+    found = {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
+    if said != found or header.get("checksum") != _checksum(arrays):
+        raise FileFormatError(
+            f"'{path}' was damaged or changed after it was written: its arrays are not those that "
+            "its header describes; save the model again"
+        )
+    return header, arrays
+
+
+def _arrays(estimator: Any, include_rows: bool) -> dict[str, Numbers]:
+    """All arrays of a fitted estimator, by names."""
+    fitted: Fitted = estimator._checked_fit()
+    model, rows = fitted.model, fitted.rows
+    arrays = {
+        "inputs.mean": model.inputs.mean,
+        "inputs.spread": model.inputs.spread,
+        "targets.mean": model.targets.mean,
+        "targets.spread": model.targets.spread,
+        "noise": model.noise,
+        "triangle": model.triangle,
+        "strengths": fitted.strengths,
+    }
+    for name, parts in model.params.items():
+        arrays |= {f"params.{name}.{number}": part for number, part in enumerate(parts)}
+    if include_rows:
+        arrays |= {f"rows.{name}": getattr(rows, name) for name in ROW_ARRAYS}
+        arrays |= {f"left_out.{name}": getattr(fitted.left_out, name) for name in LeftOut._fields}
+    left_out = estimator.__dict__.get("_left_out")
+    if left_out is not None:
+        parts = {field.name: getattr(left_out, field.name) for field in fields(left_out)}
+        arrays |= {f"loo.{name}": part for name, part in parts.items() if part is not None}
+    for name in ("classes_", "suspicious_rows_"):
+        if hasattr(estimator, name):
+            arrays[name] = getattr(estimator, name)
+    if hasattr(estimator, "_scores"):
+        arrays |= dict(zip(("scores.errors", "scores.weights"), estimator._scores, strict=True))
+    return {name: _without_objects(array) for name, array in arrays.items()}
+
+
+ROW_ARRAYS = ("X", "values", "weights", "units", "places")
+
+
+def _estimator(header: Mapping[str, Any], arrays: dict[str, Any]) -> Any:
+    """The estimator that a header and arrays describe."""
+    kind: Any = ESTIMATORS[header["estimator"]]
+    options = dict(header["options"])
+    if isinstance(options["hidden_layer_sizes"], list):
+        options["hidden_layer_sizes"] = tuple(options["hidden_layer_sizes"])
+    estimator = kind(**options)
+    estimator.n_features_in_ = header["columns"]
+    if header["names"]:
+        estimator.feature_names_in_ = np.asarray(header["names"], dtype=object)
+    for name in ("classes_", "suspicious_rows_"):
+        if name in arrays:
+            setattr(estimator, name, arrays[name])
+    estimator._is_flat = header["is_flat"]
+    estimator._keep(_fit(kind, header, arrays))
+    if "loo.losses" in arrays:
+        parts: dict[str, Any] = {
+            field.name: arrays.get(f"loo.{field.name}") for field in fields(LeaveOneOut)
+        }
+        parts["score"] = float(arrays["loo.score"])
+        estimator._left_out = LeaveOneOut(**parts)
+    if "scores.errors" in arrays:
+        estimator._scores = arrays["scores.errors"], arrays["scores.weights"]
+    return estimator
+
+
+def _fit(kind: Any, header: Mapping[str, Any], arrays: dict[str, Any]) -> Fitted:
+    """The fit that a header and arrays describe."""
+    names = ("weights", "biases", "direct")
+    params = {name: [arrays[one] for one in _numbered(f"params.{name}.", arrays)] for name in names}
+    model = Model(
+        Objective(kind._kind, header["activation"]),
+        params,
+        Scale(arrays["inputs.mean"], arrays["inputs.spread"]),
+        Scale(arrays["targets.mean"], arrays["targets.spread"]),
+        arrays["noise"],
+        arrays["triangle"],
+        header["is_last_layer"],
+    )
+    none = np.zeros((0, 0), model.noise.dtype)
+    parts = {name: arrays.get(f"rows.{name}", none) for name in ROW_ARRAYS}
+    rows = Rows(**parts, count=header["rows"])
+    left_out = LeftOut(*(arrays.get(f"left_out.{name}", none) for name in LeftOut._fields))
+    fit: dict[str, Any] = {**header["fit"], "hidden": tuple(header["fit"]["hidden"])}
+    held_out = rows.take(np.arange(0)) if fit["validation"] else None
+    return Fitted(
+        model=model,
+        rows=rows,
+        held_out=held_out,
+        left_out=left_out,
+        strengths=arrays["strengths"],
+        **fit,
+    )
+
+
+def _own_version() -> str:
+    """The version of the package; unknown where it runs from its sources alone."""
+    try:
+        return importlib.metadata.version("blockjac")
+    except importlib.metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
+def _numbered(start: str, arrays: Mapping[str, Numbers]) -> list[str]:
+    """The names with this start, in the order of the numbers after it."""
+    found = [name for name in arrays if name.startswith(start)]
+    return sorted(found, key=lambda name: int(name[len(start) :]))
+
+
+def _checksum(arrays: Mapping[str, Numbers]) -> str:
+    """A digest of all arrays."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; None for what it has not, such as functions."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return None  # class weights have counted already
+    return value if isinstance(value, str | int | float | bool | None) else None
+
+
+def _without_objects(array: Any) -> Numbers:
+    """An array of numbers or text: text that is stored as objects becomes text of one width.
+
+    Raises:
+        OutputPathError: for classes that are neither.
+    """
+    array = np.asarray(array)
+    if array.dtype != object:
+        return array
+    if not all(isinstance(one, str) for one in array.ravel()):
+        raise OutputPathError(
+            "the classes are neither numbers nor text, which a file cannot hold; name them in y"
+        )
+    return array.astype(str)
