@@ -98,8 +98,8 @@ class StructuredSolver(lineax.AbstractLinearSolver[FactoredOperator]):
 
     A singular operator gives numbers that are not finite, which `lineax.linear_solve` reports.
 
-    Args:
-        require_structure: refuse to write out the whole matrix, as in `blockjac.factorize`.
+    Attributes:
+        require_structure: whether to refuse to write out the whole matrix, as in `blockjac.factorize`.
 
     Raises:
         MissingExtraError: without lineax.
