@@ -99,7 +99,7 @@ class StructuredSolver(lineax.AbstractLinearSolver[FactoredOperator]):
     A singular operator gives numbers that are not finite, which `lineax.linear_solve` reports.
 
     Attributes:
-        require_structure: whether to refuse to write out the whole matrix, as in `blockjac.factorize`.
+        require_structure: whether to refuse to write out the whole matrix; see `factorize`.
 
     Raises:
         MissingExtraError: without lineax.
