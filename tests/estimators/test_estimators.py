@@ -222,6 +222,38 @@ def test_warm_start_begins_where_the_last_fit_ended():
     assert model.fit(X, y).n_iter_ < steps
 
 
+def test_coefficients_are_those_of_the_width_that_was_chosen():
+    """Narrower networks are compiled as wider ones with nodes that are held at 0."""
+    X, y = load_diabetes(return_X_y=True)
+    widths = set()
+    for rows in (60, 120, 200, 300, 442):
+        model = FeedforwardRegressor(warm_start=True, random_state=0).fit(X[:rows], y[:rows])
+        (nodes,) = model.hidden_layer_sizes_
+        widths.add(nodes)
+        assert [part.shape for part in model.coefs_] == [(10, nodes), (nodes, 1)]
+        assert [part.shape for part in model.intercepts_] == [(nodes,), (1,)]
+        Z = (X - X[:rows].mean(0)) / X[:rows].std(0)
+        hidden = np.tanh(Z @ model.coefs_[0] + model.intercepts_[0])
+        outputs = hidden @ model.coefs_[1] + model.intercepts_[1] + Z @ model.direct_coef_
+        expected = y[:rows].mean() + y[:rows].std() * outputs[:, 0]
+        np.testing.assert_allclose(model.predict(X), expected, rtol=1e-8)
+        std = model.predict_std(X)
+        assert model.fit(X[:rows], y[:rows]).hidden_layer_sizes_ == (nodes,)  # begins there
+        np.testing.assert_allclose(model.predict_std(X), std, rtol=0.2)
+    assert len(widths) > 1
+
+
+def test_a_part_makes_what_a_whole_fit_knew_unknown():
+    X, y = waves(100)
+    model = FeedforwardRegressor((4,), random_state=0).fit(X, y)
+    model.partial_fit(X, y)
+    with pytest.raises(AttributeError, match="leave_one_out_ is known after a fit"):
+        _ = model.leave_one_out_
+    assert not hasattr(model, "suspicious_rows_")
+    with pytest.raises(InvalidOptionError, match="predict_interval needs the curvature"):
+        model.predict_interval(X)
+
+
 WRONG = [
     ({"activation": "swish"}, "activation is 'swish', but must be one of 'identity'"),
     ({"hidden_layer_sizes": (3, 0)}, r"hidden_layer_sizes is \(3, 0\), but must be 'auto'"),

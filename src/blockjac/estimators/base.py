@@ -124,6 +124,8 @@ class Feedforward(BaseEstimator):
             inputs = Scale.of(X, weights) if old is None else old.model.inputs
             rows = Rows.whole(X, scale.apply(values).astype(dtype), weights.astype(dtype), counts)
             self._keep(fit_part(self._kind, rows, inputs, scale, options, self._seed(), old))
+        for name in ("_left_out", "_scores", "suspicious_rows_"):  # of a whole fit before
+            self.__dict__.pop(name, None)
 
     def _start(self, inputs: int, outputs: int) -> Any:
         """The parameters of the fit before, if there is one and it fits."""
@@ -195,9 +197,9 @@ class Feedforward(BaseEstimator):
 
     def _checked(self, X: Any) -> Numbers:
         """Rows to predict, as an array of numbers."""
-        check_is_fitted(self, "_fitted")
+        fitted = self._checked_fit()
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return X.astype(self._fitted.model.params["biases"][0].dtype)
+        return X.astype(fitted.model.params["biases"][0].dtype)
 
     def _check_uncertain(self, what: str) -> None:
         """Raise where no curvature is known.
@@ -221,7 +223,7 @@ class Feedforward(BaseEstimator):
             AttributeError: Before a fit, and where nobody can say: Adam leaves no curvature of all
                 parameters, and with that of the last layer alone it would look too good.
         """
-        left_out = self.__dict__.get("_left_out")
+        left_out = getattr(self, "_left_out", None)
         if left_out is None:
             raise AttributeError(
                 "leave_one_out_ is known after a fit with solver='gauss-newton'"

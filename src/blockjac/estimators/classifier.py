@@ -193,19 +193,19 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
             D. J. C. MacKay, "The evidence framework applied to classification networks", Neural
             Computation 4, 1992.
         """
-        X = self._checked(X)
-        with self._numbers():
-            model = self._fitted.model
-            spread = model.spreads(X) if len(model.triangle) else None
-            return softmax(moderated(model.outputs(X), spread), axis=1)
+        return softmax(self._logits(X), axis=1)
 
     def predict_log_proba(self, X: Any) -> Numbers:
         """The logarithms of the probabilities."""
+        return log_softmax(self._logits(X), axis=1)
+
+    def _logits(self, X: Any) -> Numbers:
+        """Logits of the probabilities, which what the fit does not know has made smaller."""
         X = self._checked(X)
         with self._numbers():
             model = self._fitted.model
             spread = model.spreads(X) if len(model.triangle) else None
-            return log_softmax(moderated(model.outputs(X), spread), axis=1)
+            return moderated(model.outputs(X), spread)
 
     def _look_back(self, places: Numbers) -> None:
         """What the left-out rows say."""

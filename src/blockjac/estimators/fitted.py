@@ -48,6 +48,18 @@ class Options:
     patience: int
     watch: Watch | None
 
+    @property
+    def settings(self) -> Settings:
+        """What training wants to know of them."""
+        return Settings(
+            self.strength,
+            self.max_steps or 200,
+            self.tolerance,
+            self.patience,
+            has_direct=self.hidden != (),
+            watch=self.watch,
+        )
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -86,6 +98,10 @@ class Rows:
     def targets(self) -> Targets:
         """What outputs are compared with."""
         return Targets(self.values, self.weights, self.units)
+
+    def standardized(self, inputs: Scale) -> tuple[Numbers, Targets]:
+        """The rows as a network gets them, and what its outputs are compared with."""
+        return inputs.apply(self.X), self.targets
 
     def take(self, chosen: Numbers) -> Rows:
         """Some of the rows."""
@@ -209,28 +225,17 @@ def _fit_small(
     many = room_for(len(rows.X))
     targets_of_rows = Targets(*(filled(part, many) for part in rows.targets))
     X = filled(inputs.apply(rows.X), many)
-    validation = None
-    if held_out is not None:
-        validation = inputs.apply(held_out.X), held_out.targets
-    settings = Settings(
-        options.strength,
-        options.max_steps or 200,
-        options.tolerance,
-        options.patience,
-        has_direct=options.hidden != (),
-        watch=options.watch,
-    )
+    validation = None if held_out is None else held_out.standardized(inputs)
     widths = [options.hidden] if options.hidden is not None else auto_widths(rows)
     fit = fit_widths(
         objective,
         widths,
         Table(X, targets_of_rows, validation),
         lambda: np.random.RandomState(seed),
-        settings,
+        options.settings,
         start,
     )
-    triangle = np.asarray(fit.triangle)
-    model = Model(objective, fit.turn.params, inputs, targets, fit.turn.level.noise, triangle)
+    model = Model(objective, fit.turn.params, inputs, targets, fit.turn.level.noise, fit.triangle)
     return Fitted(
         model=model,
         hidden=fit.hidden,

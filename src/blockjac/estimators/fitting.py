@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 
 from blockjac.estimators.evidence import Level, triangle_of
 from blockjac.estimators.leave_one_out import LeftOut, left_out
-from blockjac.estimators.network import initial_params, widened
+from blockjac.estimators.network import initial_params, narrowed, widened
 from blockjac.estimators.objective import Objective, Targets
 from blockjac.estimators.steps import Turn, first_turn, step
 from blockjac.estimators.tables import Numbers
@@ -94,9 +95,7 @@ class Fit:
     """A trained network, and what its rows would be without themselves.
 
     Attributes:
-        objective: what was minimized.
         hidden: nodes of the hidden layers.
-        is_used: which parameters belong to the network.
         turn: parameters, penalty, evidence.
         losses: the mean loss of the rows after each step.
         validation: that of the validation rows; empty without.
@@ -104,11 +103,10 @@ class Fit:
         left_out: outputs of each row, with it and without it.
         row_losses: of the rows without themselves.
         steps: how many were made.
+        weights: of the rows.
     """
 
-    objective: Objective
     hidden: tuple[int, ...]
-    is_used: Any
     turn: Turn
     losses: list[float]
     validation: list[float]
@@ -192,19 +190,28 @@ def fit(
     triangle = triangle_of(objective, turn.params, X, targets, turn.level, is_used)
     without = left_out(objective, turn.params, triangle, X, targets)
     row_losses = np.asarray(objective.row_losses(targets, without.without))
+    turn = jax.device_get(turn)
+    turn = turn._replace(params=narrowed(turn.params, (inputs, *hidden, outputs)))
     return Fit(
-        objective,
         tuple(hidden),
-        is_used,
-        jax.device_get(turn),
+        turn,
         losses,
         validation,
-        triangle,
+        _restricted(np.asarray(triangle), is_used),
         jax.device_get(without),
         row_losses,
         len(losses),
         np.asarray(table.targets.weights),
     )
+
+
+def _restricted(triangle: Numbers, is_used: Any) -> Numbers:
+    """The Cholesky factor for the parameters that belong to the network; the others meet none."""
+    used = np.concatenate([part.ravel() for part in jax.tree.leaves(is_used)])
+    if used.all():
+        return triangle
+    matrix = triangle @ triangle.T
+    return np.linalg.cholesky(matrix[np.ix_(used, used)])
 
 
 def _trained(
@@ -241,8 +248,12 @@ def _trained(
 def validation_loss(objective: Objective, params: Any, rows: tuple[Numbers, Targets]) -> float:
     """The mean loss of rows that are not fitted."""
     X, targets = rows
-    losses = objective.row_losses(targets, objective.model(params, jnp.asarray(X)))
-    return float(np.average(np.asarray(losses), weights=np.asarray(targets.weights)))
+    return float(_loss(objective, params, X, targets)) / float(np.sum(targets.weights))
+
+
+@partial(jax.jit, static_argnums=0)
+def _loss(objective: Objective, params: Any, X: Any, targets: Targets) -> Any:
+    return objective.loss(targets, objective.model(params, X))
 
 
 def simplest(candidates: Sequence[Fit]) -> Fit:

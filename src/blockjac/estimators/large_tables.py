@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -33,24 +34,15 @@ def fit_large(
     options: Options,
     seed: int,
     start: Any,
-    resume: Any = None,
 ) -> Fitted:
     """By batches; with the parameters of the last layer uncertain."""
     hidden = LARGE_WIDTHS if options.hidden is None else options.hidden
-    validation = None
-    if held_out is not None:
-        validation = inputs.apply(held_out.X), held_out.targets
-    settings = Settings(
-        WEAK if options.strength is None else options.strength,
-        options.max_steps or 200,
-        options.tolerance,
-        options.patience,
-        watch=options.watch,
-    )
+    validation = None if held_out is None else held_out.standardized(inputs)
+    settings = _settings(options)
     batches = Batches(options.batch_size or 200, options.rate, seed)
-    table = Table(inputs.apply(rows.X), rows.targets, validation)
+    table = Table(*rows.standardized(inputs), validation)
     generator = np.random.RandomState(seed)
-    epochs = train(objective, hidden, table, generator, settings, batches, start, resume)
+    epochs = train(objective, hidden, table, generator, settings, batches, start)
     last = _Last(objective, epochs, table, options, seed)
     return Fitted(
         model=Model(objective, last.params, inputs, targets, last.noise, last.triangle, True),
@@ -93,10 +85,10 @@ def fit_part(
     hidden = LARGE_WIDTHS if options.hidden is None else options.hidden
     if old is not None:
         hidden = old.hidden
-    settings = Settings(WEAK if options.strength is None else options.strength, 1)
+    settings = replace(_settings(options), max_steps=1)
     # one seed of the shuffling, which is part of the compiled program
     batches = Batches(options.batch_size or 200, options.rate, 0)
-    table = Table(inputs.apply(rows.X), rows.targets)
+    table = Table(*rows.standardized(inputs))
     generator = np.random.RandomState(seed)
     start, resume = (None, None) if old is None else (old.model.params, old.state)
     epochs = train(objective, hidden, table, generator, settings, batches, start, resume)
@@ -118,6 +110,12 @@ def fit_part(
         evidence=float("nan"),
         state=epochs.state,
     )
+
+
+def _settings(options: Options) -> Settings:
+    """How batches are fitted: with a weak penalty where none was asked for."""
+    settings = options.settings
+    return settings if settings.strength is not None else replace(settings, strength=WEAK)
 
 
 class _Last:
@@ -142,7 +140,7 @@ class _Last:
         start = uncertain_part(epochs.params)
         found = fit(objective, (), (), few, np.random.RandomState(seed), settings, start)
         self.params = self._better(epochs.params, found.turn.params)
-        self.triangle = np.asarray(found.triangle) / np.sqrt(share)
+        self.triangle = found.triangle / np.sqrt(share)
         self.strengths = np.asarray(found.turn.level.strengths) / few.weight
         self.noise = self._noise(found.turn.level.noise)
         many = room_for(len(Z))

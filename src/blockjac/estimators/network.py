@@ -80,6 +80,23 @@ def widened(params: Params, sizes: Sequence[int]) -> tuple[Params, Params]:
     return both[0], both[1]
 
 
+def narrowed(params: Params, sizes: Sequence[int]) -> Params:
+    """The parameters of a network without the nodes that it does not have, as before `widened`.
+
+    Args:
+        params: of the wider one.
+        sizes: the inputs, the nodes of each hidden layer, the outputs.
+    """
+    wanted = shapes(sizes, bool(params["direct"]))
+    return {
+        name: [
+            part[tuple(map(slice, form))]
+            for part, form in zip(params[name], wanted[name], strict=True)
+        ]
+        for name in wanted
+    }
+
+
 def outputs(activation: str, params: Params, X: Array) -> Array:
     """The outputs of all rows, shape `(n, outputs)`; the last layer is linear.
 
