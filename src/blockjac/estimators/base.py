@@ -101,7 +101,8 @@ class Feedforward(BaseEstimator):
         options = self._options()
         with self._numbers(X):
             dtype = self._float(X)
-            X, values = X.astype(dtype), values.astype(dtype)
+            # a large table is not copied
+            X, values = X.astype(dtype, copy=X.size <= LARGE), values.astype(dtype)
             # only what the weights are beside each other counts for scales
             inputs = Scale.of(X, weights)
             rows = Rows.whole(X, scale.apply(values).astype(dtype), weights.astype(dtype), counts)
@@ -199,7 +200,7 @@ class Feedforward(BaseEstimator):
         """Rows to predict, as an array of numbers."""
         fitted = self._checked_fit()
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return X.astype(fitted.model.params["biases"][0].dtype)
+        return X.astype(fitted.model.params["biases"][0].dtype, copy=False)
 
     def _check_uncertain(self, what: str) -> None:
         """Raise where no curvature is known.
@@ -258,7 +259,7 @@ class Feedforward(BaseEstimator):
         values = fitted.model.targets.apply(self._values(y))
         if len(values) != len(X):
             raise InvalidDataError(f"X has {len(X)} rows and y has {len(values)}; wanted as many")
-        if not len(fitted.rows.X):
+        if not len(fitted.rows.table):
             raise InvalidDataError(
                 "the training rows are not known: a model that was loaded does not keep them; fit "
                 "it again, or load it with its rows"

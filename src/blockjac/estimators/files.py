@@ -231,7 +231,7 @@ def _fit(kind: Any, header: Mapping[str, Any], arrays: dict[str, Any]) -> Fitted
     )
     none = np.zeros((0, 0), model.noise.dtype)
     parts = {name: arrays.get(f"rows.{name}", none) for name in ROW_ARRAYS}
-    rows = Rows(**parts, count=header["rows"])
+    rows = Rows(parts.pop("X"), **parts, count=header["rows"])
     left_out = LeftOut(*(arrays.get(f"left_out.{name}", none) for name in LeftOut._fields))
     fit: dict[str, Any] = {**header["fit"], "hidden": tuple(header["fit"]["hidden"])}
     held_out = rows.take(np.arange(0)) if fit["validation"] else None

@@ -66,7 +66,8 @@ class Rows:
     """A table as a network is to see it.
 
     Attributes:
-        X: rows of the table as they are, shape `(n, inputs)`.
+        table: in which the rows stand, not copied: either all rows of it are meant, or those at
+            `places`; shape `(at least n, inputs)`.
         values: standardized numbers, or shares of classes, shape `(n, outputs)`.
         weights: shape `(n,)`.
         units: how much of its weight is left out when a row is.
@@ -74,12 +75,24 @@ class Rows:
         count: how many rows the table has.
     """
 
-    X: Numbers
+    table: Numbers
     values: Numbers
     weights: Numbers
     units: Numbers
     places: Numbers
     count: int
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def X(self) -> Numbers:
+        """The rows as they are in the table, shape `(n, inputs)`."""
+        return self.table if len(self.table) == len(self) else self.table[self.places]
+
+    def some(self, chosen: Numbers) -> Numbers:
+        """Those at some places among them, as they are in the table."""
+        return self.table[chosen if len(self.table) == len(self) else self.places[chosen]]
 
     @staticmethod
     def whole(X: Numbers, values: Numbers, weights: Numbers, counts: Numbers) -> Rows:
@@ -105,8 +118,8 @@ class Rows:
 
     def take(self, chosen: Numbers) -> Rows:
         """Some of the rows."""
-        X, values, weights = self.X[chosen], self.values[chosen], self.weights[chosen]
-        return Rows(X, values, weights, self.units[chosen], self.places[chosen], self.count)
+        values, weights, units = self.values[chosen], self.weights[chosen], self.units[chosen]
+        return Rows(self.table, values, weights, units, self.places[chosen], self.count)
 
 
 @dataclass(frozen=True)
@@ -170,7 +183,7 @@ def fit_rows(
     solver = options.solver or cheapest_solver(rows, options)
     share = options.validation
     if share is None:
-        share = 0.1 if solver == "adam" and len(rows.X) >= 200 else 0.0
+        share = 0.1 if solver == "adam" and len(rows) >= 200 else 0.0
     held_out, rows = _split(kind, rows, share, np.random.RandomState(seed))
     objective = Objective(kind, options.activation)
     if solver == "adam":
@@ -196,7 +209,7 @@ def _split(
     kind: Kind, rows: Rows, share: float, generator: np.random.RandomState
 ) -> tuple[Rows | None, Rows]:
     """Rows held out, and the others; of each class its share, but never its last row."""
-    n = len(rows.X)
+    n = len(rows)
     order = generator.permutation(n)
     groups = [order]
     if kind == "classes":
@@ -222,7 +235,7 @@ def _fit_small(
     start: Any,
 ) -> Fitted:
     """By Gauss-Newton steps, with all parameters uncertain."""
-    many = room_for(len(rows.X))
+    many = room_for(len(rows))
     targets_of_rows = Targets(*(filled(part, many) for part in rows.targets))
     X = filled(inputs.apply(rows.X), many)
     validation = None if held_out is None else held_out.standardized(inputs)
@@ -242,7 +255,7 @@ def _fit_small(
         solver="gauss-newton",
         rows=rows,
         held_out=held_out,
-        left_out=LeftOut(*(part[: len(rows.X)] for part in fit.left_out)),
+        left_out=LeftOut(*(part[: len(rows)] for part in fit.left_out)),
         strengths=np.asarray(fit.turn.level.strengths) / np.sum(rows.weights),
         losses=fit.losses,
         validation=fit.validation,
@@ -255,7 +268,7 @@ def _fit_small(
 def auto_widths(rows: Rows) -> list[tuple[int, ...]]:
     """Nodes of the hidden layers to try: none, few, and as many as the rows can determine."""
     outputs = rows.values.shape[1]
-    most = float(np.sum(rows.weights)) * outputs / (4 * (rows.X.shape[1] + outputs + 1))
+    most = float(np.sum(rows.weights)) * outputs / (4 * (rows.table.shape[1] + outputs + 1))
     wide = int(2 ** np.clip(round(np.log2(max(most, 1))), 2, 5))
     return [(0,), (max(wide // 4, 1),), (wide,)]
 
@@ -270,7 +283,7 @@ def cheapest_solver(rows: Rows, options: Options) -> str:
     They give more (penalties by the evidence, left-out rows), and may take ten times as long.
     """
     n, outputs = rows.values.shape
-    columns = rows.X.shape[1]
+    columns = rows.table.shape[1]
     wide = auto_widths(rows)[-1] if options.hidden is None else options.hidden
     nodes = (columns, *wide, outputs)
     parameters = sum((a + 1) * b for a, b in itertools.pairwise(nodes))

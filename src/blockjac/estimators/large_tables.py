@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -11,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.estimators.fitted import LARGE_WIDTHS, Fitted, Kind, Options, Rows
-from blockjac.estimators.fitting import Settings, Table, fit, validation_loss
+from blockjac.estimators.fitting import Settings, Table, fit
 from blockjac.estimators.leave_one_out import LeftOut, left_out
-from blockjac.estimators.model import ROWS, Model, features_of, uncertain_part
+from blockjac.estimators.model import Model, features_of, uncertain_part
+from blockjac.estimators.network import initial_params
 from blockjac.estimators.objective import Objective, Targets
-from blockjac.estimators.stochastic import Batches, Epochs, train
-from blockjac.estimators.tables import Numbers, Scale, by_parts, filled, room_for
+from blockjac.estimators.sources import Memory, Source
+from blockjac.estimators.stochastic import Batches, Epochs, begun, held_loss, train
+from blockjac.estimators.tables import ROWS, Numbers, Scale, by_parts, filled, room_for
 
 WORK = 2e9
 """Multiplications for a curvature of the last layer: of more rows it takes some only."""
@@ -36,26 +37,55 @@ def fit_large(
     start: Any,
 ) -> Fitted:
     """By batches; with the parameters of the last layer uncertain."""
+    source = Memory(rows, held_out)
+    fitted = fit_source(objective, source, rows, inputs, targets, options, seed, start)
+    without = _left_out(fitted.model, rows)
+    return replace(fitted, left_out=without)
+
+
+def fit_source(
+    objective: Objective,
+    source: Source,
+    rows: Rows,
+    inputs: Scale,
+    targets: Scale,
+    options: Options,
+    seed: int,
+    start: Any,
+) -> Fitted:
+    """By batches from anywhere; left-out rows are not looked at.
+
+    Args:
+        objective: what to minimize.
+        source: of the rows.
+        rows: what is to be kept of them.
+        inputs: the scale of the columns.
+        targets: the scale that the values have been standardized by.
+        options: how.
+        seed: of initial parameters and batches.
+        start: parameters to begin with; drawn if left out.
+    """
     hidden = LARGE_WIDTHS if options.hidden is None else options.hidden
-    validation = None if held_out is None else held_out.standardized(inputs)
-    settings = _settings(options)
+    settings, dtype = _settings(options), rows.weights.dtype
+    sizes = (len(inputs.mean), *hidden, rows.values.shape[1])
+    if start is None:
+        start = _initial(sizes, dtype, settings, seed)
     batches = Batches(options.batch_size or 200, options.rate, seed)
-    table = Table(*rows.standardized(inputs), validation)
-    generator = np.random.RandomState(seed)
-    epochs = train(objective, hidden, table, generator, settings, batches, start)
-    last = _Last(objective, epochs, table, options, seed)
+    state = begun(start, batches.rate)
+    epochs = train(objective, hidden, source, inputs, settings, batches, state)
+    last = _Last(objective, epochs, source, inputs, options, seed)
     return Fitted(
         model=Model(objective, last.params, inputs, targets, last.noise, last.triangle, True),
         hidden=hidden,
         solver="adam",
         rows=rows,
-        held_out=held_out,
-        left_out=last.left_out,
+        held_out=source.held_out,
+        left_out=_nothing(dtype),
         strengths=last.strengths,
         losses=epochs.losses,
         validation=epochs.validation,
         steps=len(epochs.losses),
-        is_converged=len(epochs.losses) < settings.max_steps,
+        is_converged=epochs.is_converged,
         evidence=float("nan"),
         state=epochs.state,
     )
@@ -83,25 +113,26 @@ def fit_part(
     """
     objective = Objective(kind, options.activation)
     hidden = LARGE_WIDTHS if options.hidden is None else options.hidden
-    if old is not None:
+    settings, dtype = replace(_settings(options), max_steps=1), rows.weights.dtype
+    if old is None:
+        sizes = (rows.table.shape[1], *hidden, rows.values.shape[1])
+        state = begun(_initial(sizes, dtype, settings, seed), options.rate)
+    else:
         hidden = old.hidden
-    settings = replace(_settings(options), max_steps=1)
-    # one seed of the shuffling, which is part of the compiled program
+        state = old.state if old.state is not None else begun(old.model.params, options.rate)
+    # other rows may have a larger loss, for which nothing is to be undone
+    state = state._replace(loss=jnp.full_like(state.loss, jnp.inf))
     batches = Batches(options.batch_size or 200, options.rate, 0)
-    table = Table(*rows.standardized(inputs))
-    generator = np.random.RandomState(seed)
-    start, resume = (None, None) if old is None else (old.model.params, old.state)
-    epochs = train(objective, hidden, table, generator, settings, batches, start, resume)
-    params = jax.device_get(epochs.state.state.params)
-    none = np.zeros((0, 0), rows.X.dtype)
+    epochs = train(objective, hidden, Memory(rows, None), inputs, settings, batches, state)
+    params, none = jax.device_get(epochs.state.params), np.zeros((0, 0), dtype)
     before = (0, []) if old is None else (old.steps, old.losses)
     return Fitted(
-        model=Model(objective, params, inputs, targets, np.ones((), rows.X.dtype), none),
+        model=Model(objective, params, inputs, targets, np.ones((), dtype), none),
         hidden=hidden,
         solver="adam",
         rows=rows,
         held_out=None,
-        left_out=LeftOut(none, none, none, none),
+        left_out=_nothing(dtype),
         strengths=np.full(1, settings.strength),
         losses=[*before[1], *epochs.losses],
         validation=[],
@@ -112,10 +143,35 @@ def fit_part(
     )
 
 
+def _initial(sizes: tuple[int, ...], dtype: Any, settings: Settings, seed: int) -> Any:
+    """Parameters to begin with."""
+    generator = np.random.RandomState(seed)
+    return initial_params(generator, sizes, dtype, has_direct=settings.has_direct)
+
+
 def _settings(options: Options) -> Settings:
     """How batches are fitted: with a weak penalty where none was asked for."""
     settings = options.settings
     return settings if settings.strength is not None else replace(settings, strength=WEAK)
+
+
+def _nothing(dtype: Any) -> LeftOut:
+    """What is known of left-out rows where nobody looked."""
+    none = np.zeros((0, 0), dtype)
+    return LeftOut(none, none, none, none)
+
+
+def _left_out(model: Model, rows: Rows) -> LeftOut:
+    """What the last layer's curvature says of each row; some rows at a time."""
+    objective, params = model.uncertain
+    triangle = jnp.asarray(model.triangle)
+
+    def of_part(places: Numbers, *targets: Numbers) -> LeftOut:
+        X = model.inputs.apply(rows.some(places)).astype(rows.table.dtype, copy=False)
+        Z = features_of(model.objective, model.params, X)
+        return left_out(objective, params, triangle, Z, Targets(*targets))
+
+    return by_parts(of_part, ROWS, np.arange(len(rows)), *rows.targets)
 
 
 class _Last:
@@ -125,45 +181,37 @@ class _Last:
         self,
         objective: Objective,
         epochs: Epochs,
-        table: Table,
+        source: Source,
+        scale: Scale,
         options: Options,
         seed: int,
     ) -> None:
-        self.objective, self.table = objective, table
-        Z = self._inputs(epochs.params, table.X)
-        rows = self._some(Z, seed)
-        share = len(rows) / len(Z)
-        targets = Targets(*(np.asarray(part)[rows] for part in table.targets))
-        many = room_for(len(rows))
-        few = Table(filled(Z[rows], many), Targets(*(filled(part, many) for part in targets)))
+        self.objective, self.scale, self.held_out = objective, scale, source.held_out
+        few = self._some(epochs.params, source, seed)
+        share = few.count / source.count
         settings = Settings(options.strength, max_steps=80, tolerance=1e-6, has_direct=False)
         start = uncertain_part(epochs.params)
-        found = fit(objective, (), (), few, np.random.RandomState(seed), settings, start)
+        found = fit(objective, (), (), few.table, np.random.RandomState(seed), settings, start)
         self.params = self._better(epochs.params, found.turn.params)
         self.triangle = found.triangle / np.sqrt(share)
-        self.strengths = np.asarray(found.turn.level.strengths) / few.weight
+        self.strengths = np.asarray(found.turn.level.strengths) / few.table.weight
         self.noise = self._noise(found.turn.level.noise)
-        many = room_for(len(Z))
-        X, *parts = (jnp.asarray(filled(part, many)) for part in (Z, *table.targets))
-        out = left_out(
-            objective,
-            uncertain_part(self.params),
-            jnp.asarray(self.triangle),
-            X,
-            Targets(*parts),
-        )
-        self.left_out = LeftOut(*(np.asarray(part)[: len(Z)] for part in out))
 
-    def _inputs(self, params: Any, X: Numbers) -> Numbers:
-        return by_parts(partial(features_of, self.objective, params), X, ROWS)
+    def _some(self, params: Any, source: Source, seed: int) -> _Few:
+        """What the last layer gets of as many rows as a curvature may take."""
+        weight = params["weights"][-1]
+        nodes = sum(len(part) for part in (weight, *params["direct"]))
+        most = max(int(WORK / (weight.shape[1] * nodes) ** 2), 4 * nodes)
+        block = source.some(most, seed)
 
-    def _some(self, Z: Numbers, seed: int) -> Numbers:
-        """The places of as many rows as a curvature may take."""
-        outputs = self.table.targets.values.shape[1]
-        most = max(int(WORK / (outputs * Z.shape[1]) ** 2), 4 * Z.shape[1])
-        if most >= len(Z):
-            return np.arange(len(Z))
-        return np.sort(np.random.RandomState(seed).choice(len(Z), most, replace=False))
+        def features(X: Numbers) -> Any:
+            X = self.scale.apply(X).astype(weight.dtype, copy=False)
+            return features_of(self.objective, params, X)
+
+        Z = by_parts(features, ROWS, block.X)
+        room = room_for(len(Z))
+        targets = Targets(*(filled(part, room) for part in block.targets))
+        return _Few(len(Z), Table(filled(Z, room), targets))
 
     def _better(self, old: Any, last: Any) -> Any:
         """The parameters with the new last layer, unless held-out rows speak against it."""
@@ -174,17 +222,29 @@ class _Last:
             "biases": [*old["biases"][:-1], last["biases"][0]],
             "direct": [weights[nodes:]] if old["direct"] else [],
         }
-        rows = self.table.validation
+        rows = self.held_out
         if rows is None:
             return new
-        losses = [validation_loss(self.objective, params, rows) for params in (old, new)]
+        losses = [held_loss(self.objective, params, self.scale, rows) for params in (old, new)]
         return new if losses[1] <= losses[0] else old
 
     def _noise(self, noise: Numbers) -> Numbers:
         """The variance of targets around outputs, by held-out rows where there are any."""
-        rows = self.table.validation
+        rows = self.held_out
         if rows is None or self.objective.kind == "classes":
             return noise
-        outputs = rows[1].values.shape[1]
-        mean = 2 * validation_loss(self.objective, self.params, rows) / outputs
-        return np.asarray(mean, noise.dtype)
+        loss = held_loss(self.objective, self.params, self.scale, rows)
+        return np.asarray(2 * loss / rows.values.shape[1], noise.dtype)
+
+
+@dataclass(frozen=True)
+class _Few:
+    """Rows for a curvature.
+
+    Attributes:
+        count: how many there are.
+        table: of them, filled up.
+    """
+
+    count: int
+    table: Table

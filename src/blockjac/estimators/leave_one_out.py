@@ -25,7 +25,7 @@ from jax.scipy.linalg import solve_triangular
 from blockjac.estimators.curvature import rows_jacobian
 from blockjac.estimators.objective import Objective, Targets
 
-CHUNK_BYTES = 2**26
+CHUNK_BYTES = 2**23
 """Of Jacobians of rows at a time."""
 
 LEAST_LEFT = 1e-6

@@ -1,20 +1,29 @@
-"""Large tables: Adam on shuffled batches, until held-out rows are not predicted better."""
+"""Large tables: Adam on shuffled batches, until held-out rows are not predicted better.
+
+An epoch that does not bring the loss down is undone, and the rate halved: the loss never rises.
+Columns are standardized batch by batch inside the compiled program, so that no second table exists.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array, lax
 
 from blockjac.errors import MissingExtraError
-from blockjac.estimators.fitting import Progress, Settings, Table, validation_loss
-from blockjac.estimators.network import initial_params
-from blockjac.estimators.objective import Objective
-from blockjac.optimize import MinimizeResult, ModelLoss, Optax, minimize
+from blockjac.estimators.fitted import Rows
+from blockjac.estimators.fitting import Progress, Settings
+from blockjac.estimators.objective import Objective, Targets
+from blockjac.estimators.sources import BLOCK_BYTES, Block, Source, blocks_in_order
+from blockjac.estimators.tables import ROWS, Scale, filled, room_for
+from blockjac.optimize import ModelLoss
+from blockjac.transforms.first_order import value_and_grad
 
 try:
     import optax
@@ -23,21 +32,10 @@ except ImportError as error:
         "training by batches needs optax: pip install 'blockjac[app]', or pip install optax"
     ) from error
 
+ADAM = optax.scale_by_adam()
 
-MOST = 2**30
-"""More epochs than there will ever be: the compiled program need not know how many."""
-
-
-@functools.cache
-def _mean_loss(objective: Objective) -> ModelLoss:
-    """The mean loss of rows, jitted, so that it is not traced for each call of `partial_fit`."""
-    return ModelLoss(jax.jit(objective.model), jax.jit(objective.mean_loss), takes_l2=True)
-
-
-@functools.cache
-def _adam(rate: float, size: int, seed: int) -> Any:
-    """The same object each time, by which its compiled program is found again."""
-    return Optax(optax.adam(rate), batch_size=size, seed=seed)
+HALVINGS = 10
+"""How often the rate may be halved before training is over."""
 
 
 @dataclass(frozen=True)
@@ -55,81 +53,211 @@ class Batches:
     seed: int
 
 
+class State(NamedTuple):
+    """Where training stands: a tree of arrays, all that the next epoch depends on."""
+
+    params: Any
+    adam: Any
+    """What Adam remembers."""
+    rate: Any
+    """The learning rate."""
+    loss: Any
+    """The mean loss of the batches of the last epoch that was kept; infinite before."""
+    epoch: Any
+    """How many were made, those that were undone included; with the seed it shuffles the next."""
+
+
 @dataclass(frozen=True)
 class Epochs:
     """What came of training by batches.
 
     Attributes:
         params: those after the epoch that predicts the validation rows best, or the last ones.
-        losses: the mean loss of the rows after each epoch, with the penalty.
-        validation: that of the validation rows; empty without.
+        losses: the mean loss of the batches of each epoch, with the penalty; that of the epoch
+            before where one was undone.
+        validation: that of the validation rows after each epoch; empty without.
         state: to go on with.
+        is_converged: whether training ended by itself.
     """
 
     params: Any
     losses: list[float]
     validation: list[float]
-    state: MinimizeResult
+    state: State
+    is_converged: bool
+
+
+def begun(params: Any, rate: float) -> State:
+    """The state before the first epoch.
+
+    Args:
+        params: to begin with.
+        rate: the learning rate.
+    """
+    params = jax.tree.map(jnp.asarray, params)
+    dtype = params["biases"][0].dtype
+    rates = jnp.asarray(rate, dtype), jnp.asarray(jnp.inf, dtype)
+    return State(params, ADAM.init(params), *rates, jnp.int32(0))
 
 
 def train(
     objective: Objective,
     hidden: tuple[int, ...],
-    table: Table,
-    generator: np.random.RandomState,
+    source: Source,
+    scale: Scale,
     settings: Settings,
     batches: Batches,
-    start: Any = None,
-    resume: MinimizeResult | None = None,
+    state: State,
 ) -> Epochs:
     """Train by batches, `settings.max_steps` epochs at most.
 
     Args:
         objective: what to minimize, in the mean.
         hidden: nodes of the hidden layers.
-        table: what to fit, with no rows that only fill the shape.
-        generator: draws the initial parameters.
+        source: of the rows.
+        scale: of the columns.
         settings: how; the strength of the penalty is that of the mean loss.
         batches: of the rows.
-        start: parameters to begin with; drawn if left out.
-        resume: the state of earlier epochs, to go on with.
+        state: to begin with, see `begun`, or of earlier epochs.
     """
-    inputs, outputs = table.sizes
-    if start is None:
-        sizes = (inputs, *hidden, outputs)
-        start = initial_params(generator, sizes, table.X.dtype, has_direct=settings.has_direct)
     losses: list[float] = []
     validation: list[float] = []
-    best: list[Any] = [start]
-
-    def after_epoch(found: MinimizeResult) -> bool:
-        """Keep what the epoch brought, and say whether to stop."""
-        params = found.state.params
-        losses.append(float(found.state.loss))
+    best, is_converged = state.params, False
+    while len(losses) < settings.max_steps and not is_converged:
+        state = _kept(state, _epoch(objective, source, scale, settings, batches, state))
+        losses.append(float(state.loss))
         held = np.nan
-        if table.validation is not None:
-            held = validation_loss(objective, params, table.validation)
+        if source.held_out is not None:
+            held = held_loss(objective, state.params, scale, source.held_out)
             validation.append(held)
         if not validation or held <= min(validation):
-            best[0] = params
+            best = state.params
         progress = Progress(len(losses), settings.max_steps, losses[-1], held, hidden)
-        is_stopped = settings.watch is not None and settings.watch(progress)
+        if settings.watch is not None and settings.watch(progress):
+            break
         curve = validation or losses
         is_worse = len(curve) - int(np.argmin(curve)) > settings.patience
-        return bool(is_stopped or is_worse or len(losses) >= settings.max_steps)
+        is_converged = is_worse or float(state.rate) < batches.rate * 0.5**HALVINGS
+    return Epochs(jax.device_get(best), losses, validation, state, is_converged)
 
-    size = min(batches.size, len(table.X))
-    found = minimize(
-        _mean_loss(objective),
-        jax.tree.map(jnp.asarray, start),
-        jnp.asarray(table.X),
-        table.targets,
-        0.0 if settings.strength is None else settings.strength,
-        solver=_adam(batches.rate, size, batches.seed),
-        max_steps=MOST,
-        ftol=0.0,
-        xtol=0.0,
-        callback=after_epoch,
-        resume=resume,
-    )
-    return Epochs(jax.device_get(best[0]), losses, validation, found)
+
+def _kept(before: State, after: State) -> State:
+    """The state after an epoch; that before at half the rate where the loss did not fall."""
+    if float(after.loss) <= float(before.loss):
+        return after
+    return before._replace(rate=before.rate / 2, epoch=after.epoch)
+
+
+def _epoch(
+    objective: Objective,
+    source: Source,
+    scale: Scale,
+    settings: Settings,
+    batches: Batches,
+    state: State,
+) -> State:
+    """All rows once; those that fill no batch are left out of this epoch."""
+    size = min(batches.size, source.count)
+    generator = np.random.default_rng((batches.seed, int(state.epoch)))
+    strength = 0.0 if settings.strength is None else settings.strength
+    mean, spread = (part.astype(state.rate.dtype) for part in (scale.mean, scale.spread))
+    made, total, count = (state.params, state.adam), 0.0, 0
+    for block in _blocks(source, generator, size, len(mean)):
+        number = len(block) // size
+        room = room_for(number) * size
+        X = filled(block.X[: number * size].astype(state.rate.dtype, copy=False), room)
+        targets = Targets(*(filled(part[: number * size], room) for part in block.targets))
+        # the block before has to be done, or all of them would wait in memory
+        total += float(made[2]) if len(made) == 3 else 0.0
+        made = _updated(
+            objective, size, made[:2], state.rate, X, targets, mean, spread, strength, number
+        )
+        count += number
+    total += float(made[2])
+    loss = jnp.asarray(total / count, state.rate.dtype)
+    return State(*made[:2], state.rate, loss, state.epoch + 1)
+
+
+def _blocks(
+    source: Source, generator: np.random.Generator, size: int, columns: int
+) -> Iterator[Block]:
+    """The rows of an epoch, in blocks of whole batches; a rest that fills none is left out."""
+    rows = max(BLOCK_BYTES // (4 * max(columns, 1)) // size, 1) * size
+    for block in source.epoch(generator, rows):
+        if len(block) >= size:
+            yield block
+
+
+@functools.cache
+def _mean_loss(objective: Objective) -> ModelLoss:
+    """The mean loss of rows, with the penalty."""
+    return ModelLoss(objective.model, objective.mean_loss, takes_l2=True)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _updated(
+    objective: Objective,
+    size: int,
+    before: tuple[Any, Any],
+    rate: Array,
+    X: Array,
+    targets: Targets,
+    mean: Array,
+    spread: Array,
+    strength: Array,
+    number: Array,
+) -> tuple[Any, Any, Array]:
+    """Parameters and Adam's memory after an update by each batch, and the sum of their losses.
+
+    Args:
+        objective: what to minimize.
+        size: rows of a batch.
+        before: parameters and Adam's memory.
+        rate: the learning rate.
+        X: rows of the table.
+        targets: of them.
+        mean: of the columns.
+        spread: of the columns.
+        strength: of the penalty.
+        number: how many batches there are; further rows only fill the shape.
+    """
+    slope = value_and_grad(_mean_loss(objective))
+
+    def update(place: Array, carry: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
+        params, memory, total = carry
+        rows, *parts = (
+            lax.dynamic_slice_in_dim(part, place * size, size) for part in (X, *targets)
+        )
+        loss, gradient = slope(params, (rows - mean) / spread, Targets(*parts), strength)
+        steps, memory = ADAM.update(gradient, memory)
+        params = jax.tree.map(lambda param, step: param - rate * step, params, steps)
+        return params, memory, total + loss
+
+    return lax.fori_loop(0, number, update, (*before, jnp.zeros((), X.dtype)))
+
+
+def held_loss(objective: Objective, params: Any, scale: Scale, rows: Rows) -> float:
+    """The mean loss of rows that are not fitted.
+
+    Args:
+        objective: what to minimize.
+        params: of the network.
+        scale: of the columns.
+        rows: held out.
+    """
+    dtype = rows.weights.dtype
+    mean, spread = scale.mean.astype(dtype), scale.spread.astype(dtype)
+    total = 0.0
+    for block in blocks_in_order(rows, ROWS):
+        room = room_for(len(block))
+        X, *parts = (filled(part, room) for part in (block.X, *block.targets))
+        X = X.astype(dtype, copy=False)
+        total += float(_loss(objective, params, X, Targets(*parts), mean, spread))
+    return total / float(np.sum(rows.weights, dtype=float))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _loss(
+    objective: Objective, params: Any, X: Array, targets: Targets, mean: Array, spread: Array
+) -> Array:
+    return objective.loss(targets, objective.model(params, (X - mean) / spread))
