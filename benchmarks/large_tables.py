@@ -61,8 +61,8 @@ def memory(page: harness.Page) -> None:
         "## Memory",
         "",
         "A million rows by 100 columns in float32, two epochs of batches of Adam with a tenth of "
-        "the rows held out, then predictions for all rows. Most resident memory over that of a process that has "
-        "fitted a small table; the data count.",
+        "the rows held out, then predictions for all rows. Most resident memory over that of a "
+        "process that has fitted a small table; the data count.",
         "",
         "| targets | data | made | fit | and predictions | over the data |",
         "|---|---|---|---|---|---|",

@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from blockjac.estimators.files import load_model, save_model
     from blockjac.estimators.fitting import Progress
     from blockjac.estimators.regressor import FeedforwardRegressor
+    from blockjac.estimators.row_groups import RowGroups
 
 __all__ = [
     "FeedforwardClassifier",
     "FeedforwardRegressor",
     "LeaveOneOut",
     "Progress",
+    "RowGroups",
     "load_model",
     "save_model",
 ]
@@ -25,6 +27,7 @@ _HOME = {
     "FeedforwardRegressor": "blockjac.estimators.regressor",
     "LeaveOneOut": "blockjac.estimators.base",
     "Progress": "blockjac.estimators.fitting",
+    "RowGroups": "blockjac.estimators.row_groups",
     "load_model": "blockjac.estimators.files",
     "save_model": "blockjac.estimators.files",
 }

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from blockjac.errors import InvalidDataError, InvalidOptionError, MissingExtraError
-from blockjac.estimators.fitted import Fitted, Kind, Options, Rows, fit_rows
+from blockjac.estimators.fitted import Fitted, Kind, Options, fit_rows
 from blockjac.estimators.fitting import Progress
 from blockjac.estimators.options import checked_options, nodes
+from blockjac.estimators.rows import Rows
 from blockjac.estimators.tables import Numbers, Scale
 
 try:
@@ -127,6 +128,15 @@ class Feedforward(BaseEstimator):
             self._keep(fit_part(self._kind, rows, inputs, scale, options, self._seed(), old))
         for name in ("_left_out", "_scores", "suspicious_rows_"):  # of a whole fit before
             self.__dict__.pop(name, None)
+
+    def _fit_parts(self, parts: Any, classes: Any = None) -> None:
+        """Fit a table that comes in parts."""
+        from blockjac.estimators.fit_parts import PartsFit
+
+        options = self._options()
+        fit = PartsFit(self, parts, classes)
+        with jax.enable_x64(fit.dtype == np.float64):
+            self._keep(fit.fitted(options))
 
     def _start(self, inputs: int, outputs: int) -> Any:
         """The parameters of the fit before, if there is one and it fits."""

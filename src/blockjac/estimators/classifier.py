@@ -144,8 +144,8 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         counts = checked_weights(sample_weight, len(X))
         weights = counts * self._of_classes(y)[places]
         values = shares(places, len(self.classes_))
-        self._fit(X, values, weights, counts, _unscaled(values))
-        self._look_back(places)
+        self._fit(X, values, weights, counts, Scale.unit(values.shape[1]))
+        self._look_back()
         return self
 
     def partial_fit(
@@ -164,8 +164,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
             ValueError: If classes are missing at the first call, or a class was not among them.
         """
         is_first = not hasattr(self, "_fitted")
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=is_first)
-        check_classification_targets(y)
+        X, y = self._checked_part(X, y, is_first)
         if is_first:
             if classes is None:
                 raise InvalidDataError("the first call of partial_fit needs classes, all of them")
@@ -175,8 +174,43 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         values = self._values(y)
         counts = checked_weights(sample_weight, len(X))
         weights = counts * self._of_classes(self.classes_)[np.argmax(values, axis=1)]
-        self._fit_part(X, values, weights, counts, _unscaled(values))
+        self._fit_part(X, values, weights, counts, Scale.unit(values.shape[1]))
         return self
+
+    def fit_parts(self, parts: Any, classes: Any = None) -> FeedforwardClassifier:
+        """Fit the network to a table that does not fit in memory, by Adam on batches.
+
+        A first pass over the parts learns the scales of the columns and the classes, and
+        keeps a random sample of 32,768 rows at most: half of them at most are held out, the others
+        stand for all rows in `suspicious_rows_`, `influence` and the curvature. Each epoch is a
+        further pass.
+
+        Args:
+            parts: Pairs `(X, y)`, or triples with sample weights, to go through many times: a list,
+                a `RowGroups`, or any object whose `__iter__` starts again. A sequence is gone
+                through in a new order each epoch, others as they come.
+            classes: All classes; those that are found in the first pass if left out.
+
+        Raises:
+            ValueError: If `parts` can be gone through once only, has no rows, or anything in it is
+                missing or infinite.
+
+        Examples:
+            >>> from blockjac.estimators import FeedforwardClassifier
+            >>> X = np.random.RandomState(0).normal(size=(2, 500, 3))
+            >>> parts = [(part, part[:, 0] > part[:, 1]) for part in X]
+            >>> model = FeedforwardClassifier((8,), learning_rate_init=0.01, random_state=0)
+            >>> model.fit_parts(parts).score(*parts[0]) > 0.9
+            True
+        """
+        self._fit_parts(parts, classes)
+        self._look_back()
+        return self
+
+    def _checked_part(self, X: Any, y: Any, is_first: bool) -> tuple[Numbers, Numbers]:
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=is_first)
+        check_classification_targets(y)
+        return X, y
 
     def predict(self, X: Any) -> Numbers:
         """The most probable class of each row."""
@@ -207,7 +241,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
             spread = model.spreads(X) if len(model.triangle) else None
             return moderated(model.outputs(X), spread)
 
-    def _look_back(self, places: Numbers) -> None:
+    def _look_back(self) -> None:
         """What the left-out rows say."""
         fitted = self._fitted
         out, true = fitted.left_out, np.argmax(fitted.rows.values, axis=1)
@@ -261,8 +295,3 @@ def moderated(outputs: Numbers, spread: Numbers | None) -> Numbers:
     # of two classes the difference counts, whose variance is four times this
     variances = np.einsum("nii->ni", centered) * (count / (count - 1)) ** 2
     return mean / np.sqrt(1 + np.pi / 8 * np.maximum(variances, 0))
-
-
-def _unscaled(values: Numbers) -> Scale:
-    """The scale of shares of classes, which stay as they are."""
-    return Scale(np.zeros(values.shape[1]), np.ones(values.shape[1]))

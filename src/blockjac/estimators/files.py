@@ -23,11 +23,12 @@ import numpy as np
 from blockjac.errors import FileFormatError, OutputPathError
 from blockjac.estimators.base import Feedforward, LeaveOneOut
 from blockjac.estimators.classifier import FeedforwardClassifier
-from blockjac.estimators.fitted import Fitted, Rows
+from blockjac.estimators.fitted import Fitted
 from blockjac.estimators.leave_one_out import LeftOut
 from blockjac.estimators.model import Model
 from blockjac.estimators.objective import Objective
 from blockjac.estimators.regressor import FeedforwardRegressor
+from blockjac.estimators.rows import Rows
 from blockjac.estimators.tables import Numbers, Scale
 from blockjac.optimize.files import check_file, write_whole
 

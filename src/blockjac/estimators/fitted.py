@@ -13,6 +13,7 @@ from blockjac.estimators.fitting import Settings, Table, Watch, fit_widths
 from blockjac.estimators.leave_one_out import LeftOut
 from blockjac.estimators.model import Model
 from blockjac.estimators.objective import Objective, Targets
+from blockjac.estimators.rows import Rows
 from blockjac.estimators.tables import Numbers, Scale, filled, room_for
 
 Kind = Literal["classes", "numbers"]
@@ -59,67 +60,6 @@ class Options:
             has_direct=self.hidden != (),
             watch=self.watch,
         )
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A table as a network is to see it.
-
-    Attributes:
-        table: in which the rows stand, not copied: either all rows of it are meant, or those at
-            `places`; shape `(at least n, inputs)`.
-        values: standardized numbers, or shares of classes, shape `(n, outputs)`.
-        weights: shape `(n,)`.
-        units: how much of its weight is left out when a row is.
-        places: the numbers of the rows in the table.
-        count: how many rows the table has.
-    """
-
-    table: Numbers
-    values: Numbers
-    weights: Numbers
-    units: Numbers
-    places: Numbers
-    count: int
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    @property
-    def X(self) -> Numbers:
-        """The rows as they are in the table, shape `(n, inputs)`."""
-        return self.table if len(self.table) == len(self) else self.table[self.places]
-
-    def some(self, chosen: Numbers) -> Numbers:
-        """Those at some places among them, as they are in the table."""
-        return self.table[chosen if len(self.table) == len(self) else self.places[chosen]]
-
-    @staticmethod
-    def whole(X: Numbers, values: Numbers, weights: Numbers, counts: Numbers) -> Rows:
-        """All rows of a table.
-
-        Args:
-            X: the rows.
-            values: their targets.
-            weights: how much each counts.
-            counts: for how many rows each stands.
-        """
-        units = (weights / np.maximum(counts, 1)).astype(weights.dtype)
-        return Rows(X, values, weights, units, np.arange(len(X)), len(X))
-
-    @property
-    def targets(self) -> Targets:
-        """What outputs are compared with."""
-        return Targets(self.values, self.weights, self.units)
-
-    def standardized(self, inputs: Scale) -> tuple[Numbers, Targets]:
-        """The rows as a network gets them, and what its outputs are compared with."""
-        return inputs.apply(self.X), self.targets
-
-    def take(self, chosen: Numbers) -> Rows:
-        """Some of the rows."""
-        values, weights, units = self.values[chosen], self.weights[chosen], self.units[chosen]
-        return Rows(self.table, values, weights, units, self.places[chosen], self.count)
 
 
 @dataclass(frozen=True)
@@ -193,6 +133,18 @@ def fit_rows(
         fitted = fit_large(objective, rows, held_out, inputs, targets, options, seed, start)
     else:
         fitted = _fit_small(objective, rows, held_out, inputs, targets, options, seed, start)
+    return finite(fitted)
+
+
+def finite(fitted: Fitted) -> Fitted:
+    """The fit, if its parameters are finite.
+
+    Args:
+        fitted: what came of training.
+
+    Raises:
+        NonFiniteLossError: if they are not.
+    """
     if not all(np.isfinite(part).all() for part in _leaves(fitted.model.params)):
         raise NonFiniteLossError(
             "training ended in parameters that are not finite; look for extreme values in X or y, "

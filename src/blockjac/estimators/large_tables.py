@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.estimators.fitted import LARGE_WIDTHS, Fitted, Kind, Options, Rows
+from blockjac.estimators.fitted import LARGE_WIDTHS, Fitted, Kind, Options
 from blockjac.estimators.fitting import Settings, Table, fit
 from blockjac.estimators.leave_one_out import LeftOut, left_out
 from blockjac.estimators.model import Model, features_of, uncertain_part
 from blockjac.estimators.network import initial_params
 from blockjac.estimators.objective import Objective, Targets
+from blockjac.estimators.rows import Rows
 from blockjac.estimators.sources import Memory, Source
 from blockjac.estimators.stochastic import Batches, Epochs, begun, held_loss, train
 from blockjac.estimators.tables import ROWS, Numbers, Scale, by_parts, filled, room_for
@@ -38,9 +39,7 @@ def fit_large(
 ) -> Fitted:
     """By batches; with the parameters of the last layer uncertain."""
     source = Memory(rows, held_out)
-    fitted = fit_source(objective, source, rows, inputs, targets, options, seed, start)
-    without = _left_out(fitted.model, rows)
-    return replace(fitted, left_out=without)
+    return fit_source(objective, source, rows, inputs, targets, options, seed, start)
 
 
 def fit_source(
@@ -53,12 +52,12 @@ def fit_source(
     seed: int,
     start: Any,
 ) -> Fitted:
-    """By batches from anywhere; left-out rows are not looked at.
+    """By batches from anywhere.
 
     Args:
         objective: what to minimize.
         source: of the rows.
-        rows: what is to be kept of them.
+        rows: of the source, those that are kept and looked at as if they were left out.
         inputs: the scale of the columns.
         targets: the scale that the values have been standardized by.
         options: how.
@@ -74,13 +73,14 @@ def fit_source(
     state = begun(start, batches.rate)
     epochs = train(objective, hidden, source, inputs, settings, batches, state)
     last = _Last(objective, epochs, source, inputs, options, seed)
+    model = Model(objective, last.params, inputs, targets, last.noise, last.triangle, True)
     return Fitted(
-        model=Model(objective, last.params, inputs, targets, last.noise, last.triangle, True),
+        model=model,
         hidden=hidden,
         solver="adam",
         rows=rows,
         held_out=source.held_out,
-        left_out=_nothing(dtype),
+        left_out=_left_out(model, rows),
         strengths=last.strengths,
         losses=epochs.losses,
         validation=epochs.validation,

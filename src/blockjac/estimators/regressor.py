@@ -112,6 +112,43 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
             sample_weight: For how many rows each stands; 1 if left out.
         """
         is_first = not hasattr(self, "_fitted")
+        X, y = self._checked_part(X, y, is_first)
+        weights = checked_weights(sample_weight, len(X))
+        values = self._values(y)
+        scale = Scale.of(values, weights) if is_first else self._fitted.model.targets
+        self._fit_part(X, values, weights, weights, scale)
+        return self
+
+    def fit_parts(self, parts: Any) -> FeedforwardRegressor:
+        """Fit the network to a table that does not fit in memory, by Adam on batches.
+
+        A first pass over the parts learns the scales of the columns and targets, and
+        keeps a random sample of 32,768 rows at most: half of them at most are held out, the others
+        stand for all rows in `suspicious_rows_`, `influence` and the curvature. Each epoch is a
+        further pass.
+
+        Args:
+            parts: Pairs `(X, y)`, or triples with sample weights, to go through many times: a list,
+                a `RowGroups`, or any object whose `__iter__` starts again. A sequence is gone
+                through in a new order each epoch, others as they come.
+
+        Raises:
+            ValueError: If `parts` can be gone through once only, has no rows, or anything in it is
+                missing or infinite.
+
+        Examples:
+            >>> from blockjac.estimators import FeedforwardRegressor
+            >>> X = np.random.RandomState(0).normal(size=(2, 500, 3))
+            >>> parts = [(part, part[:, 0] - 2 * part[:, 1]) for part in X]
+            >>> model = FeedforwardRegressor((8,), learning_rate_init=0.01, random_state=0)
+            >>> model.fit_parts(parts).score(*parts[0]) > 0.9
+            True
+        """
+        self._fit_parts(parts)
+        self._look_back()
+        return self
+
+    def _checked_part(self, X: Any, y: Any, is_first: bool) -> tuple[Numbers, Numbers]:
         X, y = validate_data(
             self,
             X,
@@ -121,12 +158,8 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
             y_numeric=True,
             reset=is_first,
         )
-        weights = checked_weights(sample_weight, len(X))
         self._is_flat = y.ndim == 1
-        values = self._values(y)
-        scale = Scale.of(values, weights) if is_first else self._fitted.model.targets
-        self._fit_part(X, values, weights, weights, scale)
-        return self
+        return X, y
 
     def predict(self, X: Any) -> Numbers:
         """Predictions, shape `(n,)` or `(n, outputs)` as the targets were."""

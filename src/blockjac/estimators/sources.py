@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from blockjac.estimators.fitted import Rows
 from blockjac.estimators.objective import Targets
+from blockjac.estimators.rows import Rows
 from blockjac.estimators.tables import Numbers
 
 BLOCK_BYTES = 2**24
@@ -48,10 +48,15 @@ class Block:
 class Source(Protocol):
     """Rows to fit, and rows held out."""
 
-    count: int
-    """How many rows are to be fitted."""
-    held_out: Rows | None
-    """Rows that are not, in memory."""
+    @property
+    def count(self) -> int:
+        """How many rows are to be fitted."""
+        ...
+
+    @property
+    def held_out(self) -> Rows | None:
+        """Rows that are not, in memory."""
+        ...
 
     def epoch(self, generator: np.random.Generator, rows: int) -> Iterator[Block]:
         """All rows to fit once, shuffled; blocks of as many rows, and a last one of those left.
@@ -114,7 +119,7 @@ def block_of(rows: Rows, chosen: Numbers) -> Block:
 
 
 def blocks_in_order(rows: Rows, most: int) -> Iterator[Block]:
-    """All rows in their order, at most so and so many at a time.
+    """All rows in their order, some at a time.
 
     Args:
         rows: of a table.

@@ -17,9 +17,9 @@ import numpy as np
 from jax import Array, lax
 
 from blockjac.errors import MissingExtraError
-from blockjac.estimators.fitted import Rows
 from blockjac.estimators.fitting import Progress, Settings
 from blockjac.estimators.objective import Objective, Targets
+from blockjac.estimators.rows import Rows
 from blockjac.estimators.sources import BLOCK_BYTES, Block, Source, blocks_in_order
 from blockjac.estimators.tables import ROWS, Scale, filled, room_for
 from blockjac.optimize import ModelLoss
@@ -161,21 +161,19 @@ def _epoch(
     generator = np.random.default_rng((batches.seed, int(state.epoch)))
     strength = 0.0 if settings.strength is None else settings.strength
     mean, spread = (part.astype(state.rate.dtype) for part in (scale.mean, scale.spread))
-    made, total, count = (state.params, state.adam), 0.0, 0
+    made, own, total, count = (state.params, state.adam), 0.0, 0.0, 0
     for block in _blocks(source, generator, size, len(mean)):
         number = len(block) // size
         room = room_for(number) * size
         X = filled(block.X[: number * size].astype(state.rate.dtype, copy=False), room)
         targets = Targets(*(filled(part[: number * size], room) for part in block.targets))
-        # the block before has to be done, or all of them would wait in memory
-        total += float(made[2]) if len(made) == 3 else 0.0
-        made = _updated(
-            objective, size, made[:2], state.rate, X, targets, mean, spread, strength, number
+        # waits for the block before, or all of them would wait in memory
+        total, count = total + float(own), count + number
+        *made, own = _updated(
+            objective, size, tuple(made), state.rate, X, targets, mean, spread, strength, number
         )
-        count += number
-    total += float(made[2])
-    loss = jnp.asarray(total / count, state.rate.dtype)
-    return State(*made[:2], state.rate, loss, state.epoch + 1)
+    loss = jnp.asarray((total + float(own)) / count, state.rate.dtype)
+    return State(made[0], made[1], state.rate, loss, state.epoch + 1)
 
 
 def _blocks(
@@ -199,13 +197,13 @@ def _updated(
     objective: Objective,
     size: int,
     before: tuple[Any, Any],
-    rate: Array,
-    X: Array,
+    rate: Any,
+    X: Any,
     targets: Targets,
-    mean: Array,
-    spread: Array,
-    strength: Array,
-    number: Array,
+    mean: Any,
+    spread: Any,
+    strength: Any,
+    number: Any,
 ) -> tuple[Any, Any, Array]:
     """Parameters and Adam's memory after an update by each batch, and the sum of their losses.
 

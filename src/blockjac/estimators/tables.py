@@ -37,11 +37,12 @@ class Scale:
             values: shape `(n, columns)`.
             weights: shape `(n,)`, not all of them 0.
         """
-        moments = Moments.none(values.shape[1])
-        for first in range(0, len(values), ROWS):
-            rows = slice(first, first + ROWS)
-            moments = moments.with_rows(values[rows], weights[rows])
-        return moments.scale(values.dtype)
+        return Moments.none(values.shape[1]).with_table(values, weights).scale(values.dtype)
+
+    @staticmethod
+    def unit(columns: int) -> Scale:
+        """That of numbers which stay as they are, such as shares of classes."""
+        return Scale(np.zeros(columns), np.ones(columns))
 
     def apply(self, values: Numbers) -> Numbers:
         """Standardize."""
@@ -74,6 +75,14 @@ class Moments:
             columns: how many there are.
         """
         return Moments(0.0, np.zeros(columns), np.zeros(columns))
+
+    def with_table(self, values: Numbers, weights: Numbers) -> Moments:
+        """With further rows, of which some are looked at at a time; see `with_rows`."""
+        moments = self
+        for first in range(0, len(values), ROWS):
+            rows = slice(first, first + ROWS)
+            moments = moments.with_rows(values[rows], weights[rows])
+        return moments
 
     def with_rows(self, values: Numbers, weights: Numbers) -> Moments:
         """With further rows.
