@@ -60,7 +60,7 @@ class Feedforward(BaseEstimator):
         max_iter: int = 200,
         tol: float = 1e-5,
         batch_size: int | str = "auto",
-        learning_rate_init: float = 1e-3,
+        learning_rate_init: float | str = "auto",
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,

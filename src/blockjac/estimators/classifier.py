@@ -41,8 +41,9 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         solver: `"gauss-newton"`, `"adam"`, or `"auto"` for the one that suits the size.
         max_iter: The most steps, or epochs of Adam.
         tol: Training stops when the loss falls by less than this share of it in four steps.
-        batch_size: Rows of a batch of Adam; 200 if "auto".
-        learning_rate_init: Of Adam.
+        batch_size: Rows of a batch of Adam; if "auto" 200, or 500 of more than 20,000 rows.
+        learning_rate_init: Of Adam; if "auto" 0.01, falling with the number of batches, and 0.001
+            in `partial_fit`.
         early_stopping: Whether to hold out rows, and to keep the parameters that predict them best;
             with "auto" for Adam alone.
         validation_fraction: The share of rows to hold out.
@@ -91,7 +92,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         max_iter: int = 200,
         tol: float = 1e-5,
         batch_size: int | str = "auto",
-        learning_rate_init: float = 1e-3,
+        learning_rate_init: float | str = "auto",
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,

@@ -44,7 +44,7 @@ class Options:
     max_steps: int | None
     tolerance: float
     batch_size: int | None
-    rate: float
+    rate: float | None
     validation: float | None
     patience: int
     watch: Watch | None

@@ -26,6 +26,9 @@ WORK = 2e9
 WEAK = 1e-5
 """The strength of the penalty for batches, of the mean loss: early stopping does the rest."""
 
+PART_RATE = 1e-3
+"""The learning rate for parts, of which nobody knows how many come."""
+
 
 def fit_large(
     objective: Objective,
@@ -69,7 +72,7 @@ def fit_source(
     sizes = (len(inputs.mean), *hidden, rows.values.shape[1])
     if start is None:
         start = _initial(sizes, dtype, settings, seed)
-    batches = Batches(options.batch_size or 200, options.rate, seed)
+    batches = Batches.auto(options.batch_size, options.rate, source.count, seed)
     state = begun(start, batches.rate)
     epochs = train(objective, hidden, source, inputs, settings, batches, state)
     last = _Last(objective, epochs, source, inputs, options, seed)
@@ -114,15 +117,16 @@ def fit_part(
     objective = Objective(kind, options.activation)
     hidden = LARGE_WIDTHS if options.hidden is None else options.hidden
     settings, dtype = replace(_settings(options), max_steps=1), rows.weights.dtype
+    rate = PART_RATE if options.rate is None else options.rate
     if old is None:
         sizes = (rows.table.shape[1], *hidden, rows.values.shape[1])
-        state = begun(_initial(sizes, dtype, settings, seed), options.rate)
+        state = begun(_initial(sizes, dtype, settings, seed), rate)
     else:
         hidden = old.hidden
-        state = old.state if old.state is not None else begun(old.model.params, options.rate)
+        state = old.state if old.state is not None else begun(old.model.params, rate)
     # other rows may have a larger loss, for which nothing is to be undone
     state = state._replace(loss=jnp.full_like(state.loss, jnp.inf))
-    batches = Batches(options.batch_size or 200, options.rate, 0)
+    batches = Batches(options.batch_size or 200, rate, 0)
     epochs = train(objective, hidden, Memory(rows, None), inputs, settings, batches, state)
     params, none = jax.device_get(epochs.state.params), np.zeros((0, 0), dtype)
     before = (0, []) if old is None else (old.steps, old.losses)

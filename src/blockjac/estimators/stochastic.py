@@ -34,6 +34,12 @@ except ImportError as error:
 
 ADAM = optax.scale_by_adam()
 
+FIRST_RATE = 0.01
+"""A learning rate to begin with, if it falls."""
+
+STEADY = 400
+"""The number of batches after which a falling rate is half of the first."""
+
 HALVINGS = 10
 """How often the rate may be halved before training is over."""
 
@@ -46,11 +52,26 @@ class Batches:
         size: rows of a batch.
         rate: the learning rate of Adam.
         seed: of the shuffling.
+        is_falling: whether the rate falls like 1 over the number of batches.
     """
 
     size: int
     rate: float
     seed: int
+    is_falling: bool = False
+
+    @staticmethod
+    def auto(size: int | None, rate: float | None, rows: int, seed: int) -> Batches:
+        """What is given, and the rest by the number of rows.
+
+        Args:
+            size: rows of a batch, or None.
+            rate: the learning rate, or None for one that falls.
+            rows: to fit.
+            seed: of the shuffling.
+        """
+        chosen = 200 if rows <= 20_000 else 500
+        return Batches(size or chosen, FIRST_RATE if rate is None else rate, seed, rate is None)
 
 
 class State(NamedTuple):
@@ -161,6 +182,9 @@ def _epoch(
     generator = np.random.default_rng((batches.seed, int(state.epoch)))
     strength = 0.0 if settings.strength is None else settings.strength
     mean, spread = (part.astype(state.rate.dtype) for part in (scale.mean, scale.spread))
+    rate = state.rate
+    if batches.is_falling:
+        rate = rate / (1 + int(state.epoch) * (source.count // size) / STEADY)
     made, own, total, count = (state.params, state.adam), 0.0, 0.0, 0
     for block in _blocks(source, generator, size, len(mean)):
         number = len(block) // size
@@ -170,7 +194,7 @@ def _epoch(
         # waits for the block before, or all of them would wait in memory
         total, count = total + float(own), count + number
         *made, own = _updated(
-            objective, size, tuple(made), state.rate, X, targets, mean, spread, strength, number
+            objective, size, tuple(made), rate, X, targets, mean, spread, strength, number
         )
     loss = jnp.asarray((total + float(own)) / count, state.rate.dtype)
     return State(made[0], made[1], state.rate, loss, state.epoch + 1)
