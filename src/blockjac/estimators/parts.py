@@ -151,6 +151,7 @@ class Streamed:
         return regrouped(self._shuffled(generator), rows)
 
     def _shuffled(self, generator: np.random.Generator) -> Iterator[Block]:
+        """Small parts put together, each piece shuffled."""
         waiting: list[Block] = []
         for number, part in _in_order(self.parts, generator):
             block = self.read(part)

@@ -246,6 +246,7 @@ def _updated(
     slope = value_and_grad(_mean_loss(objective))
 
     def update(place: Array, carry: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
+        """One batch, standardized here."""
         params, memory, total = carry
         rows, *parts = (
             lax.dynamic_slice_in_dim(part, place * size, size) for part in (X, *targets)
