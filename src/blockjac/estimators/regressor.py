@@ -150,7 +150,7 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
         return self
 
     def _checked_part(self, X: Any, y: Any, is_first: bool) -> tuple[Numbers, Numbers]:
-        """Rows and targets as scikit-learn checks them; the first ones say what columns there are."""
+        """Rows and targets as scikit-learn checks them; the first ones name the columns."""
         X, y = validate_data(
             self,
             X,
