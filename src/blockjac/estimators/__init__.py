@@ -6,12 +6,14 @@ from blockjac.base.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from blockjac.estimators.base import LeaveOneOut
+    from blockjac.estimators.checkpoints import Checkpoint
     from blockjac.estimators.classifier import FeedforwardClassifier
     from blockjac.estimators.files import load_model, save_model
-    from blockjac.estimators.fitting import Progress
     from blockjac.estimators.regressor import FeedforwardRegressor
+    from blockjac.estimators.training_loop import Progress
 
 __all__ = [
+    "Checkpoint",
     "FeedforwardClassifier",
     "FeedforwardRegressor",
     "LeaveOneOut",
@@ -21,10 +23,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "Checkpoint": "blockjac.estimators.checkpoints",
     "FeedforwardClassifier": "blockjac.estimators.classifier",
     "FeedforwardRegressor": "blockjac.estimators.regressor",
     "LeaveOneOut": "blockjac.estimators.base",
-    "Progress": "blockjac.estimators.fitting",
+    "Progress": "blockjac.estimators.training_loop",
     "load_model": "blockjac.estimators.files",
     "save_model": "blockjac.estimators.files",
 }

@@ -11,9 +11,9 @@ import numpy as np
 
 from blockjac.errors import InvalidDataError, InvalidOptionError, MissingExtraError
 from blockjac.estimators.fitted import Fitted, Kind, Options, Rows, fit_rows
-from blockjac.estimators.fitting import Progress
 from blockjac.estimators.options import checked_options, nodes
 from blockjac.estimators.tables import Numbers, Scale
+from blockjac.estimators.training_loop import Progress
 
 try:
     from sklearn.base import BaseEstimator
@@ -149,6 +149,7 @@ class Feedforward(BaseEstimator):
         self.alpha_ = fitted.strengths
         self.loss_curve_ = list(fitted.losses)
         self.validation_curve_ = list(fitted.validation) if fitted.held_out is not None else None
+        self.step_norms_ = list(fitted.lengths)
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else float("nan")
         self.n_iter_ = max(fitted.steps, 1)
         self.n_layers_ = len(fitted.hidden) + 2

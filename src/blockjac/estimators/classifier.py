@@ -10,9 +10,9 @@ from scipy.special import log_softmax, softmax
 
 from blockjac.errors import InvalidDataError
 from blockjac.estimators.base import Feedforward, LeaveOneOut
-from blockjac.estimators.fitting import Progress
 from blockjac.estimators.options import checked_weights
 from blockjac.estimators.tables import Numbers, Scale, shares
+from blockjac.estimators.training_loop import Progress
 
 # after the module that says how scikit-learn is installed
 from sklearn.base import ClassifierMixin  # isort: skip
@@ -66,6 +66,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         alpha_: The strengths of the penalty, of each layer and then of the linear map.
         loss_curve_: The mean loss after each four steps or epoch.
         validation_curve_: That of the rows held out; None without.
+        step_norms_: How far each of these moved the parameters, by their Euclidean norm.
         leave_one_out_: What is predicted for each training row by the others; not after Adam.
         suspicious_rows_: Training rows, the one first that the others predict worst.
         log_evidence_: The logarithm of the evidence of the model.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -15,79 +14,12 @@ from blockjac.estimators.evidence import Level, triangle_of
 from blockjac.estimators.leave_one_out import LeftOut, left_out
 from blockjac.estimators.network import initial_params, narrowed, widened
 from blockjac.estimators.objective import Objective, Targets
-from blockjac.estimators.steps import Turn, first_turn, step
+from blockjac.estimators.steps import Turn, first_turn
 from blockjac.estimators.tables import Numbers
+from blockjac.estimators.training_loop import Record, Settings, Table, trained
 
 FIRST = 0.01
 """The first strength of the penalty, as a share of the number of rows."""
-
-Watch = Callable[["Progress"], bool]
-"""Called after each step; to stop, it returns True."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows to fit, and rows to look at on the way.
-
-    Attributes:
-        X: standardized rows, shape `(n, inputs)`.
-        targets: of them; rows of weight 0 fill the shape and count for nothing.
-        validation: rows that are not fitted and what belongs to them, or None.
-    """
-
-    X: Numbers
-    targets: Targets
-    validation: tuple[Numbers, Targets] | None = None
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """How many inputs and outputs there are."""
-        return self.X.shape[1], self.targets.values.shape[1]
-
-    @property
-    def weight(self) -> float:
-        """Of all rows together."""
-        return float(np.sum(self.targets.weights))
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How networks are fitted.
-
-    Attributes:
-        strength: of the penalty, of the mean loss; None for that of the evidence.
-        max_steps: the most steps of training.
-        tolerance: of the relative change of the loss in a step.
-        patience: steps without a better loss of the validation rows, after which training stops.
-        has_direct: whether a linear map leads from the inputs to the outputs, too.
-        watch: called after each step.
-    """
-
-    strength: float | None = None
-    max_steps: int = 200
-    tolerance: float = 1e-5
-    patience: int = 5
-    has_direct: bool = True
-    watch: Watch | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far training is.
-
-    Attributes:
-        steps: made so far.
-        max_steps: the most.
-        loss: the mean loss of the rows.
-        validation: the mean loss of the validation rows; nan without.
-        hidden: nodes of the hidden layers.
-    """
-
-    steps: int
-    max_steps: int
-    loss: float
-    validation: float
-    hidden: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -97,23 +29,19 @@ class Fit:
     Attributes:
         hidden: nodes of the hidden layers.
         turn: parameters, penalty, evidence.
-        losses: the mean loss of the rows after each step.
-        validation: that of the validation rows; empty without.
+        record: of the training.
         triangle: the Cholesky factor of the curvature.
         left_out: outputs of each row, with it and without it.
         row_losses: of the rows without themselves.
-        steps: how many were made.
         weights: of the rows.
     """
 
     hidden: tuple[int, ...]
     turn: Turn
-    losses: list[float]
-    validation: list[float]
+    record: Record
     triangle: Any
     left_out: LeftOut
     row_losses: Numbers
-    steps: int
     weights: Numbers = field(repr=False)
 
     @property
@@ -177,7 +105,7 @@ def fit(
     share = FIRST if settings.strength is None else settings.strength
     parts = len(params["weights"]) + len(params["direct"])
     level = Level(jnp.full(parts, share * table.weight, dtype), jnp.ones((), dtype))
-    turn, losses, validation = _trained(
+    record = trained(
         objective,
         X,
         targets,
@@ -187,6 +115,7 @@ def fit(
         table,
         settings,
     )
+    turn = record.best
     triangle = triangle_of(objective, turn.params, X, targets, turn.level, is_used)
     without = left_out(objective, turn.params, triangle, X, targets)
     row_losses = np.asarray(objective.row_losses(targets, without.without))
@@ -195,12 +124,10 @@ def fit(
     return Fit(
         tuple(hidden),
         turn,
-        losses,
-        validation,
+        record,
         _restricted(np.asarray(triangle), is_used),
         jax.device_get(without),
         row_losses,
-        len(losses),
         np.asarray(table.targets.weights),
     )
 
@@ -212,48 +139,6 @@ def _restricted(triangle: Numbers, is_used: Any) -> Numbers:
         return triangle
     matrix = triangle @ triangle.T
     return np.linalg.cholesky(matrix[np.ix_(used, used)])
-
-
-def _trained(
-    objective: Objective,
-    X: Any,
-    targets: Targets,
-    is_used: Any,
-    turn: Turn,
-    hidden: tuple[int, ...],
-    table: Table,
-    settings: Settings,
-) -> tuple[Turn, list[float], list[float]]:
-    """Steps until one has converged, and the losses after each."""
-    losses: list[float] = []
-    validation: list[float] = []
-    best, tolerance = turn, jnp.asarray(settings.tolerance, X.dtype)
-    while len(losses) < settings.max_steps and not bool(turn.is_converged):
-        turn = step(objective, X, targets, is_used, tolerance, turn)
-        losses.append(float(turn.loss) / table.weight)
-        held = np.nan
-        if table.validation is not None:
-            held = validation_loss(objective, turn.params, table.validation)
-            validation.append(held)
-            if held <= min(validation):
-                best = turn
-            if len(validation) - int(np.argmin(validation)) > settings.patience:
-                break
-        progress = Progress(len(losses), settings.max_steps, losses[-1], held, hidden)
-        if settings.watch is not None and settings.watch(progress):
-            break
-    return (turn if table.validation is None else best), losses, validation
-
-
-def validation_loss(objective: Objective, params: Any, rows: tuple[Numbers, Targets]) -> float:
-    """The mean loss of rows that are not fitted."""
-    X, targets = rows
-    return float(_loss(objective, params, X, targets)) / float(np.sum(targets.weights))
-
-
-@partial(jax.jit, static_argnums=0)
-def _loss(objective: Objective, params: Any, X: Any, targets: Targets) -> Any:
-    return objective.loss(targets, objective.model(params, X))
 
 
 def simplest(candidates: Sequence[Fit]) -> Fit:

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.estimators.fitted import LARGE_WIDTHS, Fitted, Kind, Options, Rows
-from blockjac.estimators.fitting import Settings, Table, fit, validation_loss
+from blockjac.estimators.fitting import fit
 from blockjac.estimators.leave_one_out import LeftOut, left_out
 from blockjac.estimators.model import ROWS, Model, features_of, uncertain_part
 from blockjac.estimators.objective import Objective, Targets
 from blockjac.estimators.stochastic import Batches, Epochs, train
 from blockjac.estimators.tables import Numbers, Scale, by_parts, filled, room_for
+from blockjac.estimators.training_loop import Settings, Table, validation_loss
 
 WORK = 2e9
 """Multiplications for a curvature of the last layer: of more rows it takes some only."""
@@ -54,6 +55,7 @@ def fit_large(
         strengths=last.strengths,
         losses=epochs.losses,
         validation=epochs.validation,
+        lengths=epochs.lengths,
         steps=len(epochs.losses),
         is_converged=len(epochs.losses) < settings.max_steps,
         evidence=float("nan"),
@@ -94,7 +96,7 @@ def fit_part(
     epochs = train(objective, hidden, table, generator, settings, batches, start, resume)
     params = jax.device_get(epochs.state.state.params)
     none = np.zeros((0, 0), rows.X.dtype)
-    before = (0, []) if old is None else (old.steps, old.losses)
+    before = (0, [], []) if old is None else (old.steps, old.losses, old.lengths)
     return Fitted(
         model=Model(objective, params, inputs, targets, np.ones((), rows.X.dtype), none),
         hidden=hidden,
@@ -105,6 +107,7 @@ def fit_part(
         strengths=np.full(1, settings.strength),
         losses=[*before[1], *epochs.losses],
         validation=[],
+        lengths=[*before[2], *epochs.lengths],
         steps=before[0] + 1,
         is_converged=False,
         evidence=float("nan"),

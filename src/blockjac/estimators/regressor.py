@@ -63,6 +63,7 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
         loss_curve_: The mean loss after each four steps or epoch: half of the squared error, in
             units of the variance of the targets.
         validation_curve_: That of the rows held out; None without.
+        step_norms_: How far each of these moved the parameters, by their Euclidean norm.
         leave_one_out_: What is predicted for each training row by the others; not after Adam.
         suspicious_rows_: Training rows, the one first that the others predict worst.
         log_evidence_: The logarithm of the evidence of the model.

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from blockjac.errors import MissingExtraError
-from blockjac.estimators.fitting import Progress, Settings, Table, validation_loss
 from blockjac.estimators.network import initial_params
 from blockjac.estimators.objective import Objective
+from blockjac.estimators.training_loop import Progress, Settings, Table, validation_loss
 from blockjac.optimize import MinimizeResult, ModelLoss, Optax, minimize
 
 try:
@@ -63,12 +63,14 @@ class Epochs:
         params: those after the epoch that predicts the validation rows best, or the last ones.
         losses: the mean loss of the rows after each epoch, with the penalty.
         validation: that of the validation rows; empty without.
+        lengths: how far each epoch moved the parameters.
         state: to go on with.
     """
 
     params: Any
     losses: list[float]
     validation: list[float]
+    lengths: list[float]
     state: MinimizeResult
 
 
@@ -132,4 +134,6 @@ def train(
         callback=after_epoch,
         resume=resume,
     )
-    return Epochs(jax.device_get(best[0]), losses, validation, found)
+    return Epochs(
+        jax.device_get(best[0]), losses, validation, found.trace.step_norm.tolist(), found
+    )

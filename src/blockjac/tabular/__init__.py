@@ -1,0 +1,1 @@
+"""Tables as people have them: read from files, typed, and encoded as numbers."""
