@@ -12,8 +12,10 @@ import numpy as np
 from blockjac.errors import InvalidDataError, InvalidOptionError, MissingExtraError
 from blockjac.estimators.fitted import Fitted, Kind, Options, Rows, fit_rows
 from blockjac.estimators.options import checked_options, nodes
+from blockjac.estimators.steps import first_step_profile
 from blockjac.estimators.tables import Numbers, Scale
 from blockjac.estimators.training_loop import Progress
+from blockjac.optimize import LineProfile
 
 try:
     from sklearn.base import BaseEstimator
@@ -212,6 +214,23 @@ class Feedforward(BaseEstimator):
             raise InvalidOptionError(
                 f"{what} needs the curvature of a whole fit, which partial_fit does not know: "
                 "call fit"
+            )
+
+    def first_step_profile(self) -> LineProfile:
+        """The mean loss with its penalty along the first step, and where the step ended.
+
+        `optimize.plot_line_search` draws it. The step is that of Gauss-Newton, at the damping that
+        was accepted, so that it ends at 1.
+
+        Raises:
+            AttributeError: After Adam, which has no such step, and in a model that was loaded.
+        """
+        fitted = self._checked_fit()
+        if fitted.first is None:
+            raise AttributeError("the first step is known after a fit with solver='gauss-newton'")
+        with self._numbers():
+            return first_step_profile(
+                fitted.model.objective, *fitted.rows.standardized(fitted.model.inputs), fitted.first
             )
 
     # What rows do to predictions

@@ -2,8 +2,8 @@
 
 A fit is a number of loops of steps, one for each width that is tried. The state of each loop is
 kept under a digest of all that it depends on: rows, options, initial parameters. Whoever fits the
-same again finds the state, and goes on there; a loop that is not found begins anew. So nobody has to
-say where a program of several fits stood, and a checkpoint never slips into another training.
+same again finds the state, and goes on there; a loop that is not found begins anew. Thus nobody has
+to say where a program of several fits stood, and a state never slips into another training.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 import warnings
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -27,7 +28,7 @@ from blockjac.estimators.archive import Format, digest_of, read_archive, write_a
 
 FORMAT = Format("blockjac checkpoint", 1, "blockjac.estimators.Checkpoint")
 
-_ACTIVE: ContextVar[Checkpoint | None] = ContextVar("checkpoint", default=None)
+_ACTIVE: ContextVar[States | None] = ContextVar("checkpoint", default=None)
 
 
 class Checkpoint(AbstractContextManager["Checkpoint"]):
@@ -70,30 +71,26 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         about: Any = None,
         is_kept: bool = False,
     ) -> None:
-        if not isinstance(seconds, int | float) or not seconds >= 0:
+        if not seconds >= 0:
             raise InvalidOptionError(f"seconds is {seconds!r}, but must be a number of at least 0")
-        self.file = Path(file)
-        self.seconds = float(seconds)
-        self.about = about
         self.is_kept = is_kept
-        self.has_states = self.file.exists()
-        self._leaves: dict[str, list[Any]] = {}
+        self.states = States(Path(file), float(seconds), about)
+        self.has_states = self.states.file.exists()
         if self.has_states:
-            header, arrays = read_archive(self.file, FORMAT)
-            self.about = header["about"]
-            for key, count in header["loops"].items():
-                self._leaves[key] = [arrays[f"{key}.{number}"] for number in range(count)]
-        self._saved_at = time.monotonic()
-        self._running = 0
-        self._is_asked = False
+            self.states.read()
         self._before: Any = None
-        self._token: Token[Checkpoint | None] | None = None
+        self._token: Token[States | None] | None = None
+
+    @property
+    def about(self) -> Any:
+        """What was kept with the states."""
+        return self.states.about
 
     def __enter__(self) -> Self:
-        self.save()
-        self._token = _ACTIVE.set(self)
+        self.states.save()
+        self._token = _ACTIVE.set(self.states)
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._on_signal)
+            self._before = signal.signal(signal.SIGINT, self.states.on_signal)
         return self
 
     def __exit__(self, kind: Any, *_: object) -> None:
@@ -102,47 +99,85 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._before)
         if kind is None and not self.is_kept:
-            self.file.unlink(missing_ok=True)
+            self.states.file.unlink(missing_ok=True)
+
+
+@dataclass
+class States:
+    """The states of loops, and the file that keeps them.
+
+    Attributes:
+        file: that keeps them.
+        seconds: between two writings.
+        about: any JSON value, kept with them.
+        leaves: arrays of the state of each loop, by the digest of what it depends on.
+        running: how many loops make steps now.
+        is_asked: whether somebody has pressed Ctrl-C in one of them.
+        saved_at: when the file was written, by the monotonic clock.
+    """
+
+    file: Path
+    seconds: float
+    about: Any
+    leaves: dict[str, list[Any]] = field(default_factory=dict)
+    running: int = 0
+    is_asked: bool = False
+    saved_at: float = 0.0
+
+    def read(self) -> None:
+        """Take what the file holds.
+
+        Raises:
+            FileFormatError: if it is not a checkpoint, or damaged.
+        """
+        header, arrays = read_archive(self.file, FORMAT)
+        self.about = header["about"]
+        for key, count in header["loops"].items():
+            self.leaves[key] = [arrays[f"{key}.{number}"] for number in range(count)]
 
     def save(self) -> None:
         """Write all states that are known, whole or not at all.
 
         Raises:
-            OutputPathError: If the file cannot be written; the old one is then as it was.
+            OutputPathError: if the file cannot be written; the old one is then as it was.
         """
         arrays = {
             f"{key}.{number}": np.asarray(leaf)
-            for key, leaves in self._leaves.items()
+            for key, leaves in self.leaves.items()
             for number, leaf in enumerate(leaves)
         }
-        loops = {key: len(leaves) for key, leaves in self._leaves.items()}
+        loops = {key: len(leaves) for key, leaves in self.leaves.items()}
         write_archive(self.file, FORMAT, {"about": self.about, "loops": loops}, arrays)
-        self._saved_at = time.monotonic()
+        self.saved_at = time.monotonic()
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Finish the step that runs; at once where none does, or when asked again."""
-        if not self._running or self._is_asked:
-            raise KeyboardInterrupt
-        self._is_asked = True
-
-    def _take(self, key: str, state: Any) -> None:
+    def take(self, key: str, state: Any) -> None:
         """Keep the state of a loop, and save it if it is time.
+
+        Args:
+            key: of the loop.
+            state: any tree of arrays.
 
         Raises:
             KeyboardInterrupt: if somebody has pressed Ctrl-C.
         """
-        self._leaves[key] = jax.tree.leaves(state)
-        is_due = time.monotonic() - self._saved_at >= self.seconds
-        if not is_due and not self._is_asked:
+        self.leaves[key] = jax.tree.leaves(state)
+        is_due = time.monotonic() - self.saved_at >= self.seconds
+        if not is_due and not self.is_asked:
             return
         try:
             self.save()
         except BlockjacError as error:
-            self._saved_at = time.monotonic()
+            self.saved_at = time.monotonic()
             warnings.warn(f"{error}; the training goes on", RuntimeWarning, stacklevel=2)
-        if self._is_asked:
-            self._running = 0
+        if self.is_asked:
+            self.running = 0
             raise KeyboardInterrupt(f"stopped after a step; the state is in '{self.file}'")
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Let the step that runs end first; stop at once where none does, or when asked again."""
+        if not self.running or self.is_asked:
+            raise KeyboardInterrupt
+        self.is_asked = True
 
 
 class Loop:
@@ -153,10 +188,10 @@ class Loop:
     """
 
     def __init__(self, *dependencies: Any) -> None:
-        self._checkpoint = _ACTIVE.get()
-        if self._checkpoint is not None:
-            self._checkpoint._running += 1
-            self._key = digest_of(*jax.tree.leaves(dependencies))
+        self.states = _ACTIVE.get()
+        if self.states is not None:
+            self.states.running += 1
+            self.key = digest_of(*jax.tree.leaves(dependencies))
 
     def restored(self, start: Any) -> Any:
         """The state that was kept, as arrays of NumPy; `start` if there is none.
@@ -164,9 +199,9 @@ class Loop:
         Args:
             start: the state before the first step, any tree of arrays.
         """
-        if self._checkpoint is None or self._key not in self._checkpoint._leaves:
+        if self.states is None or self.key not in self.states.leaves:
             return start
-        return jax.tree.unflatten(jax.tree.structure(start), self._checkpoint._leaves[self._key])
+        return jax.tree.unflatten(jax.tree.structure(start), self.states.leaves[self.key])
 
     def keep(self, state: Any) -> None:
         """Keep a state, after each step.
@@ -174,10 +209,10 @@ class Loop:
         Raises:
             KeyboardInterrupt: if somebody has pressed Ctrl-C; the state is saved then.
         """
-        if self._checkpoint is not None:
-            self._checkpoint._take(self._key, state)
+        if self.states is not None:
+            self.states.take(self.key, state)
 
     def end(self) -> None:
         """Say that there are no more steps."""
-        if self._checkpoint is not None:
-            self._checkpoint._running = max(self._checkpoint._running - 1, 0)
+        if self.states is not None:
+            self.states.running = max(self.states.running - 1, 0)

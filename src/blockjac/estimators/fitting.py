@@ -15,7 +15,7 @@ from blockjac.estimators.leave_one_out import LeftOut, left_out
 from blockjac.estimators.network import initial_params, narrowed, widened
 from blockjac.estimators.objective import Objective, Targets
 from blockjac.estimators.steps import Turn, first_turn
-from blockjac.estimators.tables import Numbers
+from blockjac.estimators.tables import Numbers, room_of_nodes
 from blockjac.estimators.training_loop import Record, Settings, Table, trained
 
 FIRST = 0.01
@@ -68,7 +68,7 @@ def fit_widths(
         settings: how.
         start: parameters to begin with, for a single network; drawn if left out.
     """
-    room = [max(nodes) for nodes in zip(*widths, strict=True)]
+    room = room_of_nodes(widths)
     return simplest(
         [fit(objective, hidden, room, table, seed(), settings, start) for hidden in widths]
     )

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import cho_solve
@@ -24,6 +25,9 @@ from jax.scipy.linalg import cho_solve
 from blockjac.estimators.curvature import curvature
 from blockjac.estimators.evidence import Level, weighed
 from blockjac.estimators.objective import Objective, Targets, penalty
+from blockjac.optimize import LineProfile, Status
+from blockjac.optimize.line_search import ARMIJO
+from blockjac.transforms.first_order import grad
 
 SETTLED = 3e-4
 """The evidence has settled when an update changes it by less than this share of its size."""
@@ -175,3 +179,54 @@ class _Trial(NamedTuple):
     growth: Array
     trials: Array
     is_accepted: Array
+
+
+def first_step_profile(
+    objective: Objective, X: Any, targets: Targets, first: tuple[Turn, Turn]
+) -> LineProfile:
+    """The mean loss with its penalty along the first step.
+
+    Args:
+        objective: of the network.
+        X: the rows, shape `(n, inputs)`.
+        targets: of them.
+        first: before and after the step.
+    """
+    before, after = first
+    move = jax.tree.map(np.subtract, after.params, before.params)
+    values, slope = jax.device_get(
+        _along(objective, X, targets, before.params, move, after.level.strengths)
+    )
+    numbers: dict[str, Any] = {
+        "steps": ALONG[:-2],
+        "values": values[:-2],
+        "start": values[-2],
+        "slope": slope,
+        "alpha": np.asarray(ARMIJO.alpha),
+        "accepted_step": np.ones(()),
+        "accepted_value": values[-1],
+        "rejected_step": np.full((), np.nan),
+        "rejected_value": np.full((), np.nan),
+        "status": np.asarray(int(Status.FOUND)),
+    }
+    return LineProfile(**numbers)
+
+
+ALONG = np.array([*np.linspace(-0.3, 1.3, 65), 0.0, 1.0])
+"""Where the loss along a step is computed: for the picture, at its start and at its end."""
+
+
+@partial(jax.jit, static_argnums=0)
+def _along(
+    objective: Objective, X: Array, targets: Targets, params: Any, move: Any, strengths: Array
+) -> tuple[Array, Array]:
+    """The loss along a move, and its slope at the start."""
+
+    def loss(length: Array) -> Array:
+        here = jax.tree.map(lambda param, part: param + length * part, params, move)
+        squares = jnp.stack([jnp.sum(part**2) for part in (*here["weights"], *here["direct"])])
+        value = objective.loss(targets, objective.model(here, X)) + strengths @ squares / 2
+        return value / jnp.sum(targets.weights)
+
+    lengths = jnp.asarray(ALONG, X.dtype)
+    return lax.map(loss, lengths), grad(loss)(lengths[-2])

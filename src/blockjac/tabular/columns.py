@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from blockjac.errors import InvalidDataError
-from blockjac.tabular.reading import Table, Values
+from blockjac.tabular.table import Table, Values
 
 Kind = Literal["number", "date", "category", "left out"]
 
@@ -122,8 +121,8 @@ def check_finite(table: Table, name: str, numbers: Values) -> None:
         )
 
 
-def _odd_notes(table: Table, name: str, values: Values, odd: Sequence[int]) -> tuple[str, ...]:
-    """A note of values that are no numbers."""
+def _odd_notes(table: Table, name: str, values: Values, odd: Values) -> tuple[str, ...]:
+    """A note of values that are not numbers."""
     if not len(odd):
         return ()
     named = ", ".join(f"{values[row]!r} in {table.where(int(row))}" for row in odd[:LISTED])

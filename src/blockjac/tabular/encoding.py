@@ -7,9 +7,9 @@ objects are made anew, so that an encoder can be stored as JSON.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from blockjac.tabular.columns import (
     check_finite,
     understood,
 )
-from blockjac.tabular.reading import Table, Values
+from blockjac.tabular.table import Table, Values
 
 try:
     from sklearn.impute import SimpleImputer
@@ -107,11 +107,12 @@ class Encoder:
             names += [f"{column.name} = {one}" for one in column.categories]
         return names
 
-    def apply(self, table: Table) -> tuple[Values, list[str]]:
+    def apply(self, table: Table, known: Collection[str] = frozenset()) -> tuple[Values, list[str]]:
         """Rows of a table as numbers, and notes of what was not known.
 
         Args:
             table: with the columns that the encoder knows; others are ignored.
+            known: other columns that need no note.
 
         Raises:
             InvalidDataError: if columns are missing or hold something else; names them.
@@ -123,7 +124,7 @@ class Encoder:
                 f"{listed(list(table.columns))}"
             )
         notes: list[str] = []
-        more = [name for name in table.columns if name not in {*self.used, *self.left_out}]
+        more = [name for name in table.columns if name not in {*self.used, *self.left_out, *known}]
         if more:
             notes.append(f"columns that the model does not know are ignored: {listed(more)}")
         parts = [
@@ -152,7 +153,7 @@ class Encoder:
 
     def _of_dates(self, table: Table) -> Values:
         """Days, and where in the year they lie."""
-        parts = []
+        parts: list[Values] = []
         for one in self.dates:
             days = as_days(table.columns[one.name], one.date_format)
             if days is None:
@@ -169,7 +170,7 @@ class Encoder:
         """Zeros and ones; all zeros for a category that is new."""
         if not self.categories:
             return np.zeros((table.rows, 0))
-        columns = []
+        columns: list[list[str]] = []
         for one in self.categories:
             values = [as_category(value) or NONE for value in table.columns[one.name]]
             known = set(one.categories)
@@ -183,7 +184,9 @@ class Encoder:
                 values = [value if value in known else OTHER for value in values]
             columns.append(values)
         known = [np.array(one.categories, dtype=object) for one in self.categories]
-        encoder: Any = OneHotEncoder(categories=known, handle_unknown="ignore", sparse_output=False)
+        encoder = cast("Any", OneHotEncoder)(
+            categories=known, handle_unknown="ignore", sparse_output=False
+        )
         encoder.fit(np.array([[one[0] for one in known]], dtype=object))
         return encoder.transform(np.array(columns, dtype=object).T)
 

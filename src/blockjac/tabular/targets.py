@@ -11,7 +11,7 @@ import numpy as np
 from blockjac.errors import InvalidDataError
 from blockjac.tabular.columns import as_category, as_numbers, check_finite
 from blockjac.tabular.encoding import listed
-from blockjac.tabular.reading import Table, Values
+from blockjac.tabular.table import Table, Values
 
 Task = Literal["classification", "regression"]
 
