@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from blockjac.errors import InvalidDataError, MissingExtraError
+from blockjac.estimators.archive import DAMAGED
 from blockjac.tabular.table import Table, Values, text_of
 from blockjac.tabular.text_files import read_text
 
@@ -99,7 +100,7 @@ def _npz(path: Path, content: bytes) -> Table:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError) as error:
+    except DAMAGED as error:
         raise InvalidDataError(f"'{path}' is not a whole .npz file of plain arrays") from error
     columns: dict[str, Values] = {}
     for name, array in arrays.items():

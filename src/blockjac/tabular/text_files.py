@@ -66,12 +66,15 @@ def read_text(path: Path, content: bytes) -> Table:
 
 
 def _delimiter(text: str) -> str:
-    """What stands between fields: what cuts the first lines into most fields, equally many."""
-    start = list(itertools.islice((line for line in text.splitlines() if line.strip()), 50))
+    """What stands between fields: what cuts the first rows into most fields, equally many."""
 
     def rank(delimiter: str) -> tuple[int, int]:
-        counts = [len(row) for row in csv.reader(start, delimiter=delimiter)]
-        common = max(set(counts), key=counts.count)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        try:
+            counts = [len(row) for row in itertools.islice(filter(None, reader), 50)]
+        except csv.Error:
+            counts = []
+        common = max(set(counts), key=counts.count, default=1)
         return (counts.count(common) if common > 1 else 0, common)
 
     return max(DELIMITERS, key=rank)
@@ -84,7 +87,7 @@ def _rows(path: Path, text: str, delimiter: str) -> tuple[list[int], list[list[s
     rows: list[list[str]] = []
     try:
         for row in reader:
-            if any(one.strip() for one in row):
+            if len(row) > 1 or any(one.strip() for one in row):
                 lines.append(reader.line_num)
                 rows.append(row)
     except csv.Error as error:

@@ -54,6 +54,7 @@ class Prepared:
         target: what to predict.
         encoder: made numbers of the columns.
         X: the numbers of the rows with a target.
+        splits: rows to fit and rows to test, of each fit but the last.
         notes: of all that a user should know.
     """
 
@@ -61,6 +62,7 @@ class Prepared:
     target: Target
     encoder: Encoder
     X: Values
+    splits: Sequence[tuple[Values, Values]]
     notes: tuple[str, ...]
 
     def where(self, row: int) -> str:
@@ -158,7 +160,8 @@ def prepare(table: Table, how: How) -> Prepared:
     X, _ = encoder.apply(rows)
     gone = [f"column {name!r} is not used: {why}" for name, why in encoder.left_out.items()]
     rare = _rare(target)
-    return Prepared(table, target, encoder, X, (*table.notes, *target.notes, *odd, *gone, *rare))
+    notes = (*table.notes, *target.notes, *odd, *gone, *rare)
+    return Prepared(table, target, encoder, X, _splits(X, target, how), notes)
 
 
 def train(
@@ -171,19 +174,15 @@ def train(
         how: to learn it.
         doing: told what is done now.
         has_line: whether the loss along the first step is wanted.
-
-    Raises:
-        InvalidDataError: if there are too few rows to set some aside.
     """
     X, y, task = prepared.X, prepared.target.values, prepared.target.task
     estimator: Any = ESTIMATORS[task](
         random_state=how.seed, warm_start=how.folds == 0, **dict(how.options)
     )
-    splits = _splits(prepared, how)
     parts: list[Measures] = []
     histories: list[History] = []
     with shared_shapes(len(X)):
-        for number, (fitted, tested) in enumerate(splits, 1):
+        for number, (fitted, tested) in enumerate(prepared.splits, 1):
             stage = f"fold {number} of {how.folds}" if how.folds else "rows to learn from"
             doing(stage)
             estimator.fit(X[fitted], y[fitted])
@@ -204,10 +203,14 @@ def train(
     return Trained(prepared, model, tested, left_out, histories)
 
 
-def _splits(prepared: Prepared, how: How) -> Sequence[tuple[Values, Values]]:
-    """Rows to fit and rows to test."""
-    count, y = len(prepared.X), prepared.target.values
-    has_classes = prepared.target.task == "classification"
+def _splits(X: Values, target: Target, how: How) -> Sequence[tuple[Values, Values]]:
+    """Rows to fit and rows to test.
+
+    Raises:
+        InvalidDataError: if there are too few.
+    """
+    count, y = len(X), target.values
+    has_classes = target.task == "classification"
     if how.folds:
         fewest = min(np.unique(y.astype(str), return_counts=True)[1]) if has_classes else count
         if how.folds > (fewest if has_classes else count // 2):
@@ -217,12 +220,12 @@ def _splits(prepared: Prepared, how: How) -> Sequence[tuple[Values, Values]]:
                 "--folds, or --test SHARE"
             )
         kind: Any = StratifiedKFold if has_classes else KFold
-        return list(kind(how.folds, shuffle=True, random_state=how.seed).split(prepared.X, y))
+        return list(kind(how.folds, shuffle=True, random_state=how.seed).split(X, y))
     if how.test == 0:
         return []
     size = max(round(how.test * count), 1)
     is_stratified = has_classes and min(size, count - size) >= len(np.unique(y.astype(str)))
-    is_stratified = is_stratified and not _rare(prepared.target)
+    is_stratified = is_stratified and not _rare(target)
     fitted, tested = train_test_split(
         np.arange(count),
         test_size=size,

@@ -96,13 +96,11 @@ def _told(console: Console, checkpoint: Checkpoint | None) -> Callable[[str], ob
 
 
 def _is_done(options: argparse.Namespace, out: Path) -> bool:
-    """Whether a training that is to be resumed has ended; and make the folder.
+    """Whether a training that is to be resumed has ended.
 
     Raises:
         CommandError: if the folder holds another training.
-        OutputPathError: if it cannot be written in.
     """
-    check_folder(out)
     is_done, is_open = (out / MODEL).exists(), (out / CHECKPOINT).exists()
     if options.resume:
         return is_done and not is_open
@@ -125,9 +123,11 @@ def _checkpoint(
 
     Raises:
         CommandError: if the one in the folder is of another training.
+        OutputPathError: if the folder cannot be written in.
     """
     if options.out is None:
         return nullcontext()
+    check_folder(options.out)
     about = {"data": options.data, "contents": _digest(table)}
     names = ("target", "task", "drop", "hidden", "test", "folds", "steps", "seed")
     about |= {f"--{name}": getattr(options, name) for name in names}
