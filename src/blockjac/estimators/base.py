@@ -12,6 +12,7 @@ import numpy as np
 from blockjac.errors import InvalidDataError, InvalidOptionError, MissingExtraError
 from blockjac.estimators.fitted import Fitted, Kind, Options, Rows, fit_rows
 from blockjac.estimators.fitting import Progress
+from blockjac.estimators.frames import check_table, problem
 from blockjac.estimators.options import checked_options, nodes
 from blockjac.estimators.tables import Numbers, Scale
 
@@ -198,8 +199,23 @@ class Feedforward(BaseEstimator):
     def _checked(self, X: Any) -> Numbers:
         """Rows to predict, as an array of numbers."""
         fitted = self._checked_fit()
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = self._validated(X, reset=False)
         return X.astype(fitted.model.params["biases"][0].dtype)
+
+    def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
+        """Rows as arrays of numbers, and their targets, as scikit-learn checks them.
+
+        Raises:
+            InvalidDataError: names the columns of a data frame that it does not take.
+        """
+        check_table(X)
+        try:
+            return validate_data(self, X, *y, dtype=[np.float64, np.float32], **options)
+        except (TypeError, ValueError) as error:
+            reason = problem(X, error)
+            if reason is None:
+                raise
+            raise InvalidDataError(reason) from error
 
     def _check_uncertain(self, what: str) -> None:
         """Raise where no curvature is known.

@@ -11,6 +11,7 @@ from scipy.special import log_softmax, softmax
 from blockjac.errors import InvalidDataError
 from blockjac.estimators.base import Feedforward, LeaveOneOut
 from blockjac.estimators.fitting import Progress
+from blockjac.estimators.frames import class_values
 from blockjac.estimators.options import checked_weights
 from blockjac.estimators.tables import Numbers, Scale, shares
 
@@ -18,7 +19,7 @@ from blockjac.estimators.tables import Numbers, Scale, shares
 from sklearn.base import ClassifierMixin  # isort: skip
 from sklearn.utils import compute_class_weight  # isort: skip
 from sklearn.utils.multiclass import check_classification_targets  # isort: skip
-from sklearn.utils.validation import column_or_1d, validate_data  # isort: skip
+from sklearn.utils.validation import column_or_1d  # isort: skip
 
 
 class FeedforwardClassifier(ClassifierMixin, Feedforward):
@@ -136,7 +137,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         Raises:
             ValueError: If there is a single class, or anything in `X` is missing or infinite.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        X, y = self._validated(X, class_values(y))
         check_classification_targets(y)
         self.classes_, places = np.unique(column_or_1d(y, warn=True), return_inverse=True)
         if len(self.classes_) < 2:
@@ -164,7 +165,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
             ValueError: If classes are missing at the first call, or a class was not among them.
         """
         is_first = not hasattr(self, "_fitted")
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=is_first)
+        X, y = self._validated(X, class_values(y), reset=is_first)
         check_classification_targets(y)
         if is_first:
             if classes is None:
@@ -230,7 +231,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
 
     def _values(self, y: Any) -> Numbers:
         """Shares of the classes, all on that of each row."""
-        y = column_or_1d(y, warn=True)
+        y = column_or_1d(class_values(y), warn=True)
         places = np.searchsorted(self.classes_, y)
         places = np.minimum(places, len(self.classes_) - 1)
         unknown = np.unique(y[self.classes_[places] != y])
