@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from blockjac.errors import InvalidDataError, InvalidOptionError, MissingExtraError
-from blockjac.estimators.fitted import Fitted, Kind, Options, Rows, fit_rows
+from blockjac.estimators.fitted import Fitted, Options, Rows, fit_rows
 from blockjac.estimators.fitting import Progress
 from blockjac.estimators.frames import check_table, problem
+from blockjac.estimators.objective import Kind
 from blockjac.estimators.options import checked_options, nodes
 from blockjac.estimators.tables import Numbers, Scale
 
@@ -38,10 +39,10 @@ class LeaveOneOut:
     predictions: Numbers
     """As `predict` gives them."""
     losses: Numbers
-    """How badly the others predict each row: minus the log of the probability of its class, or half
-    of the squared error in standard deviations of the targets."""
+    """How badly the others predict each row: minus the log of the probability of its class or its
+    labels, or half of the squared error in standard deviations of the targets."""
     probabilities: Numbers | None = None
-    """Of the classes, for a classifier."""
+    """Of the classes or labels, for a classifier."""
 
 
 class Feedforward(BaseEstimator):
