@@ -10,7 +10,9 @@ import jax
 import numpy as np
 
 from blockjac.errors import InvalidDataError, InvalidOptionError, MissingExtraError
-from blockjac.estimators.fitted import Fitted, Kind, Options, Rows, fit_rows
+from blockjac.estimators.fitted import Fitted, Options, Rows, fit_rows
+from blockjac.estimators.frames import check_table, problem
+from blockjac.estimators.objective import Kind
 from blockjac.estimators.options import checked_options, nodes
 from blockjac.estimators.steps import first_step_profile
 from blockjac.estimators.tables import Numbers, Scale
@@ -39,10 +41,10 @@ class LeaveOneOut:
     predictions: Numbers
     """As `predict` gives them."""
     losses: Numbers
-    """How badly the others predict each row: minus the log of the probability of its class, or half
-    of the squared error in standard deviations of the targets."""
+    """How badly the others predict each row: minus the log of the probability of its class or its
+    labels, or half of the squared error in standard deviations of the targets."""
     probabilities: Numbers | None = None
-    """Of the classes, for a classifier."""
+    """Of the classes or labels, for a classifier."""
 
 
 class Feedforward(BaseEstimator):
@@ -201,8 +203,23 @@ class Feedforward(BaseEstimator):
     def _checked(self, X: Any) -> Numbers:
         """Rows to predict, as an array of numbers."""
         fitted = self._checked_fit()
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = self._validated(X, reset=False)
         return X.astype(fitted.model.params["biases"][0].dtype)
+
+    def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
+        """Rows as arrays of numbers, and their targets, as scikit-learn checks them.
+
+        Raises:
+            InvalidDataError: names the columns of a data frame that it does not take.
+        """
+        check_table(X)
+        try:
+            return validate_data(self, X, *y, dtype=[np.float64, np.float32], **options)
+        except (TypeError, ValueError) as error:
+            reason = problem(X, error)
+            if reason is None:
+                raise
+            raise InvalidDataError(reason) from error
 
     def _check_uncertain(self, what: str) -> None:
         """Raise where no curvature is known.

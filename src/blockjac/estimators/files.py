@@ -20,7 +20,7 @@ from blockjac.estimators.classifier import FeedforwardClassifier
 from blockjac.estimators.fitted import Fitted, Rows
 from blockjac.estimators.leave_one_out import LeftOut
 from blockjac.estimators.model import Model
-from blockjac.estimators.objective import Objective
+from blockjac.estimators.objective import Kind, Objective
 from blockjac.estimators.regressor import FeedforwardRegressor
 from blockjac.estimators.tables import Numbers, Scale
 
@@ -42,6 +42,8 @@ PLAIN = (
     "evidence",
 )
 """The attributes of a fit that are numbers and text."""
+
+ROW_ARRAYS = ("X", "values", "weights", "units", "places")
 
 
 def save_model(
@@ -93,6 +95,7 @@ def _header(estimator: Any) -> dict[str, Any]:
     fitted = estimator._fitted
     return {
         "estimator": type(estimator).__name__,
+        "kind": estimator._kind,
         "options": {name: _plain(one) for name, one in estimator.get_params(deep=False).items()},
         "columns": int(estimator.n_features_in_),
         "names": list(map(str, getattr(estimator, "feature_names_in_", []))),
@@ -161,18 +164,15 @@ def _arrays(estimator: Any, include_rows: bool) -> dict[str, Numbers]:
         arrays |= {f"rows.{name}": getattr(rows, name) for name in ROW_ARRAYS}
         arrays |= {f"left_out.{name}": getattr(fitted.left_out, name) for name in LeftOut._fields}
     left_out = estimator.__dict__.get("_left_out")
-    if left_out is not None:
-        parts = {field.name: getattr(left_out, field.name) for field in fields(left_out)}
-        arrays |= {f"loo.{name}": part for name, part in parts.items() if part is not None}
+    for field in fields(left_out) if left_out is not None else ():
+        if (part := getattr(left_out, field.name)) is not None:
+            arrays[f"loo.{field.name}"] = part
     for name in ("classes_", "suspicious_rows_"):
         if hasattr(estimator, name):
             arrays[name] = getattr(estimator, name)
     if hasattr(estimator, "_scores"):
         arrays |= dict(zip(("scores.errors", "scores.weights"), estimator._scores, strict=True))
     return {name: _without_objects(array) for name, array in arrays.items()}
-
-
-ROW_ARRAYS = ("X", "values", "weights", "units", "places")
 
 
 def _estimator(header: Mapping[str, Any], arrays: dict[str, Any]) -> Any:
@@ -182,6 +182,7 @@ def _estimator(header: Mapping[str, Any], arrays: dict[str, Any]) -> Any:
     if isinstance(options["hidden_layer_sizes"], list):
         options["hidden_layer_sizes"] = tuple(options["hidden_layer_sizes"])
     estimator = kind(**options)
+    estimator._kind = header.get("kind", kind._kind)
     estimator.n_features_in_ = header["columns"]
     if header["names"]:
         estimator.feature_names_in_ = np.asarray(header["names"], dtype=object)
@@ -189,7 +190,7 @@ def _estimator(header: Mapping[str, Any], arrays: dict[str, Any]) -> Any:
         if name in arrays:
             setattr(estimator, name, arrays[name])
     estimator._is_flat = header["is_flat"]
-    estimator._keep(_fit(kind, header, arrays))
+    estimator._keep(_fit(estimator._kind, header, arrays))
     if "loo.losses" in arrays:
         parts: dict[str, Any] = {
             field.name: arrays.get(f"loo.{field.name}") for field in fields(LeaveOneOut)
@@ -201,12 +202,12 @@ def _estimator(header: Mapping[str, Any], arrays: dict[str, Any]) -> Any:
     return estimator
 
 
-def _fit(kind: Any, header: Mapping[str, Any], arrays: dict[str, Any]) -> Fitted:
+def _fit(kind: Kind, header: Mapping[str, Any], arrays: dict[str, Any]) -> Fitted:
     """The fit that a header and arrays describe."""
     names = ("weights", "biases", "direct")
     params = {name: [arrays[one] for one in _numbered(f"params.{name}.", arrays)] for name in names}
     model = Model(
-        Objective(kind._kind, header["activation"]),
+        Objective(kind, header["activation"]),
         params,
         Scale(arrays["inputs.mean"], arrays["inputs.spread"]),
         Scale(arrays["targets.mean"], arrays["targets.spread"]),
@@ -242,8 +243,7 @@ def _plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
-    if isinstance(value, dict):
-        return None  # class weights have counted already
+    # as class weights have counted already, a dict is not kept
     return value if isinstance(value, str | int | float | bool | None) else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,11 +13,9 @@ from blockjac.errors import NonFiniteLossError
 from blockjac.estimators.fitting import fit_widths
 from blockjac.estimators.leave_one_out import LeftOut
 from blockjac.estimators.model import Model
-from blockjac.estimators.objective import Objective, Targets
+from blockjac.estimators.objective import Kind, Objective, Targets
 from blockjac.estimators.tables import Numbers, Scale, filled, room_for
 from blockjac.estimators.training_loop import Settings, Table, Watch
-
-Kind = Literal["classes", "numbers"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Rows:
 
     Attributes:
         X: rows of the table as they are, shape `(n, inputs)`.
-        values: standardized numbers, or shares of classes, shape `(n, outputs)`.
+        values: standardized numbers, shares of classes, or labels; shape `(n, outputs)`.
         weights: shape `(n,)`.
         units: how much of its weight is left out when a row is.
         places: the numbers of the rows in the table.

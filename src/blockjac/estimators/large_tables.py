@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.estimators.fitted import LARGE_WIDTHS, Fitted, Kind, Options, Rows
+from blockjac.estimators.fitted import LARGE_WIDTHS, Fitted, Options, Rows
 from blockjac.estimators.fitting import fit
 from blockjac.estimators.leave_one_out import LeftOut, left_out
 from blockjac.estimators.model import ROWS, Model, features_of, uncertain_part
-from blockjac.estimators.objective import Objective, Targets
+from blockjac.estimators.objective import Kind, Objective, Targets
 from blockjac.estimators.stochastic import Batches, Epochs, train
 from blockjac.estimators.tables import Numbers, Scale, by_parts, filled, room_for
 from blockjac.estimators.training_loop import Settings, Table, validation_loss
@@ -186,7 +186,7 @@ class _Last:
     def _noise(self, noise: Numbers) -> Numbers:
         """The variance of targets around outputs, by held-out rows where there are any."""
         rows = self.table.validation
-        if rows is None or self.objective.kind == "classes":
+        if rows is None or self.objective.kind != "numbers":
             return noise
         outputs = rows[1].values.shape[1]
         mean = 2 * validation_loss(self.objective, self.params, rows) / outputs

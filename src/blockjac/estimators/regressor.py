@@ -16,7 +16,6 @@ from blockjac.estimators.tables import Numbers, Scale
 # after the module that says how scikit-learn is installed
 from sklearn.base import RegressorMixin  # isort: skip
 from sklearn.metrics import r2_score  # isort: skip
-from sklearn.utils.validation import validate_data  # isort: skip
 
 
 class FeedforwardRegressor(RegressorMixin, Feedforward):
@@ -93,9 +92,7 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
         Raises:
             ValueError: If anything in `X` or `y` is missing or infinite.
         """
-        X, y = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True
-        )
+        X, y = self._validated(X, y, multi_output=True, y_numeric=True)
         weights = checked_weights(sample_weight, len(X))
         self._is_flat = y.ndim == 1
         values = self._values(y)
@@ -113,15 +110,7 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
             sample_weight: For how many rows each stands; 1 if left out.
         """
         is_first = not hasattr(self, "_fitted")
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            dtype=[np.float64, np.float32],
-            multi_output=True,
-            y_numeric=True,
-            reset=is_first,
-        )
+        X, y = self._validated(X, y, multi_output=True, y_numeric=True, reset=is_first)
         weights = checked_weights(sample_weight, len(X))
         self._is_flat = y.ndim == 1
         values = self._values(y)
