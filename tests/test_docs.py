@@ -139,6 +139,7 @@ LONG = {
     *("how-to/solve-with-structure.md", "how-to/sparse-jacobians.md", "how-to/stiff-equations.md"),
     *("how-to/choose-a-solver.md", "tutorial/second-order.md"),
     "tutorial/five-minutes-from-jacrev.md",
+    "tutorial/your-own-table.md",
 }
 """Pages of ten seconds and more."""
 

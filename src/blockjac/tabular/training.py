@@ -176,9 +176,7 @@ def train(
         has_line: whether the loss along the first step is wanted.
     """
     X, y, task = prepared.X, prepared.target.values, prepared.target.task
-    estimator: Any = ESTIMATORS[task](
-        random_state=how.seed, warm_start=how.folds == 0, **dict(how.options)
-    )
+    estimator: Any = ESTIMATORS[task](random_state=how.seed, **dict(how.options))
     parts: list[Measures] = []
     histories: list[History] = []
     with shared_shapes(len(X)):
