@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.estimators.evidence import Level, triangle_of
-from blockjac.estimators.leave_one_out import LeftOut, left_out
+from blockjac.estimators.evidence import Level, Weighed, weighed_at
+from blockjac.estimators.leave_one_out import LeftOut, is_as_good, left_out
 from blockjac.estimators.network import initial_params, narrowed, widened
 from blockjac.estimators.objective import Objective, Targets
 from blockjac.estimators.steps import Turn, first_turn, step
@@ -20,6 +20,9 @@ from blockjac.estimators.tables import Numbers
 
 FIRST = 0.01
 """The first strength of the penalty, as a share of the number of rows."""
+
+LOOKS = 8
+"""Steps between two comparisons with a rival."""
 
 Watch = Callable[["Progress"], bool]
 """Called after each step; to stop, it returns True."""
@@ -141,9 +144,11 @@ def fit_widths(
         start: parameters to begin with, for a single network; drawn if left out.
     """
     room = [max(nodes) for nodes in zip(*widths, strict=True)]
-    return simplest(
-        [fit(objective, hidden, room, table, seed(), settings, start) for hidden in widths]
-    )
+    fits: list[Fit] = []
+    for hidden in widths:
+        rival = simplest(fits) if fits else None
+        fits.append(fit(objective, hidden, room, table, seed(), settings, start, rival))
+    return simplest(fits)
 
 
 def fit(
@@ -154,6 +159,7 @@ def fit(
     generator: np.random.RandomState,
     settings: Settings,
     start: Any = None,
+    rival: Fit | None = None,
 ) -> Fit:
     """Train one network.
 
@@ -165,6 +171,7 @@ def fit(
         generator: draws the initial parameters.
         settings: how.
         start: parameters to begin with; drawn if left out.
+        rival: a simpler network, which ends the training of one that does not predict better.
     """
     inputs, outputs = table.sizes
     X, dtype = jnp.asarray(table.X), table.X.dtype
@@ -186,10 +193,10 @@ def fit(
         tuple(hidden),
         table,
         settings,
+        rival,
     )
-    triangle = triangle_of(objective, turn.params, X, targets, turn.level, is_used)
-    without = left_out(objective, turn.params, triangle, X, targets)
-    row_losses = np.asarray(objective.row_losses(targets, without.without))
+    says, without, row_losses = _looked_back(objective, X, targets, is_used, turn)
+    turn = turn._replace(evidence=says.evidence, well_determined=says.determined)
     turn = jax.device_get(turn)
     turn = turn._replace(params=narrowed(turn.params, (inputs, *hidden, outputs)))
     return Fit(
@@ -197,7 +204,7 @@ def fit(
         turn,
         losses,
         validation,
-        _restricted(np.asarray(triangle), is_used),
+        _restricted(np.asarray(says.triangle), is_used),
         jax.device_get(without),
         row_losses,
         len(losses),
@@ -223,8 +230,9 @@ def _trained(
     hidden: tuple[int, ...],
     table: Table,
     settings: Settings,
+    rival: Fit | None,
 ) -> tuple[Turn, list[float], list[float]]:
-    """Steps until one has converged, and the losses after each."""
+    """Steps until one has converged or the rival has won, and the losses after each."""
     losses: list[float] = []
     validation: list[float] = []
     best, tolerance = turn, jnp.asarray(settings.tolerance, X.dtype)
@@ -242,7 +250,21 @@ def _trained(
         progress = Progress(len(losses), settings.max_steps, losses[-1], held, hidden)
         if settings.watch is not None and settings.watch(progress):
             break
+        if rival and settings.strength is None and turn.is_settled and len(losses) % LOOKS == 0:
+            # a weak penalty lets the loss of separable classes fall for hundreds of steps
+            row_losses = _looked_back(objective, X, targets, is_used, turn)[2]
+            if is_as_good(rival.row_losses, row_losses, rival.weights):
+                break
     return (turn if table.validation is None else best), losses, validation
+
+
+def _looked_back(
+    objective: Objective, X: Any, targets: Targets, is_used: Any, turn: Turn
+) -> tuple[Weighed, LeftOut, Numbers]:
+    """The evidence where training stands, the left-out rows, and their losses."""
+    says = weighed_at(objective, turn.params, X, targets, turn.level, is_used)
+    without = left_out(objective, turn.params, says.triangle, X, targets)
+    return says, without, np.asarray(objective.row_losses(targets, without.without))
 
 
 def validation_loss(objective: Objective, params: Any, rows: tuple[Numbers, Targets]) -> float:
@@ -265,12 +287,4 @@ def simplest(candidates: Sequence[Fit]) -> Fit:
     """
     finite = [one for one in candidates if np.isfinite(one.score)] or list(candidates)
     best = max(finite, key=lambda one: one.score)
-    weights = best.weights
-    for one in finite:
-        differences = one.row_losses - best.row_losses
-        mean = np.average(differences, weights=weights)
-        variance = np.average((differences - mean) ** 2, weights=weights)
-        rows = np.sum(weights) ** 2 / np.sum(weights**2)
-        if mean <= np.sqrt(variance / max(rows - 1, 1)):
-            return one
-    return best
+    return next(one for one in finite if is_as_good(one.row_losses, best.row_losses, best.weights))
