@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.estimators.evidence import Level, triangle_of
-from blockjac.estimators.leave_one_out import LeftOut, left_out
+from blockjac.estimators.evidence import Level, Weighed, weighed_at
+from blockjac.estimators.leave_one_out import LeftOut, is_as_good, left_out
 from blockjac.estimators.network import initial_params, narrowed, widened
 from blockjac.estimators.objective import Objective, Targets
 from blockjac.estimators.steps import Turn, first_turn
 from blockjac.estimators.tables import Numbers, room_of_nodes
-from blockjac.estimators.training_loop import Record, Settings, Table, trained
+from blockjac.estimators.training_loop import Record, Rival, Settings, Table, trained
 
 FIRST = 0.01
 """The first strength of the penalty, as a share of the number of rows."""
@@ -69,9 +70,11 @@ def fit_widths(
         start: parameters to begin with, for a single network; drawn if left out.
     """
     room = room_of_nodes(widths)
-    return simplest(
-        [fit(objective, hidden, room, table, seed(), settings, start) for hidden in widths]
-    )
+    fits: list[Fit] = []
+    for hidden in widths:
+        rival = simplest(fits) if fits else None
+        fits.append(fit(objective, hidden, room, table, seed(), settings, start, rival))
+    return simplest(fits)
 
 
 def fit(
@@ -82,6 +85,7 @@ def fit(
     generator: np.random.RandomState,
     settings: Settings,
     start: Any = None,
+    rival: Fit | None = None,
 ) -> Fit:
     """Train one network.
 
@@ -93,6 +97,7 @@ def fit(
         generator: draws the initial parameters.
         settings: how.
         start: parameters to begin with; drawn if left out.
+        rival: a simpler network, which ends the training of one that does not predict better.
     """
     inputs, outputs = table.sizes
     X, dtype = jnp.asarray(table.X), table.X.dtype
@@ -114,18 +119,20 @@ def fit(
         tuple(hidden),
         table,
         settings,
+        None
+        if rival is None
+        else Rival(rival.row_losses, partial(_is_beaten, objective, X, targets, is_used, rival)),
     )
     turn = record.best
-    triangle = triangle_of(objective, turn.params, X, targets, turn.level, is_used)
-    without = left_out(objective, turn.params, triangle, X, targets)
-    row_losses = np.asarray(objective.row_losses(targets, without.without))
+    says, without, row_losses = _looked_back(objective, X, targets, is_used, turn)
+    turn = turn._replace(evidence=says.evidence, well_determined=says.determined)
     turn = jax.device_get(turn)
     turn = turn._replace(params=narrowed(turn.params, (inputs, *hidden, outputs)))
     return Fit(
         tuple(hidden),
         turn,
         record,
-        _restricted(np.asarray(triangle), is_used),
+        _restricted(np.asarray(says.triangle), is_used),
         jax.device_get(without),
         row_losses,
         np.asarray(table.targets.weights),
@@ -141,6 +148,26 @@ def _restricted(triangle: Numbers, is_used: Any) -> Numbers:
     return np.linalg.cholesky(matrix[np.ix_(used, used)])
 
 
+def _is_beaten(
+    objective: Objective, X: Any, targets: Targets, is_used: Any, rival: Fit, turn: Turn
+) -> bool:
+    """Whether a simpler network predicts left-out rows as well as training does so far.
+
+    A weak penalty lets the loss of separable classes fall for hundreds of steps.
+    """
+    row_losses = _looked_back(objective, X, targets, is_used, turn)[2]
+    return is_as_good(rival.row_losses, row_losses, rival.weights)
+
+
+def _looked_back(
+    objective: Objective, X: Any, targets: Targets, is_used: Any, turn: Turn
+) -> tuple[Weighed, LeftOut, Numbers]:
+    """The evidence where training stands, the left-out rows, and their losses."""
+    says = weighed_at(objective, turn.params, X, targets, turn.level, is_used)
+    without = left_out(objective, turn.params, says.triangle, X, targets)
+    return says, without, np.asarray(objective.row_losses(targets, without.without))
+
+
 def simplest(candidates: Sequence[Fit]) -> Fit:
     """The first whose left-out rows are predicted as well as those of the best, but for chance.
 
@@ -150,12 +177,4 @@ def simplest(candidates: Sequence[Fit]) -> Fit:
     """
     finite = [one for one in candidates if np.isfinite(one.score)] or list(candidates)
     best = max(finite, key=lambda one: one.score)
-    weights = best.weights
-    for one in finite:
-        differences = one.row_losses - best.row_losses
-        mean = np.average(differences, weights=weights)
-        variance = np.average((differences - mean) ** 2, weights=weights)
-        rows = np.sum(weights) ** 2 / np.sum(weights**2)
-        if mean <= np.sqrt(variance / max(rows - 1, 1)):
-            return one
-    return best
+    return next(one for one in finite if is_as_good(one.row_losses, best.row_losses, best.weights))

@@ -1,6 +1,8 @@
 """Steps of Levenberg-Marquardt, and updates of the penalty by the evidence, in turns.
 
-Once the evidence has settled, the strengths stay, and the steps go on to the minimum.
+Once the evidence has settled or no longer rises, the strengths stay, and the steps go on to the
+minimum. It need not settle: where a network is as good as linear, the weights of a layer may shrink
+and those of the next grow, and the updates follow them without end.
 
 The tables are small here, and most of their time goes into compiling. Therefore the matrix is
 assembled from the rows' Jacobian in one product, and a step with all that the evidence wants is one
@@ -29,6 +31,12 @@ from blockjac.optimize import LineProfile, Status
 from blockjac.optimize.line_search import ARMIJO
 from blockjac.transforms.first_order import grad
 
+CHANCE = 0.1
+"""A rise of the evidence by less means nothing."""
+
+PATIENCE = 5
+"""Updates after which the strengths stay if the evidence has not risen."""
+
 SETTLED = 3e-4
 """The evidence has settled when an update changes it by less than this share of its size."""
 
@@ -49,7 +57,11 @@ class Turn(NamedTuple):
     level: Level
     """That of the last step."""
     evidence: Array
-    """Its logarithm, where the last step began."""
+    """Its logarithm, where it was last asked for."""
+    best: Array
+    """The largest so far, but for rises that are below chance."""
+    quiet: Array
+    """How many updates have passed since it rose."""
     well_determined: Array
     """How many parameters the data determine, of all."""
     loss: Array
@@ -76,6 +88,8 @@ def first_turn(params: Any, level: Level, is_fixed: bool) -> Turn:
         params=jax.tree.map(jnp.asarray, params),
         level=level,
         evidence=zero - jnp.inf,
+        best=zero - jnp.inf,
+        quiet=jnp.int32(0),
         well_determined=zero,
         loss=zero + jnp.inf,
         damping=zero,
@@ -101,11 +115,14 @@ def step(
         last: after the step before.
     """
     here = curvature(objective, last.params, X, targets)
-    says = weighed(objective, last.params, last.level, here, targets, is_used)
     is_early = last.steps < FIRST_STEPS
+    says = _said(objective, here, targets, is_used, last, is_early)
     change = jnp.abs(says.evidence - last.evidence)
     settles = change < SETTLED * (1 + jnp.abs(says.evidence))
-    is_settled = last.is_settled | (settles & (last.steps > FIRST_STEPS))
+    rises = says.evidence > last.best + CHANCE
+    quiet = jnp.where(rises | (last.steps <= FIRST_STEPS), 0, last.quiet + 1)
+    settles = settles & (last.steps > FIRST_STEPS)
+    is_settled = last.is_settled | settles | (quiet >= PATIENCE)
     keeps = is_settled | is_early
     # the noise does not move the minimum, so that it may follow to the end
     strengths = jnp.where(keeps, last.level.strengths, says.level.strengths)
@@ -158,6 +175,8 @@ def step(
         params=unflat(found.flat),
         level=level,
         evidence=says.evidence,
+        best=jnp.where(rises, says.evidence, last.best),
+        quiet=quiet,
         well_determined=says.determined,
         loss=found.loss,
         damping=found.damping,
@@ -166,6 +185,33 @@ def step(
         is_settled=is_settled,
         is_converged=is_settled & is_still & ~is_early,
     )
+
+
+class _Said(NamedTuple):
+    """What the evidence says; see `Weighed`."""
+
+    evidence: Array
+    determined: Array
+    level: Level
+
+
+def _said(
+    objective: Objective, here: Any, targets: Targets, is_used: Any, last: Turn, is_early: Array
+) -> _Said:
+    """What the evidence says where the step begins, or said before if nobody will listen.
+
+    That costs as much as the step. The noise of numbers is wanted at each step.
+    """
+
+    def new() -> _Said:
+        return _Said(*weighed(objective, last.params, last.level, here, targets, is_used)[:3])
+
+    def old() -> _Said:
+        return _Said(last.evidence, last.well_determined, last.level)
+
+    if objective.kind == "numbers":
+        return new()
+    return cast("Any", lax.cond)(last.is_settled | is_early, old, new)
 
 
 class _Trial(NamedTuple):

@@ -17,6 +17,9 @@ from blockjac.estimators.objective import Objective, Targets
 from blockjac.estimators.steps import Turn, step
 from blockjac.estimators.tables import Numbers
 
+LOOKS = 8
+"""Steps between two comparisons with a rival."""
+
 Watch = Callable[["Progress"], bool]
 """Called after each step; to stop, it returns True."""
 
@@ -95,6 +98,7 @@ def trained(
     hidden: tuple[int, ...],
     table: Table,
     settings: Settings,
+    rival: Rival | None = None,
 ) -> Record:
     """Make steps until one has converged, or the validation rows or somebody say to stop.
 
@@ -107,13 +111,15 @@ def trained(
         hidden: nodes of the hidden layers, for who watches.
         table: with the validation rows.
         settings: how.
+        rival: a simpler network, which ends the training of one that does not predict better.
     """
     tolerance = jnp.asarray(settings.tolerance, X.dtype)
     how = f"{objective} {replace(settings, watch=None)}"
-    loop = Loop(X, targets, table.validation, is_used, turn, how)
+    beaten = None if rival is None else rival.row_losses
+    loop = Loop(X, targets, table.validation, is_used, turn, how, beaten)
     none = np.zeros(0)
     record: Record = loop.restored(Record(turn, turn, (turn, turn), none, none, none))
-    while record.goes_on(settings):
+    while record.goes_on(settings) and not _is_over(record, settings, rival):
         record = _stepped(objective, X, targets, is_used, tolerance, table, record)
         held = float(record.validation[-1]) if len(record.validation) else np.nan
         steps, loss = len(record.losses), float(record.losses[-1])
@@ -123,6 +129,13 @@ def trained(
         loop.keep(record)
     loop.end()
     return record
+
+
+def _is_over(record: Record, settings: Settings, is_beaten: Callable[[Turn], bool] | None) -> bool:
+    """Whether it is time to ask if a simpler network has won, and it has."""
+    if is_beaten is None or settings.strength is not None or not bool(record.turn.is_settled):
+        return False
+    return len(record.losses) % LOOKS == 0 and rival.has_won(record.turn)
 
 
 class Record(NamedTuple):
