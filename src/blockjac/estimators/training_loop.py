@@ -131,9 +131,22 @@ def trained(
     return record
 
 
-def _is_over(record: Record, settings: Settings, is_beaten: Callable[[Turn], bool] | None) -> bool:
-    """Whether it is time to ask if a simpler network has won, and it has."""
-    if is_beaten is None or settings.strength is not None or not bool(record.turn.is_settled):
+@dataclass(frozen=True)
+class Rival:
+    """A simpler network.
+
+    Attributes:
+        row_losses: of the rows without themselves.
+        has_won: whether it predicts left-out rows as well as what training has reached.
+    """
+
+    row_losses: Numbers
+    has_won: Callable[[Turn], bool]
+
+
+def _is_over(record: Record, settings: Settings, rival: Rival | None) -> bool:
+    """Whether it is time to ask if the rival has won, and it has."""
+    if rival is None or settings.strength is not None or not bool(record.turn.is_settled):
         return False
     return len(record.losses) % LOOKS == 0 and rival.has_won(record.turn)
 
