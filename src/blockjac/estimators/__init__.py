@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from blockjac.base.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from blockjac.estimators.base import LeaveOneOut
     from blockjac.estimators.checkpoints import Checkpoint
     from blockjac.estimators.classifier import FeedforwardClassifier
     from blockjac.estimators.files import load_model, save_model
+    from blockjac.estimators.looking_back import LeaveOneOut
     from blockjac.estimators.regressor import FeedforwardRegressor
     from blockjac.estimators.training_loop import Progress
 
@@ -26,7 +26,7 @@ _HOME = {
     "Checkpoint": "blockjac.estimators.checkpoints",
     "FeedforwardClassifier": "blockjac.estimators.classifier",
     "FeedforwardRegressor": "blockjac.estimators.regressor",
-    "LeaveOneOut": "blockjac.estimators.base",
+    "LeaveOneOut": "blockjac.estimators.looking_back",
     "Progress": "blockjac.estimators.training_loop",
     "load_model": "blockjac.estimators.files",
     "save_model": "blockjac.estimators.files",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 from blockjac.errors import InvalidDataError, InvalidOptionError, MissingExtraError
 from blockjac.estimators.fitted import Fitted, Options, Rows, fit_rows
 from blockjac.estimators.frames import check_table, problem
+from blockjac.estimators.looking_back import LeaveOneOut
 from blockjac.estimators.objective import Kind
 from blockjac.estimators.options import checked_options, nodes
 from blockjac.estimators.steps import first_step_profile
@@ -30,21 +31,6 @@ except ImportError as error:
 
 LARGE = 2_000_000
 """From this many entries on, a table is computed in float32 unless dtype says otherwise."""
-
-
-@dataclass(frozen=True)
-class LeaveOneOut:
-    """What is predicted for each training row by the others."""
-
-    score: float
-    """Accuracy, or the coefficient of determination, of these predictions."""
-    predictions: Numbers
-    """As `predict` gives them."""
-    losses: Numbers
-    """How badly the others predict each row: minus the log of the probability of its class or its
-    labels, or half of the squared error in standard deviations of the targets."""
-    probabilities: Numbers | None = None
-    """Of the classes or labels, for a classifier."""
 
 
 class Feedforward(BaseEstimator):
@@ -89,8 +75,6 @@ class Feedforward(BaseEstimator):
         self.dtype = dtype
         self.callback = callback
         self.verbose = verbose
-
-    # What the classifier and the regressor say
 
     def _values(self, y: Numbers) -> Numbers:
         """Targets as the network is to see them, shape `(n, outputs)`, before any scale."""
@@ -179,8 +163,6 @@ class Feedforward(BaseEstimator):
     def _seed(self) -> int:
         """A seed from `random_state`: the same for the same whole number."""
         return int(check_random_state(self.random_state).randint(2**31 - 1))
-
-    # Numbers
 
     def _float(self, X: Numbers) -> Any:
         """The dtype to compute in."""

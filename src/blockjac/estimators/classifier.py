@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from blockjac.errors import InvalidDataError, InvalidOptionError
-from blockjac.estimators.base import Feedforward, LeaveOneOut
+from blockjac.estimators.base import Feedforward
 from blockjac.estimators.frames import class_values
+from blockjac.estimators.looking_back import LeaveOneOut
 from blockjac.estimators.objective import Kind
 from blockjac.estimators.options import checked_weights
 from blockjac.estimators.outcomes import OUTCOMES, Classes, Labels

@@ -15,10 +15,11 @@ import numpy as np
 
 from blockjac.errors import FileFormatError, OutputPathError
 from blockjac.estimators.archive import Format, read_archive, write_archive
-from blockjac.estimators.base import Feedforward, LeaveOneOut
+from blockjac.estimators.base import Feedforward
 from blockjac.estimators.classifier import FeedforwardClassifier
 from blockjac.estimators.fitted import Fitted, Rows
 from blockjac.estimators.leave_one_out import LeftOut
+from blockjac.estimators.looking_back import LeaveOneOut
 from blockjac.estimators.model import Model
 from blockjac.estimators.objective import Kind, Objective
 from blockjac.estimators.regressor import FeedforwardRegressor

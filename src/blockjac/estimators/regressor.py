@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from blockjac.errors import InvalidOptionError
-from blockjac.estimators.base import Feedforward, LeaveOneOut
+from blockjac.estimators.base import Feedforward
 from blockjac.estimators.intervals import quantile, scores
+from blockjac.estimators.looking_back import LeaveOneOut
 from blockjac.estimators.options import checked_weights
 from blockjac.estimators.tables import Numbers, Scale
 

@@ -69,6 +69,7 @@ def _delimiter(text: str) -> str:
     """What stands between fields: what cuts the first rows into most fields, equally many."""
 
     def rank(delimiter: str) -> tuple[int, int]:
+        """In how many rows it makes the usual number of fields, and this number."""
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         try:
             counts = [len(row) for row in itertools.islice(filter(None, reader), 50)]

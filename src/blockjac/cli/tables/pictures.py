@@ -112,8 +112,8 @@ def _calibration(file: Path, shown: Measures) -> Path:
     order = np.argsort(chances, kind="stable")
     count = min(BINS, max(len(order) // 10, 1))
     bins: list[Values] = [one for one in np.array_split(order, count) if len(one)]
-    x = np.array([np.mean(chances[one]) for one in bins])
-    y = np.array([np.mean(is_right[one]) for one in bins])
+    x: Values = np.array([float(chances[one].mean()) for one in bins])
+    y: Values = np.array([float(is_right[one].mean()) for one in bins])
     errors = np.array([_wilson(int(is_right[one].sum()), len(one)) for one in bins]).T
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="as often as predicted")
     spans = np.maximum(np.abs(errors - y), 0)
