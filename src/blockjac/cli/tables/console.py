@@ -154,9 +154,10 @@ def network(estimator: Any) -> str:
     Args:
         estimator: fitted.
     """
-    hidden = [nodes for nodes in estimator.hidden_layer_sizes_ if nodes]
+    hidden = [count for count in estimator.hidden_layer_sizes_ if count]
     layers = " and ".join(map(str, hidden))
-    what = f"{layers} hidden nodes ({estimator.activation})" if hidden else "linear"
+    nodes = "node" if hidden == [1] else "nodes"
+    what = f"{layers} hidden {nodes} ({estimator.activation})" if hidden else "linear"
     by = "Adam" if estimator.solver_ == "adam" else "Gauss-Newton, L2 by the evidence"
     return f"{what}, {by}"
 
