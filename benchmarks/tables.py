@@ -1,4 +1,4 @@
-"""Estimators for tables: accuracy without options, left-out rows, intervals, doubtful rows.
+"""Estimators for tables: accuracy without options, left-out rows, doubtful rows, penalties.
 
 Scores are means over folds with their standard errors; times are those of a fit in a process that
 has compiled it before, medians over the folds.
@@ -7,7 +7,7 @@ has compiled it before, medians over the folds.
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sklearn import datasets
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict, train_test_split
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -39,8 +39,6 @@ NUMBERS = {
     "friedman 2": lambda: datasets.make_friedman2(300, noise=50.0, random_state=0),
     "friedman 3": lambda: datasets.make_friedman3(300, noise=0.1, random_state=0),
 }
-
-SPLITS = 20
 
 
 def alcohol() -> Table:
@@ -152,37 +150,6 @@ def answers(model: Any, *, X: Any = None, left_out: bool = False) -> Any:
     return model.leave_one_out_.probabilities if left_out else model.predict_proba(X)
 
 
-def intervals(page: harness.Page, levels: Sequence[float] = (0.8, 0.95)) -> None:
-    """How often intervals cover, over random halves."""
-    lines = [
-        "## Intervals",
-        "",
-        f"{SPLITS} random splits, half of the rows for fitting. *Width* is the mean over the rows, "
-        "in standard deviations of the targets.",
-        "",
-        "| table | level | covered | width | fit and intervals |",
-        "|---|---|---|---|---|",
-    ]
-    for name, make in NUMBERS.items():
-        X, y = make()
-        for level in levels:
-            covered, widths, seconds = [], [], []
-            for seed in range(SPLITS):
-                A, B, a, b = train_test_split(X, y, test_size=0.5, random_state=seed)
-                started = time.perf_counter()
-                low, high = (
-                    FeedforwardRegressor(random_state=0).fit(A, a).predict_interval(B, level).T
-                )
-                seconds.append(time.perf_counter() - started)
-                covered.append(np.mean((low <= b) & (b <= high)))
-                widths.append(np.mean(high - low) / np.std(y))
-            lines.append(
-                f"| {name} | {level:.0%} | {np.mean(covered):.1%} | {np.mean(widths):.2f} "
-                f"| {harness.duration(statistics.median(seconds))} |"
-            )
-    page.add("\n".join(lines) + "\n")
-
-
 def flipped(page: harness.Page) -> None:
     """Which share of flipped labels is among the most doubtful tenth of the rows."""
     lines = [
@@ -244,7 +211,6 @@ def strengths(page: harness.Page) -> None:
 SECTIONS = {
     "folds": folds,
     "refits": refits,
-    "intervals": intervals,
     "flipped": flipped,
     "strengths": strengths,
 }

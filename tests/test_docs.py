@@ -2,7 +2,9 @@
 
 A page (README.md, docs/**/*.md) is run as a reader would run it: its ```python blocks in order, in
 one namespace, in a process of its own and an empty folder. Where the next block after a ```python
-block is a ```text block, that text is what the python block prints; `...` stands for anything.
+block is a ```text block, that text is what the python block prints; `...` stands for anything. In a
+```console block, what stands behind `$ ` is run by the shell, and the lines below it are what it
+prints.
 The docstrings' examples are doctests. Both see JAX as it starts: float32, unless they change it.
 
 `python tests/test_docs.py PAGE` runs one page.
@@ -40,17 +42,23 @@ FENCE = re.compile(
 
 @dataclass(frozen=True)
 class Example:
-    """A python block of a page, the line that it starts on, and what it should print, if told."""
+    """A python block of a page, the line that it starts on, and what it should print, if told.
+
+    Or a command of a console block.
+    """
 
     source: str
     line: int
     expected: str | None
+    is_command: bool = False
 
 
 def examples_of(text: str) -> list[Example]:
     blocks = list(FENCE.finditer(text))
     examples = []
     for block, following in itertools.pairwise([*blocks, None]):
+        if block is not None and block["language"] == "console":
+            examples += commands_of(dedented(block), text.count("\n", 0, block.start("body")))
         if block is not None and block["language"] == "python":
             told = following is not None and following["language"] == "text"
             examples.append(
@@ -60,6 +68,15 @@ def examples_of(text: str) -> list[Example]:
                     expected=dedented(following) if told else None,
                 )
             )
+    return examples
+
+
+def commands_of(text: str, line: int) -> list[Example]:
+    """The commands of a console block, each with the lines below it."""
+    examples = []
+    for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
+        source, _, printed = part.partition("\n")
+        examples.append(Example(source, line, printed, is_command=True))
     return examples
 
 
@@ -81,6 +98,9 @@ def run_page(page: Path) -> None:
     namespace = {"__name__": "__main__"}
     for example in examples_of(page.read_text(encoding="utf-8")):
         printed = io.StringIO()
+        if example.is_command:
+            check_command(page, example)
+            continue
         code = compile("\n" * example.line + example.source, str(page), "exec")
         with contextlib.redirect_stdout(printed):
             exec(code, namespace)
@@ -88,6 +108,18 @@ def run_page(page: Path) -> None:
             difference = mismatch(example.expected, printed.getvalue())
             if difference is not None:
                 sys.exit(f"{page}:{example.line}: {difference}")
+
+
+def check_command(page: Path, example: Example) -> None:
+    """Run a command, and compare what it prints, errors too."""
+    program = f"{sys.executable} -m blockjac"
+    source = re.sub(r"\bblockjac (?=train|predict|inspect|lecture)", f"{program} ", example.source)
+    done = subprocess.run(
+        source, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    difference = mismatch(example.expected or "", done.stdout)
+    if difference is not None:
+        sys.exit(f"{page}:{example.line}: {example.source}\n{difference}")
 
 
 @pytest.fixture
@@ -107,6 +139,7 @@ LONG = {
     *("how-to/solve-with-structure.md", "how-to/sparse-jacobians.md", "how-to/stiff-equations.md"),
     *("how-to/choose-a-solver.md", "tutorial/second-order.md"),
     "tutorial/five-minutes-from-jacrev.md",
+    "tutorial/your-own-table.md",
 }
 """Pages of ten seconds and more."""
 
@@ -178,17 +211,35 @@ x is {printed}
 ```bash
 exit 1
 ```
+
+```console
+$ echo one; echo two
+one
+...
+$ true
+```
 """
 
 
 def test_examples_are_found_with_their_output():
-    first, second = examples_of(PAGE.format(printed=3))
+    first, second, *commands = examples_of(PAGE.format(printed=3))
     assert first == Example('x = 3\nprint("x is", x)\n', 2, "x is 3\n")
     assert second == Example("print(x + 1)\n", 15, None)
+    assert commands == [
+        Example("echo one; echo two", 23, "one\n...\n", is_command=True),
+        Example("true", 23, "", is_command=True),
+    ]
 
 
 def test_a_page_without_examples_has_none():
     assert examples_of("# Only words\n") == []
+
+
+def test_what_a_command_prints_is_compared(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ echo one\ntwo\n```\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="echo one\nthe page says\ntwo\nit prints\none"):
+        run_page(page)
 
 
 def test_long_pages_exist():

@@ -39,6 +39,7 @@ LAYERS = (
     "optimize",
     "interop",
     "estimators",
+    "tabular",
     "cli",
 )
 """From the bottom to the top: a module imports its own layer and those before it."""
@@ -48,6 +49,15 @@ LATE = {
     ("blocks/operations.py", "exports.lineax_operator"): "needs lineax, an extra",
     ("cli/program.py", "cli.explain"): "what a command does is imported when it is asked for",
     ("cli/program.py", "cli.check"): "what a command does is imported when it is asked for",
+    ("cli/program.py", "cli.tables.train"): "what a command does is imported when it is asked for",
+    (
+        "cli/program.py",
+        "cli.tables.predict",
+    ): "what a command does is imported when it is asked for",
+    (
+        "cli/program.py",
+        "cli.tables.inspect",
+    ): "what a command does is imported when it is asked for",
     ("cli/program.py", "cli.lecture"): "what a command does is imported when it is asked for",
     ("cli/lecture.py", "cli.report"): "explanations are imported for a report alone",
     ("estimators/base.py", "estimators.large_tables"): "needs optax, an extra",

@@ -25,6 +25,7 @@ NO_OVERVIEW = {
     "natural_gradients",
     "stiff_equations",
     "large_tables",
+    "table_intervals",
     "tables",
     "nonlinear_programs",
     "calls",

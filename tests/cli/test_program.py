@@ -211,3 +211,17 @@ def test_a_terminal_gets_the_same_lines_with_and_without_rich(rich):
     assert [row[0] for row in LINE.findall(text)] == [str(step) for step in range(30)]
     assert ("compiling" in text) is rich
     assert re.search(r"Final test accuracy: \d+\.\d percent", text)
+
+
+def test_the_reference_names_every_option_of_every_command():
+    page = (Path(__file__).parents[2] / "docs/reference/command-line.md").read_text("utf-8")
+    sections = dict(re.findall(r"## `blockjac (\w+).*?`\n(.*?)(?=\n## |\Z)", page, re.DOTALL))
+    for command, section in sections.items():
+        run = subprocess.run([*PROGRAM, command, "--help"], capture_output=True, text=True)
+        options = set(re.findall(r"--[a-z-]+", run.stdout)) - {"--help"}
+        missing = {option for option in options if f"`{option}" not in section}
+        if command == "check":
+            missing -= {"--args", "--argnums", "--seed"} if "`--args" in section else set()
+        assert not missing, f"{command}: {sorted(missing)}"
+    run = subprocess.run([*PROGRAM, "--help"], capture_output=True, text=True)
+    assert set(re.findall(r"^    (\w+) ", run.stdout, re.MULTILINE)) == set(sections)

@@ -1,10 +1,12 @@
 """What the command line accepts; imports nothing that takes long."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from blockjac import __version__
+from blockjac.cli.table_parser import add_table_commands, settle_train
+from blockjac.cli.words import whole_number, whole_numbers
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,7 +51,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "functions or the arguments cannot be used.",
     )
     _add_check_options(check)
+    add_table_commands(commands)
     options = parser.parse_args(arguments)
+    if options.command == "train":
+        settle_train(commands.choices["train"], options)
     if options.command == "lecture":
         _settle_line_search_steps(lecture, options)
     return options
@@ -59,21 +64,21 @@ def _add_lecture_options(lecture: argparse.ArgumentParser) -> None:
     """Describe the options of `blockjac lecture`."""
     lecture.add_argument(
         "--steps",
-        type=_whole_number(1),
+        type=whole_number(1),
         default=100,
         metavar="N",
         help="steps of descent (default: %(default)s)",
     )
     lecture.add_argument(
         "--seed",
-        type=_whole_number(0, 2**32 - 1),
+        type=whole_number(0, 2**32 - 1),
         default=1234,
         metavar="N",
         help="seed of the initial weights (default: %(default)s)",
     )
     lecture.add_argument(
         "--hidden",
-        type=_whole_number(1),
+        type=whole_number(1),
         default=20,
         metavar="N",
         help="nodes of the hidden layer (default: %(default)s)",
@@ -92,7 +97,7 @@ def _add_lecture_options(lecture: argparse.ArgumentParser) -> None:
     )
     lecture.add_argument(
         "--line-search-steps",
-        type=_whole_numbers,
+        type=whole_numbers,
         metavar="N,N,...",
         help="steps whose line search is drawn (default: the first, the middle and the last)",
     )
@@ -159,14 +164,14 @@ def _add_argument_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--argnums",
-        type=_whole_numbers,
+        type=whole_numbers,
         default=(0,),
         metavar="N,N,...",
         help="the arguments to differentiate by, from 0 (default: 0)",
     )
     command.add_argument(
         "--seed",
-        type=_whole_number(0, 2**32 - 1),
+        type=whole_number(0, 2**32 - 1),
         default=0,
         metavar="N",
         help="seed of random arrays (default: %(default)s)",
@@ -190,25 +195,3 @@ def _settle_line_search_steps(
             f"wanted numbers from 0 to {steps - 1}, or more --steps"
         )
     options.line_search_steps = sorted(set(chosen))
-
-
-def _whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
-    """A reader of whole numbers in a range."""
-
-    def read(text: str) -> int:
-        """The number that an option gives, or argparse's error."""
-        number = int(text) if text.isascii() and text.lstrip("-").isdigit() else None
-        if number is None or number < least or (most is not None and number > most):
-            above = "on" if most is None else f"to {most}"
-            raise argparse.ArgumentTypeError(
-                f"'{text}'; wanted a whole number from {least} {above}"
-            )
-        return number
-
-    return read
-
-
-def _whole_numbers(text: str) -> tuple[int, ...]:
-    """Read whole numbers from 0 on, with commas between them."""
-    read = _whole_number(0)
-    return tuple(read(part.strip()) for part in text.split(","))

@@ -6,10 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from blockjac.cli.parser import parse_arguments
-from blockjac.errors import BlockjacError, CommandError
+from blockjac.errors import BlockjacError, CommandError, FileFormatError, InvalidDataError
 
 FAILED, MISUSED, INTERRUPTED, PIPE_CLOSED = 1, 2, 128 + 2, 128 + 13
 """Exit statuses; those of signals are the shell's, 128 and the signal's number."""
+
+BAD_INPUT = (InvalidDataError, FileFormatError)
+"""Errors of tables and models that cannot be used."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return MISUSED
     except BlockjacError as error:
         print(f"blockjac: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("blockjac: interrupted", file=sys.stderr)
+        return MISUSED if isinstance(error, BAD_INPUT) else FAILED
+    except KeyboardInterrupt as error:
+        print(f"blockjac: {error or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # What is still in the buffer cannot be written: let the last flush go nowhere.
@@ -57,6 +60,21 @@ def _run(options: argparse.Namespace) -> int:
         from blockjac.cli.explain import run_explain
 
         return run_explain(options)
+    if options.command == "train":
+        from blockjac.cli.tables.train import run_train
+
+        run_train(options)
+        return 0
+    if options.command == "predict":
+        from blockjac.cli.tables.predict import run_predict
+
+        run_predict(options)
+        return 0
+    if options.command == "inspect":
+        from blockjac.cli.tables.inspect import run_inspect
+
+        run_inspect(options)
+        return 0
     if options.command == "check":
         from blockjac.cli.check import run_check
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
 from blockjac.errors import InvalidDataError, InvalidOptionError, MissingExtraError
-from blockjac.estimators.fitted import Fitted, Kind, Options, fit_rows
-from blockjac.estimators.fitting import Progress
+from blockjac.estimators.fitted import Fitted, Options, fit_rows
+from blockjac.estimators.frames import check_table, problem
+from blockjac.estimators.looking_back import LeaveOneOut
+from blockjac.estimators.objective import Kind
 from blockjac.estimators.options import checked_options, nodes
 from blockjac.estimators.rows import Rows
+from blockjac.estimators.steps import first_step_profile
 from blockjac.estimators.tables import Numbers, Scale
+from blockjac.estimators.training_loop import Progress
+from blockjac.optimize import LineProfile
 
 try:
     from sklearn.base import BaseEstimator
@@ -27,21 +32,6 @@ except ImportError as error:
 
 LARGE = 2_000_000
 """From this many entries on, a table is computed in float32 unless dtype says otherwise."""
-
-
-@dataclass(frozen=True)
-class LeaveOneOut:
-    """What is predicted for each training row by the others."""
-
-    score: float
-    """Accuracy, or the coefficient of determination, of these predictions."""
-    predictions: Numbers
-    """As `predict` gives them."""
-    losses: Numbers
-    """How badly the others predict each row: minus the log of the probability of its class, or half
-    of the squared error in standard deviations of the targets."""
-    probabilities: Numbers | None = None
-    """Of the classes, for a classifier."""
 
 
 class Feedforward(BaseEstimator):
@@ -86,8 +76,6 @@ class Feedforward(BaseEstimator):
         self.dtype = dtype
         self.callback = callback
         self.verbose = verbose
-
-    # What the classifier and the regressor say
 
     def _values(self, y: Numbers) -> Numbers:
         """Targets as the network is to see them, shape `(n, outputs)`, before any scale."""
@@ -160,6 +148,7 @@ class Feedforward(BaseEstimator):
         self.alpha_ = fitted.strengths
         self.loss_curve_ = list(fitted.losses)
         self.validation_curve_ = list(fitted.validation) if fitted.held_out is not None else None
+        self.step_norms_ = list(fitted.lengths)
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else float("nan")
         self.n_iter_ = max(fitted.steps, 1)
         self.n_layers_ = len(fitted.hidden) + 2
@@ -186,8 +175,6 @@ class Feedforward(BaseEstimator):
         """A seed from `random_state`: the same for the same whole number."""
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    # Numbers
-
     def _float(self, X: Numbers) -> Any:
         """The dtype to compute in."""
         if self.dtype != "auto":
@@ -209,8 +196,23 @@ class Feedforward(BaseEstimator):
     def _checked(self, X: Any) -> Numbers:
         """Rows to predict, as an array of numbers."""
         fitted = self._checked_fit()
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = self._validated(X, reset=False)
         return X.astype(fitted.model.params["biases"][0].dtype, copy=False)
+
+    def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
+        """Rows as arrays of numbers, and their targets, as scikit-learn checks them.
+
+        Raises:
+            InvalidDataError: names the columns of a data frame that it does not take.
+        """
+        check_table(X)
+        try:
+            return validate_data(self, X, *y, dtype=[np.float64, np.float32], **options)
+        except (TypeError, ValueError) as error:
+            reason = problem(X, error)
+            if reason is None:
+                raise
+            raise InvalidDataError(reason) from error
 
     def _check_uncertain(self, what: str) -> None:
         """Raise where no curvature is known.
@@ -222,6 +224,23 @@ class Feedforward(BaseEstimator):
             raise InvalidOptionError(
                 f"{what} needs the curvature of a whole fit, which partial_fit does not know: "
                 "call fit"
+            )
+
+    def first_step_profile(self) -> LineProfile:
+        """The mean loss with its penalty along the first step, and where the step ended.
+
+        `optimize.plot_line_search` draws it. The step is that of Gauss-Newton, at the damping that
+        was accepted, so that it ends at 1.
+
+        Raises:
+            AttributeError: After Adam, which has no such step, and in a model that was loaded.
+        """
+        fitted = self._checked_fit()
+        if fitted.first is None:
+            raise AttributeError("the first step is known after a fit with solver='gauss-newton'")
+        with self._numbers():
+            return first_step_profile(
+                fitted.model.objective, *fitted.rows.standardized(fitted.model.inputs), fitted.first
             )
 
     # What rows do to predictions

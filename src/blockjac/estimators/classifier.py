@@ -6,23 +6,29 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax, softmax
 
-from blockjac.errors import InvalidDataError
-from blockjac.estimators.base import Feedforward, LeaveOneOut
-from blockjac.estimators.fitting import Progress
+from blockjac.errors import InvalidDataError, InvalidOptionError
+from blockjac.estimators.base import Feedforward
+from blockjac.estimators.frames import class_values
+from blockjac.estimators.looking_back import LeaveOneOut
+from blockjac.estimators.objective import Kind
 from blockjac.estimators.options import checked_weights
-from blockjac.estimators.tables import Numbers, Scale, shares
+from blockjac.estimators.outcomes import OUTCOMES, Classes, Labels
+from blockjac.estimators.tables import Numbers, Scale
+from blockjac.estimators.training_loop import Progress
 
 # after the module that says how scikit-learn is installed
 from sklearn.base import ClassifierMixin  # isort: skip
 from sklearn.utils import compute_class_weight  # isort: skip
-from sklearn.utils.multiclass import check_classification_targets  # isort: skip
-from sklearn.utils.validation import column_or_1d, validate_data  # isort: skip
+from sklearn.utils.multiclass import check_classification_targets, type_of_target  # isort: skip
+from sklearn.utils.validation import column_or_1d  # isort: skip
 
 
 class FeedforwardClassifier(ClassifierMixin, Feedforward):
     """A feedforward network for classes, which says how sure it is and which rows it doubts.
+
+    Each row has one of the classes, or any number of labels, each of which has a probability of its
+    own.
 
     No option has to be set: columns are standardized, the strength of the L2 penalty is chosen by
     the evidence, and the width by how well each row is predicted by the others. A linear map leads
@@ -50,7 +56,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         n_iter_no_change: Rounds of four steps, or epochs, without progress on rows held out, after
             which training stops.
         warm_start: Whether `fit` begins with the parameters of the fit before.
-        class_weight: `None`, "balanced", or a dict from classes to weights.
+        class_weight: `None`, "balanced", or a dict from classes to weights; `None` for labels.
         random_state: Of initial parameters, batches and rows held out: a whole number for the same
             result each time.
         dtype: "float64", "float32", or "auto" for float64 up to two million entries.
@@ -59,7 +65,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         verbose: Whether to print the progress.
 
     Attributes:
-        classes_: The classes, sorted.
+        classes_: The classes, sorted; the numbers of labels.
         coefs_: Weights of each layer, shapes `(inputs, outputs)`, for standardized columns.
         intercepts_: Biases of each layer.
         direct_coef_: Weights of the linear map from the columns to the outputs.
@@ -67,6 +73,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         alpha_: The strengths of the penalty, of each layer and then of the linear map.
         loss_curve_: The mean loss after each four steps or epoch.
         validation_curve_: That of the rows held out; None without.
+        step_norms_: How far each of these moved the parameters, by their Euclidean norm.
         leave_one_out_: What is predicted for each training row by the others; not after Adam.
         suspicious_rows_: Training rows, the one first that the others predict worst.
         log_evidence_: The logarithm of the evidence of the model.
@@ -80,7 +87,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         True
     """
 
-    _kind = "classes"
+    _kind: Kind = "classes"
 
     def __init__(
         self,
@@ -128,7 +135,8 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
 
         Args:
             X: Numbers, shape `(n, columns)`: an array or a data frame.
-            y: The class of each row.
+            y: The class of each row, shape `(n,)`; or its labels, shape `(n, labels)`, 1 for those
+                that it has and 0 for the others.
             sample_weight: For how many rows each stands; 1 if left out.
 
         Returns:
@@ -137,14 +145,15 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         Raises:
             ValueError: If there is a single class, or anything in `X` is missing or infinite.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(y)
-        self.classes_, places = np.unique(column_or_1d(y, warn=True), return_inverse=True)
-        if len(self.classes_) < 2:
+        X, y = self._validated(X, class_values(y), multi_output=True)
+        y, self._kind = self._of_kind(y)
+        self.classes_ = np.unique(y) if self._kind == "classes" else np.arange(y.shape[1])
+        if len(self.classes_) < 2 and self._kind == "classes":
             raise InvalidDataError(f"y holds 1 class, {self.classes_[0]}; wanted at least two")
+        values = self._outcome.values(y)
         counts = checked_weights(sample_weight, len(X))
-        weights = counts * self._of_classes(y)[places]
-        values = shares(places, len(self.classes_))
+        weights = self._weighted(counts, values, y)
+        values = self._outcome.softened(values, counts)
         self._fit(X, values, weights, counts, Scale.unit(values.shape[1]))
         self._look_back()
         return self
@@ -157,8 +166,8 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         Args:
             X: Numbers, shape `(n, columns)`. The columns are standardized as those of the first
                 call.
-            y: The class of each row.
-            classes: All classes, for the first call.
+            y: The class of each row, or its labels.
+            classes: All classes, or the numbers of the labels, for the first call.
             sample_weight: For how many rows each stands; 1 if left out.
 
         Raises:
@@ -166,15 +175,16 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         """
         is_first = not hasattr(self, "_fitted")
         X, y = self._checked_part(X, y, is_first)
+        y, kind = self._of_kind(y)
         if is_first:
             if classes is None:
                 raise InvalidDataError("the first call of partial_fit needs classes, all of them")
-            self.classes_ = np.unique(np.asarray(classes))
+            self._kind, self.classes_ = kind, np.unique(np.asarray(classes))
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise InvalidDataError(f"classes are {classes!r}, but were {self.classes_!r} before")
         values = self._values(y)
         counts = checked_weights(sample_weight, len(X))
-        weights = counts * self._of_classes(self.classes_)[np.argmax(values, axis=1)]
+        weights = self._weighted(counts, values, self.classes_)
         self._fit_part(X, values, weights, counts, Scale.unit(values.shape[1]))
         return self
 
@@ -208,31 +218,45 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         self._look_back()
         return self
 
-    def _checked_part(self, X: Any, y: Any, is_first: bool) -> tuple[Numbers, Numbers]:
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=is_first)
-        check_classification_targets(y)
+    def _checked_part(self, X: Any, y: Any, is_first: bool) -> tuple[Numbers, Any]:
+        """Rows and classes as scikit-learn checks them; the first ones name the columns."""
+        X, y = self._validated(X, class_values(y), multi_output=True, reset=is_first)
         return X, y
 
     def predict(self, X: Any) -> Numbers:
-        """The most probable class of each row."""
-        places = np.argmax(self.predict_proba(X), axis=1)
-        return self.classes_[places]
+        """The most probable class of each row, or the labels that are more probable than not."""
+        logits = self._logits(X)
+        return self._outcome.predictions(logits)
 
     def predict_proba(self, X: Any) -> Numbers:
         """Probabilities of the classes, shape `(n, classes)`, in the order of `classes_`.
 
-        What the fit does not know of its parameters makes them less extreme: logits are divided by
-        a factor that grows with their variance under Laplace's approximation.
+        Those of labels do not sum to 1, as a row may have several. What the fit does not know of
+        its parameters makes probabilities less extreme: logits are divided by a factor that grows
+        with their variance under Laplace's approximation.
 
         Source:
             D. J. C. MacKay, "The evidence framework applied to classification networks", Neural
             Computation 4, 1992.
         """
-        return softmax(self._logits(X), axis=1)
+        logits = self._logits(X)
+        return self._outcome.probabilities(logits)
 
     def predict_log_proba(self, X: Any) -> Numbers:
         """The logarithms of the probabilities."""
-        return log_softmax(self._logits(X), axis=1)
+        logits = self._logits(X)
+        return self._outcome.log_probabilities(logits)
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn should know of it."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    @property
+    def _outcome(self) -> Classes | Labels:
+        """What is predicted."""
+        return OUTCOMES[self._kind](self.classes_)
 
     def _logits(self, X: Any) -> Numbers:
         """Logits of the probabilities, which what the fit does not know has made smaller."""
@@ -240,59 +264,61 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         with self._numbers():
             model = self._fitted.model
             spread = model.spreads(X) if len(model.triangle) else None
-            return moderated(model.outputs(X), spread)
+            return self._outcome.moderated(model.outputs(X), spread)
 
     def _look_back(self) -> None:
         """What the left-out rows say."""
-        fitted = self._fitted
-        out, true = fitted.left_out, np.argmax(fitted.rows.values, axis=1)
-        logs = log_softmax(moderated(out.without, out.spread), axis=1)
-        guessed = np.argmax(logs, axis=1)
-        losses = -logs[np.arange(len(true)), true]
+        fitted, outcome = self._fitted, self._outcome
+        out, values = fitted.left_out, fitted.rows.values
+        logits = outcome.moderated(out.without, out.spread)
+        losses = outcome.losses(logits, values)
         self._left_out = LeaveOneOut(
-            float(np.average(guessed == true, weights=fitted.rows.weights)),
-            self.classes_[guessed],
+            float(np.average(outcome.are_right(logits, values), weights=fitted.rows.weights)),
+            outcome.predictions(logits),
             losses,
-            np.exp(logs),
+            outcome.probabilities(logits),
         )
         if fitted.solver == "adam":
             self._left_out = None
         self.suspicious_rows_ = self._places(np.argsort(-losses, kind="stable"))
 
-    def _of_classes(self, y: Numbers) -> Numbers:
-        """The weight of each class."""
-        return compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+    def _weighted(self, counts: Numbers, values: Numbers, y: Numbers) -> Numbers:
+        """The weights of rows, times those of their classes.
+
+        Raises:
+            InvalidOptionError: for labels, as a row may have several.
+        """
+        if self._kind == "classes":
+            weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+            return counts * weights[np.argmax(values, axis=1)]
+        if self.class_weight is not None:
+            raise InvalidOptionError(
+                f"class_weight is {self.class_weight!r}, but must be None where a row may have "
+                "several labels; sample_weight weighs rows"
+            )
+        return counts
+
+    def _of_kind(self, y: Any) -> tuple[Any, Kind]:
+        """The classes of rows or a table of labels, and which of them it is.
+
+        Raises:
+            InvalidDataError: for a table of anything else.
+        """
+        check_classification_targets(y)
+        kind = type_of_target(y)
+        if kind == "multilabel-indicator":
+            return y, "labels"
+        if kind == "multiclass-multioutput":
+            raise InvalidDataError(
+                f"y has {y.shape[1]} columns; wanted one class a row, or a table of labels that is "
+                "1 where a row has the label and 0 elsewhere"
+            )
+        return column_or_1d(y, warn=True), "classes"
 
     def _values(self, y: Any) -> Numbers:
-        """Shares of the classes, all on that of each row."""
-        y = column_or_1d(y, warn=True)
-        places = np.searchsorted(self.classes_, y)
-        places = np.minimum(places, len(self.classes_) - 1)
-        unknown = np.unique(y[self.classes_[places] != y])
-        if len(unknown):
-            raise InvalidDataError(
-                f"y holds {', '.join(map(str, unknown[:5]))}, but the classes are "
-                f"{', '.join(map(str, self.classes_[:10]))}"
-            )
-        return shares(places, len(self.classes_))
+        if self._kind == "classes":
+            y = column_or_1d(class_values(y), warn=True)
+        return self._outcome.values(y)
 
     def _slopes(self, outputs: Numbers, values: Numbers) -> Numbers:
-        return softmax(outputs, axis=1) - values
-
-
-def moderated(outputs: Numbers, spread: Numbers | None) -> Numbers:
-    """Logits divided by what their uncertainty makes of them.
-
-    Args:
-        outputs: the logits, shape `(n, classes)`.
-        spread: their covariance, shape `(n, classes, classes)`; None for none.
-    """
-    if spread is None:
-        return outputs
-    count = outputs.shape[1]
-    mean = outputs - outputs.mean(axis=1, keepdims=True)
-    centered = spread - spread.mean(axis=1, keepdims=True)
-    centered = centered - centered.mean(axis=2, keepdims=True)
-    # of two classes the difference counts, whose variance is four times this
-    variances = np.einsum("nii->ni", centered) * (count / (count - 1)) ** 2
-    return mean / np.sqrt(1 + np.pi / 8 * np.maximum(variances, 0))
+        return self._outcome.slopes(outputs, values)

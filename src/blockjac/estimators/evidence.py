@@ -43,6 +43,8 @@ class Weighed(NamedTuple):
     determined: Array
     level: Level
     """The level at which the evidence would be largest, if the curvature stayed as it is."""
+    triangle: Array
+    """The Cholesky factor of the curvature of the penalized loss, of all parameters."""
 
 
 def weighed(
@@ -92,7 +94,8 @@ def weighed(
     )
     if objective.kind == "numbers":
         evidence -= count * jnp.log(2 * jnp.pi * level.noise) / 2
-    return Weighed(evidence, all_determined, Level(jnp.clip(strengths, WEAKEST, STRONGEST), noise))
+    level = Level(jnp.clip(strengths, WEAKEST, STRONGEST), noise)
+    return Weighed(evidence, all_determined, level, triangle)
 
 
 def _penalized(tree: Any) -> list[Any]:
@@ -101,10 +104,9 @@ def _penalized(tree: Any) -> list[Any]:
 
 
 @partial(jax.jit, static_argnums=0)
-def triangle_of(
+def weighed_at(
     objective: Objective, params: Any, X: Array, targets: Targets, level: Level, is_used: Any
-) -> Array:
-    """The Cholesky factor of the curvature of the penalized loss, of all parameters."""
-    shifts, _ = ravel_pytree(penalty(params, level.strengths, is_used))
-    matrix = curvature(objective, params, X, targets).matrix + jnp.diag(shifts)
-    return cast("Any", jnp.linalg.cholesky)(matrix, symmetrize_input=False)
+) -> Weighed:
+    """What the evidence says of parameters and a level; see `weighed`."""
+    here = curvature(objective, params, X, targets)
+    return weighed(objective, params, level, here, targets, is_used)

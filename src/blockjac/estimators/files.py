@@ -1,18 +1,11 @@
 """Fitted estimators on disk: arrays and JSON in one .npz file, of which nothing is ever run.
 
-`numpy.load` is called with `allow_pickle=False`, the estimator's class comes from a table here, and
-what the header says of the arrays is compared with what is there. A checksum over all arrays finds
-files that were damaged or changed.
+The estimator's class comes from a table here.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import io
-import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -21,29 +14,38 @@ from typing import Any
 import numpy as np
 
 from blockjac.errors import FileFormatError, OutputPathError
-from blockjac.estimators.base import Feedforward, LeaveOneOut
+from blockjac.estimators.archive import Format, read_archive, write_archive
+from blockjac.estimators.base import Feedforward
 from blockjac.estimators.classifier import FeedforwardClassifier
 from blockjac.estimators.fitted import Fitted
 from blockjac.estimators.leave_one_out import LeftOut
+from blockjac.estimators.looking_back import LeaveOneOut
 from blockjac.estimators.model import Model
-from blockjac.estimators.objective import Objective
+from blockjac.estimators.objective import Kind, Objective
 from blockjac.estimators.regressor import FeedforwardRegressor
 from blockjac.estimators.rows import Rows
 from blockjac.estimators.tables import Numbers, Scale
-from blockjac.optimize.files import check_file, write_whole
 
-FORMAT, VERSION = "blockjac estimator", 1
+FORMAT = Format("blockjac estimator", 1, "blockjac.estimators.save_model")
 
 ESTIMATORS: Mapping[str, type[Feedforward]] = {
     "FeedforwardClassifier": FeedforwardClassifier,
     "FeedforwardRegressor": FeedforwardRegressor,
 }
 
-HEADER = "header"
-"""The name of the array that holds the JSON, as bytes."""
-
-PLAIN = ("hidden", "solver", "losses", "validation", "steps", "is_converged", "evidence")
+PLAIN = (
+    "hidden",
+    "solver",
+    "losses",
+    "validation",
+    "lengths",
+    "steps",
+    "is_converged",
+    "evidence",
+)
 """The attributes of a fit that are numbers and text."""
+
+ROW_ARRAYS = ("X", "values", "weights", "units", "places")
 
 
 def save_model(
@@ -73,23 +75,29 @@ def save_model(
         >>> bool((again.predict(X) == model.predict(X)).all())
         True
     """
+    header, arrays = described(estimator, include_rows)
+    return write_archive(file, FORMAT, header, arrays)
+
+
+def described(
+    estimator: Feedforward, include_rows: bool = False
+) -> tuple[dict[str, Any], dict[str, Numbers]]:
+    """A fitted estimator as JSON and arrays.
+
+    Args:
+        estimator: fitted.
+        include_rows: whether to keep the training rows.
+    """
     arrays = _arrays(estimator, include_rows)
-    header = _header(estimator, arrays)
-    text = json.dumps(header, indent=1).encode()
-    content = io.BytesIO()
-    stored: dict[str, Any] = {HEADER: np.frombuffer(text, np.uint8), **arrays}
-    np.savez_compressed(content, **stored)
-    return write_whole(check_file(file), content.getvalue())
+    return _header(estimator), arrays
 
 
-def _header(estimator: Any, arrays: Mapping[str, Numbers]) -> dict[str, Any]:
+def _header(estimator: Any) -> dict[str, Any]:
     """What the file says beside its arrays."""
     fitted = estimator._fitted
     return {
-        "format": FORMAT,
-        "version": VERSION,
-        "blockjac": _own_version(),
         "estimator": type(estimator).__name__,
+        "kind": estimator._kind,
         "options": {name: _plain(one) for name, one in estimator.get_params(deep=False).items()},
         "columns": int(estimator.n_features_in_),
         "names": list(map(str, getattr(estimator, "feature_names_in_", []))),
@@ -98,8 +106,6 @@ def _header(estimator: Any, arrays: Mapping[str, Numbers]) -> dict[str, Any]:
         "is_last_layer": fitted.model.is_last_layer,
         "rows": fitted.rows.count,
         "fit": {name: _plain(getattr(fitted, name)) for name in PLAIN},
-        "arrays": {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()},
-        "checksum": _checksum(arrays),
     }
 
 
@@ -116,46 +122,29 @@ def load_model(file: str | os.PathLike[str]) -> Any:
         FileFormatError: If the file is not one of these, damaged, changed, or of a later version.
         OutputPathError: If the file cannot be read.
     """
-    path = Path(file)
-    header, arrays = _read(path)
+    header, arrays = read_archive(file, FORMAT)
+    return restored(header, arrays, file)
+
+
+def restored(
+    header: Mapping[str, Any], arrays: dict[str, Any], file: str | os.PathLike[str]
+) -> Any:
+    """The fitted estimator that `described` made JSON and arrays of.
+
+    Args:
+        header: the JSON.
+        arrays: by name.
+        file: where they come from, for messages.
+
+    Raises:
+        FileFormatError: if something is missing.
+    """
     try:
         return _estimator(header, arrays)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FileFormatError(
-            f"'{path}' lacks something that a model of version {VERSION} holds ({error}); "
-            "save it again"
+            f"'{file}' lacks something that a model holds ({error}); save it again"
         ) from error
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The header and the arrays of a file, compared with each other."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise OutputPathError(f"cannot read '{path}': {error.strerror}") from error
-    wanted = "wanted a file that blockjac.estimators.save_model wrote"
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        header = json.loads(arrays.pop(HEADER).tobytes())
-    except (ValueError, KeyError, EOFError, OSError, AttributeError, zipfile.BadZipFile) as error:
-        raise FileFormatError(f"'{path}' is damaged or of another kind; {wanted}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise FileFormatError(f"'{path}' is of another kind; {wanted}")
-    if not isinstance(header.get("version"), int) or header["version"] > VERSION:
-        raise FileFormatError(
-            f"'{path}' was written by blockjac {header.get('blockjac')} in version "
-            f"{header.get('version')} of its format, and this one reads up to version {VERSION}; "
-            "install that blockjac"
-        )
-    said = {name: (dtype, tuple(shape)) for name, (dtype, shape) in header["arrays"].items()}
-    found = {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
-    if said != found or header.get("checksum") != _checksum(arrays):
-        raise FileFormatError(
-            f"'{path}' was damaged or changed after it was written: its arrays are not those that "
-            "its header describes; save the model again"
-        )
-    return header, arrays
 
 
 def _arrays(estimator: Any, include_rows: bool) -> dict[str, Numbers]:
@@ -177,18 +166,15 @@ def _arrays(estimator: Any, include_rows: bool) -> dict[str, Numbers]:
         arrays |= {f"rows.{name}": getattr(rows, name) for name in ROW_ARRAYS}
         arrays |= {f"left_out.{name}": getattr(fitted.left_out, name) for name in LeftOut._fields}
     left_out = estimator.__dict__.get("_left_out")
-    if left_out is not None:
-        parts = {field.name: getattr(left_out, field.name) for field in fields(left_out)}
-        arrays |= {f"loo.{name}": part for name, part in parts.items() if part is not None}
+    for field in fields(left_out) if left_out is not None else ():
+        if (part := getattr(left_out, field.name)) is not None:
+            arrays[f"loo.{field.name}"] = part
     for name in ("classes_", "suspicious_rows_"):
         if hasattr(estimator, name):
             arrays[name] = getattr(estimator, name)
     if hasattr(estimator, "_scores"):
         arrays |= dict(zip(("scores.errors", "scores.weights"), estimator._scores, strict=True))
     return {name: _without_objects(array) for name, array in arrays.items()}
-
-
-ROW_ARRAYS = ("X", "values", "weights", "units", "places")
 
 
 def _estimator(header: Mapping[str, Any], arrays: dict[str, Any]) -> Any:
@@ -198,6 +184,7 @@ def _estimator(header: Mapping[str, Any], arrays: dict[str, Any]) -> Any:
     if isinstance(options["hidden_layer_sizes"], list):
         options["hidden_layer_sizes"] = tuple(options["hidden_layer_sizes"])
     estimator = kind(**options)
+    estimator._kind = header.get("kind", kind._kind)
     estimator.n_features_in_ = header["columns"]
     if header["names"]:
         estimator.feature_names_in_ = np.asarray(header["names"], dtype=object)
@@ -205,7 +192,7 @@ def _estimator(header: Mapping[str, Any], arrays: dict[str, Any]) -> Any:
         if name in arrays:
             setattr(estimator, name, arrays[name])
     estimator._is_flat = header["is_flat"]
-    estimator._keep(_fit(kind, header, arrays))
+    estimator._keep(_fit(estimator._kind, header, arrays))
     if "loo.losses" in arrays:
         parts: dict[str, Any] = {
             field.name: arrays.get(f"loo.{field.name}") for field in fields(LeaveOneOut)
@@ -217,12 +204,12 @@ def _estimator(header: Mapping[str, Any], arrays: dict[str, Any]) -> Any:
     return estimator
 
 
-def _fit(kind: Any, header: Mapping[str, Any], arrays: dict[str, Any]) -> Fitted:
+def _fit(kind: Kind, header: Mapping[str, Any], arrays: dict[str, Any]) -> Fitted:
     """The fit that a header and arrays describe."""
     names = ("weights", "biases", "direct")
     params = {name: [arrays[one] for one in _numbered(f"params.{name}.", arrays)] for name in names}
     model = Model(
-        Objective(kind._kind, header["activation"]),
+        Objective(kind, header["activation"]),
         params,
         Scale(arrays["inputs.mean"], arrays["inputs.spread"]),
         Scale(arrays["targets.mean"], arrays["targets.spread"]),
@@ -246,27 +233,10 @@ def _fit(kind: Any, header: Mapping[str, Any], arrays: dict[str, Any]) -> Fitted
     )
 
 
-def _own_version() -> str:
-    """The version of the package; unknown where it runs from its sources alone."""
-    try:
-        return importlib.metadata.version("blockjac")
-    except importlib.metadata.PackageNotFoundError:
-        return "of unknown version"
-
-
 def _numbered(start: str, arrays: Mapping[str, Numbers]) -> list[str]:
     """The names with this start, in the order of the numbers after it."""
     found = [name for name in arrays if name.startswith(start)]
     return sorted(found, key=lambda name: int(name[len(start) :]))
-
-
-def _checksum(arrays: Mapping[str, Numbers]) -> str:
-    """A digest of all arrays."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return digest.hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -275,8 +245,7 @@ def _plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
-    if isinstance(value, dict):
-        return None  # class weights have counted already
+    # as class weights have counted already, a dict is not kept
     return value if isinstance(value, str | int | float | bool | None) else None
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+import jax
 import numpy as np
 
 from blockjac.errors import NonFiniteLossError
-from blockjac.estimators.fitting import Settings, Table, Watch, fit_widths
+from blockjac.estimators.fitting import fit_widths
 from blockjac.estimators.leave_one_out import LeftOut
 from blockjac.estimators.model import Model
-from blockjac.estimators.objective import Objective, Targets
+from blockjac.estimators.objective import Kind, Objective, Targets
 from blockjac.estimators.rows import Rows
 from blockjac.estimators.tables import Numbers, Scale, filled, room_for
-
-Kind = Literal["classes", "numbers"]
+from blockjac.estimators.training_loop import Settings, Table, Watch
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,13 @@ class Fitted:
         strengths: of the penalty, of the mean loss, a layer each and then the direct map.
         losses: the mean loss after each round or epoch.
         validation: that of the rows held out; empty without.
+        lengths: how far each round or epoch moved the parameters.
         steps: how many were made.
         is_converged: whether training ended by itself.
         evidence: the logarithm of the evidence; nan where it was not computed.
         state: of Adam, to go on with; or None.
+        first: before and after the first step of Gauss-Newton; None for Adam and for models that
+            were loaded.
     """
 
     model: Model
@@ -91,10 +94,12 @@ class Fitted:
     strengths: Numbers
     losses: list[float]
     validation: list[float]
+    lengths: list[float]
     steps: int
     is_converged: bool
     evidence: float
     state: Any = None
+    first: Any = None
 
 
 def fit_rows(
@@ -209,11 +214,13 @@ def _fit_small(
         held_out=held_out,
         left_out=LeftOut(*(part[: len(rows)] for part in fit.left_out)),
         strengths=np.asarray(fit.turn.level.strengths) / np.sum(rows.weights),
-        losses=fit.losses,
-        validation=fit.validation,
-        steps=fit.steps,
+        losses=fit.record.losses.tolist(),
+        validation=fit.record.validation.tolist(),
+        lengths=fit.record.lengths.tolist(),
+        steps=len(fit.record.losses),
         is_converged=bool(fit.turn.is_converged),
         evidence=float(fit.turn.evidence),
+        first=jax.device_get(fit.record.first),
     )
 
 

@@ -11,83 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.estimators.evidence import Level, triangle_of
-from blockjac.estimators.leave_one_out import LeftOut, left_out
+from blockjac.estimators.evidence import Level, Weighed, weighed_at
+from blockjac.estimators.leave_one_out import LeftOut, is_as_good, left_out
 from blockjac.estimators.network import initial_params, narrowed, widened
 from blockjac.estimators.objective import Objective, Targets
-from blockjac.estimators.steps import Turn, first_turn, step
-from blockjac.estimators.tables import Numbers
+from blockjac.estimators.steps import Turn, first_turn
+from blockjac.estimators.tables import Numbers, room_of_nodes
+from blockjac.estimators.training_loop import Record, Rival, Settings, Table, trained
 
 FIRST = 0.01
 """The first strength of the penalty, as a share of the number of rows."""
-
-Watch = Callable[["Progress"], bool]
-"""Called after each step; to stop, it returns True."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows to fit, and rows to look at on the way.
-
-    Attributes:
-        X: standardized rows, shape `(n, inputs)`.
-        targets: of them; rows of weight 0 fill the shape and count for nothing.
-        validation: rows that are not fitted and what belongs to them, or None.
-    """
-
-    X: Numbers
-    targets: Targets
-    validation: tuple[Numbers, Targets] | None = None
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """How many inputs and outputs there are."""
-        return self.X.shape[1], self.targets.values.shape[1]
-
-    @property
-    def weight(self) -> float:
-        """Of all rows together."""
-        return float(np.sum(self.targets.weights))
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How networks are fitted.
-
-    Attributes:
-        strength: of the penalty, of the mean loss; None for that of the evidence.
-        max_steps: the most steps of training.
-        tolerance: of the relative change of the loss in a step.
-        patience: steps without a better loss of the validation rows, after which training stops.
-        has_direct: whether a linear map leads from the inputs to the outputs, too.
-        watch: called after each step.
-    """
-
-    strength: float | None = None
-    max_steps: int = 200
-    tolerance: float = 1e-5
-    patience: int = 5
-    has_direct: bool = True
-    watch: Watch | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far training is.
-
-    Attributes:
-        steps: made so far.
-        max_steps: the most.
-        loss: the mean loss of the rows.
-        validation: the mean loss of the validation rows; nan without.
-        hidden: nodes of the hidden layers.
-    """
-
-    steps: int
-    max_steps: int
-    loss: float
-    validation: float
-    hidden: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -97,23 +30,19 @@ class Fit:
     Attributes:
         hidden: nodes of the hidden layers.
         turn: parameters, penalty, evidence.
-        losses: the mean loss of the rows after each step.
-        validation: that of the validation rows; empty without.
+        record: of the training.
         triangle: the Cholesky factor of the curvature.
         left_out: outputs of each row, with it and without it.
         row_losses: of the rows without themselves.
-        steps: how many were made.
         weights: of the rows.
     """
 
     hidden: tuple[int, ...]
     turn: Turn
-    losses: list[float]
-    validation: list[float]
+    record: Record
     triangle: Any
     left_out: LeftOut
     row_losses: Numbers
-    steps: int
     weights: Numbers = field(repr=False)
 
     @property
@@ -140,10 +69,12 @@ def fit_widths(
         settings: how.
         start: parameters to begin with, for a single network; drawn if left out.
     """
-    room = [max(nodes) for nodes in zip(*widths, strict=True)]
-    return simplest(
-        [fit(objective, hidden, room, table, seed(), settings, start) for hidden in widths]
-    )
+    room = room_of_nodes(widths)
+    fits: list[Fit] = []
+    for hidden in widths:
+        rival = simplest(fits) if fits else None
+        fits.append(fit(objective, hidden, room, table, seed(), settings, start, rival))
+    return simplest(fits)
 
 
 def fit(
@@ -154,6 +85,7 @@ def fit(
     generator: np.random.RandomState,
     settings: Settings,
     start: Any = None,
+    rival: Fit | None = None,
 ) -> Fit:
     """Train one network.
 
@@ -165,6 +97,7 @@ def fit(
         generator: draws the initial parameters.
         settings: how.
         start: parameters to begin with; drawn if left out.
+        rival: a simpler network, which ends the training of one that does not predict better.
     """
     inputs, outputs = table.sizes
     X, dtype = jnp.asarray(table.X), table.X.dtype
@@ -177,7 +110,7 @@ def fit(
     share = FIRST if settings.strength is None else settings.strength
     parts = len(params["weights"]) + len(params["direct"])
     level = Level(jnp.full(parts, share * table.weight, dtype), jnp.ones((), dtype))
-    turn, losses, validation = _trained(
+    record = trained(
         objective,
         X,
         targets,
@@ -186,21 +119,22 @@ def fit(
         tuple(hidden),
         table,
         settings,
+        None
+        if rival is None
+        else Rival(rival.row_losses, partial(_is_beaten, objective, X, targets, is_used, rival)),
     )
-    triangle = triangle_of(objective, turn.params, X, targets, turn.level, is_used)
-    without = left_out(objective, turn.params, triangle, X, targets)
-    row_losses = np.asarray(objective.row_losses(targets, without.without))
+    turn = record.best
+    says, without, row_losses = _looked_back(objective, X, targets, is_used, turn)
+    turn = turn._replace(evidence=says.evidence, well_determined=says.determined)
     turn = jax.device_get(turn)
     turn = turn._replace(params=narrowed(turn.params, (inputs, *hidden, outputs)))
     return Fit(
         tuple(hidden),
         turn,
-        losses,
-        validation,
-        _restricted(np.asarray(triangle), is_used),
+        record,
+        _restricted(np.asarray(says.triangle), is_used),
         jax.device_get(without),
         row_losses,
-        len(losses),
         np.asarray(table.targets.weights),
     )
 
@@ -214,46 +148,24 @@ def _restricted(triangle: Numbers, is_used: Any) -> Numbers:
     return np.linalg.cholesky(matrix[np.ix_(used, used)])
 
 
-def _trained(
-    objective: Objective,
-    X: Any,
-    targets: Targets,
-    is_used: Any,
-    turn: Turn,
-    hidden: tuple[int, ...],
-    table: Table,
-    settings: Settings,
-) -> tuple[Turn, list[float], list[float]]:
-    """Steps until one has converged, and the losses after each."""
-    losses: list[float] = []
-    validation: list[float] = []
-    best, tolerance = turn, jnp.asarray(settings.tolerance, X.dtype)
-    while len(losses) < settings.max_steps and not bool(turn.is_converged):
-        turn = step(objective, X, targets, is_used, tolerance, turn)
-        losses.append(float(turn.loss) / table.weight)
-        held = np.nan
-        if table.validation is not None:
-            held = validation_loss(objective, turn.params, table.validation)
-            validation.append(held)
-            if held <= min(validation):
-                best = turn
-            if len(validation) - int(np.argmin(validation)) > settings.patience:
-                break
-        progress = Progress(len(losses), settings.max_steps, losses[-1], held, hidden)
-        if settings.watch is not None and settings.watch(progress):
-            break
-    return (turn if table.validation is None else best), losses, validation
+def _is_beaten(
+    objective: Objective, X: Any, targets: Targets, is_used: Any, rival: Fit, turn: Turn
+) -> bool:
+    """Whether a simpler network predicts left-out rows as well as training does so far.
+
+    A weak penalty lets the loss of separable classes fall for hundreds of steps.
+    """
+    row_losses = _looked_back(objective, X, targets, is_used, turn)[2]
+    return is_as_good(rival.row_losses, row_losses, rival.weights)
 
 
-def validation_loss(objective: Objective, params: Any, rows: tuple[Numbers, Targets]) -> float:
-    """The mean loss of rows that are not fitted."""
-    X, targets = rows
-    return float(_loss(objective, params, X, targets)) / float(np.sum(targets.weights))
-
-
-@partial(jax.jit, static_argnums=0)
-def _loss(objective: Objective, params: Any, X: Any, targets: Targets) -> Any:
-    return objective.loss(targets, objective.model(params, X))
+def _looked_back(
+    objective: Objective, X: Any, targets: Targets, is_used: Any, turn: Turn
+) -> tuple[Weighed, LeftOut, Numbers]:
+    """The evidence where training stands, the left-out rows, and their losses."""
+    says = weighed_at(objective, turn.params, X, targets, turn.level, is_used)
+    without = left_out(objective, turn.params, says.triangle, X, targets)
+    return says, without, np.asarray(objective.row_losses(targets, without.without))
 
 
 def simplest(candidates: Sequence[Fit]) -> Fit:
@@ -265,12 +177,4 @@ def simplest(candidates: Sequence[Fit]) -> Fit:
     """
     finite = [one for one in candidates if np.isfinite(one.score)] or list(candidates)
     best = max(finite, key=lambda one: one.score)
-    weights = best.weights
-    for one in finite:
-        differences = one.row_losses - best.row_losses
-        mean = np.average(differences, weights=weights)
-        variance = np.average((differences - mean) ** 2, weights=weights)
-        rows = np.sum(weights) ** 2 / np.sum(weights**2)
-        if mean <= np.sqrt(variance / max(rows - 1, 1)):
-            return one
-    return best
+    return next(one for one in finite if is_as_good(one.row_losses, best.row_losses, best.weights))

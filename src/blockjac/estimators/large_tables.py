@@ -9,16 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.estimators.fitted import LARGE_WIDTHS, Fitted, Kind, Options
-from blockjac.estimators.fitting import Settings, Table, fit
+from blockjac.estimators.fitted import LARGE_WIDTHS, Fitted, Options
+from blockjac.estimators.fitting import fit
 from blockjac.estimators.leave_one_out import LeftOut, left_out
 from blockjac.estimators.model import Model, features_of, uncertain_part
 from blockjac.estimators.network import initial_params
-from blockjac.estimators.objective import Objective, Targets
+from blockjac.estimators.objective import Kind, Objective, Targets
 from blockjac.estimators.rows import Rows
 from blockjac.estimators.sources import Memory, Source
 from blockjac.estimators.stochastic import Batches, Epochs, begun, held_loss, train
 from blockjac.estimators.tables import ROWS, Numbers, Scale, by_parts, filled, room_for
+from blockjac.estimators.training_loop import Settings, Table
 
 WORK = 2e9
 """Multiplications for a curvature of the last layer: of more rows it takes some only."""
@@ -87,6 +88,7 @@ def fit_source(
         strengths=last.strengths,
         losses=epochs.losses,
         validation=epochs.validation,
+        lengths=epochs.lengths,
         steps=len(epochs.losses),
         is_converged=epochs.is_converged,
         evidence=float("nan"),
@@ -129,7 +131,7 @@ def fit_part(
     batches = Batches(options.batch_size or 200, rate, 0)
     epochs = train(objective, hidden, Memory(rows, None), inputs, settings, batches, state)
     params, none = jax.device_get(epochs.state.params), np.zeros((0, 0), dtype)
-    before = (0, []) if old is None else (old.steps, old.losses)
+    before = (0, [], []) if old is None else (old.steps, old.losses, old.lengths)
     return Fitted(
         model=Model(objective, params, inputs, targets, np.ones((), dtype), none),
         hidden=hidden,
@@ -140,6 +142,7 @@ def fit_part(
         strengths=np.full(1, settings.strength),
         losses=[*before[1], *epochs.losses],
         validation=[],
+        lengths=[*before[2], *epochs.lengths],
         steps=before[0] + 1,
         is_converged=False,
         evidence=float("nan"),
@@ -235,7 +238,7 @@ class _Last:
     def _noise(self, noise: Numbers) -> Numbers:
         """The variance of targets around outputs, by held-out rows where there are any."""
         rows = self.held_out
-        if rows is None or self.objective.kind == "classes":
+        if rows is None or self.objective.kind != "numbers":
             return noise
         loss = held_loss(self.objective, self.params, self.scale, rows)
         return np.asarray(2 * loss / rows.values.shape[1], noise.dtype)

@@ -19,11 +19,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 
 from blockjac.estimators.curvature import rows_jacobian
 from blockjac.estimators.objective import Objective, Targets
+from blockjac.estimators.tables import Numbers
 
 CHUNK_BYTES = 2**23
 """Of Jacobians of rows at a time."""
@@ -52,6 +54,21 @@ def halves(objective: Objective, params: Any, triangle: Array, X: Array) -> Arra
     return half.T.reshape(J.shape)
 
 
+def _inverse_of_linear(params: Any, triangle: Array) -> dict[str, Array]:
+    """`L^-1` of a linear model, by its parameters.
+
+    A row's Jacobian by the weights is zero but for one output, so that the halves of many rows are
+    products with parts of this, which take less than triangular systems for all of them.
+    """
+    inputs, outputs = params["weights"][0].shape
+    eye = jnp.eye(triangle.shape[0], dtype=triangle.dtype)
+    inverse = solve_triangular(triangle, eye, lower=True)
+    return {
+        "biases": inverse[:, :outputs].T,
+        "weights": inverse[:, outputs:].reshape(-1, inputs, outputs),
+    }
+
+
 @partial(jax.jit, static_argnums=0)
 def spreads(objective: Objective, params: Any, triangle: Array, X: Array) -> Array:
     """`J_i A^-1 J_i'` of each row, shape `(n, outputs, outputs)`; some rows at a time."""
@@ -60,9 +77,14 @@ def spreads(objective: Objective, params: Any, triangle: Array, X: Array) -> Arr
     size = max(1, min(rows, CHUNK_BYTES // (outputs * triangle.shape[0] * X.dtype.itemsize)))
     count = -(-rows // size)
     padded = jnp.pad(X, ((0, count * size - rows), (0, 0)))
+    many = rows * outputs > triangle.shape[0] and len(params["weights"]) == 1
+    inverse = _inverse_of_linear(params, triangle) if many and not params["direct"] else None
 
     def of_chunk(part: Array) -> Array:
-        half = halves(objective, params, triangle, part)
+        if inverse is None:
+            half = halves(objective, params, triangle, part)
+        else:
+            half = inverse["biases"] + jnp.einsum("ni,pik->nkp", part, inverse["weights"])
         return jnp.einsum("nip,njp->nij", half, half)
 
     if count == 1:
@@ -95,3 +117,18 @@ def left_out(
     own = jnp.linalg.solve(left, jnp.einsum("nji,njk,nk->ni", U, S, g)[..., None])
     pull = g + (U @ own)[..., 0]
     return LeftOut(Q, Q + jnp.einsum("nij,nj->ni", S, pull), S, pull)
+
+
+def is_as_good(losses: Numbers, others: Numbers, weights: Numbers) -> bool:
+    """Whether rows are predicted as well as by another network, but for chance.
+
+    Args:
+        losses: of left-out rows.
+        others: those of the other network; worse than any if they are not finite.
+        weights: of the rows.
+    """
+    differences = losses - others
+    mean = np.average(differences, weights=weights)
+    variance = np.average((differences - mean) ** 2, weights=weights)
+    rows = np.sum(weights) ** 2 / np.sum(weights**2)
+    return not mean > np.sqrt(variance / max(rows - 1, 1))

@@ -18,11 +18,16 @@ HELD = 1e12
 """The strength for parameters that stay 0."""
 
 
+Kind = Literal["classes", "labels", "numbers"]
+"""Of targets: one class a row, any of several labels, or numbers."""
+
+
 class Targets(NamedTuple):
     """What outputs are compared with."""
 
     values: Any
-    """Of each row: numbers, or shares of classes that sum to 1; shape `(n, outputs)`."""
+    """Of each row: numbers, shares of classes that sum to 1, or 1 for the labels that it has and 0
+    for others; shape `(n, outputs)`."""
     weights: Any
     """How much each row counts, shape `(n,)`."""
     units: Any
@@ -34,15 +39,16 @@ class Objective:
     """A kind of network and of targets; hashable, so that compiled programs are found again.
 
     Attributes:
-        kind: "classes" for cross-entropy, "numbers" for half of the squares.
+        kind: "classes" for cross-entropy, "labels" for one of each label, "numbers" for half of the
+            squares.
         activation: of the hidden layers.
     """
 
-    kind: Literal["classes", "numbers"]
+    kind: Kind
     activation: str
 
     def model(self, params: Any, X: Array) -> Array:
-        """The outputs: logits of classes, or numbers."""
+        """The outputs: logits of classes or labels, or numbers."""
         return outputs(self.activation, params, X)
 
     def loss(self, targets: Targets, outputs: Array) -> Array:
@@ -53,11 +59,16 @@ class Objective:
         """The loss of each row, shape `(n,)`."""
         if self.kind == "classes":
             return -jnp.sum(targets.values * jax.nn.log_softmax(outputs), axis=1)
+        if self.kind == "labels":
+            # -log p of those it has, -log(1 - p) of the others
+            return jnp.sum(jax.nn.softplus(outputs) - targets.values * outputs, axis=1)
         return jnp.sum((targets.values - outputs) ** 2, axis=1) / 2
 
     def slopes(self, targets: Targets, outputs: Array) -> Array:
         """The gradient of the loss by the outputs of each row, shape `(n, outputs)`."""
-        near = jax.nn.softmax(outputs) if self.kind == "classes" else outputs
+        near = outputs
+        if self.kind != "numbers":
+            near = (jax.nn.softmax if self.kind == "classes" else jax.nn.sigmoid)(outputs)
         return targets.weights[:, None] * (near - targets.values)
 
     def roots(self, targets: Targets, outputs: Array) -> Array:
@@ -74,6 +85,10 @@ class Objective:
         count = outputs.shape[1]
         if self.kind == "numbers":
             return weights * jnp.eye(count, dtype=outputs.dtype)
+        if self.kind == "labels":
+            # p (1 - p) = sigmoid(q) sigmoid(-q), which does not round to 0 where p is nearly 1
+            variances = jax.nn.sigmoid(outputs) * jax.nn.sigmoid(-outputs)
+            return weights * jnp.eye(count, dtype=outputs.dtype) * jnp.sqrt(variances)[:, None]
         P = jax.nn.softmax(outputs)
         # with tiny numbers in the place of probabilities that are rounded to 0
         P = jnp.maximum(P, cast("Any", jnp.finfo(P.dtype)).tiny ** 0.25)

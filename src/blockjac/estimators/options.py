@@ -9,9 +9,9 @@ import numpy as np
 
 from blockjac.errors import InvalidDataError, InvalidOptionError
 from blockjac.estimators.fitted import Options
-from blockjac.estimators.fitting import Watch
 from blockjac.estimators.network import ACTIVATIONS
 from blockjac.estimators.tables import Numbers
+from blockjac.estimators.training_loop import Watch
 
 SOLVERS = ("auto", "gauss-newton", "adam")
 

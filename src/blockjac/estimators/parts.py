@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from blockjac.errors import InvalidDataError
+from blockjac.estimators.archive import digest_of
 from blockjac.estimators.objective import Targets
 from blockjac.estimators.rows import Rows
 from blockjac.estimators.sources import Block, block_of, regrouped
@@ -145,6 +146,12 @@ class Streamed:
     kept: Rows
     held_out: Rows | None
     count: int
+
+    @property
+    def digest(self) -> str:
+        """Of the sample, and of how many rows there are."""
+        kept = self.kept
+        return digest_of(kept.X, kept.values, kept.weights, f"{self.count} {self.seed}")
 
     def epoch(self, generator: np.random.Generator, rows: int) -> Iterator[Block]:
         """All rows to fit once: parts in random order where they have places, rows within them."""

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from blockjac.errors import InvalidOptionError
-from blockjac.estimators.base import Feedforward, LeaveOneOut
+from blockjac.estimators.base import Feedforward
 from blockjac.estimators.intervals import quantile, scores
+from blockjac.estimators.looking_back import LeaveOneOut
 from blockjac.estimators.options import checked_weights
 from blockjac.estimators.tables import Numbers, Scale
 
 # after the module that says how scikit-learn is installed
 from sklearn.base import RegressorMixin  # isort: skip
 from sklearn.metrics import r2_score  # isort: skip
-from sklearn.utils.validation import validate_data  # isort: skip
 
 
 class FeedforwardRegressor(RegressorMixin, Feedforward):
@@ -64,6 +64,7 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
         loss_curve_: The mean loss after each four steps or epoch: half of the squared error, in
             units of the variance of the targets.
         validation_curve_: That of the rows held out; None without.
+        step_norms_: How far each of these moved the parameters, by their Euclidean norm.
         leave_one_out_: What is predicted for each training row by the others; not after Adam.
         suspicious_rows_: Training rows, the one first that the others predict worst.
         log_evidence_: The logarithm of the evidence of the model.
@@ -93,9 +94,7 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
         Raises:
             ValueError: If anything in `X` or `y` is missing or infinite.
         """
-        X, y = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True
-        )
+        X, y = self._validated(X, y, multi_output=True, y_numeric=True)
         weights = checked_weights(sample_weight, len(X))
         self._is_flat = y.ndim == 1
         values = self._values(y)
@@ -151,15 +150,7 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
 
     def _checked_part(self, X: Any, y: Any, is_first: bool) -> tuple[Numbers, Numbers]:
         """Rows and targets as scikit-learn checks them; the first ones name the columns."""
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            dtype=[np.float64, np.float32],
-            multi_output=True,
-            y_numeric=True,
-            reset=is_first,
-        )
+        X, y = self._validated(X, y, multi_output=True, y_numeric=True, reset=is_first)
         self._is_flat = y.ndim == 1
         return X, y
 

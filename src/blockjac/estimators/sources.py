@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from blockjac.estimators.archive import digest_of
 from blockjac.estimators.objective import Targets
 from blockjac.estimators.rows import Rows
 from blockjac.estimators.tables import Numbers
@@ -58,6 +59,11 @@ class Source(Protocol):
         """Rows that are not, in memory."""
         ...
 
+    @property
+    def digest(self) -> str:
+        """Of what is known of the rows, beside the scales of their columns."""
+        ...
+
     def epoch(self, generator: np.random.Generator, rows: int) -> Iterator[Block]:
         """All rows to fit once, shuffled; blocks of as many rows, and a last one of those left.
 
@@ -93,6 +99,11 @@ class Memory:
     def count(self) -> int:
         """How many rows are to be fitted."""
         return len(self.rows)
+
+    @property
+    def digest(self) -> str:
+        """Of targets and places."""
+        return digest_of(self.rows.values, self.rows.weights, self.rows.places)
 
     def epoch(self, generator: np.random.Generator, rows: int) -> Iterator[Block]:
         """All rows once, shuffled."""

@@ -1,6 +1,8 @@
 """Steps of Levenberg-Marquardt, and updates of the penalty by the evidence, in turns.
 
-Once the evidence has settled, the strengths stay, and the steps go on to the minimum.
+Once the evidence has settled or no longer rises, the strengths stay, and the steps go on to the
+minimum. It need not settle: where a network is as good as linear, the weights of a layer may shrink
+and those of the next grow, and the updates follow them without end.
 
 The tables are small here, and most of their time goes into compiling. Therefore the matrix is
 assembled from the rows' Jacobian in one product, and a step with all that the evidence wants is one
@@ -17,6 +19,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import cho_solve
@@ -24,6 +27,15 @@ from jax.scipy.linalg import cho_solve
 from blockjac.estimators.curvature import curvature
 from blockjac.estimators.evidence import Level, weighed
 from blockjac.estimators.objective import Objective, Targets, penalty
+from blockjac.optimize import LineProfile, Status
+from blockjac.optimize.line_search import ARMIJO
+from blockjac.transforms.first_order import grad
+
+CHANCE = 0.1
+"""A rise of the evidence by less means nothing."""
+
+PATIENCE = 5
+"""Updates after which the strengths stay if the evidence has not risen."""
 
 SETTLED = 3e-4
 """The evidence has settled when an update changes it by less than this share of its size."""
@@ -45,7 +57,11 @@ class Turn(NamedTuple):
     level: Level
     """That of the last step."""
     evidence: Array
-    """Its logarithm, where the last step began."""
+    """Its logarithm, where it was last asked for."""
+    best: Array
+    """The largest so far, but for rises that are below chance."""
+    quiet: Array
+    """How many updates have passed since it rose."""
     well_determined: Array
     """How many parameters the data determine, of all."""
     loss: Array
@@ -72,6 +88,8 @@ def first_turn(params: Any, level: Level, is_fixed: bool) -> Turn:
         params=jax.tree.map(jnp.asarray, params),
         level=level,
         evidence=zero - jnp.inf,
+        best=zero - jnp.inf,
+        quiet=jnp.int32(0),
         well_determined=zero,
         loss=zero + jnp.inf,
         damping=zero,
@@ -97,11 +115,14 @@ def step(
         last: after the step before.
     """
     here = curvature(objective, last.params, X, targets)
-    says = weighed(objective, last.params, last.level, here, targets, is_used)
     is_early = last.steps < FIRST_STEPS
+    says = _said(objective, here, targets, is_used, last, is_early)
     change = jnp.abs(says.evidence - last.evidence)
     settles = change < SETTLED * (1 + jnp.abs(says.evidence))
-    is_settled = last.is_settled | (settles & (last.steps > FIRST_STEPS))
+    rises = says.evidence > last.best + CHANCE
+    quiet = jnp.where(rises | (last.steps <= FIRST_STEPS), 0, last.quiet + 1)
+    settles = settles & (last.steps > FIRST_STEPS)
+    is_settled = last.is_settled | settles | (quiet >= PATIENCE)
     keeps = is_settled | is_early
     # the noise does not move the minimum, so that it may follow to the end
     strengths = jnp.where(keeps, last.level.strengths, says.level.strengths)
@@ -154,6 +175,8 @@ def step(
         params=unflat(found.flat),
         level=level,
         evidence=says.evidence,
+        best=jnp.where(rises, says.evidence, last.best),
+        quiet=quiet,
         well_determined=says.determined,
         loss=found.loss,
         damping=found.damping,
@@ -162,6 +185,33 @@ def step(
         is_settled=is_settled,
         is_converged=is_settled & is_still & ~is_early,
     )
+
+
+class _Said(NamedTuple):
+    """What the evidence says; see `Weighed`."""
+
+    evidence: Array
+    determined: Array
+    level: Level
+
+
+def _said(
+    objective: Objective, here: Any, targets: Targets, is_used: Any, last: Turn, is_early: Array
+) -> _Said:
+    """What the evidence says where the step begins, or said before if nobody will listen.
+
+    That costs as much as the step. The noise of numbers is wanted at each step.
+    """
+
+    def new() -> _Said:
+        return _Said(*weighed(objective, last.params, last.level, here, targets, is_used)[:3])
+
+    def old() -> _Said:
+        return _Said(last.evidence, last.well_determined, last.level)
+
+    if objective.kind == "numbers":
+        return new()
+    return cast("Any", lax.cond)(last.is_settled | is_early, old, new)
 
 
 class _Trial(NamedTuple):
@@ -175,3 +225,54 @@ class _Trial(NamedTuple):
     growth: Array
     trials: Array
     is_accepted: Array
+
+
+def first_step_profile(
+    objective: Objective, X: Any, targets: Targets, first: tuple[Turn, Turn]
+) -> LineProfile:
+    """The mean loss with its penalty along the first step.
+
+    Args:
+        objective: of the network.
+        X: the rows, shape `(n, inputs)`.
+        targets: of them.
+        first: before and after the step.
+    """
+    before, after = first
+    move = jax.tree.map(np.subtract, after.params, before.params)
+    values, slope = jax.device_get(
+        _along(objective, X, targets, before.params, move, after.level.strengths)
+    )
+    numbers: dict[str, Any] = {
+        "steps": ALONG[:-2],
+        "values": values[:-2],
+        "start": values[-2],
+        "slope": slope,
+        "alpha": np.asarray(ARMIJO.alpha),
+        "accepted_step": np.ones(()),
+        "accepted_value": values[-1],
+        "rejected_step": np.full((), np.nan),
+        "rejected_value": np.full((), np.nan),
+        "status": np.asarray(int(Status.FOUND)),
+    }
+    return LineProfile(**numbers)
+
+
+ALONG = np.array([*np.linspace(-0.3, 1.3, 65), 0.0, 1.0])
+"""Where the loss along a step is computed: for the picture, at its start and at its end."""
+
+
+@partial(jax.jit, static_argnums=0)
+def _along(
+    objective: Objective, X: Array, targets: Targets, params: Any, move: Any, strengths: Array
+) -> tuple[Array, Array]:
+    """The loss along a move, and its slope at the start."""
+
+    def loss(length: Array) -> Array:
+        here = jax.tree.map(lambda param, part: param + length * part, params, move)
+        squares = jnp.stack([jnp.sum(part**2) for part in (*here["weights"], *here["direct"])])
+        value = objective.loss(targets, objective.model(here, X)) + strengths @ squares / 2
+        return value / jnp.sum(targets.weights)
+
+    lengths = jnp.asarray(ALONG, X.dtype)
+    return lax.map(loss, lengths), grad(loss)(lengths[-2])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -17,11 +17,12 @@ import numpy as np
 from jax import Array, lax
 
 from blockjac.errors import MissingExtraError
-from blockjac.estimators.fitting import Progress, Settings
+from blockjac.estimators.checkpoints import Loop
 from blockjac.estimators.objective import Objective, Targets
 from blockjac.estimators.rows import Rows
 from blockjac.estimators.sources import BLOCK_BYTES, Block, Source, blocks_in_order
-from blockjac.estimators.tables import ROWS, Scale, filled, room_for
+from blockjac.estimators.tables import ROWS, Numbers, Scale, filled, room_for
+from blockjac.estimators.training_loop import Progress, Settings
 from blockjac.optimize import ModelLoss
 from blockjac.transforms.first_order import value_and_grad
 
@@ -97,6 +98,7 @@ class Epochs:
         losses: the mean loss of the batches of each epoch, with the penalty; that of the epoch
             before where one was undone.
         validation: that of the validation rows after each epoch; empty without.
+        lengths: how far each epoch moved the parameters.
         state: to go on with.
         is_converged: whether training ended by itself.
     """
@@ -104,6 +106,7 @@ class Epochs:
     params: Any
     losses: list[float]
     validation: list[float]
+    lengths: list[float]
     state: State
     is_converged: bool
 
@@ -141,25 +144,75 @@ def train(
         batches: of the rows.
         state: to begin with, see `begun`, or of earlier epochs.
     """
-    losses: list[float] = []
-    validation: list[float] = []
-    best, is_converged = state.params, False
-    while len(losses) < settings.max_steps and not is_converged:
-        state = _kept(state, _epoch(objective, source, scale, settings, batches, state))
-        losses.append(float(state.loss))
+    how = f"{objective} {hidden} {replace(settings, watch=None)} {batches}"
+    loop = Loop(scale.mean, scale.spread, source.digest, state, how)
+    none = np.zeros(0)
+    course: _Course = loop.restored(_Course(state, state.params, none, none, none))
+    is_stopped = False
+    while len(course.losses) < settings.max_steps and not is_stopped:
+        if course.is_over(settings, batches):
+            break
+        last = course.state
+        state = _kept(last, _epoch(objective, source, scale, settings, batches, last))
         held = np.nan
         if source.held_out is not None:
             held = held_loss(objective, state.params, scale, source.held_out)
-            validation.append(held)
-        if not validation or held <= min(validation):
-            best = state.params
-        progress = Progress(len(losses), settings.max_steps, losses[-1], held, hidden)
-        if settings.watch is not None and settings.watch(progress):
-            break
-        curve = validation or losses
+        course = course.after(state, held)
+        progress = Progress(len(course.losses), settings.max_steps, float(state.loss), held, hidden)
+        is_stopped = settings.watch is not None and settings.watch(progress)
+        if not is_stopped:
+            loop.keep(course)
+    loop.end()
+    return Epochs(
+        jax.device_get(course.best),
+        course.losses.tolist(),
+        course.validation.tolist(),
+        course.lengths.tolist(),
+        jax.tree.map(jnp.asarray, course.state),
+        course.is_over(settings, batches),
+    )
+
+
+class _Course(NamedTuple):
+    """Training up to an epoch: a tree of arrays."""
+
+    state: State
+    best: Any
+    """The parameters after the epoch that predicts the validation rows best, or the last ones."""
+    losses: Numbers
+    validation: Numbers
+    lengths: Numbers
+
+    def is_over(self, settings: Settings, batches: Batches) -> bool:
+        """Whether training ends by itself."""
+        curve = self.validation if len(self.validation) else self.losses
+        if not len(curve):
+            return False
         is_worse = len(curve) - int(np.argmin(curve)) > settings.patience
-        is_converged = is_worse or float(state.rate) < batches.rate * 0.5**HALVINGS
-    return Epochs(jax.device_get(best), losses, validation, state, is_converged)
+        return is_worse or float(self.state.rate) < batches.rate * 0.5**HALVINGS
+
+    def after(self, state: State, held: float) -> _Course:
+        """After one more epoch.
+
+        Args:
+            state: after it.
+            held: the loss of the validation rows; nan without.
+        """
+        is_known = not np.isnan(held)
+        validation = np.append(self.validation, held) if is_known else self.validation
+        is_best = not is_known or held <= np.min(validation)
+        moves = jax.tree.map(
+            lambda new, old: np.sum(np.square(np.asarray(new) - np.asarray(old))),
+            state.params,
+            self.state.params,
+        )
+        return _Course(
+            state,
+            state.params if is_best else self.best,
+            np.append(self.losses, float(state.loss)),
+            validation,
+            np.append(self.lengths, np.sqrt(float(sum(jax.tree.leaves(moves))))),
+        )
 
 
 def _kept(before: State, after: State) -> State:

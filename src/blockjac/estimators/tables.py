@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -130,13 +132,60 @@ def shares(labels: Numbers, count: int) -> Numbers:
     return np.eye(count)[labels]
 
 
+@dataclass
+class Shapes:
+    """The shapes that several fits share, so that they share compiled programs.
+
+    Attributes:
+        rows: to which tables are filled up, at least.
+        hidden: nodes of the hidden layers to compile for, of each depth, at least.
+    """
+
+    rows: int = 0
+    hidden: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+
+_SHARED: ContextVar[Shapes | None] = ContextVar("shapes", default=None)
+
+
+@contextmanager
+def shared_shapes(rows: int) -> Generator[None]:
+    """Compile what is fitted and predicted inside of the `with` for one shape.
+
+    Args:
+        rows: of the largest table.
+    """
+    token = _SHARED.set(Shapes(rows))
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
 def room_for(rows: int) -> int:
     """To how many rows a table is filled up, so that one compiled program serves many tables.
 
     At most an eighth more: tables of a cross-validation differ by a row, and tables grow.
     """
-    step = max(8, 2 ** (max(rows, 1).bit_length() - 4))
-    return -(-max(rows, 1) // step) * step
+    shapes = _SHARED.get()
+    rows = max(rows, 1 if shapes is None else shapes.rows)
+    step = max(8, 2 ** (rows.bit_length() - 4))
+    return -(-rows // step) * step
+
+
+def room_of_nodes(widths: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The nodes of the hidden layers to compile for, so that one program serves many networks.
+
+    Args:
+        widths: nodes of the hidden layers of each network, equally many layers.
+    """
+    most = tuple(max(nodes) for nodes in zip(*widths, strict=True))
+    shapes = _SHARED.get()
+    if shapes is not None:
+        before = shapes.hidden.get(len(most), most)
+        most = tuple(map(max, most, before))
+        shapes.hidden[len(most)] = most
+    return most
 
 
 def filled(array: Numbers, rows: int) -> Numbers:
@@ -158,6 +207,7 @@ def by_parts(function: Callable[..., Any], most: int, *arrays: Numbers) -> Any:
     for first in range(0, max(len(arrays[0]), 1), most):
         parts = [array[first : first + most] for array in arrays]
         count = len(parts[0])
-        found = function(*(filled(part, room_for(count)) for part in parts))
+        room = min(room_for(count), most)
+        found = function(*(filled(part, room) for part in parts))
         results.append(jax.tree.map(lambda part, count=count: np.asarray(part)[:count], found))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *results)

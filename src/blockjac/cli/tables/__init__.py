@@ -1,0 +1,1 @@
+"""Training on tables from the command line, predicting, and looking at models."""
