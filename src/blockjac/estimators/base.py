@@ -11,7 +11,7 @@ import numpy as np
 
 from blockjac.errors import InvalidDataError, InvalidOptionError, MissingExtraError
 from blockjac.estimators.fitted import Fitted, Options, fit_rows
-from blockjac.estimators.frames import check_table, problem
+from blockjac.estimators.frames import validated
 from blockjac.estimators.looking_back import LeaveOneOut
 from blockjac.estimators.objective import Kind
 from blockjac.estimators.options import checked_options, nodes
@@ -24,7 +24,7 @@ from blockjac.optimize import LineProfile
 try:
     from sklearn.base import BaseEstimator
     from sklearn.utils import check_random_state
-    from sklearn.utils.validation import check_is_fitted, validate_data
+    from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
     raise MissingExtraError(
         "the estimators need scikit-learn: pip install 'blockjac[app]', or pip install scikit-learn"
@@ -196,23 +196,8 @@ class Feedforward(BaseEstimator):
     def _checked(self, X: Any) -> Numbers:
         """Rows to predict, as an array of numbers."""
         fitted = self._checked_fit()
-        X = self._validated(X, reset=False)
+        X = validated(self, X, reset=False)
         return X.astype(fitted.model.params["biases"][0].dtype, copy=False)
-
-    def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
-        """Rows as arrays of numbers, and their targets, as scikit-learn checks them.
-
-        Raises:
-            InvalidDataError: names the columns of a data frame that it does not take.
-        """
-        check_table(X)
-        try:
-            return validate_data(self, X, *y, dtype=[np.float64, np.float32], **options)
-        except (TypeError, ValueError) as error:
-            reason = problem(X, error)
-            if reason is None:
-                raise
-            raise InvalidDataError(reason) from error
 
     def _check_uncertain(self, what: str) -> None:
         """Raise where no curvature is known.

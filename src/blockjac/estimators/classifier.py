@@ -7,20 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from blockjac.errors import InvalidDataError, InvalidOptionError
+from blockjac.errors import InvalidDataError
 from blockjac.estimators.base import Feedforward
-from blockjac.estimators.frames import class_values
+from blockjac.estimators.frames import class_values, validated
 from blockjac.estimators.looking_back import LeaveOneOut
 from blockjac.estimators.objective import Kind
 from blockjac.estimators.options import checked_weights
-from blockjac.estimators.outcomes import OUTCOMES, Classes, Labels
+from blockjac.estimators.outcomes import OUTCOMES, Classes, Labels, of_kind, weighted
 from blockjac.estimators.tables import Numbers, Scale
 from blockjac.estimators.training_loop import Progress
 
 # after the module that says how scikit-learn is installed
 from sklearn.base import ClassifierMixin  # isort: skip
-from sklearn.utils import compute_class_weight  # isort: skip
-from sklearn.utils.multiclass import check_classification_targets, type_of_target  # isort: skip
 from sklearn.utils.validation import column_or_1d  # isort: skip
 
 
@@ -145,8 +143,8 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         Raises:
             ValueError: If there is a single class, or anything in `X` is missing or infinite.
         """
-        X, y = self._validated(X, class_values(y), multi_output=True)
-        y, self._kind = self._of_kind(y)
+        X, y = validated(self, X, class_values(y), multi_output=True)
+        y, self._kind = of_kind(y)
         self.classes_ = np.unique(y) if self._kind == "classes" else np.arange(y.shape[1])
         if len(self.classes_) < 2 and self._kind == "classes":
             raise InvalidDataError(f"y holds 1 class, {self.classes_[0]}; wanted at least two")
@@ -175,7 +173,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         """
         is_first = not hasattr(self, "_fitted")
         X, y = self._checked_part(X, y, is_first)
-        y, kind = self._of_kind(y)
+        y, kind = of_kind(y)
         if is_first:
             if classes is None:
                 raise InvalidDataError("the first call of partial_fit needs classes, all of them")
@@ -220,7 +218,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
 
     def _checked_part(self, X: Any, y: Any, is_first: bool) -> tuple[Numbers, Any]:
         """Rows and classes as scikit-learn checks them; the first ones name the columns."""
-        X, y = self._validated(X, class_values(y), multi_output=True, reset=is_first)
+        X, y = validated(self, X, class_values(y), multi_output=True, reset=is_first)
         return X, y
 
     def predict(self, X: Any) -> Numbers:
@@ -283,37 +281,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         self.suspicious_rows_ = self._places(np.argsort(-losses, kind="stable"))
 
     def _weighted(self, counts: Numbers, values: Numbers, y: Numbers) -> Numbers:
-        """The weights of rows, times those of their classes.
-
-        Raises:
-            InvalidOptionError: for labels, as a row may have several.
-        """
-        if self._kind == "classes":
-            weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-            return counts * weights[np.argmax(values, axis=1)]
-        if self.class_weight is not None:
-            raise InvalidOptionError(
-                f"class_weight is {self.class_weight!r}, but must be None where a row may have "
-                "several labels; sample_weight weighs rows"
-            )
-        return counts
-
-    def _of_kind(self, y: Any) -> tuple[Any, Kind]:
-        """The classes of rows or a table of labels, and which of them it is.
-
-        Raises:
-            InvalidDataError: for a table of anything else.
-        """
-        check_classification_targets(y)
-        kind = type_of_target(y)
-        if kind == "multilabel-indicator":
-            return y, "labels"
-        if kind == "multiclass-multioutput":
-            raise InvalidDataError(
-                f"y has {y.shape[1]} columns; wanted one class a row, or a table of labels that is "
-                "1 where a row has the label and 0 elsewhere"
-            )
-        return column_or_1d(y, warn=True), "classes"
+        return weighted(self._outcome, self.class_weight, counts, values, y)
 
     def _values(self, y: Any) -> Numbers:
         if self._kind == "classes":

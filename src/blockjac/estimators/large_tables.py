@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from blockjac.estimators.epochs import Batches, Epochs, begun
 from blockjac.estimators.fitted import LARGE_WIDTHS, Fitted, Options
 from blockjac.estimators.fitting import fit
 from blockjac.estimators.leave_one_out import LeftOut, left_out
@@ -17,7 +18,7 @@ from blockjac.estimators.network import initial_params
 from blockjac.estimators.objective import Kind, Objective, Targets
 from blockjac.estimators.rows import Rows
 from blockjac.estimators.sources import Memory, Source
-from blockjac.estimators.stochastic import Batches, Epochs, begun, held_loss, train
+from blockjac.estimators.stochastic import held_loss, train
 from blockjac.estimators.tables import ROWS, Numbers, Scale, by_parts, filled, room_for
 from blockjac.estimators.training_loop import Settings, Table
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from blockjac.errors import InvalidOptionError
 from blockjac.estimators.base import Feedforward
+from blockjac.estimators.frames import validated
 from blockjac.estimators.intervals import quantile, scores
 from blockjac.estimators.looking_back import LeaveOneOut
 from blockjac.estimators.options import checked_weights
@@ -94,7 +95,7 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
         Raises:
             ValueError: If anything in `X` or `y` is missing or infinite.
         """
-        X, y = self._validated(X, y, multi_output=True, y_numeric=True)
+        X, y = validated(self, X, y, multi_output=True, y_numeric=True)
         weights = checked_weights(sample_weight, len(X))
         self._is_flat = y.ndim == 1
         values = self._values(y)
@@ -150,7 +151,7 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
 
     def _checked_part(self, X: Any, y: Any, is_first: bool) -> tuple[Numbers, Numbers]:
         """Rows and targets as scikit-learn checks them; the first ones name the columns."""
-        X, y = self._validated(X, y, multi_output=True, y_numeric=True, reset=is_first)
+        X, y = validated(self, X, y, multi_output=True, y_numeric=True, reset=is_first)
         self._is_flat = y.ndim == 1
         return X, y
 
