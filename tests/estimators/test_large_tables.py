@@ -13,13 +13,14 @@ from pyarrow import parquet
 
 from blockjac.errors import InvalidDataError
 from blockjac.estimators import FeedforwardClassifier, FeedforwardRegressor, RowGroups
-from blockjac.estimators.fitting import Settings
+from blockjac.estimators.epochs import Batches, begun
 from blockjac.estimators.network import initial_params
 from blockjac.estimators.objective import Objective
 from blockjac.estimators.rows import Rows
 from blockjac.estimators.sources import Memory
-from blockjac.estimators.stochastic import Batches, begun, train
+from blockjac.estimators.stochastic import train
 from blockjac.estimators.tables import Scale
+from blockjac.estimators.training_loop import Settings
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
