@@ -91,6 +91,12 @@ def pytest_collection_modifyitems(config, items):
         items[:] = kept
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Bytes are named by their argument: what a file holds may differ from one worker to the next, such as a
+    date in its header, and then the workers would not agree on what to run."""
+    return argname if isinstance(val, bytes) else None
+
+
 def _stride(config, option):
     stride = config.getoption(option)
     if stride < 1:

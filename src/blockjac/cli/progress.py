@@ -7,7 +7,23 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-class Reporter:
+class OnTerminal:
+    """Has a bar while its `with` lasts, on a terminal with rich installed."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = _bar() if sys.stdout.isatty() else None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class Reporter(OnTerminal):
     """Prints lines; on a terminal, with rich installed, a bar below them shows how far it is.
 
     Into a pipe or a file go the lines and nothing else.
@@ -23,17 +39,8 @@ class Reporter:
     """
 
     def __init__(self, total: int) -> None:
-        self._bar: Progress | None = _bar() if sys.stdout.isatty() else None
+        super().__init__()
         self._task: TaskID | None = self._bar and self._bar.add_task("compiling", total=total)
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def lines(self, texts: list[str]) -> None:
         """Print lines at once, each a step done."""

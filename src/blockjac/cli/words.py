@@ -35,16 +35,21 @@ def whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(read(part.strip()) for part in text.split(","))
 
 
+def _number(text: str) -> float:
+    """The number that text is; -1, which no option takes, if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
+
+
 def share(text: str) -> float:
     """Read a number from 0 up to, but not, 1.
 
     Args:
         text: that is read.
     """
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
+    number = _number(text)
     if not 0 <= number < 1:
         raise argparse.ArgumentTypeError(f"'{text}'; wanted a number from 0 up to, but not, 1")
     return number
@@ -68,10 +73,7 @@ def seconds(text: str) -> float:
     Args:
         text: that is read.
     """
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
+    number = _number(text)
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"'{text}'; wanted seconds, a number of at least 0")
     return number

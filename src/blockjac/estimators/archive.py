@@ -65,7 +65,6 @@ def write_archive(
         "version": kind.version,
         "blockjac": own_version(),
         **header,
-        "arrays": {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()},
     }
     whole["checksum"] = _checksum(whole, arrays)
     text = json.dumps(whole, indent=1).encode()
@@ -76,7 +75,7 @@ def write_archive(
 
 
 def read_archive(file: str | os.PathLike[str], kind: Format) -> tuple[dict[str, Any], Any]:
-    """The header and the arrays of a file, compared with each other.
+    """The header and the arrays of a file, compared with its checksum.
 
     Args:
         file: its name.

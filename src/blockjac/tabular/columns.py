@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from blockjac.errors import InvalidDataError
-from blockjac.tabular.table import Table, Values
+from blockjac.tabular.table import Table, Values, number_of
 
 Kind = Literal["number", "date", "category", "left out"]
 
@@ -151,11 +151,7 @@ def as_number(text: str) -> float | None:
     """The number that text is, also with commas after thousands; None if it is none."""
     if "," in text and THOUSANDS.fullmatch(text):
         text = text.replace(",", "")
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return None if "_" in text else number  # which Python reads as if it were not there
+    return number_of(text)
 
 
 def as_days(values: Values, date_format: str) -> Values | None:

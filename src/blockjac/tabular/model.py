@@ -15,7 +15,7 @@ from blockjac.estimators.archive import Format, read_archive, write_archive
 from blockjac.estimators.files import described, restored
 from blockjac.tabular.encoding import Encoder
 from blockjac.tabular.table import Table, Values
-from blockjac.tabular.targets import TASKS, Target, Task
+from blockjac.tabular.targets import TASKS, Task
 
 FORMAT = Format("blockjac table model", 1, "blockjac train")
 
@@ -38,19 +38,16 @@ class TableModel:
     task: Task
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    @staticmethod
-    def of(
-        encoder: Encoder, estimator: Any, target: Target, about: Mapping[str, Any]
-    ) -> TableModel:
-        """Of what a training has.
-
-        Args:
-            encoder: makes numbers of columns.
-            estimator: fitted to these.
-            target: what was predicted.
-            about: how it was trained.
-        """
-        return TableModel(encoder, estimator, target.name, target.task, about)
+    @property
+    def network(self) -> str:
+        """What was fitted, in words."""
+        estimator = self.estimator
+        hidden = [count for count in estimator.hidden_layer_sizes_ if count]
+        layers = " and ".join(map(str, hidden))
+        nodes = "node" if hidden == [1] else "nodes"
+        what = f"{layers} hidden {nodes} ({estimator.activation})" if hidden else "linear"
+        by = "Adam" if estimator.solver_ == "adam" else "Gauss-Newton, L2 by the evidence"
+        return f"{what}, {by}"
 
     def predict(self, table: Table, level: float = 0.95) -> tuple[dict[str, Values], list[str]]:
         """Predictions of all rows, and notes of what was not known.

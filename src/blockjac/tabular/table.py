@@ -59,3 +59,16 @@ def text_of(value: Any) -> str | None:
     """
     text = "" if value is None else str(value).strip()
     return None if text.lower() in MISSING else text
+
+
+def number_of(text: str) -> float | None:
+    """The number that text is; None if it is none.
+
+    Args:
+        text: of a field.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return None if "_" in text else number  # which Python reads as if it were not there

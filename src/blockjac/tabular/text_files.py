@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from blockjac.errors import InvalidDataError
-from blockjac.tabular.table import Table, Values, text_of
+from blockjac.tabular.table import Table, Values, number_of, text_of
 
 DELIMITERS = (",", ";", "\t", "|")
 
@@ -47,7 +47,7 @@ def read_text(path: Path, content: bytes) -> Table:
     if not rows:
         raise InvalidDataError(f"'{path}' holds blank lines alone; wanted a row of names and rows")
     notes: list[str] = []
-    if all(_is_number(one) for one in rows[0]):
+    if all(number_of(one) is not None for one in rows[0]):
         names = [f"column {number}" for number in range(1, len(rows[0]) + 1)]
         notes.append("the first line holds numbers alone: the columns are called column 1, 2, ...")
     else:
@@ -134,14 +134,5 @@ def _whole_rows(
 def _with_points(column: Values) -> Values:
     """Numbers with a decimal comma, as in files with semicolons, with a point."""
     changed = [None if one is None else one.replace(",", ".") for one in column]
-    are_numbers = all(one is None or _is_number(one) for one in changed)
+    are_numbers = all(one is None or number_of(one) is not None for one in changed)
     return np.asarray(changed, dtype=object) if are_numbers else column
-
-
-def _is_number(text: str) -> bool:
-    """Whether a field is a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text

@@ -197,7 +197,7 @@ def train(
         "tested": tested.scores if tested else None,
         "left_out": left_out.scores if left_out else None,
     }
-    model = TableModel.of(prepared.encoder, estimator, prepared.target, about)
+    model = TableModel(prepared.encoder, estimator, prepared.target.name, task, about)
     return Trained(prepared, model, tested, left_out, histories)
 
 

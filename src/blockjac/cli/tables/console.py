@@ -1,25 +1,24 @@
 """What `blockjac train` prints: progress on a terminal, and a summary in the end."""
 
 import math
-import sys
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from blockjac.cli.progress import OnTerminal
 from blockjac.estimators import Progress
 from blockjac.tabular.measures import Measures
 from blockjac.tabular.training import Prepared, Trained
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
 DOUBTFUL = 5
 """Rows that are named in the summary."""
 
 
-class Console:
+class Console(OnTerminal):
     """Prints lines, and on a terminal, with rich installed, a bar below them.
 
     Args:
@@ -27,21 +26,12 @@ class Console:
     """
 
     def __init__(self, task: str) -> None:
+        super().__init__()
         self.task = task
         self.stage = ""
-        self._bar: Bar | None = _bar() if sys.stdout.isatty() else None
         self._id: TaskID | None = None
         self._began = time.monotonic()
         self._first = 0
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def doing(self, stage: str) -> None:
         """Name what is done now.
@@ -128,7 +118,7 @@ def summary(trained: Trained) -> list[tuple[str, str]]:
         said = f"{target.name}, {len(estimator.classes_)} classes"
     else:
         said = f"{target.name}, numbers"
-    lines = [("target", said), ("network", network(estimator))]
+    lines = [("target", said), ("network", trained.model.network)]
     if trained.tested is not None:
         lines += _scores("rows set aside", trained.tested)
     if trained.left_out is not None:
@@ -146,20 +136,6 @@ def doubtful(trained: Trained, most: int = DOUBTFUL) -> list[str]:
     rows = trained.model.estimator.suspicious_rows_[:most]
     words = [doubt(trained, int(row)) for row in rows]
     return [f"{where}: {true}, predicted {guess}" for where, true, guess in words]
-
-
-def network(estimator: Any) -> str:
-    """A fitted network in words.
-
-    Args:
-        estimator: fitted.
-    """
-    hidden = [count for count in estimator.hidden_layer_sizes_ if count]
-    layers = " and ".join(map(str, hidden))
-    nodes = "node" if hidden == [1] else "nodes"
-    what = f"{layers} hidden {nodes} ({estimator.activation})" if hidden else "linear"
-    by = "Adam" if estimator.solver_ == "adam" else "Gauss-Newton, L2 by the evidence"
-    return f"{what}, {by}"
 
 
 def _scores(name: str, found: Measures) -> list[tuple[str, str]]:
@@ -207,19 +183,3 @@ def doubt(trained: Trained, row: int) -> tuple[str, str, str]:
 def _short(value: Any) -> str:
     """A value in few words."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _bar() -> "Bar | None":
-    """A bar that vanishes in the end, if rich is installed."""
-    try:
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
-        from rich.progress import Progress as Bar
-    except ImportError:
-        return None
-    return Bar(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        transient=True,
-    )

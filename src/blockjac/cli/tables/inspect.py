@@ -4,8 +4,7 @@ import argparse
 import json
 from typing import Any, cast
 
-from blockjac.cli.tables.console import network
-from blockjac.cli.tables.predict import model_file
+from blockjac.cli.tables.folder import model_file
 from blockjac.tabular.model import TableModel
 
 
@@ -42,7 +41,7 @@ def described(model: TableModel) -> dict[str, Any]:
     said: dict[str, Any] = {
         "target": model.target,
         "task": model.task,
-        "network": network(estimator),
+        "network": model.network,
         "trained on": f"{about['rows']} rows of {about['source']}",
     }
     if model.task == "classification":

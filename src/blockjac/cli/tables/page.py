@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from blockjac import __version__
-from blockjac.cli.tables.console import doubt, network, summary
+from blockjac.cli.tables.console import doubt, summary
 from blockjac.tabular.encoding import Encoder
 from blockjac.tabular.training import Trained
 
@@ -112,7 +112,7 @@ def _settings(trained: Trained) -> list[tuple[str, str]]:
     """What the fit chose."""
     estimator = trained.model.estimator
     strengths = ", ".join(f"{one:.3g}" for one in estimator.alpha_)
-    chosen = [("network", network(estimator)), ("strength of the L2 penalty", strengths)]
+    chosen = [("network", trained.model.network), ("strength of the L2 penalty", strengths)]
     for one in trained.histories:
         chosen.append(
             (

@@ -5,12 +5,11 @@ import csv
 import io
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from blockjac.errors import CommandError
+from blockjac.cli.tables.folder import model_file
 from blockjac.optimize.files import check_file, write_whole
 from blockjac.tabular.model import TableModel
 from blockjac.tabular.reading import read_table
@@ -38,25 +37,6 @@ def run_predict(options: argparse.Namespace) -> None:
         print(content, end="")
     else:
         write_whole(options.out, content.encode())
-
-
-def model_file(path: Path) -> Path:
-    """The file of a model, which may be named by the folder of its training.
-
-    Args:
-        path: of either.
-
-    Raises:
-        CommandError: if there is none.
-    """
-    file = path / "model.npz" if path.is_dir() else path
-    if not file.exists():
-        if (path / "checkpoint.npz").exists():
-            raise CommandError(
-                f"the training in '{path}' was interrupted; `blockjac train ... --resume` ends it"
-            )
-        raise CommandError(f"'{path}' holds no model; wanted a file or folder of blockjac train")
-    return file
 
 
 def as_csv(table: Table, columns: Mapping[str, Values]) -> str:

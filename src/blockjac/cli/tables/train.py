@@ -2,26 +2,25 @@
 
 import argparse
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blockjac.cli.tables.console import Console, doubtful, opening, summary
+from blockjac.cli.tables.folder import CHECKPOINT, METRICS, MODEL, PLOTS, PREDICTIONS, REPORT
 from blockjac.cli.tables.page import page
 from blockjac.cli.tables.pictures import draw
 from blockjac.errors import CommandError
 from blockjac.estimators import Checkpoint
+from blockjac.estimators.archive import digest_of
 from blockjac.optimize.files import check_folder, write_whole
 from blockjac.tabular.reading import read_table
 from blockjac.tabular.table import Table
 from blockjac.tabular.training import How, Trained, prepare, train
-
-MODEL, CHECKPOINT, METRICS = "model.npz", "checkpoint.npz", "metrics.jsonl"
-PREDICTIONS, REPORT, PLOTS = "predictions.csv", "report.html", "plots"
 
 
 def run_train(options: argparse.Namespace) -> None:
@@ -68,7 +67,7 @@ def _run(options: argparse.Namespace) -> None:
         }
         has_line = out is not None
         trained = train(
-            prepared, _with(how, fitting), _told(console, checkpoint), has_line=has_line
+            prepared, replace(how, options=fitting), _told(console, checkpoint), has_line=has_line
         )
         for name, value in summary(trained):
             print(f"{name + ':':<32}{value}", flush=True)
@@ -81,11 +80,6 @@ def _run(options: argparse.Namespace) -> None:
         print("nothing was written: --out DIR keeps the model and makes a report")
     else:
         print(f"written to '{out}': {MODEL}, {REPORT}, {METRICS}, {PREDICTIONS}, {PLOTS}")
-
-
-def _with(how: How, fitting: dict[str, Any]) -> How:
-    """The same with options of the estimator."""
-    return How(how.target, how.task, how.drop, how.test, how.folds, how.seed, fitting)
 
 
 def _told(console: Console, checkpoint: Checkpoint | None) -> Callable[[str], object]:
@@ -150,12 +144,11 @@ def _checkpoint(
 
 def _digest(table: Table) -> str:
     """A digest of all that a table holds."""
-    digest = hashlib.sha256()
+    parts: list[Any] = []
     for name, values in table.columns.items():
-        digest.update(f"{name}\0{values.dtype}\0".encode())
-        is_text = values.dtype == object
-        digest.update("\0".join(map(str, values)).encode() if is_text else values.tobytes())
-    return digest.hexdigest()
+        is_text = values.dtype == object  # whose bytes are addresses
+        parts += [f"{name}\0", "\0".join(map(str, values)) if is_text else values]
+    return digest_of(*parts)
 
 
 def _write(out: Path, options: argparse.Namespace, trained: Trained) -> None:
