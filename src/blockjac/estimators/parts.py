@@ -189,10 +189,10 @@ def _in_order(parts: Any, generator: np.random.Generator) -> Iterator[tuple[int,
 
 
 def _permuted(waiting: list[Block], generator: np.random.Generator) -> Block:
-    """The rows of all blocks shuffled; the list is emptied."""
-    whole = Block.joined(waiting)
+    """The rows of all blocks shuffled, in one copy; the list is emptied."""
+    shuffled = Block.permuted(waiting, generator.permutation(sum(map(len, waiting))))
     waiting.clear()
-    return whole[generator.permutation(len(whole))]
+    return shuffled
 
 
 def with_rows(moments: Moments | None, values: Numbers, weights: Numbers) -> Moments:

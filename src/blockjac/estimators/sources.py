@@ -45,6 +45,26 @@ class Block:
             np.concatenate([block.X for block in blocks]), Targets(*map(np.concatenate, parts))
         )
 
+    @staticmethod
+    def permuted(blocks: list[Block], order: Numbers) -> Block:
+        """The rows of all in another order, `joined(blocks)[order]` in one copy.
+
+        Args:
+            blocks: at least one.
+            order: the numbers of their rows.
+        """
+        places = np.argsort(order)
+
+        def one(parts: list[Numbers]) -> Numbers:
+            made, first = np.empty((len(places), *parts[0].shape[1:]), parts[0].dtype), 0
+            for part in parts:
+                made[places[first : first + len(part)]] = part
+                first += len(part)
+            return made
+
+        targets = zip(*(block.targets for block in blocks), strict=True)
+        return Block(one([block.X for block in blocks]), Targets(*(one(list(t)) for t in targets)))
+
 
 class Source(Protocol):
     """Rows to fit, and rows held out."""
