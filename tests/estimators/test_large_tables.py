@@ -173,6 +173,23 @@ def test_an_epoch_that_raises_the_loss_is_undone():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_what_is_not_known_of_many_rows_is_a_number(classes):
+    """The rows say all of the logits' differences and nothing of their sum."""
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((20_000, 30), np.float32)
+    X = np.concatenate([X, X[:, :1], 0 * X[:, :1]], axis=1)  # a column twice, and one of zeros
+    y = np.argmax(X[:, :classes] + generator.gumbel(size=(len(X), classes)), axis=1)
+    model = FeedforwardClassifier((20,), solver="adam", dtype="float32", max_iter=3, random_state=0)
+    model.fit(X, y)
+    true = np.exp(X[:, :classes])
+    true /= true.sum(axis=1, keepdims=True)
+    assert np.abs(model.predict_proba(X) - true).mean() < 0.03
+    assert np.isfinite(model.influence(X[:5], y[:5])).all()
+    assert len(model.suspicious_rows_) == 18_000
+
+
+@pytest.mark.slow
 def test_training_goes_on_from_what_was_stored():
     X, y = waves(1000)
     rows = Rows.whole(X, y[:, None], np.ones(1000, np.float32), np.ones(1000))
@@ -207,9 +224,7 @@ print(json.dumps(t.status("VmHWM")))
 def test_a_file_is_fitted_in_the_memory_of_some_row_groups(tmp_path):
     generator = np.random.default_rng(0)
     names = [*(f"x{number}" for number in range(100)), "y"]
-    group = pa.table(
-        {name: generator.standard_normal(10_000).astype(np.float32) for name in names}
-    )
+    group = pa.table({name: generator.standard_normal(10_000).astype(np.float32) for name in names})
     peaks = []
     for count in (16, 136):
         with parquet.ParquetWriter(tmp_path / f"{count}.parquet", group.schema) as writer:

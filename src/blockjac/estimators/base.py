@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -38,7 +39,6 @@ class Feedforward(BaseEstimator):
     """A feedforward network for a table; see the classifier and the regressor."""
 
     _kind: Kind
-    _left_out: LeaveOneOut | None
 
     def __init__(
         self,
@@ -114,8 +114,6 @@ class Feedforward(BaseEstimator):
             inputs = Scale.of(X, weights) if old is None else old.model.inputs
             rows = Rows.whole(X, scale.apply(values).astype(dtype), weights.astype(dtype), counts)
             self._keep(fit_part(self._kind, rows, inputs, scale, options, self._seed(), old))
-        for name in ("_left_out", "_scores", "suspicious_rows_"):  # of a whole fit before
-            self.__dict__.pop(name, None)
 
     def _fit_parts(self, parts: Any, classes: Any = None) -> None:
         """Fit a table that comes in parts."""
@@ -139,6 +137,8 @@ class Feedforward(BaseEstimator):
     def _keep(self, fitted: Fitted) -> None:
         """Set the attributes of a fit."""
         self._fitted = fitted
+        for name in ("leave_one_out_", "suspicious_rows_", "_scores"):  # of the fit before
+            self.__dict__.pop(name, None)
         params = fitted.model.params
         self.hidden_layer_sizes_ = fitted.hidden
         self.coefs_ = list(params["weights"])
@@ -230,7 +230,7 @@ class Feedforward(BaseEstimator):
 
     # What rows do to predictions
 
-    @property
+    @cached_property
     def leave_one_out_(self) -> LeaveOneOut:
         """What is predicted for each training row by the others.
 
@@ -238,13 +238,37 @@ class Feedforward(BaseEstimator):
             AttributeError: Before a fit, and where nobody can say: Adam leaves no curvature of all
                 parameters, and with that of the last layer alone it would look too good.
         """
-        left_out = getattr(self, "_left_out", None)
-        if left_out is None:
+        found = getattr(self, "solver_", None)
+        if found != "gauss-newton" or not self._knows_left_out():
             raise AttributeError(
                 "leave_one_out_ is known after a fit with solver='gauss-newton'"
-                + (f", but solver_ is {self.solver_!r}" if hasattr(self, "solver_") else "")
+                + (f", but solver_ is {found!r}" if found is not None else "")
             )
-        return left_out
+        return self._left_out_rows()
+
+    @cached_property
+    def suspicious_rows_(self) -> Numbers:
+        """Training rows, the one first that the others predict worst.
+
+        Raises:
+            AttributeError: Before a fit of a whole table.
+        """
+        if not self._knows_left_out():
+            raise AttributeError("suspicious_rows_ is known after a fit of a whole table: call fit")
+        with self._numbers():
+            return self._fitted.rows.places[np.argsort(-self._doubts(), kind="stable")]
+
+    def _knows_left_out(self) -> bool:
+        """Whether left-out rows are known: not after `partial_fit`, nor in a loaded model."""
+        return hasattr(self, "_fitted") and len(self._fitted.left_out.outputs) > 0
+
+    def _left_out_rows(self) -> LeaveOneOut:
+        """What is predicted for each training row by the others."""
+        raise NotImplementedError
+
+    def _doubts(self) -> Numbers:
+        """How badly each training row is predicted by the others; large for doubtful ones."""
+        raise NotImplementedError
 
     def influence(self, X: Any, y: Any) -> Numbers:
         """What each training row does to the predictions of other rows.
@@ -289,7 +313,3 @@ class Feedforward(BaseEstimator):
     def _slopes(self, outputs: Numbers, values: Numbers) -> Numbers:
         """The gradients of losses by outputs."""
         raise NotImplementedError
-
-    def _places(self, order: Numbers) -> Numbers:
-        """Numbers of rows of the table, from those of the rows that were fitted."""
-        return self._fitted.rows.places[order]

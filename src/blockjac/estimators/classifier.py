@@ -153,7 +153,6 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         weights = self._weighted(counts, values, y)
         values = self._outcome.softened(values, counts)
         self._fit(X, values, weights, counts, Scale.unit(values.shape[1]))
-        self._look_back()
         return self
 
     def partial_fit(
@@ -213,7 +212,6 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
             True
         """
         self._fit_parts(parts, classes)
-        self._look_back()
         return self
 
     def _checked_part(self, X: Any, y: Any, is_first: bool) -> tuple[Numbers, Any]:
@@ -264,21 +262,22 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
             spread = model.spreads(X) if len(model.triangle) else None
             return self._outcome.moderated(model.outputs(X), spread)
 
-    def _look_back(self) -> None:
-        """What the left-out rows say."""
-        fitted, outcome = self._fitted, self._outcome
-        out, values = fitted.left_out, fitted.rows.values
-        logits = outcome.moderated(out.without, out.spread)
-        losses = outcome.losses(logits, values)
-        self._left_out = LeaveOneOut(
-            float(np.average(outcome.are_right(logits, values), weights=fitted.rows.weights)),
+    def _left_out_logits(self) -> Numbers:
+        """Of each training row without itself, moderated."""
+        out = self._fitted.left_out
+        return self._outcome.moderated(out.without, out.spread)
+
+    def _left_out_rows(self) -> LeaveOneOut:
+        outcome, rows, logits = self._outcome, self._fitted.rows, self._left_out_logits()
+        return LeaveOneOut(
+            float(np.average(outcome.are_right(logits, rows.values), weights=rows.weights)),
             outcome.predictions(logits),
-            losses,
+            outcome.losses(logits, rows.values),
             outcome.probabilities(logits),
         )
-        if fitted.solver == "adam":
-            self._left_out = None
-        self.suspicious_rows_ = self._places(np.argsort(-losses, kind="stable"))
+
+    def _doubts(self) -> Numbers:
+        return self._outcome.losses(self._left_out_logits(), self._fitted.rows.values)
 
     def _weighted(self, counts: Numbers, values: Numbers, y: Numbers) -> Numbers:
         return weighted(self._outcome, self.class_weight, counts, values, y)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ def _arrays(estimator: Any, include_rows: bool) -> dict[str, Numbers]:
     if include_rows:
         arrays |= {f"rows.{name}": getattr(rows, name) for name in ROW_ARRAYS}
         arrays |= {f"left_out.{name}": getattr(fitted.left_out, name) for name in LeftOut._fields}
-    left_out = estimator.__dict__.get("_left_out")
+    left_out = getattr(estimator, "leave_one_out_", None)
     for field in fields(left_out) if left_out is not None else ():
         if (part := getattr(left_out, field.name)) is not None:
             arrays[f"loo.{field.name}"] = part
@@ -188,17 +189,17 @@ def _estimator(header: Mapping[str, Any], arrays: dict[str, Any]) -> Any:
     estimator.n_features_in_ = header["columns"]
     if header["names"]:
         estimator.feature_names_in_ = np.asarray(header["names"], dtype=object)
+    estimator._is_flat = header["is_flat"]
+    estimator._keep(_fit(estimator._kind, header, arrays))
     for name in ("classes_", "suspicious_rows_"):
         if name in arrays:
             setattr(estimator, name, arrays[name])
-    estimator._is_flat = header["is_flat"]
-    estimator._keep(_fit(estimator._kind, header, arrays))
     if "loo.losses" in arrays:
         parts: dict[str, Any] = {
             field.name: arrays.get(f"loo.{field.name}") for field in fields(LeaveOneOut)
         }
         parts["score"] = float(arrays["loo.score"])
-        estimator._left_out = LeaveOneOut(**parts)
+        estimator.leave_one_out_ = LeaveOneOut(**parts)
     if "scores.errors" in arrays:
         estimator._scores = arrays["scores.errors"], arrays["scores.weights"]
     return estimator
@@ -220,14 +221,14 @@ def _fit(kind: Kind, header: Mapping[str, Any], arrays: dict[str, Any]) -> Fitte
     none = np.zeros((0, 0), model.noise.dtype)
     parts = {name: arrays.get(f"rows.{name}", none) for name in ROW_ARRAYS}
     rows = Rows(parts.pop("X"), **parts, count=header["rows"])
-    left_out = LeftOut(*(arrays.get(f"left_out.{name}", none) for name in LeftOut._fields))
+    left_out = [arrays.get(f"left_out.{name}", none) for name in LeftOut._fields]
     fit: dict[str, Any] = {**header["fit"], "hidden": tuple(header["fit"]["hidden"])}
     held_out = rows.take(np.arange(0)) if fit["validation"] else None
     return Fitted(
         model=model,
         rows=rows,
         held_out=held_out,
-        left_out=left_out,
+        look_back=partial(LeftOut, *left_out),
         strengths=arrays["strengths"],
         **fit,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -72,7 +74,7 @@ class Fitted:
         solver: that was used.
         rows: that were fitted.
         held_out: rows that were not, or None.
-        left_out: of each fitted row, its outputs with it and without it.
+        look_back: finds `left_out`, which takes long for many rows.
         strengths: of the penalty, of the mean loss, a layer each and then the direct map.
         losses: the mean loss after each round or epoch.
         validation: that of the rows held out; empty without.
@@ -90,7 +92,7 @@ class Fitted:
     solver: str
     rows: Rows
     held_out: Rows | None
-    left_out: LeftOut
+    look_back: Callable[[], LeftOut]
     strengths: Numbers
     losses: list[float]
     validation: list[float]
@@ -100,6 +102,11 @@ class Fitted:
     evidence: float
     state: Any = None
     first: Any = None
+
+    @cached_property
+    def left_out(self) -> LeftOut:
+        """Of each fitted row, its outputs with it and without it."""
+        return self.look_back()
 
 
 def fit_rows(
@@ -142,7 +149,7 @@ def fit_rows(
 
 
 def finite(fitted: Fitted) -> Fitted:
-    """The fit, if its parameters are finite.
+    """The fit, if its parameters and their curvature are finite.
 
     Args:
         fitted: what came of training.
@@ -150,7 +157,8 @@ def finite(fitted: Fitted) -> Fitted:
     Raises:
         NonFiniteLossError: if they are not.
     """
-    if not all(np.isfinite(part).all() for part in _leaves(fitted.model.params)):
+    model = fitted.model
+    if not all(np.isfinite(part).all() for part in (*_leaves(model.params), model.triangle)):
         raise NonFiniteLossError(
             "training ended in parameters that are not finite; look for extreme values in X or y, "
             "or try another random_state"
@@ -212,7 +220,7 @@ def _fit_small(
         solver="gauss-newton",
         rows=rows,
         held_out=held_out,
-        left_out=LeftOut(*(part[: len(rows)] for part in fit.left_out)),
+        look_back=partial(LeftOut, *(part[: len(rows)] for part in fit.left_out)),
         strengths=np.asarray(fit.turn.level.strengths) / np.sum(rows.weights),
         losses=fit.record.losses.tolist(),
         validation=fit.record.validation.tolist(),

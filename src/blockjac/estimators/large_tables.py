@@ -1,29 +1,27 @@
-"""Large tables: trained by batches; then the last layer once more, as a linear model."""
+"""Large tables: trained by batches, with the parameters of the last layer uncertain."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from blockjac.estimators.epochs import Batches, Epochs, begun
+from blockjac.estimators.epochs import Batches, begun
 from blockjac.estimators.fitted import LARGE_WIDTHS, Fitted, Options
-from blockjac.estimators.fitting import fit
+from blockjac.estimators.last_layer import last_layer
 from blockjac.estimators.leave_one_out import LeftOut, left_out
-from blockjac.estimators.model import Model, features_of, uncertain_part
+from blockjac.estimators.model import Model, features_of
 from blockjac.estimators.network import initial_params
 from blockjac.estimators.objective import Kind, Objective, Targets
 from blockjac.estimators.rows import Rows
 from blockjac.estimators.sources import Memory, Source
-from blockjac.estimators.stochastic import held_loss, train
-from blockjac.estimators.tables import ROWS, Numbers, Scale, by_parts, filled, room_for
-from blockjac.estimators.training_loop import Settings, Table
-
-WORK = 2e9
-"""Multiplications for a curvature of the last layer: of more rows it takes some only."""
+from blockjac.estimators.stochastic import train
+from blockjac.estimators.tables import ROWS, Numbers, Scale, by_parts
+from blockjac.estimators.training_loop import Settings
 
 WEAK = 1e-5
 """The strength of the penalty for batches, of the mean loss: early stopping does the rest."""
@@ -77,15 +75,15 @@ def fit_source(
     batches = Batches.auto(options.batch_size, options.rate, source.count, seed)
     state = begun(start, batches.rate)
     epochs = train(objective, hidden, source, inputs, settings, batches, state)
-    last = _Last(objective, epochs, source, inputs, options, seed)
-    model = Model(objective, last.params, inputs, targets, last.noise, last.triangle, True)
+    last = last_layer(objective, epochs.params, source, inputs, options.strength, seed)
+    model = Model(objective, epochs.params, inputs, targets, last.noise, last.triangle, True)
     return Fitted(
         model=model,
         hidden=hidden,
         solver="adam",
         rows=rows,
         held_out=source.held_out,
-        left_out=_left_out(model, rows),
+        look_back=partial(_left_out, model, rows),
         strengths=last.strengths,
         losses=epochs.losses,
         validation=epochs.validation,
@@ -139,7 +137,7 @@ def fit_part(
         solver="adam",
         rows=rows,
         held_out=None,
-        left_out=_nothing(dtype),
+        look_back=partial(_nothing, dtype),
         strengths=np.full(1, settings.strength),
         losses=[*before[1], *epochs.losses],
         validation=[],
@@ -180,79 +178,3 @@ def _left_out(model: Model, rows: Rows) -> LeftOut:
         return left_out(objective, params, triangle, Z, Targets(*targets))
 
     return by_parts(of_part, ROWS, np.arange(len(rows)), *rows.targets)
-
-
-class _Last:
-    """The last layer as a linear model of what it gets."""
-
-    def __init__(
-        self,
-        objective: Objective,
-        epochs: Epochs,
-        source: Source,
-        scale: Scale,
-        options: Options,
-        seed: int,
-    ) -> None:
-        self.objective, self.scale, self.held_out = objective, scale, source.held_out
-        few = self._some(epochs.params, source, seed)
-        share = few.count / source.count
-        settings = Settings(options.strength, max_steps=80, tolerance=1e-6, has_direct=False)
-        start = uncertain_part(epochs.params)
-        found = fit(objective, (), (), few.table, np.random.RandomState(seed), settings, start)
-        self.params = self._better(epochs.params, found.turn.params)
-        self.triangle = found.triangle / np.sqrt(share)
-        self.strengths = np.asarray(found.turn.level.strengths) / few.table.weight
-        self.noise = self._noise(found.turn.level.noise)
-
-    def _some(self, params: Any, source: Source, seed: int) -> _Few:
-        """What the last layer gets of as many rows as a curvature may take."""
-        weight = params["weights"][-1]
-        nodes = sum(len(part) for part in (weight, *params["direct"]))
-        most = max(int(WORK / (weight.shape[1] * nodes) ** 2), 4 * nodes)
-        block = source.some(most, seed)
-
-        def features(X: Numbers) -> Any:
-            X = self.scale.apply(X).astype(weight.dtype, copy=False)
-            return features_of(self.objective, params, X)
-
-        Z = by_parts(features, ROWS, block.X)
-        room = room_for(len(Z))
-        targets = Targets(*(filled(part, room) for part in block.targets))
-        return _Few(len(Z), Table(filled(Z, room), targets))
-
-    def _better(self, old: Any, last: Any) -> Any:
-        """The parameters with the new last layer, unless held-out rows speak against it."""
-        nodes = len(old["weights"][-1])
-        weights = last["weights"][0]
-        new = {
-            "weights": [*old["weights"][:-1], weights[:nodes]],
-            "biases": [*old["biases"][:-1], last["biases"][0]],
-            "direct": [weights[nodes:]] if old["direct"] else [],
-        }
-        rows = self.held_out
-        if rows is None:
-            return new
-        losses = [held_loss(self.objective, params, self.scale, rows) for params in (old, new)]
-        return new if losses[1] <= losses[0] else old
-
-    def _noise(self, noise: Numbers) -> Numbers:
-        """The variance of targets around outputs, by held-out rows where there are any."""
-        rows = self.held_out
-        if rows is None or self.objective.kind != "numbers":
-            return noise
-        loss = held_loss(self.objective, self.params, self.scale, rows)
-        return np.asarray(2 * loss / rows.values.shape[1], noise.dtype)
-
-
-@dataclass(frozen=True)
-class _Few:
-    """Rows for a curvature.
-
-    Attributes:
-        count: how many there are.
-        table: of them, filled up.
-    """
-
-    count: int
-    table: Table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,6 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
         self._is_flat = y.ndim == 1
         values = self._values(y)
         self._fit(X, values, weights, weights, Scale.of(values, weights))
-        self._look_back()
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> FeedforwardRegressor:
@@ -146,7 +146,6 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
             True
         """
         self._fit_parts(parts)
-        self._look_back()
         return self
 
     def _checked_part(self, X: Any, y: Any, is_first: bool) -> tuple[Numbers, Numbers]:
@@ -216,30 +215,27 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
         model = self._fitted.model
         return np.sqrt(model.noise * (1 + np.einsum("nii->ni", model.spreads(X))))
 
-    def _look_back(self) -> None:
-        """What the left-out rows say."""
-        fitted = self._fitted
-        rows, out, model = fitted.rows, fitted.left_out, fitted.model
-        predictions, true = model.targets.invert(out.without), model.targets.invert(rows.values)
-        errors = scores(out, rows.values, model.noise, rows.units)
-        self._scores = errors, rows.weights
-        if fitted.held_out is not None and len(fitted.held_out.X) >= ENOUGH:
-            with self._numbers():
-                held = fitted.held_out
-                self._scores = (
-                    (held.values - model.outputs(held.X)) / self._std(held.X),
-                    held.weights,
-                )
+    def _left_out_rows(self) -> LeaveOneOut:
+        rows, out, targets = self._fitted.rows, self._fitted.left_out, self._fitted.model.targets
+        predictions, true = targets.invert(out.without), targets.invert(rows.values)
         losses = np.sum((rows.values - out.without) ** 2, axis=1) / 2
-        self._left_out = LeaveOneOut(
-            _r2(true, predictions, rows.weights),
-            self._shaped(predictions),
-            losses,
-        )
-        doubt = np.max(np.abs(errors), axis=1)
-        if fitted.solver == "adam":
-            self._left_out = None
-        self.suspicious_rows_ = self._places(np.argsort(-doubt, kind="stable"))
+        return LeaveOneOut(_r2(true, predictions, rows.weights), self._shaped(predictions), losses)
+
+    def _left_out_errors(self) -> Numbers:
+        """Of each training row without itself, in standard deviations."""
+        rows, noise = self._fitted.rows, self._fitted.model.noise
+        return scores(self._fitted.left_out, rows.values, noise, rows.units)
+
+    def _doubts(self) -> Numbers:
+        return np.max(np.abs(self._left_out_errors()), axis=1)
+
+    @cached_property
+    def _scores(self) -> tuple[Numbers, Numbers]:
+        """Errors in standard deviations that intervals are taken from, and their rows' weights."""
+        held, model = self._fitted.held_out, self._fitted.model
+        if held is None or len(held) < ENOUGH:
+            return self._left_out_errors(), self._fitted.rows.weights
+        return (held.values - model.outputs(held.X)) / self._std(held.X), held.weights
 
     def _shaped(self, predictions: Numbers) -> Numbers:
         """Predictions in the form of the targets."""
