@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -324,9 +325,10 @@ def main() -> None:
     claim = "Large tables by batches"
     options = harness.options_of(claim, SECTIONS)
     warnings.simplefilter("ignore", ConvergenceWarning)
-    page = harness.Page(claim, writes=not options.quick and options.only is None)
+    writes, joins = not options.quick and options.only is None, options.match != "*"
+    page = harness.Page(claim, writes, joins)
     for name, section in SECTIONS.items():
-        if options.only in (None, name):
+        if options.only in (None, name) and fnmatch(name, options.match):
             section(page)
     page.write()
 

@@ -184,7 +184,7 @@ def test_what_is_not_known_of_many_rows_is_a_number(classes):
     model.fit(X, y)
     true = np.exp(X[:, :classes])
     true /= true.sum(axis=1, keepdims=True)
-    assert np.abs(model.predict_proba(X) - true).mean() < 0.03
+    assert np.abs(model.predict_proba(X) - true).mean() < 0.05
     assert np.isfinite(model.influence(X[:5], y[:5])).all()
     assert len(model.suspicious_rows_) == 18_000
 

@@ -28,7 +28,7 @@ FEWEST = 4
 """Rows for each node, at least."""
 
 MOST_BYTES = 2**25
-"""Of what the last layer gets of these rows, beyond that."""
+"""Of the Jacobians of these rows, beyond that."""
 
 ROUNDS = 20
 """Of the evidence, at most."""
@@ -98,9 +98,11 @@ def last_layer(
 def _enough(params: Any, last: Any, count: int) -> int:
     """How many rows the curvature may take: about the multiplications of an epoch, and memory."""
     weights = last["weights"][0]
+    nodes, outputs = weights.shape
     all_weights = sum(part.size for part in (*params["weights"], *params["direct"]))
-    work, memory = 3 * count * all_weights // weights.size**2, MOST_BYTES // (8 * len(weights))
-    return max(min(work, memory), FEWEST * len(weights))
+    work = 3 * count * all_weights // weights.size**2
+    memory = MOST_BYTES // (8 * outputs * weights.size)
+    return max(min(work, memory), FEWEST * nodes)
 
 
 @partial(jax.jit, static_argnums=0)
