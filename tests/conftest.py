@@ -92,8 +92,8 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_make_parametrize_id(val, argname):
-    """Bytes are named by their argument: what a file holds may differ from one worker to the next, such as a
-    date in its header, and then the workers would not agree on what to run."""
+    """Bytes are named by their argument: the date in a file's header differs between workers, which
+    would then not agree on what to run."""
     return argname if isinstance(val, bytes) else None
 
 

@@ -133,6 +133,7 @@ def jax_as_it_starts():
 
 LONG = {
     *("how-to/check-a-derivative.md", "how-to/kfac.md", "how-to/laplacians.md"),
+    "how-to/large-tables.md",
     *("how-to/least-squares.md", "how-to/natural-gradients.md", "how-to/nonlinear-programs.md"),
     *("how-to/normalising-flows.md", "how-to/other-libraries.md", "how-to/partial-derivatives.md"),
     *("how-to/private-training-with-jax-privacy.md", "how-to/second-order.md"),

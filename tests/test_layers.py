@@ -61,6 +61,7 @@ LATE = {
     ("cli/program.py", "cli.lecture"): "what a command does is imported when it is asked for",
     ("cli/lecture.py", "cli.report"): "explanations are imported for a report alone",
     ("estimators/base.py", "estimators.large_tables"): "needs optax, an extra",
+    ("estimators/base.py", "estimators.fit_parts"): "needs optax, an extra",
     ("estimators/fitted.py", "estimators.large_tables"): "needs optax, an extra",
     ("rules/__init__.py", "checking.rules"): "a public name, resolved on first use",
 }

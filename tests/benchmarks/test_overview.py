@@ -24,6 +24,7 @@ NO_OVERVIEW = {
     "matrix_products",
     "natural_gradients",
     "stiff_equations",
+    "large_tables",
     "table_intervals",
     "tables",
     "nonlinear_programs",

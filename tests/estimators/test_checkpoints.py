@@ -21,6 +21,12 @@ FITS = {
     "rows held out": lambda **more: FeedforwardRegressor(
         (2,), early_stopping=True, random_state=1, **more
     ).fit(*SUGAR),
+    "batches": lambda **more: FeedforwardRegressor(
+        (8,), solver="adam", max_iter=6, random_state=1, **more
+    ).fit(*SUGAR),
+    "parts": lambda **more: FeedforwardRegressor(
+        (8,), max_iter=6, random_state=1, **more
+    ).fit_parts([tuple(part[rows::2] for part in SUGAR) for rows in range(2)]),
 }
 
 
@@ -70,17 +76,6 @@ def test_an_interrupted_fit_ends_as_if_it_had_not_been(whole, dies, tmp_path):
         assert same(model, wanted)
         assert again.seen <= steps - at + 1
         assert not file.exists()
-
-
-def test_batches_begin_anew_and_end_the_same(tmp_path):
-    def fit(**more):
-        options = {"solver": "adam", "max_iter": 6, "random_state": 1}
-        return FeedforwardRegressor((8,), **options, **more).fit(*SUGAR)
-
-    with pytest.raises(SystemExit), Checkpoint(tmp_path / "c.npz", seconds=0):
-        fit(callback=Interrupter(3, dies=True))
-    with Checkpoint(tmp_path / "c.npz", seconds=0):
-        assert same(fit(), fit())
 
 
 def test_ctrl_c_is_said_and_the_state_is_there(tmp_path):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from blockjac.estimators.files import load_model, save_model
     from blockjac.estimators.looking_back import LeaveOneOut
     from blockjac.estimators.regressor import FeedforwardRegressor
+    from blockjac.estimators.row_groups import RowGroups
     from blockjac.estimators.training_loop import Progress
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "FeedforwardRegressor",
     "LeaveOneOut",
     "Progress",
+    "RowGroups",
     "load_model",
     "save_model",
 ]
@@ -28,6 +30,7 @@ _HOME = {
     "FeedforwardRegressor": "blockjac.estimators.regressor",
     "LeaveOneOut": "blockjac.estimators.looking_back",
     "Progress": "blockjac.estimators.training_loop",
+    "RowGroups": "blockjac.estimators.row_groups",
     "load_model": "blockjac.estimators.files",
     "save_model": "blockjac.estimators.files",
 }

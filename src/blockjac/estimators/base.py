@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 
 from blockjac.errors import InvalidDataError, InvalidOptionError, MissingExtraError
-from blockjac.estimators.fitted import Fitted, Options, Rows, fit_rows
-from blockjac.estimators.frames import check_table, problem
+from blockjac.estimators.fitted import Fitted, Options, fit_rows
+from blockjac.estimators.frames import validated
 from blockjac.estimators.looking_back import LeaveOneOut
 from blockjac.estimators.objective import Kind
 from blockjac.estimators.options import checked_options, nodes
+from blockjac.estimators.rows import Rows
 from blockjac.estimators.steps import first_step_profile
 from blockjac.estimators.tables import Numbers, Scale
 from blockjac.estimators.training_loop import Progress
@@ -23,7 +25,7 @@ from blockjac.optimize import LineProfile
 try:
     from sklearn.base import BaseEstimator
     from sklearn.utils import check_random_state
-    from sklearn.utils.validation import check_is_fitted, validate_data
+    from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
     raise MissingExtraError(
         "the estimators need scikit-learn: pip install 'blockjac[app]', or pip install scikit-learn"
@@ -37,7 +39,6 @@ class Feedforward(BaseEstimator):
     """A feedforward network for a table; see the classifier and the regressor."""
 
     _kind: Kind
-    _left_out: LeaveOneOut | None
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Feedforward(BaseEstimator):
         max_iter: int = 200,
         tol: float = 1e-5,
         batch_size: int | str = "auto",
-        learning_rate_init: float = 1e-3,
+        learning_rate_init: float | str = "auto",
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -89,7 +90,8 @@ class Feedforward(BaseEstimator):
         options = self._options()
         with self._numbers(X):
             dtype = self._float(X)
-            X, values = X.astype(dtype), values.astype(dtype)
+            # a large table is not copied
+            X, values = X.astype(dtype, copy=X.size <= LARGE), values.astype(dtype)
             # only what the weights are beside each other counts for scales
             inputs = Scale.of(X, weights)
             rows = Rows.whole(X, scale.apply(values).astype(dtype), weights.astype(dtype), counts)
@@ -112,8 +114,15 @@ class Feedforward(BaseEstimator):
             inputs = Scale.of(X, weights) if old is None else old.model.inputs
             rows = Rows.whole(X, scale.apply(values).astype(dtype), weights.astype(dtype), counts)
             self._keep(fit_part(self._kind, rows, inputs, scale, options, self._seed(), old))
-        for name in ("_left_out", "_scores", "suspicious_rows_"):  # of a whole fit before
-            self.__dict__.pop(name, None)
+
+    def _fit_parts(self, parts: Any, classes: Any = None) -> None:
+        """Fit a table that comes in parts."""
+        from blockjac.estimators.fit_parts import PartsFit
+
+        options = self._options()
+        fit = PartsFit(self, parts, classes)
+        with jax.enable_x64(fit.dtype == np.float64):
+            self._keep(fit.fitted(options))
 
     def _start(self, inputs: int, outputs: int) -> Any:
         """The parameters of the fit before, if there is one and it fits."""
@@ -128,6 +137,8 @@ class Feedforward(BaseEstimator):
     def _keep(self, fitted: Fitted) -> None:
         """Set the attributes of a fit."""
         self._fitted = fitted
+        for name in ("leave_one_out_", "suspicious_rows_", "_scores"):  # of the fit before
+            self.__dict__.pop(name, None)
         params = fitted.model.params
         self.hidden_layer_sizes_ = fitted.hidden
         self.coefs_ = list(params["weights"])
@@ -185,23 +196,8 @@ class Feedforward(BaseEstimator):
     def _checked(self, X: Any) -> Numbers:
         """Rows to predict, as an array of numbers."""
         fitted = self._checked_fit()
-        X = self._validated(X, reset=False)
-        return X.astype(fitted.model.params["biases"][0].dtype)
-
-    def _validated(self, X: Any, *y: Any, **options: Any) -> Any:
-        """Rows as arrays of numbers, and their targets, as scikit-learn checks them.
-
-        Raises:
-            InvalidDataError: names the columns of a data frame that it does not take.
-        """
-        check_table(X)
-        try:
-            return validate_data(self, X, *y, dtype=[np.float64, np.float32], **options)
-        except (TypeError, ValueError) as error:
-            reason = problem(X, error)
-            if reason is None:
-                raise
-            raise InvalidDataError(reason) from error
+        X = validated(self, X, reset=False)
+        return X.astype(fitted.model.params["biases"][0].dtype, copy=False)
 
     def _check_uncertain(self, what: str) -> None:
         """Raise where no curvature is known.
@@ -234,7 +230,7 @@ class Feedforward(BaseEstimator):
 
     # What rows do to predictions
 
-    @property
+    @cached_property
     def leave_one_out_(self) -> LeaveOneOut:
         """What is predicted for each training row by the others.
 
@@ -242,13 +238,37 @@ class Feedforward(BaseEstimator):
             AttributeError: Before a fit, and where nobody can say: Adam leaves no curvature of all
                 parameters, and with that of the last layer alone it would look too good.
         """
-        left_out = getattr(self, "_left_out", None)
-        if left_out is None:
+        found = getattr(self, "solver_", None)
+        if found != "gauss-newton" or not self._knows_left_out():
             raise AttributeError(
                 "leave_one_out_ is known after a fit with solver='gauss-newton'"
-                + (f", but solver_ is {self.solver_!r}" if hasattr(self, "solver_") else "")
+                + (f", but solver_ is {found!r}" if found is not None else "")
             )
-        return left_out
+        return self._left_out_rows()
+
+    @cached_property
+    def suspicious_rows_(self) -> Numbers:
+        """Training rows, the one first that the others predict worst.
+
+        Raises:
+            AttributeError: Before a fit of a whole table.
+        """
+        if not self._knows_left_out():
+            raise AttributeError("suspicious_rows_ is known after a fit of a whole table: call fit")
+        with self._numbers():
+            return self._fitted.rows.places[np.argsort(-self._doubts(), kind="stable")]
+
+    def _knows_left_out(self) -> bool:
+        """Whether left-out rows are known: not after `partial_fit`, nor in a loaded model."""
+        return hasattr(self, "_fitted") and len(self._fitted.left_out.outputs) > 0
+
+    def _left_out_rows(self) -> LeaveOneOut:
+        """What is predicted for each training row by the others."""
+        raise NotImplementedError
+
+    def _doubts(self) -> Numbers:
+        """How badly each training row is predicted by the others; large for doubtful ones."""
+        raise NotImplementedError
 
     def influence(self, X: Any, y: Any) -> Numbers:
         """What each training row does to the predictions of other rows.
@@ -277,7 +297,7 @@ class Feedforward(BaseEstimator):
         values = fitted.model.targets.apply(self._values(y))
         if len(values) != len(X):
             raise InvalidDataError(f"X has {len(X)} rows and y has {len(values)}; wanted as many")
-        if not len(fitted.rows.X):
+        if not len(fitted.rows.table):
             raise InvalidDataError(
                 "the training rows are not known: a model that was loaded does not keep them; fit "
                 "it again, or load it with its rows"
@@ -293,7 +313,3 @@ class Feedforward(BaseEstimator):
     def _slopes(self, outputs: Numbers, values: Numbers) -> Numbers:
         """The gradients of losses by outputs."""
         raise NotImplementedError
-
-    def _places(self, order: Numbers) -> Numbers:
-        """Numbers of rows of the table, from those of the rows that were fitted."""
-        return self._fitted.rows.places[order]

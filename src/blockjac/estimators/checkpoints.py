@@ -38,8 +38,7 @@ class Checkpoint(AbstractContextManager["Checkpoint"]):
     far as they run in this process. Killed at any instant and run again, the same program finds the
     file and ends with the same numbers, bit for bit, as if it had not been interrupted. On Ctrl-C
     the step is finished and saved before `KeyboardInterrupt` is raised; a second Ctrl-C does not
-    wait. Fits by batches (Adam) are not kept yet: they begin anew, and end the same. The file is
-    removed after the last fit, when the `with` ends without an error.
+    wait. The file is removed after the last fit, when the `with` ends without an error.
 
     Args:
         file: The file's name; if it exists, its states are used.

@@ -7,20 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from blockjac.errors import InvalidDataError, InvalidOptionError
+from blockjac.errors import InvalidDataError
 from blockjac.estimators.base import Feedforward
-from blockjac.estimators.frames import class_values
+from blockjac.estimators.frames import class_values, validated
 from blockjac.estimators.looking_back import LeaveOneOut
 from blockjac.estimators.objective import Kind
 from blockjac.estimators.options import checked_weights
-from blockjac.estimators.outcomes import OUTCOMES, Classes, Labels
+from blockjac.estimators.outcomes import OUTCOMES, Classes, Labels, of_kind, weighted
 from blockjac.estimators.tables import Numbers, Scale
 from blockjac.estimators.training_loop import Progress
 
 # after the module that says how scikit-learn is installed
 from sklearn.base import ClassifierMixin  # isort: skip
-from sklearn.utils import compute_class_weight  # isort: skip
-from sklearn.utils.multiclass import check_classification_targets, type_of_target  # isort: skip
 from sklearn.utils.validation import column_or_1d  # isort: skip
 
 
@@ -47,8 +45,9 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         solver: `"gauss-newton"`, `"adam"`, or `"auto"` for the one that suits the size.
         max_iter: The most steps, or epochs of Adam.
         tol: Training stops when the loss falls by less than this share of it in four steps.
-        batch_size: Rows of a batch of Adam; 200 if "auto".
-        learning_rate_init: Of Adam.
+        batch_size: Rows of a batch of Adam; if "auto" 200, or 500 of more than 20,000 rows.
+        learning_rate_init: Of Adam; if "auto" 0.01, falling with the number of batches, and 0.001
+            in `partial_fit`.
         early_stopping: Whether to hold out rows, and to keep the parameters that predict them best;
             with "auto" for Adam alone.
         validation_fraction: The share of rows to hold out.
@@ -98,7 +97,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         max_iter: int = 200,
         tol: float = 1e-5,
         batch_size: int | str = "auto",
-        learning_rate_init: float = 1e-3,
+        learning_rate_init: float | str = "auto",
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -144,8 +143,8 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         Raises:
             ValueError: If there is a single class, or anything in `X` is missing or infinite.
         """
-        X, y = self._validated(X, class_values(y), multi_output=True)
-        y, self._kind = self._of_kind(y)
+        X, y = validated(self, X, class_values(y), multi_output=True)
+        y, self._kind = of_kind(y)
         self.classes_ = np.unique(y) if self._kind == "classes" else np.arange(y.shape[1])
         if len(self.classes_) < 2 and self._kind == "classes":
             raise InvalidDataError(f"y holds 1 class, {self.classes_[0]}; wanted at least two")
@@ -153,8 +152,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         counts = checked_weights(sample_weight, len(X))
         weights = self._weighted(counts, values, y)
         values = self._outcome.softened(values, counts)
-        self._fit(X, values, weights, counts, _unscaled(values))
-        self._look_back()
+        self._fit(X, values, weights, counts, Scale.unit(values.shape[1]))
         return self
 
     def partial_fit(
@@ -173,8 +171,8 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
             ValueError: If classes are missing at the first call, or a class was not among them.
         """
         is_first = not hasattr(self, "_fitted")
-        X, y = self._validated(X, class_values(y), multi_output=True, reset=is_first)
-        y, kind = self._of_kind(y)
+        X, y = self._checked_part(X, y, is_first)
+        y, kind = of_kind(y)
         if is_first:
             if classes is None:
                 raise InvalidDataError("the first call of partial_fit needs classes, all of them")
@@ -184,8 +182,42 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         values = self._values(y)
         counts = checked_weights(sample_weight, len(X))
         weights = self._weighted(counts, values, self.classes_)
-        self._fit_part(X, values, weights, counts, _unscaled(values))
+        self._fit_part(X, values, weights, counts, Scale.unit(values.shape[1]))
         return self
+
+    def fit_parts(self, parts: Any, classes: Any = None) -> FeedforwardClassifier:
+        """Fit the network to a table that does not fit in memory, by Adam on batches.
+
+        A first pass over the parts learns the scales of the columns and the classes, and
+        keeps a random sample of 32,768 rows at most: half of them at most are held out, the others
+        stand for all rows in `suspicious_rows_`, `influence` and the curvature. Each epoch is a
+        further pass.
+
+        Args:
+            parts: Pairs `(X, y)`, or triples with sample weights, to go through many times: a list,
+                a `RowGroups`, or any object whose `__iter__` starts again. A sequence is gone
+                through in a new order each epoch, others as they come.
+            classes: All classes; those that are found in the first pass if left out.
+
+        Raises:
+            ValueError: If `parts` can be gone through once only, has no rows, or anything in it is
+                missing or infinite.
+
+        Examples:
+            >>> from blockjac.estimators import FeedforwardClassifier
+            >>> X = np.random.RandomState(0).normal(size=(2, 500, 3))
+            >>> parts = [(part, part[:, 0] > part[:, 1]) for part in X]
+            >>> model = FeedforwardClassifier((8,), learning_rate_init=0.01, random_state=0)
+            >>> model.fit_parts(parts).score(*parts[0]) > 0.9
+            True
+        """
+        self._fit_parts(parts, classes)
+        return self
+
+    def _checked_part(self, X: Any, y: Any, is_first: bool) -> tuple[Numbers, Any]:
+        """Rows and classes as scikit-learn checks them; the first ones name the columns."""
+        X, y = validated(self, X, class_values(y), multi_output=True, reset=is_first)
+        return X, y
 
     def predict(self, X: Any) -> Numbers:
         """The most probable class of each row, or the labels that are more probable than not."""
@@ -230,54 +262,25 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
             spread = model.spreads(X) if len(model.triangle) else None
             return self._outcome.moderated(model.outputs(X), spread)
 
-    def _look_back(self) -> None:
-        """What the left-out rows say."""
-        fitted, outcome = self._fitted, self._outcome
-        out, values = fitted.left_out, fitted.rows.values
-        logits = outcome.moderated(out.without, out.spread)
-        losses = outcome.losses(logits, values)
-        self._left_out = LeaveOneOut(
-            float(np.average(outcome.are_right(logits, values), weights=fitted.rows.weights)),
+    def _left_out_logits(self) -> Numbers:
+        """Of each training row without itself, moderated."""
+        out = self._fitted.left_out
+        return self._outcome.moderated(out.without, out.spread)
+
+    def _left_out_rows(self) -> LeaveOneOut:
+        outcome, rows, logits = self._outcome, self._fitted.rows, self._left_out_logits()
+        return LeaveOneOut(
+            float(np.average(outcome.are_right(logits, rows.values), weights=rows.weights)),
             outcome.predictions(logits),
-            losses,
+            outcome.losses(logits, rows.values),
             outcome.probabilities(logits),
         )
-        if fitted.solver == "adam":
-            self._left_out = None
-        self.suspicious_rows_ = self._places(np.argsort(-losses, kind="stable"))
+
+    def _doubts(self) -> Numbers:
+        return self._outcome.losses(self._left_out_logits(), self._fitted.rows.values)
 
     def _weighted(self, counts: Numbers, values: Numbers, y: Numbers) -> Numbers:
-        """The weights of rows, times those of their classes.
-
-        Raises:
-            InvalidOptionError: for labels, as a row may have several.
-        """
-        if self._kind == "classes":
-            weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-            return counts * weights[np.argmax(values, axis=1)]
-        if self.class_weight is not None:
-            raise InvalidOptionError(
-                f"class_weight is {self.class_weight!r}, but must be None where a row may have "
-                "several labels; sample_weight weighs rows"
-            )
-        return counts
-
-    def _of_kind(self, y: Any) -> tuple[Any, Kind]:
-        """The classes of rows or a table of labels, and which of them it is.
-
-        Raises:
-            InvalidDataError: for a table of anything else.
-        """
-        check_classification_targets(y)
-        kind = type_of_target(y)
-        if kind == "multilabel-indicator":
-            return y, "labels"
-        if kind == "multiclass-multioutput":
-            raise InvalidDataError(
-                f"y has {y.shape[1]} columns; wanted one class a row, or a table of labels that is "
-                "1 where a row has the label and 0 elsewhere"
-            )
-        return column_or_1d(y, warn=True), "classes"
+        return weighted(self._outcome, self.class_weight, counts, values, y)
 
     def _values(self, y: Any) -> Numbers:
         if self._kind == "classes":
@@ -286,8 +289,3 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
 
     def _slopes(self, outputs: Numbers, values: Numbers) -> Numbers:
         return self._outcome.slopes(outputs, values)
-
-
-def _unscaled(values: Numbers) -> Scale:
-    """The scale of shares of classes, which stay as they are."""
-    return Scale(np.zeros(values.shape[1]), np.ones(values.shape[1]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from blockjac.errors import FileFormatError, OutputPathError
 from blockjac.estimators.archive import Format, read_archive, write_archive
 from blockjac.estimators.base import Feedforward
 from blockjac.estimators.classifier import FeedforwardClassifier
-from blockjac.estimators.fitted import Fitted, Rows
+from blockjac.estimators.fitted import Fitted
 from blockjac.estimators.leave_one_out import LeftOut
 from blockjac.estimators.looking_back import LeaveOneOut
 from blockjac.estimators.model import Model
 from blockjac.estimators.objective import Kind, Objective
 from blockjac.estimators.regressor import FeedforwardRegressor
+from blockjac.estimators.rows import Rows
 from blockjac.estimators.tables import Numbers, Scale
 
 FORMAT = Format("blockjac estimator", 1, "blockjac.estimators.save_model")
@@ -164,7 +166,7 @@ def _arrays(estimator: Any, include_rows: bool) -> dict[str, Numbers]:
     if include_rows:
         arrays |= {f"rows.{name}": getattr(rows, name) for name in ROW_ARRAYS}
         arrays |= {f"left_out.{name}": getattr(fitted.left_out, name) for name in LeftOut._fields}
-    left_out = estimator.__dict__.get("_left_out")
+    left_out = getattr(estimator, "leave_one_out_", None)
     for field in fields(left_out) if left_out is not None else ():
         if (part := getattr(left_out, field.name)) is not None:
             arrays[f"loo.{field.name}"] = part
@@ -187,17 +189,17 @@ def _estimator(header: Mapping[str, Any], arrays: dict[str, Any]) -> Any:
     estimator.n_features_in_ = header["columns"]
     if header["names"]:
         estimator.feature_names_in_ = np.asarray(header["names"], dtype=object)
+    estimator._is_flat = header["is_flat"]
+    estimator._keep(_fit(estimator._kind, header, arrays))
     for name in ("classes_", "suspicious_rows_"):
         if name in arrays:
             setattr(estimator, name, arrays[name])
-    estimator._is_flat = header["is_flat"]
-    estimator._keep(_fit(estimator._kind, header, arrays))
     if "loo.losses" in arrays:
         parts: dict[str, Any] = {
             field.name: arrays.get(f"loo.{field.name}") for field in fields(LeaveOneOut)
         }
         parts["score"] = float(arrays["loo.score"])
-        estimator._left_out = LeaveOneOut(**parts)
+        estimator.leave_one_out_ = LeaveOneOut(**parts)
     if "scores.errors" in arrays:
         estimator._scores = arrays["scores.errors"], arrays["scores.weights"]
     return estimator
@@ -218,15 +220,15 @@ def _fit(kind: Kind, header: Mapping[str, Any], arrays: dict[str, Any]) -> Fitte
     )
     none = np.zeros((0, 0), model.noise.dtype)
     parts = {name: arrays.get(f"rows.{name}", none) for name in ROW_ARRAYS}
-    rows = Rows(**parts, count=header["rows"])
-    left_out = LeftOut(*(arrays.get(f"left_out.{name}", none) for name in LeftOut._fields))
+    rows = Rows(parts.pop("X"), **parts, count=header["rows"])
+    left_out = [arrays.get(f"left_out.{name}", none) for name in LeftOut._fields]
     fit: dict[str, Any] = {**header["fit"], "hidden": tuple(header["fit"]["hidden"])}
     held_out = rows.take(np.arange(0)) if fit["validation"] else None
     return Fitted(
         model=model,
         rows=rows,
         held_out=held_out,
-        left_out=left_out,
+        look_back=partial(LeftOut, *left_out),
         strengths=arrays["strengths"],
         **fit,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -14,6 +16,7 @@ from blockjac.estimators.fitting import fit_widths
 from blockjac.estimators.leave_one_out import LeftOut
 from blockjac.estimators.model import Model
 from blockjac.estimators.objective import Kind, Objective, Targets
+from blockjac.estimators.rows import Rows
 from blockjac.estimators.tables import Numbers, Scale, filled, room_for
 from blockjac.estimators.training_loop import Settings, Table, Watch
 
@@ -43,7 +46,7 @@ class Options:
     max_steps: int | None
     tolerance: float
     batch_size: int | None
-    rate: float
+    rate: float | None
     validation: float | None
     patience: int
     watch: Watch | None
@@ -62,54 +65,6 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A table as a network is to see it.
-
-    Attributes:
-        X: rows of the table as they are, shape `(n, inputs)`.
-        values: standardized numbers, shares of classes, or labels; shape `(n, outputs)`.
-        weights: shape `(n,)`.
-        units: how much of its weight is left out when a row is.
-        places: the numbers of the rows in the table.
-        count: how many rows the table has.
-    """
-
-    X: Numbers
-    values: Numbers
-    weights: Numbers
-    units: Numbers
-    places: Numbers
-    count: int
-
-    @staticmethod
-    def whole(X: Numbers, values: Numbers, weights: Numbers, counts: Numbers) -> Rows:
-        """All rows of a table.
-
-        Args:
-            X: the rows.
-            values: their targets.
-            weights: how much each counts.
-            counts: for how many rows each stands.
-        """
-        units = (weights / np.maximum(counts, 1)).astype(weights.dtype)
-        return Rows(X, values, weights, units, np.arange(len(X)), len(X))
-
-    @property
-    def targets(self) -> Targets:
-        """What outputs are compared with."""
-        return Targets(self.values, self.weights, self.units)
-
-    def standardized(self, inputs: Scale) -> tuple[Numbers, Targets]:
-        """The rows as a network gets them, and what its outputs are compared with."""
-        return inputs.apply(self.X), self.targets
-
-    def take(self, chosen: Numbers) -> Rows:
-        """Some of the rows."""
-        X, values, weights = self.X[chosen], self.values[chosen], self.weights[chosen]
-        return Rows(X, values, weights, self.units[chosen], self.places[chosen], self.count)
-
-
-@dataclass(frozen=True)
 class Fitted:
     """A fit, and what is known of it.
 
@@ -119,7 +74,7 @@ class Fitted:
         solver: that was used.
         rows: that were fitted.
         held_out: rows that were not, or None.
-        left_out: of each fitted row, its outputs with it and without it.
+        look_back: finds `left_out`, which takes long for many rows.
         strengths: of the penalty, of the mean loss, a layer each and then the direct map.
         losses: the mean loss after each round or epoch.
         validation: that of the rows held out; empty without.
@@ -137,7 +92,7 @@ class Fitted:
     solver: str
     rows: Rows
     held_out: Rows | None
-    left_out: LeftOut
+    look_back: Callable[[], LeftOut]
     strengths: Numbers
     losses: list[float]
     validation: list[float]
@@ -147,6 +102,11 @@ class Fitted:
     evidence: float
     state: Any = None
     first: Any = None
+
+    @cached_property
+    def left_out(self) -> LeftOut:
+        """Of each fitted row, its outputs with it and without it."""
+        return self.look_back()
 
 
 def fit_rows(
@@ -175,7 +135,7 @@ def fit_rows(
     solver = options.solver or cheapest_solver(rows, options)
     share = options.validation
     if share is None:
-        share = 0.1 if solver == "adam" and len(rows.X) >= 200 else 0.0
+        share = 0.1 if solver == "adam" and len(rows) >= 200 else 0.0
     held_out, rows = _split(kind, rows, share, np.random.RandomState(seed))
     objective = Objective(kind, options.activation)
     if solver == "adam":
@@ -185,7 +145,20 @@ def fit_rows(
         fitted = fit_large(objective, rows, held_out, inputs, targets, options, seed, start)
     else:
         fitted = _fit_small(objective, rows, held_out, inputs, targets, options, seed, start)
-    if not all(np.isfinite(part).all() for part in _leaves(fitted.model.params)):
+    return finite(fitted)
+
+
+def finite(fitted: Fitted) -> Fitted:
+    """The fit, if its parameters and their curvature are finite.
+
+    Args:
+        fitted: what came of training.
+
+    Raises:
+        NonFiniteLossError: if they are not.
+    """
+    model = fitted.model
+    if not all(np.isfinite(part).all() for part in (*_leaves(model.params), model.triangle)):
         raise NonFiniteLossError(
             "training ended in parameters that are not finite; look for extreme values in X or y, "
             "or try another random_state"
@@ -201,7 +174,7 @@ def _split(
     kind: Kind, rows: Rows, share: float, generator: np.random.RandomState
 ) -> tuple[Rows | None, Rows]:
     """Rows held out, and the others; of each class its share, but never its last row."""
-    n = len(rows.X)
+    n = len(rows)
     order = generator.permutation(n)
     groups = [order]
     if kind == "classes":
@@ -227,7 +200,7 @@ def _fit_small(
     start: Any,
 ) -> Fitted:
     """By Gauss-Newton steps, with all parameters uncertain."""
-    many = room_for(len(rows.X))
+    many = room_for(len(rows))
     targets_of_rows = Targets(*(filled(part, many) for part in rows.targets))
     X = filled(inputs.apply(rows.X), many)
     validation = None if held_out is None else held_out.standardized(inputs)
@@ -247,7 +220,7 @@ def _fit_small(
         solver="gauss-newton",
         rows=rows,
         held_out=held_out,
-        left_out=LeftOut(*(part[: len(rows.X)] for part in fit.left_out)),
+        look_back=partial(LeftOut, *(part[: len(rows)] for part in fit.left_out)),
         strengths=np.asarray(fit.turn.level.strengths) / np.sum(rows.weights),
         losses=fit.record.losses.tolist(),
         validation=fit.record.validation.tolist(),
@@ -262,7 +235,7 @@ def _fit_small(
 def auto_widths(rows: Rows) -> list[tuple[int, ...]]:
     """Nodes of the hidden layers to try: none, few, and as many as the rows can determine."""
     outputs = rows.values.shape[1]
-    most = float(np.sum(rows.weights)) * outputs / (4 * (rows.X.shape[1] + outputs + 1))
+    most = float(np.sum(rows.weights)) * outputs / (4 * (rows.table.shape[1] + outputs + 1))
     wide = int(2 ** np.clip(round(np.log2(max(most, 1))), 2, 5))
     return [(0,), (max(wide // 4, 1),), (wide,)]
 
@@ -277,7 +250,7 @@ def cheapest_solver(rows: Rows, options: Options) -> str:
     They give more (penalties by the evidence, left-out rows), and may take ten times as long.
     """
     n, outputs = rows.values.shape
-    columns = rows.X.shape[1]
+    columns = rows.table.shape[1]
     wide = auto_widths(rows)[-1] if options.hidden is None else options.hidden
     nodes = (columns, *wide, outputs)
     parameters = sum((a + 1) * b for a, b in itertools.pairwise(nodes))

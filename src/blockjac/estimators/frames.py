@@ -9,8 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from blockjac.errors import InvalidDataError
+from blockjac.errors import InvalidDataError, MissingExtraError
 from blockjac.estimators.tables import Numbers
+
+try:
+    from sklearn.utils.validation import validate_data
+except ImportError as error:
+    raise MissingExtraError(
+        "the estimators need scikit-learn: pip install 'blockjac[app]', or pip install scikit-learn"
+    ) from error
 
 FEW = 5
 """Columns or rows that an error names."""
@@ -119,3 +126,25 @@ def _list(names: list[str]) -> str:
     """Names in a sentence."""
     more = f" and {len(names) - FEW} others" if len(names) > FEW else ""
     return ("column " if len(names) == 1 else "columns ") + ", ".join(names[:FEW]) + more
+
+
+def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
+    """Rows as arrays of numbers, and their targets, as scikit-learn checks them.
+
+    Args:
+        estimator: whose columns they are.
+        X: the table.
+        *y: targets, if there are any.
+        **options: of scikit-learn's `validate_data`.
+
+    Raises:
+        InvalidDataError: names the columns of a data frame that it does not take.
+    """
+    check_table(X)
+    try:
+        return validate_data(estimator, X, *y, dtype=[np.float64, np.float32], **options)
+    except (TypeError, ValueError) as error:
+        reason = problem(X, error)
+        if reason is None:
+            raise
+        raise InvalidDataError(reason) from error

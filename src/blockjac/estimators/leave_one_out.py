@@ -27,7 +27,7 @@ from blockjac.estimators.curvature import rows_jacobian
 from blockjac.estimators.objective import Objective, Targets
 from blockjac.estimators.tables import Numbers
 
-CHUNK_BYTES = 2**26
+CHUNK_BYTES = 2**23
 """Of Jacobians of rows at a time."""
 
 LEAST_LEFT = 1e-6

@@ -14,10 +14,7 @@ from jax import Array
 from blockjac.estimators.leave_one_out import halves, spreads
 from blockjac.estimators.network import features
 from blockjac.estimators.objective import Objective
-from blockjac.estimators.tables import Numbers, Scale, by_parts
-
-ROWS = 2**14
-"""Rows that are predicted at a time."""
+from blockjac.estimators.tables import ROWS, Numbers, Scale, by_parts
 
 
 @dataclass(frozen=True)
@@ -52,13 +49,13 @@ class Model:
 
     def outputs(self, X: Numbers) -> Numbers:
         """The standardized outputs of rows of the table."""
-        return by_parts(partial(_outputs, self.objective, self.params), self.inputs.apply(X), ROWS)
+        return by_parts(self._outputs, ROWS, X)
 
     def spreads(self, X: Numbers) -> Numbers:
         """The covariance of outputs over the noise, shape `(n, outputs, outputs)`."""
         objective, params = self.uncertain
         triangle = jnp.asarray(self.triangle)
-        return by_parts(partial(spreads, objective, params, triangle), self._rows(X), ROWS)
+        return by_parts(lambda X: spreads(objective, params, triangle, self._rows(X)), ROWS, X)
 
     def pushes(self, X: Numbers, forces: Numbers) -> Numbers:
         """What forces on the outputs of rows do to the parameters, `L^-1 J' force` of each.
@@ -71,15 +68,24 @@ class Model:
         """
         objective, params = self.uncertain
         size = max(1, 2**25 // (forces.shape[1] * len(self.triangle)))
-        pushed = partial(_pushes, objective, params, jnp.asarray(self.triangle), forces.shape[1])
-        return by_parts(pushed, np.concatenate([self._rows(X), forces], axis=1), size)
+        triangle = jnp.asarray(self.triangle)
 
-    def _rows(self, X: Numbers) -> Numbers:
+        def pushed(X: Numbers, forces: Numbers) -> Any:
+            return _pushes(objective, params, triangle, self._rows(X), forces)
+
+        return by_parts(pushed, min(size, ROWS), X, forces)
+
+    def _outputs(self, X: Numbers) -> Any:
+        return _outputs(self.objective, self.params, self._standardized(X))
+
+    def _standardized(self, X: Numbers) -> Any:
+        """Rows of the table as the network gets them."""
+        return self.inputs.apply(X).astype(X.dtype, copy=False)
+
+    def _rows(self, X: Numbers) -> Any:
         """What the uncertain part gets of rows of the table."""
-        rows = self.inputs.apply(X)
-        if not self.is_last_layer:
-            return rows
-        return by_parts(partial(features_of, self.objective, self.params), rows, ROWS)
+        rows = self._standardized(X)
+        return features_of(self.objective, self.params, rows) if self.is_last_layer else rows
 
 
 @partial(jax.jit, static_argnums=0)
@@ -106,8 +112,8 @@ def uncertain_part(params: Any) -> Any:
     return {"weights": [weights], "biases": [params["biases"][-1]], "direct": []}
 
 
-@partial(jax.jit, static_argnums=(0, 3))
-def _pushes(objective: Objective, params: Any, triangle: Array, outputs: int, both: Array) -> Array:
-    """See `Model.pushes`; rows and forces side by side."""
-    half = halves(objective, params, triangle, both[:, :-outputs])
-    return jnp.einsum("nip,ni->np", half, both[:, -outputs:])
+@partial(jax.jit, static_argnums=0)
+def _pushes(objective: Objective, params: Any, triangle: Array, X: Array, forces: Array) -> Array:
+    """See `Model.pushes`."""
+    half = halves(objective, params, triangle, X)
+    return jnp.einsum("nip,ni->np", half, forces)

@@ -37,7 +37,10 @@ def checked_options(estimator: Any, watch: Watch) -> Options:
     for name in ("max_iter", "n_iter_no_change"):
         _check_number(name, getattr(estimator, name), 1, np.inf, whole=True)
     _check_number("tol", estimator.tol, 0, np.inf)
-    _check_number("learning_rate_init", estimator.learning_rate_init, 1e-300, np.inf)
+    if estimator.learning_rate_init != "auto":
+        _check_number(
+            "learning_rate_init", estimator.learning_rate_init, 1e-300, np.inf, or_auto=True
+        )
     _check_number("validation_fraction", estimator.validation_fraction, 1e-9, 1 - 1e-9)
     if estimator.alpha != "auto":
         _check_number("alpha", estimator.alpha, 0, np.inf, or_auto=True)
@@ -49,6 +52,7 @@ def checked_options(estimator: Any, watch: Watch) -> Options:
         )
     shares = {True: float(estimator.validation_fraction), False: 0.0, "auto": None}
     sizes, alpha = estimator.hidden_layer_sizes, estimator.alpha
+    rate = estimator.learning_rate_init
     return Options(
         hidden=None if _is_auto(sizes) else nodes(sizes),
         activation=estimator.activation,
@@ -57,7 +61,7 @@ def checked_options(estimator: Any, watch: Watch) -> Options:
         max_steps=int(estimator.max_iter),
         tolerance=float(estimator.tol),
         batch_size=None if estimator.batch_size == "auto" else int(estimator.batch_size),
-        rate=float(estimator.learning_rate_init),
+        rate=None if rate == "auto" else float(rate),
         validation=shares[estimator.early_stopping],
         patience=int(estimator.n_iter_no_change),
         watch=watch,

@@ -15,9 +15,14 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
 
-from blockjac.errors import InvalidDataError
+from blockjac.errors import InvalidDataError, InvalidOptionError
 from blockjac.estimators.objective import Kind
 from blockjac.estimators.tables import Numbers, shares
+
+# after the errors' module, which says how scikit-learn is installed
+from sklearn.utils import compute_class_weight  # isort: skip
+from sklearn.utils.multiclass import check_classification_targets, type_of_target  # isort: skip
+from sklearn.utils.validation import column_or_1d  # isort: skip
 
 
 @dataclass(frozen=True)
@@ -175,3 +180,50 @@ class Labels:
 
 
 OUTCOMES: dict[str, type[Classes] | type[Labels]] = {"classes": Classes, "labels": Labels}
+
+
+def of_kind(y: Any) -> tuple[Any, Kind]:
+    """The classes of rows or a table of labels, and which of them it is.
+
+    Args:
+        y: what was given as targets.
+
+    Raises:
+        InvalidDataError: for a table of anything else.
+    """
+    check_classification_targets(y)
+    kind = type_of_target(y)
+    if kind == "multilabel-indicator":
+        return y, "labels"
+    if kind == "multiclass-multioutput":
+        raise InvalidDataError(
+            f"y has {y.shape[1]} columns; wanted one class a row, or a table of labels that is 1 "
+            "where a row has the label and 0 elsewhere"
+        )
+    return column_or_1d(y, warn=True), "classes"
+
+
+def weighted(
+    outcome: Classes | Labels, class_weight: Any, counts: Numbers, values: Numbers, y: Numbers
+) -> Numbers:
+    """The weights of rows, times those of their classes.
+
+    Args:
+        outcome: what is predicted.
+        class_weight: of the user.
+        counts: for how many rows each stands.
+        values: which class each row has.
+        y: the classes, as often as "balanced" is to count them.
+
+    Raises:
+        InvalidOptionError: for weights of labels, as a row may have several.
+    """
+    if isinstance(outcome, Classes):
+        weights = compute_class_weight(class_weight, classes=outcome.names, y=y)
+        return counts * weights[np.argmax(values, axis=1)]
+    if class_weight is not None:
+        raise InvalidOptionError(
+            f"class_weight is {class_weight!r}, but must be None where a row may have several "
+            "labels; sample_weight weighs rows"
+        )
+    return counts

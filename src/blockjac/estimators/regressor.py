@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numbers
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from blockjac.errors import InvalidOptionError
 from blockjac.estimators.base import Feedforward
+from blockjac.estimators.frames import validated
 from blockjac.estimators.intervals import quantile, scores
 from blockjac.estimators.looking_back import LeaveOneOut
 from blockjac.estimators.options import checked_weights
@@ -39,8 +41,9 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
         solver: `"gauss-newton"`, `"adam"`, or `"auto"` for the one that suits the size.
         max_iter: The most steps, or epochs of Adam.
         tol: Training stops when the loss falls by less than this share of it in four steps.
-        batch_size: Rows of a batch of Adam; 200 if "auto".
-        learning_rate_init: Of Adam.
+        batch_size: Rows of a batch of Adam; if "auto" 200, or 500 of more than 20,000 rows.
+        learning_rate_init: Of Adam; if "auto" 0.01, falling with the number of batches, and 0.001
+            in `partial_fit`.
         early_stopping: Whether to hold out rows, and to keep the parameters that predict them best;
             with "auto" for Adam alone.
         validation_fraction: The share of rows to hold out.
@@ -93,12 +96,11 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
         Raises:
             ValueError: If anything in `X` or `y` is missing or infinite.
         """
-        X, y = self._validated(X, y, multi_output=True, y_numeric=True)
+        X, y = validated(self, X, y, multi_output=True, y_numeric=True)
         weights = checked_weights(sample_weight, len(X))
         self._is_flat = y.ndim == 1
         values = self._values(y)
         self._fit(X, values, weights, weights, Scale.of(values, weights))
-        self._look_back()
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> FeedforwardRegressor:
@@ -111,13 +113,46 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
             sample_weight: For how many rows each stands; 1 if left out.
         """
         is_first = not hasattr(self, "_fitted")
-        X, y = self._validated(X, y, multi_output=True, y_numeric=True, reset=is_first)
+        X, y = self._checked_part(X, y, is_first)
         weights = checked_weights(sample_weight, len(X))
-        self._is_flat = y.ndim == 1
         values = self._values(y)
         scale = Scale.of(values, weights) if is_first else self._fitted.model.targets
         self._fit_part(X, values, weights, weights, scale)
         return self
+
+    def fit_parts(self, parts: Any) -> FeedforwardRegressor:
+        """Fit the network to a table that does not fit in memory, by Adam on batches.
+
+        A first pass over the parts learns the scales of the columns and targets, and
+        keeps a random sample of 32,768 rows at most: half of them at most are held out, the others
+        stand for all rows in `suspicious_rows_`, `influence` and the curvature. Each epoch is a
+        further pass.
+
+        Args:
+            parts: Pairs `(X, y)`, or triples with sample weights, to go through many times: a list,
+                a `RowGroups`, or any object whose `__iter__` starts again. A sequence is gone
+                through in a new order each epoch, others as they come.
+
+        Raises:
+            ValueError: If `parts` can be gone through once only, has no rows, or anything in it is
+                missing or infinite.
+
+        Examples:
+            >>> from blockjac.estimators import FeedforwardRegressor
+            >>> X = np.random.RandomState(0).normal(size=(2, 500, 3))
+            >>> parts = [(part, part[:, 0] - 2 * part[:, 1]) for part in X]
+            >>> model = FeedforwardRegressor((8,), learning_rate_init=0.01, random_state=0)
+            >>> model.fit_parts(parts).score(*parts[0]) > 0.9
+            True
+        """
+        self._fit_parts(parts)
+        return self
+
+    def _checked_part(self, X: Any, y: Any, is_first: bool) -> tuple[Numbers, Numbers]:
+        """Rows and targets as scikit-learn checks them; the first ones name the columns."""
+        X, y = validated(self, X, y, multi_output=True, y_numeric=True, reset=is_first)
+        self._is_flat = y.ndim == 1
+        return X, y
 
     def predict(self, X: Any) -> Numbers:
         """Predictions, shape `(n,)` or `(n, outputs)` as the targets were."""
@@ -180,30 +215,27 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
         model = self._fitted.model
         return np.sqrt(model.noise * (1 + np.einsum("nii->ni", model.spreads(X))))
 
-    def _look_back(self) -> None:
-        """What the left-out rows say."""
-        fitted = self._fitted
-        rows, out, model = fitted.rows, fitted.left_out, fitted.model
-        predictions, true = model.targets.invert(out.without), model.targets.invert(rows.values)
-        errors = scores(out, rows.values, model.noise, rows.units)
-        self._scores = errors, rows.weights
-        if fitted.held_out is not None and len(fitted.held_out.X) >= ENOUGH:
-            with self._numbers():
-                held = fitted.held_out
-                self._scores = (
-                    (held.values - model.outputs(held.X)) / self._std(held.X),
-                    held.weights,
-                )
+    def _left_out_rows(self) -> LeaveOneOut:
+        rows, out, targets = self._fitted.rows, self._fitted.left_out, self._fitted.model.targets
+        predictions, true = targets.invert(out.without), targets.invert(rows.values)
         losses = np.sum((rows.values - out.without) ** 2, axis=1) / 2
-        self._left_out = LeaveOneOut(
-            _r2(true, predictions, rows.weights),
-            self._shaped(predictions),
-            losses,
-        )
-        doubt = np.max(np.abs(errors), axis=1)
-        if fitted.solver == "adam":
-            self._left_out = None
-        self.suspicious_rows_ = self._places(np.argsort(-doubt, kind="stable"))
+        return LeaveOneOut(_r2(true, predictions, rows.weights), self._shaped(predictions), losses)
+
+    def _left_out_errors(self) -> Numbers:
+        """Of each training row without itself, in standard deviations."""
+        rows, noise = self._fitted.rows, self._fitted.model.noise
+        return scores(self._fitted.left_out, rows.values, noise, rows.units)
+
+    def _doubts(self) -> Numbers:
+        return np.max(np.abs(self._left_out_errors()), axis=1)
+
+    @cached_property
+    def _scores(self) -> tuple[Numbers, Numbers]:
+        """Errors in standard deviations that intervals are taken from, and their rows' weights."""
+        held, model = self._fitted.held_out, self._fitted.model
+        if held is None or len(held) < ENOUGH:
+            return self._left_out_errors(), self._fitted.rows.weights
+        return (held.values - model.outputs(held.X)) / self._std(held.X), held.weights
 
     def _shaped(self, predictions: Numbers) -> Numbers:
         """Predictions in the form of the targets."""

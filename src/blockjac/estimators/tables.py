@@ -8,10 +8,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[Any]
+
+
+ROWS = 2**14
+"""Rows that are looked at, or predicted, at a time."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,12 @@ class Scale:
             values: shape `(n, columns)`.
             weights: shape `(n,)`, not all of them 0.
         """
-        mean = np.average(values, axis=0, weights=weights)
-        variance = np.average((values - mean) ** 2, axis=0, weights=weights)
-        # rounding makes a constant column look as if it varied by this much
-        rounding = 10 * np.finfo(values.dtype).eps * np.maximum(np.abs(mean), 1e-300)
-        spread = np.sqrt(variance)
-        return Scale(mean, np.where(spread > rounding, spread, 1.0))
+        return Moments.none(values.shape[1]).with_table(values, weights).scale(values.dtype)
+
+    @staticmethod
+    def unit(columns: int) -> Scale:
+        """That of numbers which stay as they are, such as shares of classes."""
+        return Scale(np.zeros(columns), np.ones(columns))
 
     def apply(self, values: Numbers) -> Numbers:
         """Standardize."""
@@ -48,6 +53,73 @@ class Scale:
     def invert(self, values: Numbers) -> Numbers:
         """From standardized numbers to those of the table."""
         return values * self.spread + self.mean
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Weight, mean and squared deviations of rows seen so far, in float64.
+
+    Attributes:
+        weight: of all rows.
+        mean: of each column, shape `(columns,)`.
+        squares: the weighted sum of the squared deviations from the mean, likewise.
+    """
+
+    weight: float
+    mean: Numbers
+    squares: Numbers
+
+    @staticmethod
+    def none(columns: int) -> Moments:
+        """Before any row.
+
+        Args:
+            columns: how many there are.
+        """
+        return Moments(0.0, np.zeros(columns), np.zeros(columns))
+
+    def with_table(self, values: Numbers, weights: Numbers) -> Moments:
+        """With further rows, of which some are looked at at a time; see `with_rows`."""
+        moments = self
+        for first in range(0, len(values), ROWS):
+            rows = slice(first, first + ROWS)
+            moments = moments.with_rows(values[rows], weights[rows])
+        return moments
+
+    def with_rows(self, values: Numbers, weights: Numbers) -> Moments:
+        """With further rows.
+
+        Args:
+            values: shape `(n, columns)`.
+            weights: shape `(n,)`.
+
+        Source:
+            T. F. Chan, G. H. Golub and R. J. LeVeque, Updating formulae and a pairwise algorithm
+            for computing sample variances, 1979.
+        """
+        own = float(np.sum(weights, dtype=float))
+        if own == 0:
+            return self
+        weights = np.asarray(weights, float)
+        # from some row, so that a constant column has a mean without rounding
+        origin = values[0].astype(float)
+        deviations = values - origin
+        off = weights @ deviations / own
+        deviations -= off
+        deviations *= deviations
+        weight, step = self.weight + own, origin + off - self.mean
+        squares = self.squares + weights @ deviations + step**2 * (self.weight * own / weight)
+        return Moments(weight, self.mean + step * (own / weight), squares)
+
+    def scale(self, dtype: Any) -> Scale:
+        """The mean and the spread of each column.
+
+        Args:
+            dtype: of the rows, whose rounding makes a constant column look as if it varied.
+        """
+        rounding = 10 * np.finfo(dtype).eps * np.maximum(np.abs(self.mean), 1e-300)
+        spread = np.sqrt(self.squares / self.weight)
+        return Scale(self.mean, np.where(spread > rounding, spread, 1.0))
 
 
 def shares(labels: Numbers, count: int) -> Numbers:
@@ -117,21 +189,25 @@ def room_of_nodes(widths: Sequence[Sequence[int]]) -> tuple[int, ...]:
 
 
 def filled(array: Numbers, rows: int) -> Numbers:
-    """The array with zeros below, so that it has this many rows."""
+    """The array with zeros below, so that it has this many rows; itself where it has them."""
+    if len(array) == rows:
+        return array
     return np.pad(array, [(0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)])
 
 
-def by_parts(function: Callable[[Numbers], Any], X: Numbers, most: int) -> Numbers:
+def by_parts(function: Callable[..., Any], most: int, *arrays: Numbers) -> Any:
     """A function of rows, computed on some of them at a time.
 
     Args:
-        function: from rows to an array with an entry for each.
-        X: the rows.
+        function: from rows to an array with an entry for each, or a tuple of arrays.
         most: rows at a time; fewer are filled up, see `room_for`.
+        *arrays: that have the rows.
     """
-    parts = [X[first : first + most] for first in range(0, max(len(X), 1), most)]
-    results = [
-        np.asarray(function(filled(part, min(room_for(len(part)), most))))[: len(part)]
-        for part in parts
-    ]
-    return np.concatenate(results)
+    results = []
+    for first in range(0, max(len(arrays[0]), 1), most):
+        parts = [array[first : first + most] for array in arrays]
+        count = len(parts[0])
+        room = min(room_for(count), most)
+        found = function(*(filled(part, room) for part in parts))
+        results.append(jax.tree.map(lambda part, count=count: np.asarray(part)[:count], found))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
