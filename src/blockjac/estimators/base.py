@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ import numpy as np
 from blockjac.errors import InvalidDataError, InvalidOptionError, MissingExtraError
 from blockjac.estimators.fitted import Fitted, Options, fit_rows
 from blockjac.estimators.frames import validated
-from blockjac.estimators.looking_back import LeaveOneOut
+from blockjac.estimators.looking_back import LooksBack
 from blockjac.estimators.objective import Kind
 from blockjac.estimators.options import checked_options, nodes
 from blockjac.estimators.rows import Rows
@@ -35,7 +34,7 @@ LARGE = 2_000_000
 """From this many entries on, a table is computed in float32 unless dtype says otherwise."""
 
 
-class Feedforward(BaseEstimator):
+class Feedforward(LooksBack, BaseEstimator):
     """A feedforward network for a table; see the classifier and the regressor."""
 
     _kind: Kind
@@ -229,46 +228,6 @@ class Feedforward(BaseEstimator):
             )
 
     # What rows do to predictions
-
-    @cached_property
-    def leave_one_out_(self) -> LeaveOneOut:
-        """What is predicted for each training row by the others.
-
-        Raises:
-            AttributeError: Before a fit, and where nobody can say: Adam leaves no curvature of all
-                parameters, and with that of the last layer alone it would look too good.
-        """
-        found = getattr(self, "solver_", None)
-        if found != "gauss-newton" or not self._knows_left_out():
-            raise AttributeError(
-                "leave_one_out_ is known after a fit with solver='gauss-newton'"
-                + (f", but solver_ is {found!r}" if found is not None else "")
-            )
-        return self._left_out_rows()
-
-    @cached_property
-    def suspicious_rows_(self) -> Numbers:
-        """Training rows, the one first that the others predict worst.
-
-        Raises:
-            AttributeError: Before a fit of a whole table.
-        """
-        if not self._knows_left_out():
-            raise AttributeError("suspicious_rows_ is known after a fit of a whole table: call fit")
-        with self._numbers():
-            return self._fitted.rows.places[np.argsort(-self._doubts(), kind="stable")]
-
-    def _knows_left_out(self) -> bool:
-        """Whether left-out rows are known: not after `partial_fit`, nor in a loaded model."""
-        return hasattr(self, "_fitted") and len(self._fitted.left_out.outputs) > 0
-
-    def _left_out_rows(self) -> LeaveOneOut:
-        """What is predicted for each training row by the others."""
-        raise NotImplementedError
-
-    def _doubts(self) -> Numbers:
-        """How badly each training row is predicted by the others; large for doubtful ones."""
-        raise NotImplementedError
 
     def influence(self, X: Any, y: Any) -> Numbers:
         """What each training row does to the predictions of other rows.

@@ -268,6 +268,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
         return self._outcome.moderated(out.without, out.spread)
 
     def _left_out_rows(self) -> LeaveOneOut:
+        """Their classes, by the moderated probabilities of the fit without them."""
         outcome, rows, logits = self._outcome, self._fitted.rows, self._left_out_logits()
         return LeaveOneOut(
             float(np.average(outcome.are_right(logits, rows.values), weights=rows.weights)),

@@ -17,7 +17,14 @@ from blockjac.estimators.leave_one_out import LeftOut
 from blockjac.estimators.model import Model
 from blockjac.estimators.objective import Kind, Objective, Targets
 from blockjac.estimators.rows import Rows
-from blockjac.estimators.tables import Numbers, Scale, filled, room_for
+from blockjac.estimators.tables import (
+    Numbers,
+    Scale,
+    filled,
+    room_for,
+    room_of_nodes,
+    shared_rows,
+)
 from blockjac.estimators.training_loop import Settings, Table, Watch
 
 
@@ -204,10 +211,14 @@ def _fit_small(
     targets_of_rows = Targets(*(filled(part, many) for part in rows.targets))
     X = filled(inputs.apply(rows.X), many)
     validation = None if held_out is None else held_out.standardized(inputs)
-    widths = [options.hidden] if options.hidden is not None else auto_widths(rows)
+    sizes, weight = (rows.table.shape[1], rows.values.shape[1]), float(np.sum(rows.weights))
+    widths = widest = [options.hidden or ()]
+    if options.hidden is None:
+        widths, widest = (auto_widths(one, *sizes) for one in (weight, shared_rows(weight)))
     fit = fit_widths(
         objective,
         widths,
+        room_of_nodes([*widths, *widest]),
         Table(X, targets_of_rows, validation),
         lambda: np.random.RandomState(seed),
         options.settings,
@@ -232,10 +243,15 @@ def _fit_small(
     )
 
 
-def auto_widths(rows: Rows) -> list[tuple[int, ...]]:
-    """Nodes of the hidden layers to try: none, few, and as many as the rows can determine."""
-    outputs = rows.values.shape[1]
-    most = float(np.sum(rows.weights)) * outputs / (4 * (rows.table.shape[1] + outputs + 1))
+def auto_widths(weight: float, columns: int, outputs: int) -> list[tuple[int, ...]]:
+    """Nodes of the hidden layers to try: none, few, and as many as the rows can determine.
+
+    Args:
+        weight: of all rows together.
+        columns: of the table.
+        outputs: of the network.
+    """
+    most = weight * outputs / (4 * (columns + outputs + 1))
     wide = int(2 ** np.clip(round(np.log2(max(most, 1))), 2, 5))
     return [(0,), (max(wide // 4, 1),), (wide,)]
 
@@ -251,7 +267,9 @@ def cheapest_solver(rows: Rows, options: Options) -> str:
     """
     n, outputs = rows.values.shape
     columns = rows.table.shape[1]
-    wide = auto_widths(rows)[-1] if options.hidden is None else options.hidden
+    wide = options.hidden
+    if wide is None:
+        wide = auto_widths(float(np.sum(rows.weights)), columns, outputs)[-1]
     nodes = (columns, *wide, outputs)
     parameters = sum((a + 1) * b for a, b in itertools.pairwise(nodes))
     parameters += columns * outputs

@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from blockjac.estimators.ahead import compiled_ahead
+from blockjac.estimators.blas_threads import few_threads
 from blockjac.estimators.evidence import Level, Weighed, weighed_at
 from blockjac.estimators.leave_one_out import LeftOut, is_as_good, left_out
 from blockjac.estimators.network import initial_params, narrowed, widened
 from blockjac.estimators.objective import Objective, Targets
 from blockjac.estimators.steps import Turn, first_turn
-from blockjac.estimators.tables import Numbers, room_of_nodes
+from blockjac.estimators.tables import Numbers
 from blockjac.estimators.training_loop import Record, Rival, Settings, Table, trained
 
 FIRST = 0.01
@@ -54,6 +56,7 @@ class Fit:
 def fit_widths(
     objective: Objective,
     widths: Sequence[Sequence[int]],
+    room: Sequence[int],
     table: Table,
     seed: Callable[[], np.random.RandomState],
     settings: Settings,
@@ -64,12 +67,12 @@ def fit_widths(
     Args:
         objective: what to minimize.
         widths: nodes of the hidden layers of each, narrower ones first; equally many layers.
+        room: nodes of the hidden layers to compile for; at least as many.
         table: what to fit.
         seed: makes the generator of initial parameters.
         settings: how.
         start: parameters to begin with, for a single network; drawn if left out.
     """
-    room = room_of_nodes(widths)
     fits: list[Fit] = []
     for hidden in widths:
         rival = simplest(fits) if fits else None
@@ -110,21 +113,21 @@ def fit(
     share = FIRST if settings.strength is None else settings.strength
     parts = len(params["weights"]) + len(params["direct"])
     level = Level(jnp.full(parts, share * table.weight, dtype), jnp.ones((), dtype))
-    record = trained(
-        objective,
-        X,
-        targets,
-        is_used,
-        first_turn(params, level, settings.strength is not None),
-        tuple(hidden),
-        table,
-        settings,
-        None
-        if rival is None
-        else Rival(rival.row_losses, partial(_is_beaten, objective, X, targets, is_used, rival)),
-    )
-    turn = record.best
-    says, without, row_losses = _looked_back(objective, X, targets, is_used, turn)
+    turn = first_turn(params, level, settings.strength is not None)
+    size = sum(part.size for part in jax.tree.leaves(params))
+    ahead = partial(_compile_look, objective, X, targets, is_used, turn, size)
+    key = (objective, X.shape, targets.values.shape, dtype, tuple(room), settings.has_direct)
+    with few_threads(size):
+        with compiled_ahead(key, ahead):
+            beaten = None
+            if rival is not None:
+                has_won = partial(_is_beaten, objective, X, targets, is_used, rival)
+                beaten = Rival(rival.row_losses, has_won)
+            record = trained(
+                objective, X, targets, is_used, turn, tuple(hidden), table, settings, beaten
+            )
+        turn = record.best
+        says, without, row_losses = _looked_back(objective, X, targets, is_used, turn)
     turn = turn._replace(evidence=says.evidence, well_determined=says.determined)
     turn = jax.device_get(turn)
     turn = turn._replace(params=narrowed(turn.params, (inputs, *hidden, outputs)))
@@ -165,7 +168,31 @@ def _looked_back(
     """The evidence where training stands, the left-out rows, and their losses."""
     says = weighed_at(objective, turn.params, X, targets, turn.level, is_used)
     without = left_out(objective, turn.params, says.triangle, X, targets)
-    return says, without, np.asarray(objective.row_losses(targets, without.without))
+    return says, without, np.asarray(_row_losses(objective, targets, without.without))
+
+
+@partial(jax.jit, static_argnums=0)
+def _row_losses(objective: Objective, targets: Targets, outputs: Any) -> Any:
+    return objective.row_losses(targets, outputs)
+
+
+def _compile_look(
+    objective: Objective, X: Any, targets: Targets, is_used: Any, turn: Turn, size: int
+) -> None:
+    """Compile what `_looked_back` calls.
+
+    Args:
+        objective: of the network.
+        X: the rows.
+        targets: of them.
+        is_used: which parameters belong to the network.
+        turn: any one.
+        size: how many parameters there are.
+    """
+    triangle: Any = jax.ShapeDtypeStruct((size, size), X.dtype)
+    weighed_at.lower(objective, turn.params, X, targets, turn.level, is_used).compile()
+    left_out.lower(objective, turn.params, triangle, X, targets).compile()
+    _row_losses.lower(objective, targets, targets.values).compile()
 
 
 def simplest(candidates: Sequence[Fit]) -> Fit:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from blockjac.estimators.blas_threads import few_threads
 from blockjac.estimators.curvature import curvature
 from blockjac.estimators.evidence import Level, Weighed, weighed
 from blockjac.estimators.model import features_of, uncertain_part
@@ -77,7 +78,7 @@ def last_layer(
     share = len(Z) / source.count
     room = room_for(len(Z))
     values, weights, units = (filled(part, room).astype(float) for part in block.targets)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), few_threads(sum(part.size for part in jax.tree.leaves(last))):
         targets = Targets(values, weights / share, units)
         weight = float(np.sum(targets.weights))
         is_free = strength is None

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from blockjac.estimators.blas_threads import few_threads
 from blockjac.estimators.leave_one_out import halves, spreads
 from blockjac.estimators.network import features
 from blockjac.estimators.objective import Objective
@@ -55,7 +56,8 @@ class Model:
         """The covariance of outputs over the noise, shape `(n, outputs, outputs)`."""
         objective, params = self.uncertain
         triangle = jnp.asarray(self.triangle)
-        return by_parts(lambda X: spreads(objective, params, triangle, self._rows(X)), ROWS, X)
+        with few_threads(len(triangle)):
+            return by_parts(lambda X: spreads(objective, params, triangle, self._rows(X)), ROWS, X)
 
     def pushes(self, X: Numbers, forces: Numbers) -> Numbers:
         """What forces on the outputs of rows do to the parameters, `L^-1 J' force` of each.

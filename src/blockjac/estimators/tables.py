@@ -173,6 +173,12 @@ def room_for(rows: int) -> int:
     return -(-rows // step) * step
 
 
+def shared_rows(rows: float) -> float:
+    """The rows of the largest table that shares compiled programs; at least as many as given."""
+    shapes = _SHARED.get()
+    return rows if shapes is None else max(rows, shapes.rows)
+
+
 def room_of_nodes(widths: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """The nodes of the hidden layers to compile for, so that one program serves many networks.
 

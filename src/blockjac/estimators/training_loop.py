@@ -186,7 +186,9 @@ def _stepped(
 ) -> Record:
     """After one more step."""
     turn = step(objective, X, targets, is_used, tolerance, last.turn)
-    moves = jax.tree.map(lambda new, old: new - np.asarray(old), turn.params, last.turn.params)
+    moves = jax.tree.map(  # by NumPy, as nothing has to be compiled for it
+        lambda new, old: np.asarray(new) - np.asarray(old), turn.params, last.turn.params
+    )
     length = np.sqrt(sum(float(np.sum(np.square(move))) for move in jax.tree.leaves(moves)))
     best, validation = turn, last.validation
     if table.validation is not None:
