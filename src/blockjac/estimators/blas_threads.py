@@ -25,7 +25,7 @@ def few_threads(parameters: int) -> Generator[None]:
     """
     libraries = _libraries()
     now = [one["num_threads"] for one in libraries.info()]
-    with libraries.limit(limits=min([*now, 1 + parameters // PARAMETERS]), user_api="blas"):
+    with libraries.limit(limits=min([*now, 1 + parameters // PARAMETERS])):
         yield
 
 
@@ -35,4 +35,4 @@ def _libraries() -> Any:
     import scipy.linalg  # pyright: ignore[reportUnusedImport]  # noqa: F401 - so that its BLAS is there
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController()
+    return ThreadpoolController().select(user_api="blas")
