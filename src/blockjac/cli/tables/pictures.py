@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ DOUBTFUL = 15
 
 BINS = 10
 """Of probabilities, with equally many rows each."""
+
+
+def get_ready() -> None:
+    """Draw an empty picture: the first one takes a second, for imports and fonts."""
+    figure, _ = blank("", "", "")
+    figure.savefig(io.BytesIO(), format="png")
 
 
 def draw(folder: Path, suffix: str, trained: Trained) -> dict[str, Path]:

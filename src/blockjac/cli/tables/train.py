@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import json
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -13,11 +14,12 @@ from typing import Any
 from blockjac.cli.tables.console import Console, doubtful, opening, summary
 from blockjac.cli.tables.folder import CHECKPOINT, METRICS, MODEL, PLOTS, PREDICTIONS, REPORT
 from blockjac.cli.tables.page import page
-from blockjac.cli.tables.pictures import draw
+from blockjac.cli.tables.pictures import draw, get_ready
 from blockjac.errors import CommandError
 from blockjac.estimators import Checkpoint
 from blockjac.estimators.archive import digest_of
 from blockjac.optimize.files import check_folder, write_whole
+from blockjac.optimize.pictures import check_picture
 from blockjac.tabular.reading import read_table
 from blockjac.tabular.table import Table
 from blockjac.tabular.training import How, Trained, prepare, train
@@ -60,6 +62,10 @@ def _run(options: argparse.Namespace) -> None:
     prepared = prepare(table, how)
     print(*opening(prepared), sep="\n", flush=True)
     with _checkpoint(options, table) as checkpoint, Console(prepared.target.task) as console:
+        drawing = threading.Thread(target=get_ready, daemon=True)  # while the steps are compiled
+        if out is not None:
+            check_picture(out / f"picture.{options.plot_format}")
+            drawing.start()
         fitting = {
             "hidden_layer_sizes": options.hidden,
             "max_iter": options.steps,
@@ -75,6 +81,7 @@ def _run(options: argparse.Namespace) -> None:
         print(*(f"  {line}" for line in doubtful(trained)), sep="\n", flush=True)
         if out is not None:
             console.doing("drawing")
+            drawing.join()
             _write(out, options, trained)
     if out is None:
         print("nothing was written: --out DIR keeps the model and makes a report")
