@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import cross_val_predict, train_test_split
@@ -47,6 +48,23 @@ def test_left_out_rows_of_a_linear_model_are_those_of_true_refits():
         for keep in ~np.eye(len(X), dtype=bool)
     ]
     np.testing.assert_allclose(model.leave_one_out_.predictions, expected, atol=2e-3 * mean)
+
+
+def test_without_a_row_logits_are_as_uncertain_as_the_other_rows_leave_them():
+    X, y = load_wine(return_X_y=True)
+    model = FeedforwardClassifier(()).fit(X[::3], y[::3])
+    fitted, Z = model._fitted, (X[::3] - X[::3].mean(0)) / X[::3].std(0)
+    A = fitted.model.triangle @ fitted.model.triangle.T
+    for row in range(0, len(Z), 7):
+        J = np.concatenate([np.eye(3), np.kron(Z[row], np.eye(3))], axis=1)
+        p = softmax(fitted.left_out.outputs[row])
+        true = J @ np.linalg.inv(A - J.T @ (np.diag(p) - np.outer(p, p)) @ J) @ J.T
+        contrasts = np.array([[1, -1, 0], [0, 1, -1]])  # a common change of all logits is free
+        np.testing.assert_allclose(
+            contrasts @ fitted.left_out.wider[row] @ contrasts.T,
+            contrasts @ true @ contrasts.T,
+            rtol=1e-3,
+        )
 
 
 @pytest.mark.slow

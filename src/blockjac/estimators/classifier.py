@@ -265,7 +265,7 @@ class FeedforwardClassifier(ClassifierMixin, Feedforward):
     def _left_out_logits(self) -> Numbers:
         """Of each training row without itself, moderated."""
         out = self._fitted.left_out
-        return self._outcome.moderated(out.without, out.spread)
+        return self._outcome.moderated(out.without, out.wider)
 
     def _left_out_rows(self) -> LeaveOneOut:
         """Their classes, by the moderated probabilities of the fit without them."""

@@ -164,7 +164,7 @@ def _settings(options: Options) -> Settings:
 def _nothing(dtype: Any) -> LeftOut:
     """What is known of left-out rows where nobody looked."""
     none = np.zeros((0, 0), dtype)
-    return LeftOut(none, none, none, none)
+    return LeftOut(*(none for _ in LeftOut._fields))
 
 
 def _left_out(model: Model, rows: Rows) -> LeftOut:

@@ -4,9 +4,10 @@ Near the minimum, leaving out row i moves the outputs of row i by
 
     S_i (1 - H_i S_i)^-1 g_i    with    S_i = J_i A^-1 J_i'
 
-where J_i is the Jacobian of its outputs by the parameters, g_i and H_i are the gradient and the
-Hessian of its loss by the outputs, and A is the curvature of the whole penalized loss: it is one
-Newton step of the fit without the row. For linear models with squares it is exact.
+and widens their covariance from S_i to (1 - S_i H_i)^-1 S_i. Here J_i is the Jacobian of its
+outputs by the parameters, g_i and H_i are the gradient and the Hessian of its loss by the outputs,
+and A is the curvature of the whole penalized loss: it is one Newton step of the fit without the
+row. For linear models with squares it is exact.
 
 Source: D. Pregibon, Logistic regression diagnostics, Annals of Statistics 9 (1981), for linear
 models; here with J in the place of their features.
@@ -45,6 +46,8 @@ class LeftOut(NamedTuple):
     """`S_i`, the covariance of a row's outputs over the noise, shape `(n, outputs, outputs)`."""
     pull: Any
     """`(1 - H_i S_i)^-1 g_i`: without the row, the parameters move by `A^-1 J_i'` times this."""
+    wider: Any
+    """The covariance without the row, `(1 - S_i H_i)^-1 S_i`, shape `(n, outputs, outputs)`."""
 
 
 def halves(objective: Objective, params: Any, triangle: Array, X: Array) -> Array:
@@ -112,11 +115,12 @@ def left_out(
     g = objective.slopes(targets, Q)
     U = objective.roots(targets, Q)
     # with H = U U', (1 - H S)^-1 = 1 + U (1 - U' S U)^-1 U' S, whose matrix is symmetric
-    inner = jnp.swapaxes(U, 1, 2) @ S @ U
-    left = (1 + LEAST_LEFT) * jnp.eye(U.shape[2], dtype=Q.dtype) - inner
-    own = jnp.linalg.solve(left, jnp.einsum("nji,njk,nk->ni", U, S, g)[..., None])
-    pull = g + (U @ own)[..., 0]
-    return LeftOut(Q, Q + jnp.einsum("nij,nj->ni", S, pull), S, pull)
+    half = jnp.swapaxes(U, 1, 2) @ S
+    left = (1 + LEAST_LEFT) * jnp.eye(U.shape[2], dtype=Q.dtype) - half @ U
+    solved = jnp.linalg.solve(left, jnp.concatenate([half, half @ g[..., None]], axis=2))
+    pull = g + (U @ solved[..., -1:])[..., 0]
+    wider = S + jnp.swapaxes(half, 1, 2) @ solved[..., :-1]
+    return LeftOut(Q, Q + jnp.einsum("nij,nj->ni", S, pull), S, pull, wider)
 
 
 def is_as_good(losses: Numbers, others: Numbers, weights: Numbers) -> bool:
