@@ -738,6 +738,22 @@ class Page:
             page.write_text("\n".join([sections[0], *kept, *sections[1:]]), encoding="utf-8")
 
 
+def write_sections(claim: str, sections: Mapping[str, Callable[[Page], None]]) -> None:
+    """Let functions measure what is not a `Task`, each of which adds sections to the page.
+
+    Args:
+        claim: what the script is to show; the page's heading.
+        sections: the functions, by the names that `--only` and `--match` take.
+    """
+    options = options_of(claim, sections)
+    writes = not options.quick and options.only is None
+    page = Page(claim, writes, joins=options.match != "*")
+    for name, section in sections.items():
+        if options.only in (None, name) and fnmatch.fnmatchcase(name, options.match):
+            section(page)
+    page.write()
+
+
 def heading(section: str) -> str:
     """The first line of a section."""
     return section.partition("\n")[0]

@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -321,16 +320,9 @@ SECTIONS = {"memory": memory, "speed": speed}
 
 
 def main() -> None:
-    """Measure all sections, or one."""
-    claim = "Large tables by batches"
-    options = harness.options_of(claim, SECTIONS)
+    """Measure all sections, or some."""
     warnings.simplefilter("ignore", ConvergenceWarning)
-    writes, joins = not options.quick and options.only is None, options.match != "*"
-    page = harness.Page(claim, writes, joins)
-    for name, section in SECTIONS.items():
-        if options.only in (None, name) and fnmatch(name, options.match):
-            section(page)
-    page.write()
+    harness.write_sections("Large tables by batches", SECTIONS)
 
 
 if __name__ == "__main__":

@@ -130,14 +130,8 @@ SECTIONS = {"coverage": coverage, "refits": refits}
 
 
 def main() -> None:
-    """Measure both sections, or one."""
-    claim = "Intervals of networks for tables"
-    options = harness.options_of(claim, SECTIONS)
-    page = harness.Page(claim, writes=not options.quick and options.only is None)
-    for name, section in SECTIONS.items():
-        if options.only in (None, name):
-            section(page)
-    page.write()
+    """Measure all sections, or some."""
+    harness.write_sections("Intervals of networks for tables", SECTIONS)
 
 
 if __name__ == "__main__":

@@ -220,15 +220,9 @@ SECTIONS = {
 
 
 def main() -> None:
-    """Measure all sections, or one."""
-    claim = "Networks for tables, without options"
-    options = harness.options_of(claim, SECTIONS)
+    """Measure all sections, or some."""
     warnings.simplefilter("ignore", ConvergenceWarning)
-    page = harness.Page(claim, writes=not options.quick and options.only is None)
-    for name, section in SECTIONS.items():
-        if options.only in (None, name):
-            section(page)
-    page.write()
+    harness.write_sections("Networks for tables, without options", SECTIONS)
 
 
 if __name__ == "__main__":
