@@ -12,7 +12,12 @@ import pytest
 from pyarrow import parquet
 
 from blockjac.errors import InvalidDataError
-from blockjac.estimators import FeedforwardClassifier, FeedforwardRegressor, RowGroups
+from blockjac.estimators import (
+    FeedforwardClassifier,
+    FeedforwardRegressor,
+    RowGroups,
+    save_model,
+)
 from blockjac.estimators.epochs import Batches, begun
 from blockjac.estimators.network import initial_params
 from blockjac.estimators.objective import Objective
@@ -187,6 +192,23 @@ def test_what_is_not_known_of_many_rows_is_a_number(classes):
     assert np.abs(model.predict_proba(X) - true).mean() < 0.05
     assert np.isfinite(model.influence(X[:5], y[:5])).all()
     assert len(model.suspicious_rows_) == 18_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", ["suspicious_rows_", "predict_interval", "save_model"])
+def test_what_is_looked_at_later_has_the_precision_of_the_fit(asked, tmp_path):
+    X, y = waves(300)
+    model = FeedforwardRegressor((4,), solver="adam", max_iter=2, early_stopping=False)
+    model.fit(X.astype(float), y)
+    assert "left_out" not in vars(model._fitted)
+    with jax.enable_x64(False):  # as JAX is by default
+        if asked == "save_model":
+            save_model(model, tmp_path / "model.npz", include_rows=True)
+        elif asked == "predict_interval":
+            model.predict_interval(X)
+        else:
+            assert sorted(model.suspicious_rows_) == list(range(300))
+    assert {part.dtype for part in model._fitted.left_out} == {np.dtype(float)}
 
 
 @pytest.mark.slow

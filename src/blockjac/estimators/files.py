@@ -165,10 +165,12 @@ def _arrays(estimator: Any, include_rows: bool) -> dict[str, Numbers]:
         arrays |= {f"params.{name}.{number}": part for number, part in enumerate(parts)}
     if include_rows:
         arrays |= {f"rows.{name}": getattr(rows, name) for name in ROW_ARRAYS}
-        arrays |= {f"left_out.{name}": getattr(fitted.left_out, name) for name in LeftOut._fields}
-    left_out = getattr(estimator, "leave_one_out_", None)
-    for field in fields(left_out) if left_out is not None else ():
-        if (part := getattr(left_out, field.name)) is not None:
+        with estimator._numbers():
+            left_out = fitted.left_out
+        arrays |= {f"left_out.{name}": getattr(left_out, name) for name in LeftOut._fields}
+    known = getattr(estimator, "leave_one_out_", None)
+    for field in fields(known) if known is not None else ():
+        if (part := getattr(known, field.name)) is not None:
             arrays[f"loo.{field.name}"] = part
     for name in ("classes_", "suspicious_rows_"):
         if hasattr(estimator, name):

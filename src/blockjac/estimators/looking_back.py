@@ -65,7 +65,10 @@ class LooksBack:
 
     def _knows_left_out(self) -> bool:
         """Whether left-out rows are known: not after `partial_fit`, nor in a loaded model."""
-        return hasattr(self, "_fitted") and len(self._fitted.left_out.outputs) > 0
+        if not hasattr(self, "_fitted"):
+            return False
+        with self._numbers():
+            return len(self._fitted.left_out.outputs) > 0
 
     def _left_out_rows(self) -> LeaveOneOut:
         """What is predicted for each training row by the others."""

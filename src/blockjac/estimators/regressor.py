@@ -233,9 +233,10 @@ class FeedforwardRegressor(RegressorMixin, Feedforward):
     def _scores(self) -> tuple[Numbers, Numbers]:
         """Errors in standard deviations that intervals are taken from, and their rows' weights."""
         held, model = self._fitted.held_out, self._fitted.model
-        if held is None or len(held) < ENOUGH:
-            return self._left_out_errors(), self._fitted.rows.weights
-        return (held.values - model.outputs(held.X)) / self._std(held.X), held.weights
+        with self._numbers():
+            if held is None or len(held) < ENOUGH:
+                return self._left_out_errors(), self._fitted.rows.weights
+            return (held.values - model.outputs(held.X)) / self._std(held.X), held.weights
 
     def _shaped(self, predictions: Numbers) -> Numbers:
         """Predictions in the form of the targets."""
