@@ -271,8 +271,8 @@ def speed(page: harness.Page) -> None:
         f"linear map beside them. The goal is the loss of all training rows after {EPOCHS} epochs "
         "of scikit-learn's Adam with its defaults. Each "
         "contender makes the fewest epochs (L-BFGS: 4, 8, 16, ... iterations) that reach it; whole "
-        "fits, ours with the last layer's curvature, interleaved, medians. *First* is a fit in "
-        "a process that has compiled nothing of it.",
+        "fits, ours with the last layer's curvature, interleaved, medians. The first "
+        "epoch is one in a process that has compiled nothing of it.",
         "",
     ]
     verdicts = []

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from blockjac.errors import InvalidDataError, InvalidOptionError, MissingExtraError
+from blockjac.errors import InvalidDataError, InvalidOptionError
 from blockjac.estimators.fitted import Fitted, Options, fit_rows
 from blockjac.estimators.frames import validated
 from blockjac.estimators.looking_back import LooksBack
@@ -21,14 +21,10 @@ from blockjac.estimators.tables import Numbers, Scale
 from blockjac.estimators.training_loop import Progress
 from blockjac.optimize import LineProfile
 
-try:
-    from sklearn.base import BaseEstimator
-    from sklearn.utils import check_random_state
-    from sklearn.utils.validation import check_is_fitted
-except ImportError as error:
-    raise MissingExtraError(
-        "the estimators need scikit-learn: pip install 'blockjac[app]', or pip install scikit-learn"
-    ) from error
+# after the module that says how scikit-learn is installed
+from sklearn.base import BaseEstimator  # isort: skip
+from sklearn.utils import check_random_state  # isort: skip
+from sklearn.utils.validation import check_is_fitted  # isort: skip
 
 LARGE = 2_000_000
 """From this many entries on, a table is computed in float32 unless dtype says otherwise."""

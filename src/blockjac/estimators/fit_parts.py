@@ -63,9 +63,7 @@ class PartsFit:
             share = 0.1 if self.sample.count >= 200 else 0.0
         source = self._source(targets, share)
         objective = Objective(self.estimator._kind, options.activation)
-        return finite(
-            fit_source(objective, source, source.kept, scale, targets, options, self.seed, None)
-        )
+        return finite(fit_source(objective, source, scale, targets, options, self.seed, None))
 
     def _checked(self, part: Any, *, is_first: bool) -> Part:
         """The rows of a part, as scikit-learn checks them."""

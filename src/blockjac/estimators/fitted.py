@@ -17,6 +17,7 @@ from blockjac.estimators.leave_one_out import LeftOut
 from blockjac.estimators.model import Model
 from blockjac.estimators.objective import Kind, Objective, Targets
 from blockjac.estimators.rows import Rows
+from blockjac.estimators.sources import Memory
 from blockjac.estimators.tables import (
     Numbers,
     Scale,
@@ -147,9 +148,10 @@ def fit_rows(
     objective = Objective(kind, options.activation)
     if solver == "adam":
         # imported here, as it needs optax, which small tables do without
-        from blockjac.estimators.large_tables import fit_large
+        from blockjac.estimators.large_tables import fit_source
 
-        fitted = fit_large(objective, rows, held_out, inputs, targets, options, seed, start)
+        source = Memory(rows, held_out)
+        fitted = fit_source(objective, source, inputs, targets, options, seed, start)
     else:
         fitted = _fit_small(objective, rows, held_out, inputs, targets, options, seed, start)
     return finite(fitted)

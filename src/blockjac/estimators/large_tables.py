@@ -14,7 +14,7 @@ from blockjac.estimators.epochs import Batches, begun
 from blockjac.estimators.fitted import LARGE_WIDTHS, Fitted, Options
 from blockjac.estimators.last_layer import last_layer
 from blockjac.estimators.leave_one_out import LeftOut, left_out
-from blockjac.estimators.model import Model, features_of
+from blockjac.estimators.model import Model
 from blockjac.estimators.network import initial_params
 from blockjac.estimators.objective import Kind, Objective, Targets
 from blockjac.estimators.rows import Rows
@@ -30,37 +30,20 @@ PART_RATE = 1e-3
 """The learning rate for parts, of which nobody knows how many come."""
 
 
-def fit_large(
-    objective: Objective,
-    rows: Rows,
-    held_out: Rows | None,
-    inputs: Scale,
-    targets: Scale,
-    options: Options,
-    seed: int,
-    start: Any,
-) -> Fitted:
-    """By batches; with the parameters of the last layer uncertain."""
-    source = Memory(rows, held_out)
-    return fit_source(objective, source, rows, inputs, targets, options, seed, start)
-
-
 def fit_source(
     objective: Objective,
     source: Source,
-    rows: Rows,
     inputs: Scale,
     targets: Scale,
     options: Options,
     seed: int,
     start: Any,
 ) -> Fitted:
-    """By batches from anywhere.
+    """By batches; with the parameters of the last layer uncertain.
 
     Args:
         objective: what to minimize.
-        source: of the rows.
-        rows: of the source, those that are kept and looked at as if they were left out.
+        source: of the rows; those that it keeps are looked at as if they were left out.
         inputs: the scale of the columns.
         targets: the scale that the values have been standardized by.
         options: how.
@@ -68,10 +51,10 @@ def fit_source(
         start: parameters to begin with; drawn if left out.
     """
     hidden = LARGE_WIDTHS if options.hidden is None else options.hidden
-    settings, dtype = _settings(options), rows.weights.dtype
+    settings, rows = _settings(options), source.kept
     sizes = (len(inputs.mean), *hidden, rows.values.shape[1])
     if start is None:
-        start = _initial(sizes, dtype, settings, seed)
+        start = _initial(sizes, rows.weights.dtype, settings, seed)
     batches = Batches.auto(options.batch_size, options.rate, source.count, seed)
     state = begun(start, batches.rate)
     epochs = train(objective, hidden, source, inputs, settings, batches, state)
@@ -173,8 +156,7 @@ def _left_out(model: Model, rows: Rows) -> LeftOut:
     triangle = jnp.asarray(model.triangle)
 
     def of_part(places: Numbers, *targets: Numbers) -> LeftOut:
-        X = model.inputs.apply(rows.some(places)).astype(rows.table.dtype, copy=False)
-        Z = features_of(model.objective, model.params, X)
+        Z = model.uncertain_rows(rows.some(places))
         return left_out(objective, params, triangle, Z, Targets(*targets))
 
     return by_parts(of_part, ROWS, np.arange(len(rows)), *rows.targets)

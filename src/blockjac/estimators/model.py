@@ -48,6 +48,15 @@ class Model:
             return self.objective, self.params
         return self.objective, uncertain_part(self.params)
 
+    def uncertain_rows(self, X: Numbers) -> Any:
+        """What the uncertain part gets of rows of the table.
+
+        Args:
+            X: the rows.
+        """
+        rows = self._standardized(X)
+        return features_of(self.objective, self.params, rows) if self.is_last_layer else rows
+
     def outputs(self, X: Numbers) -> Numbers:
         """The standardized outputs of rows of the table."""
         return by_parts(self._outputs, ROWS, X)
@@ -57,7 +66,9 @@ class Model:
         objective, params = self.uncertain
         triangle = jnp.asarray(self.triangle)
         with few_threads(len(triangle)):
-            return by_parts(lambda X: spreads(objective, params, triangle, self._rows(X)), ROWS, X)
+            return by_parts(
+                lambda X: spreads(objective, params, triangle, self.uncertain_rows(X)), ROWS, X
+            )
 
     def pushes(self, X: Numbers, forces: Numbers) -> Numbers:
         """What forces on the outputs of rows do to the parameters, `L^-1 J' force` of each.
@@ -73,7 +84,7 @@ class Model:
         triangle = jnp.asarray(self.triangle)
 
         def pushed(X: Numbers, forces: Numbers) -> Any:
-            return _pushes(objective, params, triangle, self._rows(X), forces)
+            return _pushes(objective, params, triangle, self.uncertain_rows(X), forces)
 
         return by_parts(pushed, min(size, ROWS), X, forces)
 
@@ -83,11 +94,6 @@ class Model:
     def _standardized(self, X: Numbers) -> Any:
         """Rows of the table as the network gets them."""
         return self.inputs.apply(X).astype(X.dtype, copy=False)
-
-    def _rows(self, X: Numbers) -> Any:
-        """What the uncertain part gets of rows of the table."""
-        rows = self._standardized(X)
-        return features_of(self.objective, self.params, rows) if self.is_last_layer else rows
 
 
 @partial(jax.jit, static_argnums=0)

@@ -75,6 +75,11 @@ class Source(Protocol):
         ...
 
     @property
+    def kept(self) -> Rows:
+        """Of the rows to fit, those in memory."""
+        ...
+
+    @property
     def held_out(self) -> Rows | None:
         """Rows that are not, in memory."""
         ...
@@ -108,35 +113,35 @@ class Memory:
     """Rows of a table in memory.
 
     Attributes:
-        rows: to fit.
+        kept: the rows to fit.
         held_out: rows that are not, or None.
     """
 
-    rows: Rows
+    kept: Rows
     held_out: Rows | None
 
     @property
     def count(self) -> int:
         """How many rows are to be fitted."""
-        return len(self.rows)
+        return len(self.kept)
 
     @property
     def digest(self) -> str:
         """Of targets and places."""
-        return digest_of(self.rows.values, self.rows.weights, self.rows.places)
+        return digest_of(self.kept.values, self.kept.weights, self.kept.places)
 
     def epoch(self, generator: np.random.Generator, rows: int) -> Iterator[Block]:
         """All rows once, shuffled."""
         order = generator.permutation(self.count)
         for first in range(0, self.count, rows):
-            yield block_of(self.rows, order[first : first + rows])
+            yield block_of(self.kept, order[first : first + rows])
 
     def some(self, most: int, seed: int) -> Block:
         """As many rows, by chance; in their order."""
         if most >= self.count:
-            return block_of(self.rows, np.arange(self.count))
+            return block_of(self.kept, np.arange(self.count))
         chosen = np.random.RandomState(seed).choice(self.count, most, replace=False)
-        return block_of(self.rows, np.sort(chosen))
+        return block_of(self.kept, np.sort(chosen))
 
 
 def block_of(rows: Rows, chosen: Numbers) -> Block:
