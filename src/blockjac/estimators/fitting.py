@@ -167,7 +167,8 @@ def _looked_back(
 ) -> tuple[Weighed, LeftOut, Numbers]:
     """The evidence where training stands, the left-out rows, and their losses."""
     says = weighed_at(objective, turn.params, X, targets, turn.level, is_used)
-    without = left_out(objective, turn.params, says.triangle, X, targets)
+    strengths = turn.level.strengths
+    without = left_out(objective, turn.params, says.triangle, X, targets, strengths)
     return says, without, np.asarray(_row_losses(objective, targets, without.without))
 
 
@@ -191,7 +192,8 @@ def _compile_look(
     """
     triangle: Any = jax.ShapeDtypeStruct((size, size), X.dtype)
     weighed_at.lower(objective, turn.params, X, targets, turn.level, is_used).compile()
-    left_out.lower(objective, turn.params, triangle, X, targets).compile()
+    strengths = turn.level.strengths
+    left_out.lower(objective, turn.params, triangle, X, targets, strengths).compile()
     _row_losses.lower(objective, targets, targets.values).compile()
 
 

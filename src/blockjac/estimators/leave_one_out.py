@@ -9,6 +9,9 @@ outputs by the parameters, g_i and H_i are the gradient and the Hessian of its l
 and A is the curvature of the whole penalized loss: it is one Newton step of the fit without the
 row. For linear models with squares it is exact.
 
+Two more things move the outputs as much: columns are standardized without the row, too, so that
+their weights meet other penalties; and in networks the Gauss-Newton matrix is not the Hessian.
+
 Source: D. Pregibon, Logistic regression diagnostics, Annals of Statistics 9 (1981), for linear
 models; here with J in the place of their features.
 """
@@ -22,17 +25,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.scipy.linalg import solve_triangular
+from jax.scipy.linalg import cho_solve, solve_triangular
 
 from blockjac.estimators.curvature import rows_jacobian
 from blockjac.estimators.objective import Objective, Targets
 from blockjac.estimators.tables import Numbers
+from blockjac.transforms.hessians import hessian
 
 CHUNK_BYTES = 2**23
 """Of Jacobians of rows at a time."""
 
 LEAST_LEFT = 1e-6
 """Added to the share of a row that the others explain, which may be 0."""
+
+CONSTANT = 1e-9
+"""A variance of a column without a row, as a share of that with it; below, it is rounding."""
 
 
 class LeftOut(NamedTuple):
@@ -72,33 +79,87 @@ def _inverse_of_linear(params: Any, triangle: Array) -> dict[str, Array]:
     }
 
 
+class Moved(NamedTuple):
+    """What some directions of the parameters do to the outputs of rows."""
+
+    directions: Array
+    """`L^-1` of a matrix whose columns they are, shape `(parameters, directions)`."""
+    amounts: Array
+    """Of each, for each row, shape `(n, directions)`."""
+
+
 @partial(jax.jit, static_argnums=0)
 def spreads(objective: Objective, params: Any, triangle: Array, X: Array) -> Array:
     """`J_i A^-1 J_i'` of each row, shape `(n, outputs, outputs)`; some rows at a time."""
-    rows, columns = X.shape
+    return _spreads_and_moves(objective, params, triangle, X, None)[0]
+
+
+def _spreads_and_moves(
+    objective: Objective, params: Any, triangle: Array, X: Array, moved: Moved | None
+) -> tuple[Array, Array]:
+    """`J_i A^-1 J_i'` of each row, and how far directions move its outputs, if there are any."""
+    rows = len(X)
     outputs = params["biases"][-1].shape[0]
     size = max(1, min(rows, CHUNK_BYTES // (outputs * triangle.shape[0] * X.dtype.itemsize)))
     count = -(-rows // size)
-    padded = jnp.pad(X, ((0, count * size - rows), (0, 0)))
     many = rows * outputs > triangle.shape[0] and len(params["weights"]) == 1
     inverse = _inverse_of_linear(params, triangle) if many and not params["direct"] else None
+    if moved is None:
+        moved = Moved(jnp.zeros((triangle.shape[0], 0), X.dtype), jnp.zeros((rows, 0), X.dtype))
 
-    def of_chunk(part: Array) -> Array:
+    def of_chunk(chunk: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Of some rows, and the amounts of the directions for them."""
+        part, amounts = chunk
         if inverse is None:
             half = halves(objective, params, triangle, part)
         else:
             half = inverse["biases"] + jnp.einsum("ni,pik->nkp", part, inverse["weights"])
-        return jnp.einsum("nip,njp->nij", half, half)
+        moves = jnp.einsum("nkd,nd->nk", half @ moved.directions, amounts)
+        return jnp.einsum("nip,njp->nij", half, half), moves
 
     if count == 1:
-        return of_chunk(X)
-    chunks = lax.map(of_chunk, padded.reshape(count, size, columns))
-    return chunks.reshape(count * size, outputs, outputs)[:rows]
+        return of_chunk((X, moved.amounts))
+
+    def chunked(array: Array) -> Array:
+        padded = jnp.pad(array, ((0, count * size - rows), (0, 0)))
+        return padded.reshape(count, size, array.shape[1])
+
+    found = lax.map(of_chunk, (chunked(X), chunked(moved.amounts)))
+    return tuple(part.reshape(count * size, *part.shape[2:])[:rows] for part in found)
+
+
+class Removal(NamedTuple):
+    """What leaving a row out does by its own curvature."""
+
+    pull: Array
+    """`(1 - H S)^-1 g`."""
+    wider: Array
+    """`(1 - S H)^-1 S`."""
+
+
+def _removal(S: Array, U: Array, g: Array) -> Removal:
+    """From the covariance, the root of the Hessian and the gradient of each row.
+
+    Not finite where the curvature without a row is not positive.
+    """
+    # with H = U U', (1 - H S)^-1 = 1 + U (1 - U' S U)^-1 U' S, whose matrix is symmetric
+    half = jnp.swapaxes(U, 1, 2) @ S
+    left = (1 + LEAST_LEFT) * jnp.eye(U.shape[2], dtype=S.dtype) - half @ U
+    triangle = jnp.linalg.cholesky(left)
+    sides = jnp.concatenate([half, half @ g[..., None]], axis=2)
+    solved = cho_solve((triangle, True), sides)
+    pull = g + (U @ solved[..., -1:])[..., 0]
+    return Removal(pull, S + jnp.swapaxes(half, 1, 2) @ solved[..., :-1])
 
 
 @partial(jax.jit, static_argnums=0)
 def left_out(
-    objective: Objective, params: Any, triangle: Array, X: Array, targets: Targets
+    objective: Objective,
+    params: Any,
+    triangle: Array,
+    X: Array,
+    targets: Targets,
+    strengths: Array | None = None,
 ) -> LeftOut:
     """The outputs of each row, with it and without it.
 
@@ -108,19 +169,89 @@ def left_out(
         triangle: of the curvature there.
         X: the rows, shape `(n, inputs)`.
         targets: of them.
+        strengths: of the penalty of each layer and the direct map, where `X` is standardized and
+            the whole network was trained. The outputs without a row are those of its columns
+            standardized without it, then, and by the exact curvature.
     """
+    count = jnp.sum(targets.weights)
     targets = targets._replace(weights=targets.units)
     S = spreads(objective, params, triangle, X)
     Q = objective.model(params, X)
     g = objective.slopes(targets, Q)
     U = objective.roots(targets, Q)
-    # with H = U U', (1 - H S)^-1 = 1 + U (1 - U' S U)^-1 U' S, whose matrix is symmetric
-    half = jnp.swapaxes(U, 1, 2) @ S
-    left = (1 + LEAST_LEFT) * jnp.eye(U.shape[2], dtype=Q.dtype) - half @ U
-    solved = jnp.linalg.solve(left, jnp.concatenate([half, half @ g[..., None]], axis=2))
-    pull = g + (U @ solved[..., -1:])[..., 0]
-    wider = S + jnp.swapaxes(half, 1, 2) @ solved[..., :-1]
-    return LeftOut(Q, Q + jnp.einsum("nij,nj->ni", S, pull), S, pull, wider)
+    pull, wider = _removal(S, U, g)
+    without = Q + jnp.einsum("nij,nj->ni", S, pull)
+    if strengths is not None:
+        exact = _exact_triangle(objective, params, triangle, X, g)
+        moved = _of_scales(params, exact, X, targets.units, count, strengths)
+        near, moves = _spreads_and_moves(objective, params, exact, X, moved)
+        removal = _removal(near, U, g)
+        shift = jnp.einsum("nij,nj->ni", near, removal.pull) - moves
+        H = U @ jnp.swapaxes(U, 1, 2)
+        shift -= jnp.einsum("nij,njk,nk->ni", removal.wider, H, moves)
+        is_known = jnp.all(jnp.isfinite(shift), axis=1, keepdims=True)
+        without = jnp.where(is_known, Q + shift, without)
+    return LeftOut(Q, without, S, pull, wider)
+
+
+def _exact_triangle(
+    objective: Objective, params: Any, triangle: Array, X: Array, g: Array
+) -> Array:
+    """The Cholesky factor of the Hessian of the penalized loss; that given where there is none.
+
+    Args:
+        objective: of the network.
+        params: the point.
+        triangle: the Cholesky factor of the Gauss-Newton matrix and the penalty.
+        X: the rows.
+        g: the gradients of the losses by their outputs, shape `(n, outputs)`.
+    """
+    if len(params["weights"]) == 1:
+        return triangle
+
+    def bent(params: Any, X: Array, g: Array) -> Array:
+        return jnp.sum(g * objective.model(params, X))
+
+    leaves = jax.tree.leaves(params)
+    blocks = jax.tree.leaves(hessian(bent)(params, X, g))
+    matrix = jnp.block(
+        [
+            [
+                blocks[i * len(leaves) + j].reshape(above.size, beside.size)
+                for j, beside in enumerate(leaves)
+            ]
+            for i, above in enumerate(leaves)
+        ]
+    )
+    exact = jnp.linalg.cholesky(triangle @ triangle.T + matrix)
+    return jnp.where(jnp.all(jnp.isfinite(exact)), exact, triangle)
+
+
+def _of_scales(
+    params: Any, triangle: Array, X: Array, units: Array, count: Array, strengths: Array
+) -> Moved:
+    """What the scales of columns do, which are others without a row.
+
+    A weight by a column of another spread meets another penalty: times the square of the spread.
+    One by a column that is constant then keeps its penalty, which draws it to 0.
+    """
+    rest = jnp.maximum(count - units, jnp.finfo(X.dtype).tiny)[:, None]
+    squares = count * (rest - units[:, None] * X**2) / rest**2
+    amounts = jnp.where(squares > CONSTANT, squares - 1, 0)
+    inputs = X.shape[1]
+
+    def by_columns(part: Array, strength: Any) -> Array:
+        return jnp.einsum("ik,ij->ikj", strength * part, jnp.eye(inputs, dtype=X.dtype))
+
+    zeros = jax.tree.map(lambda part: jnp.zeros((*part.shape, inputs), X.dtype), params)
+    first = params["weights"][0]
+    forces = {
+        "weights": [by_columns(first, strengths[0]), *zeros["weights"][1:]],
+        "biases": zeros["biases"],
+        "direct": [by_columns(part, strengths[-1]) for part in params["direct"]],
+    }
+    matrix = jnp.concatenate([part.reshape(-1, inputs) for part in jax.tree.leaves(forces)])
+    return Moved(solve_triangular(triangle, matrix, lower=True), amounts)
 
 
 def is_as_good(losses: Numbers, others: Numbers, weights: Numbers) -> bool:
