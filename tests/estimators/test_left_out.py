@@ -7,7 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from scipy.optimize import minimize
 from scipy.special import softmax
-from sklearn.datasets import load_diabetes, load_wine
+from sklearn.datasets import load_diabetes, load_wine, make_friedman1
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -134,6 +134,19 @@ def test_of_a_network(estimator, table, loss):
     assert off(found, plain, np.array(true)) < 0.05
 
 
+def test_a_row_of_weight_2_stands_for_two():
+    X, y = waves(60)
+    twice = np.arange(60) % 3 == 0
+    options = {"hidden_layer_sizes": (2,), "alpha": 0.02, "random_state": 0, "tol": 1e-12}
+    rows = np.concatenate([np.arange(60), np.flatnonzero(twice)])
+    repeated = FeedforwardRegressor(**options).fit(X[rows], y[rows])
+    weighted = FeedforwardRegressor(**options)
+    weighted.fit(X, y, sample_weight=1.0 + twice)
+    found, expected = (model._fitted.left_out for model in (weighted, repeated))
+    np.testing.assert_allclose(found.without, expected.without[:60], atol=1e-5)
+    assert np.ptp(found.without - found.outputs) > 0.01
+
+
 def test_a_column_that_is_constant_without_a_row():
     X = np.random.RandomState(0).normal(size=(30, 3))
     X[:, 1], X[:, 2] = 0, np.eye(30)[4]
@@ -169,6 +182,15 @@ def test_where_the_hessian_is_not_positive_the_gauss_newton_matrix_is_taken():
         assert np.isfinite(found.without).all()
         # but for the scales of columns, whose part is small for weak penalties
         assert off(found.without, plain.outputs, plain.without) < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_no_row_runs_away_where_training_stops_before_a_minimum(seed):
+    X, y = make_friedman1(250, noise=1.0, random_state=seed)
+    model = FeedforwardRegressor((4,), random_state=0).fit(X, y)
+    found = model.leave_one_out_.predictions
+    assert np.max(np.abs(found - model.predict(X))) < y.max() - y.min()
 
 
 def test_logits_without_a_row_are_as_uncertain_as_the_other_rows_leave_them():

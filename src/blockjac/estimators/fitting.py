@@ -21,8 +21,9 @@ from blockjac.estimators.steps import Turn, first_turn
 from blockjac.estimators.tables import Numbers
 from blockjac.estimators.training_loop import Record, Rival, Settings, Table, trained
 
-FIRST = 0.01
-"""The first strength of the penalty, as a share of the number of rows."""
+FIRST = (0.01, 0.3)
+"""First strengths of the penalty, as shares of the number of rows: from each the evidence has a
+maximum of its own, with many parameters determined or with few. The largest is taken."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,20 @@ def fit(
             generator, (inputs, *hidden, outputs), dtype, has_direct=settings.has_direct
         )
     params, is_used = widened(start, (inputs, *room, outputs))
-    share = FIRST if settings.strength is None else settings.strength
     parts = len(params["weights"]) + len(params["direct"])
-    level = Level(jnp.full(parts, share * table.weight, dtype), jnp.ones((), dtype))
-    turn = first_turn(params, level, settings.strength is not None)
+    shares = FIRST if settings.strength is None else (settings.strength,)
+    if not any(hidden):
+        shares = shares[:1]  # a linear model has one maximum
+    turns = [
+        first_turn(
+            params,
+            Level(jnp.full(parts, share * table.weight, dtype), jnp.ones((), dtype)),
+            settings.strength is not None,
+        )
+        for share in shares
+    ]
     size = sum(part.size for part in jax.tree.leaves(params))
-    ahead = partial(_compile_look, objective, X, targets, is_used, turn, size)
+    ahead = partial(_compile_look, objective, X, targets, is_used, turns[0], size)
     key = (objective, X.shape, targets.values.shape, dtype, tuple(room), settings.has_direct)
     with few_threads(size):
         with compiled_ahead(key, ahead):
@@ -123,11 +132,17 @@ def fit(
             if rival is not None:
                 has_won = partial(_is_beaten, objective, X, targets, is_used, rival)
                 beaten = Rival(rival.row_losses, has_won)
-            record = trained(
-                objective, X, targets, is_used, turn, tuple(hidden), table, settings, beaten
-            )
-        turn = record.best
-        says, without, row_losses = _looked_back(objective, X, targets, is_used, turn)
+            train = partial(trained, objective, X, targets, is_used)
+            records: list[Record] = []
+            for turn in turns:
+                records.append(train(turn, tuple(hidden), table, settings, beaten))
+                if records[-1].goes_on(settings):
+                    break  # somebody wants it to stop, or a simpler network is as good
+        looks = [_looked_back(objective, X, targets, is_used, one.best) for one in records]
+        evidences = [np.nan_to_num(float(says.evidence), nan=-np.inf) for says, *_ in looks]
+        best = int(np.argmax(evidences))
+        record, (says, without, row_losses) = records[best], looks[best]
+    turn = record.best
     turn = turn._replace(evidence=says.evidence, well_determined=says.determined)
     turn = jax.device_get(turn)
     turn = turn._replace(params=narrowed(turn.params, (inputs, *hidden, outputs)))

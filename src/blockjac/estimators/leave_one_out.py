@@ -42,6 +42,11 @@ CONSTANT = 1e-9
 """A variance of a column without a row, as a share of that with it; below, it is rounding."""
 
 
+WIDER = 2.0
+"""Up to what multiple of the variance by the Gauss-Newton matrix the exact Hessian is trusted for a
+row without itself. Beyond that, less and less of what it says is taken."""
+
+
 class LeftOut(NamedTuple):
     """Outputs of each row, with it and without it."""
 
@@ -174,28 +179,44 @@ def left_out(
             standardized without it, then, and by the exact curvature.
     """
     count = jnp.sum(targets.weights)
-    targets = targets._replace(weights=targets.units)
     S = spreads(objective, params, triangle, X)
     Q = objective.model(params, X)
+    slopes = objective.slopes(targets, Q)
+    targets = targets._replace(weights=targets.units)
     g = objective.slopes(targets, Q)
     U = objective.roots(targets, Q)
     pull, wider = _removal(S, U, g)
     without = Q + jnp.einsum("nij,nj->ni", S, pull)
     if strengths is not None:
-        exact = _exact_triangle(objective, params, triangle, X, g)
+        exact = _exact_triangle(objective, params, triangle, X, slopes)
         moved = _of_scales(params, exact, X, targets.units, count, strengths)
         near, moves = _spreads_and_moves(objective, params, exact, X, moved)
         removal = _removal(near, U, g)
         shift = jnp.einsum("nij,nj->ni", near, removal.pull) - moves
         H = U @ jnp.swapaxes(U, 1, 2)
         shift -= jnp.einsum("nij,njk,nk->ni", removal.wider, H, moves)
-        is_known = jnp.all(jnp.isfinite(shift), axis=1, keepdims=True)
-        without = jnp.where(is_known, Q + shift, without)
+        share = _trusted(removal.wider, wider)[:, None]
+        without = jnp.where(share > 0, share * (Q + shift) + (1 - share) * without, without)
     return LeftOut(Q, without, S, pull, wider)
 
 
+def _trusted(exact: Array, wider: Array) -> Array:
+    """The share of each row's move by the exact Hessian; the rest is by the Gauss-Newton matrix.
+
+    Without the row, the Hessian may be nearly singular or not positive: training has not come to
+    its minimum, or this is none without the row. A step from there would lead anywhere.
+
+    Args:
+        exact: the covariance without the row by the Hessian, not finite where that is not positive.
+        wider: by the Gauss-Newton matrix.
+    """
+    traces = [jnp.trace(part, axis1=1, axis2=2) for part in (exact, wider)]
+    share = jnp.minimum(1, (WIDER * traces[1] / traces[0]) ** 2)
+    return jnp.where(jnp.isfinite(share), share, 0)
+
+
 def _exact_triangle(
-    objective: Objective, params: Any, triangle: Array, X: Array, g: Array
+    objective: Objective, params: Any, triangle: Array, X: Array, slopes: Array
 ) -> Array:
     """The Cholesky factor of the Hessian of the penalized loss; that given where there is none.
 
@@ -204,16 +225,16 @@ def _exact_triangle(
         params: the point.
         triangle: the Cholesky factor of the Gauss-Newton matrix and the penalty.
         X: the rows.
-        g: the gradients of the losses by their outputs, shape `(n, outputs)`.
+        slopes: the gradients of the losses by their outputs, shape `(n, outputs)`.
     """
     if len(params["weights"]) == 1:
         return triangle
 
-    def bent(params: Any, X: Array, g: Array) -> Array:
-        return jnp.sum(g * objective.model(params, X))
+    def bent(params: Any, X: Array, slopes: Array) -> Array:
+        return jnp.sum(slopes * objective.model(params, X))
 
     leaves = jax.tree.leaves(params)
-    blocks = jax.tree.leaves(hessian(bent)(params, X, g))
+    blocks = jax.tree.leaves(hessian(bent)(params, X, slopes))
     matrix = jnp.block(
         [
             [
