@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from sklearn import datasets
 from sklearn.base import clone
@@ -106,10 +107,12 @@ def refits(page: harness.Page) -> None:
         "The change of a row's prediction without it: ours from one curvature, beside fits without "
         "the row, which begin where the fit of all rows ended, with the same penalty. *Off* is the "
         "median of the difference, as a share of the prediction's spread over the rows, and of the "
-        "change.",
+        "change. Predictions of wine are probabilities, moderated by what the parameters leave "
+        "open; the outputs are the logits before that, less their mean.",
         "",
-        "| table | hidden | off, of the spread | off, of the change | all rows | refits |",
-        "|---|---|---|---|---|---|",
+        "| table | hidden | off, of the spread | off, of the change | outputs off, of the change "
+        "| all rows | refits |",
+        "|---|---|---|---|---|---|---|",
     ]
     cases: list[tuple[str, Any, Callable[[], Table]]] = [
         ("diabetes", FeedforwardRegressor, NUMBERS["diabetes"]),
@@ -130,27 +133,38 @@ def refits(page: harness.Page) -> None:
             once = time.perf_counter() - started
             found, plain = answers(model, left_out=True), answers(model, X=X)
             started = time.perf_counter()
-            true = plain.copy()
+            true, outputs = plain.copy(), []
             for row in range(len(X)):
                 weights = np.ones(len(X))
                 weights[row] = 1e-9  # the columns' scales are those without the row, then
                 again = kind(hidden, warm_start=True, **options).fit(X, y).set_params(**without)
                 true[row] = answers(again.fit(X, y, sample_weight=weights), X=X[row : row + 1])[0]
+                outputs.append(answers(again, X=X[row : row + 1], before=True)[0])
             taken = time.perf_counter() - started
             off = np.median(np.abs(found - true))
+            before = answers(model, X=X, before=True)
+            outputs_off = np.median(
+                np.abs(answers(model, left_out=True, before=True) - np.array(outputs))
+            )
             lines.append(
                 f"| {name} | {hidden} | {off / np.std(plain):.2%} "
                 f"| {off / np.median(np.abs(true - plain)):.1%} "
+                f"| {outputs_off / np.median(np.abs(np.array(outputs) - before)):.1%} "
                 f"| {harness.duration(once)} with a step | {harness.duration(taken)} |"
             )
     page.add("\n".join(lines) + "\n")
 
 
-def answers(model: Any, *, X: Any = None, left_out: bool = False) -> Any:
-    """What an estimator says of rows, as numbers."""
+def answers(model: Any, *, X: Any = None, left_out: bool = False, before: bool = False) -> Any:
+    """What an estimator says of rows, as numbers; before moderation, if that is asked for."""
     if isinstance(model, FeedforwardRegressor):
         return model.leave_one_out_.predictions if left_out else model.predict(X)
-    return model.leave_one_out_.probabilities if left_out else model.predict_proba(X)
+    if not before:
+        return model.leave_one_out_.probabilities if left_out else model.predict_proba(X)
+    with jax.enable_x64(True):
+        fitted = model._fitted
+        logits = fitted.left_out.without if left_out else fitted.model.outputs(X)
+    return logits - logits.mean(axis=1, keepdims=True)
 
 
 def flipped(page: harness.Page) -> None:
