@@ -61,6 +61,10 @@ def _run(options: argparse.Namespace) -> int:
 
         return run_explain(options)
     if options.command == "train":
+        from blockjac.tabular.reading import check_is_there
+
+        if not options.resume:  # it may be complete, and the table gone
+            check_is_there(options.data)
         from blockjac.cli.tables.train import run_train
 
         run_train(options)

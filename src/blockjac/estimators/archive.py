@@ -11,8 +11,6 @@ import importlib.metadata
 import io
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from blockjac.base.damage import DAMAGED
 from blockjac.errors import FileFormatError, OutputPathError
 from blockjac.estimators.tables import Numbers
 from blockjac.optimize.files import check_file, write_whole
@@ -111,13 +110,6 @@ def read_archive(file: str | os.PathLike[str], kind: Format) -> tuple[dict[str, 
             "that its checksum is of"
         )
     return header, arrays
-
-
-DAMAGED = (
-    ValueError, KeyError, EOFError, OSError, AttributeError, NotImplementedError, RuntimeError,
-    SyntaxError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""What NumPy and its zip files raise for bytes that are none of theirs."""
 
 
 def own_version() -> str:

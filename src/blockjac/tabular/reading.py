@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from blockjac.base.damage import DAMAGED
 from blockjac.errors import InvalidDataError, MissingExtraError
-from blockjac.estimators.archive import DAMAGED
 from blockjac.tabular.table import Table, Values, text_of
 from blockjac.tabular.text_files import read_text
 
@@ -48,15 +48,10 @@ def read_table(source: str | os.PathLike[str]) -> Table:
     """
     if str(source) in PACKAGED and not Path(source).exists():
         return _packaged(str(source))
+    check_is_there(source)
     path = Path(source)
-    if path.is_dir():
-        raise InvalidDataError(f"'{path}' is a folder; wanted the file of a table")
     try:
         content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InvalidDataError(
-            f"'{path}' does not exist; wanted a file, or one of {', '.join(PACKAGED)}"
-        ) from error
     except OSError as error:
         raise InvalidDataError(f"cannot read '{path}': {error.strerror}") from error
     if not content:
@@ -70,6 +65,24 @@ def read_table(source: str | os.PathLike[str]) -> Table:
         name = name.removesuffix(".gz")
     readers: dict[str, Callable[[Path, bytes], Table]] = {".npz": _npz, ".parquet": _parquet}
     return readers.get(Path(name).suffix, read_text)(path, content)
+
+
+def check_is_there(source: str | os.PathLike[str]) -> None:
+    """Check that there is something to read, before anybody imports what reads and fits it.
+
+    Args:
+        source: as `read_table` takes it.
+
+    Raises:
+        InvalidDataError: if it is not.
+    """
+    path = Path(source)
+    if path.is_dir():
+        raise InvalidDataError(f"'{path}' is a folder; wanted the file of a table")
+    if str(source) not in PACKAGED and not path.exists():
+        raise InvalidDataError(
+            f"'{path}' does not exist; wanted a file, or one of {', '.join(PACKAGED)}"
+        )
 
 
 def _packaged(name: str) -> Table:
