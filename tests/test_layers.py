@@ -52,6 +52,10 @@ LATE = {
     ("cli/program.py", "cli.tables.train"): "what a command does is imported when it is asked for",
     (
         "cli/program.py",
+        "tabular.reading",
+    ): "whether there is a table is asked before what fits it is imported",
+    (
+        "cli/program.py",
         "cli.tables.predict",
     ): "what a command does is imported when it is asked for",
     (
