@@ -8,9 +8,11 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from sklearn import datasets
 from sklearn.base import clone
@@ -23,8 +25,14 @@ from sklearn.preprocessing import StandardScaler
 
 import harness
 from blockjac.estimators import FeedforwardClassifier, FeedforwardRegressor
+from blockjac.estimators.evidence import Level
+from blockjac.estimators.leave_one_out import left_out
+from blockjac.estimators.steps import FIRST_STEPS, first_turn, step
 
 Table = tuple[Any, Any]
+
+ROUNDS = 20
+"""Of a step and a look at left-out rows in turns."""
 
 CLASSES = {
     "breast cancer": lambda: datasets.load_breast_cancer(return_X_y=True),
@@ -156,6 +164,55 @@ def refits(page: harness.Page) -> None:
     page.add("\n".join(lines) + "\n")
 
 
+def looking_back(page: harness.Page) -> None:
+    """Left-out rows beside one step of training."""
+    lines = [
+        "## Left-out rows and a step of Gauss-Newton",
+        "",
+        "Both compiled, in turns; medians.",
+        "",
+        "| table and hidden nodes | parameters | a step | left-out rows | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    verdicts = []
+    for name, nodes in (("diabetes", 4), ("wine", 4), ("breast cancer", 8), ("digits", 4)):
+        X, y = (CLASSES | NUMBERS)[name]()
+        kind = FeedforwardClassifier if name in CLASSES else FeedforwardRegressor
+        model = kind((nodes,), solver="gauss-newton", random_state=0, max_iter=15).fit(X, y)
+        with jax.enable_x64(True):
+            both = one_step_and_a_look(model._fitted)
+            seconds: list[list[float]] = [[], []]
+            for _ in range(ROUNDS):
+                for call, times in zip(both, seconds, strict=True):
+                    started = time.perf_counter()
+                    jax.block_until_ready(call())
+                    times.append(time.perf_counter() - started)
+        once, look = (statistics.median(times[1:]) for times in seconds)
+        lines.append(
+            f"| {name}, {nodes} | {len(model._fitted.model.triangle)} | {harness.duration(once)} "
+            f"| {harness.duration(look)} | {look / once:.2f} |"
+        )
+        verdict = "met" if look <= 1.5 * once else "**missed**"
+        verdicts.append(f"- {name}: at most 1.5 times a step, {verdict}")
+    page.add("\n".join([*lines, "", *verdicts, ""]))
+
+
+def one_step_and_a_look(fitted: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """A step from where a fit ended, and its left-out rows."""
+    model, arrays = fitted.model, partial(jax.tree.map, jnp.asarray)
+    rows, targets = map(arrays, fitted.rows.standardized(model.inputs))
+    params, triangle = arrays(model.params), jnp.asarray(model.triangle)
+    strengths = jnp.asarray(fitted.strengths * len(rows))
+    is_used = jax.tree.map(lambda part: jnp.ones(part.shape, bool), params)
+    turn = first_turn(params, Level(strengths, jnp.ones(())), is_fixed=False)
+    turn = turn._replace(steps=jnp.int32(FIRST_STEPS))  # from which on the evidence is asked
+    tolerance = jnp.asarray(1e-5)
+    return (
+        lambda: step(model.objective, rows, targets, is_used, tolerance, turn),
+        lambda: left_out(model.objective, params, triangle, rows, targets, strengths),
+    )
+
+
 def answers(model: Any, *, X: Any = None, left_out: bool = False, before: bool = False) -> Any:
     """What an estimator says of rows, as numbers; before moderation, if that is asked for."""
     if isinstance(model, FeedforwardRegressor):
@@ -229,6 +286,7 @@ def strengths(page: harness.Page) -> None:
 SECTIONS = {
     "folds": folds,
     "refits": refits,
+    "looking_back": looking_back,
     "flipped": flipped,
     "strengths": strengths,
 }
