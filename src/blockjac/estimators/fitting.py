@@ -104,6 +104,7 @@ def fit(
         rival: a simpler network, which ends the training of one that does not predict better.
     """
     inputs, outputs = table.sizes
+    is_drawn = start is None
     X, dtype = jnp.asarray(table.X), table.X.dtype
     targets = Targets(*map(jnp.asarray, table.targets))
     if start is None:
@@ -113,8 +114,9 @@ def fit(
     params, is_used = widened(start, (inputs, *room, outputs))
     parts = len(params["weights"]) + len(params["direct"])
     shares = FIRST if settings.strength is None else (settings.strength,)
-    if not any(hidden):
-        shares = shares[:1]  # a linear model has one maximum
+    if not any(hidden) or not is_drawn:
+        # the loss of a linear model has one minimum, and who gives a start wants to go on there
+        shares = shares[:1]
     turns = [
         first_turn(
             params,
@@ -138,10 +140,12 @@ def fit(
                 records.append(train(turn, tuple(hidden), table, settings, beaten))
                 if records[-1].goes_on(settings):
                     break  # somebody wants it to stop, or a simpler network is as good
-        looks = [_looked_back(objective, X, targets, is_used, one.best) for one in records]
-        evidences = [np.nan_to_num(float(says.evidence), nan=-np.inf) for says, *_ in looks]
+        # left-out rows take as long as steps, and are asked for at the best end alone
+        ends = [_weighed(objective, X, targets, is_used, one.best) for one in records]
+        evidences = [np.nan_to_num(float(says.evidence), nan=-np.inf) for says in ends]
         best = int(np.argmax(evidences))
-        record, (says, without, row_losses) = records[best], looks[best]
+        record, says = records[best], ends[best]
+        without, row_losses = _looked_back(objective, X, targets, record.best, says)
     turn = record.best
     turn = turn._replace(evidence=says.evidence, well_determined=says.determined)
     turn = jax.device_get(turn)
@@ -173,18 +177,23 @@ def _is_beaten(
 
     A weak penalty lets the loss of separable classes fall for hundreds of steps.
     """
-    row_losses = _looked_back(objective, X, targets, is_used, turn)[2]
+    says = _weighed(objective, X, targets, is_used, turn)
+    row_losses = _looked_back(objective, X, targets, turn, says)[1]
     return is_as_good(rival.row_losses, row_losses, rival.weights)
 
 
+def _weighed(objective: Objective, X: Any, targets: Targets, is_used: Any, turn: Turn) -> Weighed:
+    """The evidence where training stands."""
+    return weighed_at(objective, turn.params, X, targets, turn.level, is_used)
+
+
 def _looked_back(
-    objective: Objective, X: Any, targets: Targets, is_used: Any, turn: Turn
-) -> tuple[Weighed, LeftOut, Numbers]:
-    """The evidence where training stands, the left-out rows, and their losses."""
-    says = weighed_at(objective, turn.params, X, targets, turn.level, is_used)
+    objective: Objective, X: Any, targets: Targets, turn: Turn, says: Weighed
+) -> tuple[LeftOut, Numbers]:
+    """The left-out rows where training stands, and their losses."""
     strengths = turn.level.strengths
     without = left_out(objective, turn.params, says.triangle, X, targets, strengths)
-    return says, without, np.asarray(_row_losses(objective, targets, without.without))
+    return without, np.asarray(_row_losses(objective, targets, without.without))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -195,7 +204,7 @@ def _row_losses(objective: Objective, targets: Targets, outputs: Any) -> Any:
 def _compile_look(
     objective: Objective, X: Any, targets: Targets, is_used: Any, turn: Turn, size: int
 ) -> None:
-    """Compile what `_looked_back` calls.
+    """Compile what `_weighed` and `_looked_back` call.
 
     Args:
         objective: of the network.

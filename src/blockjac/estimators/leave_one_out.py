@@ -30,7 +30,7 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 from blockjac.estimators.curvature import rows_jacobian
 from blockjac.estimators.objective import Objective, Targets
 from blockjac.estimators.tables import Numbers
-from blockjac.transforms.hessians import hessian
+from blockjac.transforms.hessians import block_hessian
 
 CHUNK_BYTES = 2**23
 """Of Jacobians of rows at a time."""
@@ -40,7 +40,6 @@ LEAST_LEFT = 1e-6
 
 CONSTANT = 1e-9
 """A variance of a column without a row, as a share of that with it; below, it is rounding."""
-
 
 WIDER = 2.0
 """Up to what multiple of the variance by the Gauss-Newton matrix the exact Hessian is trusted for a
@@ -233,17 +232,7 @@ def _exact_triangle(
     def bent(params: Any, X: Array, slopes: Array) -> Array:
         return jnp.sum(slopes * objective.model(params, X))
 
-    leaves = jax.tree.leaves(params)
-    blocks = jax.tree.leaves(hessian(bent)(params, X, slopes))
-    matrix = jnp.block(
-        [
-            [
-                blocks[i * len(leaves) + j].reshape(above.size, beside.size)
-                for j, beside in enumerate(leaves)
-            ]
-            for i, above in enumerate(leaves)
-        ]
-    )
+    matrix = block_hessian(bent)(params, X, slopes).dense()
     exact = jnp.linalg.cholesky(triangle @ triangle.T + matrix)
     return jnp.where(jnp.all(jnp.isfinite(exact)), exact, triangle)
 
